@@ -1,0 +1,73 @@
+"""What a trained network is offered for: methods, their fusion and the best of them, chosen on validation classes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.config import Method, ModelConfig
+from model.corpus import Corpus
+from model.errors import ModelError
+from model.evaluation import encode_pictures, relevance
+from model.matcher import Matcher
+from model.metrics import category_metrics
+from model.network import Network
+from model.training import Trainer
+
+FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+def trained_matcher(network: Network, dtype: torch.dtype = torch.float32) -> Matcher:
+    """A copy of a network in training, as a matcher that offers the relation network, too."""
+    config = dataclasses.replace(network.config, methods=("rn", "ret"), best_method="rn")
+    return Matcher(with_config(network, config).set_precision(dtype), "untracked")
+
+
+def with_config(network: Network, config: ModelConfig) -> Network:
+    """The same weights in a network of its own that announces another configuration."""
+    other = Network(config)
+    other.load_state_dict(network.state_dict())
+    return copy.deepcopy(other).requires_grad_(False).eval()
+
+
+def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
+    """mAP@all by [Ret] and relation network on a share of the validation queries and photos, for the log."""
+    share = trainer.recipe.evaluate_share
+    part = Corpus(validation.sketches[::share], validation.photos[::share])
+    matcher = trained_matcher(trainer.average, torch.bfloat16 if trainer.recipe.bf16 else torch.float32)
+    queries, gallery = (encode_pictures(matcher, p, m) for p, m in ((part.sketches, "sketch"), (part.photos, "photo")))  # type: ignore[arg-type]
+    relevant = relevance(part)
+    figures = {}
+    for method in matcher.methods:
+        scores = matcher.scores(queries, gallery, method).numpy()
+        figures[f"val_{method}"] = round(category_metrics(scores, relevant).map_all, 4)
+    return figures
+
+
+def calibrated(network: Network, validation: Corpus) -> tuple[Network, dict[str, float]]:
+    """The network with the methods it is offered for, and their mAP@all on the validation classes.
+
+    The fusion weight is the best of FUSIONS, the best method that with the highest mAP@all.
+    """
+    if not validation.sketches or not validation.photos:
+        raise ModelError("methods are chosen on validation classes; there are none")
+    matcher = trained_matcher(network)
+    queries = encode_pictures(matcher, validation.sketches, "sketch")
+    gallery = encode_pictures(matcher, validation.photos, "photo")
+    relevant = relevance(validation)
+    logits = matcher.relation_logits(queries, gallery).numpy()
+    distances = matcher.ret_distances(queries, gallery).numpy()
+
+    def figure(scores: NDArray[np.floating]) -> float:
+        return category_metrics(scores, relevant).map_all
+
+    fused = {weight: figure(logits - weight * distances) for weight in FUSIONS}
+    fusion = max(fused, key=lambda weight: fused[weight])
+    figures: dict[Method, float] = {"rn": figure(logits), "ret": figure(-distances), "fused": fused[fusion]}
+    best = max(figures, key=lambda method: figures[method])
+    config = dataclasses.replace(network.config, methods=("rn", "ret", "fused"), best_method=best, fusion=fusion)
+    return with_config(network, config), {str(name): round(value, 4) for name, value in figures.items()}

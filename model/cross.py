@@ -1,0 +1,166 @@
+"""Cross-modal attention between the tokens of a sketch and of a photo (section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.config import Modality, ModelConfig
+from model.encoder import gather, select
+from model.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Side:
+    """One modality's half of the cross-attention: all of it that does not depend on the other half.
+
+    Attributes:
+        features, positions: the encoder's tokens, as in ``Tokens``.
+        query: (b, heads, n, d_k), asks the other side; None where there is no cross-attention.
+        key: (b, heads, n, d_k), is asked by the other side.
+        value: (b, heads, n, d_k), goes to the other side (eq. 6), or stays on its own in released networks.
+    """
+
+    features: torch.Tensor
+    positions: torch.Tensor
+    query: torch.Tensor | None = None
+    key: torch.Tensor | None = None
+    value: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def expand(self, count: int) -> Side:
+        """This one image (batch 1) beside ``count`` others, without copying it."""
+        return self._map(lambda t: t.expand(count, *t.shape[1:]))
+
+    def rows(self, index: torch.Tensor) -> Side:
+        """The images ``index``, which may repeat."""
+        return self._map(lambda t: t[index])
+
+    def _map(self, change) -> Side:  # type: ignore[no-untyped-def]
+        parts = (self.features, self.positions, self.query, self.key, self.value)
+        return Side(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+
+
+class StdNorm(nn.Module):
+    """a * (x - mean) / (std + eps) + b with the unbiased std: the released cross-attention's own normalisation."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape and dtype as x (..., width)."""
+        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        return self.weight * (x - mean) / (std + self.eps) + self.bias
+
+
+class CrossBranch(nn.Module):
+    """The weights that update one modality: four projections, two post-norms and a feed-forward network."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        norm = StdNorm if config.released_cross_norm else nn.LayerNorm
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.norm1 = norm(width)
+        self.norm2 = norm(width)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, config.cross_ffn),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.cross_ffn, width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """x (b, n, d) and what its heads gathered (b, heads, n, d_k) -> (b, n, d)."""
+        y = self.norm1(x + self.dropout(self.out(attended.transpose(1, 2).flatten(2))))
+        z: torch.Tensor = self.norm2(y + self.dropout(self.ffn(y)))
+        return z
+
+
+class CrossAttention(nn.Module):
+    """One layer, two branches; both read the features from before the layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.cross_heads
+        self.keep = config.keep_cross
+        self.value_from_query = config.released_value_from_query
+        self.sketch = CrossBranch(config)
+        self.photo = CrossBranch(config)
+
+    def project(self, tokens: Tokens, modality: Modality) -> Side:
+        """The query of its own branch, key and value of the other's (eq. 6; released: the value of its own)."""
+        own, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
+        x = tokens.features
+        value = own.value if self.value_from_query else other.value
+        return Side(x, tokens.positions, self._split(own.query(x)), self._split(other.key(x)), self._split(value(x)))
+
+    def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
+        """b sketches beside b photos -> the tokens of each, informed by the other.
+
+        With r_CA < 1 the sketch's [Ret] first chooses the photo's tokens; the dropped ones neither serve as keys
+        nor go on as queries (section 3.4).
+        """
+        if self.keep < 1:
+            photo = self._select(sketch, photo)
+        x_s, q_s, k_s, v_s = sketch.features, sketch.query, sketch.key, sketch.value
+        x_p, q_p, k_p, v_p = photo.features, photo.query, photo.key, photo.value
+        if self.value_from_query:
+            v_s, v_p = v_p, v_s
+        for_sketch = F.scaled_dot_product_attention(q_s, k_p, v_p)  # type: ignore[arg-type]
+        for_photo = F.scaled_dot_product_attention(q_p, k_s, v_s)  # type: ignore[arg-type]
+        return (
+            Tokens(self.sketch(x_s, for_sketch), sketch.positions),
+            Tokens(self.photo(x_p, for_photo), photo.positions),
+        )
+
+    def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sketch-to-photo (b, heads, n_s, n_p) and photo-to-sketch (b, heads, n_p, n_s) weights, for explanations."""
+        assert sketch.query is not None
+        assert sketch.key is not None
+        assert photo.query is not None
+        assert photo.key is not None
+        scale = sketch.query.shape[-1] ** -0.5
+        forth = (sketch.query.float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)
+        back = (photo.query.float() @ sketch.key.float().transpose(-2, -1) * scale).softmax(-1)
+        return forth, back
+
+    def select(self, sketch: Side, photo: Side) -> torch.Tensor:
+        """(b, ceil(r_CA*n)): the photo patch tokens, by index, that the sketch's [Ret] keeps (eq. 7 across)."""
+        assert sketch.query is not None
+        assert photo.key is not None
+        scale = sketch.query.shape[-1] ** -0.5
+        row = (sketch.query[:, :, :1].float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)
+        return select(row[:, :, 0, 1:].mean(dim=1), self.keep)
+
+    def _select(self, sketch: Side, photo: Side) -> Side:
+        chosen = self.select(sketch, photo)
+        rows = torch.cat([torch.zeros_like(chosen[:, :1]), chosen + 1], dim=1)
+
+        def by_head(t: torch.Tensor | None) -> torch.Tensor:
+            assert t is not None
+            return t.gather(2, rows[:, None, :, None].expand(-1, t.shape[1], -1, t.shape[3]))
+
+        return Side(
+            gather(photo.features, rows),
+            photo.positions.gather(1, chosen),
+            by_head(photo.query),
+            by_head(photo.key),
+            by_head(photo.value),
+        )
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        b, n, d = x.shape
+        return x.reshape(b, n, self.heads, d // self.heads).transpose(1, 2)

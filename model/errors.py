@@ -1,0 +1,25 @@
+"""The errors that this package raises; each message says what to do."""
+
+
+class ModelError(Exception):
+    """A checkpoint, a configuration or a request that the networks cannot work with."""
+
+
+class ImageError(Exception):
+    """A picture that cannot be used."""
+
+
+class UndecodableImage(ImageError):
+    """The bytes are of a known image type but damaged, truncated or empty."""
+
+
+class UnsupportedImage(ImageError):
+    """The bytes are not of an image type that is read here."""
+
+
+class ImageTooLarge(ImageError):
+    """The picture has more pixels than the limit; found from its header, before decoding."""
+
+
+class BlankSketch(ImageError):
+    """The sketch has no ink."""

@@ -1,0 +1,91 @@
+"""Retrieval figures of a checkpoint on labelled sketches and photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.config import METHODS, Method, Modality
+from model.corpus import Corpus, Picture
+from model.errors import ModelError
+from model.images import open_image
+from model.matcher import Matcher
+from model.metrics import CategoryMetrics, category_metrics
+from model.tokens import Tokens
+
+ENCODED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class MethodFigures:
+    """One method's figures: over all queries, and over those of each source apart."""
+
+    overall: CategoryMetrics
+    by_source: dict[str, CategoryMetrics]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, on how much."""
+
+    queries: int
+    photos: int
+    classes: int
+    methods: dict[Method, MethodFigures]
+
+
+def evaluate(matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None = None) -> Evaluation:
+    """Every sketch of the corpus a query, every photo in the gallery; relevant is what has the query's class.
+
+    Raises ModelError where there is nothing to measure.
+    """
+    if not corpus.sketches or not corpus.photos:
+        raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
+    queries = encode_pictures(matcher, corpus.sketches, "sketch")
+    gallery = encode_pictures(matcher, corpus.photos, "photo")
+    chosen = [m for m in METHODS if m in (methods or matcher.methods)]
+    scores: dict[Method, NDArray[np.float32]] = {}
+    for method in chosen:
+        scores[method] = matcher.scores(queries, gallery, method).numpy()
+    relevant = relevance(corpus)
+    sources = sorted({picture.source for picture in corpus.sketches})
+    from_source = {s: np.array([p.source == s for p in corpus.sketches]) for s in sources}
+    return Evaluation(
+        len(corpus.sketches),
+        len(corpus.photos),
+        len({picture.label for picture in corpus.sketches}),
+        {
+            method: MethodFigures(
+                category_metrics(matrix, relevant),
+                {s: category_metrics(matrix[rows], relevant[rows]) for s, rows in from_source.items() if s},
+            )
+            for method, matrix in scores.items()
+        },
+    )
+
+
+def relevance(corpus: Corpus) -> NDArray[np.bool_]:
+    """(sketches, photos): whether they are of one class."""
+    numbers = {label: number for number, label in enumerate(corpus.labels)}
+    rows = np.array([numbers[picture.label] for picture in corpus.sketches])
+    columns = np.array([numbers[picture.label] for picture in corpus.photos])
+    matches: NDArray[np.bool_] = rows[:, None] == columns[None]
+    return matches
+
+
+def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
+    """All pictures' tokens, on the CPU in the matcher's precision."""
+    parts = []
+    for start in range(0, len(pictures), ENCODED_AT_ONCE):
+        batch = [matcher.prepare(open_image(p.path), modality) for p in pictures[start : start + ENCODED_AT_ONCE]]
+        parts.append(matcher.encode(torch.stack(batch), modality).to("cpu"))
+    return Tokens.cat(parts)
+
+
+def counts(corpus: Corpus) -> str:
+    """How much there is, in words."""
+    return f"{len(corpus.sketches)} sketches and {len(corpus.photos)} photos of {len(corpus.labels)} classes"

@@ -1,0 +1,253 @@
+"""Picture files of every common kind, opened as upright 8-bit RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+
+from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+
+#: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
+MAX_PIXELS = 89_478_485
+
+#: File name endings that are worth opening, in lower case.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
+    | {".heic", ".heif", ".hif", ".avif", ".avifs"}
+)
+
+Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+
+_READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+_FORMATS = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+    "image/heic": "HEIC",
+}
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"II*\x00", "image/tiff"),
+    (b"MM\x00*", "image/tiff"),
+    (b"II+\x00", "image/tiff"),
+    (b"MM\x00+", "image/tiff"),
+)
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+# Two letters would claim any text that begins with "BM"; the length of the second header tells a bitmap apart.
+_BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_SNIFFED = 512
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_STRIP_PIXELS = 1 << 22
+
+
+def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open a picture as a new 8-bit RGB image: first frame, turned upright by EXIF, transparency on white.
+
+    `source` is the file's bytes, a path, or a binary stream read from where it stands to its end. The type is told
+    by the bytes, never by the name. Numbers of 16 and 32 bits, whole or floating, are scaled to 0..255. The result
+    carries no metadata. Safe to call from several threads.
+
+    Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (such a type, but damaged, cut short
+    or empty), `ImageTooLarge` (the header tells of more than `max_pixels` pixels), all of them `ImageError`; and
+    whatever `OSError` comes from a path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds
+    whatever `max_pixels` says.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        kind = _kind(data)
+    elif isinstance(source, str | os.PathLike):
+        with open(source, "rb") as stream:
+            data, kind = _read(stream)
+    else:
+        data, kind = _read(source)
+    try:
+        return _decode(data, kind, max_pixels)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(_too_large(max_pixels)) from error
+    # Decoders of untrusted bytes raise anything from SyntaxError to struct.error: this is the one place it ends.
+    except Exception as error:
+        raise UndecodableImage(f"the {_FORMATS[kind]} file is damaged: {_reason(error)}") from error
+
+
+def media_type(data: bytes) -> str | None:
+    """The media type (`image/png`) of a file by its first 512 bytes, or None when it is not one that is read here."""
+    for signature, kind in _SIGNATURES:
+        if data.startswith(signature):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
+        return "image/bmp"
+    if data[4:8] == b"ftyp":
+        length = min(int.from_bytes(data[:4], "big"), _SNIFFED)
+        brands = {data[8:12], *(data[i : i + 4] for i in range(16, length - 3, 4))}
+        if brands & _AVIF_BRANDS:
+            return "image/avif"
+        if brands & _HEIC_BRANDS:
+            return "image/heic"
+    return None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any Pillow mode as 8-bit RGB of the same size, transparency on white, without metadata."""
+    if image.mode.startswith("I") or image.mode == "F":
+        rgb = _from_numbers(image)
+    elif image.mode == "LAB":
+        rgb = _from_lab(image)
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, "white")
+        rgb.paste(layer, mask=layer.getchannel("A"))
+    else:
+        rgb = image.convert("RGB")
+    # A CMYK profile or an orientation left behind would be wrong for these pixels once somebody saves them.
+    rgb.info = {}
+    return rgb
+
+
+def _read(stream: BinaryIO) -> tuple[bytes, str]:
+    # The type is told first, so that a film of many gigabytes in the photo folder is never read whole.
+    head = stream.read(_SNIFFED)
+    kind = _kind(head)
+    return head + stream.read(), kind
+
+
+def _kind(head: bytes) -> str:
+    if not head:
+        raise UndecodableImage("the file is empty")
+    kind = media_type(head)
+    if kind is None:
+        raise UnsupportedImage(f"not an image type that is read here; convert it to {_READABLE}")
+    return kind
+
+
+def _decode(data: bytes, kind: str, max_pixels: int) -> Image.Image:
+    with _opener(kind)(io.BytesIO(data)) as picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise ImageTooLarge(_too_large(max_pixels, width, height))
+        if width < 1 or height < 1:
+            raise UndecodableImage(f"the {_FORMATS[kind]} file has no pixels")
+        picture.load()
+        rgb = to_rgb(picture)
+        turn = _UPRIGHT.get(_orientation(picture))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _opener(kind: str) -> Callable[[BinaryIO], ImageFile.ImageFile]:
+    if kind == "image/heic":
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError as error:
+            raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
+        # The class itself, because registering it would change what Image.open does for the whole process.
+        return HeifImageFile
+    name = _FORMATS[kind]
+    Image.init()
+    if name not in Image.OPEN:
+        raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")
+    return _open_jpeg if name == "JPEG" else lambda stream: Image.open(stream, formats=(name,))
+
+
+def _open_jpeg(stream: BinaryIO) -> ImageFile.ImageFile:
+    try:
+        return Image.open(stream, formats=("JPEG",))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    # Pillow looks for the resolution in the EXIF block while opening, and may trip over what it finds there.
+    except Exception:
+        stream.seek(0)
+        return Image.open(io.BytesIO(_without_exif(stream.read())), formats=("JPEG",))
+
+
+def _without_exif(jpeg: bytes) -> bytes:
+    """The file less its APP1 segments, which hold EXIF and XMP."""
+    kept, at = [jpeg[:2]], 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda" and at + 4 <= len(jpeg):
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] != 0xE1:
+            kept.append(jpeg[at:end])
+        at = end
+    return b"".join(kept) + jpeg[at:]
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Cameras and editors write EXIF that no parser expects; the picture matters more than which way up it is.
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1
+
+
+def _from_numbers(image: Image.Image) -> Image.Image:
+    """Modes I;16, I and F: full scale where the range is a usual one, else stretched from the least to the greatest."""
+    values = np.asarray(image)
+    low, high = (0.0, 65535.0) if image.format == "PNG" else _range(values)
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _STRIP_PIXELS // values.shape[1])
+    for top in range(0, len(values), rows):
+        strip = np.nan_to_num(values[top : top + rows].astype(np.float64), nan=low, posinf=high, neginf=low)
+        grey[top : top + rows] = np.clip((strip - low) * (255.0 / (high - low)) + 0.5, 0.0, 255.0)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _range(values: NDArray[np.generic]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    if low >= 0.0:
+        # Neither a 12-bit camera's numbers in 16-bit words nor a map of ten labels should come out all black.
+        for least, full in ((0.0, 1.0), (16.0, 255.0), (4096.0, 65535.0)):
+            if least < high <= full and (full > 1.0 or values.dtype.kind == "f"):
+                return 0.0, full
+    return low, max(high, low + 1.0)
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    rgb = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    if rgb is None:
+        raise UndecodableImage("its Lab colours cannot be converted")
+    return rgb
+
+
+def _too_large(max_pixels: int, width: int = 0, height: int = 0) -> str:
+    size = f"{width} x {height} pixels" if width else "the picture"
+    return f"{size} is more than the limit of {max_pixels:,} pixels; make it smaller"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError) or not str(error):
+        return "its header cannot be read"
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,139 @@
+"""What in a sketch is ink and what is paper, whatever their colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from model.errors import BlankSketch
+
+Pixels = NDArray[np.uint8]
+
+_BLANK = "the sketch is blank: no stroke stands out from its paper; draw something, or use a darker pen"
+
+# Pixels this near to the paper's colour (largest difference of a channel) are paper in a clean picture ...
+LEAST_CONTRAST = 10
+# ... and in a noisy one those within this many times the median difference, up to the limit a dense photo needs.
+_NOISE_FACTOR = 5
+_MOST_NOISE = 40
+# Fainter than this share of the strongest ink is smudge or compression, which would widen the crop.
+_SMUDGE_SHARE = 1 / 8
+# The border tells the paper's colour unless so little of the picture shares it that it is only a frame.
+_FRAME_SHARE = 0.2
+_SAMPLED_PIXELS = 1 << 20
+_STRIP_PIXELS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Ink:
+    """What was drawn on an (H, W) sketch.
+
+    darkness: (H, W) uint8, 0 on paper, 255 at the strongest ink, in proportion between.
+    top, bottom, left, right: the box of the ink in pixels, ends exclusive.
+    """
+
+    darkness: Pixels
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def crop(self) -> Pixels:
+        """Darkness within the box."""
+        return self.darkness[self.top : self.bottom, self.left : self.right]
+
+
+def find_ink(image: Image.Image) -> Ink:
+    """The ink of an RGB sketch; raises `BlankSketch` when nothing stands out from the paper.
+
+    Darkness is the largest difference of a channel from the paper, so a yellow stroke on white counts in full, as
+    does a white one on black.
+    """
+    distance = _distance(image, paper_colour(image))
+    counts = np.array(Image.fromarray(distance).histogram())
+    noise = int(np.searchsorted(np.cumsum(counts), distance.size / 2))
+    threshold = min(max(LEAST_CONTRAST, _NOISE_FACTOR * noise), _MOST_NOISE)
+    strongest = percentile(counts, threshold, 99)
+    threshold = max(threshold, int(strongest * _SMUDGE_SHARE))
+    box = _box(distance >= threshold)
+    if box is None:
+        raise BlankSketch(_BLANK)
+    distance[distance < threshold] = 0
+    return Ink(stretched(distance, strongest), *box)
+
+
+def paper_colour(image: Image.Image) -> tuple[int, int, int]:
+    """The paper's colour: the median of the border, or of everything where the border is but a frame.
+
+    White where neither covers much of the picture, as in a photo: then there is no paper.
+    """
+    step = max(1, round((image.width * image.height / _SAMPLED_PIXELS) ** 0.5))
+    sampled = (max(1, image.width // step), max(1, image.height // step))
+    whole = np.asarray(image.resize(sampled, Image.Resampling.NEAREST))
+    border = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
+    for colour in (_median(border), _median(whole.reshape(-1, 3))):
+        near = np.abs(whole.astype(np.int16) - colour).max(axis=2) <= LEAST_CONTRAST
+        if near.mean() >= _FRAME_SHARE:
+            red, green, blue = colour.tolist()
+            return red, green, blue
+    return 255, 255, 255
+
+
+def _median(colours: Pixels) -> NDArray[np.int16]:
+    # The lower of two middle values: an average of them would be a colour that the picture does not have.
+    middle = (len(colours) - 1) // 2
+    colour: NDArray[np.int16] = np.partition(colours, middle, axis=0)[middle].astype(np.int16)
+    return colour
+
+
+def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
+    """The level that this share of the pixels from `least` up do not pass, 0 without any; counts (256,) by level.
+
+    A percentile, not the maximum, because that may be one odd pixel.
+    """
+    above = np.cumsum(counts[least:])
+    return least + int(np.searchsorted(above, -(-above[-1] * percent // 100))) if above[-1] else 0
+
+
+def stretched(darkness: Pixels, strongest: int) -> Pixels:
+    """Scaled so that `strongest` and what is darker become 255."""
+    table = np.minimum(255, (np.arange(256) * 510 + strongest) // (2 * strongest)).astype(np.uint8)
+    return table[darkness]
+
+
+def keep_greatest(darkness: Pixels, factor: int) -> Pixels:
+    """Reduced by `factor`, each block to its greatest value."""
+    height, width = darkness.shape
+    rows = np.maximum.reduceat(darkness, np.arange(0, height, factor), axis=0)
+    return np.maximum.reduceat(rows, np.arange(0, width, factor), axis=1)
+
+
+def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
+    """How far each pixel is from the paper: the largest difference of a channel, (H, W) uint8."""
+    distance = np.empty((image.height, image.width), np.uint8)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        red, green, blue = ImageChops.difference(strip, Image.new("RGB", strip.size, paper)).split()
+        distance[top : top + rows] = np.asarray(ImageChops.lighter(ImageChops.lighter(red, green), blue))
+    return distance
+
+
+def _box(ink: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Top, bottom, left and right (ends exclusive) of the pixels that touch another one: specks of dust do not."""
+    rows, columns = np.zeros(ink.shape[0], np.bool_), np.zeros(ink.shape[1], np.bool_)
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = ink[: ink.shape[0] - down, max(0, -right) : ink.shape[1] - max(0, right)]
+        there = ink[down:, max(0, right) : ink.shape[1] + min(0, right)]
+        pairs = here & there
+        for line, shift, axis in ((rows, down, 1), (columns, right, 0)):
+            found = np.flatnonzero(pairs.any(axis=axis)) + (max(0, -right) if axis == 0 else 0)
+            line[found] = line[found + shift] = True
+    if not rows.any():
+        return None
+    y, x = np.flatnonzero(rows), np.flatnonzero(columns)
+    return int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1

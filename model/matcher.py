@@ -1,0 +1,194 @@
+"""The public face of a checkpoint: prepare, encode, score, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from model.checkpoint import default_checkpoint, file_sha256, load_network
+from model.config import Method, Modality, ModelConfig
+from model.cross import Side
+from model.errors import ModelError
+from model.explanation import Explanation, explain
+from model.network import Network
+from model.precision import fastest_dtype
+from model.preprocess import Preprocessing
+from model.tokens import Tokens
+
+# Large enough to fill two cores, small enough that the last, padded chunk wastes little.
+CHUNK = 32
+ENCODE_CHUNK = {"sketch": 1, "photo": 16}
+
+
+def load(
+    path_or_name: str | Path = "default",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    chunk: int = CHUNK,
+) -> Matcher:
+    """A checkpoint, ready to use.
+
+    Args:
+        path_or_name: a safetensors file, or "default" for the one that comes with the package.
+        device: where to compute.
+        dtype: precision of encoder and cross-attention; None takes the fastest here whose scores stay within 1e-2
+            of float32's.
+        chunk: pairs scored at once; results at one chunk size do not depend on what is scored together.
+
+    Raises:
+        ModelError: the file is missing, damaged or of another kind, or the device is not there; says what to do.
+    """
+    path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {device!r} cannot be used here ({error}); use cpu") from error
+    network = load_network(path).to(place)
+    network.set_precision(dtype or fastest_dtype(network, place))
+    return Matcher(network, file_sha256(path), chunk=chunk)
+
+
+class Matcher:
+    """A network with its preprocessing, its methods and its precision.
+
+    Attributes:
+        config: what the network is.
+        checkpoint_sha256: hex digest of the file it came from.
+        preprocessing_fingerprint: changes when the pixels that ``prepare`` gives would.
+        device, dtype: where and in what precision it computes.
+        chunk: pairs scored at once.
+    """
+
+    def __init__(self, network: Network, checkpoint_sha256: str, *, chunk: int = CHUNK) -> None:
+        if chunk < 1:
+            raise ModelError("chunk must be at least 1")
+        self.network = network.eval()
+        self.config: ModelConfig = network.config
+        self.checkpoint_sha256 = checkpoint_sha256
+        self.chunk = chunk
+        first = next(network.parameters())
+        self.device, self.dtype = first.device, first.dtype
+        self.preprocessing = Preprocessing(
+            self.config.image_size, self.config.mean, self.config.std, self.config.released_preprocessing
+        )
+        self.preprocessing_fingerprint = self.preprocessing.fingerprint()
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What this checkpoint can do: some of "rn", "ret" and "fused"."""
+        return self.config.methods
+
+    @property
+    def best_method(self) -> Method:
+        """What "auto" means for this checkpoint: its best on the validation classes."""
+        return self.config.best_method
+
+    def token_count(self, modality: Modality) -> int:
+        """Tokens of an encoded image, [Ret] included."""
+        return self.config.token_count(modality)
+
+    def prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
+        """(3, H, W) float32, cropped, resized and normalised as this network was trained.
+
+        Raises BlankSketch for a sketch without ink.
+        """
+        return self.preprocessing.prepare(image, modality)
+
+    @torch.inference_mode()
+    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
+        """(b, 3, H, W) from ``prepare`` -> tokens on this matcher's device and in its precision.
+
+        Images go through in chunks of one fixed size, the last one padded, so that no image's tokens depend on
+        which others are encoded with it.
+        """
+        size = (3, self.config.image_size, self.config.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != size or not len(images):
+            raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {tuple(images.shape)}")
+        images = images.to(self.device, self.dtype)
+        parts = [
+            self.network.encode(images[index], modality)[:real]
+            for index, real in fixed_chunks(len(images), ENCODE_CHUNK[modality], self.device)
+        ]
+        return Tokens.cat(parts)
+
+    @torch.inference_mode()
+    def scores(self, sketches: Tokens, photos: Tokens, method: Method | None = None) -> torch.Tensor:
+        """Every sketch against every photo: (s, p) float32 on the CPU, higher is better.
+
+        Args:
+            sketches, photos: tokens of any floating type, on any device.
+            method: "rn", the relation score in (0, 1); "ret", minus the Euclidean distance of the L2-normalised
+                [Ret]; "fused", a weighted sum of both; None takes the checkpoint's best.
+        """
+        method = method or self.best_method
+        if method not in self.methods:
+            raise ModelError(
+                f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {', '.join(self.methods)}"
+            )
+        if method == "ret":
+            return -self.ret_distances(sketches, photos)
+        logits = self.relation_logits(sketches, photos)
+        if method == "rn":
+            return logits.sigmoid()
+        assert self.config.fusion is not None
+        return logits - self.config.fusion * self.ret_distances(sketches, photos)
+
+    @torch.inference_mode()
+    def ret_distances(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:
+        """(s, p) float32 in [0, 2]: distances of L2-normalised [Ret]; each pair computed by itself."""
+        s = F.normalize(sketches.ret.to(self.device, torch.float32), dim=-1)
+        p = F.normalize(photos.ret.to(self.device, torch.float32), dim=-1)
+        return torch.cdist(s, p, compute_mode="donot_use_mm_for_euclid_dist").cpu()
+
+    @torch.inference_mode()
+    def relation_logits(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:
+        """(s, p) float32: what the relation score is the sigmoid of.
+
+        The sketch's half of the cross-attention is computed once a sketch, a photo's once a photo.
+        """
+        out = torch.empty(len(sketches), len(photos))
+        sides = [self._side(sketches[row : row + 1], "sketch") for row in range(len(sketches))]
+        start = 0
+        for index, real in fixed_chunks(len(photos), self.chunk, photos.features.device):
+            photo = self._side(photos[index], "photo")
+            for row, sketch in enumerate(sides):
+                logits = self.network.relate(sketch.expand(self.chunk), photo)
+                out[row, start : start + real] = logits[:real].cpu()
+            start += real
+        return out
+
+    def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:
+        """Why ``photo`` matches ``sketch``: attention, selection and correspondences of one pair.
+
+        Raises BlankSketch for a sketch without ink.
+        """
+        return explain(
+            self.network,
+            self.prepare(sketch, "sketch")[None].to(self.device, self.dtype),
+            self.prepare(photo, "photo")[None].to(self.device, self.dtype),
+        )
+
+    def _side(self, tokens: Tokens, modality: Modality) -> Side:
+        return self.network.project(tokens.to(self.device, self.dtype), modality)
+
+
+def fixed_chunks(
+    count: int, size: int, device: torch.device | None = None
+) -> Iterator[tuple[torch.Tensor | slice, int]]:
+    """Index tensors of exactly ``size`` rows that cover 0..count-1, the last padded with repeats of row count-1.
+
+    Yields (indices, how many of them are real). Matrix kernels differ by shape, so fixed shapes keep every row's
+    result independent of its company.
+    """
+    for start in range(0, count, size):
+        if start + size <= count:
+            yield slice(start, start + size), size
+        else:
+            index = torch.arange(start, start + size, device=device).clamp_(max=count - 1)
+            yield index, count - start

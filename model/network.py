@@ -1,0 +1,61 @@
+"""The whole network: encoder, cross-attention and relation network, composed as in Figure 2 of the paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from model.config import Modality, ModelConfig
+from model.cross import CrossAttention, Side
+from model.encoder import Encoder, EncoderTrace
+from model.relation import BestMatchRelation, KernelRelation, RetTerm
+from model.tokens import Tokens
+
+
+class Network(nn.Module):
+    """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``).
+
+    The relation network always works in float32, whatever the rest runs in: it is small, and scores come from it.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.cross = CrossAttention(config) if config.cross_attention else None
+        self.relation: KernelRelation | BestMatchRelation = (
+            KernelRelation(config) if config.relation == "kernel-mlp" else BestMatchRelation(config)
+        )
+        self.ret_term = RetTerm() if config.relation_ret else None
+
+    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        """(b, 3, H, W) normalised pixels -> tokens."""
+        tokens: Tokens = self.encoder(images, modality, trace)
+        return tokens
+
+    def project(self, tokens: Tokens, modality: Modality) -> Side:
+        """One modality's half of the cross-attention."""
+        if self.cross is None:
+            return Side(tokens.features, tokens.positions)
+        return self.cross.project(tokens, modality)
+
+    def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
+        """b sketches beside b photos -> their tokens after cross-attention."""
+        if self.cross is None:
+            return Tokens(sketch.features, sketch.positions), Tokens(photo.features, photo.positions)
+        pair: tuple[Tokens, Tokens] = self.cross(sketch, photo)
+        return pair
+
+    def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
+        """b sketches beside b photos -> (b,) float32 relation logits; their sigmoid is the relation score (eq. 9)."""
+        logits: torch.Tensor = self.relation(*self.align(sketch, photo))
+        if self.ret_term is not None:
+            logits = logits + self.ret_term(sketch.features[:, 0], photo.features[:, 0])
+        return logits
+
+    def set_precision(self, dtype: torch.dtype) -> Network:
+        """Encoder and cross-attention in ``dtype``; the relation network stays in float32."""
+        self.encoder.to(dtype)
+        if self.cross is not None:
+            self.cross.to(dtype)
+        return self

@@ -1,0 +1,51 @@
+"""Prepared pictures, kept as bytes so that training and evaluation decode each file once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from model.config import Modality
+from model.corpus import Picture
+from model.images import open_image
+from model.preprocess import Preprocessing
+
+
+def prepared_pixels(
+    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path
+) -> torch.Tensor:
+    """(n, c, H, W) uint8, memory-mapped from ``cache``; c is 1 for sketches, which are grey, and 3 for photos.
+
+    Made at the first call for these pictures and this preprocessing; the next ones only map the file.
+    """
+    key = hashlib.sha256(preprocessing.fingerprint().encode())
+    for picture in pictures:
+        stat = picture.path.stat()
+        key.update(f"{picture.source}/{picture.label}/{picture.path.name}:{stat.st_size}\n".encode())
+    target = cache / f"{modality}-{preprocessing.image_size}-{key.hexdigest()[:16]}.npy"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        channels = 1 if modality == "sketch" else 3
+        shape = (len(pictures), channels, preprocessing.image_size, preprocessing.image_size)
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        for row, picture in enumerate(tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1)):
+            pixels = preprocessing.pixels(open_image(picture.path), modality)
+            array[row] = pixels.transpose(2, 0, 1)[:channels]
+        array.flush()
+        del array
+        os.replace(partial, target)
+    return torch.from_numpy(np.load(target, mmap_mode="c"))
+
+
+def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """(b, c, H, W) uint8 -> (b, 3, H, W) float32 as ``Preprocessing.prepare`` gives it."""
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels.float().expand(-1, 3, -1, -1) / 255 - mean) / std

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import model
+from model.__main__ import main
+from model.backbone import from_backbone
+from model.checkpoint import default_checkpoint, load_network, read_metadata
+from model.config import ModelConfig, preset
+from model.errors import ModelError
+from tests.networks import TINY, tiny_checkpoint, tiny_config
+
+
+def rewrite(
+    path: Path, *, metadata: dict[str, str] | None = None, drop: str | None = None, spoil: str | None = None
+) -> None:
+    tensors, notes = load_file(path), read_metadata(path)
+    if drop:
+        del tensors[drop]
+    if spoil:
+        tensors[spoil] = torch.full_like(tensors[spoil], float("nan"))
+    save_file(tensors, path, metadata=notes | (metadata or {}))
+
+
+def test_a_configuration_survives_its_journey_through_the_metadata() -> None:
+    for config in (TINY, preset("zse-b16"), preset("zse-ti16")):
+        assert ModelConfig.from_json(config.to_json()) == config
+
+
+def test_the_default_network_answers_with_69_tokens_of_192_dims() -> None:
+    config = preset("zse-ti16")
+    assert (config.token_count("sketch"), config.token_count("photo"), config.width) == (69, 69, 192)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"image_size": 70}, "not a multiple of patch_size"),
+        ({"heads": 3}, "not a multiple of heads"),
+        ({"keep_photo": 0.0}, "keep rates"),
+        ({"select_after": (9,)}, "beyond depth"),
+        ({"best_method": "fused"}, "best_method"),
+        ({"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
+        ({"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
+        ({"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
+        ({"nprobe": 0}, "nprobe"),
+    ],
+    ids=str,
+)
+def test_an_impossible_configuration_is_refused_with_a_sentence(overrides: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        tiny_config(**overrides)
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="zse-b16, zse-s16, zse-ti16"):
+        preset("vgg")
+
+
+def test_a_checkpoint_gives_back_the_network_it_was_made_from(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny.safetensors", seed=4)
+    network = load_network(path)
+    assert network.config == TINY
+    stored = load_file(path)
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in network.state_dict().items())
+    assert not (tmp_path / "tiny.safetensors.partial").exists()
+
+
+def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(ModelError, match="there is no checkpoint at"):
+        model.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(ModelError, match="python -m model convert"):
+        model.load(path)
+    torch.save({"model": {}}, path)
+    with pytest.raises(ModelError, match="python -m model convert"):
+        model.load(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="python -m model init"):
+        model.load(path)
+    tiny_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        model.load(path)
+    tiny_checkpoint(path)
+    rewrite(path, metadata={"version": "2"})
+    with pytest.raises(ModelError, match="install a newer sketch-search"):
+        model.load(path)
+    tiny_checkpoint(path)
+    rewrite(path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "novel": 1})})
+    with pytest.raises(ModelError, match="fields this version does not know"):
+        model.load(path)
+    tiny_checkpoint(path)
+    rewrite(path, drop="relation.bias")
+    with pytest.raises(ModelError, match="does not hold the tensors"):
+        model.load(path)
+    tiny_checkpoint(path)
+    rewrite(path, spoil="encoder.norm.weight")
+    with pytest.raises(ModelError, match="not finite"):
+        model.load(path)
+
+
+def test_without_a_checkpoint_a_sentence_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"name a \.safetensors file"):
+        default_checkpoint(tmp_path / "none.safetensors")
+
+
+@pytest.fixture(scope="module")
+def backbone() -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        vit = timm.create_model("vit_tiny_patch16_224", pretrained=False)
+        state: dict[str, torch.Tensor] = {k: v + 0.01 * torch.randn_like(v) for k, v in vit.state_dict().items()}
+    return state
+
+
+def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from(backbone: dict[str, torch.Tensor]) -> None:
+    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()
+    vit.load_state_dict(backbone)
+    config = dataclasses.replace(preset("zse-ti16"), keep_sketch=1.0, keep_photo=1.0)
+    network = from_backbone(config, backbone).eval()
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        expected = vit.forward_features(images)  # type: ignore[operator]
+        torch.testing.assert_close(network.encode(images, "photo").features, expected)
+    assert network.config.methods == ("ret",)
+    assert network.encoder.tokenizer.learnable is not None
+    assert not network.encoder.tokenizer.learnable.last.weight.any()
+
+
+def test_the_tokenizers_last_layer_can_learn_from_its_start_at_zero(backbone: dict[str, torch.Tensor]) -> None:
+    network = from_backbone(preset("zse-ti16"), backbone)
+    torch.autograd.backward(network.encode(torch.rand(1, 3, 224, 224), "sketch").features.square().sum())
+    assert network.encoder.tokenizer.learnable is not None
+    gradient = network.encoder.tokenizer.learnable.last.weight.grad
+    assert isinstance(gradient, torch.Tensor)
+    assert gradient.abs().max() > 0
+
+
+def test_init_writes_a_checkpoint_that_says_its_relation_network_is_untrained(
+    backbone: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(backbone, tmp_path / "vit.safetensors")
+    target = tmp_path / "new.safetensors"
+    assert main(["init", "zse-ti16", "--backbone", str(tmp_path / "vit.safetensors"), str(target)]) == 0
+    assert "untrained" in capsys.readouterr().out
+    assert main(["info", str(target)]) == 0
+    out = capsys.readouterr().out
+    assert "ret (best: ret)" in out
+    assert "relation network" in out
+    assert "untrained" in out
+    assert model.load(target, dtype=torch.float32).methods == ("ret",)
+
+
+def test_a_backbone_of_another_size_or_kind_is_refused(
+    backbone: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError, match="use the preset of its size"):
+        from_backbone(preset("zse-b16"), backbone)
+    with pytest.raises(ModelError, match="plain ViT with a class token"):
+        from_backbone(preset("zse-ti16"), {k: v for k, v in backbone.items() if k != "cls_token"})
+    assert main(["init", "zse-ti16", "--backbone", "no_such_model", str(tmp_path / "x.safetensors")]) == 2
+    assert "neither a safetensors file nor a timm model tag" in capsys.readouterr().err
+
+
+def test_importing_model_brings_in_neither_faiss_nor_fastapi_nor_open_clip() -> None:
+    code = (
+        "import sys, model; print(sorted({'faiss', 'fastapi', 'open_clip', 'indexer', 'service'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

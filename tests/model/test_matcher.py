@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import model
+from model.config import METHODS
+from model.errors import BlankSketch, ModelError
+from model.matcher import Matcher, fixed_chunks
+from model.tokens import Tokens
+from tests.networks import tiny_checkpoint, tiny_network
+from tests.pictures import drawing, photo
+
+
+@pytest.fixture(scope="module")
+def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
+    path = tiny_checkpoint(
+        tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors", methods=("rn", "ret", "fused"), fusion=0.5
+    )
+    return model.load(path, dtype=torch.float32, chunk=4)
+
+
+@pytest.fixture(scope="module")
+def sketches(matcher: Matcher) -> Tokens:
+    images = [drawing(shape) for shape in ("circle", "square", "star")]
+    return matcher.encode(torch.stack([matcher.prepare(image, "sketch") for image in images]), "sketch")
+
+
+@pytest.fixture(scope="module")
+def photos(matcher: Matcher) -> Tokens:
+    images = [photo(shape, seed=seed) for seed in range(4) for shape in ("circle", "square", "star")]
+    return matcher.encode(torch.stack([matcher.prepare(image, "photo") for image in images]), "photo")
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_scores_do_not_depend_on_batch_or_order_at_one_chunk_size(
+    data: st.DataObject, matcher: Matcher, sketches: Tokens, photos: Tokens
+) -> None:
+    method = data.draw(st.sampled_from(METHODS))
+    whole = matcher.scores(sketches, photos, method)
+    order = torch.tensor(data.draw(st.permutations(range(len(photos)))))
+    cut = data.draw(st.integers(1, len(photos) - 1))
+    parts = [matcher.scores(sketches, photos[part], method) for part in (order[:cut], order[cut:])]
+    assert torch.equal(torch.cat(parts, dim=1), whole[:, order])
+    row = data.draw(st.integers(0, len(sketches) - 1))
+    assert torch.equal(matcher.scores(sketches[row : row + 1], photos, method)[0], whole[row])
+
+
+@settings(max_examples=15, deadline=None)
+@given(chunk=st.integers(1, 40))
+def test_scores_stay_within_1e_5_across_chunk_sizes(
+    chunk: int, matcher: Matcher, sketches: Tokens, photos: Tokens
+) -> None:
+    other = Matcher(matcher.network, matcher.checkpoint_sha256, chunk=chunk)
+    for method in ("rn", "ret"):
+        torch.testing.assert_close(
+            other.scores(sketches, photos, method), matcher.scores(sketches, photos, method), atol=1e-5, rtol=0
+        )
+
+
+def test_an_images_tokens_do_not_depend_on_what_is_encoded_with_it(matcher: Matcher) -> None:
+    images = torch.stack([matcher.prepare(photo("house", seed=seed), "photo") for seed in range(37)])
+    whole = matcher.encode(images, "photo")
+    order = torch.randperm(37, generator=torch.Generator().manual_seed(1))
+    shuffled = matcher.encode(images[order], "photo")
+    assert torch.equal(shuffled.features, whole.features[order])
+    assert torch.equal(matcher.encode(images[20:21], "photo").features, whole.features[20:21])
+
+
+def test_relation_scores_lie_between_0_and_1_and_ret_scores_are_negative_distances(
+    matcher: Matcher, sketches: Tokens, photos: Tokens
+) -> None:
+    relation = matcher.scores(sketches, photos, "rn")
+    assert relation.shape == (3, 12)
+    assert relation.dtype == torch.float32
+    assert ((relation > 0) & (relation < 1)).all()
+    unit = [torch.nn.functional.normalize(t.ret.double(), dim=-1) for t in (sketches, photos)]
+    expected = -(unit[0][:, None] - unit[1][None]).norm(dim=-1)
+    torch.testing.assert_close(matcher.scores(sketches, photos, "ret").double(), expected, atol=1e-6, rtol=0)
+
+
+def test_fused_is_the_relation_logit_minus_the_weighted_ret_distance(
+    matcher: Matcher, sketches: Tokens, photos: Tokens
+) -> None:
+    logit = torch.logit(matcher.scores(sketches, photos, "rn").double())
+    expected = logit + 0.5 * matcher.scores(sketches, photos, "ret").double()
+    torch.testing.assert_close(matcher.scores(sketches, photos, "fused").double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_no_method_named_means_the_checkpoints_best(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:
+    assert torch.equal(matcher.scores(sketches, photos), matcher.scores(sketches, photos, matcher.best_method))
+
+
+def test_tokens_stored_in_half_precision_score_nearly_the_same(
+    matcher: Matcher, sketches: Tokens, photos: Tokens
+) -> None:
+    stored = photos.to(dtype=torch.float16)
+    torch.testing.assert_close(
+        matcher.scores(sketches, stored, "rn"), matcher.scores(sketches, photos, "rn"), atol=5e-3, rtol=0
+    )
+
+
+def test_a_method_that_was_not_trained_is_refused_by_name(tmp_path: Path) -> None:
+    matcher = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
+    tokens = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
+    with pytest.raises(ModelError, match="cannot score by 'rn', only by ret"):
+        matcher.scores(tokens, tokens, "rn")
+
+
+def test_images_of_another_size_are_refused(matcher: Matcher) -> None:
+    with pytest.raises(ModelError, match=r"images must be \(b, 3, 64, 64\)"):
+        matcher.encode(torch.zeros(1, 3, 32, 64), "photo")
+
+
+def test_a_device_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    with pytest.raises(ModelError, match="use cpu"):
+        model.load(path, device="xpu:7")
+
+
+def test_the_precision_chosen_by_itself_keeps_scores_within_a_hundredth(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny.safetensors", seed=2)
+    exact, fast = model.load(path, dtype=torch.float32), model.load(path)
+    sketch, gallery = drawing("house"), [photo("house", seed=seed) for seed in range(8)]
+    scores = []
+    for matcher in (exact, fast):
+        s = matcher.encode(matcher.prepare(sketch, "sketch")[None], "sketch")
+        p = matcher.encode(torch.stack([matcher.prepare(image, "photo") for image in gallery]), "photo")
+        scores.append(torch.stack([matcher.scores(s, p, "rn"), matcher.scores(s, p, "ret")]))
+    torch.testing.assert_close(*scores, atol=1e-2, rtol=0)
+
+
+def test_a_blank_sketch_is_an_error(matcher: Matcher) -> None:
+    blank = drawing("circle").point(lambda _: 255)
+    with pytest.raises(BlankSketch):
+        matcher.prepare(blank, "sketch")
+
+
+@given(count=st.integers(1, 50), size=st.integers(1, 20))
+def test_chunks_have_one_size_and_cover_every_row_once(count: int, size: int) -> None:
+    rows = torch.arange(count)
+    seen = []
+    for index, real in fixed_chunks(count, size):
+        assert len(rows[index]) == size
+        seen += rows[index][:real].tolist()
+    assert seen == list(range(count))
+
+
+def test_an_explanation_shows_what_the_network_computed(matcher: Matcher) -> None:
+    sketch, picture = drawing("star"), photo("star")
+    explanation = matcher.explain(sketch, picture)
+    s = matcher.encode(matcher.prepare(sketch, "sketch")[None], "sketch")
+    p = matcher.encode(matcher.prepare(picture, "photo")[None], "photo")
+    assert explanation.relation_score == pytest.approx(float(matcher.scores(s, p, "rn")), abs=1e-5)
+    assert explanation.ret_distance == pytest.approx(-float(matcher.scores(s, p, "ret")), abs=1e-5)
+    assert explanation.sketch_cells.tolist() == s.positions[0].tolist()
+    assert explanation.sketch.kept[-1].sum() == s.positions.shape[1]
+    assert explanation.sketch_to_photo is not None
+    assert explanation.sketch_to_photo.shape == (2, s.positions.shape[1], p.positions.shape[1])
+    cosines = [cosine for _, _, cosine in explanation.matches()]
+    assert cosines == sorted(cosines, reverse=True)
+    assert len(cosines) == s.positions.shape[1]
+
+
+def test_cross_selection_shows_in_the_explanation_and_drops_photo_tokens() -> None:
+    matcher = Matcher(tiny_network(keep_cross=0.5), "0" * 64)
+    explanation = matcher.explain(drawing("star"), photo("star"))
+    kept = matcher.token_count("photo") - 1
+    assert explanation.photo_cells.shape[0] == -(-kept // 2)
+    assert explanation.photo_to_sketch is not None
+    assert explanation.photo_to_sketch.shape[1] == -(-kept // 2)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import precision_score
+
+from model.metrics import CategoryMetrics, category_metrics, query_metrics
+from tests.shared_data import golden, needs_shared_data
+
+FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
+
+
+def labelled(seed: int, queries: int, gallery: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The recipe of the golden figures."""
+    draws = np.random.RandomState(seed)
+    query_labels, gallery_labels = draws.randint(0, classes, queries), draws.randint(0, classes, gallery)
+    same = query_labels[:, None] == gallery_labels[None]
+    return -(draws.uniform(size=(queries, gallery)).astype(np.float32) - 0.25 * same), same
+
+
+def slowly(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> list[float]:
+    """The same figures, one photo at a time."""
+    sums, counted = [0.0] * 4, 0
+    for row, marks in zip(scores.tolist(), relevant.tolist(), strict=True):
+        total = sum(marks)
+        if not total:
+            continue
+        counted += 1
+        ranking = [marks[i] for i in sorted(range(len(row)), key=lambda i: (-row[i], i))]
+        precision = [sum(ranking[: i + 1]) / (i + 1) for i in range(len(ranking))]
+        for figure, top in enumerate((len(ranking), 200)):
+            hits = [i for i, hit in enumerate(ranking[:top]) if hit]
+            area = sum(max(precision[i:top]) for i in hits)
+            sums[figure] += area / min(top, total)
+        for figure, top in ((2, 100), (3, 200)):
+            first = min(top, total)
+            sums[figure] += sum(ranking[:first]) / first
+    return [value / counted for value in sums]
+
+
+def test_a_perfect_ranking_has_every_figure_at_one() -> None:
+    relevant = np.arange(300)[None] < np.array([[1], [150], [250]])
+    assert category_metrics(-np.arange(900.0).reshape(3, 300), relevant) == CategoryMetrics(1.0, 1.0, 1.0, 1.0)
+
+
+def test_average_precision_is_the_area_under_the_interpolated_curve() -> None:
+    # Precision at the three hits is 1/2, 2/3 and 3/6; made monotone from the right 2/3, 2/3 and 1/2.
+    metrics = category_metrics([[6, 5, 4, 3, 2, 1]], [[0, 1, 1, 0, 0, 1]])
+    assert metrics.map_all == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
+    assert metrics.precision_100 == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("queries", "gallery", "classes"), [(1, 1, 1), (7, 90, 3), (5, 450, 2), (6, 700, 40)])
+def test_the_figures_are_those_of_a_slow_loop(queries: int, gallery: int, classes: int) -> None:
+    scores, relevant = labelled(11, queries, gallery, classes)
+    fast = category_metrics(scores, relevant)
+    assert [getattr(fast, name) for name in FIGURES] == pytest.approx(slowly(scores, relevant), abs=1e-12)
+
+
+def test_precision_at_a_rank_agrees_with_scikit_learn() -> None:
+    scores, relevant = labelled(4, 1, 900, 2)
+    retrieved = np.zeros(900, np.bool_)
+    retrieved[np.argsort(-scores[0])[:100]] = True
+    assert category_metrics(scores, relevant).precision_100 == pytest.approx(precision_score(relevant[0], retrieved))
+
+
+def test_equal_scores_keep_the_order_of_the_gallery() -> None:
+    relevant = np.array([[True, False, True, False]])
+    first = category_metrics(np.zeros((1, 4)), relevant)
+    assert first == category_metrics([[4.0, 3.0, 2.0, 1.0]], relevant)
+    assert first != category_metrics(np.zeros((1, 4)), ~relevant)
+
+
+def test_queries_without_relevant_photos_are_left_out() -> None:
+    scores, relevant = labelled(5, 4, 60, 3)
+    relevant[2] = False
+    some = query_metrics(scores, relevant)
+    assert some.queries.tolist() == [0, 1, 3]
+    assert category_metrics(scores, relevant) == category_metrics(scores[[0, 1, 3]], relevant[[0, 1, 3]])
+
+
+def test_the_mean_over_queries_is_the_category_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, relevant = labelled(6, 9, 250, 4)
+    whole = query_metrics(scores, relevant)
+    monkeypatch.setattr("model.metrics._CHUNK_ELEMENTS", 500)
+    chunked = query_metrics(scores, relevant)
+    assert np.array_equal(whole.average_precision_200, chunked.average_precision_200)
+    assert category_metrics(scores, relevant).map_all == pytest.approx(whole.average_precision.mean())
+
+
+@pytest.mark.parametrize(
+    ("scores", "relevant", "reason"),
+    [
+        ([[1.0, float("nan")]], [[True, False]], "NaN"),
+        ([[1.0], [float("nan")]], [[True], [False]], "NaN"),
+        ([[1.0, 2.0]], [[False, False]], "no query"),
+        ([[1.0, 2.0]], [[True]], "must both be"),
+        ([1.0, 2.0], [True, False], "must both be"),
+        (np.empty((0, 5)), np.empty((0, 5)), "no query"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(scores: object, relevant: object, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        category_metrics(scores, relevant)  # type: ignore[arg-type]
+
+
+@needs_shared_data
+def test_the_figures_are_the_released_code_s() -> None:
+    for case in json.loads(golden("metrics_reference.json").read_text())["cases"]:
+        ours = category_metrics(*labelled(*(case[name] for name in ("seed", "queries", "gallery", "classes"))))
+        assert [getattr(ours, name) for name in FIGURES] == pytest.approx([case[name] for name in FIGURES], abs=1e-6)

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from model import ink, preprocess
+from model.errors import BlankSketch, ModelError
+from model.images import open_image
+from model.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
+from tests.pictures import ODD_FILES, SHAPES, OddFile, drawing, encoded, photo
+
+OURS, RELEASED = Preprocessing(), Preprocessing(released=True)
+both = pytest.mark.parametrize("preprocessing", [OURS, RELEASED], ids=["ours", "released"])
+
+
+def on_canvas(picture: Image.Image, width: int, height: int, x: int, y: int) -> Image.Image:
+    canvas = Image.new("RGB", (width, height), "white")
+    canvas.paste(picture, (x, y))
+    return canvas
+
+
+def with_noise(picture: Image.Image, sigma: float) -> Image.Image:
+    noise = np.random.RandomState(0).normal(0, sigma, (picture.height, picture.width, 3))
+    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
+
+
+def as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
+    return Image.open(io.BytesIO(encoded(picture, "JPEG", quality=quality))).convert("RGB")
+
+
+def ink_box(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    y, x = np.nonzero(pixels[:, :, 0] < 128)
+    return int(y.min()), int(y.max()) + 1, int(x.min()), int(x.max()) + 1
+
+
+def released(image: Image.Image) -> NDArray[np.uint8]:
+    """The released recipe, with OpenCV, for dark ink on light paper."""
+    pixels = np.asarray(image)
+    y, x = np.where(pixels.astype(int).sum(axis=2) <= 300)
+    height, width = pixels.shape[:2]
+    crop = pixels[
+        max(0, y.min() - 10) : min(height, y.max() + 10),
+        max(0, x.min() - 10) : min(width, x.max() + 10),
+    ]
+    ratio = crop.shape[0] / crop.shape[1]
+    new = (int(224 / ratio), 224) if ratio > 1 else (224, int(224 * ratio))
+    scaled = cv2.resize(crop, new, interpolation=cv2.INTER_LINEAR)
+    rest = 224 - scaled.shape[0], 224 - scaled.shape[1]
+    before = rest[0] // 2, rest[1] // 2
+    sides = [(half, whole - half) for half, whole in zip(before, rest, strict=True)]
+    return np.pad(scaled, (*sides, (0, 0)), constant_values=crop.max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [97, 256, 800])
+def test_a_released_sketch_is_opencv_s_within_one_level(shape: str, size: int) -> None:
+    sketch = drawing(shape, size, seed=size)
+    ours = prepare_released_sketch(sketch, 224).astype(int)
+    assert np.abs(ours - released(sketch)).max() <= 1
+
+
+@pytest.mark.parametrize("box", [(0, 0, 90, 41), (150, 3, 40, 180), (200, 200, 56, 56), (30, 30, 2, 100)])
+def test_released_margins_are_clamped_to_the_picture(box: tuple[int, int, int, int]) -> None:
+    x, y, width, height = box
+    sketch = Image.fromarray(np.full((256, 256, 3), 240, np.uint8))
+    ImageDraw.Draw(sketch).ellipse([x, y, x + width, y + height], outline=(90, 20, 100), width=3)
+    assert np.abs(prepare_released_sketch(sketch, 224).astype(int) - released(sketch)).max() <= 1
+
+
+def test_a_photo_is_squashed_with_pillow_s_bicubic_filter() -> None:
+    picture = photo("star").crop((0, 0, 256, 140))
+    assert np.array_equal(prepare_photo(picture, 224), np.asarray(picture.resize((224, 224))))
+    assert np.array_equal(OURS.pixels(picture, "photo"), RELEASED.pixels(picture, "photo"))
+
+
+@both
+def test_prepared_pictures_are_normalised_float32(preprocessing: Preprocessing) -> None:
+    small = replace(preprocessing, image_size=64, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+    for modality in ("sketch", "photo"):
+        tensor = small.prepare(drawing("house"), modality)
+        assert (tensor.shape, tensor.dtype) == ((3, 64, 64), torch.float32)
+        white = tensor.amax(dim=(1, 2))
+        torch.testing.assert_close(white, torch.tensor([1.0, 2.4, 3.5]))
+
+
+@both
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        ((200, 200, 200), (255, 255, 255)),
+        ((243, 243, 243), (255, 255, 255)),
+        ((255, 255, 0), (255, 255, 255)),
+        ((40, 60, 150), (240, 225, 190)),
+        ((255, 255, 255), (0, 0, 0)),
+        ((230, 230, 230), (200, 180, 160)),
+        ((250, 240, 90), (20, 60, 30)),
+    ],
+)
+def test_any_pen_on_any_paper_is_cropped_to_its_ink(
+    preprocessing: Preprocessing, ink: tuple[int, int, int], paper: tuple[int, int, int]
+) -> None:
+    sketch = Image.new("RGB", (400, 300), paper)
+    ImageDraw.Draw(sketch).rectangle([300, 200, 349, 249], outline=ink, width=4)
+    plain = Image.new("RGB", (400, 300), "white")
+    ImageDraw.Draw(plain).rectangle([300, 200, 349, 249], outline="black", width=4)
+    prepared, expected = preprocessing.pixels(sketch, "sketch"), preprocessing.pixels(plain, "sketch")
+    if preprocessing.released and sum(ink) <= 300 < sum(paper):
+        # The released network gets its colours as they are, so only the place can be compared.
+        assert np.abs(np.subtract(ink_box(prepared), ink_box(expected))).max() <= 1
+    else:
+        assert np.abs(prepared.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_our_sketch_is_centred_dark_on_white_and_fills_the_square(shape: str) -> None:
+    pixels = prepare_sketch(on_canvas(drawing(shape, 200), 700, 500, 450, 20), 224)
+    top, bottom, left, right = ink_box(pixels)
+    assert pixels.shape == (224, 224, 3)
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert max(bottom - top, right - left) in range(196, 206)
+    assert abs(top + bottom - 224) <= 4
+    assert abs(left + right - 224) <= 4
+    assert (pixels[:8] == 255).all()
+
+
+def test_scale_and_place_of_the_drawing_do_not_matter() -> None:
+    alone = prepare_sketch(drawing("star", 512), 224).astype(int)
+    placed = prepare_sketch(on_canvas(drawing("star", 512), 1500, 1100, 900, 50), 224)
+    assert np.array_equal(alone, placed)
+
+
+@pytest.mark.parametrize("sigma", [2.0, 5.0])
+def test_noise_and_compression_leave_the_paper_white(sigma: float) -> None:
+    sketch = drawing("house", 400, ink=(50, 50, 60), paper=(225, 220, 210))
+    clean = prepare_sketch(sketch, 224)
+    rough = prepare_sketch(as_jpeg(with_noise(sketch, sigma), 50), 224)
+    assert np.abs(np.subtract(ink_box(rough), ink_box(clean))).max() <= 4
+    assert abs((rough == 255).mean() - (clean == 255).mean()) < 0.03
+
+
+def test_a_hair_line_on_a_huge_canvas_stays_black() -> None:
+    canvas = Image.new("RGB", (6000, 5000), "white")
+    ImageDraw.Draw(canvas).line([(100, 100), (5800, 4700), (200, 4900), (100, 100)], fill=(120, 120, 120), width=1)
+    pixels = prepare_sketch(canvas, 224)
+    assert pixels.min() == 0
+    assert (pixels < 128).mean() > 0.01
+
+
+def test_specks_of_dust_do_not_widen_the_crop() -> None:
+    sketch = drawing("circle", 256)
+    dusty = sketch.copy()
+    dusty.putpixel((1, 1), (0, 0, 0))
+    assert np.array_equal(prepare_sketch(sketch, 224), prepare_sketch(dusty, 224))
+
+
+def test_a_frame_is_not_taken_for_the_paper() -> None:
+    framed = Image.new("RGB", (300, 300), "black")
+    framed.paste(drawing("star", 280), (10, 10))
+    pixels = prepare_sketch(framed, 224)
+    assert np.median(pixels) == 255
+
+
+@both
+@pytest.mark.parametrize(
+    "blank",
+    [
+        Image.new("RGB", (64, 64), "white"),
+        Image.new("RGB", (64, 64), "black"),
+        Image.new("RGB", (300, 20), (240, 225, 190)),
+        Image.new("RGB", (1, 1), "black"),
+        Image.new("RGBA", (50, 50), (0, 0, 0, 0)),
+        with_noise(Image.new("RGB", (200, 200), (128, 120, 110)), 3),
+        as_jpeg(with_noise(Image.new("RGB", (200, 200), (220, 220, 220)), 4), 40),
+    ],
+    ids=["white", "black", "tinted", "one pixel", "transparent", "noise", "jpeg noise"],
+)
+def test_a_blank_sketch_is_told(preprocessing: Preprocessing, blank: Image.Image) -> None:
+    with pytest.raises(BlankSketch, match="blank"):
+        preprocessing.prepare(blank, "sketch")
+
+
+@both
+def test_a_photo_serves_as_a_query(preprocessing: Preprocessing) -> None:
+    for shape in SHAPES:
+        assert preprocessing.prepare(photo(shape), "sketch").isfinite().all()
+
+
+@both
+@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.opens], ids=lambda odd: odd.name)
+def test_odd_files_become_sketches_or_are_blank(preprocessing: Preprocessing, odd: OddFile) -> None:
+    image = open_image(odd.data)
+    if odd.as_sketch == 422:
+        with pytest.raises(BlankSketch):
+            preprocessing.prepare(image, "sketch")
+    else:
+        assert preprocessing.prepare(image, "sketch").std() > 0.05
+
+
+@both
+def test_a_picture_of_another_mode_is_converted_first(preprocessing: Preprocessing) -> None:
+    house = drawing("house")
+    for mode in ("L", "RGBA", "P"):
+        assert np.array_equal(
+            preprocessing.pixels(house.convert(mode), "sketch"), preprocessing.pixels(house, "sketch")
+        )
+
+
+def test_an_unknown_modality_is_refused() -> None:
+    with pytest.raises(ModelError, match="'sketch' or 'photo'"):
+        OURS.prepare(drawing("house"), "painting")
+
+
+def test_the_fingerprint_tells_preprocessings_apart() -> None:
+    others = [RELEASED, Preprocessing(image_size=64), Preprocessing(mean=(0.4, 0.5, 0.5)), Preprocessing(std=(1, 1, 1))]
+    assert len({OURS.fingerprint(), *(other.fingerprint() for other in others)}) == 5
+    assert OURS.fingerprint() == Preprocessing().fingerprint()
+    assert len(bytes.fromhex(OURS.fingerprint())) == 32
+
+
+@pytest.mark.parametrize(
+    ("module", "constant"),
+    [
+        *((preprocess, name) for name in ("_MARGIN", "_KEPT_REDUCTION", "_MOST_REDUCTION")),
+        *((ink, name) for name in ("LEAST_CONTRAST", "_NOISE_FACTOR", "_MOST_NOISE", "_SMUDGE_SHARE", "_FRAME_SHARE")),
+    ],
+)
+def test_the_fingerprint_changes_when_the_pixels_would(
+    module: ModuleType, constant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not through fingerprint(), which remembers its answer.
+    before = preprocess._fingerprint.__wrapped__(OURS)
+    monkeypatch.setattr(module, constant, getattr(module, constant) * 2)
+    assert preprocess._fingerprint.__wrapped__(OURS) != before

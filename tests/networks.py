@@ -1,0 +1,57 @@
+"""Small random networks for tests; users never get one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.checkpoint import save_checkpoint
+from model.config import ModelConfig
+from model.network import Network
+
+TINY = ModelConfig(
+    name="tiny-random",
+    image_size=64,
+    width=32,
+    depth=4,
+    heads=2,
+    mlp_ratio=2.0,
+    tokenizer_widths=(4, 8, 16),
+    select_after=(1, 2),
+    keep_sketch=0.7,
+    keep_photo=0.7,
+    cross_heads=2,
+    cross_ffn=32,
+    relation="best-match",
+    relation_ret=True,
+    kernel_width=16,
+    relation_hidden=(8, 4),
+    methods=("rn", "ret"),
+    best_method="rn",
+    nprobe=2,
+)
+
+
+def tiny_config(**overrides: Any) -> ModelConfig:
+    """A 4x4-grid network of 32 dims; ``overrides`` are fields of ModelConfig."""
+    return dataclasses.replace(TINY, **overrides)
+
+
+def tiny_network(seed: int = 0, **overrides: Any) -> Network:
+    """Random weights, larger than a real start's, so that images differ clearly in their tokens."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(tiny_config(**overrides))
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.5 if name.endswith(("ret", "position")) else 0.25)
+    return network.requires_grad_(False).eval()
+
+
+def tiny_checkpoint(path: Path, *, seed: int = 0, **overrides: Any) -> Path:
+    """Writes such a network to ``path`` and returns it."""
+    save_checkpoint(tiny_network(seed, **overrides), path)
+    return path

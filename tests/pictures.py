@@ -1,0 +1,329 @@
+"""Small pictures made in code: drawings, photos, and files of every odd kind a person's folder holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageDraw, ImageFilter, TiffImagePlugin, features
+
+from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+
+Line = list[tuple[float, float]]
+_ORIENTATION = 0x0112
+#: How a camera that was held so stores an upright picture.
+_STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def _polygon(corners: int, turn: float = -0.25, radii: tuple[float, ...] = (1.0,)) -> Line:
+    angles = [2 * math.pi * (i / corners + turn) for i in range(corners + 1)]
+    return [
+        (radii[i % len(radii)] * math.cos(angle), radii[i % len(radii)] * math.sin(angle))
+        for i, angle in enumerate(angles)
+    ]
+
+
+#: Strokes of each shape within -1..1, the outline first; x to the right, y down.
+_STROKES: dict[str, list[Line]] = {
+    "circle": [_polygon(48)],
+    "square": [_polygon(4, turn=0.125)],
+    "triangle": [_polygon(3)],
+    "star": [_polygon(10, radii=(1.0, 0.4))],
+    "hexagon": [_polygon(6)],
+    "cross": [[(-0.9, -0.9), (0.9, 0.9)], [(0.9, -0.9), (-0.9, 0.9)]],
+    "zigzag": [[(-1.0 + i * 0.4, 0.5 if i % 2 else -0.5) for i in range(6)]],
+    "spiral": [[(t / 60 * math.cos(t / 6), t / 60 * math.sin(t / 6)) for t in range(61)]],
+    "house": [
+        [(-0.8, 1.0), (-0.8, -0.1), (0.0, -1.0), (0.8, -0.1), (0.8, 1.0), (-0.8, 1.0)],
+        [(-0.2, 1.0), (-0.2, 0.4), (0.2, 0.4), (0.2, 1.0)],
+    ],
+}
+SHAPES = tuple(_STROKES)
+
+
+def strokes(shape: str) -> list[Line]:
+    """The lines of one of `SHAPES`, within -1..1."""
+    return _STROKES[shape]
+
+
+def drawing(
+    shape: str,
+    size: int = 256,
+    seed: int = 0,
+    *,
+    ink: tuple[int, int, int] = (0, 0, 0),
+    paper: tuple[int, int, int] = (255, 255, 255),
+    width: int | None = None,
+) -> Image.Image:
+    """A square RGB drawing of one of `SHAPES`; the seed moves, turns and scales it a little."""
+    picture = Image.new("RGB", (size, size), paper)
+    draw = ImageDraw.Draw(picture)
+    for line in _placed(shape, size, random.Random(f"{shape} {seed}")):
+        draw.line(line, fill=ink, width=width or max(1, size // 64), joint="curve")
+    return picture
+
+
+def photo(shape: str, size: int = 256, seed: int = 0) -> Image.Image:
+    """A square RGB picture of one of `SHAPES` filled, coloured, lit from one side, on a grained background."""
+    chance = random.Random(f"{shape} photo {seed}")
+    draws = np.random.RandomState(chance.randrange(1 << 30))
+    outline, *_ = _placed(shape, size, chance)
+    mask = Image.new("L", (size, size), 0)
+    if outline[0] == outline[-1] or math.dist(outline[0], outline[-1]) < 1.0:
+        ImageDraw.Draw(mask).polygon(outline, fill=255)
+    else:
+        for line in _placed(shape, size, random.Random(f"{shape} photo {seed}")):
+            ImageDraw.Draw(mask).line(line, fill=255, width=size // 10, joint="curve")
+    inside = np.asarray(mask.filter(ImageFilter.GaussianBlur(size / 256)), np.float64)[:, :, None] / 255
+    front, back = (np.array([chance.uniform(low, low + 90) for _ in range(3)]) for low in (20, 140))
+    light = np.linspace(0.75, 1.15, size)[None, :, None]
+    grain = draws.normal(0, 14, (size, size, 1)) + draws.normal(0, 4, (size, size, 3))
+    return Image.fromarray(np.clip((inside * front + (1 - inside) * back) * light + grain, 0, 255).astype(np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """The picture as a file of this Pillow format."""
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(
+    samples: NDArray[np.uint8] | NDArray[np.uint16], *, claims: tuple[int, int] | None = None, transparent: bytes = b""
+) -> bytes:
+    """A PNG by hand, for what Pillow does not write: 16-bit colour, transparent values, a header that lies.
+
+    samples: (H, W) grey, or (H, W, 2 to 4); `claims`: the width and height the header tells of.
+    """
+    height, width = samples.shape[:2]
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[samples.shape[2] if samples.ndim == 3 else 1]
+    rows = samples.astype(samples.dtype.newbyteorder(">")).reshape(height, -1)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", *(claims or (width, height)), 8 * samples.dtype.itemsize, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+        if body or name == b"IEND"
+    )
+
+
+def oriented(picture: Image.Image, orientation: int) -> bytes:
+    """A JPEG that shows `picture` once its EXIF orientation is respected."""
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    turn = _STORED.get(orientation)
+    return encoded(picture if turn is None else picture.transpose(turn), "JPEG", quality=95, exif=exif)
+
+
+@dataclass(frozen=True)
+class OddFile:
+    """A file, and what should become of it.
+
+    name: a file name; its suffix may lie.      opens: whether `open_image` gives a picture.
+    error: what `open_image` raises otherwise.  as_sketch: the HTTP status of posting it as a sketch.
+    """
+
+    name: str
+    make: Callable[[], bytes]
+    opens: bool = True
+    error: type[ImageError] | None = None
+    as_sketch: int = 200
+
+    @property
+    def data(self) -> bytes:
+        return _made(self.make)
+
+
+@cache
+def _made(make: Callable[[], bytes]) -> bytes:
+    return make()
+
+
+def _placed(shape: str, size: int, chance: random.Random) -> list[Line]:
+    scale = size * chance.uniform(0.32, 0.40)
+    turn = chance.uniform(-0.12, 0.12)
+    x, y = (size * chance.uniform(0.46, 0.54) for _ in range(2))
+    cos, sin = scale * math.cos(turn), scale * math.sin(turn)
+    return [[(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in line] for line in _STROKES[shape]]
+
+
+def _grey() -> NDArray[np.uint8]:
+    return np.asarray(drawing("house").convert("L"))
+
+
+def _deep() -> NDArray[np.uint16]:
+    return _grey().astype(np.uint16) * 257
+
+
+def _oriented_photo(orientation: int) -> bytes:
+    return oriented(photo("house"), orientation)
+
+
+def _see_through(shape: str = "star") -> Image.Image:
+    layer = drawing(shape).convert("RGBA")
+    # Black ink on paper that is black as well, but transparent: whoever drops the alpha sees nothing.
+    alpha = Image.fromarray(255 - np.asarray(drawing(shape).convert("L")))
+    return Image.merge("RGBA", (*Image.new("RGB", layer.size).split(), alpha))
+
+
+def _black_palette() -> Image.Image:
+    picture = Image.fromarray((_grey() > 127).astype(np.uint8)).convert("P")
+    picture.putpalette([0, 0, 0, 0, 0, 0])
+    return picture
+
+
+def _palette() -> bytes:
+    return encoded(_black_palette(), "PNG", transparency=1)
+
+
+def _animation(kind: str) -> bytes:
+    frames = [drawing(shape) for shape in ("circle", "star", "house")]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, loop=0)
+
+
+def _see_through_gif() -> bytes:
+    return encoded(_black_palette(), "GIF", transparency=1)
+
+
+def _flipped(data: bytes, at: int, count: int = 1) -> bytes:
+    return data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + count]) + data[at + count :]
+
+
+def _bad_exif() -> bytes:
+    # A directory of 500 entries in a block that ends after the first, whose value lies outside of it.
+    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 500, _ORIENTATION, 5, 9, 0xFFFFFF00)
+    plain = encoded(drawing("square"), "JPEG")
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
+
+
+def _strip() -> bytes:
+    samples = np.full((1, 100_000), 255, np.uint8)
+    samples[0, 20_000:70_000] = 0
+    return png(samples)
+
+
+def _tiff(picture: Image.Image, compression: str | None = None, **options: object) -> bytes:
+    return encoded(picture, "TIFF", compression=compression, **options)
+
+
+def _floats() -> bytes:
+    return _tiff(Image.fromarray(_grey().astype(np.float32) / 255))
+
+
+def _turned_tiff() -> bytes:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[_ORIENTATION] = 6
+    return _tiff(drawing("house").transpose(_STORED[6]), tiffinfo=tags)
+
+
+def _lab() -> Image.Image:
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    lab = ImageCms.applyTransform(drawing("house"), to_lab)
+    assert lab is not None
+    return lab
+
+
+def _heic() -> bytes:
+    import pillow_heif
+
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(drawing("star")).save(stream, quality=80)
+    return stream.getvalue()
+
+
+def _cmyk_jpeg() -> bytes:
+    return encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)
+
+
+_SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
+_PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
+
+
+def _damaged(name: str, make: Callable[[], bytes]) -> OddFile:
+    return OddFile(name, make, opens=False, error=UndecodableImage, as_sketch=400)
+
+
+def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
+    return OddFile(name, make, opens=False, error=UnsupportedImage, as_sketch=415)
+
+
+ODD_FILES: tuple[OddFile, ...] = (
+    _damaged("empty.jpg", lambda: b""),
+    _damaged("cut short.jpg", lambda: encoded(photo("star"), "JPEG")[:4000]),
+    _damaged("cut short.png", lambda: encoded(photo("star"))[:9000]),
+    _damaged("only a signature.png", lambda: encoded(drawing("star"))[:8]),
+    _damaged("wrong header checksum.png", lambda: _flipped(encoded(drawing("star")), 29)),
+    _damaged("wrong zlib stream.png", lambda: _flipped(png(_grey()), 45, 20)),
+    _damaged("cut short.webp", lambda: encoded(photo("star"), "WEBP")[:500]),
+    _damaged("cut short.tif", lambda: _tiff(photo("star"))[:3000]),
+    _damaged("cut short.gif", lambda: encoded(drawing("star"), "GIF")[:300]),
+    _damaged("cut short.bmp", lambda: encoded(drawing("star"), "BMP")[:5000]),
+    _foreign("text.jpg", lambda: b"This is no picture, whatever its name says.\n" * 20),
+    _foreign("BMW.bmp", lambda: b"BMW is a maker of cars, and this is a text about them.\n"),
+    _foreign("document.pdf", lambda: _PDF),
+    _foreign("vector.svg", lambda: _SVG),
+    _foreign("portable.ppm", lambda: encoded(drawing("star"), "PPM")),
+    OddFile(
+        "bomb.png",
+        lambda: png(np.zeros((1, 1), np.uint8), claims=(30_000, 30_000)),
+        opens=False,
+        error=ImageTooLarge,
+        as_sketch=413,
+    ),
+    OddFile("one pixel.png", lambda: png(np.zeros((1, 1), np.uint8)), as_sketch=422),
+    OddFile("white.png", lambda: encoded(Image.new("RGB", (64, 64), "white")), as_sketch=422),
+    OddFile("all transparent.png", lambda: encoded(Image.new("RGBA", (64, 64))), as_sketch=422),
+    OddFile("very long.png", _strip),
+    OddFile("really a png.jpg", lambda: encoded(drawing("triangle"))),
+    OddFile("no suffix", lambda: encoded(drawing("triangle"))),
+    OddFile("grey.jpg", lambda: encoded(drawing("house").convert("L"), "JPEG")),
+    OddFile("progressive.jpg", lambda: encoded(photo("star"), "JPEG", progressive=True)),
+    OddFile("cmyk.jpg", _cmyk_jpeg),
+    OddFile("broken exif.jpg", _bad_exif),
+    OddFile("impossible orientation.jpg", lambda: oriented(drawing("house"), 99)),
+    *(OddFile(f"orientation {i}.jpg", partial(_oriented_photo, i)) for i in range(1, 9)),
+    OddFile("one bit.png", lambda: encoded(drawing("house").convert("1"))),
+    OddFile("palette.png", lambda: encoded(photo("star").quantize(16))),
+    OddFile("transparent palette.png", _palette),
+    OddFile("grey and alpha.png", lambda: encoded(_see_through().convert("LA"))),
+    OddFile("alpha.png", lambda: encoded(_see_through())),
+    OddFile("transparent value.png", lambda: png(np.where(_grey() > 127, 7, 0).astype(np.uint8), transparent=b"\0\7")),
+    OddFile("16 bits grey.png", lambda: png(_deep())),
+    OddFile("16 bits colour.png", lambda: png(np.repeat(_deep()[:, :, None], 3, axis=2))),
+    OddFile("moving.png", lambda: _animation("PNG")),
+    OddFile("moving.gif", lambda: _animation("GIF")),
+    OddFile("transparent.gif", _see_through_gif),
+    OddFile("lossy.webp", lambda: encoded(drawing("circle"), "WEBP", quality=60)),
+    OddFile("alpha.webp", lambda: encoded(_see_through(), "WEBP", lossless=True)),
+    OddFile("moving.webp", lambda: _animation("WEBP")),
+    OddFile("plain.bmp", lambda: encoded(drawing("circle"), "BMP")),
+    OddFile("16 bits.tif", lambda: _tiff(Image.fromarray(_deep()))),
+    OddFile("12 bits in 16.tif", lambda: _tiff(Image.fromarray((_deep() // 16).astype(np.uint16)))),
+    OddFile("16 bits big-endian.tif", lambda: _tiff(Image.fromarray(_deep().astype(">u2")))),
+    OddFile("floats.tif", _floats),
+    OddFile("cmyk.tif", lambda: _tiff(drawing("house").convert("CMYK"))),
+    OddFile("lab.tif", lambda: _tiff(_lab())),
+    OddFile("lzw.tiff", lambda: _tiff(drawing("house"), "tiff_lzw")),
+    OddFile("turned.tiff", _turned_tiff),
+    OddFile("pages.tiff", lambda: _tiff(drawing("circle"), save_all=True, append_images=[drawing("house")])),
+    *((OddFile("plain.avif", lambda: encoded(drawing("star"), "AVIF")),) if features.check("avif") else ()),
+    *((OddFile("plain.heic", _heic),) if importlib.util.find_spec("pillow_heif") else ()),
+)
