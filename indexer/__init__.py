@@ -1,0 +1,44 @@
+"""Photos in, an index on disk out; and the index opened for searching."""
+
+from indexer.build import BuildReport, build
+from indexer.errors import (
+    BadInvocation,
+    EmbedderUnavailable,
+    IndexBusy,
+    IndexerError,
+    IndexRefused,
+    IndexUnwritable,
+    PhotoUnavailable,
+    UnknownPhoto,
+)
+from indexer.info import IndexInfo, read_info
+from indexer.location import default_index_path
+from indexer.manifest import Manifest
+from indexer.progress import Progress, ProgressState, read_progress
+from indexer.reader import ClusterRows, Index, PhotoEntry, open_index
+from indexer.verify import verify
+
+__all__ = [
+    "BadInvocation",
+    "BuildReport",
+    "ClusterRows",
+    "EmbedderUnavailable",
+    "Index",
+    "IndexBusy",
+    "IndexInfo",
+    "IndexRefused",
+    "IndexUnwritable",
+    "IndexerError",
+    "Manifest",
+    "PhotoEntry",
+    "PhotoUnavailable",
+    "Progress",
+    "ProgressState",
+    "UnknownPhoto",
+    "build",
+    "default_index_path",
+    "open_index",
+    "read_info",
+    "read_progress",
+    "verify",
+]

@@ -1,0 +1,133 @@
+"""The catalog: one SQLite file a generation, with every file that has ever had an id."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Literal
+
+from indexer.errors import IndexRefused
+
+SCHEMA_VERSION = 1
+Status = Literal["indexed", "bad", "gone"]
+
+_SCHEMA = """
+CREATE TABLE photos (
+    id INTEGER PRIMARY KEY,
+    root INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('indexed', 'bad', 'gone')),
+    reason TEXT,
+    cluster INTEGER,
+    segment TEXT,
+    row INTEGER
+);
+CREATE INDEX photos_by_row ON photos (segment, row);
+"""
+_COLUMNS = "id, root, path, hash, size, mtime, status, reason, cluster, segment, row"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file. Files of equal content share (segment, row).
+
+    Attributes:
+        id: never given to another path. root, path: where it is, ``path`` relative to the root with '/'.
+        hash: SHA-256 of its bytes, hex; empty where they could not be read.
+        size: bytes; -1 where it could not be read, so that the next build tries again. mtime: ns.
+        status: "indexed", "bad" (see ``reason``), or "gone" from disk.
+        cluster, segment, row: where its tokens are; None for those that have none.
+    """
+
+    id: int
+    root: int
+    path: str
+    hash: str
+    size: int
+    mtime: int
+    status: Status
+    reason: str | None = None
+    cluster: int | None = None
+    segment: str | None = None
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row of a segment that is shown, and the lowest live id among the files that share it."""
+
+    id: int
+    cluster: int
+    segment: str
+    row: int
+
+
+def write_catalog(path: Path, photos: Iterable[Photo]) -> None:
+    """Write a new catalog; the same photos give the same bytes."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};{_SCHEMA}")
+        marks = ", ".join("?" * len(_COLUMNS.split(",")))
+        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(astuple, photos))
+        database.commit()
+
+
+class Catalog:
+    """A catalog opened for reading.
+
+    Raises:
+        IndexRefused: it is no catalog, or one of a newer schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Threads of a server share it; the reader guards every call with a lock.
+        self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        try:
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error as error:
+            self._database.close()
+            raise IndexRefused(
+                f"{path} is damaged ({error}); run `python -m indexer verify`, then delete the index and build again."
+            ) from error
+        if version != SCHEMA_VERSION:
+            self._database.close()
+            raise IndexRefused(
+                f"{path} has catalog version {version}, and this program reads {SCHEMA_VERSION}; "
+                "update the program, or build a new index."
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def photos(self) -> list[Photo]:
+        """Every entry, by id."""
+        return [Photo(*row) for row in self._database.execute(f"SELECT {_COLUMNS} FROM photos ORDER BY id")]
+
+    def bad(self) -> list[Photo]:
+        """The files that cannot be indexed, by id."""
+        query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
+        return [Photo(*row) for row in self._database.execute(query)]
+
+    def shown(self) -> list[ShownRow]:
+        """Every row that is shown, by cluster and then by id."""
+        query = """SELECT MIN(id) AS first, cluster, segment, row FROM photos WHERE status = 'indexed'
+                   GROUP BY segment, row ORDER BY cluster, first"""
+        return [ShownRow(*row) for row in self._database.execute(query)]
+
+    def sharing(self, photo: int) -> Sequence[Photo]:
+        """The live files with the content of this live photo, itself included, by id; empty for any other id."""
+        query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
+                    (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
+        return [Photo(*row) for row in self._database.execute(query, (photo,))]
+
+
+def read_catalog(path: Path) -> list[Photo]:
+    """Every entry of a catalog, by id."""
+    with closing(Catalog(path)) as catalog:
+        return catalog.photos()

@@ -1,0 +1,69 @@
+"""Generations: complete states of an index. Read with every file checked for presence and size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.errors import IndexRefused
+from indexer.location import IndexFolder
+from indexer.manifest import FileEntry, Manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation on disk: its name, its folder, and its manifest."""
+
+    name: str
+    path: Path
+    manifest: Manifest
+
+
+def live_generation(folder: IndexFolder) -> Generation:
+    """The generation that readers are to use.
+
+    Raises:
+        IndexRefused: there is none yet, or it is of a newer format, damaged or incomplete.
+    """
+    name = folder.current()
+    if name is None:
+        raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
+    while True:
+        try:
+            return open_generation(folder, name)
+        except IndexRefused:
+            # Two builds may have ended since CURRENT was read, and the generation it named may be deleted.
+            latest = folder.current()
+            if latest is None or latest == name:
+                raise
+            name = latest
+
+
+def open_generation(folder: IndexFolder, name: str) -> Generation:
+    """A generation by name, all of its files there and of the right size.
+
+    Raises:
+        IndexRefused: newer format, damaged manifest, a missing or short file.
+    """
+    path = folder.generation(name)
+    manifest = read_manifest(path / "manifest.json")
+    for file, entry in generation_files(folder, manifest):
+        try:
+            size = file.stat().st_size
+        except OSError as error:
+            raise IndexRefused(f"{file} is missing; delete the index folder and build again.") from error
+        if size != entry.size:
+            raise IndexRefused(
+                f"{file} has {size} bytes instead of {entry.size}; delete the index folder and build again."
+            )
+    return Generation(name, path, manifest)
+
+
+def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
+    """Every file a generation needs, its manifest aside, with what the manifest says about it."""
+    for entry in manifest.files:
+        yield folder.generation(manifest.generation) / entry.name, entry
+    for segment in manifest.segments:
+        for entry in segment.files:
+            yield folder.segment(segment.id) / entry.name, entry

@@ -1,0 +1,115 @@
+"""What a build has to do: the files on disk against what the live index and the journal already know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from indexer.catalog import Photo, Status, read_catalog
+from indexer.gallery import FoundFile, Root
+from indexer.generation import Generation
+from indexer.journal import FileRecord
+from indexer.segment import RowRef
+
+FileKey = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """What the live generation lends to the next.
+
+    Attributes:
+        generation: None before the first build.
+        photos: its catalog, roots renumbered to this build's; files of roots no longer named are left out.
+        reusable: whether its rows were computed by the same checkpoint, preprocessing and embedder.
+        rows: rows by content hash, with their clusters; empty unless reusable.
+        next_id: the first id never given.
+    """
+
+    generation: Generation | None
+    photos: tuple[Photo, ...]
+    reusable: bool
+    rows: Mapping[str, tuple[RowRef, int]]
+    next_id: int
+
+    @staticmethod
+    def read(generation: Generation | None, roots: Sequence[Root], reusable: bool) -> LiveState:
+        """The state of a generation, for a build over these roots."""
+        if generation is None:
+            return LiveState(None, (), False, {}, 1)
+        numbers = {str(root.path): number for number, root in enumerate(roots)}
+        before = [numbers.get(root.path) for root in generation.manifest.roots]
+        photos: list[Photo] = []
+        rows: dict[str, tuple[RowRef, int]] = {}
+        for photo in read_catalog(generation.path / "photos.sqlite"):
+            if reusable and photo.segment is not None and photo.row is not None and photo.cluster is not None:
+                rows[photo.hash] = RowRef(photo.segment, photo.row), photo.cluster
+            if (number := before[photo.root]) is not None:
+                photos.append(replace(photo, root=number))
+        return LiveState(generation, tuple(photos), reusable, rows, generation.manifest.next_id)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files of a build, split.
+
+    Attributes:
+        settled: what is known of files that need not be read. work: files to read, in path order.
+    """
+
+    settled: Mapping[FileKey, FileRecord]
+    work: tuple[FoundFile, ...]
+
+    @staticmethod
+    def make(
+        files: Sequence[FoundFile], live: LiveState, staged: Mapping[FileKey, FileRecord], known: set[str]
+    ) -> Plan:
+        """Settle every file whose size and time are what the live index or the journal saw.
+
+        Args:
+            staged: the journal's records. known: content hashes with a row, live or staged.
+        """
+        old = {(photo.root, photo.path): photo for photo in live.photos} if live.reusable else {}
+        settled: dict[FileKey, FileRecord] = {}
+        work: list[FoundFile] = []
+        for file in files:
+            key = (file.root, file.path)
+            if file.reason is not None:
+                settled[key] = FileRecord(*key, "", file.size, file.mtime, file.reason)
+            elif record := _settle(file, old.get(key), staged.get(key), known):
+                settled[key] = record
+            else:
+                work.append(file)
+        return Plan(settled, tuple(work))
+
+
+def _settle(file: FoundFile, old: Photo | None, staged: FileRecord | None, known: set[str]) -> FileRecord | None:
+    seen = (file.size, file.mtime)
+    if old is not None and (old.size, old.mtime) == seen:
+        if old.status == "bad":
+            return FileRecord(old.root, old.path, old.hash, old.size, old.mtime, old.reason)
+        if old.hash in known:
+            return FileRecord(old.root, old.path, old.hash, old.size, old.mtime, None)
+    if staged is not None and (staged.size, staged.mtime) == seen and (staged.reason or staged.hash in known):
+        return staged
+    return None
+
+
+def catalog_entries(files: Sequence[FoundFile], records: Mapping[FileKey, FileRecord], live: LiveState) -> list[Photo]:
+    """The next catalog, by id, rows not filled in: every file keeps its id, new ones get ids in path order."""
+    old = {(photo.root, photo.path): photo for photo in live.photos}
+    next_id = live.next_id
+    entries: list[Photo] = []
+    for file in files:
+        record = records[file.root, file.path]
+        before = old.pop((file.root, file.path), None)
+        if before is None:
+            number, next_id = next_id, next_id + 1
+        else:
+            number = before.id
+        status: Status = "indexed" if record.reason is None else "bad"
+        content = (record.hash, record.size, record.mtime)
+        entries.append(Photo(number, file.root, file.path, *content, status, record.reason))
+    # A photo that comes back finds its id, and its row while its segment is there.
+    entries += [replace(photo, status="gone", reason=None) for photo in old.values()]
+    return sorted(entries, key=lambda photo: photo.id)

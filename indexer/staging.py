@@ -1,0 +1,145 @@
+"""The long part of a build: every new file is read once, hashed, decoded, prepared, encoded, embedded, and staged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from indexer.embedder import Embedder
+from indexer.files import read_below
+from indexer.gallery import FoundFile
+from indexer.journal import FileRecord, Journal
+from indexer.progress import Progress
+from indexer.segment import RowArrays
+from model import Matcher
+from model.errors import ImageError
+from model.images import open_image
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A file that was read; ``pixels`` (3, H, W) only for new, good content, ``extra`` for the embedder."""
+
+    record: FileRecord
+    pixels: torch.Tensor | None = None
+    extra: torch.Tensor | None = None
+
+
+class Stager:
+    """Computes rows for files and stages them in the journal.
+
+    Args:
+        roots: absolute paths of the gallery's roots. known: content hashes whose rows exist already, in the live index
+            or the journal; it grows as rows are staged.
+    """
+
+    def __init__(
+        self, roots: Sequence[Path], matcher: Matcher, embedder: Embedder, journal: Journal, known: set[str]
+    ) -> None:
+        self._roots = roots
+        self._matcher = matcher
+        self._embedder = embedder
+        self._journal = journal
+        self._known = known
+        self.encoded = 0
+
+    def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[tuple[int, str], FileRecord]:
+        """Read all ``files``, in batches of ``batch`` that are committed one by one; what each came to, by file."""
+        records: dict[tuple[int, str], FileRecord] = {}
+        workers = min(4, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            ready = _read_ahead(pool, self._prepare, files, window=batch + 2 * workers)
+            for start in range(0, len(files), batch):
+                group = [next(ready) for _ in range(min(batch, len(files) - start))]
+                done = self._commit(group)
+                records.update({(record.root, record.path): record for record in done})
+                progress.advance(len(done), sum(record.reason is not None for record in done))
+        return records
+
+    def _prepare(self, file: FoundFile) -> _Prepared:
+        if file.reason is not None:
+            return _Prepared(FileRecord(file.root, file.path, "", file.size, file.mtime, file.reason))
+        try:
+            content = read_below(self._roots[file.root], file.path)
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror}"
+            # A file that could not be read may be readable next time without any sign of a change.
+            return _Prepared(FileRecord(file.root, file.path, "", -1, 0, reason))
+        digest = hashlib.sha256(content.data).hexdigest()
+        record = FileRecord(file.root, file.path, digest, content.size, content.mtime, None)
+        if digest in self._known:
+            return _Prepared(record)
+        try:
+            image = open_image(content.data)
+            return _Prepared(record, self._matcher.prepare(image, "photo"), self._embedder.prepare(image))
+        except (ImageError, OSError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+            return _Prepared(_with_reason(record, " ".join(str(error).split()) or type(error).__name__))
+
+    def _commit(self, group: Sequence[_Prepared]) -> list[FileRecord]:
+        new: dict[str, _Prepared] = {}
+        for item in group:
+            if item.pixels is not None and item.record.hash not in self._known:
+                new.setdefault(item.record.hash, item)
+        records = [item.record for item in group]
+        arrays = None
+        if new:
+            arrays = self._compute(list(new.values()))
+            finite = np.all([_finite(array) for array in arrays.named().values()], axis=0)
+            broken = {name for name, fine in zip(new, finite, strict=True) if not fine}
+            if broken:
+                reason = "the network gives no finite values for it"
+                records = [_with_reason(r, reason) if r.hash in broken else r for r in records]
+                arrays = _select(arrays, finite)
+                new = {name: item for name, item in new.items() if name not in broken}
+        self._journal.append(records, list(new), arrays if new else None)
+        self._known.update(new)
+        self.encoded += len(new)
+        return records
+
+    def _compute(self, items: Sequence[_Prepared]) -> RowArrays:
+        pixels = torch.stack([item.pixels for item in items if item.pixels is not None])
+        tokens = self._matcher.encode(pixels, "photo")
+        ret = tokens.ret.float().cpu().numpy()
+        embeddings = self._embedder.embed([item.extra for item in items], ret)
+        if tokens.features.shape[1] == 1:
+            return RowArrays(ret, embeddings)
+        features = tokens.features.float().cpu().numpy()
+        # What float16 cannot hold becomes infinite, and the caller reports it.
+        with np.errstate(over="ignore"):
+            halves = features.astype(np.float16)
+        return RowArrays(ret, embeddings, halves, tokens.positions.cpu().numpy().astype(np.uint8))
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, work: Callable[[FoundFile], _Prepared], files: Iterable[FoundFile], window: int
+) -> Iterator[_Prepared]:
+    """Results in order, at most ``window`` of them waiting: decoding goes on while the network computes."""
+    waiting: deque[Future[_Prepared]] = deque()
+    for file in files:
+        waiting.append(pool.submit(work, file))
+        if len(waiting) > window:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _with_reason(record: FileRecord, reason: str) -> FileRecord:
+    return FileRecord(record.root, record.path, record.hash, record.size, record.mtime, reason)
+
+
+def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))
+
+
+def _select(arrays: RowArrays, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> RowArrays:
+    named = {name: array[chosen] for name, array in arrays.named().items()}
+    return RowArrays(named["ret"], named["embeddings"], named.get("tokens"), named.get("positions"))

@@ -1,0 +1,35 @@
+"""Folders of photos for the tests, and looks into what became of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.pictures import SHAPES, photo
+
+
+def save_photo(path: Path, number: int) -> Path:
+    """Photo ``number``, always the same picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    photo(SHAPES[number % len(SHAPES)], size=48, seed=number).save(path)
+    return path
+
+
+def save_photos(folder: Path, count: int, start: int = 0) -> Path:
+    """Photos in ``folder`` and its folder ``in here``, names with spaces and accents among them."""
+    for number in range(start, start + count):
+        save_photo(folder / ("in here" if number % 3 == 0 else "") / f"Ännchen {number:03}.png", number)
+    return folder
+
+
+def index_bytes(index: Path) -> dict[str, bytes]:
+    """Every file of an index that a build answers for, the manifest without its time."""
+    found = {}
+    for path in sorted(index.rglob("*")):
+        name = path.relative_to(index).as_posix()
+        if path.is_dir() or name in (".lock", "progress.json"):
+            continue
+        data = path.read_bytes()
+        if path.name == "manifest.json":
+            data = b"\n".join(line for line in data.splitlines() if b'"created"' not in line)
+        found[name] = data
+    return found

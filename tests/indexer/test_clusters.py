@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.clusters import (
+    Centroids,
+    assign,
+    cluster,
+    default_clusters,
+    mean_tokens,
+    normalised,
+    read_centroids,
+    write_centroids,
+)
+from indexer.errors import IndexRefused
+from indexer.segment import RowArrays, RowRef, Rows
+
+CELLS = 16
+
+
+def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list[RowRef], RowArrays]:
+    """Photos in two sources, every one with ``kept`` of 16 cells."""
+    draw = np.random.default_rng(seed)
+    tokens = draw.normal(size=(count, kept + 1, width)).astype(np.float16)
+    positions = np.stack([np.sort(draw.permutation(CELLS)[:kept]) for _ in range(count)]).astype(np.uint8)
+    ret = draw.normal(size=(count, width)).astype(np.float32)
+    arrays = RowArrays(ret, normalised(ret), tokens, positions)
+    half = count // 2
+    parts = {
+        "s": RowArrays(ret[:half], ret[:half], tokens[:half], positions[:half]),
+        "": RowArrays(ret[half:], ret[half:], tokens[half:], positions[half:]),
+    }
+    refs = [RowRef("s", row) for row in range(half)] + [RowRef("", row) for row in range(count - half)]
+    return Rows(parts), refs, arrays
+
+
+def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArray[np.float64]]]:
+    """The definition, cell by cell."""
+    assert arrays.tokens is not None
+    assert arrays.positions is not None
+    found: dict[int, list[npt.NDArray[np.float64]]] = {}
+    for photo, cells in zip(arrays.tokens, arrays.positions, strict=True):
+        for token, cell in zip(photo[1:], cells.tolist(), strict=True):
+            found.setdefault(cell, []).append(token.astype(np.float64))
+    most = sorted(found, key=lambda cell: (-len(found[cell]), cell))[:kept]
+    return sorted(most), [np.mean(found[cell], axis=0) for cell in sorted(most)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 9), kept=st.integers(1, CELLS))
+def test_a_centroid_of_pruned_tokens_is_the_mean_by_cell_where_most_photos_kept_one(
+    seed: int, count: int, kept: int
+) -> None:
+    rows, refs, arrays = photos(seed, count, kept)
+    cells, means = mean_tokens(rows, refs, CELLS)
+    expected_cells, expected = plain_mean(arrays, kept)
+    assert cells.tolist() == expected_cells
+    np.testing.assert_allclose(means, expected, atol=1e-5)
+
+
+def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
+    rows, refs, arrays = photos(3, 7, CELLS)
+    assert arrays.tokens is not None
+    centroids = Centroids.empty(2, rows)
+    centroids.compute(1, rows, refs, CELLS)
+    assert centroids.tokens is not None
+    assert centroids.positions is not None
+    np.testing.assert_allclose(
+        centroids.tokens[1, 1:], arrays.tokens[:, 1:].astype(np.float32).mean(0), atol=2e-3, rtol=1e-3
+    )
+    np.testing.assert_allclose(centroids.tokens[1, 0], arrays.ret.mean(0), atol=2e-3, rtol=1e-3)
+    np.testing.assert_allclose(centroids.ret[1], normalised(arrays.ret).mean(0), atol=1e-6)
+    assert centroids.positions[1].tolist() == list(range(CELLS))
+
+
+def test_rows_come_back_in_the_order_asked_for() -> None:
+    rows, refs, arrays = photos(5, 8, 4)
+    order = [6, 0, 7, 3, 3]
+    assert np.array_equal(rows.gather([refs[place] for place in order], "ret"), arrays.ret[order])
+
+
+def embeddings(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    return normalised(np.random.default_rng(seed).normal(size=(count, 8)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 60), data=st.data())
+def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data: st.DataObject) -> None:
+    wanted = data.draw(st.integers(1, count))
+    # Few distinct points, so that some clusters must end empty.
+    points = embeddings(count)[np.random.default_rng(count).integers(0, max(1, count // 2), count)]
+    centroids, assignment = cluster(points, wanted)
+    assert sorted(set(assignment.tolist())) == list(range(len(centroids)))
+    assert len(assignment) == count
+    assert len(centroids) <= wanted
+    assert np.array_equal(assign(points, centroids), assignment)
+
+
+def test_clear_groups_become_the_clusters() -> None:
+    centres = np.eye(8, dtype=np.float32)[:2]
+    points = normalised(np.repeat(centres, 20, axis=0) + 0.01 * embeddings(40))
+    _, assignment = cluster(points, 2)
+    assert {tuple(assignment[:20].tolist()), tuple(assignment[20:].tolist())} == {(0,) * 20, (1,) * 20}
+
+
+def test_joining_a_cluster_does_not_depend_on_company() -> None:
+    points, centroids = embeddings(300), embeddings(17, seed=1)
+    together = assign(points, centroids)
+    alone = [int(assign(points[row : row + 1], centroids)[0]) for row in range(0, 300, 7)]
+    assert together[::7].tolist() == alone
+
+
+def test_the_number_of_clusters_is_about_the_square_root() -> None:
+    assert [default_clusters(photos) for photos in (1, 2, 12, 12_500)] == [1, 1, 3, 112]
+
+
+def test_centroids_are_read_as_they_were_written(tmp_path: Path) -> None:
+    centroids = embeddings(5)
+    write_centroids(tmp_path / "clusters.faiss", centroids)
+    assert np.array_equal(read_centroids(tmp_path / "clusters.faiss"), centroids)
+    (tmp_path / "clusters.faiss").write_bytes(b"nothing")
+    with pytest.raises(IndexRefused, match="build again"):
+        read_centroids(tmp_path / "clusters.faiss")

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from indexer import read_progress
+from indexer.__main__ import main
+from tests.indexer.galleries import save_photos
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
+    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
+    monkeypatch.setenv("SBIR_INDEX", str(index_path))
+    monkeypatch.delenv("SBIR_DEVICE", raising=False)
+
+
+def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path, tmp_path: Path) -> None:
+    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "indexer", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    out = run("build", str(gallery), "--device", "cpu", "--progress-file", str(tmp_path / "progress.json"))
+    assert "not indexed: broken.jpg: " in out
+    assert "photos:      12" in out
+    assert "the checkpoint's own retrieval token" in out
+    assert json.loads((tmp_path / "progress.json").read_text())["phase"] == "done"
+    told = read_progress(index_path)
+    assert told is not None
+    assert (told.phase, told.bad) == ("done", 1)
+
+
+def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["info"]) == 0
+    assert "photos:      12 (12 files, 0 of them duplicates)" in capsys.readouterr().out
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["counts"]["photos"] == 12
+
+
+def test_a_repeated_build_says_that_nothing_has_changed(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(gallery)]) == 0
+    assert "now live" in capsys.readouterr().out
+    assert main(["build", str(gallery)]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_verify_exits_with_one_where_there_are_problems(
+    gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["verify"]) == 0
+    assert "is sound" in capsys.readouterr().out
+    (index_path / "g000001" / "clusters.faiss").unlink()
+    assert main(["verify"]) == 1
+    assert "clusters.faiss is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["build", "missing"], "missing does not exist; name a folder of photos."),
+        (["build", "photos/Ännchen 001.png"], "is not a folder"),
+        (["build", "empty"], "there are no image files in"),
+        (["build", "bad"], "can be used"),
+        (["build", "photos", "photos/in here"], "overlap; name only the outer one."),
+        (["build", "photos", "--clusters", "13"], "13 clusters are more than the 12 photos"),
+        (["build", "photos", "--clusters", "0"], "at least 1"),
+        (["build", "photos", "--batch", "0"], "at least 1"),
+        (["build", "photos", "--embedder", "dino"], "there is no embedder 'dino'; use ret, clip"),
+        (["build", "photos", "--embedder", "clip:nothing"], "is neither a file nor an open_clip model"),
+        (["build", "photos", "--embedder", "clip:ViT-B-32@nothing.pt"], "no CLIP weights at"),
+        (["build", "photos", "--embedder", "clip:No-Model@empty"], "no model 'No-Model'"),
+        (["build", "photos", "--weights", "nothing.safetensors"], "there is no checkpoint at"),
+        (["build", "photos", "--device", "abacus"], "cannot be used here"),
+        (["build", "photos", "--index", "file"], "is a file"),
+        (["build", "photos", "--index", "file/below"], "cannot be written"),
+        (["build", "photos", "--progress-file", "nowhere/p.json"], "cannot be written"),
+        (["info"], "there is no index at"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    sentence: str,
+    gallery: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "empty.png").write_bytes(b"")
+    (tmp_path / "file").write_text("")
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_the_live_index_survives_a_build_that_fails(gallery: Path, index_path: Path, tmp_path: Path) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["build", str(tmp_path), "--quiet", "--clusters", "99"]) == 2
+    assert main(["verify"]) == 0
+    save_photos(gallery, 3, start=20)
+    assert main(["build", str(gallery), "--quiet"]) == 0

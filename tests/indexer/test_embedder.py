@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import model
+from indexer import EmbedderUnavailable, build, open_index, verify
+from indexer.embedder import choose_embedder
+from model.images import open_image
+from tests.pictures import SHAPES, photo
+
+CPU = torch.device("cpu")
+SMALL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 64, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random model, saved as open_clip saves."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("small-clip")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": SMALL, "preprocess_cfg": {}}))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = open_clip.CLIP(**SMALL)
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_an_index_is_built_by_a_local_clip_model(
+    clip_folder: Path, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    report = build([gallery], index_path, matcher, embedder=f"clip:{clip_folder}")
+    assert report.embedder == f"image vectors of CLIP from {clip_folder.name}, by open_clip"
+    with open_index(index_path, matcher) as index:
+        assert index.manifest.embedder.kind == "clip"
+        assert index.manifest.embedder.sha256 is not None
+        assert index.photo_count == 12
+    (path,) = index_path.glob("segments/*/embeddings.npy")
+    stored = np.load(path)
+    assert stored.shape == (12, 16)
+    np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-5)
+    assert verify(index_path) == []
+    # What the live index was made by is kept without being named again, and not loaded where nothing is new.
+    assert not build([gallery], index_path, matcher).changed
+    assert build([gallery], index_path, matcher, embedder="ret").encoded == 12
+
+
+def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_folder: Path) -> None:
+    import open_clip
+
+    network, transform = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
+    embedder = choose_embedder(f"clip:{clip_folder}", CPU).load()
+    pictures = [photo(SHAPES[number % len(SHAPES)], 64, number) for number in range(20)]
+    inputs = [embedder.prepare(picture) for picture in pictures]
+    ret = np.zeros((20, 4), np.float32)
+    together = embedder.embed(inputs, ret)
+    assert np.array_equal(embedder.embed(inputs[:3], ret[:3]), together[:3])
+    with torch.inference_mode():
+        expected = network.encode_image(torch.stack([transform(picture) for picture in pictures]), normalize=True)
+    np.testing.assert_allclose(together, expected.numpy(), atol=1e-5)
+
+
+def test_a_weights_file_needs_the_name_of_its_network(clip_folder: Path) -> None:
+    with pytest.raises(EmbedderUnavailable, match=r"name it with clip:MODEL@"):
+        choose_embedder(f"clip:{clip_folder / 'open_clip_model.safetensors'}", CPU)
+
+
+def test_weights_of_another_network_are_refused_with_a_sentence(clip_folder: Path) -> None:
+    chosen = choose_embedder(f"clip:ViT-S-32-alt@{clip_folder / 'open_clip_model.safetensors'}", CPU)
+    with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
+        chosen.load()
+
+
+def test_pickles_that_could_run_code_are_refused(clip_folder: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": _Evil()}}, tmp_path / "evil.pt")
+    with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
+        choose_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'evil.pt'}", CPU).load()
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "weights.npz").write_bytes(b"")
+    with pytest.raises(EmbedderUnavailable, match="is no weights file"):
+        choose_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'weights.npz'}", CPU).load()
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch ran",)
+
+
+def test_keeping_an_indexs_clip_model_never_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EmbedderUnavailable, match="not on this disk any more; name it with --embedder"):
+        choose_embedder("clip:ViT-B-32/datacomp_s_s13m_b4k", CPU, download=False)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EmbedderUnavailable, match="is no saved open_clip model"):
+        choose_embedder(f"clip:{tmp_path}", CPU)
+
+
+def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
+    tmp_path: Path, gallery: Path, index_path: Path, weights: Path
+) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "SBIR_WEIGHTS": str(weights)}
+    script = f"""
+from indexer.__main__ import main
+command = ["build", {str(gallery)!r}, "--index", {str(index_path)!r}, "--embedder"]
+assert main([*command, "clip"]) == 2
+assert main([*command, "auto"]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "by the checkpoint's own retrieval token" in done.stdout
+    assert "could not be downloaded; connect to the network" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_stand_in_is_the_normalised_retrieval_token(matcher: model.Matcher, tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    photo("star", 64).save(path)
+    ret = matcher.encode(matcher.prepare(open_image(path), "photo")[None], "photo").ret.numpy()
+    chosen = choose_embedder("ret", CPU)
+    np.testing.assert_allclose(chosen.load().embed([None], ret), ret / np.linalg.norm(ret), atol=1e-6)
+    assert "clip" not in chosen.entry.model_dump_json().lower()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indexer import BadInvocation
+from indexer.files import ArrayWriter, read_below, write_array
+from indexer.gallery import resolve_roots, shown_path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root" / "inner").mkdir(parents=True)
+    (tmp_path / "root" / "inner" / "photo.png").write_bytes(b"good")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    return tmp_path / "root"
+
+
+def test_a_file_is_read_with_its_size_and_time(root: Path) -> None:
+    os.utime(root / "inner" / "photo.png", ns=(5, 7))
+    content = read_below(root, "inner/photo.png")
+    assert (content.data, content.size, content.mtime) == (b"good", 4, 7)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "../secret.png",
+            "inner/../../secret.png",
+            "./inner/photo.png",
+            "inner//photo.png",
+            "",
+            ".",
+            "..",
+            "/etc/hosts",
+        ),
+        *("inner", "inner/", "missing.png", "inner/photo.png/x", "inner\0/photo.png"),
+    ],
+)
+def test_a_path_that_is_not_a_plain_file_below_the_root_is_refused(path: str, root: Path) -> None:
+    with pytest.raises(OSError, match=r"\w"):
+        read_below(root, path)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.sampled_from(["..", ".", "", "inner", "photo.png", "secret.png", "root", "~"]), max_size=6))
+def test_no_combination_of_names_reads_outside_the_root(root: Path, parts: list[str]) -> None:
+    try:
+        data = read_below(root, "/".join(parts)).data
+    except OSError:
+        return
+    assert data == b"good"
+
+
+def test_links_are_refused_wherever_they_stand(root: Path) -> None:
+    (root / "link.png").symlink_to(root.parent / "secret.png")
+    (root / "out").symlink_to(root.parent)
+    (root / "same.png").symlink_to(root / "inner" / "photo.png")
+    for path in ("link.png", "out/secret.png", "same.png"):
+        with pytest.raises(OSError, match=r"\w"):
+            read_below(root, path)
+
+
+def test_the_root_itself_may_be_a_link(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    assert read_below(tmp_path / "link", "inner/photo.png").data == b"good"
+
+
+def test_pipes_and_large_files_are_refused(root: Path) -> None:
+    os.mkfifo(root / "pipe.png")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_below(root, "pipe.png")
+    with pytest.raises(OSError, match="larger than"):
+        read_below(root, "inner/photo.png", max_bytes=3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint8])
+def test_an_array_written_in_blocks_is_the_array(dtype: type[np.generic], tmp_path: Path) -> None:
+    array = np.arange(60).reshape(5, 3, 4).astype(dtype)
+    with ArrayWriter(tmp_path / "a.npy", array.shape, dtype) as writer:
+        writer.write(array[:2])
+        writer.write(array[2:])
+    assert np.array_equal(np.load(tmp_path / "a.npy"), array)
+    write_array(tmp_path / "b.npy", array)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_an_array_with_rows_missing_or_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="1 rows were written where 2"), ArrayWriter(tmp_path / "a", (2, 3), "f4") as w:
+        w.write(np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match="expected rows"), ArrayWriter(tmp_path / "b", (1, 3), "f4") as w:
+        w.write(np.zeros((1, 3), np.float64))
+
+
+def test_roots_of_equal_names_get_names_of_their_own(tmp_path: Path) -> None:
+    folders = [tmp_path / letter / "photos" for letter in "abc"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    roots = resolve_roots(folders, tmp_path / "index")
+    assert [root.name for root in roots] == ["photos", "photos-2", "photos-3"]
+    assert shown_path([root.name for root in roots], 1, "x.png") == "photos-2/x.png"
+    assert shown_path(["photos"], 0, "x.png") == "x.png"
+
+
+def test_roots_that_overlap_or_are_no_folders_are_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    for folders, match in (
+        ([], "name at least one"),
+        ([root, root / "inner"], "overlap"),
+        ([root / "inner", root], "overlap"),
+        ([root, root], "overlap"),
+        ([root, tmp_path / "link"], "overlap"),
+        ([tmp_path / "missing"], "does not exist"),
+        ([tmp_path / "secret.png"], "is not a folder"),
+    ):
+        with pytest.raises(BadInvocation, match=match):
+            resolve_roots(folders, tmp_path / "index")
+    with pytest.raises(BadInvocation, match="inside the index"):
+        resolve_roots([root / "inner"], root)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from indexer.progress import Progress, ProgressState, read_progress
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def state(path: Path) -> ProgressState:
+    return ProgressState.model_validate_json(path.read_bytes())
+
+
+def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path) -> None:
+    clock = Clock()
+    progress = Progress(file=tmp_path / "p.json", clock=clock)
+    progress.start("encoding", 100)
+    assert (state(tmp_path / "p.json").done, state(tmp_path / "p.json").seconds_left) == (0, None)
+    clock.now = 0.5
+    progress.advance(10)
+    assert state(tmp_path / "p.json").done == 0
+    clock.now = 2.0
+    progress.advance(30, bad=2)
+    told = state(tmp_path / "p.json")
+    assert (told.phase, told.done, told.total, told.bad) == ("encoding", 40, 100, 2)
+    assert (told.photos_per_second, told.seconds_left) == (20.0, 3.0)
+    progress.finish("done")
+    assert state(tmp_path / "p.json").phase == "done"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_a_bar_is_drawn_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(bar=True)
+    progress.start("encoding", 3)
+    progress.advance(3)
+    progress.finish("done")
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_an_index_without_progress_tells_none(tmp_path: Path) -> None:
+    assert read_progress(tmp_path) is None
+    (tmp_path / "progress.json").write_text("{}")
+    assert read_progress(tmp_path) is None

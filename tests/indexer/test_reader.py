@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import model
+from indexer import IndexRefused, PhotoUnavailable, UnknownPhoto, build, open_index, read_info, verify
+from indexer.location import IndexFolder, default_index_path
+from tests.indexer.galleries import save_photos
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    build([save_photos(folder / "photos", 12)], folder / "index", matcher)
+    return folder
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """An index to damage."""
+    return Path(shutil.copytree(built / "index", tmp_path / "index"))
+
+
+def edit_manifest(index: Path, **changes: object) -> None:
+    path = index / "g000001" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model.Matcher) -> None:
+    with pytest.raises(IndexRefused, match=r"there is no index at .* run `python -m indexer build"):
+        open_index(tmp_path / "nowhere", matcher)
+
+
+def test_a_newer_format_is_refused(copy: Path, matcher: model.Matcher) -> None:
+    edit_manifest(copy, format_version=2, something_new=True)
+    with pytest.raises(IndexRefused, match="has index format 2, and this program reads 1; update the program"):
+        open_index(copy, matcher)
+    with pytest.raises(IndexRefused, match="format 2"):
+        build([copy.parent], copy.parent / "index", matcher)
+
+
+def test_a_newer_catalog_is_refused(copy: Path, matcher: model.Matcher) -> None:
+    path = copy / "g000001" / "photos.sqlite"
+    data = bytearray(path.read_bytes())
+    data[60:64] = (9).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(IndexRefused, match="catalog version 9"):
+        open_index(copy, matcher)
+
+
+def test_another_checkpoint_is_refused(built: Path, other_matcher: model.Matcher) -> None:
+    with pytest.raises(IndexRefused, match=r"another checkpoint .* --weights, or run"):
+        open_index(built / "index", other_matcher)
+
+
+def test_other_preprocessing_is_refused(copy: Path, matcher: model.Matcher) -> None:
+    edit_manifest(copy, preprocessing_fingerprint="0" * 64)
+    with pytest.raises(IndexRefused, match="other image preprocessing"):
+        open_index(copy, matcher)
+
+
+FILES = [
+    "g000001/photos.sqlite",
+    "g000001/clusters.faiss",
+    "g000001/centroid_tokens.npy",
+    "g000001/centroid_positions.npy",
+    "g000001/centroid_ret.npy",
+    "segments/*/tokens.npy",
+    "segments/*/positions.npy",
+    "segments/*/ret.npy",
+    "segments/*/embeddings.npy",
+]
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(("damage", "word"), [(Path.unlink, "is missing"), (shorten, "bytes instead of")])
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_or_short_file_is_refused(
+    name: str, damage: Callable[[Path], None], word: str, copy: Path, matcher: model.Matcher
+) -> None:
+    (path,) = copy.glob(name)
+    damage(path)
+    with pytest.raises(IndexRefused, match=f"{path.name} .*{word}.* build again"):
+        open_index(copy, matcher)
+    assert len(verify(copy)) == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_verify_finds_one_changed_byte(name: str, copy: Path) -> None:
+    (path,) = copy.glob(name)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert [path.name in problem for problem in verify(copy)] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "g1", "../elsewhere", "g000009"])
+def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
+    (copy / "CURRENT").write_text(text)
+    with pytest.raises(IndexRefused, match="build again"):
+        open_index(copy, matcher)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 1}', "\udcff"])
+def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
+    (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(IndexRefused, match="build again"):
+        open_index(copy, matcher)
+
+
+def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher: model.Matcher) -> None:
+    with open_index(built / "index", matcher) as index:
+        for photo in (0, -1, 13):
+            with pytest.raises(UnknownPhoto):
+                index.photo(photo)
+            with pytest.raises(UnknownPhoto):
+                index.open_photo(photo)
+        for cluster in (-1, index.cluster_count):
+            with pytest.raises(IndexError):
+                index.cluster(cluster)
+
+
+def test_roots_can_be_mapped_to_where_they_are_now(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
+    moved = Path(shutil.copytree(built / "photos", tmp_path / "moved"))
+    (moved / "Ännchen 001.png").write_bytes(b"another")
+    with open_index(built / "index", matcher, gallery_roots=[moved]) as index:
+        photo = next(photo for photo in range(1, 13) if index.photo(photo).paths == ("Ännchen 001.png",))
+        assert index.open_photo(photo) == b"another"
+    with pytest.raises(IndexRefused, match="1 gallery root"):
+        open_index(built / "index", matcher, gallery_roots=[moved, moved])
+
+
+def test_a_photo_whose_file_is_gone_is_unavailable(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
+    (tmp_path / "empty").mkdir()
+    with (
+        open_index(built / "index", matcher, gallery_roots=[tmp_path / "empty"]) as index,
+        pytest.raises(PhotoUnavailable, match="build"),
+    ):
+        index.open_photo(1)
+
+
+def test_an_original_is_never_read_through_a_link(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
+    moved = Path(shutil.copytree(built / "photos", tmp_path / "moved"))
+    shutil.move(moved / "in here", tmp_path / "secret")
+    (moved / "in here").symlink_to(tmp_path / "secret")
+    (moved / "Ännchen 001.png").rename(tmp_path / "secret.png")
+    (moved / "Ännchen 001.png").symlink_to(tmp_path / "secret.png")
+    with open_index(built / "index", matcher, gallery_roots=[moved]) as index:
+        refused = 0
+        for photo in range(1, 13):
+            linked = index.photo(photo).paths[0].startswith("in here/") or index.photo(photo).paths[0].endswith(
+                "001.png"
+            )
+            if linked:
+                refused += 1
+                with pytest.raises(PhotoUnavailable):
+                    index.open_photo(photo)
+            else:
+                assert index.open_photo(photo)
+        assert refused == 5
+
+
+def test_info_tells_what_was_built(built: Path) -> None:
+    info = read_info(built / "index")
+    assert (info.generation, info.manifest.counts.photos, info.bad) == ("g000001", 12, ())
+    assert info.manifest.embedder.kind == "ret"
+    assert "clip" not in info.manifest.embedder.model_dump_json().lower()
+    assert info.bytes_on_disk > 0
+
+
+def test_the_index_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SBIR_INDEX", str(tmp_path))
+    assert default_index_path() == tmp_path
+    monkeypatch.delenv("SBIR_INDEX")
+    assert default_index_path().parts[-2:] == ("sketch-search", "index")
+
+
+def test_an_index_folder_that_is_a_file_is_refused(tmp_path: Path, matcher: model.Matcher) -> None:
+    (tmp_path / "file").write_text("")
+    assert IndexFolder(tmp_path / "file").current() is None
+    with pytest.raises(IndexRefused, match="no index"):
+        open_index(tmp_path / "file", matcher)

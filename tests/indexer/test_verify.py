@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import model
+from indexer import IndexRefused, build, open_index, verify
+from indexer.files import hash_file
+
+
+def sign(index: Path) -> None:
+    """Make the manifest agree with the files as they are now, as a faulty writer would."""
+    path = index / "g000001" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    places = [(index / "g000001", manifest)] + [(index / "segments" / s["id"], s) for s in manifest["segments"]]
+    for folder, holder in places:
+        for entry in holder["files"]:
+            entry |= {"size": (folder / entry["name"]).stat().st_size, "sha256": hash_file(folder / entry["name"])}
+    path.write_text(json.dumps(manifest))
+
+
+def sql(statement: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        with closing(sqlite3.connect(index / "g000001" / "photos.sqlite")) as database, database:
+            database.execute(statement)
+
+    return run
+
+
+def not_finite(name: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        array = np.load(path)
+        array.reshape(-1)[3] = np.nan
+        np.save(path, array)
+
+    return run
+
+
+def short(name: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        np.save(path, np.load(path)[:-1])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (sql("UPDATE photos SET row = 99 WHERE id = 3"), "photo 3 points at row 99"),
+        (sql("UPDATE photos SET segment = 's' WHERE id = 3"), "which is not there"),
+        (sql("UPDATE photos SET cluster = 3 WHERE id = 3"), "photo 3 is in cluster 3 of 3"),
+        (sql("UPDATE photos SET row = NULL WHERE id = 3"), "photo 3 is indexed and has no row"),
+        (sql("UPDATE photos SET row = (SELECT row FROM photos WHERE id = 4) WHERE id = 3"), "of other content"),
+        (sql("DELETE FROM photos WHERE id = 3"), "not hold as many photos"),
+        (sql("UPDATE photos SET id = 40 WHERE id = 12"), "an id that the manifest has not given"),
+        (not_finite("segments/*/tokens.npy"), "values in tokens.npy that are not finite"),
+        (not_finite("segments/*/embeddings.npy"), "values in embeddings.npy that are not finite"),
+        (short("segments/*/ret.npy"), "does not have 12 rows in every array"),
+        (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy does not have one finite row a cluster"),
+        (short("g000001/centroid_ret.npy"), "centroid_ret.npy does not have one finite row a cluster"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_verify_finds_contents_that_contradict_each_other(
+    damage: Callable[[Path], None], sentence: str, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    damage(index_path)
+    assert len(verify(index_path)) == 1
+    sign(index_path)
+    assert any(sentence in problem for problem in verify(index_path))
+
+
+@pytest.mark.parametrize(
+    "change", ["row = 99", "row = -1", "row = NULL", "segment = 's'", "cluster = 3", "cluster = -1", "cluster = NULL"]
+)
+def test_a_catalog_that_points_nowhere_is_refused(
+    change: str, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    sql(f"UPDATE photos SET {change} WHERE id = 3")(index_path)
+    sign(index_path)
+    with pytest.raises(IndexRefused, match="delete the index and build again"):
+        open_index(index_path, matcher)
