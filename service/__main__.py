@@ -1,0 +1,142 @@
+"""The command line: `python -m service` serves, `search` searches without a server; installed as `sketch-search`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.engine import Engine, open_matcher
+from service.errors import REFUSALS
+from service.schemas import SearchParams, SearchResponse
+from service.settings import Settings
+
+OPENAPI = Path(__file__).with_name("openapi.json")
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, or 2 with a sentence on stderr for what whoever asked can mend."""
+    asked = vars(_parser().parse_args(arguments))
+    command = asked.pop("command")
+    overrides = {name: asked.pop(name) for name in tuple(asked) if name in Settings.model_fields}
+    try:
+        if command == "openapi":
+            return _openapi(**asked)
+        settings = Settings(**overrides)
+        return _search(settings, **asked) if command == "search" else _serve(settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        return _refused(f"{'.'.join(map(str, problem['loc'][:1]))}: {problem['msg']}")
+    except OSError as error:
+        return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except REFUSALS as error:
+        return _refused(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sketch-search",
+        description="Draw something, find the photos of it. Without a command: serve, at http://127.0.0.1:8000.",
+        epilog="Every setting is also an environment variable: SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on.",
+        argument_default=argparse.SUPPRESS,
+    )
+    _add_settings(parser)
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
+    commands = parser.add_subparsers(dest="command", title="commands")
+    parser.set_defaults(command="serve")
+
+    search = commands.add_parser("search", help="search without a server", argument_default=argparse.SUPPRESS)
+    _add_settings(search)
+    search.add_argument("sketch", help="an image file, or - for standard input")
+    search.add_argument("--k", help="results wanted (20)")
+    search.add_argument("--offset", help="results to skip")
+    search.add_argument("--nprobe", help="clusters to open at least, or all for the exhaustive search")
+    search.add_argument("--method", help="rn, ret, fused or auto")
+    search.add_argument("--thin", help="candidates that [Ret] lets through to the relation network")
+    search.add_argument("--budget-ms", help="open no further cluster after this many milliseconds")
+    search.add_argument("--json", dest="as_json", action="store_true", default=False, help="print what /search answers")
+
+    openapi = commands.add_parser("openapi", help="write the OpenAPI document of the HTTP API")
+    openapi.add_argument("--output", type=Path, default=OPENAPI, help="file to write (service/openapi.json)")
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--index", type=Path, help="folder of the index (the platform's data folder)")
+    parser.add_argument("--weights", type=Path, help="checkpoint, a safetensors file (the embedded one)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to compute (auto)")
+
+
+def _serve(settings: Settings) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    try:
+        # Bound here, because uvicorn would end the program over a port in use.
+        listener = socket.create_server(
+            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        )
+    except OSError as error:
+        return _refused(
+            f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}; "
+            "name another with --port or SBIR_PORT"
+        )
+    with listener:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"sketch-search at http://{host}:{listener.getsockname()[1]}", flush=True)
+        server = uvicorn.Server(uvicorn.Config(create_app(settings), timeout_graceful_shutdown=10))
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+            server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> int:
+    wanted = SearchParams.model_validate(params)
+    data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
+    engine = Engine(settings, open_matcher(settings))
+    try:
+        answer = engine.search(data, wanted)
+    finally:
+        engine.close()
+    print(answer.model_dump_json() if as_json else _table(answer))
+    return 0
+
+
+def _table(answer: SearchResponse) -> str:
+    """Rank, score and path; further paths of the same photo on lines of their own."""
+    lines = [f"{'rank':>4}  {'score':>8}  path"]
+    for result in answer.results:
+        lines.append(f"{result.rank:>4}  {result.score:>8.4f}  {_plain(result.paths[0])}")
+        lines += [f"{'':>14}  {_plain(path)}" for path in result.paths[1:]]
+    return "\n".join(lines)
+
+
+def _plain(path: str) -> str:
+    """A path without what would move a terminal's cursor or cannot be encoded."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
+
+
+def _openapi(output: Path) -> int:
+    document: dict[str, Any] = create_app(Settings.model_construct()).openapi()
+    output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(output)
+    return 0
+
+
+def _refused(sentence: str) -> int:
+    print(f"sketch-search: {sentence}", file=sys.stderr)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A small client of the HTTP API."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchResponse
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class ServiceError(Exception):
+    """The server refused, or failed.
+
+    Attributes:
+        code, message, request_id: as the server said them; "unexpected_answer" where it is not a server of this API.
+        status: the HTTP status.
+    """
+
+    def __init__(self, code: str, message: str, request_id: str, status: int) -> None:
+        super().__init__(f"{message} ({status} {code}, request {request_id})")
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+        self.status = status
+
+
+class Client:
+    """Talks to one server. A context manager; may be shared between threads.
+
+    All methods raise ServiceError for an answer that is not a success, and httpx.HTTPError where none comes.
+    """
+
+    def __init__(
+        self, base_url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0
+    ) -> None:
+        """``timeout``: seconds without any progress after which a request is given up."""
+        headers = {} if api_key is None else {"X-API-Key": api_key}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+
+    def search(
+        self,
+        sketch: str | os.PathLike[str] | bytes | Image.Image,
+        *,
+        k: int | None = None,
+        offset: int = 0,
+        nprobe: int | Literal["all"] | None = None,
+        method: str = "auto",
+        thin: int | None = None,
+        budget_ms: float | None = None,
+    ) -> SearchResponse:
+        """The photos that match a sketch best: a path, the bytes of an image file, or a picture."""
+        wanted: dict[str, Any] = {
+            "k": k,
+            "offset": offset,
+            "nprobe": nprobe,
+            "method": method,
+            "thin": thin,
+            "budget_ms": budget_ms,
+        }
+        params = {name: value for name, value in wanted.items() if value is not None}
+        return self._model(SearchResponse, self._http.post("/search", params=params, content=_as_bytes(sketch)))
+
+    def photo(self, photo_id: int) -> bytes:
+        """The original file of a photo."""
+        return _succeeded(self._http.get(f"/photos/{photo_id}")).content
+
+    def thumbnail(self, photo_id: int, size: int = 256) -> bytes:
+        """A JPEG of a photo, its longest side at most ``size`` pixels."""
+        return _succeeded(self._http.get(f"/thumbnails/{photo_id}", params={"size": size})).content
+
+    def cluster(self, cluster_id: int, *, k: int | None = None, offset: int = 0) -> ClusterResponse:
+        """Some of a cluster's photos, by id."""
+        params = {"offset": offset} if k is None else {"k": k, "offset": offset}
+        return self._model(ClusterResponse, self._http.get(f"/clusters/{cluster_id}", params=params))
+
+    def info(self) -> InfoResponse:
+        """What the server has loaded."""
+        return self._model(InfoResponse, self._http.get("/info"))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _model(kind: type[M], response: httpx.Response) -> M:
+        try:
+            return kind.model_validate_json(_succeeded(response).content)
+        except ValidationError as error:
+            raise _unexpected(response) from error
+
+
+def _succeeded(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    try:
+        detail = ErrorResponse.model_validate_json(response.content).error
+    except ValidationError:
+        raise _unexpected(response) from None
+    raise ServiceError(detail.code, detail.message, detail.request_id, response.status_code)
+
+
+def _unexpected(response: httpx.Response) -> ServiceError:
+    request_id = response.headers.get("x-request-id", "-")
+    return ServiceError(
+        "unexpected_answer", f"{response.url} does not answer like this API.", request_id, response.status_code
+    )
+
+
+def _as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
+    if isinstance(sketch, bytes):
+        return sketch
+    if isinstance(sketch, Image.Image):
+        out = io.BytesIO()
+        sketch.save(out, "PNG")  # without loss, so that the answer is that of the picture
+        return out.getvalue()
+    return Path(sketch).read_bytes()

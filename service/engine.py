@@ -1,0 +1,195 @@
+"""A checkpoint and the index made with it, opened together: everything the service can be asked, without HTTP.
+
+The server, the command line and so the client all answer through this one object, which is why they agree.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
+from model import Matcher, load
+from model.checkpoint import default_checkpoint
+from model.errors import ImageError
+from model.images import media_type, open_image
+from service.errors import BadSearch, NotFound
+from service.schemas import (
+    BuildInfo,
+    Cluster,
+    ClusterResponse,
+    IndexInfo,
+    ModelInfo,
+    PageParams,
+    Photo,
+    SearchParams,
+    SearchResponse,
+    SearchResult,
+    StageTimings,
+)
+from service.search import Hit, Searcher, SearchOutcome
+from service.settings import Settings
+from service.thumbnails import Shelf, thumbnail
+
+SHELF_BYTES = 32 * 1024 * 1024
+
+
+def open_matcher(settings: Settings) -> Matcher:
+    """The checkpoint that the settings name. Raises ModelError with what to do."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(
+        default_checkpoint(settings.weights),
+        device=automatic if settings.device == "auto" else settings.device,
+        dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
+    )
+
+
+def index_path(settings: Settings) -> Path:
+    """The folder of the index: the one named, or the default one."""
+    return settings.index if settings.index is not None else default_index_path()
+
+
+def build_info(settings: Settings) -> BuildInfo | None:
+    """How far the build of the index is; None where there has been none."""
+    state = read_progress(index_path(settings))
+    return None if state is None else BuildInfo.model_validate(state.model_dump())
+
+
+class Engine:
+    """One checkpoint and one generation of an index. Its methods may be called from any thread, and block."""
+
+    def __init__(self, settings: Settings, matcher: Matcher) -> None:
+        """Opens the index that the settings name. Raises IndexerError with what to do."""
+        self._settings = settings
+        self._matcher = matcher
+        self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
+        self._searcher = Searcher(self._index, matcher)
+        self._shelf = Shelf(SHELF_BYTES)
+
+    def search(self, sketch: bytes, params: SearchParams) -> SearchResponse:
+        """The answer to a sketch, given as an image file. Raises ImageError and BadSearch."""
+        k = self._page_size(params.k)
+        outcome = self._searcher.search(
+            open_image(sketch, max_pixels=self._settings.max_pixels),
+            k=k,
+            offset=params.offset,
+            nprobe=params.nprobe,
+            method=params.method,
+            thin=params.thin,
+            budget_ms=params.budget_ms,
+        )
+        return search_response(outcome, originals=self._settings.serve_originals)
+
+    def photo(self, photo_id: int) -> PhotoEntry:
+        """What the index knows of a photo. Raises UnknownPhoto."""
+        return self._index.photo(photo_id)
+
+    def original(self, photo_id: int) -> tuple[bytes, str]:
+        """The photo's file as it is, and its media type. Raises UnknownPhoto and PhotoUnavailable."""
+        data = self._index.open_photo(photo_id)
+        return data, media_type(data) or "application/octet-stream"
+
+    def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
+        """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable."""
+        try:
+            return self._shelf.get(
+                f"{entry.content_hash}-{size}", lambda: thumbnail(self._index.open_photo(entry.id), size)
+            )
+        except ImageError as error:
+            # It was fine when it was indexed.
+            raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
+
+    def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
+        """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""
+        if not 0 <= cluster_id < self._index.cluster_count:
+            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._index.cluster_count - 1}.")
+        k = self._page_size(page.k)
+        ids, _ = self._index.cluster_ret(cluster_id)
+        shown = ids.tolist()[page.offset : page.offset + k]
+        return ClusterResponse(
+            id=cluster_id,
+            size=len(ids),
+            offset=page.offset,
+            photos=tuple(self._shown(photo_id) for photo_id in shown),
+        )
+
+    def info(self) -> tuple[ModelInfo, IndexInfo]:
+        """What is loaded."""
+        matcher, index = self._matcher, self._index
+        return (
+            ModelInfo(
+                name=matcher.config.name,
+                checkpoint_sha256=matcher.checkpoint_sha256,
+                methods=matcher.methods,
+                best_method=matcher.best_method,
+                nprobe=matcher.config.nprobe,
+                device=str(matcher.device),
+                dtype=str(matcher.dtype).removeprefix("torch."),
+            ),
+            IndexInfo(
+                generation=index.generation,
+                photos=index.photo_count,
+                clusters=index.cluster_count,
+                embedder=index.manifest.embedder.name,
+                embedder_description=index.manifest.embedder.description,
+            ),
+        )
+
+    def close(self) -> None:
+        """Let go of the index's files."""
+        self._index.close()
+
+    def _shown(self, photo_id: int) -> Photo:
+        return Photo(
+            id=photo_id,
+            paths=self._index.photo(photo_id).paths,
+            photo_url=_photo_url(photo_id, self._settings.serve_originals),
+            thumbnail_url=_thumbnail_url(photo_id),
+        )
+
+    def _page_size(self, k: int | None) -> int:
+        if k is None:
+            return self._settings.default_k
+        if k > self._settings.max_k:
+            raise BadSearch(f"k must be at most {self._settings.max_k}, not {k}; use offset for the next page.")
+        return k
+
+
+def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchResponse:
+    """A search's outcome as it is answered; ``originals``: whether photos have a ``photo_url``."""
+    return SearchResponse(
+        results=tuple(_result(hit, originals) for hit in outcome.results),
+        clusters=tuple(Cluster(id=c.id, score=c.score, size=c.size) for c in outcome.clusters),
+        candidates=outcome.candidates,
+        pairs_scored=outcome.pairs_scored,
+        method=outcome.method,
+        thin=outcome.thin,
+        budget_spent=outcome.budget_spent,
+        timings_ms=StageTimings(**{name: round(value, 3) for name, value in vars(outcome.timings).items()}),
+        generation=outcome.generation,
+        model=outcome.model,
+        embedder=outcome.embedder,
+    )
+
+
+def _result(hit: Hit, originals: bool) -> SearchResult:
+    return SearchResult(
+        id=hit.id,
+        rank=hit.rank,
+        score=hit.score,
+        cluster=hit.cluster,
+        paths=hit.paths,
+        photo_url=_photo_url(hit.id, originals),
+        thumbnail_url=_thumbnail_url(hit.id),
+    )
+
+
+def _photo_url(photo_id: int, originals: bool) -> str | None:
+    return f"/photos/{photo_id}" if originals else None
+
+
+def _thumbnail_url(photo_id: int) -> str:
+    return f"/thumbnails/{photo_id}"

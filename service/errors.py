@@ -1,0 +1,88 @@
+"""What the service refuses, as typed errors, and the one table that says how HTTP answers each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from indexer import IndexerError, PhotoUnavailable, UnknownPhoto
+from model import ModelError
+from model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
+
+
+class ServiceFault(Exception):
+    """Base of the errors of this package; the message is a sentence for whoever asked."""
+
+
+class BadSearch(ServiceFault):
+    """A search parameter out of its range, or a method that this checkpoint does not have."""
+
+
+class BadUpload(ServiceFault):
+    """A request body without the sketch in it."""
+
+
+class BrokenUpload(ServiceFault):
+    """A multipart body that does not parse."""
+
+
+class UploadTooLarge(ServiceFault):
+    """A request body with more bytes than the limit."""
+
+
+class Unauthorized(ServiceFault):
+    """The API key is missing or wrong."""
+
+
+class NotFound(ServiceFault):
+    """There is nothing of that id."""
+
+
+class NotReady(ServiceFault):
+    """The checkpoint or the index could not be opened; the message says why and what to do."""
+
+
+class ClientGone(ServiceFault):
+    """Whoever asked has hung up; nobody will read the answer."""
+
+
+class QueueFull(ServiceFault):
+    """As many searches wait as may wait.
+
+    Attributes:
+        retry_after: whole seconds after which there is likely to be room.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"The service is busy. Try again in {retry_after} s.")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an error is told over HTTP: status and the ``code`` that programs read."""
+
+    status: int
+    code: str
+
+
+VERDICTS: dict[type[Exception], Verdict] = {
+    UndecodableImage: Verdict(400, "undecodable_image"),
+    BrokenUpload: Verdict(400, "undecodable_upload"),
+    Unauthorized: Verdict(401, "unauthorized"),
+    NotFound: Verdict(404, "not_found"),
+    UnknownPhoto: Verdict(404, "not_found"),
+    PhotoUnavailable: Verdict(404, "photo_unavailable"),
+    ImageTooLarge: Verdict(413, "too_many_pixels"),
+    UploadTooLarge: Verdict(413, "too_many_bytes"),
+    UnsupportedImage: Verdict(415, "unsupported_image"),
+    BlankSketch: Verdict(422, "blank_sketch"),
+    BadSearch: Verdict(422, "bad_parameter"),
+    BadUpload: Verdict(422, "bad_parameter"),
+    QueueFull: Verdict(429, "queue_full"),
+    # Nobody reads this one; nginx's number for it keeps the log truthful.
+    ClientGone: Verdict(499, "client_gone"),
+    NotReady: Verdict(503, "not_ready"),
+}
+
+# Everything that a caller can cause and mend: `python -m service search` turns these into a sentence and exit code 2.
+REFUSALS: tuple[type[Exception], ...] = (ServiceFault, ModelError, IndexerError, *VERDICTS)

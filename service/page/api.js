@@ -1,0 +1,97 @@
+/** The HTTP API of the server that this page came from. */
+
+const KEY = "sketch-search-key";
+
+/** The server refused, or failed; the message is a sentence for people. */
+export class Refused extends Error {
+  /** @param {number} retryAfter seconds after which to try again, 0 where the server did not say */
+  constructor(status, code, message, requestId, retryAfter) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.requestId = requestId;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** No answer came at all. */
+export class Away extends Error {}
+
+/** Where the server has a path: beside this page, wherever a proxy has put it. */
+export function address(path) {
+  return new URL(path.replace(/^\//, ""), document.baseURI).href;
+}
+
+export class Api {
+  #key = sessionStorage.getItem(KEY);
+
+  /** Whether requests carry an API key. */
+  get hasKey() {
+    return this.#key !== null;
+  }
+
+  /** Use this API key from now on, for as long as the tab is open. */
+  useKey(key) {
+    this.#key = key;
+    sessionStorage.setItem(KEY, key);
+  }
+
+  /** What the server has loaded, and what it takes. */
+  async info() {
+    return (await this.#ask("info")).json();
+  }
+
+  /**
+   * The photos that match a sketch best.
+   *
+   * @param {Blob} sketch an image file
+   * @param {Record<string, string>} params query parameters
+   */
+  async search(sketch, params, signal) {
+    const answer = await this.#ask(`search?${new URLSearchParams(params)}`, { method: "POST", body: sketch, signal });
+    return answer.json();
+  }
+
+  /**
+   * Let an img element show a path of the server. Only a script can send the key, so with one the image is fetched.
+   * Where it cannot be had, the element gets its "error" event either way.
+   */
+  async show(image, path) {
+    const url = address(path);
+    image.dataset.path = path;
+    if (!this.hasKey) {
+      image.src = url;
+      return;
+    }
+    try {
+      const blob = await (await this.#ask(path)).blob();
+      if (image.dataset.path !== path) {
+        return;
+      }
+      const local = URL.createObjectURL(blob);
+      image.src = local;
+      await image.decode().catch(() => undefined);
+      URL.revokeObjectURL(local);
+    } catch {
+      image.dispatchEvent(new Event("error"));
+    }
+  }
+
+  /** @throws {Refused | Away} and AbortError */
+  async #ask(path, options = {}) {
+    let answer;
+    try {
+      answer = await fetch(address(path), { ...options, headers: this.hasKey ? { "X-API-Key": this.#key } : {} });
+    } catch (error) {
+      throw error.name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
+    }
+    if (answer.ok) {
+      return answer;
+    }
+    // A proxy in front of the server may answer with a page of its own.
+    const body = await answer.json().catch(() => null);
+    const told = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
+    const wait = Number(answer.headers.get("Retry-After")) || 0;
+    throw new Refused(answer.status, told.code, told.message, told.request_id, wait);
+  }
+}

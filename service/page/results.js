@@ -1,0 +1,61 @@
+/** The grid of thumbnails. */
+
+import { fileName, score } from "./words.js";
+
+export class Results {
+  #list;
+  #api;
+  #open;
+  // By photo id: while someone draws, most photos stay in the answer, and must not load again or flicker.
+  #tiles = new Map();
+
+  /**
+   * @param {HTMLOListElement} list
+   * @param {import("./api.js").Api} api
+   * @param {(rank: number) => void} open called with the place in the list, from 0, of a photo that was chosen
+   */
+  constructor(list, api, open) {
+    this.#list = list;
+    this.#api = api;
+    this.#open = open;
+  }
+
+  /** Show these results, best first. */
+  show(results) {
+    const before = this.#tiles;
+    this.#tiles = new Map(results.map((result) => [result.id, before.get(result.id) ?? this.#tile(result)]));
+    results.forEach((result, place) => this.#label(this.#tiles.get(result.id), result, place));
+    this.#list.replaceChildren(...this.#tiles.values());
+  }
+
+  #tile(result) {
+    const item = document.createElement("li");
+    const button = item.appendChild(document.createElement("button"));
+    button.type = "button";
+    const frame = button.appendChild(document.createElement("span"));
+    frame.className = "frame";
+    const image = frame.appendChild(document.createElement("img"));
+    image.alt = "";
+    image.loading = "lazy";
+    image.decoding = "async";
+    image.addEventListener("load", () => frame.classList.add("here"));
+    image.addEventListener("error", () => frame.classList.add("gone"));
+    for (const [parent, name] of [[frame, "rank"], [button, "name"], [button, "score"]]) {
+      parent.appendChild(document.createElement("span")).className = name;
+    }
+    const size = window.devicePixelRatio > 1.2 ? 512 : 320;
+    void this.#api.show(image, `${result.thumbnail_url}?size=${size}`);
+    return item;
+  }
+
+  #label(item, result, place) {
+    const button = item.firstElementChild;
+    const name = fileName(result.paths[0]);
+    button.querySelector(".rank").textContent = result.rank;
+    button.querySelector(".name").textContent = name;
+    button.querySelector(".score").textContent = score(result.score);
+    button.title = result.paths.join("\n");
+    button.setAttribute("aria-label", `${result.rank}: ${name}, score ${score(result.score)}`);
+    button.onclick = () => this.#open(place);
+  }
+}

@@ -1,0 +1,236 @@
+"""The paths of the HTTP API."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import Response
+
+from service.engine import Engine, build_info
+from service.errors import NotFound, NotReady, Unauthorized
+from service.live import Live
+from service.schemas import (
+    MAX_ID,
+    ClusterResponse,
+    ErrorResponse,
+    HealthResponse,
+    IndexInfo,
+    InfoResponse,
+    Limits,
+    ModelInfo,
+    PageParams,
+    SearchParams,
+    SearchResponse,
+    ThumbnailParams,
+)
+from service.settings import Settings
+from service.upload import read_sketch
+from service.worker import Worker
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the handlers of one application share.
+
+    Attributes:
+        readers: how many files are read and shrunk at once, so that a page of thumbnails cannot fill the memory.
+    """
+
+    settings: Settings
+    version: str
+    live: Live
+    worker: Worker
+    readers: CapacityLimiter
+
+
+def context(request: Request) -> Context:
+    """The application's context, made when it started."""
+    return cast(Context, request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(context)]
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Where the server has SBIR_API_KEY set.")
+_bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
+
+
+def require_key(
+    ctx: Ctx,
+    header: Annotated[str | None, Depends(_header)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> None:
+    """Raise Unauthorized unless the request carries the API key, where there is one."""
+    if ctx.settings.api_key is None:
+        return
+    given = header or (bearer.credentials if bearer else "")
+    # HTTP headers are bytes that the server has read as Latin-1.
+    if not secrets.compare_digest(given.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
+        raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    meaning = {
+        400: "The body is damaged or cut short.",
+        401: "The API key is missing or wrong.",
+        404: "Nothing has this id.",
+        413: "Too many bytes or pixels.",
+        415: "Not an image type that is read here.",
+        422: "A blank sketch, or a parameter out of range.",
+        429: "The queue is full; try again after Retry-After seconds.",
+        503: "The checkpoint or the index could not be opened.",
+    }
+    return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
+
+
+health = APIRouter(tags=["health"])
+api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=_errors(401))
+
+_BINARY = {"type": "string", "format": "binary"}
+_SKETCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, told by its bytes and not by its "
+        "content type; as the raw body, or as the field `file` of a form.",
+        "content": {
+            "*/*": {"schema": _BINARY},
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+            },
+        },
+    }
+}
+
+Id = Annotated[int, Path(ge=0, le=MAX_ID)]
+
+
+@api.post("/search", responses=_errors(400, 413, 415, 422, 429, 503), openapi_extra=_SKETCH_BODY)
+async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
+    """The photos that match a sketch best."""
+    engine = await ctx.live.engine()
+    ctx.worker.check_room()
+    sketch = await read_sketch(request, ctx.settings.max_upload_bytes)
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return await ctx.worker.run(lambda: engine.search(sketch, params), hung_up())
+
+
+def _image_docs(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"content": {kind: {"schema": _BINARY} for kind in kinds}, "description": "The image, with its ETag."},
+        304: {"description": "If-None-Match names the image as it is."},
+    }
+
+
+@api.get("/photos/{photo_id}", response_class=Response, responses={**_image_docs("image/*"), **_errors(404, 422, 503)})
+async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
+    """The original file of a photo, as it is."""
+    if not ctx.settings.serve_originals:
+        raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
+    engine = await ctx.live.engine()
+    return await _read(ctx, lambda: _original(engine, photo_id, request.headers.get("if-none-match")))
+
+
+@api.get(
+    "/thumbnails/{photo_id}",
+    response_class=Response,
+    responses={**_image_docs("image/jpeg"), **_errors(404, 422, 503)},
+)
+async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[ThumbnailParams, Query()]) -> Response:
+    """A small JPEG of a photo."""
+    engine = await ctx.live.engine()
+    return await _read(ctx, lambda: _small(engine, photo_id, params.size, request.headers.get("if-none-match")))
+
+
+@api.get("/clusters/{cluster_id}", responses=_errors(404, 422, 503))
+async def cluster(ctx: Ctx, cluster_id: Id, page: Annotated[PageParams, Query()]) -> ClusterResponse:
+    """The photos of a cluster, in pages."""
+    engine = await ctx.live.engine()
+    return await _read(ctx, lambda: engine.cluster(cluster_id, page))
+
+
+@api.get("/info")
+async def info(ctx: Ctx) -> InfoResponse:
+    """What is loaded, and what this server takes."""
+    settings = ctx.settings
+    limits = Limits(
+        max_upload_bytes=settings.max_upload_bytes,
+        max_pixels=settings.max_pixels,
+        default_k=settings.default_k,
+        max_k=settings.max_k,
+        queue=settings.queue,
+    )
+    build = await _read(ctx, lambda: build_info(settings))
+    loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
+    reason = None
+    try:
+        loaded = (await ctx.live.engine()).info()
+    except NotReady as why:
+        reason = str(why)
+    model, index = loaded
+    return InfoResponse(
+        ready=reason is None,
+        reason=reason,
+        version=ctx.version,
+        model=model,
+        index=index,
+        build=build,
+        limits=limits,
+    )
+
+
+@health.get("/healthz")
+async def alive() -> HealthResponse:
+    """Alive."""
+    return HealthResponse(status="ok")
+
+
+@health.get("/readyz", responses=_errors(503))
+async def ready(ctx: Ctx) -> HealthResponse:
+    """Able to answer searches."""
+    await ctx.live.engine()
+    return HealthResponse(status="ready")
+
+
+async def _read(ctx: Context, job: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(job, limiter=ctx.readers)
+
+
+def _original(engine: Engine, photo_id: int, known: str | None) -> Response:
+    etag = f'"{engine.photo(photo_id).content_hash}"'
+    if is_known(etag, known):
+        return _image(None, "", etag)
+    return _image(*engine.original(photo_id), etag)
+
+
+def _small(engine: Engine, photo_id: int, size: int, known: str | None) -> Response:
+    entry = engine.photo(photo_id)
+    etag = f'"{entry.content_hash}-{size}"'
+    if is_known(etag, known):
+        return _image(None, "", etag)
+    return _image(engine.thumbnail(entry, size), "image/jpeg", etag)
+
+
+def is_known(etag: str, known: str | None) -> bool:
+    """Whether an If-None-Match header names ``etag``; a proxy may have made it weak."""
+    return known is not None and (
+        known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
+    )
+
+
+def _image(data: bytes | None, kind: str, etag: str) -> Response:
+    """An image, or a 304 where ``data`` is None. Browsers must take it for what it is called, and ask before reuse."""
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    if data is None:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=kind, headers=headers)

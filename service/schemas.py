@@ -1,0 +1,198 @@
+"""What the HTTP API takes and answers, as pydantic models: the server, the client and the command line share them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# SQLite's largest integer: a longer id is nobody's.
+MAX_ID = 2**63 - 1
+
+
+class SearchParams(BaseModel):
+    """The query parameters of a search; an unknown one is refused, since a misspelt one would change the answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: int | None = Field(
+        default=None, ge=1, description="Results wanted; default: the server's (20 unless configured)."
+    )
+    offset: int = Field(default=0, ge=0, le=2**31, description="Results to skip.")
+    nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
+        default=None,
+        description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s.',
+    )
+    method: str = Field(
+        default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
+    )
+    thin: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31,
+        description="Let only so many candidates, the best by [Ret], reach the relation network.",
+    )
+    budget_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=600_000,
+        allow_inf_nan=False,
+        description="Open no further cluster once this time has passed.",
+    )
+
+
+class PageParams(BaseModel):
+    """The query parameters of a list in pages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: int | None = Field(
+        default=None, ge=1, description="Photos wanted; default: the server's (20 unless configured)."
+    )
+    offset: int = Field(default=0, ge=0, le=2**31, description="Photos to skip.")
+
+
+class ThumbnailParams(BaseModel):
+    """The query parameters of a thumbnail."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(
+        default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
+    )
+
+
+class Photo(BaseModel):
+    """A photo of the index. Files with the same bytes are one photo with several paths."""
+
+    id: int
+    paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; begins with its name if several roots.")
+    photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
+    thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
+
+
+class SearchResult(Photo):
+    """A photo found."""
+
+    rank: int = Field(description="From 1, over all pages.")
+    score: float = Field(description="Higher is better; what it means depends on the method.")
+    cluster: int = Field(description="The cluster it was found in.")
+
+
+class Cluster(BaseModel):
+    """A cluster whose photos were considered."""
+
+    id: int
+    score: float = Field(description="The sketch's score with the cluster's centroid.")
+    size: int = Field(description="Photos in it.")
+
+
+class StageTimings(BaseModel):
+    """Milliseconds a stage."""
+
+    prepare: float = Field(description="Crop and resize the sketch.")
+    encode: float = Field(description="Encode it.")
+    clusters: float = Field(description="Score the clusters' centroids.")
+    photos: float = Field(description="Read and score the photos.")
+    total: float = Field(description="All of these.")
+
+
+class SearchResponse(BaseModel):
+    """The answer to a search."""
+
+    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id.")
+    clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
+    candidates: int = Field(description="Photos in the clusters opened.")
+    pairs_scored: int = Field(description="Centroids and photos that the method scored.")
+    method: str = Field(description="The method used; what auto became.")
+    thin: int | None = Field(description="Candidates that [Ret] let through; null: all.")
+    budget_spent: bool = Field(description="Whether budget_ms ended the search early.")
+    timings_ms: StageTimings
+    generation: str = Field(description="The index generation searched.")
+    model: str = Field(description="The checkpoint's name.")
+    embedder: str = Field(description="What the clusters were made with.")
+
+
+class ClusterResponse(BaseModel):
+    """One page of the photos of a cluster."""
+
+    id: int
+    size: int = Field(description="Photos in it.")
+    offset: int
+    photos: tuple[Photo, ...] = Field(description="By id.")
+
+
+class ModelInfo(BaseModel):
+    """The checkpoint in use."""
+
+    name: str
+    checkpoint_sha256: str
+    methods: tuple[str, ...]
+    best_method: str = Field(description="What method=auto means.")
+    nprobe: int = Field(description="Clusters opened unless told otherwise.")
+    device: str
+    dtype: str
+
+
+class IndexInfo(BaseModel):
+    """The index in use."""
+
+    generation: str
+    photos: int = Field(description="Photos shown; equal files count once.")
+    clusters: int
+    embedder: str = Field(description="What the clusters were made with.")
+    embedder_description: str
+
+
+class BuildInfo(BaseModel):
+    """What the running build of the index, or else the last one, said last."""
+
+    phase: str = Field(description="reading, encoding, clustering, writing; done or stopped once it is over.")
+    done: int = Field(description="Photos of this phase that are done.")
+    total: int = Field(description="Photos of this phase; 0 where that is not known.")
+    bad: int = Field(description="Files that could not be indexed, so far.")
+    photos_per_second: float | None
+    seconds_left: float | None = Field(description="Of this phase.")
+    updated: float = Field(description="Seconds since the epoch.")
+
+
+class Limits(BaseModel):
+    """What this server takes."""
+
+    max_upload_bytes: int
+    max_pixels: int
+    default_k: int
+    max_k: int
+    queue: int
+
+
+class InfoResponse(BaseModel):
+    """What is loaded. ``model`` and ``index`` are null, and ``reason`` says why, while the service is not ready."""
+
+    ready: bool
+    reason: str | None
+    version: str
+    model: ModelInfo | None
+    index: IndexInfo | None
+    build: BuildInfo | None = Field(description="Null where the index has never been built.")
+    limits: Limits
+
+
+class HealthResponse(BaseModel):
+    """Alive, or able to answer."""
+
+    status: Literal["ok", "ready"]
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, for programs (code), for people (message), and to find it in the log (request_id)."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+class ErrorResponse(BaseModel):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail

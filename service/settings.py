@@ -1,0 +1,67 @@
+"""Everything that can be configured, in one typed object; the only place that reads the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Settings of the service. Each may be set by the environment variable ``SBIR_<NAME>``; an empty one is unset."""
+
+    model_config = SettingsConfigDict(env_prefix="SBIR_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; 0.0.0.0 opens the service to the network."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    index: Path | None = Field(default=None, description="Folder of the index; default: the platform's data folder.")
+    weights: Path | None = Field(default=None, description="Checkpoint (safetensors); default: the embedded one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU where there is one.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="Precision of the networks; default: the fastest here that stays close to float32."
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of a search; default: PyTorch's choice.")
+    gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Where the photos' roots lie here, in the order of the build, if not where the index saw them: "
+        "paths separated by the system's path separator (':' or ';'), or a JSON list.",
+    )
+    serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
+    max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
+    max_pixels: int = Field(default=40_000_000, ge=1, description="Largest sketch that is decoded, in pixels.")
+    queue: int = Field(default=16, ge=0, description="Searches that may wait behind the running one; more get 429.")
+    default_k: int = Field(default=20, ge=1, description="Results of a search that does not say how many it wants.")
+    max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
+    api_key: SecretStr | None = Field(
+        default=None, description="When set, all but health checks needs it; default: none."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Web origins that may call the API: separated by commas, or a JSON list; default: none."
+    )
+
+    @field_validator("gallery", mode="before")
+    @classmethod
+    def _split_paths(cls, value: Any) -> Any:
+        return _split(value, os.pathsep)
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        return _split(value, ",")
+
+
+def _split(value: Any, separator: str) -> Any:
+    """A list written as text, as a list; anything else as it is. A ValueError becomes pydantic's sentence."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(separator) if part.strip()]

@@ -1,0 +1,81 @@
+"""The one thread that searches, and the bounded queue in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from service.errors import ClientGone, QueueFull
+
+T = TypeVar("T")
+
+
+class Worker:
+    """Runs jobs one after another in a thread of its own, in the order of arrival.
+
+    One thread, because PyTorch already spreads one search over the cores: two at once would only slow each other.
+    To be used from one event loop.
+    """
+
+    def __init__(self, queue: int) -> None:
+        """``queue``: how many jobs may wait behind the running one."""
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
+        self._turn = asyncio.Lock()
+        self._room = queue + 1
+        self._held = 0
+        self._mean_seconds = 0.0
+
+    def check_room(self) -> None:
+        """Raise QueueFull where a job would have to: asked before an upload is read, to refuse it cheaply."""
+        if self._held >= self._room:
+            raise QueueFull(max(1, math.ceil(self._held * self._mean_seconds)))
+
+    async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
+        """The job's result, or whatever it raises; other jobs notice neither.
+
+        ``hung_up`` ends when nobody waits for the result any more: a job that has not begun then leaves the queue.
+
+        Raises:
+            QueueFull: too many wait already.
+            ClientGone: ``hung_up`` ended first.
+        """
+        listening = asyncio.create_task(hung_up)
+        try:
+            self.check_room()
+            self._held += 1
+            running = asyncio.create_task(self._in_turn(job))
+            running.add_done_callback(self._leave)
+            try:
+                await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
+                if not running.done():
+                    raise ClientGone("Whoever asked has hung up.")
+                return running.result()
+            finally:
+                # A job that has begun keeps its turn until its thread is done with it (see _in_turn).
+                running.cancel()
+        finally:
+            listening.cancel()
+
+    async def _in_turn(self, job: Callable[[], T]) -> T:
+        async with self._turn:
+            started = time.monotonic()
+            begun = asyncio.get_running_loop().run_in_executor(self._executor, job)
+            try:
+                return await asyncio.shield(begun)
+            except asyncio.CancelledError:
+                # A thread cannot be stopped: the turn is over only when the job is.
+                await asyncio.wait({begun})
+                raise
+            finally:
+                self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
+
+    def _leave(self, _: asyncio.Task[Any]) -> None:
+        self._held -= 1
+
+    def close(self) -> None:
+        """Wait for the running job; start no other."""
+        self._executor.shutdown(wait=True, cancel_futures=True)

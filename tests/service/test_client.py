@@ -1,0 +1,166 @@
+"""The client and the command line, which answer what the server answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from service.__main__ import main
+from service.client import Client, ServiceError
+from service.schemas import SearchResponse
+from service.settings import Settings
+from tests.pictures import encoded
+from tests.service.conftest import PHOTOS, Served, draw_sketch
+
+
+def timeless(answer: SearchResponse | dict[str, Any]) -> dict[str, Any]:
+    body = answer.model_dump(mode="json") if isinstance(answer, SearchResponse) else dict(answer)
+    del body["timings_ms"]
+    return body
+
+
+@pytest.fixture
+def options(settings: Settings) -> list[str]:
+    return ["--index", str(settings.index), "--weights", str(settings.weights)]
+
+
+def test_server_client_and_command_line_agree(
+    http: httpx.Client,
+    client: Client,
+    sketch: bytes,
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "sketch.png"
+    file.write_bytes(sketch)
+    for params in (
+        {},
+        {"k": 3, "offset": 2, "nprobe": 1},
+        {"nprobe": "all", "method": "ret"},
+        {"method": "rn", "thin": 4},
+    ):
+        raw = timeless(http.post("/search", content=sketch, params=params).json())  # type: ignore[arg-type]
+        assert timeless(http.post("/search", files={"file": sketch}, params=params).json()) == raw  # type: ignore[arg-type]
+        for source in (sketch, file, str(file), draw_sketch()):
+            assert timeless(client.search(source, **params)) == raw
+        flags = [text for name, value in params.items() for text in (f"--{name}", str(value))]
+        assert main(["search", str(file), *options, *flags, "--json"]) == 0
+        assert timeless(json.loads(capsys.readouterr().out)) == raw
+
+
+def test_the_client_fetches_photos_thumbnails_clusters_and_info(client: Client) -> None:
+    best = client.search(draw_sketch(), k=1).results[0]
+    with Image.open(io.BytesIO(client.photo(best.id))) as image:
+        assert image.format == "PNG"
+    with Image.open(io.BytesIO(client.thumbnail(best.id, size=20))) as image:
+        assert (image.format, image.size) == ("JPEG", (20, 20))
+    assert best.id in {photo.id for photo in client.cluster(best.cluster, k=PHOTOS).photos}
+    assert client.cluster(best.cluster, k=1, offset=1).offset == 1
+    info = client.info()
+    assert info.index is not None
+    assert info.index.photos == PHOTOS
+
+
+def test_the_client_raises_what_the_server_says(client: Client) -> None:
+    with pytest.raises(ServiceError) as refused:
+        client.search(b"no picture at all")
+    error = refused.value
+    assert (error.status, error.code) == (415, "unsupported_image")
+    assert error.message in str(error)
+    assert error.request_id in str(error)
+    with pytest.raises(ServiceError, match="404 not_found"):
+        client.photo(10_000)
+
+
+def test_the_client_sends_the_api_key(server: Served) -> None:
+    with Client(server.url, api_key="secret") as client:
+        assert client._http.headers["x-api-key"] == "secret"
+        assert client.info().ready
+
+
+def test_the_table_shows_rank_score_and_path(
+    options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
+    assert main(["search", "-", *options, "--k", str(PHOTOS), "--nprobe", "all"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["rank", "score", "path"]
+    ranked = [line for line in lines if line[:4].strip()]
+    assert [int(line[:4]) for line in ranked] == list(range(1, PHOTOS + 1))
+    # Equal files are one photo, with a line for each further path.
+    assert len(lines) == PHOTOS + 2
+    assert len({line.index("p") for line in ranked if "größe" not in line and "again" not in line}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["search", "nowhere.png"], "nowhere.png"),
+        (["search", "{text}"], "image type"),
+        (["search", "{white}"], ""),
+        (["search", "{sketch}", "--k", "0"], "k:"),
+        (["search", "{sketch}", "--nprobe", "some"], "nprobe:"),
+        (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
+        (["search", "{sketch}", "--index", "/no/such/index"], "index"),
+        (["search", "{sketch}", "--weights", "/no/such/file"], "checkpoint"),
+        (["--port", "70000"], "port:"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = {
+        "text": b"text",
+        "white": encoded(Image.new("RGB", (20, 20), "white")),
+        "sketch": encoded(draw_sketch()),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    filled = [argument.format(**{name: tmp_path / name for name in contents}) for argument in arguments]
+    # The last of an option given twice holds, also where the first stands before the command.
+    assert main([*options, *filled]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.startswith("sketch-search: ")
+    assert sentence in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_port_in_use_is_a_sentence_and_exit_code_2(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port), *options]) == 2
+    assert f"port {port}" in capsys.readouterr().err
+
+
+def test_the_module_serves_until_it_is_told_to_stop(options: list[str], sketch: bytes) -> None:
+    command = [sys.executable, "-m", "service", "--port", "0", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ
+    ) as running:
+        try:
+            assert running.stdout is not None
+            url = running.stdout.readline().split()[-1]
+            with Client(url) as client:
+                assert client.search(sketch, k=2).results
+        finally:
+            running.terminate()
+    assert running.returncode in (0, -15)
+
+
+def test_the_client_loads_no_networks() -> None:
+    code = "import sys, service.client; print(sorted({'torch', 'faiss', 'fastapi', 'model'} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == "[]"

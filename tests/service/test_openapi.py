@@ -1,0 +1,51 @@
+"""The pinned OpenAPI document, and that it tells the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.__main__ import OPENAPI, main
+from service.schemas import ErrorResponse, SearchResponse
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    pinned: dict[str, Any] = json.loads(OPENAPI.read_text(encoding="utf-8"))
+    return pinned
+
+
+def test_the_document_is_the_pinned_one(http: httpx.Client, document: dict[str, Any]) -> None:
+    assert http.get("/openapi.json").json() == document, "run `python -m service openapi` and raise API_VERSION"
+
+
+def test_the_command_writes_the_pinned_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_PORT", "not a number")  # what is configured here must not matter
+    assert main(["openapi", "--output", str(tmp_path / "openapi.json")]) == 0
+    assert (tmp_path / "openapi.json").read_text(encoding="utf-8") == OPENAPI.read_text(encoding="utf-8")
+
+
+def test_a_sketch_is_documented_as_a_raw_body_and_as_a_form(document: dict[str, Any]) -> None:
+    content = document["paths"]["/search"]["post"]["requestBody"]["content"]
+    assert content["*/*"]["schema"]["format"] == "binary"
+    assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
+
+
+def test_every_error_is_documented_in_the_one_shape(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if status >= "400":
+                    schema = answer["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/ErrorResponse"}
+
+
+def test_answers_have_the_documented_fields(http: httpx.Client, document: dict[str, Any], sketch: bytes) -> None:
+    found = http.post("/search", content=sketch).content
+    assert SearchResponse.model_validate_json(found, strict=True)
+    assert set(json.loads(found)) == set(document["components"]["schemas"]["SearchResponse"]["properties"])
+    assert ErrorResponse.model_validate_json(http.get("/nowhere").content, strict=True)

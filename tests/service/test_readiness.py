@@ -1,0 +1,131 @@
+"""A service that is not ready yet, or busy."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.errors import QueueFull
+from service.settings import Settings
+from tests.service.conftest import Served, served
+from tests.service.test_http import error
+from tests.service.test_worker import Gate, never
+
+
+@contextmanager
+def occupied(server: Served) -> Iterator[None]:
+    """While the block runs, so does a job in the one thread that searches."""
+    gate = Gate()
+    running: Future[str] = asyncio.run_coroutine_threadsafe(server.context.worker.run(gate, never()), server.loop)
+    assert gate.begun.wait(10)
+    try:
+        yield
+    finally:
+        gate.opened.set()
+        running.result(10)
+
+
+def wait_until_room_is(server: Served, there: bool) -> None:
+    async def waiting() -> None:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    server.context.worker.check_room()
+                    room = True
+                except QueueFull:
+                    room = False
+                if room == there:
+                    return
+                await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
+
+
+@pytest.fixture
+def small(settings: Settings) -> Iterator[Served]:
+    """A server where one search may wait."""
+    with served(settings.model_copy(update={"queue": 1})) as server:
+        yield server
+
+
+def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
+    settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes
+) -> None:
+    missing = tmp_path / "later"
+    with (
+        served(settings.model_copy(update={"index": missing})) as server,
+        httpx.Client(base_url=server.url, timeout=30) as http,
+    ):
+        assert http.get("/healthz").status_code == 200
+        for answer in (http.get("/readyz"), http.post("/search", content=sketch), http.get("/photos/1")):
+            assert error(answer) == (503, "not_ready")
+            assert "index" in answer.json()["error"]["message"].lower()
+        info = http.get("/info").json()
+        assert info["ready"] is False
+        assert info["index"] is None
+        assert "index" in info["reason"].lower()
+
+        shutil.copytree(index_path, tmp_path / "copy")
+        (tmp_path / "copy").rename(missing)
+        for _ in range(100_000):
+            if http.get("/readyz").status_code == 200:
+                break
+        assert http.post("/search", content=sketch).status_code == 200
+        assert http.get("/info").json()["ready"] is True
+
+
+def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
+    with served(settings.model_copy(update={"weights": tmp_path / "none.safetensors"})) as server:
+        answer = httpx.get(f"{server.url}/readyz", timeout=30)
+        assert error(answer) == (503, "not_ready")
+        assert "checkpoint" in answer.json()["error"]["message"]
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, sketch: bytes) -> None:
+    with httpx.Client(base_url=small.url, timeout=30) as http, occupied(small):
+        answers: list[httpx.Response] = []
+        waiting = threading.Thread(target=lambda: answers.append(httpx.post(f"{small.url}/search", content=sketch)))
+        waiting.start()
+        wait_until_room_is(small, False)
+        refused = http.post("/search", content=sketch)
+        assert error(refused) == (429, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert http.get("/healthz").status_code == 200
+        assert http.get("/thumbnails/1").status_code == 200
+        assert not answers
+    waiting.join()
+    assert answers[0].status_code == 200
+    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+
+
+def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -> None:
+    address = urlsplit(small.url)
+    with occupied(small):
+        connection = socket.create_connection((address.hostname, address.port or 80))
+        head = f"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sketch)}\r\n\r\n"
+        connection.sendall(head.encode() + sketch)
+        wait_until_room_is(small, False)
+        connection.close()
+        wait_until_room_is(small, True)
+    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+
+
+def test_an_upload_that_breaks_off_disturbs_nobody(
+    small: Served, sketch: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = urlsplit(small.url)
+    with socket.create_connection((address.hostname, address.port or 80)) as connection:
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+    assert "Traceback" not in caplog.text

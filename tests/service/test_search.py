@@ -1,0 +1,222 @@
+"""The two-stage search against rankings written out here."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL.PngImagePlugin import PngInfo
+
+import model
+from indexer import Index, build, open_index
+from model import Matcher, Tokens
+from model.config import Method
+from model.errors import BlankSketch
+from model.images import open_image
+from service.errors import BadSearch
+from service.search import Searcher
+from tests.networks import tiny_checkpoint
+from tests.service.conftest import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+
+
+@pytest.fixture(scope="module")
+def searcher(index: Index, matcher: Matcher) -> Searcher:
+    return Searcher(index, matcher)
+
+
+def sizes(index: Index) -> list[int]:
+    return [int(size) for size in index.cluster_sizes]
+
+
+def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Method) -> dict[int, float]:
+    """Every photo scored by itself, from its file, past index and search; only the ids are the index's."""
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    scores = {}
+    for cluster in range(index.cluster_count):
+        for photo in index.cluster_ret(cluster)[0].tolist():
+            image = open_image(gallery / index.photo(photo).paths[0])
+            tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo").to(dtype=torch.float16)
+            scores[photo] = float(matcher.scores(sketch, tokens, method)[0, 0])
+    return scores
+
+
+@pytest.mark.parametrize("method", ["rn", "ret"])
+def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
+    searcher: Searcher, gallery: Path, index: Index, matcher: Matcher, method: Method
+) -> None:
+    scores = scores_of_files(gallery, index, matcher, method)
+    wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    outcome = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method=method)
+    assert [(hit.id, hit.score) for hit in outcome.results] == wanted
+    assert [hit.rank for hit in outcome.results] == list(range(1, PHOTOS + 1))
+    assert outcome.candidates == PHOTOS
+    assert outcome.pairs_scored == PHOTOS + CLUSTERS
+
+
+@pytest.mark.parametrize("method", ["rn", "ret"])
+def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned(
+    searcher: Searcher, index: Index, matcher: Matcher, method: Method
+) -> None:
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    ret = Tokens(index.centroid_ret.unsqueeze(1), torch.empty(CLUSTERS, 0, dtype=torch.int64))
+    ranking = matcher.scores(sketch, ret if method == "ret" else index.centroids, method)[0]
+    clusters = sorted(range(CLUSTERS), key=lambda c: (-float(ranking[c]), c))
+    everything = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method=method)
+
+    outcome = searcher.search(draw_sketch(), k=2, nprobe=2, method=method)
+    assert [(c.id, c.score) for c in outcome.clusters] == [(c, float(ranking[c])) for c in clusters[:2]]
+    assert [c.size for c in outcome.clusters] == [sizes(index)[c] for c in clusters[:2]]
+    assert outcome.candidates == sum(sizes(index)[c] for c in clusters[:2])
+    assert outcome.pairs_scored == CLUSTERS + outcome.candidates
+    inside = [hit for hit in everything.results if hit.cluster in clusters[:2]]
+    assert [(hit.id, hit.score) for hit in outcome.results] == [(hit.id, hit.score) for hit in inside[:2]]
+
+
+def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -> None:
+    outcome = searcher.search(draw_sketch(), k=PHOTOS - 1, nprobe=1)
+    assert len(outcome.results) == PHOTOS - 1
+    without_the_last = [c.size for c in outcome.clusters[:-1]]
+    assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
+
+
+def test_the_default_is_the_checkpoints_nprobe_and_best_method(searcher: Searcher, matcher: Matcher) -> None:
+    outcome = searcher.search(draw_sketch(), k=1)
+    told = searcher.search(draw_sketch(), k=1, nprobe=matcher.config.nprobe, method=matcher.best_method)
+    assert outcome.method == matcher.best_method
+    assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
+
+
+def test_more_clusters_than_there_are_means_all(searcher: Searcher) -> None:
+    assert searcher.search(draw_sketch(), nprobe=1000).results == searcher.search(draw_sketch(), nprobe="all").results
+
+
+def test_pages_continue_the_ranking(searcher: Searcher) -> None:
+    whole = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all").results
+    pages = [searcher.search(draw_sketch(), k=5, offset=offset, nprobe="all").results for offset in range(0, 30, 5)]
+    assert tuple(hit for page in pages for hit in page) == whole
+    assert pages[-1] == ()
+
+
+def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
+    by_ret = searcher.search(draw_sketch(), k=6, nprobe="all", method="ret")
+    by_rn = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
+    thinned = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", thin=6)
+    let_through = {hit.id for hit in by_ret.results}
+    assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
+    assert {(hit.id, hit.score) for hit in thinned.results} <= {(hit.id, hit.score) for hit in by_rn.results}
+    assert (thinned.thin, thinned.candidates, thinned.pairs_scored) == (6, PHOTOS, CLUSTERS + 6)
+
+
+def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> None:
+    plain = searcher.search(draw_sketch(), nprobe=2)
+    thinned = searcher.search(draw_sketch(), nprobe=2, thin=10_000)
+    assert thinned.results == plain.results
+
+
+def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher) -> None:
+    hurried = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", budget_ms=1e-6)
+    at_ease = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", budget_ms=1e9)
+    assert hurried.budget_spent
+    assert len(hurried.clusters) == 1
+    assert hurried.results
+    assert hurried.clusters == at_ease.clusters[:1]
+    assert not at_ease.budget_spent
+    assert len(at_ease.results) == PHOTOS
+
+
+def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> None:
+    # Different bytes, so different photos; the same pixels, so the same score.
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        note = PngInfo()
+        note.add_text("number", str(number))
+        draw_photo(3).save(tmp_path / "photos" / f"{number}.png", pnginfo=note)
+    build([tmp_path / "photos"], tmp_path / "index", matcher, clusters=1, embedder="ret")
+    index = open_index(tmp_path / "index", matcher)
+    outcome = Searcher(index, matcher).search(draw_sketch(), nprobe="all")
+    assert len({hit.score for hit in outcome.results}) == 1
+    assert [hit.id for hit in outcome.results] == sorted(hit.id for hit in outcome.results)
+    assert len(outcome.results) == 6
+    index.close()
+
+
+def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tmp_path: Path) -> None:
+    lone = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
+    build([gallery], tmp_path / "index", lone, clusters=CLUSTERS, embedder="ret")
+    index = open_index(tmp_path / "index", lone)
+    searcher = Searcher(index, lone)
+    outcome = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all")
+    assert outcome.method == "ret"
+    assert len(outcome.results) == PHOTOS
+    with pytest.raises(BadSearch, match="auto, ret"):
+        searcher.search(draw_sketch(), method="rn")
+    index.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"k": 0}, "k must be at least 1"),
+        ({"offset": -1}, "offset must be at least 0"),
+        ({"nprobe": 0}, "nprobe must be at least 1"),
+        ({"thin": 0}, "thin must be at least 1"),
+        ({"method": "clip"}, "it has auto, rn, ret"),
+        ({"method": "fused"}, "it has auto, rn, ret"),
+        ({"method": "ret", "thin": 5}, "leave it out"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_with_what_is_possible(
+    searcher: Searcher, wrong: dict[str, int | str], sentence: str
+) -> None:
+    with pytest.raises(BadSearch, match=sentence):
+        searcher.search(draw_sketch(), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_blank_sketch_is_refused(searcher: Searcher) -> None:
+    with pytest.raises(BlankSketch):
+        searcher.search(draw_sketch().point(lambda _: 255))
+
+
+def test_the_stages_take_no_more_time_than_all_of_the_search(searcher: Searcher) -> None:
+    took = searcher.search(draw_sketch()).timings
+    stages = (took.prepare, took.encode, took.clusters, took.photos)
+    assert all(stage > 0 for stage in stages)
+    assert sum(stages) == pytest.approx(took.total)
+
+
+@pytest.fixture(scope="module")
+def candidates(index: Index) -> Tokens:
+    return Tokens.cat([index.cluster(cluster).tokens for cluster in range(index.cluster_count)])
+
+
+@pytest.fixture(scope="module")
+def exact(weights: Path) -> dict[int, Matcher]:
+    return {chunk: model.load(weights, dtype=torch.float32, chunk=chunk) for chunk in (1, 3, 8, 64)}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    chunk=st.sampled_from([1, 3, 8, 64]),
+    method=st.sampled_from(["rn", "ret"]),
+    order=st.permutations(range(PHOTOS)),
+    cuts=st.sets(st.integers(1, PHOTOS - 1), max_size=4),
+)
+def test_scores_do_not_depend_on_what_is_scored_together(
+    exact: dict[int, Matcher], candidates: Tokens, chunk: int, method: Method, order: list[int], cuts: set[int]
+) -> None:
+    matcher = exact[chunk]
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    whole = matcher.scores(sketch, candidates, method)[0].numpy()
+    edges = [0, *sorted(cuts), PHOTOS]
+    parts = [
+        matcher.scores(sketch, candidates[order[first:last]], method)[0].numpy()
+        for first, last in itertools.pairwise(edges)
+    ]
+    assert np.array_equal(np.concatenate(parts), whole[order])
+    other = exact[64].scores(sketch, candidates, method)[0].numpy()
+    assert np.allclose(whole, other, rtol=0, atol=1e-5)

@@ -1,0 +1,68 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SBIR_")]:
+        monkeypatch.delenv(name)
+
+
+def test_without_an_environment_the_service_is_local_and_closed() -> None:
+    settings = Settings()
+    assert settings.host == "127.0.0.1"
+    assert settings.cors_origins == ()
+    assert settings.api_key is None
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_gallery_is_a_list_of_paths_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_GALLERY", os.pathsep.join(["/a", "/b c"]))
+    assert Settings().gallery == (Path("/a"), Path("/b c"))
+    monkeypatch.setenv("SBIR_GALLERY", '["/a:b", "/c"]')
+    assert Settings().gallery == (Path("/a:b"), Path("/c"))
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_CORS_ORIGINS", "https://a.example, https://b.example")
+    assert Settings().cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_API_KEY", "")
+    monkeypatch.setenv("SBIR_GALLERY", "")
+    assert Settings().api_key is None
+    assert Settings().gallery == ()
+
+
+def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_PORT", "9000")
+    assert Settings().port == 9000
+    assert Settings(port=9001).port == 9001
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1")]
+)
+def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"SBIR_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert refused.value.errors()[0]["loc"] == (name.lower(),)
+
+
+def test_the_api_key_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_API_KEY", "open sesame")
+    assert "sesame" not in repr(Settings())

@@ -1,0 +1,138 @@
+"""The one thread that searches, and its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+
+import pytest
+
+from service.errors import ClientGone, QueueFull
+from service.worker import Worker
+
+
+async def never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def at_once() -> None:
+    return
+
+
+async def until(condition: threading.Event) -> None:
+    await asyncio.to_thread(condition.wait, 10)
+
+
+async def room(worker: Worker) -> None:
+    """Until one more job may wait."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return worker.check_room()
+            except QueueFull:
+                await asyncio.sleep(0)
+
+
+class Gate:
+    """A job that says when it has begun and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.opened.wait(10)
+        return "through"
+
+
+def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:
+    async def scenario() -> list[int]:
+        worker, gate = Worker(queue=10), Gate()
+        done: list[int] = []
+        first = asyncio.create_task(worker.run(gate, never()))
+        await until(gate.begun)
+        rest = [asyncio.create_task(worker.run(partial(done.append, n), never())) for n in range(8)]
+        await asyncio.sleep(0)
+        assert not done
+        gate.opened.set()
+        await asyncio.gather(first, *rest)
+        worker.close()
+        return done
+
+    assert asyncio.run(scenario()) == list(range(8))
+
+
+def test_a_full_queue_refuses_and_has_room_again_afterwards() -> None:
+    async def scenario() -> None:
+        worker, gate = Worker(queue=1), Gate()
+        running = asyncio.create_task(worker.run(gate, never()))
+        await until(gate.begun)
+        waiting = asyncio.create_task(worker.run(lambda: "waited", never()))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull) as full:
+            await worker.run(lambda: "too many", never())
+        assert full.value.retry_after >= 1
+        gate.opened.set()
+        assert await running == "through"
+        assert await waiting == "waited"
+        assert await worker.run(lambda: "room", never()) == "room"
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_nobody_waits_for_leaves_the_queue_without_running() -> None:
+    async def scenario() -> None:
+        worker, gate, ran = Worker(queue=1), Gate(), threading.Event()
+        running = asyncio.create_task(worker.run(gate, never()))
+        await until(gate.begun)
+        with pytest.raises(ClientGone):
+            await worker.run(ran.set, at_once())
+        await room(worker)
+        gate.opened.set()
+        await running
+        assert await worker.run(lambda: "next", never()) == "next"
+        assert not ran.is_set()
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() -> None:
+    async def scenario() -> None:
+        worker, gate, hung_up = Worker(queue=0), Gate(), threading.Event()
+        running = asyncio.create_task(worker.run(gate, until(hung_up)))
+        await until(gate.begun)
+        hung_up.set()
+        with pytest.raises(ClientGone):
+            await running
+        with pytest.raises(QueueFull):
+            worker.check_room()
+        gate.opened.set()
+        await room(worker)
+        assert await worker.run(lambda: "next", never()) == "next"
+        worker.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_job_fails_alone() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        worker = Worker(queue=5)
+        results = await asyncio.gather(
+            worker.run(lambda: 1, never()),
+            worker.run(fail, never()),
+            worker.run(lambda: 3, never()),
+            return_exceptions=True,
+        )
+        assert results[0] == 1
+        assert isinstance(results[1], ZeroDivisionError)
+        assert results[2] == 3
+        worker.close()
+
+    asyncio.run(scenario())

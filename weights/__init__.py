@@ -1,0 +1,1 @@
+"""The default checkpoint and what is known of it."""
