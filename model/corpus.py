@@ -22,6 +22,18 @@ THUMBNAIL_SETS = frozenset({"miniimagenet", "tinyimagenet"})
 # What holds no labelled classes.
 UNLABELLED_SETS = frozenset({"realphotos"})
 QUERIES_PER_CLASS = 10
+# Classes of the unseen split of which ImageNet-1k has no kind: networks that start from ImageNet never saw them named.
+WITHOUT_NAMESAKE = (
+    "bat",
+    "brain",
+    "cabin",
+    "pear",
+    "rollerblades",
+    "saw",
+    "skyscraper",
+    "sword",
+    "tree",
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +22,11 @@ ENCODED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class MethodFigures:
-    """One method's figures: over all queries, and over those of each source apart."""
+    """One method's figures: over all queries, over those of each source apart, and over those of some classes apart."""
 
     overall: CategoryMetrics
     by_source: dict[str, CategoryMetrics]
+    apart: CategoryMetrics | None
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,12 @@ class Evaluation:
     methods: dict[Method, MethodFigures]
 
 
-def evaluate(matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None = None) -> Evaluation:
+def evaluate(
+    matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None = None, apart: Collection[str] = ()
+) -> Evaluation:
     """Every sketch of the corpus a query, every photo in the gallery; relevant is what has the query's class.
 
+    Queries of the classes ``apart`` are measured once more by themselves, against the same whole gallery.
     Raises ModelError where there is nothing to measure.
     """
     if not corpus.sketches or not corpus.photos:
@@ -54,6 +58,7 @@ def evaluate(matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None 
     relevant = relevance(corpus)
     sources = sorted({picture.source for picture in corpus.sketches})
     from_source = {s: np.array([p.source == s for p in corpus.sketches]) for s in sources}
+    chosen_apart = np.array([p.label in apart for p in corpus.sketches])
     return Evaluation(
         len(corpus.sketches),
         len(corpus.photos),
@@ -62,6 +67,7 @@ def evaluate(matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None 
             method: MethodFigures(
                 category_metrics(matrix, relevant),
                 {s: category_metrics(matrix[rows], relevant[rows]) for s, rows in from_source.items() if s},
+                category_metrics(matrix[chosen_apart], relevant[chosen_apart]) if chosen_apart.any() else None,
             )
             for method, matrix in scores.items()
         },

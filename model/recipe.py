@@ -96,8 +96,9 @@ class Recipe:
 
     def config(self, image_size: int) -> ModelConfig:
         """The network's configuration at one input size."""
+        changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}
         try:
-            return dataclasses.replace(preset(self.preset), **{**self.network, "image_size": image_size})
+            return dataclasses.replace(preset(self.preset), **{**changes, "image_size": image_size})
         except TypeError as error:
             raise ModelError(f"the recipe's [network] table has an unknown field: {error}") from error
 
@@ -123,8 +124,8 @@ def read_recipe(path: Path) -> Recipe:
         recipe = Recipe(**fields)
     except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
         raise ModelError(f"{path} is not a usable training recipe: {error}") from error
-    if not recipe.phases or "val" in recipe.split or "unseen" in recipe.split:
-        raise ModelError(f'{path}: a recipe needs [[phases]] and may train on neither "val" nor "unseen"')
+    if not recipe.phases or "unseen" in recipe.split:
+        raise ModelError(f'{path}: a recipe needs [[phases]] and may not train on "unseen"')
     for phase in recipe.phases:
         recipe.config(phase.image_size)
     return recipe

@@ -6,18 +6,15 @@ SKETCH_SEARCH_DATA names a folder holding `data/`, `golden/` and `splits/`. With
 from __future__ import annotations
 
 import os
-import shutil
-import tarfile
-import tempfile
 from pathlib import Path
 
 import pytest
 
-_VARIABLE = "SKETCH_SEARCH_DATA"
-_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "shared-data"
+from model.corpus import DATA_VARIABLE, cache_folder, unpacked
 
 needs_shared_data = pytest.mark.skipif(
-    not os.environ.get(_VARIABLE), reason=f"{_VARIABLE} does not name the folder of real images and golden figures"
+    not os.environ.get(DATA_VARIABLE),
+    reason=f"{DATA_VARIABLE} does not name the folder of real images and golden figures",
 )
 
 
@@ -26,36 +23,15 @@ def golden(name: str) -> Path:
     return _root() / "golden" / name
 
 
-def split(name: str) -> Path:
-    """A published list of classes, e.g. `sketchy_104_21.unseen.txt`."""
-    return _root() / "splits" / name
-
-
 def data(name: str) -> Path:
-    """A file beside the archives, e.g. `classes.csv`."""
+    """A file beside the archives, e.g. `split.json`."""
     return _root() / "data" / name
 
 
 def archive(name: str) -> Path:
     """The folder with what `data/<name>.tar.gz` holds, unpacked once for all runs and all parallel workers."""
-    packed = data(f"{name}.tar.gz")
-    # The size in the name, so that a new archive is unpacked anew.
-    unpacked = _CACHE / f"{name}-{packed.stat().st_size}"
-    if not unpacked.exists():
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{name}-", suffix=".partial", dir=_CACHE))
-        try:
-            with tarfile.open(packed) as tar:
-                tar.extractall(partial, filter="data")
-            partial.rename(unpacked)
-        except OSError:
-            # Another worker was first: a folder that holds files cannot be renamed onto.
-            if not unpacked.exists():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return unpacked
+    return unpacked(data(f"{name}.tar.gz"), cache_folder() / "images")
 
 
 def _root() -> Path:
-    return Path(os.environ[_VARIABLE])
+    return Path(os.environ[DATA_VARIABLE])

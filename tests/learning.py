@@ -1,0 +1,96 @@
+"""Generated pictures and a small random ViT, for tests that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+
+from model.corpus import Corpus, read_class_folders
+from model.recipe import Batch, Optimiser, Phase, Recipe
+from tests.pictures import SHAPES, drawing, photo
+
+NETWORK = {
+    "width": 32,
+    "depth": 4,
+    "heads": 2,
+    "mlp_ratio": 2.0,
+    "tokenizer_widths": [4, 8, 16],
+    "select_after": [1, 2],
+    "cross_heads": 2,
+    "cross_ffn": 32,
+    "dropout": 0.0,
+}
+
+
+def write_class_folders(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES) -> Corpus:
+    """``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one of each a seed."""
+    for shape in shapes:
+        for half, make in (("sketch", drawing), ("photo", photo)):
+            (folder / half / shape).mkdir(parents=True, exist_ok=True)
+            for seed in seeds:
+                make(shape, 96, seed).save(folder / half / shape / f"{seed:03}.png")
+    return read_class_folders(folder)
+
+
+def small_backbone(seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random weights of a ViT as NETWORK describes it, with a classifier of ten classes, under timm's names."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vit = timm.models.VisionTransformer(
+            img_size=64, patch_size=16, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2.0, num_classes=10
+        )
+        state: dict[str, torch.Tensor] = {k: v + 0.05 * torch.randn_like(v) for k, v in vit.state_dict().items()}
+    return state
+
+
+def small_recipe(*steps: tuple[int, int]) -> Recipe:
+    """A recipe of phases given as (image size, steps)."""
+    return Recipe(
+        preset="zse-ti16",
+        phases=tuple(Phase(size, count) for size, count in steps),
+        network=NETWORK,
+        batch=Batch(classes=6, near=0.5, sketches=2, drawn=4),
+        optimiser=Optimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.9),
+        save_every=4,
+        bf16=False,
+    )
+
+
+PATTERNS = ("bars", "columns", "dots", "frame", "grid", "rings")
+
+
+def pattern(name: str, half: str, seed: int, size: int = 96) -> Image.Image:
+    """A picture that even a few steps of training can tell apart by its texture: lines in ink, or in two colours."""
+    chance = np.random.default_rng([PATTERNS.index(name), half == "photo", seed])
+    step = int(chance.integers(16, 24))
+    y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]
+    rows, columns = y % step < step // 4, x % step < step // 4
+    centre = np.hypot(y % (2 * step) - step, x % (2 * step) - step)
+    edge = np.minimum.reduce([y, x, size - y, size - x])
+    ink = {
+        "bars": rows,
+        "columns": columns,
+        "dots": centre < step // 3,
+        "frame": abs(edge - step // 2) < step // 6,
+        "grid": rows | columns,
+        "rings": abs(centre - step * 0.7) < step // 8,
+    }[name]
+    if half == "sketch":
+        return Image.fromarray(np.where(ink, 0, 255).astype(np.uint8)).convert("RGB")
+    front, back = chance.integers(0, 110, 3), chance.integers(140, 255, 3)
+    picture = np.where(ink[..., None], front, back) + chance.normal(0, 8, (size, size, 1))
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+
+def write_patterns(folder: Path, *, seeds: range) -> Corpus:
+    """``folder``/sketch/<pattern>/* and ``folder``/photo/<pattern>/*, one of each a seed."""
+    for name in PATTERNS:
+        for half in ("sketch", "photo"):
+            (folder / half / name).mkdir(parents=True, exist_ok=True)
+            for seed in seeds:
+                pattern(name, half, seed).save(folder / half / name / f"{seed:03}.png")
+    return read_class_folders(folder)
