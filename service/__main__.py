@@ -7,15 +7,19 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.client import ServiceError
+from service.demo import Demo, prepare, search_once
 from service.engine import Engine, open_matcher
 from service.errors import REFUSALS
 from service.schemas import SearchParams, SearchResponse
@@ -23,6 +27,7 @@ from service.settings import Settings
 
 OPENAPI = Path(__file__).with_name("openapi.json")
 BAD_INPUT = 2
+STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command == "openapi":
             return _openapi(**asked)
         settings = Settings(**overrides)
+        if command == "demo":
+            return _demo(settings, **asked)
         return _search(settings, **asked) if command == "search" else _serve(settings)
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        return STOPPED
     except ValidationError as error:
         problem = error.errors()[0]
         return _refused(f"{'.'.join(map(str, problem['loc'][:1]))}: {problem['msg']}")
@@ -68,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--budget-ms", help="open no further cluster after this many milliseconds")
     search.add_argument("--json", dest="as_json", action="store_true", default=False, help="print what /search answers")
 
+    demo = commands.add_parser(
+        "demo", help="index a sample gallery, serve it, search it once", argument_default=argparse.SUPPRESS
+    )
+    demo.add_argument("folder", type=Path, metavar="DIR", help="where to keep the gallery and its index")
+    demo.add_argument("--photos", type=Path, default=None, help="photos to index instead of the sample gallery")
+    demo.add_argument("--weights", type=Path, help="checkpoint, a safetensors file (the embedded one)")
+    demo.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
+
     openapi = commands.add_parser("openapi", help="write the OpenAPI document of the HTTP API")
     openapi.add_argument("--output", type=Path, default=OPENAPI, help="file to write (service/openapi.json)")
     return parser
@@ -79,7 +97,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to compute (auto)")
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, meanwhile: Callable[[str], None] | None = None) -> int:
+    """Serve until stopped. ``meanwhile`` is called beside it, with the address."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         # Bound here, because uvicorn would end the program over a port in use.
@@ -93,11 +112,35 @@ def _serve(settings: Settings) -> int:
         )
     with listener:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(f"sketch-search at http://{host}:{listener.getsockname()[1]}", flush=True)
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        print(f"sketch-search at {url}", flush=True)
         server = uvicorn.Server(uvicorn.Config(create_app(settings), timeout_graceful_shutdown=10))
+        if meanwhile is not None:
+            threading.Thread(target=meanwhile, args=(url,), daemon=True).start()
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _demo(settings: Settings, folder: Path, photos: Path | None) -> int:
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
+    print("preparing the gallery and its index", flush=True)
+    demo = prepare(settings, folder, photos, bar=sys.stderr.isatty())
+    report = demo.report
+    print(f"{report.photos} photos of {demo.gallery}, {report.encoded} of them encoded now, in {report.seconds:.1f} s")
+    for bad in report.bad:
+        print(f"not indexed: {_plain(bad.path)}: {bad.reason}")
+    return _serve(demo.settings, lambda url: _show_first_search(demo, url))
+
+
+def _show_first_search(demo: Demo, url: str) -> None:
+    try:
+        answer = search_once(demo, url)
+    except (ServiceError, httpx.HTTPError) as error:
+        print(f"sketch-search: the first search failed: {error}", file=sys.stderr)
+        return
+    print(f"\n{demo.sketch} finds, in {answer.timings_ms.total:.0f} ms:\n\n{_table(answer)}\n")
+    print(f"Draw your own at {url} (Ctrl-C ends)", flush=True)
 
 
 def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> int:

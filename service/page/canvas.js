@@ -189,8 +189,19 @@ function paint(context, side, actions) {
   context.fillStyle = WHITE;
   context.fillRect(0, 0, 1, 1);
   for (const stroke of visible(actions)) {
-    stroke.points.forEach((_, i) => piece(context, stroke, i));
+    if (stroke.points.every((point) => point.weight === 1)) {
+      line(context, stroke);
+    } else {
+      stroke.points.forEach((_, i) => piece(context, stroke, i));
+    }
   }
+}
+
+/** A stroke of even width as one path: pieces would show where their soft edges overlap. */
+function line(context, { erases, width, points }) {
+  start(context, erases, width, points[0]);
+  points.forEach((here, i) => curve(context, here, points[i + 1]));
+  context.stroke();
 }
 
 /**
@@ -199,15 +210,23 @@ function paint(context, side, actions) {
  */
 function piece(context, { erases, width, points }, i) {
   const here = points[i];
-  const from = i > 0 ? middle(points[i - 1], here) : here;
-  const to = i < points.length - 1 ? middle(here, points[i + 1]) : here;
+  start(context, erases, width * here.weight, i > 0 ? middle(points[i - 1], here) : here);
+  curve(context, here, points[i + 1]);
+  context.stroke();
+}
+
+function start(context, erases, width, from) {
   context.strokeStyle = erases ? WHITE : INK;
   context.lineCap = "round";
-  context.lineWidth = width * here.weight;
+  context.lineJoin = "round";
+  context.lineWidth = width;
   context.beginPath();
   context.moveTo(from.x, from.y);
+}
+
+function curve(context, here, next) {
+  const to = next ? middle(here, next) : here;
   context.quadraticCurveTo(here.x, here.y, to.x, to.y);
-  context.stroke();
 }
 
 function middle(a, b) {

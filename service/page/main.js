@@ -6,7 +6,7 @@ import { Query } from "./query.js";
 import { Results } from "./results.js";
 import { LiveSearch } from "./search.js";
 import { Viewer } from "./viewer.js";
-import { building, count, facts, methodName, timings, trouble } from "./words.js";
+import { building, count, facts, methodName, sentence, timings, trouble } from "./words.js";
 
 const LOOK_AGAIN_MS = 3000;
 const PAGE_SIZES = [10, 20, 50, 100, 200];
@@ -22,6 +22,7 @@ const search = new LiveSearch(ask, { busy, found, trouble: tell });
 let shown = [];
 let limits = null;
 let lookAgain = 0;
+let said = "";
 
 async function ask(signal) {
   const sketch = await query.blob();
@@ -51,8 +52,9 @@ function found(answer) {
     return;
   }
   part("notice").hidden = true;
+  part("ghosts").hidden = true;
   part("status").textContent = `${count(shown.length, "photo")}, best first`;
-  part("timings").replaceChildren(...timings(answer).map(span));
+  part("timings").replaceChildren(...timings(answer).map((text) => element("span", text)));
 }
 
 function tell(error) {
@@ -69,12 +71,13 @@ function tell(error) {
 
 function notice(title, text) {
   // Written only where it is another one, so that a screen reader does not say the same twice.
-  for (const [id, words] of [["notice-title", title], ["notice-text", text]]) {
-    if (part(id).textContent !== words) {
-      part(id).textContent = words;
-    }
+  if (said !== title + text) {
+    said = title + text;
+    part("notice-title").textContent = title;
+    part("notice-text").replaceChildren(...prose(text));
   }
   part("key-form").hidden = true;
+  part("ghosts").hidden = true;
   part("notice").hidden = false;
   part("status").textContent = "";
   part("timings").replaceChildren();
@@ -89,6 +92,7 @@ function invite() {
     "What are you looking for?",
     "Draw its outline, and photos appear while you draw. You can also drop, paste or choose an image of a sketch.",
   );
+  part("ghosts").hidden = false;
 }
 
 /** Ask the server how it is until it can answer, then go on. */
@@ -107,9 +111,9 @@ async function meet() {
     return;
   }
   limits = info.limits;
-  part("info").replaceChildren(...facts(info).map((fact) => Object.assign(document.createElement("li"), { textContent: fact })));
+  part("info").replaceChildren(...facts(info).map((fact) => element("li", fact)));
   if (!info.ready) {
-    notice("Not ready yet", info.reason + building(info.build));
+    notice("Not ready yet", `${sentence(info.reason)}${building(info.build)}`);
     watch();
     return;
   }
@@ -118,11 +122,11 @@ async function meet() {
 }
 
 function offer({ model }) {
-  const methods = [["auto", `Best (${methodName(model.best_method)})`], ...model.methods.map((m) => [m, methodName(m)])];
-  options(part("method"), methods, "auto");
+  const best = ["auto", `Best: ${methodName(model.best_method)}`];
+  options(part("method"), [best, ...model.methods.map((method) => [method, methodName(method)])], "auto");
   const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
   const sorted = [...sizes].sort((a, b) => a - b);
-  options(part("count"), sorted.map((size) => [String(size), String(size)]), String(limits.default_k));
+  options(part("count"), sorted.map((size) => [String(size), count(size, "photo")]), String(limits.default_k));
 }
 
 function options(select, pairs, first) {
@@ -139,8 +143,13 @@ function renew() {
   }
 }
 
-function span(text) {
-  return Object.assign(document.createElement("span"), { textContent: text });
+/** Text as nodes; what stands between backticks is code. */
+function prose(text) {
+  return text.split("`").map((words, i) => element(i % 2 ? "code" : "span", words));
+}
+
+function element(kind, text) {
+  return Object.assign(document.createElement(kind), { textContent: text });
 }
 
 function showTools() {
@@ -152,11 +161,9 @@ function showTools() {
 }
 
 function keys(event) {
-  if (!(event.ctrlKey || event.metaKey) || event.altKey || query.isFile || event.target.matches("input[type=password]")) {
-    return;
-  }
   const key = event.key.toLowerCase();
-  if (key === "z" || key === "y") {
+  const asked = (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
+  if (asked && !query.isFile && !event.target.matches("input[type=text]")) {
     event.preventDefault();
     if (key === "y" || event.shiftKey) {
       paper.redo();
@@ -178,7 +185,8 @@ query.addEventListener("change", () => {
     search.soon();
   }
 });
-for (const [name, set] of [["tool", (value) => (paper.tool = value)], ["width", (value) => (paper.width = Number(value))]]) {
+const choices = { tool: (value) => (paper.tool = value), width: (value) => (paper.width = Number(value)) };
+for (const [name, set] of Object.entries(choices)) {
   for (const radio of document.getElementsByName(name)) {
     radio.addEventListener("change", () => set(radio.value));
     // Browsers restore a choice when a page is loaded again.

@@ -2,6 +2,8 @@
 
 import { fileName, score } from "./words.js";
 
+const ENLARGED = 2.5;
+
 export class Viewer {
   #api;
   #dialog = document.getElementById("viewer");
@@ -15,7 +17,7 @@ export class Viewer {
     this.#on("close", "click", () => this.#dialog.close());
     this.#on("previous", "click", () => this.#step(-1));
     this.#on("next", "click", () => this.#step(1));
-    this.#on("image", "load", () => this.#dialog.classList.remove("loading"));
+    this.#on("image", "load", () => this.#loaded());
     this.#on("image", "error", () => this.#fallBack());
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
     // Only the backdrop is the dialog itself; all inside lies in elements of its own.
@@ -52,6 +54,13 @@ export class Viewer {
 
   #small() {
     return `${this.#results[this.#place].thumbnail_url}?size=1024`;
+  }
+
+  #loaded() {
+    // A small photo blown up to a large screen shows nothing but its pixels.
+    this.#image.style.maxWidth = `${ENLARGED * this.#image.naturalWidth}px`;
+    this.#image.style.maxHeight = `${ENLARGED * this.#image.naturalHeight}px`;
+    this.#dialog.classList.remove("loading");
   }
 
   /** Browsers cannot show every format that can be indexed, and the file may be gone. */

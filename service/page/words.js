@@ -22,14 +22,19 @@ export function fileName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** One line: what was looked at, and where the time went. */
+/** A reason as a sentence of its own. */
+export function sentence(reason) {
+  return reason.charAt(0).toUpperCase() + reason.slice(1);
+}
+
+/** One line: where the time went, and what was looked at. */
 export function timings(answer) {
   const { prepare, encode, clusters, photos, total } = answer.timings_ms;
   const stages = Object.entries({ prepare, encode, clusters, photos }).map(([name, ms]) => `${name} ${whole(ms)}`);
   return [
-    `by ${methodName(answer.method)}`,
-    `${count(answer.candidates, "photo")} in ${count(answer.clusters.length, "cluster")} looked at`,
     `${whole(total)} ms: ${stages.join(", ")}`,
+    `${count(answer.candidates, "photo")} of ${count(answer.clusters.length, "cluster")}`,
+    `by ${methodName(answer.method)}`,
   ];
 }
 
@@ -44,7 +49,8 @@ export function facts({ model, index, version }) {
     `model ${model.name} on ${model.device}, ${model.dtype}`,
     `clusters by ${standIn ? "[Ret] stand-in, not CLIP" : index.embedder}`,
     `index generation ${index.generation}`,
-    `sketch-search ${version}`,
+    // A checkout that is not installed has no version.
+    ...(/^\d/.test(version) ? [`sketch-search ${version}`] : []),
   ];
 }
 

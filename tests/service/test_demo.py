@@ -1,0 +1,58 @@
+"""`python -m service demo`, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.demo import RESULTS
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
+
+
+def run_demo(*arguments: str) -> tuple[int, str]:
+    """Exit code and output of a demo that is stopped with Ctrl-C once it says that it waits for that."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    command = [sys.executable, "-m", "service", "demo", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C ends" in line or "failed" in line:
+                process.send_signal(signal.SIGINT)
+        return process.wait(60), "".join(lines)
+
+
+def test_photos_are_indexed_once_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path, weights: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    options = (str(tmp_path / "demo"), "--photos", str(gallery), "--weights", str(weights), "--port", str(port))
+    code, first = run_demo(*options)
+    assert code == 0, first
+    assert "Traceback" not in first
+    assert "23 of them encoded now" in first
+    assert f"Draw your own at http://127.0.0.1:{port}" in first
+    rows = [line.split() for line in first.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
+    ranks = [row[0] for row in rows if len(row) == 3]
+    assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]
+    # The port is free again, and nothing is computed twice.
+    code, second = run_demo(*options)
+    assert code == 0, second
+    assert "0 of them encoded now" in second
+
+
+def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", "demo", str(tmp_path / "demo"), "--weights", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no checkpoint" in done.stderr
+    assert not (tmp_path / "demo" / "samples").exists()

@@ -1,0 +1,103 @@
+"""The web page over plain HTTP: what is served, as what, and that it keeps to itself."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from service.page import FILES
+from service.settings import Settings
+from tests.service.conftest import served
+
+PAGE = resources.files("service").joinpath("page")
+TEXTS = {entry.name: entry.read_text(encoding="utf-8") for entry in PAGE.iterdir()}
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' blob: data:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+def check_headers(answer: httpx.Response) -> None:
+    policy = dict(rule.strip().split(" ", 1) for rule in answer.headers["content-security-policy"].split(";"))
+    assert policy == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_the_page_is_served_at_the_root(http: httpx.Client) -> None:
+    answer = http.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.text == TEXTS["index.html"]
+    check_headers(answer)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_of_the_page_is_served_as_what_it_is(http: httpx.Client, name: str) -> None:
+    answer = http.get(f"/page/{name}")
+    kinds = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kinds[name.rpartition(".")[2]])
+    assert answer.content == PAGE.joinpath(name).read_bytes()
+    check_headers(answer)
+
+
+def test_the_list_of_files_is_what_is_there() -> None:
+    assert {"index.html", *FILES} == set(TEXTS)
+
+
+def test_all_that_the_page_loads_is_served() -> None:
+    asked = set(re.findall(r'(?:href|src)="page/([^"]+)"', TEXTS["index.html"]))
+    for name, text in TEXTS.items():
+        if name.endswith(".js"):
+            asked |= set(re.findall(r'^import .* from "\./([^"]+)";$', text, re.MULTILINE))
+    assert asked == set(FILES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/page/", "/page/index.html", "/page/nothing.js", "/page/..%2Fapp.py", "/page/../app.py", "/page/%2Fetc%2Fpasswd"],
+)
+def test_nothing_else_is_served(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_a_file_that_the_browser_has_is_not_sent_again(http: httpx.Client) -> None:
+    for path in ("/", "/page/main.js"):
+        etag = http.get(path).headers["etag"]
+        again = http.get(path, headers={"if-none-match": etag})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+
+
+def test_the_page_itself_needs_no_api_key(settings: Settings) -> None:
+    with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
+        assert httpx.get(f"{server.url}/").status_code == 200
+        assert httpx.get(f"{server.url}/page/main.js").status_code == 200
+        assert httpx.get(f"{server.url}/info").status_code == 401
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_file_names_another_host(name: str) -> None:
+    text = TEXTS[name].replace('xmlns="http://www.w3.org/2000/svg"', "")  # a name, which nothing is loaded from
+    assert not re.search(r"(https?|wss?):|[\"'(=]\s*//|@import", text)
+
+
+def test_the_policy_allows_all_that_the_page_does() -> None:
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|javascript:", TEXTS["index.html"])
+    for name, text in TEXTS.items():
+        assert not re.search(r"\beval\(|new Function|innerHTML|insertAdjacentHTML|document\.write", text), name
+
+
+def test_the_canvas_module_stays_small() -> None:
+    assert len(TEXTS["canvas.js"].splitlines()) <= 250
