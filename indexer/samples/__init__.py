@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from PIL import Image
+
 from indexer.errors import BadInvocation
 from indexer.samples.nature import NATURE
 from indexer.samples.objects import OBJECTS
 from indexer.samples.scene import STYLES, paint, sketch
 
 THINGS = dict(sorted({**NATURE, **OBJECTS}.items()))
+# One in each style.
+EACH = len(STYLES)
 SKETCHED = (
     "apple",
     "bicycle",
@@ -47,7 +51,7 @@ class Samples:
 
 
 def write_samples(folder: Path) -> Samples:
-    """Write ``folder/photos`` and ``folder/sketches``, the same bytes every time with one version of Pillow.
+    """Write ``folder/photos`` and ``folder/sketches``: the same pictures every time.
 
     Raises:
         BadInvocation: one of the two is there already, or the disk refuses.
@@ -63,41 +67,48 @@ def write_samples(folder: Path) -> Samples:
         copied = _copy_photos(working / "photos")
         _write_sketches(working / "sketches")
         # Whole folders appear at once, so that one that is there is complete.
-        os.replace(working / "sketches", sketches)
         os.replace(working / "photos", photos)
+        os.replace(working / "sketches", sketches)
         working.rmdir()
     except OSError as error:
         raise BadInvocation(f"{folder} cannot be written: {error.strerror}; name another folder.") from error
     return Samples(photos, sketches, drawn, len(THINGS), copied, len(SKETCHED))
 
 
+def draw_sketch(name: str) -> Image.Image:
+    """A line drawing, black on white, RGB, of one of THINGS; always the same."""
+    chance = Random(f"{name} as a sketch")
+    return sketch(THINGS[name](chance), chance)
+
+
+def draw_photo(name: str, number: int) -> Image.Image:
+    """A picture, RGB, of one of THINGS; each ``number`` from 1 gives another one, always the same."""
+    chance = Random(f"{name} {number}")
+    return paint(THINGS[name](chance), STYLES[(number - 1) % len(STYLES)], chance)
+
+
 def _write_photos(folder: Path) -> int:
-    count = 0
-    for name, draw in THINGS.items():
+    for name in THINGS:
         (folder / name).mkdir(parents=True)
-        for number, style in enumerate(STYLES, start=1):
-            chance = Random(f"{name} {number}")
-            picture = paint(draw(chance), style, chance)
-            picture.save(folder / name / f"{name} {number}.jpg", quality=90)
-            count += 1
-    return count
+        for number in range(1, EACH + 1):
+            draw_photo(name, number).save(folder / name / f"{name} {number}.jpg", quality=90)
+    return len(THINGS) * EACH
 
 
 def _write_sketches(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in SKETCHED:
-        chance = Random(f"{name} as a sketch")
-        sketch(THINGS[name](chance), chance).save(folder / f"{name}.png")
+        draw_sketch(name).save(folder / f"{name}.png")
 
 
 def _copy_photos(folder: Path) -> int:
     """The photos that scikit-learn comes with; it is looked up, not imported, which would take a second."""
     spec = importlib.util.find_spec("sklearn")
-    found = (
-        [] if spec is None or spec.origin is None else sorted((Path(spec.origin).parent).glob("datasets/images/*.jpg"))
-    )
+    if spec is None or spec.origin is None:
+        return 0
+    found = sorted(Path(spec.origin).parent.glob("datasets/images/*.jpg"))
+    target = folder / "scikit-learn"
     for source in found:
-        target = folder / "scikit-learn"
         target.mkdir(exist_ok=True)
         shutil.copyfile(source, target / source.name)
     return len(found)

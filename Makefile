@@ -1,0 +1,60 @@
+# What a contributor needs. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := dev,heic,train
+FROZEN := build/lock
+
+# The first Python here that is new enough; PYTHON=... names another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
+
+PORT ?= 8000
+PHOTOS ?=
+WORKERS ?= auto
+
+# Small tensors gain nothing from threads, and parallel tests would fight for the cores.
+test soak: export OMP_NUM_THREADS := 1
+
+.PHONY: help install test demo bench soak lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## make .venv, with this project and all that its targets need
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its venv module; PYTHON=... names one." >&2; exit 2; }
+	@echo "installing into $(VENV); the first time this takes some minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+test: $(STAMP) ## style, types and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4
+
+demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
+	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+bench: $(STAMP) ## two-stage against exhaustive search, pairs and time
+	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
+
+soak: $(STAMP) ## many searches in a row: the same answers, memory flat
+	$(BIN)/python -m pytest -m soak
+
+lock: ## write constraints.txt anew from what a fresh install gets
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }
+	rm -rf $(FROZEN) && $(PYTHON) -m venv $(FROZEN)
+	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(FROZEN)/bin/python -m pip freeze --all --exclude-editable --exclude pip --disable-pip-version-check > $(FROZEN)/list
+	@# A local version (torch's +cpu) exists on one index only; without it the line fits every build of the release.
+	{ echo "# Made by make lock; what make install takes."; sed -n 's/^\([A-Za-z0-9._-]*==[^+]*\).*/\1/p' $(FROZEN)/list; } > constraints.txt
+	rm -rf $(FROZEN)
+
+clean: ## delete what was built here, but not .venv
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,149 @@
+"""Figures of a running server: how good its answers are, how they differ from the exhaustive search's, how fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from model.corpus import Picture
+from service.client import Client
+from service.errors import BadSearch
+from service.schemas import SearchResponse
+
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One way of searching, over all queries.
+
+    Attributes:
+        precision: mean share of the first k results that are of the sketch's class, 0 to 1.
+        recall: mean share of the exhaustive search's first k that were found, too.
+        pairs: mean number of sketch-centroid and sketch-photo pairs scored.
+        p50_ms, p95_ms: from the first byte sent to the last byte of the answer, in milliseconds.
+    """
+
+    precision: float
+    recall: float
+    pairs: float
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class ServerEvaluation:
+    """Two-stage against exhaustive search, by each method the server offers; method -> figures."""
+
+    queries: int
+    photos: int
+    clusters: int
+    k: int
+    two_stage: dict[str, Figures]
+    exhaustive: dict[str, Figures]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def evaluate_server(
+    client: Client,
+    sketches: Sequence[Picture],
+    *,
+    k: int = 10,
+    nprobe: int | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> ServerEvaluation:
+    """Posts every sketch to the server, once two-stage and once exhaustively, by every method it offers.
+
+    A photo is relevant when the folder it lies in bears the sketch's class. Queries go one after the other.
+
+    Args:
+        nprobe: of the two-stage search; None for the server's default.
+        advance: called after every query.
+
+    Raises:
+        BadSearch: there are no sketches, or the server has nothing loaded.
+        ServiceError, httpx.HTTPError: as the client's methods.
+    """
+    info = client.info()
+    if not sketches:
+        raise BadSearch("an evaluation needs sketches; name a folder of sketch/<class>/*.")
+    if info.model is None or info.index is None:
+        raise BadSearch(f"the server cannot answer yet: {info.reason}")
+    two_stage: dict[str, Figures] = {}
+    exhaustive: dict[str, Figures] = {}
+    for method in info.model.methods:
+        for picture in sketches[:WARM_UP]:
+            client.search(picture.path, k=k, nprobe=nprobe, method=method)
+        answers: list[tuple[SearchResponse, float]] = []
+        truths: list[tuple[SearchResponse, float]] = []
+        for picture in sketches:
+            data = picture.path.read_bytes()
+            answers.append(_timed(client, data, k, nprobe, method))
+            truths.append(_timed(client, data, k, "all", method))
+            advance()
+        two_stage[method] = _figures(sketches, answers, truths, k)
+        exhaustive[method] = _figures(sketches, truths, truths, k)
+    return ServerEvaluation(len(sketches), info.index.photos, info.index.clusters, k, two_stage, exhaustive)
+
+
+def table(result: ServerEvaluation) -> str:
+    """For people."""
+    head = ("precision", "recall", "pairs", "p50 ms", "p95 ms")
+    lines = [
+        f"{result.queries} sketches against {result.photos} photos in {result.clusters} clusters, "
+        f"first {result.k} results",
+        "",
+        f"{'method':<8}{'search':<12}" + "".join(f"{name:>10}" for name in head),
+    ]
+    for method in result.two_stage:
+        for name, row in (("two-stage", result.two_stage[method]), ("exhaustive", result.exhaustive[method])):
+            lines.append(
+                f"{method:<8}{name:<12}{row.precision:>10.3f}{row.recall:>10.3f}{row.pairs:>10.0f}"
+                f"{row.p50_ms:>10.0f}{row.p95_ms:>10.0f}"
+            )
+    return "\n".join(lines)
+
+
+def _timed(
+    client: Client, sketch: bytes, k: int, nprobe: int | Literal["all"] | None, method: str
+) -> tuple[SearchResponse, float]:
+    start = time.perf_counter()
+    answer = client.search(sketch, k=k, nprobe=nprobe, method=method)
+    return answer, (time.perf_counter() - start) * 1000
+
+
+def _figures(
+    sketches: Sequence[Picture],
+    answers: Sequence[tuple[SearchResponse, float]],
+    truths: Sequence[tuple[SearchResponse, float]],
+    k: int,
+) -> Figures:
+    hits = [
+        sum(any(_label(path) == picture.label for path in result.paths) for result in answer.results) / k
+        for picture, (answer, _) in zip(sketches, answers, strict=True)
+    ]
+    found = [
+        len({r.id for r in answer.results} & {r.id for r in truth.results}) / max(1, len(truth.results))
+        for (answer, _), (truth, _) in zip(answers, truths, strict=True)
+    ]
+    times = [milliseconds for _, milliseconds in answers]
+    return Figures(
+        precision=float(np.mean(hits)),
+        recall=float(np.mean(found)),
+        pairs=float(np.mean([answer.pairs_scored for answer, _ in answers])),
+        p50_ms=float(np.percentile(times, 50)),
+        p95_ms=float(np.percentile(times, 95)),
+    )
+
+
+def _label(path: str) -> str:
+    return PurePosixPath(path).parent.name

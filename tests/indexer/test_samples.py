@@ -1,0 +1,73 @@
+"""The sample gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.__main__ import main
+from indexer.samples import EACH, SKETCHED, THINGS
+from indexer.samples.scene import SIZE
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples") / "new"
+    assert main(["samples", str(folder)]) == 0
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_at_least_60_pictures_of_at_least_15_things_are_drawn_and_all_differ(written: Path) -> None:
+    assert len(THINGS) >= 15
+    drawn = [path for name in THINGS for path in sorted((written / "photos" / name).iterdir())]
+    assert len(drawn) == len(THINGS) * EACH >= 60
+    assert len({path.read_bytes() for path in drawn}) == len(drawn)
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert (picture.mode, picture.size) == ("RGB", (SIZE, SIZE))
+            assert np.asarray(picture).std() > 10
+
+
+def test_the_sketches_are_black_lines_on_white(written: Path) -> None:
+    assert len(SKETCHED) >= 12
+    assert sorted(path.stem for path in (written / "sketches").iterdir()) == sorted(SKETCHED)
+    for path in (written / "sketches").iterdir():
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        assert (pixels.max(axis=2) == pixels.min(axis=2)).all()
+        assert 0.01 < (pixels < 128).mean() < 0.2
+        # Nothing is cut off at the edges.
+        assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
+
+
+def test_a_second_time_gives_the_same_bytes(written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["samples", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"{len(THINGS) * EACH} drawn of {len(THINGS)} things" in told
+    assert files(tmp_path) == files(written)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "sketches"]
+
+
+def test_the_photos_that_scikit_learn_brings_are_counted_apart(written: Path) -> None:
+    pytest.importorskip("sklearn")
+    assert {path.name for path in (written / "photos" / "scikit-learn").iterdir()} == {"china.jpg", "flower.jpg"}
+
+
+def test_what_is_there_already_is_not_written_over(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(written)
+    assert main(["samples", str(written)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert files(written) == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert main(["samples", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

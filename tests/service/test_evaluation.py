@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import model
+from indexer import build
+from model.evaluation import encode_pictures
+from service.client import Client
+from service.errors import BadSearch
+from service.evaluation import evaluate_server, table
+from service.settings import Settings
+from tests.learning import write_class_folders
+from tests.networks import tiny_checkpoint
+from tests.service.conftest import served
+
+
+def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    matcher = model.load(weights, dtype=torch.float32)
+    build([tmp_path / "data" / "photo"], tmp_path / "index", matcher, clusters=4, embedder="ret")
+    queries = corpus.sketches[::3]
+    calls = []
+    settings = Settings(index=tmp_path / "index", weights=weights, dtype="float32")
+    with served(settings) as server, Client(server.url) as client:
+        result = evaluate_server(client, queries, k=4, nprobe=1, advance=lambda: calls.append(1))
+    assert (result.queries, result.photos, result.clusters) == (len(queries), 18, 4)
+    assert len(calls) == 2 * len(queries)
+
+    sketches = encode_pictures(matcher, queries, "sketch")
+    scores = matcher.scores(sketches, encode_pictures(matcher, corpus.photos, "photo"), "rn")
+    best = scores.topk(4).indices.tolist()
+    hits = [sum(corpus.photos[i].label == q.label for i in row) / 4 for q, row in zip(queries, best, strict=True)]
+    assert result.exhaustive["rn"].precision == pytest.approx(sum(hits) / len(hits), abs=1e-6)
+    assert result.exhaustive["rn"].recall == 1
+    assert result.exhaustive["rn"].pairs == 18 + 4
+    assert result.two_stage["rn"].pairs < 18 + 4
+    assert 0 < result.two_stage["rn"].recall <= 1
+    assert result.two_stage["rn"].p50_ms <= result.two_stage["rn"].p95_ms
+    assert "two-stage" in table(result)
+
+
+def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path) -> None:
+    with served(Settings(index=tmp_path / "none")) as server, Client(server.url) as client:
+        with pytest.raises(BadSearch, match="needs sketches"):
+            evaluate_server(client, [])
+        corpus = write_class_folders(tmp_path / "data", seeds=range(1), shapes=("star",))
+        with pytest.raises(BadSearch, match="cannot answer yet"):
+            evaluate_server(client, corpus.sketches)
