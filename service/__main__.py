@@ -16,12 +16,14 @@ from typing import Any
 import httpx
 import uvicorn
 from pydantic import ValidationError
+from tqdm import tqdm
 
 from service.app import create_app
-from service.client import ServiceError
+from service.client import Client, ServiceError
 from service.demo import Demo, prepare, search_once
 from service.engine import Engine, open_matcher
 from service.errors import REFUSALS
+from service.evaluation import evaluate_server, figures_table, labelled_sketches
 from service.schemas import SearchParams, SearchResponse
 from service.settings import Settings
 
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "openapi":
             return _openapi(**asked)
+        if command == "evaluate":
+            return _evaluate(**asked)
         settings = Settings(**overrides)
         if command == "demo":
             return _demo(settings, **asked)
@@ -50,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(f"{'.'.join(map(str, problem['loc'][:1]))}: {problem['msg']}")
     except OSError as error:
         return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except httpx.HTTPError as error:
+        return _refused(f"the server does not answer: {error}")
+    except ServiceError as error:
+        return _refused(str(error))
     except REFUSALS as error:
         return _refused(str(error))
 
@@ -85,6 +93,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--photos", type=Path, default=None, help="photos to index instead of the sample gallery")
     demo.add_argument("--weights", type=Path, help="checkpoint, a safetensors file (the embedded one)")
     demo.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
+
+    evaluate = commands.add_parser("evaluate", help="measure a running server with labelled sketches")
+    evaluate.add_argument("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
+    evaluate.add_argument(
+        "--data",
+        type=Path,
+        help="sketch/<class>/*, of photos indexed as .../<class>/* (SKETCH_SEARCH_DATA)",
+    )
+    evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
+    evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
+    evaluate.add_argument("--nprobe", type=int, help="of the two-stage search (the checkpoint's default)")
+    evaluate.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
     openapi = commands.add_parser("openapi", help="write the OpenAPI document of the HTTP API")
     openapi.add_argument("--output", type=Path, default=OPENAPI, help="file to write (service/openapi.json)")
@@ -152,6 +172,16 @@ def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> in
     finally:
         engine.close()
     print(answer.model_dump_json() if as_json else _table(answer))
+    return 0
+
+
+def _evaluate(url: str, data: Path | None, per_class: int, k: int, nprobe: int | None, as_json: bool) -> int:
+    sketches = labelled_sketches(data, per_class)
+    # Twice each by every method the server offers, which only the server knows.
+    bar = tqdm(desc="searching", unit="search", disable=not sys.stderr.isatty())
+    with bar, Client(url) as client:
+        result = evaluate_server(client, sketches, k=k, nprobe=nprobe, advance=bar.update)
+    print(json.dumps(result.as_dict()) if as_json else figures_table(result))
     return 0
 
 

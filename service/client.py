@@ -44,7 +44,9 @@ class Client:
     ) -> None:
         """``timeout``: seconds without any progress after which a request is given up."""
         headers = {} if api_key is None else {"X-API-Key": api_key}
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+        # A proxy of the environment does not know this machine's own addresses.
+        direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, mounts=direct)
 
     def search(
         self,

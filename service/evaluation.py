@@ -6,12 +6,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 
-from model.corpus import Picture
+from model.corpus import Picture, data_folder, read_class_folders, read_data, read_split
 from service.client import Client
 from service.errors import BadSearch
 from service.schemas import SearchResponse
@@ -59,7 +60,7 @@ def evaluate_server(
     *,
     k: int = 10,
     nprobe: int | None = None,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> ServerEvaluation:
     """Posts every sketch to the server, once two-stage and once exhaustively, by every method it offers.
 
@@ -95,7 +96,28 @@ def evaluate_server(
     return ServerEvaluation(len(sketches), info.index.photos, info.index.clusters, k, two_stage, exhaustive)
 
 
-def table(result: ServerEvaluation) -> str:
+def labelled_sketches(folder: Path | None, per_class: int) -> tuple[Picture, ...]:
+    """The first ``per_class`` sketches of each class: of ``folder``/sketch/<class>/*, or of the validation classes of
+    the data that SKETCH_SEARCH_DATA names, its sources taking turns.
+
+    Raises ModelError where there is neither.
+    """
+    if folder is not None:
+        sketches = read_class_folders(folder).sketches
+    else:
+        data = data_folder()
+        sketches = read_data(data).of(read_split(data, "val")).protocol().sketches
+    by_class: dict[str, dict[str, list[Picture]]] = {}
+    for picture in sketches:
+        by_class.setdefault(picture.label, {}).setdefault(picture.source, []).append(picture)
+    chosen: list[Picture] = []
+    for _, sources in sorted(by_class.items()):
+        turns = [picture for turn in zip_longest(*sources.values()) for picture in turn if picture is not None]
+        chosen += turns[:per_class]
+    return tuple(chosen)
+
+
+def figures_table(result: ServerEvaluation) -> str:
     """For people."""
     head = ("precision", "recall", "pairs", "p50 ms", "p95 ms")
     lines = [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 import model
 from indexer import build
 from model.evaluation import encode_pictures
+from service.__main__ import main
 from service.client import Client
 from service.errors import BadSearch
-from service.evaluation import evaluate_server, table
+from service.evaluation import evaluate_server, figures_table
 from service.settings import Settings
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
@@ -40,7 +42,7 @@ def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Pat
     assert result.two_stage["rn"].pairs < 18 + 4
     assert 0 < result.two_stage["rn"].recall <= 1
     assert result.two_stage["rn"].p50_ms <= result.two_stage["rn"].p95_ms
-    assert "two-stage" in table(result)
+    assert "two-stage" in figures_table(result)
 
 
 def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path) -> None:
@@ -50,3 +52,19 @@ def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path)
         corpus = write_class_folders(tmp_path / "data", seeds=range(1), shapes=("star",))
         with pytest.raises(BadSearch, match="cannot answer yet"):
             evaluate_server(client, corpus.sketches)
+
+
+def test_the_command_measures_a_server_and_takes_sources_in_turns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_class_folders(tmp_path / "data", seeds=range(4), shapes=("star", "house"))
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    build([tmp_path / "data" / "photo"], tmp_path / "index", model.load(weights), embedder="ret")
+    command = ["evaluate", "--data", str(tmp_path / "data"), "--per-class", "2", "--k", "3", "--json"]
+    with served(Settings(index=tmp_path / "index", weights=weights)) as server:
+        assert main([*command, "--url", server.url]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["queries"] == 4
+    assert set(result["two_stage"]) == {"rn", "ret"}
+    assert main([*command, "--url", server.url]) == 2
+    assert "does not answer" in capsys.readouterr().err
