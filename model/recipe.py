@@ -50,12 +50,16 @@ class Weights:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """AdamW with a linear warm-up and a cosine decay to a hundredth, and an average of the weights over steps."""
+    """AdamW with a linear warm-up, a constant stretch, a cosine decay to a hundredth, and an average over steps.
+
+    ``stable`` is the share of all steps before the decay begins.
+    """
 
     encoder_rate: float = 1e-4
     head_rate: float = 5e-4
     decay: float = 0.05
     warmup: int = 50
+    stable: float = 0.0
     clip: float = 1.0
     average: float = 0.998
 

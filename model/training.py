@@ -19,11 +19,13 @@ from safetensors.torch import save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
 
 from model.augmentation import Augmentation
 from model.backbone import from_backbone
 from model.config import ModelConfig
 from model.corpus import Corpus
+from model.curve import draw_curve
 from model.errors import ModelError
 from model.losses import bank_loss, belief_loss, calibration_loss, instance_loss, listwise_loss, teacher_loss
 from model.network import Network
@@ -85,7 +87,7 @@ class Trainer:
         recipe: what to do.
         data: what to learn from.
         backbone: weights to start from, under timm's key names; they are the teacher, too.
-        folder: where state.safetensors and log.jsonl are kept; a run found there is continued.
+        folder: where state.safetensors, log.jsonl and curve.png are kept; a run found there is continued.
     """
 
     def __init__(self, recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], folder: Path) -> None:
@@ -108,20 +110,30 @@ class Trainer:
         """Everything a run needs to go on."""
         return self.folder / "state.safetensors"
 
+    @property
+    def log_path(self) -> Path:
+        """One JSON object a step: its losses, now and then validation figures, seconds it took."""
+        return self.folder / "log.jsonl"
+
     def run(self, look: Callable[[Trainer], dict[str, float]] | None = None, until: int | None = None) -> None:
         """Trains to the end of the recipe, or to step ``until``; ``look`` adds figures to the log now and then."""
         last = min(until or self.recipe.steps, self.recipe.steps)
-        began, first = time.monotonic(), self.step
+        bar = tqdm(total=self.recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
         while self.step < last:
+            began = time.monotonic()
             losses = self.train_step()
             entry: dict[str, float | int] = {"step": self.step, "of": self.recipe.steps, **losses}
-            entry["seconds_a_step"] = round((time.monotonic() - began) / (self.step - first), 3)
+            entry["seconds"] = round(time.monotonic() - began, 3)
+            bar.update()
+            bar.set_postfix(losses, refresh=False)
             if look is not None and (self.step % self.recipe.evaluate_every == 0 or self.step == self.recipe.steps):
                 entry |= look(self)
-            with (self.folder / "log.jsonl").open("a") as log:
+            with self.log_path.open("a") as log:
                 log.write(json.dumps(entry) + "\n")
             if self.step % self.recipe.save_every == 0 or self.step == last:
                 self.save()
+                draw_curve(self.log_path, self.folder / "curve.png")
+        bar.close()
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; the losses by name."""
@@ -236,7 +248,7 @@ class Trainer:
 
     def _set_rates(self, encoder: bool) -> None:
         chosen = self.recipe.optimiser
-        part = self.step / self.recipe.steps
+        part = max(0.0, self.step / self.recipe.steps - chosen.stable) / (1 - chosen.stable)
         factor = min(1.0, (self.step + 1) / chosen.warmup) * (0.01 + 0.99 * (1 + math.cos(math.pi * part)) / 2)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * (chosen.encoder_rate if group["encoder"] else chosen.head_rate)

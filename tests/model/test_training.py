@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from model.__main__ import RECIPES, main
@@ -59,6 +60,8 @@ def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
         return sum(entry[name] for entry in entries for name in ("bank", "relation"))
 
     assert total(log[-10:]) < 0.9 * total(log[:10])
+    with Image.open(tmp_path / "run" / "curve.png") as curve:
+        assert curve.width > curve.height
     for method in ("ret", "rn"):
         assert after.methods[method].overall.map_all > before.methods[method].overall.map_all + 0.1
 

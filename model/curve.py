@@ -1,0 +1,43 @@
+"""A training's log as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SMOOTHING = 0.95
+
+
+def draw_curve(log: Path, picture: Path) -> bool:
+    """Draws losses (smoothed) and validation figures of a JSON-lines log over its steps, as PNG or SVG.
+
+    False, and no picture, where matplotlib is not installed (the extra ``train``) or the log is empty.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if not entries:
+        return False
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    losses, figures = figure.subplots(1, 2)
+    names = [name for name in entries[0] if name not in ("step", "of", "seconds") and "val_" not in name]
+    steps = [entry["step"] for entry in entries]
+    for name in names:
+        smooth: list[float] = []
+        for entry in entries:
+            smooth.append(entry[name] if not smooth else SMOOTHING * smooth[-1] + (1 - SMOOTHING) * entry[name])
+        losses.plot(steps, smooth, label=name)
+    measured = [entry for entry in entries if any(name.startswith("val_") for name in entry)]
+    for name in sorted({name for entry in measured for name in entry if name.startswith("val_")}):
+        points = [(entry["step"], entry[name]) for entry in measured if name in entry]
+        figures.plot(*zip(*points, strict=True), marker="o", label=name.removeprefix("val_"))
+    losses.set(title="losses, smoothed", xlabel="step")
+    figures.set(title="mAP@all on a share of the validation classes", xlabel="step")
+    for axes in (losses, figures):
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend()
+    figure.savefig(picture)
+    return True
