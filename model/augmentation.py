@@ -23,9 +23,9 @@ class Augmentation:
     def sketches(self, ink: torch.Tensor) -> torch.Tensor:
         """Turned, sheared, bent, mirrored, redrawn with another pen, partly erased."""
         ink = self._pen(ink)
-        grid = self._affine(len(ink), turn=12, scale=(0.85, 1.2), shear=0.12, shift=0.08) + self._bend(ink, 0.04)
+        grid = self._affine(len(ink), turn=15, scale=(0.85, 1.2), shear=0.15, shift=0.08) + self._bend(ink, 0.05)
         ink = F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False)
-        return self._erase(ink, share=0.2)
+        return self._erase(ink, share=0.3)
 
     def photos(self, photos: torch.Tensor) -> torch.Tensor:
         """Cropped, mirrored, with other light and colours."""

@@ -52,9 +52,7 @@ def evaluate(
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
-    scores: dict[Method, NDArray[np.float32]] = {}
-    for method in chosen:
-        scores[method] = matcher.scores(queries, gallery, method).numpy()
+    scores = {method: matrix.numpy() for method, matrix in matcher.scores_by(queries, gallery, chosen).items()}
     relevant = relevance(corpus)
     sources = sorted({picture.source for picture in corpus.sketches})
     from_source = {s: np.array([p.source == s for p in corpus.sketches]) for s in sources}
@@ -69,7 +67,7 @@ def evaluate(
                 {s: category_metrics(matrix[rows], relevant[rows]) for s, rows in from_source.items() if s},
                 category_metrics(matrix[chosen_apart], relevant[chosen_apart]) if chosen_apart.any() else None,
             )
-            for method, matrix in scores.items()
+            for method, matrix in sorted(scores.items(), key=lambda item: METHODS.index(item[0]))
         },
     )
 

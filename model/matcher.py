@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -127,17 +127,26 @@ class Matcher:
                 [Ret]; "fused", a weighted sum of both; None takes the checkpoint's best.
         """
         method = method or self.best_method
-        if method not in self.methods:
-            raise ModelError(
-                f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {', '.join(self.methods)}"
-            )
-        if method == "ret":
-            return -self.ret_distances(sketches, photos)
-        logits = self.relation_logits(sketches, photos)
-        if method == "rn":
-            return logits.sigmoid()
-        assert self.config.fusion is not None
-        return logits - self.config.fusion * self.ret_distances(sketches, photos)
+        return self.scores_by(sketches, photos, (method,))[method]
+
+    @torch.inference_mode()
+    def scores_by(self, sketches: Tokens, photos: Tokens, methods: Sequence[Method]) -> dict[Method, torch.Tensor]:
+        """``scores`` by several methods at the cost of the dearest of them."""
+        for method in methods:
+            if method not in self.methods:
+                able = ", ".join(self.methods)
+                raise ModelError(f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {able}")
+        scores: dict[Method, torch.Tensor] = {}
+        distances = self.ret_distances(sketches, photos) if {"ret", "fused"} & set(methods) else torch.empty(0)
+        if "ret" in methods:
+            scores["ret"] = -distances
+        if {"rn", "fused"} & set(methods):
+            logits = self.relation_logits(sketches, photos)
+            if "rn" in methods:
+                scores["rn"] = logits.sigmoid()
+            if "fused" in methods and self.config.fusion is not None:
+                scores["fused"] = logits - self.config.fusion * distances
+        return scores
 
     @torch.inference_mode()
     def ret_distances(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:

@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
     evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
-    evaluate.add_argument("--nprobe", type=int, help="of the two-stage search (the checkpoint's default)")
+    evaluate.add_argument("--method", action="append", help="one to measure, again for more (all there are)")
+    evaluate.add_argument("--nprobe", action="append", type=int, help="likewise (the checkpoint's default)")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
     openapi = commands.add_parser("openapi", help="write the OpenAPI document of the HTTP API")
@@ -175,12 +176,19 @@ def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> in
     return 0
 
 
-def _evaluate(url: str, data: Path | None, per_class: int, k: int, nprobe: int | None, as_json: bool) -> int:
+def _evaluate(
+    url: str,
+    data: Path | None,
+    per_class: int,
+    k: int,
+    method: list[str] | None,
+    nprobe: list[int] | None,
+    as_json: bool,
+) -> int:
     sketches = labelled_sketches(data, per_class)
-    # Twice each by every method the server offers, which only the server knows.
     bar = tqdm(desc="searching", unit="search", disable=not sys.stderr.isatty())
     with bar, Client(url) as client:
-        result = evaluate_server(client, sketches, k=k, nprobe=nprobe, advance=bar.update)
+        result = evaluate_server(client, sketches, k=k, methods=method, nprobes=nprobe or (None,), advance=bar.update)
     print(json.dumps(result.as_dict()) if as_json else figures_table(result))
     return 0
 

@@ -92,6 +92,13 @@ def test_fused_is_the_relation_logit_minus_the_weighted_ret_distance(
     torch.testing.assert_close(matcher.scores(sketches, photos, "fused").double(), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_several_methods_at_once_score_as_each_by_itself(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:
+    together = matcher.scores_by(sketches, photos, METHODS)
+    assert set(together) == set(METHODS)
+    for method, scores in together.items():
+        assert torch.equal(scores, matcher.scores(sketches, photos, method))
+
+
 def test_no_method_named_means_the_checkpoints_best(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:
     assert torch.equal(matcher.scores(sketches, photos), matcher.scores(sketches, photos, matcher.best_method))
 
