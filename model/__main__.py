@@ -148,7 +148,8 @@ def run_train(options: argparse.Namespace) -> None:
     if trainer.step < recipe.steps:
         print(f"stopped at step {trainer.step} of {recipe.steps}; the same command goes on from here")
         return
-    network, figures = calibrated(trainer.average, validation)
+    dtype = torch.bfloat16 if recipe.bf16 else torch.float32
+    network, figures = calibrated(trainer.average, validation, dtype)
     target = options.out or folder / "final.safetensors"
     notes = {
         "origin": f"trained by recipe {options.recipe.name} from {Path(options.backbone).name}",

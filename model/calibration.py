@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -31,7 +30,7 @@ def with_config(network: Network, config: ModelConfig) -> Network:
     """The same weights in a network of its own that announces another configuration."""
     other = Network(config)
     other.load_state_dict(network.state_dict())
-    return copy.deepcopy(other).requires_grad_(False).eval()
+    return other.requires_grad_(False).eval()
 
 
 def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
@@ -39,7 +38,8 @@ def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
     share = trainer.recipe.evaluate_share
     part = Corpus(validation.sketches[::share], validation.photos[::share])
     matcher = trained_matcher(trainer.average, torch.bfloat16 if trainer.recipe.bf16 else torch.float32)
-    queries, gallery = (encode_pictures(matcher, p, m) for p, m in ((part.sketches, "sketch"), (part.photos, "photo")))  # type: ignore[arg-type]
+    queries = encode_pictures(matcher, part.sketches, "sketch")
+    gallery = encode_pictures(matcher, part.photos, "photo")
     relevant = relevance(part)
     figures = {}
     for method in matcher.methods:
@@ -48,14 +48,17 @@ def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
     return figures
 
 
-def calibrated(network: Network, validation: Corpus) -> tuple[Network, dict[str, float]]:
+def calibrated(
+    network: Network, validation: Corpus, dtype: torch.dtype = torch.float32
+) -> tuple[Network, dict[str, float]]:
     """The network with the methods it is offered for, and their mAP@all on the validation classes.
 
-    The fusion weight is the best of FUSIONS, the best method that with the highest mAP@all.
+    The fusion weight is the best of FUSIONS, the best method that with the highest mAP@all; ``dtype`` is what they
+    are measured in.
     """
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")
-    matcher = trained_matcher(network)
+    matcher = trained_matcher(network, dtype)
     queries = encode_pictures(matcher, validation.sketches, "sketch")
     gallery = encode_pictures(matcher, validation.photos, "photo")
     relevant = relevance(validation)

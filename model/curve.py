@@ -22,7 +22,8 @@ def draw_curve(log: Path, picture: Path) -> bool:
         return False
     figure = Figure(figsize=(9, 4), layout="constrained")
     losses, figures = figure.subplots(1, 2)
-    names = [name for name in entries[0] if name not in ("step", "of", "seconds") and "val_" not in name]
+    common = set.intersection(*(set(entry) for entry in entries))
+    names = sorted(name for name in common - {"step", "of", "seconds"} if not name.startswith("val_"))
     steps = [entry["step"] for entry in entries]
     for name in names:
         smooth: list[float] = []
