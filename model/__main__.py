@@ -106,7 +106,7 @@ def run_init(options: argparse.Namespace) -> None:
 
 def run_info(options: argparse.Namespace) -> None:
     """info [CHECKPOINT]"""
-    path = default_checkpoint(options.checkpoint)
+    path = default_checkpoint(options.checkpoint or os.environ.get("SBIR_WEIGHTS") or None)
     metadata = read_metadata(path)
     network = load_network(path)
     config = network.config
@@ -135,7 +135,8 @@ def run_info(options: argparse.Namespace) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """train RECIPE --backbone FILE|TIMM-TAG [--run DIR] [--until STEP] [--out OUT.safetensors]"""
     from model.calibration import calibrated, glance
-    from model.training import Trainer, training_set
+    from model.training import Trainer
+    from model.training_set import training_set
 
     recipe = read_recipe(options.recipe)
     training, validation = _training_corpora(options.data, recipe.split)

@@ -15,6 +15,9 @@ from model.config import ModelConfig
 from model.errors import ModelError
 from model.network import Network
 
+# Where a network keeps its position embedding.
+POSITION = "encoder.position"
+
 RENAMED = {
     "cls_token": "ret",
     "pos_embed": "position",
@@ -34,7 +37,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise ModelError(f"{path} is not a safetensors file ({error})") from error
-    if path.suffix or "/" in source or not timm.is_model(source):
+    if path.suffix == ".safetensors" or "/" in source or not timm.is_model(source):
         raise ModelError(f"{source} is neither a safetensors file nor a timm model tag")
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
@@ -77,3 +80,25 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
         state[name] = given[name]
     encoder.load_state_dict(state)
     return network
+
+
+def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Network:
+    """The same network for another input size.
+
+    Only what its position embedding has learned since ``native``, the backbone's (1, 1+g*g, d), is resampled from
+    grid to grid: going down and up again would wash out the fine structure that the backbone came with.
+    """
+
+    def at(position: torch.Tensor, grid: int) -> torch.Tensor:
+        moved: torch.Tensor = resample_abs_pos_embed(position, new_size=[grid, grid], num_prefix_tokens=1)
+        return moved
+
+    other = Network(config)
+    state = network.state_dict()
+    learned = state[POSITION] - at(native, network.config.grid)
+    state[POSITION] = at(native, config.grid) + at(learned, config.grid)
+    try:
+        other.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"this network is tied to its input size, so all phases need one: {error}") from error
+    return other

@@ -6,6 +6,7 @@ import hashlib
 import importlib.resources
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
 def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | None = None) -> None:
     """Writes ``path`` atomically, tensors as they are, the configuration in the metadata.
 
-    ``notes`` are further metadata entries, free text by name. Raises OSError where the disk refuses.
+    ``notes`` are further metadata entries, free text by name. Raises ModelError where it cannot be written.
     """
     metadata = {**(notes or {}), "format": FORMAT, "version": str(VERSION), "config": network.config.to_json()}
     partial = path.with_name(path.name + ".partial")
@@ -50,8 +51,11 @@ def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | Non
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, partial, metadata=metadata)
         os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

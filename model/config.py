@@ -84,6 +84,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         problems = []
+        if min(self.width, self.heads, self.depth, self.cross_heads, self.patch_size, self.image_size) < 1:
+            raise ModelError("unusable network configuration: sizes must be at least 1")
         if self.image_size % self.patch_size:
             problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads or self.width % self.cross_heads:

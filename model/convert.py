@@ -87,7 +87,9 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
         reason = (str(error) or "it is empty").splitlines()[0]
         raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone: {reason}") from error
     state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise ModelError(f'{path} holds no "model" state dict; expected a released ZSE-SBIR checkpoint')
     return state
 

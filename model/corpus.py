@@ -91,12 +91,6 @@ def read_class_folders(folder: Path, source: str = "") -> Corpus:
     return Corpus(*(tuple(_pictures(path, source)) for path in halves.values()))
 
 
-def read_sets(folder: Path, names: Iterable[str]) -> Corpus:
-    """``folder/<set>/{sketch,photo}/<class>/*`` of several sets as one corpus."""
-    parts = [read_class_folders(folder / name, name) for name in sorted(names)]
-    return Corpus(tuple(p for part in parts for p in part.sketches), tuple(p for part in parts for p in part.photos))
-
-
 def data_folder() -> Path:
     """The folder of optional data named by SKETCH_SEARCH_DATA. Raises ModelError when there is none."""
     value = os.environ.get(DATA_VARIABLE)
@@ -170,5 +164,5 @@ def _pictures(folder: Path, source: str) -> Iterable[Picture]:
         return
     for label in _children(folder):
         for path in sorted((folder / label).iterdir()):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
                 yield Picture(path, label, source)

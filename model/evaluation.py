@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.config import METHODS, Method, Modality
 from model.corpus import Corpus, Picture
-from model.errors import ModelError
+from model.errors import ImageError, ModelError
 from model.images import open_image
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics, category_metrics
@@ -49,11 +49,13 @@ def evaluate(
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
+    relevant = relevance(corpus)
+    if not relevant.any():
+        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = {method: matrix.numpy() for method, matrix in matcher.scores_by(queries, gallery, chosen).items()}
-    relevant = relevance(corpus)
     sources = sorted({picture.source for picture in corpus.sketches})
     from_source = {s: np.array([p.source == s for p in corpus.sketches]) for s in sources}
     chosen_apart = np.array([p.label in apart for p in corpus.sketches])
@@ -85,9 +87,16 @@ def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Mod
     """All pictures' tokens, on the CPU in the matcher's precision."""
     parts = []
     for start in range(0, len(pictures), ENCODED_AT_ONCE):
-        batch = [matcher.prepare(open_image(p.path), modality) for p in pictures[start : start + ENCODED_AT_ONCE]]
+        batch = [_prepared(matcher, picture, modality) for picture in pictures[start : start + ENCODED_AT_ONCE]]
         parts.append(matcher.encode(torch.stack(batch), modality).to("cpu"))
     return Tokens.cat(parts)
+
+
+def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.Tensor:
+    try:
+        return matcher.prepare(open_image(picture.path), modality)
+    except ImageError as error:
+        raise ModelError(f"{picture.path}: {error}; remove it or mend it") from error
 
 
 def counts(corpus: Corpus) -> str:

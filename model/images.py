@@ -86,8 +86,8 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         data, kind = _read(source)
     try:
         return _decode(data, kind, max_pixels)
-    except ImageError:
-        raise
+    except (ImageError, MemoryError):
+        raise  # too little memory is no fault of the picture's
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(_too_large(max_pixels)) from error
     # Decoders of untrusted bytes raise anything from SyntaxError to struct.error: this is the one place it ends.

@@ -36,8 +36,8 @@ def load(
     Args:
         path_or_name: a safetensors file, or "default" for the one that comes with the package.
         device: where to compute.
-        dtype: precision of encoder and cross-attention; None takes the fastest here whose scores stay within 1e-2
-            of float32's.
+        dtype: precision of encoder and cross-attention; None takes the fastest here whose relation scores and [Ret]
+            distances stay within 1e-2 of float32's.
         chunk: pairs scored at once; results at one chunk size do not depend on what is scored together.
 
     Raises:

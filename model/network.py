@@ -48,9 +48,11 @@ class Network(nn.Module):
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
         """b sketches beside b photos -> (b,) float32 relation logits; their sigmoid is the relation score (eq. 9)."""
-        logits: torch.Tensor = self.relation(*self.align(sketch, photo))
-        if self.ret_term is not None:
-            logits = logits + self.ret_term(sketch.features[:, 0], photo.features[:, 0])
+        pair = self.align(sketch, photo)
+        with torch.autocast(sketch.features.device.type, enabled=False):
+            logits: torch.Tensor = self.relation(*pair)
+            if self.ret_term is not None:
+                logits = logits + self.ret_term(sketch.features[:, 0], photo.features[:, 0])
         return logits
 
     def set_precision(self, dtype: torch.dtype) -> Network:

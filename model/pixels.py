@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from model.config import Modality
 from model.corpus import Picture
+from model.errors import ImageError, ModelError
 from model.images import open_image
 from model.preprocess import Preprocessing
 
@@ -24,24 +25,35 @@ def prepared_pixels(
 
     Made at the first call for these pictures and this preprocessing; the next ones only map the file.
     """
-    key = hashlib.sha256(preprocessing.fingerprint().encode())
-    for picture in pictures:
-        stat = picture.path.stat()
-        key.update(f"{picture.source}/{picture.label}/{picture.path.name}:{stat.st_size}\n".encode())
-    target = cache / f"{modality}-{preprocessing.image_size}-{key.hexdigest()[:16]}.npy"
+    key = pictures_key(pictures, preprocessing)
+    target = cache / f"{modality}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
         channels = 1 if modality == "sketch" else 3
         shape = (len(pictures), channels, preprocessing.image_size, preprocessing.image_size)
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        for row, picture in enumerate(tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1)):
-            pixels = preprocessing.pixels(open_image(picture.path), modality)
+        for row, picture in enumerate(
+            tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1, disable=None)
+        ):
+            try:
+                pixels = preprocessing.pixels(open_image(picture.path), modality)
+            except ImageError as error:
+                raise ModelError(f"{picture.path}: {error}; remove it or mend it") from error
             array[row] = pixels.transpose(2, 0, 1)[:channels]
         array.flush()
         del array
         os.replace(partial, target)
     return torch.from_numpy(np.load(target, mmap_mode="c"))
+
+
+def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> str:
+    """Hex digest that changes with the files, their order, their labels and their preprocessing."""
+    key = hashlib.sha256(preprocessing.fingerprint().encode())
+    for picture in pictures:
+        stat = picture.path.stat()
+        key.update(f"{picture.label}:{picture.path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+    return key.hexdigest()
 
 
 def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

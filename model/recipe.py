@@ -76,7 +76,7 @@ class Recipe:
         seed: every step's choices follow from it and the step's number.
         save_every, evaluate_every: steps between checkpoints and between looks at the validation classes.
         evaluate_share: one in so many validation queries and photos is used for those looks.
-        bf16: whether to compute in bfloat16 where autocast allows it.
+        bf16: whether to compute in bfloat16 what autocast allows; on where it was measured faster.
     """
 
     preset: str
@@ -130,6 +130,11 @@ def read_recipe(path: Path) -> Recipe:
         raise ModelError(f"{path} is not a usable training recipe: {error}") from error
     if not recipe.phases or "unseen" in recipe.split:
         raise ModelError(f'{path}: a recipe needs [[phases]] and may not train on "unseen"')
+    if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable < 1:
+        raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1)")
+    fixed = {"mean", "std", "released_preprocessing", "image_size"} & set(recipe.network)
+    if fixed:
+        raise ModelError(f"{path}: [network] may not set {', '.join(sorted(fixed))}; training fixes how pictures look")
     for phase in recipe.phases:
         recipe.config(phase.image_size)
     return recipe

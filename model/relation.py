@@ -79,9 +79,12 @@ class KernelRelation(nn.Module):
 class BestMatchRelation(nn.Module):
     """Each token's best match on the other side, weighed by what the tokens themselves say they are worth.
 
-    logit = t * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) / 2 + bias, with K the cosines of all patch tokens
-    and w, v softmaxes over the sketch's and the photo's tokens. It knows no absolute positions, so it carries
-    over to new classes, and it is a sum over token pairs, so it explains itself.
+    With K_ij the cosine of sketch patch i and photo patch j, and worths w and v that sum to 1 on either side,
+
+        logit = scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias.
+
+    Where on the grid a token sits plays no part, so what is learned holds for things drawn elsewhere and otherwise;
+    and the score is made of matched pairs, each with its share.
     """
 
     def __init__(self, config: ModelConfig) -> None:

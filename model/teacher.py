@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from model.backbone import from_backbone
@@ -35,14 +37,22 @@ class Teacher:
     head_weight: torch.Tensor
     head_bias: torch.Tensor
 
-    def save(self, path: Path) -> None:
-        """Writes the answers, so that a resumed run need not ask again."""
-        save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, path)
+    def save(self, path: Path, origin: str) -> None:
+        """Writes the answers, atomically, so that a resumed run need not ask again; ``origin`` says whose they are."""
+        partial = path.with_suffix(".partial")
+        tensors = {name: tensor.contiguous() for name, tensor in vars(self).items()}
+        save_file(tensors, partial, metadata={"origin": origin})
+        os.replace(partial, path)
 
     @staticmethod
-    def load(path: Path) -> Teacher:
-        """Reads them back."""
-        return Teacher(**load_file(path))
+    def load(path: Path, origin: str) -> Teacher | None:
+        """Reads them back; None where there are none, or another origin's."""
+        if not path.exists():
+            return None
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("origin") != origin:
+                return None
+            return Teacher(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
 
     @property
     def classes(self) -> int:
@@ -68,7 +78,7 @@ def ask_teacher(
     preprocessing = Preprocessing(mean=config.mean, std=config.std)
     parts = [
         encoder(normalised(pixels[start : start + 32], preprocessing).to(torch.bfloat16), "photo").ret.float()
-        for start in tqdm(range(0, len(pixels), 32), desc="asking the teacher", unit="batch")
+        for start in tqdm(range(0, len(pixels), 32), desc="asking the teacher", unit="batch", disable=None)
     ]
     tokens = torch.cat(parts)
     if "head.weight" in weights:

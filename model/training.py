@@ -4,80 +4,32 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from model.augmentation import Augmentation
-from model.backbone import from_backbone
-from model.config import ModelConfig
-from model.corpus import Corpus
+from model.backbone import POSITION, from_backbone, resized
 from model.curve import draw_curve
 from model.errors import ModelError
 from model.losses import bank_loss, belief_loss, calibration_loss, instance_loss, listwise_loss, teacher_loss
-from model.network import Network
-from model.pixels import prepared_pixels
-from model.preprocess import Preprocessing
 from model.recipe import Recipe
 from model.relation import BestMatchRelation
 from model.teacher import Teacher, ask_teacher
-
-POSITION = "encoder.position"
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Training pictures as pixels, with the rows of each class.
-
-    Attributes:
-        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8.
-        sketch_rows, photo_rows: for each class, its rows in them.
-    """
-
-    sketches: torch.Tensor
-    photos: torch.Tensor
-    sketch_rows: tuple[torch.Tensor, ...]
-    photo_rows: tuple[torch.Tensor, ...]
-
-    @property
-    def photo_labels(self) -> torch.Tensor:
-        """(m,) int64"""
-        labels = torch.empty(len(self.photos), dtype=torch.int64)
-        for number, rows in enumerate(self.photo_rows):
-            labels[rows] = number
-        return labels
-
-
-def training_set(corpus: Corpus, cache: Path) -> TrainingSet:
-    """The corpus' pixels; classes that lack sketches or photos are an error, since no step could use them."""
-    labels = corpus.labels
-    rows = []
-    for pictures in (corpus.sketches, corpus.photos):
-        found = [torch.tensor([i for i, p in enumerate(pictures) if p.label == label]) for label in labels]
-        if any(not len(r) for r in found):
-            lacking = labels[[len(r) for r in found].index(0)]
-            raise ModelError(f"class {lacking} lacks sketches or photos; every training class needs both")
-        rows.append(tuple(found))
-    preprocessing = Preprocessing()
-    return TrainingSet(
-        prepared_pixels(corpus.sketches, "sketch", preprocessing, cache),
-        prepared_pixels(corpus.photos, "photo", preprocessing, cache),
-        rows[0],
-        rows[1],
-    )
+from model.training_set import TrainingSet
 
 
 class Trainer:
@@ -99,6 +51,7 @@ class Trainer:
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = self._optimiser()
         self.step = 0
+        self.origin = _origin(recipe, data, backbone)
         self.teacher = self._teacher(backbone)
         self.neighbours = self._neighbours()
         self.class_beliefs = self.teacher.class_means(self.teacher.beliefs)
@@ -210,19 +163,21 @@ class Trainer:
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
         partial = self.state_path.with_suffix(".partial")
-        metadata = {"step": str(self.step), "recipe": repr(self.recipe)}
+        metadata = {"step": str(self.step), "origin": self.origin}
         save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
         os.replace(partial, self.state_path)
 
     def _restore(self) -> None:
         with safe_open(self.state_path, framework="pt") as file:
             metadata = file.metadata()
-            if metadata["recipe"] != repr(self.recipe):
+            if metadata.get("origin") != self.origin:
                 raise ModelError(
-                    f"{self.state_path} belongs to another recipe; name another folder or remove this one to start anew"
+                    f"{self.state_path} belongs to another recipe, backbone or data; "
+                    "name another folder with --run, or remove this one to start anew"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         self.step = int(metadata["step"])
+        self._cut_log()
         self._resize(self.recipe.phase_at(max(0, self.step - 1)).image_size)
         for part, network in (("network.", self.network), ("average.", self.average)):
             network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
@@ -230,6 +185,15 @@ class Trainer:
             state = {key: tensors.get(f"optimiser.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if state["step"] is not None:
                 self.optimiser.state[parameter] = state
+
+    def _cut_log(self) -> None:
+        """Drops what was logged after the state was saved, and a line that a kill cut short: it will be done again."""
+        lines = []
+        for line in self.log_path.read_text().splitlines() if self.log_path.exists() else ():
+            with suppress(json.JSONDecodeError):
+                if json.loads(line)["step"] <= self.step:
+                    lines.append(line + "\n")
+        self.log_path.write_text("".join(lines))
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -283,9 +247,20 @@ class Trainer:
 
     def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
         path = self.folder / "teacher.safetensors"
-        if not path.exists():
-            ask_teacher(backbone, self.network.config, self.data.photos, self.data.photo_labels).save(path)
-        return Teacher.load(path)
+        teacher = Teacher.load(path, self.origin)
+        if teacher is None:
+            teacher = ask_teacher(backbone, self.network.config, self.data.photos, self.data.photo_labels)
+            teacher.save(path, self.origin)
+        return teacher
+
+
+def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor]) -> str:
+    """Hex digest of all that a run's state follows from."""
+    digest = hashlib.sha256((repr(recipe) + data.key).encode())
+    for name, tensor in sorted(backbone.items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def network_input(pictures: torch.Tensor, side: int) -> torch.Tensor:
@@ -293,25 +268,3 @@ def network_input(pictures: torch.Tensor, side: int) -> torch.Tensor:
     if pictures.shape[-1] != side:
         pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
     return pictures * 2 - 1
-
-
-def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Network:
-    """The same network for another input size.
-
-    Only what its position embedding has learned since ``native``, the backbone's (1, 1+g*g, d), is resampled from
-    grid to grid: going down and up again would wash out the fine structure that the backbone came with.
-    """
-
-    def at(position: torch.Tensor, grid: int) -> torch.Tensor:
-        moved: torch.Tensor = resample_abs_pos_embed(position, new_size=[grid, grid], num_prefix_tokens=1)
-        return moved
-
-    other = Network(config)
-    state = network.state_dict()
-    learned = state[POSITION] - at(native, network.config.grid)
-    state[POSITION] = at(native, config.grid) + at(learned, config.grid)
-    try:
-        other.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"this network is tied to its input size, so all phases need one: {error}") from error
-    return other

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import model
 from model.__main__ import main
-from model.backbone import from_backbone
+from model.backbone import from_backbone, read_backbone
 from model.checkpoint import default_checkpoint, load_network, read_metadata
 from model.config import ModelConfig, preset
 from model.errors import ModelError
@@ -110,7 +110,34 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: P
         model.load(path)
 
 
-def test_without_a_checkpoint_a_sentence_says_what_to_do(tmp_path: Path) -> None:
+def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.checkpoint.importlib.resources.files", lambda _: tmp_path)
+    with pytest.raises(ModelError, match="name one with --weights FILE or SBIR_WEIGHTS"):
+        default_checkpoint()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError, match="cannot be written"):
+        tiny_checkpoint(tmp_path / "none" / "tiny.safetensors")
+
+
+def test_a_timm_tag_with_a_dot_names_pretrained_weights(
+    backbone: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def create(name: str, pretrained: bool) -> torch.nn.Module:
+        made.append((name, pretrained))
+        vit: torch.nn.Module = timm.models.VisionTransformer(embed_dim=192, num_heads=3)
+        return vit
+
+    monkeypatch.setattr("model.backbone.timm.create_model", create)
+    weights = read_backbone("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    assert made == [("vit_tiny_patch16_224.augreg_in21k_ft_in1k", True)]
+    assert set(backbone) == set(weights)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"name a \.safetensors file"):
         default_checkpoint(tmp_path / "none.safetensors")
 

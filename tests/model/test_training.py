@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from model.__main__ import RECIPES, main
 from model.augmentation import SIDE, Augmentation
+from model.backbone import POSITION, resized
 from model.calibration import calibrated, trained_matcher
 from model.corpus import Corpus
 from model.errors import ModelError
@@ -18,7 +19,8 @@ from model.evaluation import evaluate
 from model.losses import bank_loss, calibration_loss, instance_loss, listwise_loss
 from model.recipe import Batch, Optimiser, Phase, Weights, read_recipe
 from model.teacher import Teacher
-from model.training import POSITION, Trainer, TrainingSet, resized, training_set
+from model.training import Trainer
+from model.training_set import TrainingSet, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.networks import tiny_config, tiny_network
 
@@ -74,8 +76,13 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
     whole.run()
     for stop in (3, 5, 7, 10):
         Trainer(recipe, data, backbone, tmp_path / "parts").run(until=stop)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+        log.write('{"step": 11}\n{"step": 12, "ba')  # as a kill after the last save leaves it
     parts = Trainer(recipe, data, backbone, tmp_path / "parts")
     assert parts.step == whole.step == 10
+    logs = [[json.loads(line) for line in run.log_path.read_text().splitlines()] for run in (whole, parts)]
+    assert [entry["step"] for entry in logs[1]] == list(range(1, 11))
+    assert [entry["bank"] for entry in logs[0]] == [entry["bank"] for entry in logs[1]]
     for one, other in ((whole.network, parts.network), (whole.average, parts.average)):
         state = other.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
@@ -85,8 +92,16 @@ def test_a_state_of_another_recipe_is_not_gone_on_with(
     data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     Trainer(small_recipe((64, 1)), data, backbone, tmp_path).run()
-    with pytest.raises(ModelError, match="belongs to another recipe"):
+    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
         Trainer(small_recipe((64, 2)), data, backbone, tmp_path)
+
+
+def test_a_run_is_not_gone_on_with_from_another_backbone(
+    data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    Trainer(small_recipe((64, 1)), data, backbone, tmp_path).run()
+    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
+        Trainer(small_recipe((64, 1)), data, small_backbone(seed=1), tmp_path)
 
 
 def test_a_class_without_photos_cannot_be_trained_on(corpus: Corpus, tmp_path: Path) -> None:
