@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import faiss
 import torch
 
 import model
@@ -37,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (IndexerError, model.ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {place}{error.strerror or error}; check its name and that it may be read and written.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("stopped; run the same build again to go on from here.", file=sys.stderr)
         return 130
@@ -59,8 +67,13 @@ def parser() -> argparse.ArgumentParser:
         help="what photos are clustered by: the checkpoint's [Ret], or CLIP (clip:MODEL/PRETRAINED, clip:MODEL@FILE, "
         "clip:FOLDER); auto takes CLIP only where its weights are on this disk",
     )
-    command.add_argument("--device", default=os.environ.get("SBIR_DEVICE", "auto"), help="auto, cpu or cuda")
-    command.add_argument("--dtype", choices=_DTYPES, default="auto", help="precision of the network")
+    command.add_argument("--device", default=_told("SBIR_DEVICE"), help="auto, cpu or cuda (default: SBIR_DEVICE)")
+    command.add_argument(
+        "--dtype",
+        choices=_DTYPES,
+        default=_told("SBIR_DTYPE"),
+        help="precision of the network (default: SBIR_DTYPE; SBIR_THREADS says how many CPU threads compute)",
+    )
     command.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="N", help="files between two commits")
     command.add_argument("--progress-file", type=Path, metavar="FILE", help="JSON, kept up to date while building")
     command.add_argument("--quiet", action="store_true", help="no bar and no report; errors only")
@@ -85,6 +98,11 @@ def _add_index(command: argparse.ArgumentParser) -> None:
     command.add_argument("--index", type=Path, metavar="DIR", help="default: SBIR_INDEX, else your data folder")
 
 
+def _told(name: str) -> str:
+    """An environment variable; one that is empty is unset, and so is one that says "auto"."""
+    return os.environ.get(name) or "auto"
+
+
 def _index(options: argparse.Namespace) -> Path:
     return options.index if options.index is not None else default_index_path()
 
@@ -96,6 +114,10 @@ def run_build(options: argparse.Namespace) -> int:
     resolve_roots(options.folders, index)
     if options.clusters is not None and options.clusters < 1:
         raise BadInvocation("the number of clusters must be at least 1.")
+    # Choices are checked by argparse only where they come from the command line.
+    if options.dtype not in _DTYPES:
+        raise BadInvocation(f"SBIR_DTYPE is {options.dtype!r}; set it to one of {', '.join(_DTYPES)}.")
+    _use_threads(_told("SBIR_THREADS"))
     weights = options.weights or os.environ.get("SBIR_WEIGHTS") or None
     device = options.device
     if device == "auto":
@@ -107,12 +129,21 @@ def run_build(options: argparse.Namespace) -> int:
         matcher,
         clusters=options.clusters,
         embedder=options.embedder,
-        progress=Progress(bar=not options.quiet and sys.stderr.isatty(), file=options.progress_file),
+        progress=Progress(bar=not options.quiet, file=options.progress_file),
         batch=options.batch,
     )
     if not options.quiet:
         print("\n".join(_report_lines(report)))
     return 0
+
+
+def _use_threads(told: str) -> None:
+    if told == "auto":
+        return
+    if not told.isdecimal() or int(told) < 1:
+        raise BadInvocation(f"SBIR_THREADS is {told!r}; set it to a number of CPU threads, at least 1, or to auto.")
+    torch.set_num_threads(int(told))
+    faiss.omp_set_num_threads(int(told))
 
 
 def _report_lines(report: BuildReport) -> list[str]:

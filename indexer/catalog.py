@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from indexer.errors import IndexRefused
 
@@ -40,7 +40,8 @@ class Photo:
     Attributes:
         id: never given to another path. root, path: where it is, ``path`` relative to the root with '/'.
         hash: SHA-256 of its bytes, hex; empty where they could not be read.
-        size: bytes; -1 where it could not be read, so that the next build tries again. mtime: ns.
+        size: bytes; -1 where the next build is to try again: it could not be read, its decoder is missing, or memory
+            ran out. mtime: ns, 0 where size is -1.
         status: "indexed", "bad" (see ``reason``), or "gone" from disk.
         cluster, segment, row: where its tokens are; None for those that have none.
     """
@@ -81,19 +82,22 @@ class Catalog:
     """A catalog opened for reading.
 
     Raises:
-        IndexRefused: it is no catalog, or one of a newer schema.
+        IndexRefused: it cannot be opened, is no catalog, or one of a newer schema; and from any method, since pages
+            are read when they are needed: it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        # Threads of a server share it; the reader guards every call with a lock.
-        self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._path = path
         try:
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            # Threads of a server share it; the reader guards every call with a lock.
+            self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         except sqlite3.Error as error:
+            raise IndexRefused(f"{path} cannot be opened ({error}); check its permissions.") from error
+        try:
+            ((version,),) = self._rows("PRAGMA user_version")
+        except IndexRefused:
             self._database.close()
-            raise IndexRefused(
-                f"{path} is damaged ({error}); run `python -m indexer verify`, then delete the index and build again."
-            ) from error
+            raise
         if version != SCHEMA_VERSION:
             self._database.close()
             raise IndexRefused(
@@ -107,27 +111,43 @@ class Catalog:
 
     def photos(self) -> list[Photo]:
         """Every entry, by id."""
-        return [Photo(*row) for row in self._database.execute(f"SELECT {_COLUMNS} FROM photos ORDER BY id")]
+        return [Photo(*row) for row in self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")]
 
     def bad(self) -> list[Photo]:
         """The files that cannot be indexed, by id."""
         query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
-        return [Photo(*row) for row in self._database.execute(query)]
+        return [Photo(*row) for row in self._rows(query)]
 
     def shown(self) -> list[ShownRow]:
         """Every row that is shown, by cluster and then by id."""
         query = """SELECT MIN(id) AS first, cluster, segment, row FROM photos WHERE status = 'indexed'
                    GROUP BY segment, row ORDER BY cluster, first"""
-        return [ShownRow(*row) for row in self._database.execute(query)]
+        return [ShownRow(*row) for row in self._rows(query)]
 
     def sharing(self, photo: int) -> Sequence[Photo]:
         """The live files with the content of this live photo, itself included, by id; empty for any other id."""
         query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
-        return [Photo(*row) for row in self._database.execute(query, (photo,))]
+        return [Photo(*row) for row in self._rows(query, photo)]
+
+    def _rows(self, query: str, *values: int) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.ProgrammingError:
+            # The caller's mistake, such as reading on after close; it says nothing about the file.
+            raise
+        except sqlite3.Error as error:
+            raise IndexRefused(
+                f"{self._path} is damaged ({error}); run `python -m indexer verify`, then delete the index and build "
+                "again."
+            ) from error
 
 
 def read_catalog(path: Path) -> list[Photo]:
-    """Every entry of a catalog, by id."""
+    """Every entry of a catalog, by id.
+
+    Raises:
+        IndexRefused: it is no catalog, one of a newer schema, or damaged.
+    """
     with closing(Catalog(path)) as catalog:
         return catalog.photos()

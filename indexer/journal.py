@@ -59,7 +59,8 @@ class FileRecord:
     Attributes:
         root, path: which file, as in FoundFile.
         hash: SHA-256 of its content, hex; empty where it could not be read.
-        size: bytes, -1 where it could not be read. mtime: ns.
+        size: bytes, -1 where the next build is to try again: it could not be read, its decoder is missing, or memory
+            ran out. mtime: ns, 0 where size is -1.
         reason: why it cannot be indexed, or None.
     """
 

@@ -131,7 +131,9 @@ def read_manifest(path: Path) -> Manifest:
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise IndexRefused(f"{path} is missing; delete the index folder and build again.") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise IndexRefused(f"{path} cannot be read: {error.strerror}; check its permissions.") from error
+    except ValueError as error:
         raise IndexRefused(f"{path} cannot be read ({error}); delete the index folder and build again.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:

@@ -66,6 +66,8 @@ class Plan:
     ) -> Plan:
         """Settle every file whose size and time are what the live index or the journal saw.
 
+        A file that failed for a reason that may be cured was recorded with size -1, which settles nothing.
+
         Args:
             staged: the journal's records. known: content hashes with a row, live or staged.
         """

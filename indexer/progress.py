@@ -45,7 +45,7 @@ class Progress:
     """Takes the steps of a build and shows them.
 
     Args:
-        bar: draw a bar on standard error.
+        bar: draw a bar on standard error where that is a terminal; a log never gets one.
         file: where to keep the JSON document; replaced atomically, at most once a second within a phase.
     """
 
@@ -72,7 +72,7 @@ class Progress:
         self._phase, self._done, self._total = phase, 0, total
         self._phase_start = self._clock()
         if self._bar_wanted and total:
-            self._bar = tqdm(total=total, desc=phase, unit="photo", dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=phase, unit="photo", dynamic_ncols=True, disable=None)
         self._write()
 
     def advance(self, done: int = 1, bad: int = 0) -> None:

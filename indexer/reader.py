@@ -80,7 +80,7 @@ class Index:
         count = self.manifest.counts.clusters
         try:
             table = np.array([(row.id, row.cluster, numbers[row.segment], row.row) for row in shown], np.int64)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             problem = "the catalog names rows that are in no segment; delete the index and build again."
             raise IndexRefused(problem) from error
         table = table.reshape(-1, 4)

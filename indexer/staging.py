@@ -21,7 +21,7 @@ from indexer.journal import FileRecord, Journal
 from indexer.progress import Progress
 from indexer.segment import RowArrays
 from model import Matcher
-from model.errors import ImageError
+from model.errors import ImageError, UnsupportedImage
 from model.images import open_image
 
 
@@ -72,8 +72,7 @@ class Stager:
             content = read_below(self._roots[file.root], file.path)
         except OSError as error:
             reason = f"it cannot be read: {error.strerror}"
-            # A file that could not be read may be readable next time without any sign of a change.
-            return _Prepared(FileRecord(file.root, file.path, "", -1, 0, reason))
+            return _Prepared(_to_retry(FileRecord(file.root, file.path, "", file.size, file.mtime, None), reason))
         digest = hashlib.sha256(content.data).hexdigest()
         record = FileRecord(file.root, file.path, digest, content.size, content.mtime, None)
         if digest in self._known:
@@ -81,8 +80,13 @@ class Stager:
         try:
             image = open_image(content.data)
             return _Prepared(record, self._matcher.prepare(image, "photo"), self._embedder.prepare(image))
-        except (ImageError, OSError, ValueError, MemoryError, Image.DecompressionBombError) as error:
-            return _Prepared(_with_reason(record, " ".join(str(error).split()) or type(error).__name__))
+        except UnsupportedImage as error:
+            # A decoder that is installed later opens the very same bytes.
+            return _Prepared(_to_retry(record, _sentence(error)))
+        except MemoryError:
+            return _Prepared(_to_retry(record, "there was not enough memory to decode it"))
+        except (ImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+            return _Prepared(_with_reason(record, _sentence(error)))
 
     def _commit(self, group: Sequence[_Prepared]) -> list[FileRecord]:
         new: dict[str, _Prepared] = {}
@@ -134,6 +138,15 @@ def _read_ahead(
 
 def _with_reason(record: FileRecord, reason: str) -> FileRecord:
     return FileRecord(record.root, record.path, record.hash, record.size, record.mtime, reason)
+
+
+def _to_retry(record: FileRecord, reason: str) -> FileRecord:
+    """A failure that may be cured without any sign of a change in the file: no file has this size."""
+    return FileRecord(record.root, record.path, record.hash, -1, 0, reason)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,11 @@ from indexer.segment import BLOCK, Array, RowArrays, map_array, open_segment
 
 
 def verify(path: Path) -> list[str]:
-    """Problems of the live generation, a sentence each; empty for a sound index. Reads everything."""
+    """Problems of the live generation, a sentence each; empty for a sound index. Reads everything.
+
+    Raises:
+        OSError: a file of the index may not be read.
+    """
     folder = IndexFolder(path)
     try:
         live = live_generation(folder)
@@ -34,7 +37,7 @@ def verify(path: Path) -> list[str]:
         return problems
     try:
         return _contents(folder, live)
-    except (IndexRefused, sqlite3.Error) as error:
+    except IndexRefused as error:
         return [str(error)]
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import model
 from indexer import BadInvocation, IndexBusy, UnknownPhoto, build, open_index, read_info, verify
@@ -311,6 +313,36 @@ def test_an_unreadable_file_is_reported_and_tried_again(
     assert build([gallery], index_path, matcher).bad == ()
 
 
+def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
+    gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pillow_heif")
+    (heic,) = (odd for odd in ODD_FILES if odd.name == "plain.heic")
+    (gallery / heic.name).write_bytes(heic.data)
+    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pillow_heif", None)
+        report = build([gallery], index_path, matcher)
+        assert [bad.path for bad in report.bad] == ["broken.jpg", heic.name]
+        assert "sketch-search[heic]" in report.bad[1].reason
+        assert not build([gallery], index_path, matcher).changed
+    # The broken file is known by its size and time; only the other is read again.
+    sizes = {photo.path: photo.size for photo in read_catalog(index_path / "g000001" / "photos.sqlite")}
+    assert (sizes["broken.jpg"], sizes[heic.name]) == (3, -1)
+    report = build([gallery], index_path, matcher)
+    assert (report.encoded, report.photos, [bad.path for bad in report.bad]) == (1, 13, ["broken.jpg"])
+    assert not build([gallery], index_path, matcher).changed
+
+
+def test_a_photo_that_memory_did_not_suffice_for_is_tried_again(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    report = build([gallery], index_path, _ShortOfMemory(matcher))  # type: ignore[arg-type]
+    assert {bad.reason for bad in report.bad} == {"there was not enough memory to decode it"}
+    assert report.photos + len(report.bad) == 12
+    assert build([gallery], index_path, matcher).photos == 12
+
+
 def test_several_roots_prefix_their_names_and_keep_ids_when_one_is_added(
     gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
 ) -> None:
@@ -392,6 +424,22 @@ class _GlobalVector:
 
     def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
         return _ret_only(self._matcher.encode(images, modality).ret)
+
+
+class _ShortOfMemory(_GlobalVector):
+    """The tiny network, with memory for three photos."""
+
+    def __init__(self, matcher: model.Matcher) -> None:
+        super().__init__(matcher)
+        self.checkpoint_sha256 = matcher.checkpoint_sha256
+        self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
+        self.prepare = self._prepare_three
+        self._room = iter(range(3))
+
+    def _prepare_three(self, image: Image.Image, modality: model.config.Modality) -> torch.Tensor:
+        if next(self._room, None) is None:
+            raise MemoryError
+        return self._matcher.prepare(image, modality)
 
 
 def test_values_that_are_not_finite_are_reported_and_not_stored(

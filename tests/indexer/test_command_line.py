@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import pytest
+import torch
 
-from indexer import read_progress
+from indexer import read_info, read_progress
 from indexer.__main__ import main
 from tests.indexer.galleries import save_photos
 
@@ -17,7 +20,17 @@ from tests.indexer.galleries import save_photos
 def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
     monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
     monkeypatch.setenv("SBIR_INDEX", str(index_path))
-    monkeypatch.delenv("SBIR_DEVICE", raising=False)
+    for name in ("SBIR_DEVICE", "SBIR_DTYPE", "SBIR_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Whatever a test does to them, the next has as many threads as before."""
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    yield
+    torch.set_num_threads(before[0])
+    faiss.omp_set_num_threads(before[1])
 
 
 def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path, tmp_path: Path) -> None:
@@ -83,12 +96,14 @@ def test_verify_exits_with_one_where_there_are_problems(
         (["build", "photos", "--embedder", "clip:No-Model@empty"], "no model 'No-Model'"),
         (["build", "photos", "--weights", "nothing.safetensors"], "there is no checkpoint at"),
         (["build", "photos", "--device", "abacus"], "cannot be used here"),
+        (["build", "x" * 300], "check its name and that it may be read and written."),
+        (["samples", "file/below"], "file"),
         (["build", "photos", "--index", "file"], "is a file"),
         (["build", "photos", "--index", "file/below"], "cannot be written"),
         (["build", "photos", "--progress-file", "nowhere/p.json"], "cannot be written"),
         (["info"], "there is no index at"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     arguments: list[str],
@@ -108,6 +123,54 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert out == ""
     assert sentence in err
     assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_precision_and_threads_may_come_from_the_environment(
+    gallery: Path, index_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None
+) -> None:
+    monkeypatch.setenv("SBIR_THREADS", "2")
+    monkeypatch.setenv("SBIR_DTYPE", "bfloat16")
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 2)
+    assert read_info(index_path).manifest.dtype == "bfloat16"
+    told = ["--index", str(tmp_path / "told"), "--dtype", "float32"]
+    assert main(["build", str(gallery), "--quiet", *told]) == 0
+    assert read_info(tmp_path / "told").manifest.dtype == "float32"
+
+
+@pytest.mark.parametrize("value", ["", "auto"])
+def test_an_empty_variable_and_auto_are_as_good_as_none(
+    value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SBIR_DEVICE", "SBIR_DTYPE", "SBIR_THREADS"):
+        monkeypatch.setenv(name, value)
+    before = torch.get_num_threads()
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("name", "value"), [("DTYPE", "float8"), ("THREADS", "0"), ("THREADS", "many")])
+def test_a_variable_that_makes_no_sense_is_named_with_what_it_may_be(
+    name: str, value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"SBIR_{name}", value)
+    assert main(["build", str(gallery)]) == 2
+    assert f"error: SBIR_{name} is '{value}'; set it to " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_an_index_that_may_not_be_read_is_a_sentence(
+    command: str, gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    (index_path / "g000001" / "photos.sqlite").chmod(0)
+    assert main([command]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "photos.sqlite" in err
     assert err.count("\n") == 1
 
 

@@ -85,18 +85,25 @@ def test_weights_of_another_network_are_refused_with_a_sentence(clip_folder: Pat
 
 
 def test_pickles_that_could_run_code_are_refused(clip_folder: Path, tmp_path: Path) -> None:
-    torch.save({"state_dict": {"a": _Evil()}}, tmp_path / "evil.pt")
+    torch.save({"state_dict": {"a": _Evil(tmp_path / "ran")}}, tmp_path / "evil.pt")
     with pytest.raises(EmbedderUnavailable, match="cannot be loaded as CLIP"):
         choose_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'evil.pt'}", CPU).load()
     assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()
     (tmp_path / "weights.npz").write_bytes(b"")
     with pytest.raises(EmbedderUnavailable, match="is no weights file"):
         choose_embedder(f"clip:ViT-S-32-alt@{tmp_path / 'weights.npz'}", CPU).load()
 
 
 class _Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = str(file)
+
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch ran",)
+        return os.mkdir, (self._file,)
 
 
 def test_keeping_an_indexs_clip_model_never_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

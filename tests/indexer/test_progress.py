@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,17 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
 
 
-def test_a_bar_is_drawn_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_drawn_when_asked_for_and_only_on_a_terminal(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     progress = Progress(bar=True)
     progress.start("encoding", 3)
     progress.advance(3)
     progress.finish("done")
-    assert "3/3" in capsys.readouterr().err
+    drawn = capsys.readouterr().err
+    assert "3/3" in drawn if terminal else drawn == ""
 
 
 def test_an_index_without_progress_tells_none(tmp_path: Path) -> None:

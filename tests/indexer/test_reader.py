@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,29 @@ def test_verify_finds_one_changed_byte(name: str, copy: Path) -> None:
     data[-5] ^= 1
     path.write_bytes(data)
     assert [path.name in problem for problem in verify(copy)] == [True]
+
+
+def test_a_catalog_with_damaged_pages_is_refused_wherever_the_damage_is(copy: Path, matcher: model.Matcher) -> None:
+    path = copy / "g000001" / "photos.sqlite"
+    sound = path.read_bytes()
+    refusals: list[str] = []
+    for noise in (b"\xff", b"\0", b"\x41"):
+        for start in range(0, len(sound), 256):
+            path.write_bytes(sound[:start] + noise * 256 + sound[start + 256 :])
+            if path.read_bytes() == sound:
+                continue
+            assert verify(copy)
+            try:
+                with open_index(copy, matcher) as index:
+                    for photo in range(1, 13):
+                        with suppress(UnknownPhoto, PhotoUnavailable):
+                            index.photo(photo)
+                            index.open_photo(photo)
+                read_info(copy)
+            except IndexRefused as error:
+                refusals.append(str(error))
+    assert all("build" in refusal for refusal in refusals)
+    assert any("malformed" in refusal for refusal in refusals)
 
 
 @pytest.mark.parametrize("text", ["", "g1", "../elsewhere", "g000009"])

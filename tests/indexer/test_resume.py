@@ -11,6 +11,7 @@ import torch
 
 import model
 from indexer import IndexUnwritable, build, open_index, verify
+from indexer.catalog import read_catalog
 from indexer.journal import FileRecord, Journal
 from indexer.progress import Progress
 from indexer.segment import RowArrays
@@ -54,6 +55,21 @@ def killed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
 def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(point: int, killed: Path) -> None:
     assert index_bytes(killed / f"killed-{point}") == index_bytes(killed / "undisturbed")
     assert verify(killed / f"killed-{point}") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
+@pytest.mark.parametrize("point", range(POINTS))
+def test_an_update_killed_at_any_point_ends_in_the_same_index_byte_for_byte(point: int, killed: Path) -> None:
+    assert index_bytes(killed / f"killed-update-{point}") == index_bytes(killed / "updated")
+    assert verify(killed / f"killed-update-{point}") == []
+
+
+def test_an_update_that_was_killed_had_photos_to_add_to_change_and_to_drop(killed: Path) -> None:
+    before = {photo.path: photo for photo in read_catalog(killed / "undisturbed" / "g000001" / "photos.sqlite")}
+    after = {photo.path: photo for photo in read_catalog(killed / "updated" / "g000002" / "photos.sqlite")}
+    assert len(after.keys() - before.keys()) == 8
+    assert sum(photo.status == "gone" for photo in after.values()) == 2
+    assert sum(after[path].status == "indexed" and after[path].hash != before[path].hash for path in before) == 1
 
 
 def test_what_was_staged_is_not_computed_again(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:

@@ -80,7 +80,17 @@ def test_verify_finds_contents_that_contradict_each_other(
 
 
 @pytest.mark.parametrize(
-    "change", ["row = 99", "row = -1", "row = NULL", "segment = 's'", "cluster = 3", "cluster = -1", "cluster = NULL"]
+    "change",
+    [
+        "row = 99",
+        "row = -1",
+        "row = NULL",
+        "row = 'x'",
+        "segment = 's'",
+        "cluster = 3",
+        "cluster = -1",
+        "cluster = NULL",
+    ],
 )
 def test_a_catalog_that_points_nowhere_is_refused(
     change: str, gallery: Path, index_path: Path, matcher: model.Matcher
