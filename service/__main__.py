@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "openapi":
             return _openapi(**asked)
-        if command == "evaluate":
-            return _evaluate(**asked)
         settings = Settings(**overrides)
+        if command == "evaluate":
+            return _evaluate(settings, **asked)
         if command == "demo":
             return _demo(settings, **asked)
         return _search(settings, **asked) if command == "search" else _serve(settings)
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a running server with labelled sketches")
     evaluate.add_argument("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
+    evaluate.add_argument("--api-key", default=argparse.SUPPRESS, help="the server's key (SBIR_API_KEY)")
     evaluate.add_argument(
         "--data",
         type=Path,
@@ -148,7 +149,8 @@ def _demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     print("preparing the gallery and its index", flush=True)
     demo = prepare(settings, folder, photos, bar=sys.stderr.isatty())
     report = demo.report
-    print(f"{report.photos} photos of {demo.gallery}, {report.encoded} of them encoded now, in {report.seconds:.1f} s")
+    print(f"{demo.gallery}: {demo.contents}")
+    print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
     for bad in report.bad:
         print(f"not indexed: {_plain(bad.path)}: {bad.reason}")
     return _serve(demo.settings, lambda url: _show_first_search(demo, url))
@@ -177,6 +179,7 @@ def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> in
 
 
 def _evaluate(
+    settings: Settings,
     url: str,
     data: Path | None,
     per_class: int,
@@ -186,9 +189,14 @@ def _evaluate(
     as_json: bool,
 ) -> int:
     sketches = labelled_sketches(data, per_class)
-    bar = tqdm(desc="searching", unit="search", disable=not sys.stderr.isatty())
-    with bar, Client(url) as client:
-        result = evaluate_server(client, sketches, k=k, methods=method, nprobes=nprobe or (None,), advance=bar.update)
+    nprobes: Sequence[int | None] = nprobe or (None,)
+    key = settings.api_key
+    with Client(url, None if key is None else key.get_secret_value()) as client:
+        model = client.info().model
+        methods = method or (model.methods if model else ())
+        total = len(sketches) * (len(nprobes) + 1) * len(methods)
+        with tqdm(desc="searching", unit="search", total=total or None, disable=not sys.stderr.isatty()) as bar:
+            result = evaluate_server(client, sketches, k=k, methods=methods, nprobes=nprobes, advance=bar.update)
     print(json.dumps(result.as_dict()) if as_json else figures_table(result))
     return 0
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,6 +59,39 @@ class RequestIds:
                 raise
             answer = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
             await answer(scope, receive, send_with_id)
+
+
+class KnownHosts:
+    """ASGI middleware: refuses a request whose ``Host`` header names none of ``hosts``.
+
+    A web page can have its own name resolve to this machine and then read the answers as if they came from its server;
+    the header still bears that name. Inside of RequestIds.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        """``hosts``: names and addresses without a port; "*.example.org" is all below it, "*" any."""
+        self._app = app
+        self._check = TrustedHostMiddleware(self._passed, hosts, www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # It would answer in plain text.
+        await self._check(scope, receive, _say_nothing)
+        if scope["state"].get("known_host"):
+            await self._app(scope, receive, send)
+            return
+        message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
+        await error_answer(400, "bad_host", message, scope["state"]["request_id"])(scope, receive, send)
+
+    @staticmethod
+    async def _passed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["known_host"] = True
+
+
+async def _say_nothing(_: Message) -> None:
+    return
 
 
 def error_answer(

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.answers import RequestIds, add_error_handlers
+from service.answers import KnownHosts, RequestIds, add_error_handlers
 from service.errors import NotReady
 from service.live import Live
 from service.page import page
@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.worker import Worker
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.0.0"
+API_VERSION = "1.1.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 
@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
+    app.add_middleware(KnownHosts, hosts=chosen.known_hosts)
     app.add_middleware(RequestIds)
     return app
 

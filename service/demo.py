@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer import BuildReport, Progress, build
-from indexer.samples import draw_sketch, write_samples
+from indexer.samples import THINGS, draw_sketch, write_samples
 from service.client import Client
 from service.engine import open_matcher
 from service.schemas import SearchResponse
@@ -24,12 +24,13 @@ class Demo:
 
     Attributes:
         settings: those given, with the demo's own index. gallery: the folder indexed. sketch: the file to search with.
-        report: what the build of the index did.
+        contents: what the gallery holds, in words. report: what the build of the index did.
     """
 
     settings: Settings
     gallery: Path
     sketch: Path
+    contents: str
     report: BuildReport
 
 
@@ -55,7 +56,18 @@ def prepare(settings: Settings, folder: Path, photos: Path | None, *, bar: bool)
     report = build([gallery], index, matcher, clusters=None, embedder="auto", progress=Progress(bar=bar))
     sketch = folder / f"{SKETCHED}.png"
     draw_sketch(SKETCHED).save(sketch)
-    return Demo(settings.model_copy(update={"index": index, "gallery": ()}), gallery, sketch, report)
+    contents = describe_samples(gallery) if photos is None else f"{report.photos} photos"
+    return Demo(settings.model_copy(update={"index": index, "gallery": ()}), gallery, sketch, contents, report)
+
+
+def describe_samples(gallery: Path) -> str:
+    """How many pictures of a sample gallery are drawn, and how many are photos."""
+    # Counted in the folder, which an earlier run may have written, with or without scikit-learn.
+    things = [file.parent.name for file in gallery.glob("*/*.jpg")]
+    drawn = [thing for thing in things if thing in THINGS]
+    copied = len(things) - len(drawn)
+    said = f"{len(things)} pictures: {len(drawn)} drawn of {len(set(drawn))} things"
+    return f"{said}, {copied} photos from scikit-learn" if copied else said
 
 
 def search_once(demo: Demo, url: str) -> SearchResponse:

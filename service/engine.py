@@ -5,6 +5,7 @@ The server, the command line and so the client all answer through this one objec
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -87,25 +88,22 @@ class Engine:
         """What the index knows of a photo. Raises UnknownPhoto."""
         return self._index.photo(photo_id)
 
-    def original(self, photo_id: int) -> tuple[bytes, str]:
-        """The photo's file as it is, and its media type. Raises UnknownPhoto and PhotoUnavailable."""
-        data = self._index.open_photo(photo_id)
+    def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
+        """The photo's file as it is, and its media type. Raises PhotoUnavailable: it is gone, or is another one now."""
+        data = self._read(entry)
         return data, media_type(data) or "application/octet-stream"
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
-        """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable."""
+        """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
         try:
-            return self._shelf.get(
-                f"{entry.content_hash}-{size}", lambda: thumbnail(self._index.open_photo(entry.id), size)
-            )
+            return self._shelf.get(f"{entry.content_hash}-{size}", lambda: thumbnail(self._read(entry), size))
         except ImageError as error:
             # It was fine when it was indexed.
             raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
         """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""
-        if not 0 <= cluster_id < self._index.cluster_count:
-            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._index.cluster_count - 1}.")
+        self._check_cluster(cluster_id)
         k = self._page_size(page.k)
         ids, _ = self._index.cluster_ret(cluster_id)
         shown = ids.tolist()[page.offset : page.offset + k]
@@ -115,6 +113,13 @@ class Engine:
             offset=page.offset,
             photos=tuple(self._shown(photo_id) for photo_id in shown),
         )
+
+    def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
+        """What ``cluster`` answers, in short: another answer has another tag. Raises like ``cluster``."""
+        self._check_cluster(cluster_id)
+        # Generations are numbered, in every index from 1.
+        made = f"{self._index.generation}-{self._index.manifest.created.timestamp()}"
+        return f"{made}-{cluster_id}-{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """What is loaded."""
@@ -141,6 +146,19 @@ class Engine:
     def close(self) -> None:
         """Let go of the index's files."""
         self._index.close()
+
+    def _check_cluster(self, cluster_id: int) -> None:
+        if not 0 <= cluster_id < self._index.cluster_count:
+            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._index.cluster_count - 1}.")
+
+    def _read(self, entry: PhotoEntry) -> bytes:
+        data = self._index.open_photo(entry.id)
+        if hashlib.sha256(data).hexdigest() != entry.content_hash:
+            raise PhotoUnavailable(
+                f"photo {entry.id} has changed since it was indexed; run `python -m indexer build` to bring the index "
+                "up to date."
+            )
+        return data
 
     def _shown(self, photo_id: int) -> Photo:
         return Photo(

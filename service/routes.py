@@ -78,7 +78,7 @@ def require_key(
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     meaning = {
-        400: "The body is damaged or cut short.",
+        400: "The Host header is none of SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
         401: "The API key is missing or wrong.",
         404: "Nothing has this id.",
         413: "Too many bytes or pixels.",
@@ -90,8 +90,8 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
 
 
-health = APIRouter(tags=["health"])
-api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=_errors(401))
+health = APIRouter(tags=["health"], responses=_errors(400))
+api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=_errors(400, 401))
 
 _BINARY = {"type": "string", "format": "binary"}
 _SKETCH_BODY = {
@@ -111,12 +111,12 @@ _SKETCH_BODY = {
 Id = Annotated[int, Path(ge=0, le=MAX_ID)]
 
 
-@api.post("/search", responses=_errors(400, 413, 415, 422, 429, 503), openapi_extra=_SKETCH_BODY)
+@api.post("/search", responses=_errors(413, 415, 422, 429, 503), openapi_extra=_SKETCH_BODY)
 async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
     """The photos that match a sketch best."""
     engine = await ctx.live.engine()
-    ctx.worker.check_room()
-    sketch = await read_sketch(request, ctx.settings.max_upload_bytes)
+    with ctx.worker.place():
+        sketch = await read_sketch(request, ctx.settings.max_upload_bytes)
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -152,10 +152,24 @@ async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[
     return await _read(ctx, lambda: _small(engine, photo_id, params.size, request.headers.get("if-none-match")))
 
 
-@api.get("/clusters/{cluster_id}", responses=_errors(404, 422, 503))
-async def cluster(ctx: Ctx, cluster_id: Id, page: Annotated[PageParams, Query()]) -> ClusterResponse:
+@api.get(
+    "/clusters/{cluster_id}",
+    response_model=ClusterResponse,
+    responses={
+        200: {"description": "The photos, with their ETag."},
+        304: {"description": "If-None-Match names the photos as they are."},
+        **_errors(404, 422, 503),
+    },
+)
+async def cluster(
+    request: Request, response: Response, ctx: Ctx, cluster_id: Id, page: Annotated[PageParams, Query()]
+) -> ClusterResponse | Response:
     """The photos of a cluster, in pages."""
     engine = await ctx.live.engine()
+    headers = _headers(f'"{engine.cluster_tag(cluster_id, page)}"')
+    if is_known(headers["ETag"], request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
     return await _read(ctx, lambda: engine.cluster(cluster_id, page))
 
 
@@ -207,10 +221,11 @@ async def _read(ctx: Context, job: Callable[[], T]) -> T:
 
 
 def _original(engine: Engine, photo_id: int, known: str | None) -> Response:
-    etag = f'"{engine.photo(photo_id).content_hash}"'
+    entry = engine.photo(photo_id)
+    etag = f'"{entry.content_hash}"'
     if is_known(etag, known):
         return _image(None, "", etag)
-    return _image(*engine.original(photo_id), etag)
+    return _image(*engine.original(entry), etag)
 
 
 def _small(engine: Engine, photo_id: int, size: int, known: str | None) -> Response:
@@ -229,8 +244,12 @@ def is_known(etag: str, known: str | None) -> bool:
 
 
 def _image(data: bytes | None, kind: str, etag: str) -> Response:
-    """An image, or a 304 where ``data`` is None. Browsers must take it for what it is called, and ask before reuse."""
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    """An image, or a 304 where ``data`` is None."""
     if data is None:
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
+        return Response(status_code=304, headers=_headers(etag))
+    return Response(data, media_type=kind, headers=_headers(etag))
+
+
+def _headers(etag: str) -> dict[str, str]:
+    """Browsers must take an answer for what it is called, and ask before they use it again."""
+    return {"ETag": etag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}

@@ -1,9 +1,11 @@
-"""Everything that can be configured, in one typed object; the only place that reads the environment."""
+"""Everything that can be configured of the service, in one typed object."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 class Settings(BaseSettings):
@@ -26,9 +29,12 @@ class Settings(BaseSettings):
     weights: Path | None = Field(default=None, description="Checkpoint (safetensors); default: the embedded one.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU where there is one.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        default=None, description="Precision of the networks; default: the fastest here that stays close to float32."
+        default=None,
+        description="Precision of the networks; default, or auto: the fastest here that stays close to float32.",
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of a search; default: PyTorch's choice.")
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of a search; default, or auto: PyTorch's choice."
+    )
     gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         description="Where the photos' roots lie here, in the order of the build, if not where the index saw them: "
@@ -46,16 +52,51 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Web origins that may call the API: separated by commas, or a JSON list; default: none."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts by which the service may be asked for, without a port: separated by commas, or a JSON list; "
+        "'*.example.org' is all below it, '*' any. Default: on a loopback address localhost, 127.0.0.1, [::1] and the "
+        "address itself, else any.",
+    )
+
+    @property
+    def known_hosts(self) -> tuple[str, ...]:
+        """What the Host header of a request may name: ``allowed_hosts``, or what suits the address listened on."""
+        if self.allowed_hosts:
+            return self.allowed_hosts
+        if not _is_loopback(self.host):
+            return ("*",)
+        return ("localhost", "127.0.0.1", "[::1]", f"[{self.host}]" if ":" in self.host else self.host)
+
+    @field_validator("dtype", "threads", mode="before")
+    @classmethod
+    def _leave_to_us(cls, value: Any) -> Any:
+        return None if value == "auto" else value
 
     @field_validator("gallery", mode="before")
     @classmethod
     def _split_paths(cls, value: Any) -> Any:
         return _split(value, os.pathsep)
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", mode="before")
     @classmethod
-    def _split_origins(cls, value: Any) -> Any:
+    def _split_names(cls, value: Any) -> Any:
         return _split(value, ",")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host; write names and addresses without a port, IPv6 in brackets")
+        return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _split(value: Any, separator: str) -> Any:

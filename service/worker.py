@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from service.errors import ClientGone, QueueFull
@@ -30,9 +31,25 @@ class Worker:
         self._mean_seconds = 0.0
 
     def check_room(self) -> None:
-        """Raise QueueFull where a job would have to: asked before an upload is read, to refuse it cheaply."""
+        """Raise QueueFull where a job would have to."""
         if self._held >= self._room:
             raise QueueFull(max(1, math.ceil(self._held * self._mean_seconds)))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place while the block gets a job's input ready, so that what it keeps in memory is bounded, too.
+
+        ``run`` takes a place of its own: called right after the block, before anything is awaited, it finds this one.
+
+        Raises:
+            QueueFull: too many wait already.
+        """
+        self.check_room()
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
         """The job's result, or whatever it raises; other jobs notice neither.

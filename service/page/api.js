@@ -73,7 +73,9 @@ export class Api {
       await image.decode().catch(() => undefined);
       URL.revokeObjectURL(local);
     } catch {
-      image.dispatchEvent(new Event("error"));
+      if (image.dataset.path === path) {
+        image.dispatchEvent(new Event("error"));
+      }
     }
   }
 

@@ -2,11 +2,16 @@
 
 import { fileName, score } from "./words.js";
 
+/** The id alone may be that of another photo, once the server has another index. */
+function identity(result) {
+  return `${result.id} ${result.paths[0]}`;
+}
+
 export class Results {
   #list;
   #api;
   #open;
-  // By photo id: while someone draws, most photos stay in the answer, and must not load again or flicker.
+  // By photo, see identity(): while someone draws, most photos stay in the answer, and must not load again or flicker.
   #tiles = new Map();
 
   /**
@@ -23,8 +28,10 @@ export class Results {
   /** Show these results, best first. */
   show(results) {
     const before = this.#tiles;
-    this.#tiles = new Map(results.map((result) => [result.id, before.get(result.id) ?? this.#tile(result)]));
-    results.forEach((result, place) => this.#label(this.#tiles.get(result.id), result, place));
+    this.#tiles = new Map(
+      results.map((result) => [identity(result), before.get(identity(result)) ?? this.#tile(result)]),
+    );
+    results.forEach((result, place) => this.#label(this.#tiles.get(identity(result)), result, place));
     this.#list.replaceChildren(...this.#tiles.values());
   }
 

@@ -14,13 +14,14 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from service.__main__ import main
 from service.client import Client, ServiceError
 from service.schemas import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded
-from tests.service.conftest import PHOTOS, Served, draw_sketch
+from tests.service.conftest import PHOTOS, draw_sketch, served
 
 
 def timeless(answer: SearchResponse | dict[str, Any]) -> dict[str, Any]:
@@ -83,10 +84,12 @@ def test_the_client_raises_what_the_server_says(client: Client) -> None:
         client.photo(10_000)
 
 
-def test_the_client_sends_the_api_key(server: Served) -> None:
-    with Client(server.url, api_key="secret") as client:
-        assert client._http.headers["x-api-key"] == "secret"
-        assert client.info().ready
+def test_the_client_sends_the_api_key(settings: Settings) -> None:
+    with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
+        with Client(server.url, api_key="secret") as client:
+            assert client.info().ready
+        with Client(server.url, api_key="another") as client, pytest.raises(ServiceError, match="401 unauthorized"):
+            client.info()
 
 
 def test_the_table_shows_rank_score_and_path(

@@ -11,9 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from service.demo import RESULTS
+from indexer.samples import THINGS
+from service.demo import RESULTS, describe_samples
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
+
+
+@pytest.mark.parametrize(
+    ("photos", "said"),
+    [
+        (2, "6 pictures: 4 drawn of 2 things, 2 photos from scikit-learn"),
+        (0, "4 pictures: 4 drawn of 2 things"),
+    ],
+)
+def test_drawn_pictures_and_photos_are_told_apart(tmp_path: Path, photos: int, said: str) -> None:
+    for name, count in [*((name, 2) for name in list(THINGS)[:2]), ("scikit-learn", photos)]:
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number}.jpg").touch()
+    assert describe_samples(tmp_path) == said
 
 
 def run_demo(*arguments: str) -> tuple[int, str]:
@@ -39,6 +55,7 @@ def test_photos_are_indexed_once_searched_and_served_until_ctrl_c(tmp_path: Path
     code, first = run_demo(*options)
     assert code == 0, first
     assert "Traceback" not in first
+    assert f"{gallery}: 23 photos\n" in first
     assert "23 of them encoded now" in first
     assert f"Draw your own at http://127.0.0.1:{port}" in first
     rows = [line.split() for line in first.splitlines() if line.strip()[:1].isdigit() and ".png" in line]

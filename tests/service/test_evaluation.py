@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import SecretStr
 
 import model
 from indexer import build
@@ -61,8 +62,11 @@ def test_the_command_measures_a_server_and_takes_sources_in_turns(
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
     build([tmp_path / "data" / "photo"], tmp_path / "index", model.load(weights), embedder="ret")
     command = ["evaluate", "--data", str(tmp_path / "data"), "--per-class", "2", "--k", "3", "--json"]
-    with served(Settings(index=tmp_path / "index", weights=weights)) as server:
-        assert main([*command, "--url", server.url]) == 0
+    settings = Settings(index=tmp_path / "index", weights=weights, api_key=SecretStr("secret"))
+    with served(settings) as server:
+        assert main([*command, "--url", server.url]) == 2
+        assert "API key" in capsys.readouterr().err
+        assert main([*command, "--url", server.url, "--api-key", "secret"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["queries"] == 4
     assert set(result["searches"]) == {"rn", "ret"}

@@ -20,8 +20,9 @@ from pydantic import SecretStr
 from indexer import Index
 from service.app import create_app
 from service.settings import Settings
+from service.upload import MAX_PARTS
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded
-from tests.service.conftest import CLUSTERS, MAX_UPLOAD, PHOTOS, Served, draw_sketch, served
+from tests.service.conftest import CLUSTERS, MAX_UPLOAD, PHOTOS, Served, draw_photo, draw_sketch, served
 
 
 def without_timings(answer: httpx.Response) -> dict[str, Any]:
@@ -171,9 +172,25 @@ def test_a_form_without_a_boundary_is_refused(http: httpx.Client, sketch: bytes)
     assert error(answer) == (400, "undecodable_upload")
 
 
+def test_a_form_with_too_long_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:
+    kind = f"multipart/form-data; boundary={'b' * 257}"
+    answer = http.post("/search", files={"file": sketch}, headers={"content-type": kind})
+    assert error(answer) == (400, "undecodable_upload")
+
+
+def test_a_form_has_a_limited_number_of_parts(http: httpx.Client, sketch: bytes) -> None:
+    def answered(parts: int) -> httpx.Response:
+        notes = {f"note {number}": "of a cat" for number in range(parts - 1)}
+        return http.post("/search", files={"file": sketch}, data=notes)
+
+    assert answered(MAX_PARTS).status_code == 200
+    assert error(answered(MAX_PARTS + 1)) == (400, "undecodable_upload")
+    assert error(http.post("/search", files=[("other", sketch)] * 20)) == (400, "undecodable_upload")
+
+
 def test_too_many_bytes_are_refused_by_what_the_request_announces(server: Served) -> None:
     # Nothing follows the header: the answer must not wait for it.
-    request = b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    request = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
     assert plain_http(server, request % (MAX_UPLOAD + 1)).startswith(b"HTTP/1.1 413 ")
 
 
@@ -263,6 +280,16 @@ def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
     assert error(http.get("/clusters/0", params={"k": 51})) == (422, "bad_parameter")
 
 
+def test_a_page_of_a_cluster_comes_with_an_etag_and_is_not_sent_twice(http: httpx.Client) -> None:
+    first = http.get("/clusters/1", params={"k": 2})
+    known = {"if-none-match": first.headers["etag"]}
+    again = http.get("/clusters/1", params={"k": 2}, headers=known)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    for path in ("/clusters/1", "/clusters/1?k=3", "/clusters/1?k=2&offset=1", "/clusters/2?k=2"):
+        assert http.get(path, headers=known).status_code == 200
+    assert error(http.get(f"/clusters/{CLUSTERS}", headers={"if-none-match": "*"})) == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -292,7 +319,7 @@ def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
 )
 def test_what_is_not_there_is_not_found(server: Served, path: str) -> None:
     # Sent as written: an HTTP library would tidy the path up first.
-    answer = plain_http(server, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = plain_http(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 ")
     assert b'"code":"not_found"' in body
@@ -309,17 +336,22 @@ def test_another_verb_is_refused(http: httpx.Client, verb: str, path: str) -> No
 def test_a_photo_that_is_gone_or_changed_is_not_found(
     settings: Settings, gallery: Path, tmp_path: Path, index: Index, sketch: bytes
 ) -> None:
-    # Another, empty copy of the gallery, which the root is remapped to.
-    (tmp_path / "moved").mkdir()
-    (tmp_path / "moved" / index.photo(3).paths[0]).parent.mkdir(exist_ok=True)
-    (tmp_path / "moved" / index.photo(3).paths[0]).write_bytes(b"no longer a picture")
+    # Another, almost empty copy of the gallery, which the root is remapped to.
+    for photo, content in [(3, b"no longer a picture"), (4, encoded(draw_photo(100))), (5, None)]:
+        path = index.photo(photo).paths[0]
+        (tmp_path / "moved" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "moved" / path).write_bytes((gallery / path).read_bytes() if content is None else content)
     with (
         served(settings.model_copy(update={"gallery": (tmp_path / "moved",)})) as server,
         httpx.Client(base_url=server.url, timeout=30) as http,
     ):
-        assert error(http.get("/photos/1")) == (404, "photo_unavailable")
-        assert error(http.get("/thumbnails/1")) == (404, "photo_unavailable")
-        assert error(http.get("/thumbnails/3")) == (404, "photo_unavailable")
+        for photo in (1, 3, 4):
+            for path in (f"/photos/{photo}", f"/thumbnails/{photo}"):
+                answer = http.get(path)
+                assert error(answer) == (404, "photo_unavailable")
+                assert "python -m indexer build" in answer.json()["error"]["message"]
+        for path in ("/photos/5", "/thumbnails/5"):
+            assert http.get(path).status_code == 200
         assert http.post("/search", content=sketch).status_code == 200
 
 
@@ -409,6 +441,20 @@ def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: 
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
         other = httpx.get(f"{server.url}/healthz", headers={"origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/info", "/photos/1", "/no/such/path"])
+def test_only_known_hosts_are_answered(http: httpx.Client, path: str) -> None:
+    for host in ("attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example:8000", "a b", ""):
+        assert error(http.get(path, headers={"host": host})) == (400, "bad_host")
+    for host in ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1"):
+        assert http.get(path, headers={"host": host}).status_code == http.get(path).status_code
+
+
+def test_hosts_can_be_named(settings: Settings) -> None:
+    with served(settings.model_copy(update={"allowed_hosts": ("photos.example", "*.local")})) as server:
+        for host, status in [("photos.example", 200), ("a.local:80", 200), ("localhost", 400), ("b.example", 400)]:
+            assert httpx.get(f"{server.url}/healthz", headers={"host": host}).status_code == status
 
 
 def test_a_failure_inside_says_only_its_request_id(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:

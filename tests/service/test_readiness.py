@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import Request
+from starlette.types import Message
 
-from service.errors import QueueFull
+from service.errors import BrokenUpload, QueueFull
 from service.settings import Settings
+from service.upload import read_sketch
 from tests.service.conftest import Served, served
 from tests.service.test_http import error
 from tests.service.test_worker import Gate, never
@@ -33,6 +36,15 @@ def occupied(server: Served) -> Iterator[None]:
     finally:
         gate.opened.set()
         running.result(10)
+
+
+@contextmanager
+def begun_upload(server: Served) -> Iterator[None]:
+    """While the block runs, an upload is on its way; it breaks off then."""
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port or 80)) as connection:
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+        yield
 
 
 def wait_until_room_is(server: Served, there: bool) -> None:
@@ -113,7 +125,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
     address = urlsplit(small.url)
     with occupied(small):
         connection = socket.create_connection((address.hostname, address.port or 80))
-        head = f"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sketch)}\r\n\r\n"
+        head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
         connection.sendall(head.encode() + sketch)
         wait_until_room_is(small, False)
         connection.close()
@@ -122,10 +134,29 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
 
 
 def test_an_upload_that_breaks_off_disturbs_nobody(
-    small: Served, sketch: bytes, caplog: pytest.LogCaptureFixture
+    settings: Settings, sketch: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    address = urlsplit(small.url)
-    with socket.create_connection((address.hostname, address.port or 80)) as connection:
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
-    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+    with served(settings.model_copy(update={"queue": 0})) as server:
+        with begun_upload(server):
+            wait_until_room_is(server, False)
+        wait_until_room_is(server, True)
+        assert httpx.post(f"{server.url}/search", content=sketch).status_code == 200
     assert "Traceback" not in caplog.text
+
+
+def test_uploads_that_are_being_read_count_as_waiting(small: Served, sketch: bytes) -> None:
+    with begun_upload(small), begun_upload(small):
+        wait_until_room_is(small, False)
+        assert error(httpx.post(f"{small.url}/search", content=sketch)) == (429, "queue_full")
+    wait_until_room_is(small, True)
+    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+
+
+def test_an_upload_that_takes_too_long_is_given_up() -> None:
+    async def nothing() -> Message:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, nothing)
+    with pytest.raises(BrokenUpload, match="send a smaller one"):
+        asyncio.run(read_sketch(request, 100, patience=0))

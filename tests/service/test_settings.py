@@ -40,6 +40,33 @@ def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Settings().cors_origins == ("https://a.example", "https://b.example")
 
 
+def test_auto_is_as_good_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEVICE", "DTYPE", "THREADS"):
+        monkeypatch.setenv(f"SBIR_{name}", "auto")
+    assert Settings() == Settings.model_construct()
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1", ("localhost", "127.0.0.1", "[::1]", "127.0.0.1")),
+        ("127.0.0.2", ("localhost", "127.0.0.1", "[::1]", "127.0.0.2")),
+        ("::1", ("localhost", "127.0.0.1", "[::1]", "[::1]")),
+        ("localhost", ("localhost", "127.0.0.1", "[::1]", "localhost")),
+        ("0.0.0.0", ("*",)),
+        ("::", ("*",)),
+        ("192.168.0.7", ("*",)),
+    ],
+)
+def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: tuple[str, ...]) -> None:
+    assert Settings(host=host).known_hosts == known
+
+
+def test_hosts_that_are_named_replace_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_ALLOWED_HOSTS", "photos.example, *.local, [::1]")
+    assert Settings().known_hosts == ("photos.example", "*.local", "[::1]")
+
+
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIR_API_KEY", "")
     monkeypatch.setenv("SBIR_GALLERY", "")
@@ -54,7 +81,9 @@ def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1")]
+    ("name", "value"),
+    [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("THREADS", "0")]
+    + [("ALLOWED_HOSTS", host) for host in ("a.example:80", "*a", "::1", "https://a.example")],
 )
 def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SBIR_{name}", value)
