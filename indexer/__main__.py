@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _DTYPES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. 0: done; 1: ``verify`` found problems; 2: it could not be done, and a sentence says why."""
     options = parser().parse_args(arguments)
+    # What Pillow grumbles about a picture says nothing that the report does not say better.
+    warnings.filterwarnings("ignore", module=r"PIL\b")
     try:
         return int(options.run(options))
     except (IndexerError, model.ModelError) as error:

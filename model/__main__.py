@@ -129,7 +129,7 @@ def run_info(options: argparse.Namespace) -> None:
     if released:
         lines["released quirks"] = ", ".join(released)
     for name, value in lines.items():
-        print(f"{name + ':':<18}{value}")
+        print(f"{name + ':':<21}{value}")
 
 
 def run_train(options: argparse.Namespace) -> None:

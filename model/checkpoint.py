@@ -50,6 +50,7 @@ def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | Non
     try:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, partial, metadata=metadata)
+        partial.chmod(0o644)  # the library writes for the owner alone; services often run as somebody else
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error

@@ -36,8 +36,8 @@ def load(
     Args:
         path_or_name: a safetensors file, or "default" for the one that comes with the package.
         device: where to compute.
-        dtype: precision of encoder and cross-attention; None takes the fastest here whose relation scores and [Ret]
-            distances stay within 1e-2 of float32's.
+        dtype: precision of the cross-attention; None takes the fastest here whose relation scores stay within 1e-2
+            of float32's. The encoder works in float32.
         chunk: pairs scored at once; results at one chunk size do not depend on what is scored together.
 
     Raises:
@@ -61,7 +61,7 @@ class Matcher:
         config: what the network is.
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: changes when the pixels that ``prepare`` gives would.
-        device, dtype: where and in what precision it computes.
+        device, dtype: where it computes, and in what precision the cross-attention does; the encoder's is float32.
         chunk: pairs scored at once.
     """
 
@@ -72,8 +72,7 @@ class Matcher:
         self.config: ModelConfig = network.config
         self.checkpoint_sha256 = checkpoint_sha256
         self.chunk = chunk
-        first = next(network.parameters())
-        self.device, self.dtype = first.device, first.dtype
+        self.device, self.dtype = next(network.parameters()).device, network.precision
         self.preprocessing = Preprocessing(
             self.config.image_size, self.config.mean, self.config.std, self.config.released_preprocessing
         )
@@ -102,7 +101,7 @@ class Matcher:
 
     @torch.inference_mode()
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """(b, 3, H, W) from ``prepare`` -> tokens on this matcher's device and in its precision.
+        """(b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
 
         Images go through in chunks of one fixed size, the last one padded, so that no image's tokens depend on
         which others are encoded with it.
@@ -110,7 +109,7 @@ class Matcher:
         size = (3, self.config.image_size, self.config.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != size or not len(images):
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {tuple(images.shape)}")
-        images = images.to(self.device, self.dtype)
+        images = images.to(self.device)
         parts = [
             self.network.encode(images[index], modality)[:real]
             for index, real in fixed_chunks(len(images), ENCODE_CHUNK[modality], self.device)
@@ -179,12 +178,12 @@ class Matcher:
         """
         return explain(
             self.network,
-            self.prepare(sketch, "sketch")[None].to(self.device, self.dtype),
-            self.prepare(photo, "photo")[None].to(self.device, self.dtype),
+            self.prepare(sketch, "sketch")[None].to(self.device),
+            self.prepare(photo, "photo")[None].to(self.device),
         )
 
     def _side(self, tokens: Tokens, modality: Modality) -> Side:
-        return self.network.project(tokens.to(self.device, self.dtype), modality)
+        return self.network.project(tokens.to(self.device, torch.float32), modality)
 
 
 def fixed_chunks(
