@@ -40,7 +40,9 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
     for cluster in range(index.cluster_count):
         for photo in index.cluster_ret(cluster)[0].tolist():
             image = open_image(gallery / index.photo(photo).paths[0])
-            tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo").to(dtype=torch.float16)
+            tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
+            if method != "ret":  # the index keeps tokens in half, [Ret] by itself in full precision
+                tokens = tokens.to(dtype=torch.float16)
             scores[photo] = float(matcher.scores(sketch, tokens, method)[0, 0])
     return scores
 
