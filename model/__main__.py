@@ -23,6 +23,7 @@ from model.corpus import (
     data_folder,
     read_class_folders,
     read_data,
+    read_protocol,
     read_split,
 )
 from model.errors import ImageError, ModelError
@@ -168,8 +169,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.data is not None:
         corpus = read_class_folders(options.data)
     else:
-        folder = data_folder()
-        corpus = read_data(folder).of(read_split(folder, options.split)).protocol()
+        corpus = read_protocol(options.split)
         apart = WITHOUT_NAMESAKE if options.split == "unseen" else ()
     unknown = [method for method in options.method or () if method not in matcher.methods]
     if unknown:

@@ -127,6 +127,12 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
         raise ModelError(f"{path} holds no list of classes named {name!r} ({error})") from error
 
 
+def read_protocol(part: str) -> Corpus:
+    """Queries and gallery of one part of the split, from the folder that SKETCH_SEARCH_DATA names."""
+    folder = data_folder()
+    return read_data(folder).of(read_split(folder, part)).protocol()
+
+
 def cache_folder() -> Path:
     """Where unpacked archives and prepared pixels are kept between runs."""
     return platformdirs.user_cache_path("sketch-search")

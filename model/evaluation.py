@@ -55,7 +55,8 @@ def evaluate(
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
-    scores = {method: matrix.numpy() for method, matrix in matcher.scores_by(queries, gallery, chosen).items()}
+    scores = matcher.scores_by(queries, gallery, chosen)
+    matrices = {method: scores[method].numpy() for method in chosen}
     sources = sorted({picture.source for picture in corpus.sketches})
     from_source = {s: np.array([p.source == s for p in corpus.sketches]) for s in sources}
     chosen_apart = np.array([p.label in apart for p in corpus.sketches])
@@ -69,7 +70,7 @@ def evaluate(
                 {s: category_metrics(matrix[rows], relevant[rows]) for s, rows in from_source.items() if s},
                 category_metrics(matrix[chosen_apart], relevant[chosen_apart]) if chosen_apart.any() else None,
             )
-            for method, matrix in sorted(scores.items(), key=lambda item: METHODS.index(item[0]))
+            for method, matrix in matrices.items()
         },
     )
 
@@ -84,7 +85,7 @@ def relevance(corpus: Corpus) -> NDArray[np.bool_]:
 
 
 def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
-    """All pictures' tokens, on the CPU in the matcher's precision."""
+    """All pictures' tokens, float32 on the CPU."""
     parts = []
     for start in range(0, len(pictures), ENCODED_AT_ONCE):
         batch = [_prepared(matcher, picture, modality) for picture in pictures[start : start + ENCODED_AT_ONCE]]

@@ -59,7 +59,7 @@ class Explanation:
 
 @torch.inference_mode()
 def explain(network: Network, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
-    """sketch, photo: (1, 3, H, W) prepared images on the network's device and in its precision."""
+    """sketch, photo: (1, 3, H, W) prepared images on the network's device."""
     grid = network.config.grid
     sketch_trace, photo_trace = EncoderTrace(), EncoderTrace()
     s = network.encode(sketch, "sketch", sketch_trace)

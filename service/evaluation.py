@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from model.corpus import Picture, data_folder, read_class_folders, read_data, read_split
+from model.corpus import Picture, read_class_folders, read_protocol
 from service.client import Client
 from service.errors import BadSearch
 from service.schemas import SearchResponse
@@ -108,13 +108,9 @@ def labelled_sketches(folder: Path | None, per_class: int) -> tuple[Picture, ...
 
     Raises ModelError where there is neither.
     """
-    if folder is not None:
-        sketches = read_class_folders(folder).sketches
-    else:
-        data = data_folder()
-        sketches = read_data(data).of(read_split(data, "val")).protocol().sketches
+    corpus = read_protocol("val") if folder is None else read_class_folders(folder)
     by_class: dict[str, dict[str, list[Picture]]] = {}
-    for picture in sketches:
+    for picture in corpus.sketches:
         by_class.setdefault(picture.label, {}).setdefault(picture.source, []).append(picture)
     chosen: list[Picture] = []
     for _, sources in sorted(by_class.items()):
