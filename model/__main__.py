@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a network, or go on with a training")
     command.add_argument("recipe", type=Path, help=f"a TOML file, as in {RECIPES.name}/ of this package")
     command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help="weights to start from")
+    command.add_argument(
+        "--start", type=Path, metavar="FILE", help="a checkpoint to begin with; the backbone stays the teacher"
+    )
     command.add_argument("--run", type=Path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call goes on")
     command.add_argument("--out", type=Path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
@@ -134,7 +137,7 @@ def run_info(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """train RECIPE --backbone FILE|TIMM-TAG [--run DIR] [--until STEP] [--out OUT.safetensors]"""
+    """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out OUT.safetensors]"""
     from model.calibration import calibrated, glance
     from model.training import Trainer
     from model.training_set import training_set
@@ -143,9 +146,9 @@ def run_train(options: argparse.Namespace) -> None:
     training, validation = _training_corpora(options.data, recipe.split)
     folder = options.folder or Path("runs") / options.recipe.stem
     print(f"training on {counts(training)}; choices are made on {counts(validation)}")
-    trainer = Trainer(
-        recipe, training_set(training, cache_folder() / "pixels"), read_backbone(options.backbone), folder
-    )
+    data, backbone = training_set(training, cache_folder() / "pixels"), read_backbone(options.backbone)
+    start = load_network(options.start) if options.start else None
+    trainer = Trainer(recipe, data, backbone, folder, start)
     trainer.run(lambda run: glance(run, validation), until=options.until)
     if trainer.step < recipe.steps:
         print(f"stopped at step {trainer.step} of {recipe.steps}; the same command goes on from here")
@@ -154,7 +157,7 @@ def run_train(options: argparse.Namespace) -> None:
     network, figures = calibrated(trainer.average, validation, dtype)
     target = options.out or folder / "final.safetensors"
     notes = {
-        "origin": f"trained by recipe {options.recipe.name} from {Path(options.backbone).name}",
+        "origin": f"trained by recipe {options.recipe.name} from {(options.start or Path(options.backbone)).name}",
         "validation mAP@all": json.dumps(figures),
     }
     save_checkpoint(network.half(), target, notes)
@@ -205,11 +208,11 @@ def as_table(result: Evaluation, apart: Sequence[str]) -> str:
 
     def row(name: str, what: str, m: CategoryMetrics) -> str:
         values = (m.map_all, m.map_200, m.precision_100, m.precision_200)
-        return f"{name:<8}{what:<22}" + "".join(f"{value:>10.4f}" for value in values)
+        return f"{name:<17}{what:<22}" + "".join(f"{value:>10.4f}" for value in values)
 
     lines = [f"{result.queries} sketches of {result.classes} classes against {result.photos} photos", ""]
     lines.append(
-        f"{'method':<8}{'queries':<22}" + "".join(f"{n:>10}" for n in ("mAP@all", "mAP@200", "P@100", "P@200"))
+        f"{'method':<17}{'queries':<22}" + "".join(f"{n:>10}" for n in ("mAP@all", "mAP@200", "P@100", "P@200"))
     )
     for method, part in result.methods.items():
         lines.append(row(method, "all", part.overall))

@@ -38,6 +38,8 @@ class ModelConfig:
         dropout: in encoder, cross-attention and relation network, while training only.
         methods: what this checkpoint has been trained to do; best_method: what "auto" means.
         fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
+        diffusion: cosine of two photos' [Ret] from which they lend each other their scores, where rankings are
+            diffused (``model.diffusion``); None where that was never tried.
         nprobe: clusters searched unless told otherwise.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
@@ -68,6 +70,7 @@ class ModelConfig:
     methods: tuple[Method, ...] = ("ret",)
     best_method: Method = "ret"
     fusion: float | None = None
+    diffusion: float | None = None
     nprobe: int = 4
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -102,6 +105,8 @@ class ModelConfig:
             problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
         if "fused" in self.methods and self.fusion is None:
             problems.append('method "fused" needs a fusion weight')
+        if self.diffusion is not None and not -1 <= self.diffusion < 1:
+            problems.append("diffusion must lie in [-1, 1)")
         if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         if self.nprobe < 1:

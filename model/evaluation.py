@@ -31,12 +31,16 @@ class MethodFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, on how much."""
+    """What was measured, on how much.
+
+    ``methods``: each method's figures, and, where the checkpoint has a threshold for it, those of its ranking after
+    diffusion over the gallery as "rn+diffusion" and so on.
+    """
 
     queries: int
     photos: int
     classes: int
-    methods: dict[Method, MethodFigures]
+    methods: dict[str, MethodFigures]
 
 
 def evaluate(
@@ -56,7 +60,10 @@ def evaluate(
     gallery = encode_pictures(matcher, corpus.photos, "photo")
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
-    matrices = {method: scores[method].numpy() for method in chosen}
+    matrices: dict[str, NDArray[np.floating]] = {method: scores[method].numpy() for method in chosen}
+    if matcher.config.diffusion is not None:
+        for method in chosen:
+            matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method).numpy()
     sources = sorted({picture.source for picture in corpus.sketches})
     from_source = {s: np.array([p.source == s for p in corpus.sketches]) for s in sources}
     chosen_apart = np.array([p.label in apart for p in corpus.sketches])

@@ -12,6 +12,7 @@ from PIL import Image
 from model.checkpoint import default_checkpoint, file_sha256, load_network
 from model.config import Method, Modality, ModelConfig
 from model.cross import Side
+from model.diffusion import diffused
 from model.errors import ModelError
 from model.explanation import Explanation, explain
 from model.network import Network
@@ -142,10 +143,30 @@ class Matcher:
         if {"rn", "fused"} & set(methods):
             logits = self.relation_logits(sketches, photos)
             if "rn" in methods:
-                scores["rn"] = logits.sigmoid()
+                # Where in a matrix a logit stands decides its last bit in float32, not in float64 rounded to it.
+                scores["rn"] = logits.double().sigmoid().float()
             if "fused" in methods and self.config.fusion is not None:
                 scores["fused"] = logits - self.config.fusion * distances
         return scores
+
+    @torch.inference_mode()
+    def diffuse(self, scores: torch.Tensor, ret: torch.Tensor, method: Method | None = None) -> torch.Tensor:
+        """What ``scores`` (s, p) of a gallery become when photos that look alike support each other.
+
+        Args:
+            scores: from ``scores``, by ``method``.
+            ret: (p, d) retrieval tokens of the photos: ``photos.ret``.
+            method: None for the checkpoint's best.
+
+        Returns:
+            (s, p) float32 on the CPU, higher is better, in the method's own range; see ``model.diffusion``.
+
+        Raises:
+            ModelError: no threshold was chosen for this checkpoint.
+        """
+        if self.config.diffusion is None:
+            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it anew")
+        return diffused(scores, ret, self.config.diffusion, method or self.best_method)
 
     @torch.inference_mode()
     def ret_distances(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:

@@ -26,6 +26,7 @@ from model.backbone import POSITION, from_backbone, resized
 from model.curve import draw_curve
 from model.errors import ModelError
 from model.losses import bank_loss, belief_loss, calibration_loss, instance_loss, listwise_loss, teacher_loss
+from model.network import Network
 from model.recipe import Recipe
 from model.relation import BestMatchRelation
 from model.teacher import Teacher, ask_teacher
@@ -40,18 +41,29 @@ class Trainer:
         data: what to learn from.
         backbone: weights to start from, under timm's key names; they are the teacher, too.
         folder: where state.safetensors, log.jsonl and curve.png are kept; a run found there is continued.
+        start: a network trained before, to begin with instead of the backbone.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], folder: Path) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: TrainingSet,
+        backbone: dict[str, torch.Tensor],
+        folder: Path,
+        start: Network | None = None,
+    ) -> None:
         self.recipe, self.data, self.folder = recipe, data, folder
         folder.mkdir(parents=True, exist_ok=True)
         config = recipe.config(recipe.phases[0].image_size)
         self.native = backbone["pos_embed"].float()
-        self.network = from_backbone(config, backbone, recipe.seed).train()
+        self.network = from_backbone(config, backbone, recipe.seed)
+        if start is not None:
+            self._begin_with(start)
+        self.network.train()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = self._optimiser()
         self.step = 0
-        self.origin = _origin(recipe, data, backbone)
+        self.origin = _origin(recipe, data, backbone, start)
         self.teacher = self._teacher(backbone)
         self.neighbours = self._neighbours()
         self.class_beliefs = self.teacher.class_means(self.teacher.beliefs)
@@ -195,6 +207,15 @@ class Trainer:
                     lines.append(line + "\n")
         self.log_path.write_text("".join(lines))
 
+    def _begin_with(self, start: Network) -> None:
+        side, config = self.network.config.image_size, start.config
+        if side != config.image_size:
+            start = resized(start, dataclasses.replace(config, image_size=side), self.native)
+        try:
+            self.network.load_state_dict(start.state_dict())
+        except RuntimeError as error:
+            raise ModelError(f"the network to begin with ({config.name}) is not the recipe's: {error}") from error
+
     def _optimiser(self) -> torch.optim.AdamW:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
@@ -254,10 +275,11 @@ class Trainer:
         return teacher
 
 
-def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor]) -> str:
+def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
     """Hex digest of all that a run's state follows from."""
     digest = hashlib.sha256((repr(recipe) + data.key).encode())
-    for name, tensor in sorted(backbone.items()):
+    weights = backbone | ({} if start is None else {f"start.{k}": v for k, v in start.state_dict().items()})
+    for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.float().contiguous().numpy().tobytes())
     return digest.hexdigest()

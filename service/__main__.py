@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--nprobe", help="clusters to open at least, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused or auto")
     search.add_argument("--thin", help="candidates that [Ret] lets through to the relation network")
+    search.add_argument(
+        "--diffuse", choices=["yes", "no"], help="photos that look alike lend each other their scores (yes with auto)"
+    )
     search.add_argument("--budget-ms", help="open no further cluster after this many milliseconds")
     search.add_argument("--json", dest="as_json", action="store_true", default=False, help="print what /search answers")
 
@@ -104,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
     evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
-    evaluate.add_argument("--method", action="append", help="one to measure, again for more (all there are)")
+    evaluate.add_argument("--method", action="append", help="one to measure, again for more (auto and all there are)")
     evaluate.add_argument("--nprobe", action="append", type=int, help="likewise (the checkpoint's default)")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
@@ -193,7 +196,7 @@ def _evaluate(
     key = settings.api_key
     with Client(url, None if key is None else key.get_secret_value()) as client:
         model = client.info().model
-        methods = method or (model.methods if model else ())
+        methods = method or (("auto", *model.methods) if model else ())
         total = len(sketches) * (len(nprobes) + 1) * len(methods)
         with tqdm(desc="searching", unit="search", total=total or None, disable=not sys.stderr.isatty()) as bar:
             result = evaluate_server(client, sketches, k=k, methods=methods, nprobes=nprobes, advance=bar.update)

@@ -57,6 +57,7 @@ class Client:
         nprobe: int | Literal["all"] | None = None,
         method: str = "auto",
         thin: int | None = None,
+        diffuse: bool | None = None,
         budget_ms: float | None = None,
     ) -> SearchResponse:
         """The photos that match a sketch best: a path, the bytes of an image file, or a picture."""
@@ -66,6 +67,7 @@ class Client:
             "nprobe": nprobe,
             "method": method,
             "thin": thin,
+            "diffuse": diffuse,
             "budget_ms": budget_ms,
         }
         params = {name: value for name, value in wanted.items() if value is not None}

@@ -80,6 +80,7 @@ class Engine:
             nprobe=params.nprobe,
             method=params.method,
             thin=params.thin,
+            diffuse=params.diffuse,
             budget_ms=params.budget_ms,
         )
         return search_response(outcome, originals=self._settings.serve_originals)
@@ -131,6 +132,7 @@ class Engine:
                 methods=matcher.methods,
                 best_method=matcher.best_method,
                 nprobe=matcher.config.nprobe,
+                diffuses=matcher.config.diffusion is not None,
                 device=str(matcher.device),
                 dtype=str(matcher.dtype).removeprefix("torch."),
             ),
@@ -185,6 +187,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchRespons
         pairs_scored=outcome.pairs_scored,
         method=outcome.method,
         thin=outcome.thin,
+        diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,
         timings_ms=StageTimings(**{name: round(value, 3) for name, value in vars(outcome.timings).items()}),
         generation=outcome.generation,

@@ -70,7 +70,7 @@ def evaluate_server(
     A photo is relevant when the folder it lies in bears the sketch's class. Queries go one after the other.
 
     Args:
-        methods: None for all that the server offers.
+        methods: None for "auto" and all that the server offers.
         nprobes: of the two-stage searches; None for the server's default.
         advance: called after every search.
 
@@ -85,7 +85,7 @@ def evaluate_server(
         raise BadSearch(f"the server cannot answer yet: {info.reason}")
     searches: dict[str, dict[str, Figures]] = {}
     wanted: tuple[int | Literal["all"] | None, ...] = (*nprobes, "all")
-    for method in methods or info.model.methods:
+    for method in methods or ("auto", *info.model.methods):
         for picture in sketches[:WARM_UP]:
             client.search(picture.path, k=k, method=method)
         # One sketch after the other by every way, so that a machine that slows down slows all of them.

@@ -32,6 +32,11 @@ class SearchParams(BaseModel):
         le=2**31,
         description="Let only so many candidates, the best by [Ret], reach the relation network.",
     )
+    diffuse: bool | None = Field(
+        default=None,
+        description="Photos that look alike lend each other their scores; default: yes with method auto, where the "
+        "checkpoint knows how.",
+    )
     budget_ms: float | None = Field(
         default=None,
         gt=0,
@@ -94,6 +99,7 @@ class StageTimings(BaseModel):
     encode: float = Field(description="Encode it.")
     clusters: float = Field(description="Score the clusters' centroids.")
     photos: float = Field(description="Read and score the photos.")
+    diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
     total: float = Field(description="All of these.")
 
 
@@ -106,6 +112,7 @@ class SearchResponse(BaseModel):
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used; what auto became.")
     thin: int | None = Field(description="Candidates that [Ret] let through; null: all.")
+    diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
     budget_spent: bool = Field(description="Whether budget_ms ended the search early.")
     timings_ms: StageTimings
     generation: str = Field(description="The index generation searched.")
@@ -130,6 +137,7 @@ class ModelInfo(BaseModel):
     methods: tuple[str, ...]
     best_method: str = Field(description="What method=auto means.")
     nprobe: int = Field(description="Clusters opened unless told otherwise.")
+    diffuses: bool = Field(description="Whether it knows how to diffuse scores.")
     device: str
     dtype: str
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model import Matcher, Tokens
@@ -27,12 +28,14 @@ class Scoring:
         self._sketch = sketch
         self._method: Method = method
         self._waiting: list[Tokens] = []
+        self._ret: list[torch.Tensor] = []
         self._ids: list[Ids] = [np.empty(0, dtype=np.int64)]
         self._scores: list[Scores] = [np.empty(0, dtype=np.float32)]
 
     def add(self, ids: Ids, photos: Tokens) -> None:
         """Have these photos scored, by the time of ``flush`` at the latest. ids: (p,)."""
         self._ids.append(ids)
+        self._ret.append(photos.ret)
         for start in range(0, len(photos), BATCH):
             self._waiting.append(photos[start : start + BATCH])
             if sum(map(len, self._waiting)) >= BATCH:
@@ -49,6 +52,16 @@ class Scoring:
         """Ids and scores of all photos, in the order they were added: (p,) int64 and (p,) float32."""
         self.flush()
         return np.concatenate(self._ids), np.concatenate(self._scores)
+
+    def diffused(self) -> tuple[Ids, Scores]:
+        """As ``finish``, but by id, and with scores diffused over all photos that were added."""
+        ids, scores = self.finish()
+        if not len(ids):
+            return ids, scores
+        order = ids.argsort()
+        ret = torch.cat(self._ret)[torch.from_numpy(order)]
+        spread = self._matcher.diffuse(torch.from_numpy(scores[order])[None], ret, self._method)
+        return ids[order], spread[0].numpy()
 
 
 def best_first(ids: Ids, scores: Scores) -> NDArray[np.int64]:

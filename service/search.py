@@ -44,12 +44,13 @@ class OpenedCluster:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds a stage: crop and resize, encode, score centroids, score photos, and all of it."""
+    """Milliseconds a stage: crop and resize, encode, score centroids, score photos, diffuse, and all of it."""
 
     prepare: float
     encode: float
     clusters: float
     photos: float
+    diffusion: float
     total: float
 
 
@@ -63,6 +64,7 @@ class SearchOutcome:
         candidates: photos in the clusters opened.
         pairs_scored: sketch-centroid and sketch-photo pairs that ``method`` scored.
         thin: how many candidates [Ret] let through to the relation network; None for all.
+        diffused: whether photos that look alike lent each other their scores.
         budget_spent: whether ``budget_ms`` ended the search before all the clusters chosen were opened.
         method, generation, model, embedder: the method used, the index generation, the checkpoint's name, and what
             the clusters were made with.
@@ -73,6 +75,7 @@ class SearchOutcome:
     candidates: int
     pairs_scored: int
     thin: int | None
+    diffused: bool
     budget_spent: bool
     timings: Timings
     method: str
@@ -101,6 +104,7 @@ class Searcher:
         nprobe: int | Literal["all"] | None = None,
         method: str = "auto",
         thin: int | None = None,
+        diffuse: bool | None = None,
         budget_ms: float | None = None,
     ) -> SearchOutcome:
         """The photos that match a sketch best.
@@ -112,6 +116,8 @@ class Searcher:
             nprobe: clusters to open at least; "all" for the exhaustive search; None for the checkpoint's default.
             method: one of the checkpoint's methods, or "auto" for its best.
             thin: only this many candidates, the best by [Ret], are scored by ``method``; there are no more results.
+            diffuse: whether candidates that look alike lend each other their scores (``model.diffusion``), so that they
+                depend on the candidates; None for yes with method "auto" where the checkpoint knows how, else no.
             budget_ms: no further cluster is opened once so many milliseconds have passed; the best one always is.
 
         Raises:
@@ -119,6 +125,7 @@ class Searcher:
             BlankSketch: the sketch has no ink.
         """
         how = self._checked_method(method, thin)
+        spread = self._checked_diffusion(method, diffuse)
         for name, value, least in (("k", k, 1), ("offset", offset, 0), ("nprobe", nprobe, 1), ("thin", thin, 1)):
             if isinstance(value, int) and value < least:
                 raise BadSearch(f"{name} must be at least {least}, not {value}.")
@@ -142,6 +149,10 @@ class Searcher:
             if budget_ms is not None:
                 photos.flush()  # the time they take is known only afterwards
         ids, scores = photos.finish()
+        scored = self._clock()
+        if spread:
+            ids, scores = photos.diffused()
+        diffused = self._clock()
         results = self._hits(ids, scores, k, offset)
         finished = self._clock()
         return SearchOutcome(
@@ -150,12 +161,14 @@ class Searcher:
             candidates=sum(cluster.size for cluster in opened),
             pairs_scored=len(self._sizes) + len(ids),
             thin=thin,
+            diffused=spread,
             budget_spent=len(opened) < len(chosen),
             timings=Timings(
                 prepare=(prepared - start) * 1000,
                 encode=(encoded - prepared) * 1000,
                 clusters=(clustered - encoded) * 1000,
-                photos=(finished - clustered) * 1000,
+                photos=(scored - clustered + finished - diffused) * 1000,
+                diffusion=(diffused - scored) * 1000,
                 total=(finished - start) * 1000,
             ),
             method=how,
@@ -173,6 +186,12 @@ class Searcher:
         if chosen == "ret" and thin is not None:
             raise BadSearch("thin goes before the relation network, which method 'ret' does not use: leave it out.")
         return chosen
+
+    def _checked_diffusion(self, method: str, diffuse: bool | None) -> bool:
+        able = self._matcher.config.diffusion is not None
+        if diffuse and not able:
+            raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
+        return able and method == "auto" if diffuse is None else diffuse
 
     def _ranked_clusters(self, sketch: Tokens, method: Method) -> list[OpenedCluster]:
         """All clusters that have photos, best first, ties by id."""

@@ -122,7 +122,7 @@ async function meet() {
 }
 
 function offer({ model }) {
-  const best = ["auto", `Best: ${methodName(model.best_method)}`];
+  const best = ["auto", `Best: ${methodName(model.best_method, model.diffuses)}`];
   options(part("method"), [best, ...model.methods.map((method) => [method, methodName(method)])], "auto");
   const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
   const sorted = [...sizes].sort((a, b) => a - b);

@@ -2,9 +2,10 @@
 
 const METHODS = { rn: "relation network", ret: "[Ret]", fused: "relation network and [Ret]" };
 
-/** A retrieval method's name for people. */
-export function methodName(method) {
-  return METHODS[method] ?? method;
+/** A retrieval method's name for people; with ``diffused``, photos that look alike lend each other their scores. */
+export function methodName(method, diffused = false) {
+  const name = METHODS[method] ?? method;
+  return diffused ? `${name}, diffused` : name;
 }
 
 /** 1234 photos, 1 photo. */
@@ -29,12 +30,12 @@ export function sentence(reason) {
 
 /** One line: where the time went, and what was looked at. */
 export function timings(answer) {
-  const { prepare, encode, clusters, photos, total } = answer.timings_ms;
-  const stages = Object.entries({ prepare, encode, clusters, photos }).map(([name, ms]) => `${name} ${whole(ms)}`);
+  const { total, ...stages } = answer.timings_ms;
+  const parts = Object.entries(stages).map(([name, ms]) => `${name} ${whole(ms)}`);
   return [
-    `${whole(total)} ms: ${stages.join(", ")}`,
+    `${whole(total)} ms: ${parts.join(", ")}`,
     `${count(answer.candidates, "photo")} of ${count(answer.clusters.length, "cluster")}`,
-    `by ${methodName(answer.method)}`,
+    `by ${methodName(answer.method, answer.diffused)}`,
   ];
 }
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from model.__main__ import RECIPES, main
 from model.augmentation import SIDE, Augmentation
 from model.backbone import POSITION, resized
-from model.calibration import calibrated, trained_matcher
+from model.calibration import DIFFUSIONS, calibrated, trained_matcher
+from model.checkpoint import read_metadata
 from model.corpus import Corpus
 from model.errors import ModelError
 from model.evaluation import evaluate
@@ -122,15 +123,34 @@ def test_a_frozen_phase_leaves_the_encoder_alone(
     assert not any(name.startswith("encoder.") for name in changed)
 
 
+def test_a_training_begins_with_a_checkpoint_of_any_input_size_and_refuses_another_network(
+    data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    first = Trainer(small_recipe((64, 2)), data, backbone, tmp_path / "first")
+    first.run()
+    same = Trainer(small_recipe((64, 2)), data, backbone, tmp_path / "same", first.average)
+    for name, tensor in first.average.state_dict().items():
+        assert torch.equal(same.network.state_dict()[name], tensor)
+    assert same.origin != first.origin
+    larger = Trainer(small_recipe((96, 1)), data, backbone, tmp_path / "larger", first.average)
+    larger.run()
+    assert larger.network.config.image_size == 96
+    with pytest.raises(ModelError, match=r"\(tiny-random\) is not the recipe's"):
+        Trainer(small_recipe((64, 2)), data, backbone, tmp_path / "other", tiny_network(width=16))
+
+
 def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation(
     corpus: Corpus, data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     trainer = Trainer(small_recipe((64, 2)), data, backbone, tmp_path)
     trainer.run()
     network, figures = calibrated(trainer.average, corpus)
-    assert set(network.config.methods) == set(figures) == {"rn", "ret", "fused"}
-    assert figures[network.config.best_method] == max(figures.values())
+    best = network.config.best_method
+    assert set(network.config.methods) == {"rn", "ret", "fused"}
+    assert set(figures) == {"rn", "ret", "fused", f"{best}+diffusion"}
+    assert figures[best] == max(figures[method] for method in network.config.methods)
     assert network.config.fusion is not None
+    assert network.config.diffusion in DIFFUSIONS
 
 
 def test_the_command_trains_stops_goes_on_and_evaluates(
@@ -155,10 +175,14 @@ def test_the_command_trains_stops_goes_on_and_evaluates(
     measure = ["evaluate", "--weights", str(tmp_path / "out.safetensors"), "--data", str(tmp_path / "data")]
     assert main([*measure, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result["methods"]) == {"rn", "ret", "fused"}
+    methods = {"rn", "ret", "fused"}
+    assert set(result["methods"]) == methods | {f"{method}+diffusion" for method in methods}
     assert set(result["methods"]["rn"]) == {"map_all", "map_200", "precision_100", "precision_200"}
     assert main(measure) == 0
     assert "mAP@all" in capsys.readouterr().out
+    further = ["train", str(recipe), *command[2:-4], "--start", str(tmp_path / "out.safetensors")]
+    assert main([*further, "--run", str(tmp_path / "more"), "--out", str(tmp_path / "more.safetensors")]) == 0
+    assert read_metadata(tmp_path / "more.safetensors")["origin"].endswith("from out.safetensors")
 
 
 def test_the_committed_recipes_can_be_read() -> None:

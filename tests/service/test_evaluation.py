@@ -31,7 +31,8 @@ def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Pat
     with served(settings) as server, Client(server.url) as client:
         result = evaluate_server(client, queries, k=4, nprobes=[1, None], advance=lambda: calls.append(1))
     assert (result.queries, result.photos, result.clusters) == (len(queries), 18, 4)
-    assert len(calls) == 2 * 3 * len(queries)
+    assert len(calls) == 3 * 3 * len(queries)
+    assert list(result.searches) == ["auto", "rn", "ret"]
 
     sketches = encode_pictures(matcher, queries, "sketch")
     scores = matcher.scores(sketches, encode_pictures(matcher, corpus.photos, "photo"), "rn")
@@ -69,6 +70,6 @@ def test_the_command_measures_a_server_and_takes_sources_in_turns(
         assert main([*command, "--url", server.url, "--api-key", "secret"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["queries"] == 4
-    assert set(result["searches"]) == {"rn", "ret"}
+    assert set(result["searches"]) == {"auto", "rn", "ret"}
     assert main([*command, "--url", server.url]) == 2
     assert "does not answer" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_a_search_answers_with_photos_that_can_be_fetched(http: httpx.Client, sk
     assert [result["score"] for result in body["results"]] == sorted(
         (r["score"] for r in body["results"]), reverse=True
     )
-    assert set(body["timings_ms"]) == {"prepare", "encode", "clusters", "photos", "total"}
+    assert set(body["timings_ms"]) == {"prepare", "encode", "clusters", "photos", "diffusion", "total"}
     assert body["clusters"]
     assert body["generation"]
     assert body["model"] == "tiny-random"

@@ -104,6 +104,47 @@ def test_pages_continue_the_ranking(searcher: Searcher) -> None:
     assert pages[-1] == ()
 
 
+@pytest.fixture(scope="module")
+def diffusing(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> tuple[Searcher, Index, Matcher]:
+    folder = tmp_path_factory.mktemp("diffusing")
+    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.9), dtype=torch.float32)
+    build([gallery], folder / "index", matcher, clusters=CLUSTERS)
+    index = open_index(folder / "index", matcher)
+    return Searcher(index, matcher), index, matcher
+
+
+def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
+    diffusing: tuple[Searcher, Index, Matcher],
+) -> None:
+    searcher, index, matcher = diffusing
+    plain = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
+    assert not plain.diffused
+    hits = sorted(plain.results, key=lambda hit: hit.id)
+    ret: dict[int, torch.Tensor] = {}
+    for cluster in range(CLUSTERS):
+        rows = index.cluster(cluster)
+        ret.update(zip(rows.ids.tolist(), rows.tokens.ret, strict=True))
+    scores = torch.tensor([[hit.score for hit in hits]])
+    expected = matcher.diffuse(scores, torch.stack([ret[hit.id] for hit in hits]), "rn")[0].tolist()
+    wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
+
+    auto = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all")
+    assert auto.diffused
+    assert [(hit.id, hit.score) for hit in auto.results] == wanted
+    assert wanted != [(hit.id, hit.score) for hit in plain.results]
+    asked = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", diffuse=True)
+    assert asked.results == auto.results
+    refused = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", diffuse=False)
+    assert refused.results == plain.results
+    assert searcher.search(draw_sketch(), method="ret", diffuse=True).diffused
+
+
+def test_only_what_thinning_lets_through_is_diffused(diffusing: tuple[Searcher, Index, Matcher]) -> None:
+    searcher, _, _ = diffusing
+    thinned = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", thin=5)
+    assert (len(thinned.results), thinned.diffused) == (5, True)
+
+
 def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
     by_ret = searcher.search(draw_sketch(), k=6, nprobe="all", method="ret")
     by_rn = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
@@ -169,6 +210,7 @@ def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tm
         ({"thin": 0}, "thin must be at least 1"),
         ({"method": "clip"}, "it has auto, rn, ret"),
         ({"method": "fused"}, "it has auto, rn, ret"),
+        ({"diffuse": True}, "no threshold for diffusion"),
         ({"method": "ret", "thin": 5}, "leave it out"),
     ],
 )
@@ -188,7 +230,7 @@ def test_the_stages_take_no_more_time_than_all_of_the_search(searcher: Searcher)
     took = searcher.search(draw_sketch()).timings
     stages = (took.prepare, took.encode, took.clusters, took.photos)
     assert all(stage > 0 for stage in stages)
-    assert sum(stages) == pytest.approx(took.total)
+    assert sum(stages) + took.diffusion == pytest.approx(took.total)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,68 @@
+"""Diffusion: photos that look alike lend each other their scores.
+
+A pair's score judges one photo by itself, from a few strokes. What the photos of a gallery have in common is seen far
+more surely than what a sketch has in common with them, so an error that one photo's score makes is mended by the
+photos around it. This is a diffusion process on the gallery's affinity graph (Donoser and Bischof, CVPR 2013).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from model.config import Method
+
+# Steps of the diffusion: what a photo's neighbours' neighbours say still helps, beyond them classes run together.
+ROUNDS = 2
+# Photos that take part, the best of a sketch's ranking: bounds the cost at (SHORTLIST, SHORTLIST) cosines a sketch.
+SHORTLIST = 1000
+# Distances d of [Ret] are averaged as exp(-d^2 / RET_WIDTH), in which far photos weigh nothing.
+RET_WIDTH = 0.2
+
+
+def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: Method) -> torch.Tensor:
+    """Scores after their diffusion over the photos, each sketch's for itself.
+
+    With r_i the normalised [Ret] of photo i and A_ij = max(0, r_i . r_j - threshold), a round replaces the scores f by
+    D^-1 A f, where D holds the row sums of A: each photo's becomes a weighted mean of its own and of those near it.
+    Relation scores are averaged as they are, distances and fused scores in a form that lies in (0, 1), and put back.
+
+    Only the SHORTLIST best photos of a sketch take part; the others follow behind them, in their order before, with
+    scores capped at the shortlist's last.
+
+    Args:
+        scores: (s, p) by ``method``, higher is better.
+        ret: (p, d) retrieval tokens of the photos.
+        threshold: cosine below which two photos have nothing to do with each other.
+
+    Returns:
+        (s, p) float32 on the CPU, in the range that the scores of ``method`` have.
+    """
+    before = scores.to("cpu", torch.float64)
+    directions = F.normalize(ret.to("cpu", torch.float32), dim=1)
+    after = torch.empty_like(before)
+    for row, of_sketch in enumerate(before):
+        order = of_sketch.argsort(descending=True, stable=True)
+        first, rest = order[:SHORTLIST], order[SHORTLIST:]
+        near = directions[first]
+        weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold).double()
+        weights /= weights.sum(dim=1, keepdim=True)
+        support = _support(of_sketch[first], method)
+        for _ in range(ROUNDS):
+            support = weights @ support
+        after[row, first] = _score(support, method)
+        if len(rest):
+            after[row, rest] = of_sketch[rest].clamp(max=float(after[row, first].min()))
+    return after.float()
+
+
+def _support(scores: torch.Tensor, method: Method) -> torch.Tensor:
+    if method == "ret":
+        return torch.exp(-(scores**2) / RET_WIDTH)
+    return scores if method == "rn" else scores.sigmoid()
+
+
+def _score(support: torch.Tensor, method: Method) -> torch.Tensor:
+    if method == "ret":
+        return -torch.sqrt((-RET_WIDTH * support.log()).clamp(min=0))
+    return support if method == "rn" else support.logit(eps=1e-12)
