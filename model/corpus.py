@@ -127,6 +127,13 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
         raise ModelError(f"{path} holds no list of classes named {name!r} ({error})") from error
 
 
+def thin_classes(folder: Path, corpus: Corpus) -> tuple[str, ...]:
+    """Classes with sketches and photos that ``folder``/data/split.json leaves out, as too thin to be measured on."""
+    named = {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
+    both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
+    return tuple(sorted(both - named))
+
+
 def read_protocol(part: str) -> Corpus:
     """Queries and gallery of one part of the split, from the folder that SKETCH_SEARCH_DATA names."""
     folder = data_folder()

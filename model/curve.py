@@ -1,9 +1,15 @@
-"""A training's log as a picture."""
+"""Trainings and measurements as pictures, by matplotlib of the extra ``train``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ModelError
 
 SMOOTHING = 0.95
 
@@ -42,3 +48,36 @@ def draw_curve(log: Path, picture: Path) -> bool:
             axes.legend()
     figure.savefig(picture)
     return True
+
+
+def draw_precision_recall(
+    recall: NDArray[np.float64], precision: Mapping[str, NDArray[np.float64]], title: str, picture: Path
+) -> None:
+    """Draws each method's precision over the same recall levels, as PNG, SVG or PDF by the picture's name."""
+    series = {method: list(zip(recall, values, strict=True)) for method, values in precision.items()}
+    _draw(series, "recall", "precision, interpolated", title, picture, "")
+
+
+def draw_keep_rates(series: Mapping[str, Sequence[tuple[float, float]]], cost: str, title: str, picture: Path) -> None:
+    """Draws each method's mAP@all over what a setting of the keep rates costs, named ``cost``."""
+    _draw(series, cost, "mAP@all", title, picture, "o")
+
+
+def _draw(
+    series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str, picture: Path, marker: str
+) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModelError("a plot needs matplotlib: pip install 'sketch-search[train]'") from error
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in series.items():
+        axes.plot(*zip(*points, strict=True), marker=marker, label=name)
+    axes.set(title=title, xlabel=x, ylabel=y, ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(picture)
+    except ValueError as error:
+        raise ModelError(f"{picture} cannot be drawn ({error}); name it .png, .svg or .pdf") from error

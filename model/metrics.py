@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 _TOP = 200
 _SHORT_TOP = 100
+RECALL_LEVELS = 101
 # Rows are ranked a few at a time: about ten arrays of this many numbers are alive at once.
 _CHUNK_ELEMENTS = 1 << 21
 
@@ -61,6 +62,72 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> QueryMetrics:
 
     Raises ValueError where the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
     """
+    scores, relevant, queries, rows = _checked(scores, relevant)
+    figures = np.empty((4, len(queries)), np.float64)
+    for start in range(0, len(queries), rows):
+        chunk = queries[start : start + rows]
+        figures[:, start : start + rows] = _figures(scores[chunk], relevant[chunk])
+    return QueryMetrics(queries, *figures)
+
+
+def precision_by_recall(scores: ArrayLike, relevant: ArrayLike) -> NDArray[np.float64]:
+    """(RECALL_LEVELS,): the interpolated precision at each of ``recall_levels``, a mean over the queries.
+
+    A query's precision at recall r is the highest among the ranks by which it found the share r of its relevant
+    photos. Arguments and errors are those of `query_metrics`.
+    """
+    scores, relevant, queries, rows = _checked(scores, relevant)
+    total = np.zeros(RECALL_LEVELS)
+    for start in range(0, len(queries), rows):
+        chunk = queries[start : start + rows]
+        hits, precision = _ranked(scores[chunk], relevant[chunk])
+        best = _from_the_right(precision)
+        for marks, row in zip(hits, best, strict=True):
+            at_hits = row[marks]
+            # A level such as 0.1 * 10 is 1 hit, whatever its binary fraction says.
+            wanted = np.ceil(recall_levels() * len(at_hits) - 1e-9).astype(np.int64)
+            total += at_hits[np.maximum(wanted, 1) - 1]
+    return total / len(queries)
+
+
+def recall_levels() -> NDArray[np.float64]:
+    """(RECALL_LEVELS,): from 0 to 1 in equal steps."""
+    return np.linspace(0, 1, RECALL_LEVELS)
+
+
+def target_ranks(
+    scores: ArrayLike, targets: NDArray[np.int64], among: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """(q,) int64: the rank, from 0, of the one photo that each query looks for.
+
+    Args:
+        scores: (q, g) of any real type, higher is better; photos of equal score stay in gallery order.
+        targets: (q,) columns of the photos looked for.
+        among: (q, g) photos that each query is ranked against, its target one of them; None for all.
+
+    Raises ValueError where the shapes differ, a score is NaN, or a target is not among its photos.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or targets.shape != scores.shape[:1] or (among is not None and among.shape != scores.shape):
+        raise ValueError(f"scores {scores.shape}, targets {targets.shape} and photos ranked do not belong together")
+    ranks = np.empty(len(scores), np.int64)
+    for row, (values, target) in enumerate(zip(scores, targets, strict=True)):
+        if np.isnan(values).any():
+            raise ValueError("a score is NaN: such a photo has no rank")
+        before = values > values[target]
+        before[:target] |= values[:target] == values[target]
+        if among is not None:
+            if not among[row, target]:
+                raise ValueError(f"query {row} looks for a photo that it is not ranked against")
+            before &= among[row]
+        ranks[row] = before.sum()
+    return ranks
+
+
+def _checked(
+    scores: ArrayLike, relevant: ArrayLike
+) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64], int]:
+    """Both as arrays, the rows with something relevant, and how many rows to rank at once."""
     scores, relevant = np.asarray(scores), np.asarray(relevant, dtype=np.bool_)
     if scores.ndim != 2 or scores.shape != relevant.shape:
         raise ValueError(
@@ -72,23 +139,29 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> QueryMetrics:
     rows = max(1, _CHUNK_ELEMENTS // scores.shape[1])
     if any(np.isnan(scores[start : start + rows]).any() for start in range(0, len(scores), rows)):
         raise ValueError("a score is NaN: such a photo has no rank")
-    figures = np.empty((4, len(queries)), np.float64)
-    for start in range(0, len(queries), rows):
-        chunk = queries[start : start + rows]
-        figures[:, start : start + rows] = _figures(scores[chunk].astype(np.float64), relevant[chunk])
-    return QueryMetrics(queries, *figures)
+    return scores, relevant, queries, rows
 
 
-def _figures(scores: NDArray[np.float64], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _ranked(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """(q, g) each: whether the photo at a rank is relevant, and the precision of all up to it."""
+    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")
+    hits = np.take_along_axis(relevant, order, axis=1)
+    return hits, np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+
+
+def _from_the_right(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The highest precision at each rank or beyond it."""
+    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+
+
+def _figures(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(4, q): average precision, the same at 200, precision at 100 and at 200, of (q, g) with a relevant one a row."""
-    hits = np.take_along_axis(relevant, np.argsort(-scores, axis=1, kind="stable"), axis=1)
-    found = np.cumsum(hits, axis=1)
-    total = found[:, -1]
-    precision = found / np.arange(1, hits.shape[1] + 1)
+    hits, precision = _ranked(scores, relevant)
+    total = hits.sum(axis=1)
 
     def average(top: int) -> NDArray[np.float64]:
-        monotone = np.maximum.accumulate(precision[:, :top][:, ::-1], axis=1)[:, ::-1]
-        area: NDArray[np.float64] = (monotone * hits[:, :top]).sum(axis=1) / np.minimum(top, total)
+        area: NDArray[np.float64] = (_from_the_right(precision[:, :top]) * hits[:, :top]).sum(axis=1)
+        area /= np.minimum(top, total)
         return area
 
     def at(top: int) -> NDArray[np.float64]:

@@ -7,7 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import precision_score
 
-from model.metrics import CategoryMetrics, category_metrics, query_metrics
+from model.metrics import (
+    CategoryMetrics,
+    category_metrics,
+    precision_by_recall,
+    query_metrics,
+    recall_levels,
+    target_ranks,
+)
 from tests.shared_data import golden, needs_shared_data
 
 FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
@@ -105,6 +112,43 @@ def test_the_mean_over_queries_is_the_category_figure(monkeypatch: pytest.Monkey
 def test_what_cannot_be_measured_is_refused(scores: object, relevant: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         category_metrics(scores, relevant)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("queries", "gallery", "classes"), [(7, 90, 3), (6, 700, 40), (3, 60, 2)])
+def test_precision_over_recall_is_that_of_a_slow_loop(queries: int, gallery: int, classes: int) -> None:
+    scores, relevant = labelled(13, queries, gallery, classes)
+    curves = []
+    for row, marks in zip(scores.tolist(), relevant.tolist(), strict=True):
+        total = sum(marks)
+        if not total:
+            continue
+        ranking = [marks[i] for i in sorted(range(len(row)), key=lambda i: (-row[i], i))]
+        points = [(100 * sum(ranking[: i + 1]) / total, sum(ranking[: i + 1]) / (i + 1)) for i in range(len(row))]
+        curves.append([max(p for recall, p in points if recall >= percent - 1e-9) for percent in range(101)])
+    assert recall_levels()[[0, 50, 100]] == pytest.approx([0, 0.5, 1])
+    assert precision_by_recall(scores, relevant) == pytest.approx(np.mean(curves, axis=0))
+
+
+def test_the_rank_of_a_target_counts_what_stands_before_it() -> None:
+    scores = np.array([[0.1, 0.9, 0.5, 0.5], [0.2, 0.2, 0.2, 0.2], [3.0, 2.0, 1.0, 0.0]])
+    assert target_ranks(scores, np.array([3, 2, 0])).tolist() == [2, 2, 0]
+    among = np.array([[True, False, False, True], [False, True, True, True], [True, False, True, True]])
+    assert target_ranks(scores, np.array([3, 2, 3]), among).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "among", "reason"),
+    [
+        ([[1.0, float("nan")]], [0], None, "NaN"),
+        ([[1.0, 2.0]], [0, 1], None, "do not belong"),
+        ([[1.0, 2.0]], [0], [[False, True]], "not ranked against"),
+    ],
+)
+def test_targets_that_have_no_rank_are_refused(
+    scores: list[list[float]], targets: list[int], among: list[list[bool]] | None, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        target_ranks(scores, np.array(targets), None if among is None else np.array(among))
 
 
 @needs_shared_data

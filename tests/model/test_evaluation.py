@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+import model
+from model.__main__ import main
+from model.baselines import backbone_config, backbone_matcher, backbone_matrices
+from model.corpus import DATA_VARIABLE, Corpus, Picture
+from model.errors import ModelError
+from model.evaluation import encode_pictures, measure, score_matrices
+from model.images import open_image
+from model.metrics import category_metrics
+from model.tasks import read_task
+from tests.learning import small_backbone, write_class_folders
+from tests.networks import tiny_checkpoint
+from tests.pictures import SHAPES, drawing, photo
+from tests.shared_data import needs_shared_data
+
+FOUR = SHAPES[:4]
+
+
+def labelled(half: str, *labels: str, source: str = "") -> tuple[Picture, ...]:
+    return tuple(Picture(Path(half) / label / f"{i}.png", label, source) for i, label in enumerate(labels))
+
+
+def test_a_known_ranking_has_its_known_figures() -> None:
+    corpus = Corpus(
+        labelled("sketch", "ant", source="a") + labelled("sketch", "bee", "fly", source="b"),
+        labelled("photo", "ant", "bee", "ant", "bee"),
+    )
+    scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    result = measure(corpus, {"rn": scores}, apart=("bee",), curves=True)
+    # The ant finds hits at ranks 1 and 3; the bee at 2 and 4, each with precision 1/2; the fly has no photo.
+    ant, bee = (1 + 2 / 3) / 2, 1 / 2
+    rn = result.methods["rn"]
+    assert rn.overall.map_all == pytest.approx((ant + bee) / 2)
+    assert rn.overall.precision_100 == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert {source: row.map_all for source, row in rn.by_source.items()} == pytest.approx({"a": ant, "b": bee})
+    assert rn.apart is not None
+    assert rn.apart.map_all == pytest.approx(bee)
+    assert [p.label for p in result.each.queries] == ["ant", "bee"]
+    assert result.each.values["rn"]["map_all"] == pytest.approx([ant, bee])
+    assert result.curves["rn"][[0, 50, 51, 100]] == pytest.approx(
+        [3 / 4, 3 / 4, (2 / 3 + 1 / 2) / 2, (2 / 3 + 1 / 2) / 2]
+    )
+
+
+def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
+    chance = np.random.default_rng(0)
+    labels = [str(n) for n in chance.integers(0, 3, 30)]
+    corpus = Corpus(
+        tuple(Picture(Path(f"{i}.png"), label, "ab"[i % 2]) for i, label in enumerate(labels)),
+        labelled("photo", *(str(n) for n in chance.integers(0, 3, 80))),
+    )
+    scores = chance.uniform(size=(30, 80))
+    relevant = np.array([[s.label == p.label for p in corpus.photos] for s in corpus.sketches])
+    found = measure(corpus, {"rn": scores}, apart=("0", "2")).methods["rn"]
+    assert found.overall == category_metrics(scores, relevant)
+    assert found.by_source["b"] == category_metrics(scores[1::2], relevant[1::2])
+    rows = [i for i, label in enumerate(labels) if label != "1"]
+    assert found.apart == category_metrics(scores[rows], relevant[rows])
+
+
+def test_the_visual_row_is_the_distance_of_normalised_token_means(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path / "data", seeds=range(2), shapes=FOUR)
+    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
+    matrices = score_matrices(matcher, corpus, ("ret",), visual=True)
+    assert list(matrices) == ["ret", "vis"]
+    s, p = (encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo"))
+    for i, j in ((0, 0), (3, 6)):
+        a, b = F.normalize(s.patches[i].mean(0), dim=0), F.normalize(p.patches[j].mean(0), dim=0)
+        assert matrices["vis"][i, j] == pytest.approx(-float((a - b).norm()), abs=1e-6)
+
+
+def test_an_untrained_vit_is_matched_by_the_tokens_that_timm_gives(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(2), shapes=FOUR)
+    weights = small_backbone()
+    matcher = backbone_matcher(weights, "abc", heads=2)
+    matrices = backbone_matrices(matcher, corpus)
+    vit = timm.models.VisionTransformer(
+        img_size=64, patch_size=16, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2.0, num_classes=10
+    ).eval()
+    vit.load_state_dict(weights)
+    pictures = ((corpus.sketches, "sketch"), (corpus.photos, "photo"))
+    batches = [
+        torch.stack([matcher.prepare(open_image(p.path), half) for p in of])  # type: ignore[arg-type]
+        for of, half in pictures
+    ]
+    with torch.inference_mode():
+        s, p = (vit.forward_features(batch) for batch in batches)
+    tokens = {"vit-ret": (s[:, 0], p[:, 0]), "vit-vis": (s[:, 1:].mean(1), p[:, 1:].mean(1))}
+    for name, (of_sketch, of_photo) in tokens.items():
+        wanted = -torch.cdist(F.normalize(of_sketch, dim=1), F.normalize(of_photo, dim=1))
+        assert torch.allclose(torch.from_numpy(matrices[name]), wanted, atol=1e-4)
+
+
+def test_what_a_backbone_is_is_read_from_its_weights() -> None:
+    config = backbone_config(small_backbone(), heads=2)
+    assert (config.width, config.depth, config.heads, config.mlp_ratio, config.image_size) == (32, 4, 2, 2.0, 64)
+    with pytest.raises(ModelError, match="no plain ViT"):
+        backbone_config({})
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Class folders, a checkpoint and a backbone."""
+    write_class_folders(tmp_path / "data", seeds=range(3), shapes=FOUR)
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    return tmp_path
+
+
+def test_json_keeps_its_keys_and_adds_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = printed(capsys, "--weights", folder / "tiny.safetensors", "--data", folder / "data")
+    first = ["methods", "by_source", "without_namesake", "queries", "photos", "classes"]
+    assert list(result)[:9] == [*first, "checkpoint", "checkpoint_sha256", "dtype"]
+    assert set(result["methods"]["rn"]) == {"map_all", "map_200", "precision_100", "precision_200"}
+    assert (result["queries"], result["photos"], result["classes"], result["protocol"]) == (12, 12, 4, "zero-shot")
+    for method, figures in result["methods"].items():
+        for figure, value in figures.items():
+            interval = result["intervals"]["methods"][method][figure]
+            assert interval["value"] == pytest.approx(value)
+            assert interval["low"] <= value <= interval["high"]
+    difference = next(d for d in result["differences"] if d["figure"] == "map_all")
+    assert difference["value"] == pytest.approx(
+        result["methods"]["rn"]["map_all"] - result["methods"]["ret"]["map_all"]
+    )
+
+
+def test_the_table_shows_intervals_only_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
+    assert main(command) == 0
+    plain = capsys.readouterr().out
+    assert "interval" not in plain
+    assert main([*command, "--intervals", "classes"]) == 0
+    with_intervals = capsys.readouterr().out
+    assert with_intervals.startswith(plain)
+    assert "95% intervals by 2000 resamples of classes" in with_intervals
+    assert "rn - ret" in with_intervals
+
+
+def test_a_measurement_is_compared_with_another_s_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ("--data", folder / "data")
+    backbone = folder / "wide.safetensors"
+    vit = timm.models.VisionTransformer(img_size=32, patch_size=16, embed_dim=64, depth=1, num_heads=1, num_classes=2)
+    save_file(vit.state_dict(), backbone)
+    start = printed(capsys, "--backbone", backbone, *data, "--csv", folder / "start.csv")
+    assert set(start["methods"]) == {"vit-ret", "vit-vis"}
+    assert start["checkpoint"] == "wide.safetensors"
+    both = printed(capsys, "--weights", folder / "tiny.safetensors", "--backbone", backbone, *data)
+    assert set(both["methods"]) == {"rn", "ret", "vit-ret", "vit-vis"}
+    assert both["methods"]["vit-ret"] == start["methods"]["vit-ret"]
+    result = printed(capsys, "--weights", folder / "tiny.safetensors", *data, "--against", folder / "start.csv")
+    value = next(
+        d["value"] for d in result["against"] if (d["first"], d["second"], d["figure"]) == ("rn", "vit-ret", "map_all")
+    )
+    assert value == pytest.approx(result["methods"]["rn"]["map_all"] - start["methods"]["vit-ret"]["map_all"])
+    lines = (folder / "start.csv").read_text().splitlines()
+    assert len(lines) == 13
+    assert {line.split(",")[1] for line in lines[1:]} == set(FOUR)
+
+
+def test_precision_over_recall_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="the extra train")
+    command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
+    assert main([*command, "--plot", str(folder / "curve.svg")]) == 0
+    assert "recall" in (folder / "curve.svg").read_text()
+    assert main([*command, "--plot", str(folder / "curve.nothing")]) == 2
+    assert "name it .png, .svg or .pdf" in capsys.readouterr().err
+    assert main([*command, "--plot", "x.png", "--protocol", "fine-grained"]) == 2
+
+
+def test_the_fine_grained_protocol_prints_chance_beside_its_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shape in FOUR:
+        for half, name, make in (("sketch", "p{}-1.png", drawing), ("photo", "p{}.png", photo)):
+            (tmp_path / half / shape).mkdir(parents=True)
+            for seed in range(4):
+                make(shape, 96, seed).save(tmp_path / half / shape / name.format(seed))
+    weights = ("--weights", tiny_checkpoint(tmp_path / "tiny.safetensors"))
+    result = printed(capsys, *weights, "--data", tmp_path, "--protocol", "fine-grained")
+    assert result["chance"] == {
+        "acc_1": 1 / 4,
+        "acc_5": 1,
+        "acc_10": 1,
+        "gallery_acc_1": 1 / 16,
+        "gallery_acc_10": 10 / 16,
+    }
+    assert result["methods"]["rn"]["acc_5"] == 1
+    assert set(result["methods"]) == {"rn", "ret"}
+    command = ["evaluate", *map(str, weights), "--data", str(tmp_path), "--protocol", "fine-grained"]
+    assert main([*command, "--intervals", "queries"]) == 0
+    assert re.search(r"chance +0\.2500", capsys.readouterr().out)
+
+
+def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp_path: Path) -> None:
+    shapes = SHAPES[:6]
+    write_class_folders(tmp_path, seeds=range(5), shapes=shapes)
+    task = read_task("generalised", data=tmp_path)
+    unseen = sorted(shapes)[::5]
+    assert {p.label for p in task.corpus.sketches} == set(unseen)
+    of_seen = [p for p in task.corpus.photos if p.label not in unseen]
+    assert len(of_seen) == 4
+    assert len(task.corpus.photos) == len(of_seen) + 5 * len(unseen)
+    assert "the gallery holds 4 photos" in task.about[0]
+
+
+def test_every_nth_picture_can_be_measured_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = printed(capsys, "--weights", folder / "tiny.safetensors", "--data", folder / "data", "--every", "3,2")
+    assert (result["queries"], result["photos"]) == (4, 6)
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--every", "3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--layout", "qmul"), "needs a folder"),
+        (("--protocol", "cross-data-set", "--data", "DATA"), "name their split with --trained-on"),
+        (("--layout", "qmul", "--data", "DATA"), "pairs of one class are for --protocol fine-grained"),
+        (("--layout", "lists", "--data", "DATA", "--split", "val"), "have the parts train and unseen"),
+        (("--layout", "lists", "--data", "DATA"), "cname_cid_zero.txt cannot be read"),
+        (("--split", "sketchy_104_21", "--data", "DATA"), "none of the classes asked for"),
+        (("--protocol", "fine-grained", "--data", "DATA"), "no sketch is named after a photo"),
+        (("--trained-on", "sketchy", "--data", "DATA"), "--trained-on belongs to --protocol cross-data-set"),
+    ],
+)
+def test_what_does_not_go_together_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], reason: str
+) -> None:
+    given = [str(folder / "data") if word == "DATA" else word for word in arguments]
+    assert main(["evaluate", "--weights", str(folder / "tiny.safetensors"), *given]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_standard_split_and_a_training_s_classes_choose_among_a_folder_s(tmp_path: Path) -> None:
+    for label in ("cup", "swan", "pig", "my_own"):
+        for half, make in (("sketch", drawing), ("photo", photo)):
+            (tmp_path / half / label).mkdir(parents=True)
+            make("star", 64, 1).save(tmp_path / half / label / "1.png")
+    assert read_task(split="sketchy_100_25", data=tmp_path).corpus.labels == ("cup", "swan")
+    crossed = read_task("cross-data-set", trained_on="sketchy_100_25", data=tmp_path)
+    assert crossed.corpus.labels == ("cup", "my_own", "swan")
+    assert crossed.about == ("classes outside the training classes of sketchy_100_25",)
+
+
+def write_optional_data(folder: Path) -> None:
+    """Archives of three sets as SKETCH_SEARCH_DATA has them, of the train class ant and the unseen class bat."""
+    (folder / "data").mkdir(parents=True)
+    for source, halves in (("sketchy", ("sketch", "photo")), ("tuberlin", ("sketch",)), ("caltech101", ("photo",))):
+        for label in ("ant", "bat"):
+            for half in halves:
+                place = folder / "plain" / source / half / label
+                place.mkdir(parents=True)
+                for seed in range(10):
+                    name = f"{source}{seed}-1.png" if half == "sketch" else f"{source}{seed}.png"
+                    (drawing if half == "sketch" else photo)("star", 64, seed).save(place / name)
+        with tarfile.open(folder / "data" / f"{source}.tar.gz", "w:gz") as tar:
+            tar.add(folder / "plain" / source, source)
+    split = {"train": ["ant"], "val": [], "unseen": ["bat"]}
+    (folder / "data" / "split.json").write_text(json.dumps(split))
+
+
+def test_the_protocols_of_the_optional_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_optional_data(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+
+    def sizes(*arguments: Any) -> tuple[int, int]:
+        corpus = read_task(*arguments).corpus
+        return len(corpus.sketches), len(corpus.photos)
+
+    assert sizes("zero-shot", "unseen") == (20, 20)
+    assert sizes("generalised", "unseen") == (20, 20 + 4)
+    assert sizes("cross-data-set", "unseen", "sketchy") == (10, 10)
+    assert sizes("fine-grained", "unseen") == (10, 20)
+    assert sizes("zero-shot", "sketchy_104_21") == (20, 20)
+    assert {p.source for p in read_task("cross-data-set", "unseen").corpus.sketches} == {"tuberlin"}
+    with pytest.raises(ModelError, match="train has classes of train"):
+        read_task("generalised", "train")
+
+
+@needs_shared_data
+def test_the_unseen_protocols_have_as_many_pictures_as_the_data_gives() -> None:
+    assert os.environ[DATA_VARIABLE]
+    zero = read_task("zero-shot", "unseen").corpus
+    assert (len(zero.sketches), len(zero.photos)) == (640, 1008)
+    generalised = read_task("generalised", "unseen")
+    assert generalised.corpus.sketches == zero.sketches
+    assert set(zero.photos) < set(generalised.corpus.photos)
+    fine = read_task("fine-grained", "unseen").corpus
+    assert fine.photos == zero.photos
+    assert {p.source for p in fine.sketches} == {"sketchy"}
+    crossed = read_task("cross-data-set", "unseen", "sketchy").corpus
+    assert {p.source for p in crossed.sketches} == {"tuberlin", "quickdraw"}
+    assert "sketchy" not in {p.source for p in crossed.photos}

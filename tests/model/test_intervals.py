@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.corpus import Picture
+from model.errors import ModelError
+from model.intervals import LEVEL, bootstrap
+from model.per_query import PerQuery, against, differences, intervals, read_csv, write_csv
+
+
+def draws(seed: int, rows: int, columns: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).uniform(size=(rows, columns))
+
+
+def measured(*values: float, other: float = 0.0) -> PerQuery:
+    queries = tuple(Picture(Path(f"/here/{i:02}.png"), f"class{i % 3}", "doodles") for i in range(len(values)))
+    column = np.array(values)
+    return PerQuery(queries, {"rn": {"map_all": column}, "ret": {"map_all": column + other}})
+
+
+def test_intervals_are_those_of_a_loop_over_resamples() -> None:
+    values = draws(1, 40, 2)
+    chance = np.random.default_rng(0)
+    means = []
+    for _ in range(300):
+        times = chance.multinomial(40, np.full(40, 1 / 40))
+        rows = [row for row, count in enumerate(times) for _ in range(count)]
+        means.append([sum(values[row][column] for row in rows) / len(rows) for column in range(2)])
+    for column, found in enumerate(bootstrap(values, resamples=300)):
+        ordered = [mean[column] for mean in means]
+        assert found.value == pytest.approx(values[:, column].mean())
+        assert found.low == pytest.approx(np.quantile(ordered, (1 - LEVEL) / 2))
+        assert found.high == pytest.approx(np.quantile(ordered, (1 + LEVEL) / 2))
+
+
+def test_classes_are_drawn_with_all_their_queries() -> None:
+    values, groups = draws(2, 30, 1), [f"class{i % 7}" for i in range(30)]
+    names = sorted(set(groups))
+    chance = np.random.default_rng(5)
+    means = []
+    for _ in range(200):
+        drawn = [n for n, c in zip(names, chance.multinomial(7, np.full(7, 1 / 7)), strict=True) for _ in range(c)]
+        rows = [row for name in drawn for row, group in enumerate(groups) if group == name]
+        means.append(values[rows].mean())
+    (found,) = bootstrap(values, groups, resamples=200, seed=5)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+
+
+def test_the_interval_of_many_queries_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(3).normal(0.4, 0.2, (2000, 1))
+    (found,) = bootstrap(values)
+    error = 1.96 * values.std() / np.sqrt(2000)
+    assert found.high - found.low == pytest.approx(2 * error, rel=0.1)
+
+
+def test_queries_that_agree_within_their_class_make_class_intervals_wider() -> None:
+    level = np.repeat(draws(4, 10, 1), 20, axis=0)
+    groups = [str(i // 20) for i in range(200)]
+    (by_query,), (by_class,) = bootstrap(level), bootstrap(level, groups)
+    assert by_class.high - by_class.low > 2 * (by_query.high - by_query.low)
+
+
+def test_large_sets_are_resampled_in_chunks_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = draws(6, 50, 3)
+    whole = bootstrap(values, resamples=100)
+    monkeypatch.setattr("model.intervals._CHUNK_ELEMENTS", 700)
+    for chunked, once in zip(bootstrap(values, resamples=100), whole, strict=True):
+        assert dataclasses.astuple(chunked) == pytest.approx(dataclasses.astuple(once))
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((0, 2), None), ((3,), None), ((3, 1), ["a", "b"])])
+def test_what_cannot_be_resampled_is_refused(shape: tuple[int, ...], groups: list[str] | None) -> None:
+    with pytest.raises(ValueError, match="bootstrap needs"):
+        bootstrap(np.zeros(shape), groups)
+
+
+def test_a_constant_difference_has_no_spread_though_the_figures_do() -> None:
+    result = measured(0.1, 0.9, 0.4, 0.6, other=0.25)
+    (difference,) = differences(result, "queries")
+    assert (difference.first, difference.second, difference.figure) == ("rn", "ret", "map_all")
+    assert (difference.interval.low, difference.interval.high) == pytest.approx((-0.25, -0.25))
+    spread = intervals(result, "classes")["rn"]["map_all"]
+    assert spread.low < spread.value < spread.high
+
+
+def test_a_csv_gives_back_what_was_written(tmp_path: Path) -> None:
+    result = measured(0.1, 1 / 3, 0.4)
+    write_csv(result, tmp_path / "each.csv")
+    lines = (tmp_path / "each.csv").read_text().splitlines()
+    assert lines[0] == "query,class,source,rn.map_all,ret.map_all"
+    assert lines[1] == "/here/00.png,class0,doodles,0.1,0.1"
+    again = read_csv(tmp_path / "each.csv")
+    assert again.queries == result.queries
+    assert np.array_equal(again.values["rn"]["map_all"], result.values["rn"]["map_all"])
+
+
+def test_two_measurements_are_compared_query_by_query_in_any_order() -> None:
+    first = measured(0.5, 0.6, 0.7)
+    elsewhere = tuple(Picture(Path("/there") / p.path.name, p.label, p.source) for p in first.queries[::-1])
+    second = PerQuery(elsewhere, {"rn": {"map_all": np.array([0.6, 0.5, 0.4])}})
+    (difference,) = against(first, second, "queries")
+    assert (difference.first, difference.second) == ("rn", "rn")
+    assert dataclasses.astuple(difference.interval) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_without_a_common_method_each_is_compared_with_each() -> None:
+    other = PerQuery(measured(0.5, 0.6, 0.7).queries, {"vit-ret": {"map_all": np.array([0.1, 0.2, 0.3])}})
+    found = against(measured(0.5, 0.6, 0.7), other, "queries")
+    assert [(d.first, d.second) for d in found] == [("rn", "vit-ret"), ("ret", "vit-ret")]
+
+
+def test_measurements_of_other_queries_are_not_compared() -> None:
+    with pytest.raises(ModelError, match="1 of 3 are not among the other's 2"):
+        against(measured(0.5, 0.6, 0.7), measured(0.5, 0.6), "queries")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", ":1: no columns"),
+        ("query,class,source\n", ":1: no columns"),
+        ("query,class,source,rn.map_all\n", "holds no query"),
+        ("query,class,source,rn.map_all\na.png,ant,,0.5\nb.png,ant,,much\n", ":3: could not convert"),
+        ("query,class,source,rn.map_all\na.png,ant,,0.5,0.6\n", ":2: 5 fields, not 4"),
+    ],
+)
+def test_another_csv_is_refused_by_file_and_line(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "each.csv").write_text(content)
+    with pytest.raises(ModelError, match=reason) as caught:
+        read_csv(tmp_path / "each.csv")
+    assert "each.csv" in str(caught.value)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from model.corpus import Corpus, Picture
+from model.errors import ModelError
+from model.instances import drawn_from
+from model.layouts import STANDARD_SPLITS, class_key, named, read_file_lists, read_qmul, standard_split
+from model.tasks import read_task
+from tests.shared_data import data, needs_shared_data
+
+SKETCHES, PHOTOS = "sketch_tx_000000000000_ready_filelist_zero.txt", "all_photo_filelist_zero.txt"
+
+
+def write_lists(root: Path) -> Path:
+    """Lists of two classes as the release of ZSE-SBIR has them; the pictures are empty files."""
+    folder = root / "Sketchy" / "zeroshot1"
+    folder.mkdir(parents=True)
+    lists = {
+        SKETCHES: ["256x256/sketch/tx/cup/n1-1.png 0", "256x256/sketch/tx/hot-air_balloon/n 2-1.png 1"],
+        PHOTOS: ["EXTEND/cup/n1.jpg 0", "EXTEND/hot-air_balloon/n 2.jpg 1", "EXTEND/cup/ext_3.jpg 0"],
+    }
+    for name, lines in lists.items():
+        (folder / name).write_text("\n".join(lines) + "\n")
+        for line in lines:
+            path = folder.parent / line.rsplit(" ", 1)[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (folder / "cname_cid_zero.txt").write_text("cup 0\nhot-air balloon 1\n")
+    return folder
+
+
+def test_file_lists_give_paths_class_names_and_source(tmp_path: Path) -> None:
+    corpus = read_file_lists(write_lists(tmp_path), "zero")
+    assert [(p.label, p.path.name, p.source) for p in corpus.sketches] == [
+        ("cup", "n1-1.png", "sketchy"),
+        ("hot-air balloon", "n 2-1.png", "sketchy"),
+    ]
+    assert [p.path.name for p in corpus.photos] == ["n1.jpg", "n 2.jpg", "ext_3.jpg"]
+    assert all(p.path.is_file() for p in corpus.photos)
+    assert drawn_from(corpus).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (PHOTOS, "EXTEND/cup/n1.jpg 0\nEXTEND/cup/n1.jpg\n", f"{PHOTOS}:2: not a path, a space and a class number"),
+        (PHOTOS, "EXTEND/cup/n1.jpg 0\n\nEXTEND/cup/gone.jpg 0\n", f"{PHOTOS}:3: there is no file"),
+        (PHOTOS, "EXTEND/cup/n1.jpg 7\n", f"{PHOTOS}:1: class 7 has no name"),
+        ("cname_cid_zero.txt", "cup 0\nballoon 0\n", "cname_cid_zero.txt:2: class 0 is named a second time"),
+        ("cname_cid_zero.txt", "cup\n", "cname_cid_zero.txt:1: not a class name, a space and a class number"),
+    ],
+)
+def test_a_bad_list_is_named_by_file_and_line(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    folder = write_lists(tmp_path)
+    (folder / name).write_text(content)
+    with pytest.raises(ModelError, match=re.escape(reason)):
+        read_file_lists(folder, "zero")
+
+
+def test_missing_lists_are_named(tmp_path: Path) -> None:
+    folder = write_lists(tmp_path)
+    with pytest.raises(ModelError, match=r"cname_cid\.txt cannot be read"):
+        read_file_lists(folder, "train")
+    (folder / PHOTOS).unlink()
+    with pytest.raises(ModelError, match=f"holds none of the lists {PHOTOS}"):
+        read_file_lists(folder, "zero")
+
+
+def test_the_protocols_of_file_lists(tmp_path: Path) -> None:
+    folder = write_lists(tmp_path)
+    assert len(read_task(data=folder, layout="lists").corpus.photos) == 3
+    # Of Sketchy 100/25 the hot-air balloon is a training class, the cup is not.
+    assert read_task("cross-data-set", None, "sketchy_100_25", folder, "lists").corpus.labels == ("cup",)
+    assert len(read_task("fine-grained", data=folder, layout="lists").corpus.sketches) == 2
+    (folder / "cname_cid.txt").write_text("pig 0\n")
+    (folder / SKETCHES.replace("zero", "train")).write_text("")
+    trained = [f"EXTEND/pig/{number}.jpg" for number in range(10)]
+    (folder / PHOTOS.replace("zero", "train")).write_text("".join(f"{path} 0\n" for path in trained))
+    write_pictures(folder.parent / "EXTEND" / "pig", *(Path(path).name for path in trained))
+    generalised = read_task("generalised", data=folder, layout="lists").corpus
+    assert sorted(p.label for p in generalised.photos) == ["cup", "cup", "hot-air balloon", "pig", "pig"]
+    assert len(generalised.sketches) == 2
+
+
+def write_pictures(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_qmul_pairs_are_read_from_lists_or_from_their_folders(tmp_path: Path) -> None:
+    listed, plain = tmp_path / "lists" / "ShoeV2", tmp_path / "folders" / "ShoeV2"
+    write_pictures(listed / "ShoeV2_photo", "11.png", "12.png", "13.png")
+    write_pictures(listed / "ShoeV2_sketch_png", "11_1.png", "12_1.png", "12_2.png", "13_1.png")
+    (listed / "photo_test.txt").write_text("11.png\n12.png\n")
+    (listed / "sketch_test.txt").write_text("11_1.svg\n12_1\n12_2.png\n")
+    write_pictures(plain / "testB", "11.png", "12.png")
+    write_pictures(plain / "testA", "11_1.png", "12_1.png", "12_2.png")
+    for folder in (listed, plain):
+        corpus = read_qmul(folder, "test")
+        assert [p.path.name for p in corpus.sketches] == ["11_1.png", "12_1.png", "12_2.png"]
+        assert {(p.label, p.source) for p in corpus.photos} == {("ShoeV2", "qmul")}
+        assert drawn_from(corpus).tolist() == [0, 1, 1]
+
+
+def test_a_bad_qmul_folder_is_named_by_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"holds neither sketch_test\.txt and photo_test\.txt nor testA/"):
+        read_qmul(tmp_path, "test")
+    (tmp_path / "photo_test.txt").write_text("11.png\n")
+    (tmp_path / "sketch_test.txt").write_text("11_1.png\n12_1.png\n")
+    with pytest.raises(ModelError, match="holds no folder NAME_sketch/"):
+        read_qmul(tmp_path, "test")
+    write_pictures(tmp_path / "C_photo", "11.png")
+    write_pictures(tmp_path / "C_sketch", "11_1.png")
+    with pytest.raises(ModelError, match=r"sketch_test\.txt:2: .*C_sketch holds no picture named 12_1"):
+        read_qmul(tmp_path, "test")
+    write_pictures(tmp_path / "C_sketch", "12_1.png")
+    with pytest.raises(ModelError, match=r"sketch_test\.txt:2: no photo .* named as sketch 12_1\.png"):
+        read_qmul(tmp_path, "test")
+
+
+@pytest.mark.parametrize("name", STANDARD_SPLITS)
+def test_a_standard_split_has_as_many_classes_as_its_name_says(name: str) -> None:
+    split = standard_split(name)
+    seen, unseen = ({class_key(label) for label in part} for part in (split.seen, split.unseen))
+    assert [str(len(seen)), str(len(unseen))] == name.split("_")[1:]
+    assert not seen & unseen
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "count"),
+    [
+        ("sketchy_100_25", "tuberlin_220_30", 21),
+        ("sketchy_100_25", "quickdraw_80_30", 11),
+        ("tuberlin_220_30", "sketchy_100_25", 8),
+    ],
+)
+def test_across_data_sets_as_many_classes_are_left_as_published(trained: str, tested: str, count: int) -> None:
+    sketches = tuple(Picture(Path(f"{label}.png"), label, "a") for label in standard_split(tested).unseen)
+    assert len(named(Corpus(sketches, ()), standard_split(trained).seen, without=True).labels) == count
+
+
+def test_classes_are_found_in_any_spelling() -> None:
+    corpus = Corpus(tuple(Picture(Path("1.png"), label, "") for label in ("ant", "hot_air_balloon", "t-shirt")), ())
+    assert named(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
+    assert named(corpus, ["ant"], without=True).labels == ("hot_air_balloon", "t-shirt")
+    with pytest.raises(ModelError, match="none of the classes"):
+        named(corpus, ["zebra"])
+    with pytest.raises(ModelError, match="choose one of sketchy_104_21"):
+        standard_split("sketchy_1_2")
+
+
+@needs_shared_data
+@pytest.mark.parametrize("name", STANDARD_SPLITS)
+def test_the_standard_splits_are_the_published_lists(name: str) -> None:
+    for part, classes in (("seen", standard_split(name).seen), ("unseen", standard_split(name).unseen)):
+        published = data("").parent / "splits" / f"{name}.{part}.txt"
+        assert list(classes) == published.read_text().splitlines()

@@ -1,0 +1,268 @@
+"""What is deployed by: Dockerfile, compose file and systemd units. No engine builds or starts them here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+import indexer.__main__
+from service.settings import Settings
+from tests.networks import tiny_checkpoint
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_DOCKER = _CHECKOUT / "docker"
+_UNITS = ("sketch-search.service", "sketch-search-index.service")
+_DEPLOYED_BY = ("docker/Dockerfile", "docker-compose.yml", ".env", ".dockerignore", *(f"docker/{u}" for u in _UNITS))
+# What the server gives the searches that run when it is told to stop, in seconds; see service/__main__.py.
+_GRACE = 10
+
+
+@dataclass
+class Stage:
+    """One FROM of a Dockerfile and its (instruction, arguments), those of the stages below it first."""
+
+    name: str
+    base: str
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def all(self, name: str) -> list[str]:
+        return [arguments for instruction, arguments in self.steps if instruction == name]
+
+    def environment(self) -> dict[str, str]:
+        return dict(pair.split("=", 1) for step in self.all("ENV") for pair in shlex.split(step))
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, Stage]:
+    lines = [line for line in (_DOCKER / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    found: dict[str, Stage] = {}
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        instruction, _, arguments = line.partition(" ")
+        if instruction == "FROM":
+            base, name = arguments.split(" AS ")
+            stage = found[name] = Stage(name, base, list(found[base].steps) if base in found else [])
+        elif found and instruction:
+            stage.steps.append((instruction, arguments.strip()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The compose file, with every variable at its default."""
+    text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", (_CHECKOUT / "docker-compose.yml").read_text())
+    assert "$" not in text
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def _unit(name: str) -> dict[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for line in (_DOCKER / name).read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def _setting_names(environment: dict[str, str]) -> set[str]:
+    return {name.removeprefix("SBIR_").lower() for name in environment if name.startswith("SBIR_")}
+
+
+@pytest.mark.parametrize("name", _DEPLOYED_BY)
+def test_no_committed_file_names_a_host_to_fetch_from(name: str) -> None:
+    links = re.findall(r"\w+://[^\s'\"]+", (_CHECKOUT / name).read_text())
+    assert all(re.match(r"(http://127\.0\.0\.1|file:///opt/)", link) for link in links), links
+
+
+def test_both_targets_are_there_and_the_default_one_is_for_cpus(stages: dict[str, Stage]) -> None:
+    assert list(stages)[-1] == "cpu"
+    assert "gpu" in stages
+    assert stages["venv"].all("ARG") == ['PIP_EXTRA_INDEX_URL=""']
+
+
+def test_what_is_copied_exists_and_reaches_the_builder(stages: dict[str, Stage]) -> None:
+    let_through = {
+        line.removeprefix("!")
+        for line in (_CHECKOUT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = {
+        source
+        for stage in stages.values()
+        for step in stage.all("COPY")
+        if "--from=" not in step
+        for source in step.split()[:-1]
+    }
+    assert copied == let_through
+    assert all((_CHECKOUT / source).exists() for source in copied)
+    packages = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert {pattern.removesuffix("*") for pattern in packages["include"]} <= copied
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_an_image_runs_as_nobody_listens_and_gets_signals(stages: dict[str, Stage], target: str) -> None:
+    stage = stages[target]
+    uid, gid = stage.all("USER")[-1].split(":")
+    assert int(uid) > 0
+    assert int(gid) > 0
+    # A list, since a shell in between would keep the signals to itself.
+    assert json.loads(stage.all("CMD")[-1]) == ["python", "-m", "service"]
+    options, _, command = stage.all("HEALTHCHECK")[-1].partition(" CMD ")
+    assert "--start-period" in options
+    assert json.loads(command) == ["python", "/opt/healthcheck.py"]
+    environment = stage.environment()
+    assert _setting_names(environment) <= Settings.model_fields.keys()
+    assert environment["SBIR_PORT"] in stage.all("EXPOSE")
+    assert environment.get("SBIR_DEVICE") == ("cuda" if target == "gpu" else None)
+
+
+def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[str, Stage]) -> None:
+    def needed(*arguments: str) -> set[str]:
+        command = [sys.executable, str(_DOCKER / "requirements.py"), *arguments]
+        done = subprocess.run(command, cwd=_CHECKOUT, capture_output=True, text=True, check=True)
+        return {re.split(r"[<>=]", line)[0].lower().replace("_", "-") for line in done.stdout.splitlines()}
+
+    locked = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (_CHECKOUT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    assert {"torch", "faiss-cpu", "pillow-heif"} <= needed("heic") <= locked
+    assert needed("--only", "gpu") == {"faiss-gpu"}
+    (replacing,) = (step for step in stages["venv-gpu"].all("RUN") if "faiss" in step)
+    assert "uninstall --yes faiss-cpu" in replacing
+    assert "--only gpu" in replacing
+
+
+def test_the_service_is_alive_without_an_index_and_stops_when_told(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    environment |= {
+        "SBIR_WEIGHTS": str(tiny_checkpoint(tmp_path / "tiny.safetensors")),
+        "SBIR_INDEX": str(tmp_path / "none"),
+        "SBIR_PORT": "0",
+        "SBIR_ALLOWED_HOSTS": "photos.example",
+    }
+
+    def healthy(port: int) -> int:
+        command = [sys.executable, str(_DOCKER / "healthcheck.py")]
+        # A proxy that is not there: the check must not ask one.
+        proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+        return subprocess.run(command, env={**os.environ, **proxies, "SBIR_PORT": str(port)}, check=False).returncode
+
+    command = [sys.executable, "-m", "service"]
+    with subprocess.Popen(
+        command, cwd=_CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(":")[2])
+            url = f"http://127.0.0.1:{port}/readyz"
+            assert httpx.get(url, headers={"Host": "photos.example"}, timeout=60).status_code == 503
+            assert httpx.get(url, timeout=60).status_code == 400
+            assert healthy(port) == 0
+        finally:
+            process.terminate()
+        assert process.wait(60) in {0, -signal.SIGTERM}
+    assert healthy(port) == 1
+
+
+def test_compose_starts_the_cpu_profile_unless_told_so(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
+    assert "COMPOSE_PROFILES=cpu" in (_CHECKOUT / ".env").read_text().splitlines()
+    profiles: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        (profile,) = service["profiles"]
+        profiles.setdefault(profile, set()).add(name)
+        assert service["build"]["target"] == profile
+        assert profile in stages
+        assert (_CHECKOUT / service["build"]["dockerfile"]).is_file()
+        assert bool(service["deploy"]["resources"].get("reservations")) == (profile == "gpu")
+    assert profiles == {"cpu": {"index", "service"}, "gpu": {"index-gpu", "service-gpu"}}
+
+
+def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
+    environment = stages["runtime"].environment()
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["user"] == stages["cpu"].all("USER")[-1]
+        limits = service["deploy"]["resources"]["limits"]
+        assert limits.keys() == {"cpus", "memory", "pids"}
+        # As many threads as the limit has cores: PyTorch would count the machine's.
+        assert service["environment"]["SBIR_THREADS"] == service["environment"]["OMP_NUM_THREADS"] == limits["cpus"]
+        assert _setting_names(service["environment"]) <= Settings.model_fields.keys()
+        photos, *volumes = service["volumes"]
+        assert (photos["target"], photos["read_only"]) == ("/photos", True)
+        assert photos["bind"] == {"create_host_path": False}
+        writable = {mount.split(":")[1] for mount in volumes if not mount.endswith(":ro")}
+        expected = {environment["SBIR_INDEX"], environment["XDG_CACHE_HOME"]} if name.startswith("index") else set()
+        assert writable == expected
+        assert service["tmpfs"].split(":")[0] == environment["HOME"] == "/tmp"
+
+
+def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        assert grace > _GRACE
+        if name.startswith("index"):
+            assert service["restart"] == "no"
+            assert service["command"][:3] == ["python", "-m", "indexer"]
+            asked = indexer.__main__.parser().parse_args(service["command"][3:])
+            assert asked.folders == [Path(service["volumes"][0]["target"])]
+            assert "ports" not in service
+        else:
+            assert service["restart"] == "unless-stopped"
+            # Nobody but this machine, and under no other name, until the user says so.
+            assert service["ports"] == ["127.0.0.1:8000:8000"]
+            settings = Settings(allowed_hosts=service["environment"]["SBIR_ALLOWED_HOSTS"])
+            assert settings.known_hosts == ("localhost", "127.0.0.1", "[::1]")
+
+
+def test_every_variable_of_the_compose_file_is_named_at_its_top() -> None:
+    text = (_CHECKOUT / "docker-compose.yml").read_text()
+    top, _, rest = text.partition("\nname:")
+    used = set(re.findall(r"\$\{([A-Z_]+)", rest))
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", top.partition("Set in the shell")[2]))
+    assert used == named
+
+
+def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
+    service, job = map(_unit, _UNITS)
+    for unit in (service, job):
+        for name in ("DynamicUser", "NoNewPrivileges", "PrivateTmp", "ProtectHome", "RestrictNamespaces"):
+            assert unit[name] == ["yes"]
+        assert unit["ProtectSystem"] == ["strict"]
+        assert unit["CapabilityBoundingSet"] == [""]
+        assert unit["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+    for name in ("User", "StateDirectory", "Environment", "EnvironmentFile"):
+        assert service[name] == job[name]
+    assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
+    assert int(service["TimeoutStopSec"][0]) > _GRACE
+    (command,) = job["ExecStart"]
+    assert indexer.__main__.parser().parse_args(command.split()[3:]).folders == [Path("/srv/photos")]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", _UNITS)
+def test_systemd_finds_nothing_wrong_with_the_units(name: str, tmp_path: Path) -> None:
+    # The program is not installed here; what stands in for it has to exist.
+    text = (_DOCKER / name).read_text().replace("/opt/sketch-search/.venv/bin/python", sys.executable)
+    (tmp_path / name).write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert name not in done.stderr
