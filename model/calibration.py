@@ -33,6 +33,19 @@ def with_config(network: Network, config: ModelConfig) -> Network:
     return other.requires_grad_(False).eval()
 
 
+def inheriting(network: Network, chosen: ModelConfig) -> Network:
+    """The same weights with another's methods, fusion, diffusion and nprobe: no classes are left to choose them on."""
+    config = dataclasses.replace(
+        network.config,
+        methods=chosen.methods,
+        best_method=chosen.best_method,
+        fusion=chosen.fusion,
+        diffusion=chosen.diffusion,
+        nprobe=chosen.nprobe,
+    )
+    return with_config(network, config)
+
+
 def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
     """mAP@all by [Ret] and relation network on a share of the validation queries and photos, for the log."""
     share = trainer.recipe.evaluate_share

@@ -22,6 +22,16 @@ def bank_loss(ret: torch.Tensor, labels: torch.Tensor, teacher: Teacher, tempera
     return F.cross_entropy(means.clamp(min=1e-30).log(), labels)
 
 
+def contrast_loss(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The list-wise loss of the cosines of [Ret], over a batch's own photos.
+
+    sketches: (k * c, d), the k of a class together; photos: (c, d), one of each class.
+    """
+    cosines = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T / temperature
+    of_turn = cosines.view(len(photos), -1, len(photos)).unbind(dim=1)
+    return torch.stack([listwise_loss(logits) for logits in of_turn]).mean()
+
+
 def instance_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher, temperature: float) -> torch.Tensor:
     """Cross-entropy of finding the very photo that an image was drawn from; photos: (b,) int64 rows of the bank."""
     return F.cross_entropy(F.normalize(ret, dim=1) @ teacher.features.T / temperature, photos)

@@ -43,6 +43,7 @@ class Weights:
     """Weights of the losses; 0 switches one off. See ``model.losses``."""
 
     bank: float = 1.0
+    contrast: float = 0.0
     labels: float = 1.0
     teacher: float = 1.0
     relation: float = 1.0
@@ -70,7 +71,8 @@ class Recipe:
 
     Attributes:
         preset, network: the network, and fields of its configuration that differ from the preset.
-        split: parts of the data's split.json that are trained on; "val" is what choices are made on.
+        split: parts of the data's split.json that are trained on, "thin" for the classes that it leaves out; "val" is
+            what choices are made on, and a run that trains on it keeps those of the checkpoint that it began with.
         phases: in order; the learning rate's schedule spans all of them.
         temperature: of the bank loss.
         seed: every step's choices follow from it and the step's number.

@@ -25,7 +25,15 @@ from model.augmentation import Augmentation
 from model.backbone import POSITION, from_backbone, resized
 from model.curve import draw_curve
 from model.errors import ModelError
-from model.losses import bank_loss, belief_loss, calibration_loss, instance_loss, listwise_loss, teacher_loss
+from model.losses import (
+    bank_loss,
+    belief_loss,
+    calibration_loss,
+    contrast_loss,
+    instance_loss,
+    listwise_loss,
+    teacher_loss,
+)
 from model.network import Network
 from model.recipe import Recipe
 from model.relation import BestMatchRelation
@@ -155,6 +163,8 @@ class Trainer:
             if len(drawn):
                 bank = bank + 0.25 * instance_loss(drawn, drawn_rows, teacher, recipe.temperature)
             losses["bank"] = weights.bank * bank
+        if weights.contrast:
+            losses["contrast"] = weights.contrast * contrast_loss(real, seen, recipe.temperature)
         if weights.labels and teacher.beliefs.shape[1]:
             beliefs = [self.class_beliefs[sketch_labels], teacher.beliefs[drawn_rows], teacher.beliefs[photo_rows]]
             losses["labels"] = weights.labels * belief_loss(torch.cat([real, drawn, seen]), torch.cat(beliefs), teacher)
@@ -268,17 +278,23 @@ class Trainer:
 
     def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
         path = self.folder / "teacher.safetensors"
-        teacher = Teacher.load(path, self.origin)
+        # It does not depend on the recipe, so that runs with others may be given its answers.
+        origin = _digest(self.data.key, backbone)
+        teacher = Teacher.load(path, origin)
         if teacher is None:
             teacher = ask_teacher(backbone, self.network.config, self.data.photos, self.data.photo_labels)
-            teacher.save(path, self.origin)
+            teacher.save(path, origin)
         return teacher
 
 
 def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
     """Hex digest of all that a run's state follows from."""
-    digest = hashlib.sha256((repr(recipe) + data.key).encode())
-    weights = backbone | ({} if start is None else {f"start.{k}": v for k, v in start.state_dict().items()})
+    begin = {} if start is None else {f"start.{name}": tensor for name, tensor in start.state_dict().items()}
+    return _digest(repr(recipe) + data.key, backbone | begin)
+
+
+def _digest(words: str, weights: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(words.encode())
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.float().contiguous().numpy().tobytes())

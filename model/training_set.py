@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from model.corpus import Corpus
+from model.corpus import Corpus, data_folder, read_class_folders, read_data, read_split, thin_classes
 from model.errors import ModelError
 from model.pixels import pictures_key, prepared_pixels
 from model.preprocess import Preprocessing
@@ -36,6 +37,29 @@ class TrainingSet:
         for number, rows in enumerate(self.photo_rows):
             labels[rows] = number
         return labels
+
+
+def training_corpora(folder: Path | None, parts: Sequence[str]) -> tuple[Corpus, Corpus | None]:
+    """Training and validation pictures.
+
+    Args:
+        folder: class folders, every fifth class of which is for validation; None for the data that SKETCH_SEARCH_DATA
+            names.
+        parts: of that data's split, trained on; "thin" are the classes that it leaves out. With "val" among them there
+            is nothing to validate on: None.
+    """
+    if folder is not None:
+        corpus = read_class_folders(folder)
+        held = corpus.labels[::5]
+        return corpus.of(set(corpus.labels) - set(held)), corpus.of(held)
+    data = data_folder()
+    corpus = read_data(data)
+    wanted = {label for part in parts for label in _part(data, corpus, part)}
+    return corpus.of(wanted), None if "val" in parts else corpus.of(read_split(data, "val")).protocol()
+
+
+def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
+    return thin_classes(data, corpus) if part == "thin" else read_split(data, part)
 
 
 def training_set(corpus: Corpus, cache: Path) -> TrainingSet:

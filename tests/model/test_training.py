@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,25 @@ from model.__main__ import RECIPES, main
 from model.augmentation import SIDE, Augmentation
 from model.backbone import POSITION, resized
 from model.calibration import DIFFUSIONS, calibrated, trained_matcher
-from model.checkpoint import read_metadata
-from model.corpus import Corpus
+from model.checkpoint import load_network, read_metadata
+from model.corpus import DATA_VARIABLE, Corpus
 from model.errors import ModelError
 from model.evaluation import evaluate
-from model.losses import bank_loss, calibration_loss, instance_loss, listwise_loss
+from model.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
 from model.recipe import Batch, Optimiser, Phase, Weights, read_recipe
 from model.teacher import Teacher
 from model.training import Trainer
-from model.training_set import TrainingSet, training_set
+from model.training_set import TrainingSet, training_corpora, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
-from tests.networks import tiny_config, tiny_network
+from tests.networks import tiny_checkpoint, tiny_config, tiny_network
+from tests.pictures import SHAPES
+
+SMALL_RECIPE = 'preset = "zse-ti16"\nbf16 = false\n'
+SMALL_TABLES = (
+    "[network]\nwidth = 32\ndepth = 4\nheads = 2\nmlp_ratio = 2.0\ntokenizer_widths = [4, 8, 16]\n"
+    "select_after = [1, 2]\ncross_heads = 2\ncross_ffn = 32\n"
+    "[[phases]]\nimage_size = 64\nsteps = 4\n[batch]\nclasses = 3\ndrawn = 2\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +169,7 @@ def test_the_command_trains_stops_goes_on_and_evaluates(
     write_class_folders(tmp_path / "data", seeds=range(2))
     save_file(small_backbone(), tmp_path / "vit.safetensors")
     recipe = tmp_path / "small.toml"
-    recipe.write_text(
-        'preset = "zse-ti16"\nbf16 = false\n'
-        "[network]\nwidth = 32\ndepth = 4\nheads = 2\nmlp_ratio = 2.0\ntokenizer_widths = [4, 8, 16]\n"
-        "select_after = [1, 2]\ncross_heads = 2\ncross_ffn = 32\n"
-        "[[phases]]\nimage_size = 64\nsteps = 4\n[batch]\nclasses = 3\ndrawn = 2\n"
-    )
+    recipe.write_text(SMALL_RECIPE + SMALL_TABLES)
     command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--data", str(tmp_path / "data")]
     command += ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]
     assert main([*command, "--until", "2"]) == 0
@@ -183,6 +187,36 @@ def test_the_command_trains_stops_goes_on_and_evaluates(
     further = ["train", str(recipe), *command[2:-4], "--start", str(tmp_path / "out.safetensors")]
     assert main([*further, "--run", str(tmp_path / "more"), "--out", str(tmp_path / "more.safetensors")]) == 0
     assert read_metadata(tmp_path / "more.safetensors")["origin"].endswith("from out.safetensors")
+
+
+def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    write_class_folders(tmp_path / "shapes", seeds=range(2))
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data" / "shapes.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "shapes", "shapes")
+    named = {"train": SHAPES[:2], "val": SHAPES[2:3], "unseen": SHAPES[3:4]}
+    (tmp_path / "data" / "split.json").write_text(json.dumps(named))
+    training, validation = training_corpora(None, ("train", "val", "thin"))
+    assert validation is None
+    assert set(training.labels) == set(SHAPES) - set(named["unseen"])
+    training, validation = training_corpora(None, ("train",))
+    assert (set(training.labels), validation and validation.labels) == (set(SHAPES[:2]), SHAPES[2:3])
+
+    recipe = tmp_path / "all.toml"
+    recipe.write_text(SMALL_RECIPE + 'split = ["train", "val", "thin"]\n' + SMALL_TABLES)
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--run", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "needs --start" in capsys.readouterr().err
+    chosen = {"methods": ("rn", "ret", "fused"), "best_method": "fused", "fusion": 2.0, "diffusion": 0.3, "nprobe": 7}
+    start = tiny_checkpoint(tmp_path / "start.safetensors", **chosen)
+    assert main([*command, "--start", str(start)]) == 0
+    config = load_network(tmp_path / "run" / "final.safetensors").config
+    assert {name: getattr(config, name) for name in chosen} == chosen
 
 
 def test_the_committed_recipes_can_be_read() -> None:
@@ -243,6 +277,17 @@ def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> No
     columns = -(torch.log_softmax(logits, 0).diagonal().mean())
     torch.testing.assert_close(listwise_loss(logits), (rows + columns) / 2)
     torch.testing.assert_close(listwise_loss(logits + 7), listwise_loss(logits))
+
+
+def test_the_contrast_loss_compares_each_sketch_of_a_class_with_the_batchs_photos() -> None:
+    photos = torch.eye(3)
+    sketches = photos.repeat_interleave(2, dim=0)
+    assert float(contrast_loss(sketches, photos, 0.1)) < 1e-3
+    wrong = sketches.clone()
+    wrong[3] = photos[0]  # the second sketch of the second class
+    firsts, seconds = (listwise_loss(wrong[turn::2] @ photos.T / 0.1) for turn in (0, 1))
+    torch.testing.assert_close(contrast_loss(wrong, photos, 0.1), (firsts + seconds) / 2)
+    assert seconds > firsts + 1
 
 
 def test_the_calibration_loss_moves_the_bias_alone() -> None:
