@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from model.backbone import from_backbone, read_backbone
 from model.baselines import backbone_matcher, backbone_matrices
 from model.checkpoint import default_checkpoint, file_sha256, load_network, read_metadata, save_checkpoint
+from model.composites import CHANCE, COMPOSITES, measure_composites
 from model.config import METHODS, PRESETS, preset
 from model.convert import convert
-from model.corpus import (
-    Corpus,
-    cache_folder,
-)
+from model.corpus import Corpus, cache_folder, read_class_folders, read_protocol
 from model.curve import draw_keep_rates, draw_precision_recall
 from model.errors import ImageError, ModelError
 from model.evaluation import Evaluation, counts, measure, score_matrices
@@ -107,6 +106,15 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_fetch)
 
+    command = commands.add_parser("composites", help="measure whether matching patches point at the thing drawn")
+    command.add_argument("--weights", type=Path, metavar="FILE", help="default: the one that comes with the package")
+    command.add_argument("--split", choices=("val", "unseen", "train"), default="val", help="classes (default: val)")
+    command.add_argument("--count", type=int, default=COMPOSITES, help=f"canvases (default: {COMPOSITES})")
+    command.add_argument("--seed", type=int, default=0, help="of their choice (default: 0)")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_data(command)
+    command.set_defaults(run=run_composites)
+
     command = commands.add_parser("evaluate", help="measure how well a checkpoint retrieves")
     command.add_argument("--weights", type=Path, metavar="FILE", help="default: the one that comes with the package")
     command.add_argument(
@@ -157,6 +165,24 @@ def run_fetch(options: argparse.Namespace) -> None:
     }
     print(f"file:    {fetched.path}\nsha256:  {fetched.sha256}, {checks[fetched.checked]}\nlicence: {entry.licence}")
     print(f"then:    {entry.command(fetched.path, cached=options.out is None)}")
+
+
+def run_composites(options: argparse.Namespace) -> None:
+    """composites [--weights FILE] [--split NAME | --data DIR] [--count N] [--seed N] [--json]"""
+    matcher = load(default_checkpoint(options.weights or os.environ.get("SBIR_WEIGHTS") or None), dtype=torch.float32)
+    corpus = read_protocol(options.split) if options.data is None else read_class_folders(options.data)
+    with tqdm(desc="explaining", unit="composite", total=options.count, disable=None) as bar:
+        result = measure_composites(matcher, corpus, options.count, options.seed, lambda _: bar.update())
+    if options.json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    print(f"{result.composites} composites of {result.classes} classes; by chance {CHANCE:.3f}")
+    for name, interval in (
+        ("best matches in the right quarter", result.right),
+        ("compared tokens in the right quarter", result.tokens),
+        ("composites most matches of which are there", result.most),
+    ):
+        print(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
 
 
 def run_convert(options: argparse.Namespace) -> None:

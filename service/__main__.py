@@ -8,22 +8,28 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
+from prometheus_client import start_http_server
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from model.images import open_image
 from service.app import create_app
+from service.best_photos import NamedPhoto
 from service.client import Client, ServiceError
+from service.connection import server_config
 from service.demo import Demo, prepare, search_once
 from service.engine import Engine, open_matcher
 from service.errors import REFUSALS
 from service.evaluation import evaluate_server, figures_table, labelled_sketches
+from service.logs import configure
 from service.schemas import SearchParams, SearchResponse
 from service.settings import Settings
 
@@ -45,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _evaluate(settings, **asked)
         if command == "demo":
             return _demo(settings, **asked)
+        if command == "explain":
+            return _explain(settings, **asked)
+        if command == "figures":
+            return _figures(settings, **asked)
         return _search(settings, **asked) if command == "search" else _serve(settings)
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
@@ -89,6 +99,22 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--budget-ms", help="open no further cluster after this many milliseconds")
     search.add_argument("--json", dest="as_json", action="store_true", default=False, help="print what /search answers")
 
+    explain = commands.add_parser(
+        "explain", help="show on pictures why photos match a sketch", argument_default=argparse.SUPPRESS
+    )
+    _add_settings(explain)
+    explain.add_argument("sketch", type=Path, help="an image file")
+    explain.add_argument("photos", type=Path, nargs="*", default=[], metavar="PHOTO", help="(the best of the index)")
+    explain.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+
+    figures = commands.add_parser(
+        "figures", help="draw figures 3 to 8 of the ZSE-SBIR paper", argument_default=argparse.SUPPRESS
+    )
+    _add_settings(figures)
+    figures.add_argument("sketches", type=Path, nargs="+", metavar="SKETCH", help="an image file")
+    figures.add_argument("--training", type=Path, default=None, metavar="DIR", help="training photos, for figure 8")
+    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
+
     demo = commands.add_parser(
         "demo", help="index a sample gallery, serve it, search it once", argument_default=argparse.SUPPRESS
     )
@@ -124,27 +150,57 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _serve(settings: Settings, meanwhile: Callable[[str], None] | None = None) -> int:
     """Serve until stopped. ``meanwhile`` is called beside it, with the address."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    try:
-        # Bound here, because uvicorn would end the program over a port in use.
-        listener = socket.create_server(
-            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        )
-    except OSError as error:
-        return _refused(
-            f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}; "
-            "name another with --port or SBIR_PORT"
-        )
-    with listener:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = f"http://{host}:{listener.getsockname()[1]}"
+    app = create_app(settings)
+    with ExitStack() as opened:
+        try:
+            # Bound here, because uvicorn would end the program over a port in use.
+            listener = opened.enter_context(_listen(settings.host, settings.port))
+            if settings.metrics_port is not None:
+                port = opened.enter_context(_metrics(app, settings.host, settings.metrics_port))
+                print(f"metrics at {_url(settings.host, port)}/metrics", flush=True)
+        except PortTaken as error:
+            return _refused(str(error))
+        url = _url(settings.host, listener.getsockname()[1])
         print(f"sketch-search at {url}", flush=True)
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), timeout_graceful_shutdown=10))
+        configure(settings.log_format)
+        server = uvicorn.Server(server_config(app))
         if meanwhile is not None:
             threading.Thread(target=meanwhile, args=(url,), daemon=True).start()
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+class PortTaken(Exception):
+    """The address or the port cannot be listened on; the message says what to do."""
+
+    def __init__(self, host: str, port: int, error: OSError, setting: str) -> None:
+        super().__init__(f"cannot listen on {host}, port {port}: {error.strerror}; name another with {setting}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise PortTaken(host, port, error, "--port or SBIR_PORT") from error
+
+
+@contextmanager
+def _metrics(app: FastAPI, host: str, port: int) -> Iterator[int]:
+    """Serve the application's metrics, and nothing else, on a port of their own while the block runs; the port."""
+    try:
+        server, _ = start_http_server(port, host, app.state.metrics.registry)
+    except OSError as error:
+        raise PortTaken(host, port, error, "SBIR_METRICS_PORT") from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _demo(settings: Settings, folder: Path, photos: Path | None) -> int:
@@ -172,12 +228,24 @@ def _show_first_search(demo: Demo, url: str) -> None:
 def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> int:
     wanted = SearchParams.model_validate(params)
     data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
-    engine = Engine(settings, open_matcher(settings))
-    try:
+    with closing(Engine(settings, open_matcher(settings))) as engine:
         answer = engine.search(data, wanted)
-    finally:
-        engine.close()
     print(answer.model_dump_json() if as_json else _table(answer))
+    return 0
+
+
+def _explain(settings: Settings, sketch: Path, photos: list[Path], output: Path) -> int:
+    named = [NamedPhoto(str(photo), open_image(photo)) for photo in photos]
+    with closing(Engine(settings, open_matcher(settings))) as engine:
+        written = engine.explain_into(open_image(sketch), named, output)
+    print(*written, sep="\n")
+    return 0
+
+
+def _figures(settings: Settings, sketches: list[Path], training: Path | None, output: Path) -> int:
+    with closing(Engine(settings, open_matcher(settings))) as engine:
+        written = engine.figures_into(sketches, output, training)
+    print(*written, sep="\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Request ids and error answers: the outermost layer around every request."""
+"""Request ids, known hosts and error answers: what all requests have in common."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import re
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import VERDICTS, QueueFull, Unauthorized
-from service.schemas import ErrorDetail, ErrorResponse
+from service.schemas import UNKNOWN_PARAMETER, ErrorDetail, ErrorResponse
 
 # What may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -126,7 +127,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     problems = error.errors()
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
-    message = "; ".join(f"{_field(problem['loc'])}: {problem['msg']}" for problem in problems[:5])
+    message = "; ".join(_told(problem) for problem in problems[:5])
     return error_answer(422, "bad_parameter", f"{message}.", request.state.request_id)
 
 
@@ -143,9 +144,12 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
     return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    """The parameter's name: ("query", "nprobe", "constrained-int") is nprobe."""
-    return str(location[1])[:64] if len(location) > 1 else str(location[0])
+def _told(problem: dict[str, Any]) -> str:
+    if problem["type"] == UNKNOWN_PARAMETER:
+        return str(problem["msg"])
+    # ("query", "nprobe", "constrained-int") is nprobe.
+    name = problem["loc"][1 if len(problem["loc"]) > 1 else 0]
+    return f"{str(name)[:64]}: {problem['msg']}"
 
 
 def _sentence(error: Exception) -> str:

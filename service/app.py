@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,33 +11,45 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from service.access import Observed
 from service.answers import KnownHosts, RequestIds, add_error_handlers
-from service.errors import NotReady
+from service.headers import SecurityHeaders
 from service.live import Live
+from service.metrics import Metrics
 from service.page import page
-from service.routes import Context, api, health
+from service.rate import RateLimited
+from service.routes import Context, api, health, monitoring
 from service.settings import Settings
 from service.worker import Worker
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.2.0"
+API_VERSION = "1.3.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503."""
+    """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503.
+
+    ``app.state.metrics`` are its Metrics, from the beginning.
+    """
     chosen = settings if settings is not None else Settings()
+    version = _installed_version()
+    metrics = Metrics(version)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        live, worker = Live(chosen), Worker(chosen.queue)
-        app.state.context = Context(chosen, _installed_version(), live, worker, CapacityLimiter(READERS))
-        with suppress(NotReady):  # said in the log, and by every answer that needs the engine
-            await live.engine()
+        live, worker = Live(chosen), Worker(chosen.queue, metrics.waited)
+        app.state.context = Context(chosen, version, live, worker, metrics, CapacityLimiter(READERS))
+        metrics.observe(live, worker)
+        await live.look()
+        watching = asyncio.create_task(live.watch())
         yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
         worker.close()
-        await live.close()
+        live.close()
 
     app = FastAPI(
         title="sketch-search",
@@ -48,10 +61,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.metrics = metrics
     app.include_router(api)
     app.include_router(health)
+    if chosen.metrics_port is None:
+        app.include_router(monitoring)
     app.include_router(page)
     add_error_handlers(app)
+    # The one added last is the outermost.
+    if chosen.rate_limit is not None:
+        app.add_middleware(RateLimited, per_minute=chosen.rate_limit)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -62,6 +81,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     app.add_middleware(KnownHosts, hosts=chosen.known_hosts)
     app.add_middleware(RequestIds)
+    app.add_middleware(SecurityHeaders, shared=bool(chosen.cors_origins))
+    app.add_middleware(Observed, metrics=metrics)
     return app
 
 

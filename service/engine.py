@@ -5,17 +5,25 @@ The server, the command line and so the client all answer through this one objec
 
 from __future__ import annotations
 
-import hashlib
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.errors import ImageError
 from model.images import media_type, open_image
+from service.best_photos import NamedPhoto, best_of_index
 from service.errors import BadSearch, NotFound
+from service.explain import explain
+from service.explain_schemas import ExplainParams, ExplainResponse
+from service.explained_files import write_explanation
+from service.figures import EXPLAINED, figures
+from service.originals import original
 from service.schemas import (
     BuildInfo,
     Cluster,
@@ -32,8 +40,7 @@ from service.schemas import (
 from service.search import Hit, Searcher, SearchOutcome
 from service.settings import Settings
 from service.thumbnails import Shelf, thumbnail
-
-SHELF_BYTES = 32 * 1024 * 1024
+from service.trial import search_once
 
 
 def open_matcher(settings: Settings) -> Matcher:
@@ -62,13 +69,33 @@ def build_info(settings: Settings) -> BuildInfo | None:
 class Engine:
     """One checkpoint and one generation of an index. Its methods may be called from any thread, and block."""
 
-    def __init__(self, settings: Settings, matcher: Matcher) -> None:
-        """Opens the index that the settings name. Raises IndexerError with what to do."""
+    def __init__(self, settings: Settings, matcher: Matcher, shelf: Shelf | None = None) -> None:
+        """Opens the index that the settings name. Raises IndexerError with what to do.
+
+        Args:
+            shelf: where thumbnails are kept, of any generation; None for nowhere.
+        """
         self._settings = settings
         self._matcher = matcher
         self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
+        # Jobs outlive the requests that asked for them, so what counts is that nothing refers to the engine any more.
+        self._close = weakref.finalize(self, self._index.close)
         self._searcher = Searcher(self._index, matcher)
-        self._shelf = Shelf(SHELF_BYTES)
+        self._shelf = shelf if shelf is not None else Shelf(0)
+
+    @property
+    def generation(self) -> str:
+        """The name of the index generation."""
+        return self._index.generation
+
+    @property
+    def photo_count(self) -> int:
+        """Photos shown."""
+        return self._index.photo_count
+
+    def try_out(self) -> None:
+        """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
+        search_once(self._searcher, self._matcher.methods, self._index)
 
     def search(self, sketch: bytes, params: SearchParams) -> SearchResponse:
         """The answer to a sketch, given as an image file. Raises ImageError and BadSearch."""
@@ -85,19 +112,44 @@ class Engine:
         )
         return search_response(outcome, originals=self._settings.serve_originals)
 
+    def explain(self, sketch: bytes, params: ExplainParams) -> ExplainResponse:
+        """Why photos match a sketch. Raises ImageError, UnknownPhoto and PhotoUnavailable."""
+        settings = self._settings
+        return explain(
+            self._index,
+            self._matcher,
+            sketch,
+            params,
+            max_pixels=settings.max_pixels,
+            originals=settings.serve_originals,
+        )
+
+    def explain_into(self, sketch: Image.Image, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
+        """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
+        chosen = photos or best_of_index(self._index, self._matcher, sketch, EXPLAINED)
+        if not chosen:
+            raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
+        return write_explanation(self._matcher, sketch, chosen, out)
+
+    def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
+        """Figures 3 to 8 of the paper; see ``service.figures``."""
+        return figures(self._index, self._matcher, sketches, out, training)
+
     def photo(self, photo_id: int) -> PhotoEntry:
         """What the index knows of a photo. Raises UnknownPhoto."""
         return self._index.photo(photo_id)
 
     def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
         """The photo's file as it is, and its media type. Raises PhotoUnavailable: it is gone, or is another one now."""
-        data = self._read(entry)
+        data = original(self._index, entry)
         return data, media_type(data) or "application/octet-stream"
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
         """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
         try:
-            return self._shelf.get(f"{entry.content_hash}-{size}", lambda: thumbnail(self._read(entry), size))
+            return self._shelf.get(
+                f"{entry.content_hash}-{size}", lambda: thumbnail(original(self._index, entry), size)
+            )
         except ImageError as error:
             # It was fine when it was indexed.
             raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
@@ -146,21 +198,12 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Let go of the index's files."""
-        self._index.close()
+        """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""
+        self._close()
 
     def _check_cluster(self, cluster_id: int) -> None:
         if not 0 <= cluster_id < self._index.cluster_count:
             raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._index.cluster_count - 1}.")
-
-    def _read(self, entry: PhotoEntry) -> bytes:
-        data = self._index.open_photo(entry.id)
-        if hashlib.sha256(data).hexdigest() != entry.content_hash:
-            raise PhotoUnavailable(
-                f"photo {entry.id} has changed since it was indexed; run `python -m indexer build` to bring the index "
-                "up to date."
-            )
-        return data
 
     def _shown(self, photo_id: int) -> Photo:
         return Photo(

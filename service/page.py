@@ -12,18 +12,42 @@ from service.errors import NotFound
 from service.routes import is_known
 
 _SCRIPT = "text/javascript; charset=utf-8"
+_STYLE = "text/css; charset=utf-8"
+_MODULES = (
+    "about",
+    "api",
+    "canvas",
+    "cursor",
+    "desk",
+    "dom",
+    "examples",
+    "groups",
+    "ink",
+    "keys",
+    "main",
+    "notice",
+    "overlay",
+    "pages",
+    "query",
+    "regions",
+    "results",
+    "search",
+    "store",
+    "viewer",
+    "views",
+    "why",
+    "words",
+)
 #: What the page loads, and its media types. A name is looked up here and never becomes a path by itself.
 FILES = {
-    "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
-    **{f"{name}.js": _SCRIPT for name in ("api", "canvas", "main", "query", "results", "search", "viewer", "words")},
+    **{f"{name}.css": _STYLE for name in ("base", "desk", "dialogs", "found", "why")},
+    **{f"{name}.js": _SCRIPT for name in _MODULES},
 }
 _HEADERS = {
     # blob: are images that a script has fetched or was given; nothing may be loaded from anywhere else.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
 

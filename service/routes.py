@@ -13,9 +13,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
+from service.access import SearchNote
 from service.engine import Engine, build_info
-from service.errors import NotFound, NotReady, Unauthorized
+from service.errors import BadSearch, NotFound, NotReady, Unauthorized
+from service.explain_schemas import ExplainParams, ExplainResponse
 from service.live import Live
+from service.metrics import Metrics
 from service.schemas import (
     MAX_ID,
     ClusterResponse,
@@ -49,6 +52,7 @@ class Context:
     version: str
     live: Live
     worker: Worker
+    metrics: Metrics
     readers: CapacityLimiter
 
 
@@ -76,6 +80,14 @@ def require_key(
         raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
 
 
+def refuse_doubles(request: Request) -> None:
+    """Raise BadSearch where a query parameter is given twice: one of the two would be ignored. For plain parameters."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadSearch(f"The parameter {name[:64]} is given {names.count(name)} times; give it once.")
+
+
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     meaning = {
         400: "The Host header is none of SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
@@ -84,14 +96,15 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         413: "Too many bytes or pixels.",
         415: "Not an image type that is read here.",
         422: "A blank sketch, or a parameter out of range.",
-        429: "The queue is full; try again after Retry-After seconds.",
+        429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }
     return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
 
 
 health = APIRouter(tags=["health"], responses=_errors(400))
-api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=_errors(400, 401))
+api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=_errors(400, 401, 429))
+monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=_errors(400, 401, 429))
 
 _BINARY = {"type": "string", "format": "binary"}
 _SKETCH_BODY = {
@@ -109,20 +122,34 @@ _SKETCH_BODY = {
 }
 
 Id = Annotated[int, Path(ge=0, le=MAX_ID)]
+_once = [Depends(refuse_doubles)]
 
 
-@api.post("/search", responses=_errors(413, 415, 422, 429, 503), openapi_extra=_SKETCH_BODY)
+@api.post("/search", dependencies=_once, responses=_errors(413, 415, 422, 503), openapi_extra=_SKETCH_BODY)
 async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
     """The photos that match a sketch best."""
-    engine = await ctx.live.engine()
+    engine = ctx.live.engine()
     with ctx.worker.place():
-        sketch = await read_sketch(request, ctx.settings.max_upload_bytes)
+        sketch = await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
+    answer = await ctx.worker.run(lambda: engine.search(sketch, params), _hung_up(request))
+    ctx.metrics.searched(answer.timings_ms)
+    asked = "default" if params.nprobe is None else str(params.nprobe)
+    request.state.search = SearchNote(answer.method, asked, answer.generation)
+    return answer
 
-    async def hung_up() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
 
-    return await ctx.worker.run(lambda: engine.search(sketch, params), hung_up())
+@api.post("/explain", responses=_errors(404, 413, 415, 422, 503), openapi_extra=_SKETCH_BODY)
+async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Query()]) -> ExplainResponse:
+    """Why these photos match a sketch."""
+    engine = ctx.live.engine()
+    with ctx.worker.place():
+        sketch = await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
+    return await ctx.worker.run(lambda: engine.explain(sketch, params), _hung_up(request))
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _image_docs(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -137,23 +164,25 @@ async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
     """The original file of a photo, as it is."""
     if not ctx.settings.serve_originals:
         raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
-    engine = await ctx.live.engine()
+    engine = ctx.live.engine()
     return await _read(ctx, lambda: _original(engine, photo_id, request.headers.get("if-none-match")))
 
 
 @api.get(
     "/thumbnails/{photo_id}",
+    dependencies=_once,
     response_class=Response,
     responses={**_image_docs("image/jpeg"), **_errors(404, 422, 503)},
 )
 async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[ThumbnailParams, Query()]) -> Response:
     """A small JPEG of a photo."""
-    engine = await ctx.live.engine()
+    engine = ctx.live.engine()
     return await _read(ctx, lambda: _small(engine, photo_id, params.size, request.headers.get("if-none-match")))
 
 
 @api.get(
     "/clusters/{cluster_id}",
+    dependencies=_once,
     response_model=ClusterResponse,
     responses={
         200: {"description": "The photos, with their ETag."},
@@ -165,7 +194,7 @@ async def cluster(
     request: Request, response: Response, ctx: Ctx, cluster_id: Id, page: Annotated[PageParams, Query()]
 ) -> ClusterResponse | Response:
     """The photos of a cluster, in pages."""
-    engine = await ctx.live.engine()
+    engine = ctx.live.engine()
     headers = _headers(f'"{engine.cluster_tag(cluster_id, page)}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -188,7 +217,7 @@ async def info(ctx: Ctx) -> InfoResponse:
     loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
     reason = None
     try:
-        loaded = (await ctx.live.engine()).info()
+        loaded = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
     model, index = loaded
@@ -198,6 +227,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         version=ctx.version,
         model=model,
         index=index,
+        refused=ctx.live.refused,
         build=build,
         limits=limits,
     )
@@ -212,8 +242,25 @@ async def alive() -> HealthResponse:
 @health.get("/readyz", responses=_errors(503))
 async def ready(ctx: Ctx) -> HealthResponse:
     """Able to answer searches."""
-    await ctx.live.engine()
+    try:
+        ctx.live.engine()
+    except NotReady:
+        if ctx.settings.api_key is None:
+            raise
+        # The reason names folders of this machine, and whoever asks here may be anybody.
+        raise NotReady("The service is not ready; /info says why to those who have the API key.") from None
     return HealthResponse(status="ready")
+
+
+@monitoring.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
+)
+async def metrics(request: Request, ctx: Ctx) -> Response:
+    """What this server has counted and timed."""
+    text, kind = ctx.metrics.exposition(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": kind})
 
 
 async def _read(ctx: Context, job: Callable[[], T]) -> T:
@@ -251,5 +298,5 @@ def _image(data: bytes | None, kind: str, etag: str) -> Response:
 
 
 def _headers(etag: str) -> dict[str, str]:
-    """Browsers must take an answer for what it is called, and ask before they use it again."""
-    return {"ETag": etag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    """Browsers must ask before they use an answer again."""
+    return {"ETag": etag, "Cache-Control": "private, no-cache"}

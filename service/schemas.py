@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 # SQLite's largest integer: a longer id is nobody's.
 MAX_ID = 2**63 - 1
+# The type of the validation error whose message is a whole sentence.
+UNKNOWN_PARAMETER: Final = "unknown_parameter"
 
 
-class SearchParams(BaseModel):
-    """The query parameters of a search; an unknown one is refused, since a misspelt one would change the answer."""
+class Params(BaseModel):
+    """Query parameters; an unknown one is refused, since a misspelt one would change the answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_unknown(cls, given: Any) -> Any:
+        unknown = [name for name in given if name not in cls.model_fields] if isinstance(given, dict) else []
+        if unknown:
+            said = {"name": repr(unknown[0][:64]), "known": ", ".join(cls.model_fields)}
+            raise PydanticCustomError(UNKNOWN_PARAMETER, "There is no parameter {name}; there are {known}", said)
+        return given
+
+
+class SearchParams(Params):
+    """The query parameters of a search."""
 
     k: int | None = Field(
         default=None, ge=1, description="Results wanted; default: the server's (20 unless configured)."
@@ -46,10 +62,8 @@ class SearchParams(BaseModel):
     )
 
 
-class PageParams(BaseModel):
+class PageParams(Params):
     """The query parameters of a list in pages."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     k: int | None = Field(
         default=None, ge=1, description="Photos wanted; default: the server's (20 unless configured)."
@@ -57,10 +71,8 @@ class PageParams(BaseModel):
     offset: int = Field(default=0, ge=0, le=2**31, description="Photos to skip.")
 
 
-class ThumbnailParams(BaseModel):
+class ThumbnailParams(Params):
     """The query parameters of a thumbnail."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(
         default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
@@ -182,6 +194,9 @@ class InfoResponse(BaseModel):
     version: str
     model: ModelInfo | None
     index: IndexInfo | None
+    refused: str | None = Field(
+        description="Why the newest generation on the disk is not used, while ``index`` still answers; null if it is."
+    )
     build: BuildInfo | None = Field(description="Null where the index has never been built.")
     limits: Limits
 

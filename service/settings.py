@@ -43,11 +43,31 @@ class Settings(BaseSettings):
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
     max_pixels: int = Field(default=40_000_000, ge=1, description="Largest sketch that is decoded, in pixels.")
+    upload_seconds: float = Field(
+        default=60, gt=0, le=3600, description="Seconds after which the whole of a sketch must have arrived."
+    )
     queue: int = Field(default=16, ge=0, description="Searches that may wait behind the running one; more get 429.")
     default_k: int = Field(default=20, ge=1, description="Results of a search that does not say how many it wants.")
     max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
     api_key: SecretStr | None = Field(
         default=None, description="When set, all but health checks needs it; default: none."
+    )
+    rate_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Requests a minute, and at once, that one client address may make, health checks aside; more get "
+        "429. An IPv6 client is its /64 network. Default: no limit.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port on which /metrics is served, at the same address, to everybody and without the API key; "
+        "default: on the main one, to those who have the key.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people, or one JSON object a line."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Web origins that may call the API: separated by commas, or a JSON list; default: none."

@@ -15,16 +15,14 @@ from service.errors import BadUpload, BrokenUpload, UploadTooLarge
 MULTIPART_OVERHEAD = 16 * 1024
 # Each part costs the parser far more than its bytes; a form with a sketch has one, or a few.
 MAX_PARTS = 16
-# A client holds a place in the queue while it sends.
-PATIENCE = 60.0
 
 
-async def read_sketch(request: Request, limit: int, patience: float = PATIENCE) -> bytes:
+async def read_sketch(request: Request, limit: int, patience: float) -> bytes:
     """The image in the request: the raw body, whatever its content type says, or the multipart field ``file``.
 
     Args:
         limit: the most bytes an image may have; nothing is kept beyond it.
-        patience: seconds after which the whole of it must be here.
+        patience: seconds after which the whole of it must be here; a client holds a place in the queue while it sends.
 
     Raises:
         UploadTooLarge: more bytes than ``limit``, whether the request says so or not.
@@ -37,7 +35,7 @@ async def read_sketch(request: Request, limit: int, patience: float = PATIENCE) 
         async with asyncio.timeout(patience):
             body = await _read_body(request, limit, limit + MULTIPART_OVERHEAD if multipart else limit)
     except TimeoutError:
-        raise BrokenUpload(f"The sketch was not here after {patience:.0f} s; send a smaller one.") from None
+        raise BrokenUpload(f"The sketch was not here after {patience:g} s; send a smaller one.") from None
     if not multipart:
         return body
     return await anyio.to_thread.run_sync(_file_field, content_type, body, limit)

@@ -20,20 +20,25 @@ class Worker:
 
     One thread, because PyTorch already spreads one search over the cores: two at once would only slow each other.
     To be used from one event loop.
+
+    Attributes:
+        queue: how many jobs may wait behind the running one.
+        held: places taken, by jobs that run or wait and by those whose input is on its way.
     """
 
-    def __init__(self, queue: int) -> None:
-        """``queue``: how many jobs may wait behind the running one."""
+    def __init__(self, queue: int, waited: Callable[[float], None] = lambda seconds: None) -> None:
+        """``waited``: told of every job that begins how long it has waited, in seconds."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
         self._turn = asyncio.Lock()
-        self._room = queue + 1
-        self._held = 0
+        self.queue = queue
+        self.held = 0
+        self._waited = waited
         self._mean_seconds = 0.0
 
     def check_room(self) -> None:
         """Raise QueueFull where a job would have to."""
-        if self._held >= self._room:
-            raise QueueFull(max(1, math.ceil(self._held * self._mean_seconds)))
+        if self.held > self.queue:
+            raise QueueFull(max(1, math.ceil(self.held * self._mean_seconds)))
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -45,11 +50,11 @@ class Worker:
             QueueFull: too many wait already.
         """
         self.check_room()
-        self._held += 1
+        self.held += 1
         try:
             yield
         finally:
-            self._held -= 1
+            self.held -= 1
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
         """The job's result, or whatever it raises; other jobs notice neither.
@@ -63,8 +68,8 @@ class Worker:
         listening = asyncio.create_task(hung_up)
         try:
             self.check_room()
-            self._held += 1
-            running = asyncio.create_task(self._in_turn(job))
+            self.held += 1
+            running = asyncio.create_task(self._in_turn(job, time.monotonic()))
             running.add_done_callback(self._leave)
             try:
                 await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,12 +79,15 @@ class Worker:
             finally:
                 # A job that has begun keeps its turn until its thread is done with it (see _in_turn).
                 running.cancel()
+                # An error's traceback refers to this frame: without the cycle, all that the job used is freed at once.
+                del running
         finally:
             listening.cancel()
 
-    async def _in_turn(self, job: Callable[[], T]) -> T:
+    async def _in_turn(self, job: Callable[[], T], arrived: float) -> T:
         async with self._turn:
             started = time.monotonic()
+            self._waited(started - arrived)
             begun = asyncio.get_running_loop().run_in_executor(self._executor, job)
             try:
                 return await asyncio.shield(begun)
@@ -89,9 +97,10 @@ class Worker:
                 raise
             finally:
                 self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
+                del begun  # for the same reason
 
     def _leave(self, _: asyncio.Task[Any]) -> None:
-        self._held -= 1
+        self.held -= 1
 
     def close(self) -> None:
         """Wait for the running job; start no other."""

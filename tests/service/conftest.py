@@ -22,6 +22,7 @@ from indexer import Index, build, open_index
 from model import Matcher
 from service.app import create_app
 from service.client import Client
+from service.connection import server_config
 from service.routes import Context
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
@@ -63,7 +64,7 @@ def served(settings: Settings, app: FastAPI | None = None) -> Iterator[Served]:
         await app(scope, receive, send_on)
 
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(noticing, log_level="warning", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(server_config(noticing, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

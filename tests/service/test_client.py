@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -146,21 +145,6 @@ def test_a_port_in_use_is_a_sentence_and_exit_code_2(options: list[str], capsys:
         port = taken.getsockname()[1]
         assert main(["--port", str(port), *options]) == 2
     assert f"port {port}" in capsys.readouterr().err
-
-
-def test_the_module_serves_until_it_is_told_to_stop(options: list[str], sketch: bytes) -> None:
-    command = [sys.executable, "-m", "service", "--port", "0", *options]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ
-    ) as running:
-        try:
-            assert running.stdout is not None
-            url = running.stdout.readline().split()[-1]
-            with Client(url) as client:
-                assert client.search(sketch, k=2).results
-        finally:
-            running.terminate()
-    assert running.returncode in (0, -15)
 
 
 def test_the_client_loads_no_networks() -> None:

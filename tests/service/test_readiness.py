@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from fastapi import Request
 from starlette.types import Message
 
+from indexer import Index
 from service.errors import BrokenUpload, QueueFull
 from service.settings import Settings
 from service.upload import read_sketch
-from tests.service.conftest import Served, served
-from tests.service.test_http import error
+from tests.service.conftest import CLUSTERS, PHOTOS, Served, served
+from tests.service.talk import connect, error
 from tests.service.test_worker import Gate, never
 
 
@@ -41,8 +40,7 @@ def occupied(server: Served) -> Iterator[None]:
 @contextmanager
 def begun_upload(server: Served) -> Iterator[None]:
     """While the block runs, an upload is on its way; it breaks off then."""
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port or 80)) as connection:
+    with connect(server) as connection:
         connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
         yield
 
@@ -122,9 +120,8 @@ def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, 
 
 
 def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -> None:
-    address = urlsplit(small.url)
     with occupied(small):
-        connection = socket.create_connection((address.hostname, address.port or 80))
+        connection = connect(small)
         head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
         connection.sendall(head.encode() + sketch)
         wait_until_room_is(small, False)
@@ -160,3 +157,20 @@ def test_an_upload_that_takes_too_long_is_given_up() -> None:
     request = Request({"type": "http", "method": "POST", "headers": []}, nothing)
     with pytest.raises(BrokenUpload, match="send a smaller one"):
         asyncio.run(read_sketch(request, 100, patience=0))
+
+
+def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: Settings) -> None:
+    body = http.get("/info").json()
+    assert body["ready"] is True
+    assert body["reason"] is None
+    assert body["model"]["methods"] == ["rn", "ret"]
+    assert body["model"]["checkpoint_sha256"] == index.manifest.checkpoint_sha256
+    assert (body["index"]["photos"], body["index"]["clusters"]) == (PHOTOS, CLUSTERS)
+    assert body["index"]["generation"] == index.generation
+    assert body["build"]["phase"] == "done"
+    assert body["limits"]["max_upload_bytes"] == settings.max_upload_bytes
+
+
+def test_a_running_service_is_alive_and_ready(http: httpx.Client) -> None:
+    assert http.get("/healthz").json() == {"status": "ok"}
+    assert http.get("/readyz").json() == {"status": "ready"}

@@ -1,45 +1,89 @@
-"""Many searches in a row."""
+"""Many requests in a row: the same answers, and memory that stays flat."""
 
 from __future__ import annotations
 
+import gc
+import itertools
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.pictures import encoded
-from tests.service.conftest import draw_sketch
+from service.settings import Settings
+from tests.pictures import ODD_FILES, encoded
+from tests.service.conftest import PHOTOS, draw_sketch
+from tests.service.test_serving import address, running
 
-WARM_UP = 50
-SEARCHES = 200
-# Far below what 200 kept uploads, pictures or answers would take, above what an allocator keeps for itself.
+# Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an
+# allocator keeps for itself.
 GROWTH = 8 * 1024 * 1024
 
-_STATUS = Path("/proc/self/status")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
+
+
+class Visitors:
+    """Requests of every kind, in turn; what they are answered is checked against the first time."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._sketches = [encoded(draw_sketch(seed).resize((512, 512))) for seed in range(4)]
+        # Those that take no second each.
+        self._odd = itertools.cycle(odd for odd in ODD_FILES if len(odd.data) < 200_000 and odd.name != "very long.png")
+        self._first: dict[str, Any] = {}
+        self.made = 0
+
+    def come(self, requests: int) -> None:
+        """At least so many requests."""
+        until = self.made + requests
+        while self.made < until:
+            turn = self.made
+            which = turn % len(self._sketches)
+            self._same(f"sketch {which}", self._http.post("/search", content=self._sketches[which]), 200)
+            for odd in itertools.islice(self._odd, 2):
+                self._same(odd.name, self._http.post("/search", content=odd.data), odd.as_sketch)
+            self._same("a form", self._http.post("/search", files={"file": self._sketches[0]}), 200)
+            photo = 1 + turn % PHOTOS
+            self._same(f"thumbnail {photo}", self._http.get(f"/thumbnails/{photo}", params={"size": 64}), 200)
+            self._same(f"photo {photo}", self._http.get(f"/photos/{photo}"), 200)
+            self._same("too many bytes", self._http.post("/search", content=bytes(600_000)), 413)
+            self._same("nothing", self._http.get(f"/photos/{1000 + turn}"), 404)
+            self._same("unknown", self._http.post("/search", params={f"n{turn}": "1"}), 422)
+
+    def _same(self, name: str, answer: httpx.Response, status: int) -> None:
+        self.made += 1
+        assert answer.status_code == status, answer.text
+        if status != 200:
+            return
+        shown = answer.json()["results"] if "json" in answer.headers["content-type"] else answer.content
+        assert self._first.setdefault(name, shown) == shown
+
+
+def resident(http: httpx.Client) -> float:
+    """Bytes of memory that the server's process has."""
+    gc.collect()  # the server may run in this process
+    told = http.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in told if line.startswith("process_resident_memory_bytes "))
+
+
+def test_requests_in_a_row_answer_alike_and_leave_memory_flat(http: httpx.Client) -> None:
+    visitors = Visitors(http)
+    visitors.come(9 * len(ODD_FILES) // 2 + 9)  # until each of the odd files has been there
+    before = resident(http)
+    visitors.come(300)
+    assert resident(http) - before < GROWTH
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not _STATUS.exists(), reason="resident memory is read from /proc")
-def test_searches_in_a_row_answer_alike_and_leave_memory_flat(http: httpx.Client) -> None:
-    sketches = [encoded(draw_sketch(seed).resize((512, 512))) for seed in range(4)]
-    first = [_results(http, sketch) for sketch in sketches]
-    for number in range(WARM_UP):
-        _results(http, sketches[number % len(sketches)])
-    before = _resident()
-    for number in range(SEARCHES):
-        which = number % len(sketches)
-        assert _results(http, sketches[which]) == first[which]
-    assert _resident() - before < GROWTH
-
-
-def _results(http: httpx.Client, sketch: bytes) -> Any:
-    answer = http.post("/search", content=sketch)
-    answer.raise_for_status()
-    return answer.json()["results"]
-
-
-def _resident() -> int:
-    """Bytes; the server runs in this process."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
+def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: Path) -> None:
+    with (
+        running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES="500000") as process,
+        httpx.Client(base_url=address(process), timeout=60) as http,
+    ):
+        visitors = Visitors(http)
+        visitors.come(1000)
+        before = resident(http)
+        visitors.come(10_000)
+        grown = resident(http) - before
+        print(f"{visitors.made} requests; in the last 10,000 memory grew by {grown / 2**20:.1f} MiB")
+        assert grown < GROWTH

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -136,3 +139,26 @@ def test_a_failing_job_fails_alone() -> None:
         worker.close()
 
     asyncio.run(scenario())
+
+
+def test_what_a_failing_job_has_used_is_freed_at_once() -> None:
+    class Used:
+        def fail(self) -> None:
+            raise ZeroDivisionError
+
+    async def scenario() -> None:
+        worker, used = Worker(queue=0), Used()
+        seen = weakref.ref(used)
+        with suppress(ZeroDivisionError):
+            await worker.run(used.fail, never())
+        await room(worker)
+        del used
+        assert seen() is None
+        worker.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()

@@ -1,0 +1,49 @@
+"""A sketch rebuilt from the nearest patches of a whole index (Fig. 7b)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from indexer import Index, PhotoUnavailable
+from model import Matcher, Tokens
+from model.ink import Pixels
+from model.rebuild import NearestPatches, Replacement, assembled, nearest_replacements
+from service.originals import picture
+
+# Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
+BATCH = 64
+
+
+def rebuild_from_gallery(
+    index: Index, matcher: Matcher, sketch: Tokens, neighbours: Sequence[int]
+) -> tuple[Image.Image, ...]:
+    """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
+
+    Nearest by the tokens as the index keeps them, which is before cross-attention: that would have to look at every
+    photo of the index apart. All clusters are searched, in chunks. Photos that are gone or have changed are passed
+    over: for each patch there are as many in reserve as are wanted.
+
+    sketch: a batch of one. White where the network kept no patch, or where no photo is left.
+    """
+    nearest = NearestPatches(sketch, 2 * max(neighbours))
+    for cluster in range(index.cluster_count):
+        rows = index.cluster(cluster)
+        for start in range(0, len(rows.ids), BATCH):
+            nearest.add(rows.ids[start : start + BATCH], rows.tokens[start : start + BATCH])
+    found, grid, size = nearest.found(), matcher.config.grid, matcher.config.image_size
+
+    def square(photo: int) -> Pixels | None:
+        try:
+            image = picture(index, index.photo(photo))
+        except PhotoUnavailable:
+            return None
+        return matcher.preprocessing.pixels(image, "photo")
+
+    replacements, pixels = nearest_replacements(found, max(neighbours), square, grid)
+    # The nearest k are the first k of more of them.
+    return tuple(
+        assembled((Replacement(r.cell, r.patches[:k]) for r in replacements), pixels, grid, size // grid)
+        for k in neighbours
+    )

@@ -1,0 +1,155 @@
+"""Explanations where the right answer is known, because the tokens were put there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.encoder import EncoderTrace
+from model.explanation import Observed, SelfAttention, compare, explain, holding, observe
+from model.network import Network
+from model.tokens import Tokens
+from tests.networks import tiny_network
+
+GRID = 4
+
+
+def image(seed: int, network: Network) -> torch.Tensor:
+    size = network.config.image_size
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def observed(cells: list[int], features: torch.Tensor) -> Observed:
+    """An image of which these cells were kept; features (1 + cells, d), [Ret] first."""
+    nothing = SelfAttention(torch.zeros(1, 1, GRID, GRID), ())
+    return Observed(Tokens(features[None], torch.tensor([cells])), nothing)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_tokens_copied_from_the_sketch_into_the_photo_are_each_others_correspondence() -> None:
+    network = tiny_network(cross_attention=False)
+    cells, places = [0, 3, 5, 6, 9, 14], [1, 2, 7, 8, 10, 12]
+    moved = [4, 0, 5, 2, 1, 3]  # the photo's i-th token is the sketch's moved[i]-th
+    features = noise(7, network.config.width)
+    photo = torch.cat([noise(1, network.config.width, seed=1), 3 * features[1:][moved]])
+    explanation = compare(network, observed(cells, features), observed(places, photo))
+    matches = explanation.matches()
+    assert {(sketch, there) for sketch, there, _ in matches} == {(cells[m], places[i]) for i, m in enumerate(moved)}
+    assert [cosine for *_, cosine in matches] == pytest.approx([1.0] * 6, abs=1e-5)
+    assert explanation.sketch_cells.tolist() == cells
+    assert explanation.photo_cells.tolist() == places
+    assert (explanation.sketch_to_photo, explanation.ret_to_photo, explanation.ret_to_sketch) == (None, None, None)
+
+
+def test_a_token_copied_through_the_cross_attention_is_found_again() -> None:
+    # Both branches alike, so that equal tokens asked of equal tokens come out equal.
+    network = tiny_network(keep_sketch=1.0, keep_photo=1.0)
+    assert network.cross is not None
+    network.cross.photo.load_state_dict(network.cross.sketch.state_dict())
+    features = noise(1 + GRID**2, network.config.width)
+    moved = torch.randperm(GRID**2, generator=torch.Generator().manual_seed(3))
+    photo = torch.cat([features[:1], features[1:][moved]])
+    everywhere = list(range(GRID**2))
+    explanation = compare(network, observed(everywhere, features), observed(everywhere, photo))
+    assert {(int(moved[there]), there) for there in everywhere} == {(s, p) for s, p, _ in explanation.matches()}
+    assert explanation.ret_distance == pytest.approx(0, abs=1e-5)
+
+
+def test_matches_come_strongest_first_and_are_the_best_of_their_rows() -> None:
+    network = tiny_network()
+    explanation = explain(network, image(0, network), image(1, network))
+    matches = explanation.matches()
+    cosines = [cosine for *_, cosine in matches]
+    assert cosines == sorted(cosines, reverse=True)
+    assert sorted(sketch for sketch, *_ in matches) == explanation.sketch_cells.tolist()
+    for sketch, photo, cosine in matches:
+        row = explanation.correspondence[explanation.sketch_cells.tolist().index(sketch)]
+        assert cosine == row.max()
+        assert cosine == row[explanation.photo_cells.tolist().index(photo)]
+
+
+def test_attention_by_head_and_layer_is_what_each_block_computed_and_zero_where_tokens_were_dropped() -> None:
+    network = tiny_network()
+    trace = EncoderTrace()
+    network.encode(image(0, network), "sketch", trace)
+    seen = observe(network, image(0, network), "sketch").attention
+    assert seen.blocks.shape == (4, 2, GRID, GRID)
+    assert seen.heads.shape == (2, GRID, GRID)
+    assert seen.layers.shape == (4, GRID, GRID)
+    for block, attention, positions in zip(seen.blocks.flatten(2), trace.attention, trace.positions, strict=True):
+        assert torch.equal(block[:, positions[0]], attention[0])
+        assert block.count_nonzero() == attention.count_nonzero()
+    torch.testing.assert_close(seen.layers[0], seen.blocks[0].mean(dim=0))
+    assert torch.equal(seen.heads, seen.blocks[-1])
+    assert [int(kept.sum()) for kept in seen.kept] == list(network.config.kept("sketch"))
+    # Selection keeps what [Ret] attends to most, on the average of the heads (eq. 7).
+    first = seen.layers[1].flatten()
+    assert first[seen.kept[0].flatten()].min() >= first[~seen.kept[0].flatten()].max()
+    # Blocks before the first selection see every token, later ones only those that were kept.
+    assert [int((layer > 0).sum()) for layer in seen.layers] == [16, 16, *network.config.kept("sketch")][:4]
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_the_cross_attention_shown_is_the_one_that_updates_the_tokens(keep: float) -> None:
+    network = tiny_network(keep_cross=keep)
+    assert network.cross is not None
+    sketch, photo = observe(network, image(0, network), "sketch"), observe(network, image(1, network), "photo")
+    explanation = compare(network, sketch, photo)
+    assert explanation.sketch_to_photo is not None
+    assert explanation.ret_to_photo is not None
+    s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
+    assert p_side.value is not None
+    kept = torch.isin(photo.tokens.positions[0], explanation.photo_cells)
+    assert int(kept.sum()) == len(explanation.photo_cells) == -(-photo.tokens.positions.shape[1] * keep // 1)
+    values = p_side.value[0][:, 1:][:, kept]
+    # Rows sum to 1 with what goes to the photo's [Ret], whose value is the first.
+    weights = torch.cat([explanation.ret_to_photo[:, None], explanation.sketch_to_photo], dim=1)
+    to_ret = 1 - weights.sum(dim=2, keepdim=True)
+    gathered = weights @ values + to_ret * p_side.value[0][:, :1]
+    expected = network.cross.sketch(s_side.features, gathered[None])
+    torch.testing.assert_close(expected, network.align(s_side, p_side)[0].features, atol=1e-5, rtol=1e-4)
+    assert explanation.photo_to_sketch is not None
+    assert explanation.ret_to_sketch is not None
+    assert explanation.photo_to_sketch.shape == (2, int(kept.sum()), len(explanation.sketch_cells))
+    assert explanation.ret_to_sketch.shape == (2, len(explanation.sketch_cells))
+
+
+def test_an_untrained_relation_network_gives_no_score() -> None:
+    network = tiny_network(methods=("ret",), best_method="ret")
+    assert explain(network, image(0, network), image(1, network)).relation_score is None
+
+
+def test_the_cells_that_hold_a_share_of_the_attention_are_the_fewest_that_do() -> None:
+    attention = torch.tensor([[1.0, 4.0], [2.0, 3.0]])  # 10 in all
+    assert holding(attention, 0.4).tolist() == [[False, True], [False, False]]
+    assert holding(attention, 0.41).tolist() == [[False, True], [False, True]]
+    assert holding(attention, 0.9).tolist() == [[False, True], [True, True]]
+    assert holding(attention, 1.0).all()
+    assert not holding(torch.zeros(3), 0.5).any()
+    assert holding(torch.ones(4), 0.5).tolist() == [True, True, False, False]
+    with pytest.raises(ValueError, match="share"):
+        holding(attention, 0.0)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.floats(0.01, 1.0))
+def test_no_smaller_set_of_cells_holds_the_share(parts: list[int], share: float) -> None:
+    attention = torch.tensor(parts, dtype=torch.float32)
+    chosen = holding(attention, share)
+    total, count = float(attention.double().sum()), int(chosen.sum())
+    assert float(attention[chosen].double().sum()) >= share * total * (1 - 1e-12)
+    if count:
+        assert float(attention.sort(descending=True).values[: count - 1].double().sum()) < share * total
+
+
+def test_an_explanation_cannot_be_changed() -> None:
+    network = tiny_network()
+    explanation = explain(network, image(0, network), image(1, network))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        explanation.grid = 3  # type: ignore[misc]

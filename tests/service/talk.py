@@ -1,0 +1,51 @@
+"""How the tests of the HTTP API ask and what they take out of answers."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.service.conftest import Served
+
+
+def without_timings(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    del body["timings_ms"]
+    return body
+
+
+def error(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code, once the error has been found to look as promised."""
+    assert set(answer.json()) == {"error"}
+    detail = answer.json()["error"]
+    assert set(detail) == {"code", "message", "request_id"}
+    assert detail["message"]
+    assert detail["request_id"] == answer.headers["x-request-id"]
+    return answer.status_code, detail["code"]
+
+
+def connect(server: Served) -> socket.socket:
+    """A connection to the server, for bytes that no HTTP library would send."""
+    address = urlsplit(server.url)
+    return socket.create_connection((address.hostname, address.port or 80), timeout=30)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that comes until the server closes, however it does that."""
+    received = bytearray()
+    with suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            received += piece
+    return bytes(received)
+
+
+def plain_http(server: Served, request: bytes) -> bytes:
+    """Send these bytes, and read until the server closes."""
+    with connect(server) as connection:
+        connection.sendall(request)
+        return rest(connection)

@@ -1,0 +1,157 @@
+"""The access log: a line a request, and nothing in it that is nobody's business."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from service.access import Access, SearchNote
+from service.logs import JsonLines, TextLines
+from service.settings import Settings
+from tests.service.conftest import Served, served
+from tests.service.talk import connect
+
+ACCESS = Access("abc", "127.0.0.1", "POST", "/search", 200, 12.3, 45, SearchNote("rn", "all", "g000002"))
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[Access]:
+    """In the order of the requests that were answered."""
+    return [vars(record)["access"] for record in caplog.records if record.name == "sketch_search.access"]
+
+
+def wait_for_lines(server: Served, caplog: pytest.LogCaptureFixture, count: int) -> list[Access]:
+    """A line is written after its answer; whoever has the answer may be a little early."""
+    for _ in range(100_000):
+        if len(lines(caplog)) >= count:
+            return lines(caplog)
+        httpx.get(f"{server.url}/healthz")
+    raise AssertionError(caplog.text)
+
+
+def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, sketch: bytes) -> None:
+    with httpx.Client(base_url=server.url) as http:
+        plain = http.post("/search", content=sketch)
+        wait_for_lines(server, logged, 1)
+        exact = http.post("/search", content=sketch, params={"nprobe": "all", "method": "ret"})
+        first, second = wait_for_lines(server, logged, 2)
+    assert first.request_id == plain.headers["x-request-id"]
+    assert second.request_id == exact.headers["x-request-id"]
+    assert (first.verb, first.route, first.status, first.bytes_in) == ("POST", "/search", 200, len(sketch))
+    assert first.ms > 0
+    generation = plain.json()["generation"]
+    assert first.search == SearchNote("rn", "default", generation)
+    assert second.search == SearchNote("ret", "all", generation)
+
+
+def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture) -> None:
+    with httpx.Client(base_url=server.url) as http:
+        http.post("/search", content=b"text")
+        http.get("/photos/1000")
+        http.get("/no/such%0d%0apath?secret=1")
+        http.get("/", headers={"host": "attacker.example"})
+        told = wait_for_lines(server, logged, 4)
+    shown = [(access.route, access.status) for access in told]
+    assert shown == [("/search", 415), ("/photos/{photo_id}", 404), ("-", 404), ("-", 400)]
+    assert all(access.search is None for access in told)
+    ours = "\n".join(record.getMessage() for record in logged.records if record.name != "httpx")
+    assert "such" not in ours
+    assert "secret" not in ours
+
+
+def test_healthy_checks_are_not_logged(server: Served, logged: pytest.LogCaptureFixture) -> None:
+    with httpx.Client(base_url=server.url) as http:
+        for path in ("/healthz", "/readyz", "/metrics"):
+            http.get(path)
+        http.get("/info")
+        assert [access.route for access in wait_for_lines(server, logged, 1)] == ["/info"]
+
+
+def test_neither_keys_nor_images_are_logged(
+    settings: Settings, logged: pytest.LogCaptureFixture, sketch: bytes
+) -> None:
+    logged.set_level(logging.DEBUG)
+    with served(settings.model_copy(update={"api_key": SecretStr("sesame")})) as server:
+        with httpx.Client(base_url=server.url) as http:
+            for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
+                http.post("/search", content=sketch, headers=headers)
+        wait_for_lines(server, logged, 3)
+    told = "\n".join(
+        formatter.format(record)
+        for record in logged.records
+        if record.name.startswith(("sketch_search", "uvicorn"))
+        for formatter in (TextLines(), JsonLines())
+    )
+    assert "POST" in told
+    for secret in ("sesame", "wr0ng", "PNG", "IHDR"):
+        assert secret not in told
+
+
+def test_the_client_behind_a_proxy_is_named_but_not_quoted(server: Served, logged: pytest.LogCaptureFixture) -> None:
+    # The server trusts a proxy on its own machine, as which this test poses.
+    with httpx.Client(base_url=server.url) as http:
+        for said in ("203.0.113.7", "2001:db8::1", "x status=200 route=/admin"):
+            http.get("/info", headers={"x-forwarded-for": said})
+        told = wait_for_lines(server, logged, 3)
+    assert [access.client for access in told] == ["203.0.113.7", "2001:db8::1", "-"]
+
+
+def test_a_client_that_hangs_up_is_logged_as_such(server: Served, logged: pytest.LogCaptureFixture) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+    (access,) = wait_for_lines(server, logged, 1)
+    assert (access.route, access.status, access.search) == ("/search", 499, None)
+
+
+def record(level: int, message: str, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("sketch_search", level, __file__, 1, message, (ACCESS,) if extra else None, None)
+    vars(made).update(extra)
+    return made
+
+
+def test_a_request_is_a_line_of_pairs() -> None:
+    line = TextLines().format(record(logging.INFO, "%s", access=ACCESS))
+    time, level, *pairs = line.split()
+    assert time.endswith("Z")
+    assert level == "INFO"
+    assert dict(pair.split("=") for pair in pairs) == {
+        "request_id": "abc",
+        "client": "127.0.0.1",
+        "verb": "POST",
+        "route": "/search",
+        "status": "200",
+        "ms": "12.3",
+        "bytes_in": "45",
+        "method": "rn",
+        "nprobe": "all",
+        "generation": "g000002",
+    }
+
+
+def test_a_request_is_one_json_object() -> None:
+    line = json.loads(JsonLines().format(record(logging.INFO, "%s", access=ACCESS)))
+    assert {"time", "level", "logger"} < set(line)
+    assert (line["status"], line["ms"], line["nprobe"]) == (200, 12.3, "all")
+    assert "message" not in line
+
+
+def test_other_lines_are_json_objects_too() -> None:
+    made = record(logging.ERROR, 'a "quoted"\nmessage')
+    try:
+        raise ValueError("two\nlines")
+    except ValueError as problem:
+        made.exc_info = (ValueError, problem, problem.__traceback__)
+    line = JsonLines().format(made)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert (told["level"], told["message"]) == ("error", 'a "quoted"\nmessage')
+    assert told["trace"].startswith("Traceback")

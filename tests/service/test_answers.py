@@ -1,0 +1,136 @@
+"""What every answer has in common: its id, the shape of errors, who may ask, and who may not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import Served, served
+from tests.service.talk import error
+
+
+@pytest.fixture(scope="module")
+def broken(settings: Settings) -> Iterator[Served]:
+    """A server that fails at /broken."""
+    app: FastAPI = create_app(settings)
+
+    @app.get("/broken")
+    def fail() -> None:
+        raise RuntimeError("a secret from the inside")
+
+    with served(settings, app) as server:
+        yield server
+
+
+def test_every_answer_carries_a_request_id(http: httpx.Client) -> None:
+    assert http.get("/healthz", headers={"x-request-id": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
+    for bad in ("a b", "x" * 65, "<script>", "a;b"):
+        given = http.get("/healthz", headers={"x-request-id": bad}).headers["x-request-id"]
+        assert re.fullmatch("[0-9a-f]{32}", given)
+    assert error(http.get("/nowhere", headers={"x-request-id": "mine"})) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("GET", "/info", 200),
+        ("GET", "/photos/1", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("POST", "/search", 400),
+        ("GET", "/no/such/path", 404),
+        ("GET", "/search", 405),
+        ("GET", "/broken", 500),
+    ],
+)
+def test_every_answer_tells_browsers_to_trust_nothing(
+    broken: Served, verb: str, path: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = httpx.request(verb, f"{broken.url}{path}")
+    assert answer.status_code == status
+    policy = [rule.strip() for rule in answer.headers["content-security-policy"].split(";")]
+    assert policy == [
+        "default-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "sandbox",
+    ]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert answer.headers["cache-control"] == ("private, no-cache" if path == "/photos/1" else "no-store")
+    assert "camera=()" in answer.headers["permissions-policy"]
+
+
+@pytest.mark.parametrize(("verb", "path"), [("GET", "/search"), ("POST", "/photos/1"), ("DELETE", "/info")])
+def test_another_verb_is_refused(http: httpx.Client, verb: str, path: str) -> None:
+    answer = http.request(verb, path)
+    assert error(answer) == (405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("header", [{"x-api-key": "schlüssel"}, {"authorization": "Bearer schlüssel"}])
+def test_with_an_api_key_only_those_who_have_it_are_answered(
+    settings: Settings, sketch: bytes, header: dict[str, str]
+) -> None:
+    sent = httpx.Headers(header, encoding="utf-8")
+    with (
+        served(settings.model_copy(update={"api_key": SecretStr("schlüssel")})) as server,
+        httpx.Client(base_url=server.url, timeout=30) as http,
+    ):
+        assert http.get("/healthz").status_code == 200
+        assert http.get("/readyz").status_code == 200
+        for path in ("/info", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
+            answer = http.get(path)
+            assert error(answer) == (401, "unauthorized")
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert error(http.get(path, headers={"x-api-key": "wrong"})) == (401, "unauthorized")
+            assert error(http.get(path, headers={"authorization": "Bearer wrong"})) == (401, "unauthorized")
+        assert error(http.post("/search", content=sketch, params={"k": "0"})) == (401, "unauthorized")
+        assert http.get("/photos/1", headers=sent).status_code == 200
+        assert http.post("/search", content=sketch, headers=sent).status_code == 200
+
+
+def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: httpx.Client) -> None:
+    origin = {"origin": "https://a.example"}
+    assert "access-control-allow-origin" not in http.get("/healthz", headers=origin).headers
+    with served(settings.model_copy(update={"cors_origins": ("https://a.example",)})) as server:
+        answer = httpx.get(f"{server.url}/nowhere", headers=origin)
+        assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        other = httpx.get(f"{server.url}/healthz", headers={"origin": "https://b.example"})
+        assert "access-control-allow-origin" not in other.headers
+        # Its img elements may show the photos then.
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/info", "/photos/1", "/no/such/path"])
+def test_only_known_hosts_are_answered(http: httpx.Client, path: str) -> None:
+    for host in ("attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example:8000", "a b", ""):
+        assert error(http.get(path, headers={"host": host})) == (400, "bad_host")
+    for host in ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1"):
+        assert http.get(path, headers={"host": host}).status_code == http.get(path).status_code
+
+
+def test_hosts_can_be_named(settings: Settings) -> None:
+    with served(settings.model_copy(update={"allowed_hosts": ("photos.example", "*.local")})) as server:
+        for host, status in [("photos.example", 200), ("a.local:80", 200), ("localhost", 400), ("b.example", 400)]:
+            assert httpx.get(f"{server.url}/healthz", headers={"host": host}).status_code == status
+
+
+def test_a_failure_inside_says_only_its_request_id(broken: Served, caplog: pytest.LogCaptureFixture) -> None:
+    answer = httpx.get(f"{broken.url}/broken")
+    assert error(answer) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert httpx.get(f"{broken.url}/healthz").status_code == 200
+    assert answer.headers["x-request-id"] in caplog.text
+    assert "a secret from the inside" in caplog.text

@@ -1,0 +1,212 @@
+"""Connections of clients that are slow, broken or hostile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import select
+import socket
+
+import httpx
+import pytest
+
+from service.connection import Connection
+from service.settings import Settings
+from tests.service.conftest import MAX_UPLOAD, Served, served
+from tests.service.talk import connect, plain_http, rest
+from tests.service.test_readiness import wait_until_room_is
+
+SEARCH = b"POST /search HTTP/1.1\r\nHost: localhost\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+def status(answer: bytes) -> int:
+    assert answer.startswith(b"HTTP/1.1 "), answer[:100]
+    return int(answer.split(b" ", 2)[1])
+
+
+def code(answer: bytes) -> str:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    detail = json.loads(body)["error"]
+    assert f"x-request-id: {detail['request_id']}".encode() in head.lower()
+    return str(detail["code"])
+
+
+def trickle(connection: socket.socket) -> bytes:
+    """Send a byte now and then until the server has had enough; what it said by then."""
+    said = bytearray()
+    try:
+        while True:
+            connection.sendall(b"x")
+            while select.select([connection], [], [], 0.01)[0]:
+                piece = connection.recv(65536)
+                if not piece:
+                    return bytes(said)
+                said += piece
+    except ConnectionError:
+        return bytes(said)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "head_seconds", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", SEARCH])
+def test_a_head_that_does_not_come_is_not_waited_for(server: Served, begun: bytes) -> None:
+    assert plain_http(server, begun) == b""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_head_that_trickles_in_is_not_waited_for(server: Served) -> None:
+    with connect(server) as connection:
+        connection.sendall(SEARCH + b"X-Slow: ")
+        assert trickle(connection) == b""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_goes_on_sending_after_a_refusal_is_cut_off(server: Served) -> None:
+    with connect(server) as connection:
+        connection.sendall(SEARCH + b"Content-Length: %d\r\n\r\n" % (MAX_UPLOAD + 1))
+        assert status(trickle(connection)) == 413
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_in_use_is_kept(server: Served, sketch: bytes) -> None:
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        for _ in range(20):
+            assert http.post("/search", content=sketch, params={"nprobe": "all"}).status_code == 200
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
+def test_a_sketch_that_trickles_in_is_given_up(settings: Settings, sketch: bytes, form: bool) -> None:
+    with served(settings.model_copy(update={"queue": 0, "upload_seconds": 0.2})) as server:
+        kind = b"Content-Type: multipart/form-data; boundary=b\r\n" if form else b""
+        with connect(server) as connection:
+            connection.sendall(SEARCH + kind + CLOSE + b"Content-Length: 100000\r\n\r\n--b\r\n")
+            answer = trickle(connection)
+        assert (status(answer), code(answer)) == (400, "undecodable_upload")
+        wait_until_room_is(server, True)
+        assert httpx.post(f"{server.url}/search", content=sketch).status_code == 200
+
+
+def test_a_sketch_may_come_in_chunks(server: Served, http: httpx.Client, sketch: bytes) -> None:
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (sketch[:7], sketch[7:500], sketch[500:]))
+    request = SEARCH + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    answer = plain_http(server, request)
+    assert status(answer) == 200
+    plain = http.post("/search", content=sketch).json()
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["results"] == plain["results"]
+
+
+def test_too_many_bytes_in_chunks_are_refused_before_they_end(server: Served) -> None:
+    with connect(server) as connection:
+        connection.sendall(SEARCH + CLOSE + b"Transfer-Encoding: chunked\r\n\r\n")
+        piece = b"%x\r\n%b\r\n" % (50_000, bytes(50_000))
+        for _ in range(MAX_UPLOAD // 50_000 + 1):
+            connection.sendall(piece)
+        assert status(connection.recv(65536)) == 413
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"", (400, "undecodable_image")),  # without a length there is no body
+        (b"Content-Length: 0\r\n", (400, "undecodable_image")),
+        (b"Content-Length: -5\r\n", (400, "bad_request")),
+        (b"Content-Length: many\r\n", (400, "bad_request")),
+        (b"Content-Length: 5\r\nContent-Length: 6\r\n", (400, "bad_request")),
+        (b"Content-Length: %d\r\n" % 10**30, (400, "bad_request")),
+        (b"Transfer-Encoding: gzip\r\n", (400, "bad_request")),
+        (b"No colon here\r\n", (400, "bad_request")),
+        (b"Bad\0Name: x\r\n", (400, "bad_request")),
+    ],
+    ids=lambda value: value[:30].decode() if isinstance(value, bytes) else "",
+)
+def test_a_strange_head_is_answered(server: Served, head: bytes, expected: tuple[int, str]) -> None:
+    answer = plain_http(server, SEARCH + CLOSE + head + b"\r\n")
+    assert (status(answer), code(answer)) == expected
+
+
+def test_a_head_without_an_end_is_not_collected(server: Served) -> None:
+    with connect(server) as connection, pytest.raises(ConnectionError):
+        connection.sendall(SEARCH + b"X-Long: " + b"x" * 50_000_000)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"nonsense", b"GET", b"\x16\x03\x01\x02\x00\x01", b"GET /a b HTTP/1.1", b"GET /\xff HTTP/1.1"],
+)
+def test_what_is_no_http_is_answered_like_an_error(server: Served, request_line: bytes) -> None:
+    answer = plain_http(server, request_line + b"\r\nHost: localhost\r\n\r\n")
+    assert (status(answer), code(answer)) == (400, "bad_request")
+
+
+def test_a_request_without_a_host_is_refused(server: Served) -> None:
+    assert status(plain_http(server, b"GET /healthz HTTP/1.1\r\n\r\n")) == 400
+    assert status(plain_http(server, b"GET /healthz HTTP/1.0\r\n\r\n")) == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"http://localhost/healthz", 404),
+        (b"http://attacker.example/healthz", 404),
+        (b"//healthz", 404),
+        (b"/healthz/", 404),
+        (b"/./healthz", 404),
+        (b"/photos/../healthz", 404),
+        (b"/photos/%2e%2e/healthz", 404),
+        (b"/page/%2e%2e/app.py", 404),
+        (b"/page/..%2fapp.py", 404),
+        (b"/page/%00main.js", 404),
+        (b"*", 404),
+        (b"/healthz#fragment", 404),
+        (b"/healthz?" + b"x=" + b"y" * 20_000, 200),
+    ],
+    ids=lambda value: value[:40].decode() if isinstance(value, bytes) else "",
+)
+def test_a_strange_target_leads_nowhere(server: Served, target: bytes, expected: int) -> None:
+    answer = plain_http(server, b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + CLOSE + b"\r\n")
+    assert status(answer) == expected
+
+
+@pytest.mark.parametrize("path", [b"/search", b"/nowhere"])
+def test_a_broken_chunk_is_no_trace_in_the_log(server: Served, path: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(head)
+        if path == b"/nowhere":
+            assert status(connection.recv(65536)) == 404
+        connection.sendall(b"no number\r\n")
+        rest(connection)
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_requests_in_a_row_are_answered_in_a_row(server: Served) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    answer = plain_http(server, (one + b"\r\n") * 4 + one + CLOSE + b"\r\n")
+    assert answer.count(b"HTTP/1.1 200 ") == 5
+
+
+def test_a_body_may_wait_for_a_word_of_the_server(server: Served, sketch: bytes) -> None:
+    with connect(server) as connection:
+        connection.sendall(SEARCH + CLOSE + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(sketch))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(sketch)
+        assert status(rest(connection)) == 200
+
+
+def test_a_websocket_is_not_opened(server: Served) -> None:
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(b"GET /no/such/path HTTP/1.1\r\nHost: localhost\r\n" + upgrade)
+        assert status(connection.recv(65536)) == 404
+
+
+def test_an_answer_does_not_name_its_server(http: httpx.Client) -> None:
+    assert "server" not in http.get("/healthz").headers

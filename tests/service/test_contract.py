@@ -1,0 +1,58 @@
+"""The running server against its OpenAPI document: requests that fit it, and requests that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck
+from pydantic import SecretStr
+
+from service.__main__ import OPENAPI
+from service.settings import Settings
+from tests.service.conftest import Served, served
+
+schema = schemathesis.openapi.from_path(OPENAPI)
+# The same cases every time; the search for new ones is the soak's.
+short = hypothesis.settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+long = hypothesis.settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def closed(settings: Settings) -> Iterator[Served]:
+    """A server that wants a key, so that answers to those who lack it are checked as well."""
+    with served(settings.model_copy(update={"api_key": SecretStr("sesame")})) as server:
+        yield server
+
+
+@schema.parametrize()
+@short
+def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Served, sketch: bytes) -> None:
+    check(case, closed, sketch)
+
+
+@pytest.mark.soak
+@schema.parametrize()
+@long
+def test_every_answer_is_as_documented_whatever_is_asked(
+    case: schemathesis.Case[Any], closed: Served, sketch: bytes
+) -> None:
+    check(case, closed, sketch)
+
+
+def check(case: schemathesis.Case[Any], server: Served, sketch: bytes) -> None:
+    """The answer has a documented status, shape and media type; without the key it is 401."""
+    key = {"X-API-Key": "sesame"}
+    if case.path != "/search":
+        case.call_and_validate(base_url=server.url, headers=key)
+        return
+    # The document cannot say which bytes are an image, and which methods the checkpoint has.
+    excluded = [schemathesis.checks.positive_data_acceptance]
+    case.call_and_validate(base_url=server.url, headers=key, excluded_checks=excluded)
+    drawn = httpx.post(f"{server.url}/search", params=case.query, content=sketch, headers=key)
+    assert drawn.status_code in (200, 422)
+    case.operation.validate_response(drawn)

@@ -1,0 +1,272 @@
+"""Explanations of photos of an index, against what the network says of the same files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+import model
+from indexer import Index, PhotoUnavailable, UnknownPhoto, build, open_index
+from model import Matcher
+from model.errors import BlankSketch, ImageTooLarge
+from model.images import open_image
+from model.ink import Pixels
+from model.rebuild import cut
+from service.explain import explain
+from service.explain_schemas import MOST_PHOTOS, ExplainParams, ExplainResponse
+from service.gallery_patches import rebuild_from_gallery
+from tests.networks import tiny_checkpoint
+from tests.pictures import encoded, photo
+from tests.service.conftest import PHOTOS, draw_photo, draw_sketch
+
+GRID, SIDE = 4, 16
+
+
+def answer(index: Index, matcher: Matcher, sketch: bytes, *photos: int, **more: object) -> ExplainResponse:
+    params = ExplainParams.model_validate({"photo": photos, **more})
+    return explain(index, matcher, sketch, params, max_pixels=1_000_000, originals=True)
+
+
+def decoded(url: str) -> Image.Image:
+    kind, _, data = url.partition(";base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.format is not None
+    assert kind == f"data:image/{image.format.lower()}"
+    return image
+
+
+@pytest.fixture(scope="module")
+def response(index: Index, matcher: Matcher, sketch: bytes) -> ExplainResponse:
+    return answer(index, matcher, sketch, 5, 12, 9)
+
+
+def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains_their_files(
+    response: ExplainResponse, index: Index, matcher: Matcher, gallery: Path
+) -> None:
+    assert [explained.id for explained in response.photos] == [5, 12, 9]
+    for explained in response.photos:
+        image = open_image(gallery / index.photo(explained.id).paths[0])
+        wanted = matcher.explain(draw_sketch(), image)
+        assert explained.relation_score == wanted.relation_score
+        assert explained.ret_distance == wanted.ret_distance
+        assert explained.sketch_cells == wanted.sketch_cells.tolist()
+        assert explained.photo_cells == wanted.photo_cells.tolist()
+        np.testing.assert_allclose(explained.correspondence, wanted.correspondence, atol=5.1e-4)
+        assert [(m.sketch_cell, m.photo_cell) for m in explained.matches] == [(s, p) for s, p, _ in wanted.matches()]
+        assert wanted.ret_to_photo is not None
+        assert wanted.ret_to_sketch is not None
+        assert explained.cross_attention is not None
+        np.testing.assert_allclose(explained.cross_attention.sketch_to_photo, wanted.ret_to_photo, atol=5.1e-5)
+        np.testing.assert_allclose(explained.cross_attention.photo_to_sketch, wanted.ret_to_sketch, atol=5.1e-5)
+        for side, shown in ((wanted.sketch, response.sketch), (wanted.photo, explained)):
+            np.testing.assert_allclose(shown.attention, side.heads.flatten(1), atol=5.1e-5)
+            np.testing.assert_allclose(shown.attention_layers, side.layers.flatten(1), atol=5.1e-5)
+            assert shown.kept == [np.flatnonzero(kept).tolist() for kept in side.kept]
+        assert (explained.photo_url, explained.thumbnail_url) == (
+            f"/photos/{explained.id}",
+            f"/thumbnails/{explained.id}",
+        )
+
+
+def test_the_pictures_shown_are_the_squares_the_network_saw(
+    response: ExplainResponse, index: Index, matcher: Matcher, gallery: Path
+) -> None:
+    pixels = np.asarray(decoded(response.sketch.image))
+    assert np.array_equal(pixels, matcher.preprocessing.pixels(draw_sketch(), "sketch"))
+    for explained in response.photos:
+        image = decoded(explained.image)
+        assert image.format == "JPEG"
+        square = matcher.preprocessing.pixels(open_image(gallery / index.photo(explained.id).paths[0]), "photo")
+        assert np.abs(np.asarray(image).astype(int) - square).mean() < 12  # JPEG is not exact, but no other photo
+
+
+def test_influence_is_of_compared_cells_strongest_first(response: ExplainResponse) -> None:
+    for explained in response.photos:
+        drops = [pair.drop for pair in explained.influence]
+        assert drops
+        assert drops == sorted(drops, reverse=True)
+        assert all(0 < drop <= 1 for drop in drops)
+        assert len(drops) <= 10
+        for pair in explained.influence:
+            assert pair.sketch_cell in explained.sketch_cells
+            assert pair.photo_cell in explained.photo_cells
+
+
+def test_the_answer_says_what_it_was_made_with(response: ExplainResponse, index: Index, matcher: Matcher) -> None:
+    assert (response.grid, response.method) == (GRID, matcher.best_method)
+    assert (response.generation, response.model) == (index.generation, matcher.config.name)
+    assert response.rebuilt == []
+    stages = response.timings_ms
+    assert stages.total == pytest.approx(stages.encode + stages.pairs + stages.influence + stages.rebuild, abs=0.01)
+    assert all(photo["rank"] is None for photo in json.loads(response.model_dump_json())["photos"])
+
+
+def test_a_copy_is_explained_under_the_id_it_is_shown_by(index: Index, matcher: Matcher, sketch: bytes) -> None:
+    paths = {path: number for number in range(60) for path in _paths(index, number)}
+    shown = index.photo(paths["again.png"]).id
+    copies = [number for number in range(60) if "again.png" in _paths(index, number)]
+    assert len(copies) > 1
+    assert [p.id for p in answer(index, matcher, sketch, *copies).photos] == [shown] * len(copies)
+
+
+def _paths(index: Index, number: int) -> tuple[str, ...]:
+    try:
+        return index.photo(number).paths
+    except UnknownPhoto:
+        return ()
+
+
+def test_originals_are_named_only_where_they_are_served(index: Index, matcher: Matcher, sketch: bytes) -> None:
+    params = ExplainParams(photo=[1])
+    kept_back = explain(index, matcher, sketch, params, max_pixels=1_000_000, originals=False)
+    assert kept_back.photos[0].photo_url is None
+
+
+def test_what_cannot_be_explained_is_refused(index: Index, matcher: Matcher, sketch: bytes) -> None:
+    with pytest.raises(UnknownPhoto):
+        answer(index, matcher, sketch, 1, 9999)
+    with pytest.raises(BlankSketch):
+        answer(index, matcher, encoded(Image.new("RGB", (64, 64), "white")), 1)
+    with pytest.raises(ImageTooLarge):
+        explain(index, matcher, sketch, ExplainParams(photo=[1]), max_pixels=100, originals=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"photo": []},
+        {"photo": [1] * (MOST_PHOTOS + 1)},
+        {"photo": [-1]},
+        {"photo": [2**63]},
+        {},
+        {"photo": [1], "rebuild": "all"},
+        {"photo": [1], "neighbours": 0},
+        {"photo": [1], "neighbours": 21},
+        {"photo": [1], "photos": 2},
+    ],
+)
+def test_parameters_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ExplainParams.model_validate(wrong)
+
+
+@pytest.fixture
+def own(tmp_path: Path, weights: Path) -> Iterator[tuple[Index, Matcher, Path]]:
+    """An index whose photos may be changed."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    for seed in range(6):
+        (root / f"{seed}.png").write_bytes(encoded(draw_photo(seed)))
+    matcher = model.load(weights)
+    build([root], tmp_path / "index", matcher, clusters=2, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        yield index, matcher, root
+
+
+def test_photos_that_changed_or_are_gone_are_not_explained(own: tuple[Index, Matcher, Path], sketch: bytes) -> None:
+    index, matcher, root = own
+    changed, gone = 1, 2
+    (root / index.photo(changed).paths[0]).write_bytes(encoded(draw_photo(20)))
+    (root / index.photo(gone).paths[0]).unlink()
+    for number in (changed, gone):
+        with pytest.raises(PhotoUnavailable, match="indexer build"):
+            answer(index, matcher, sketch, number)
+    assert answer(index, matcher, sketch, 3).photos[0].id == 3
+
+
+def test_rebuilding_from_photos_gives_each_by_itself_and_the_first_three_together(
+    index: Index, matcher: Matcher, sketch: bytes, response: ExplainResponse, gallery: Path
+) -> None:
+    rebuilt = answer(index, matcher, sketch, 5, 12, 9, 7, rebuild="photos").rebuilt
+    assert [(r.source, r.photo) for r in rebuilt] == [("photo", n) for n in (5, 12, 9, 7)] + [("photos", None)]
+    alone = answer(index, matcher, sketch, 5, rebuild="photos").rebuilt
+    assert alone == rebuilt[:1]
+    squares = {
+        n: matcher.preprocessing.pixels(open_image(gallery / index.photo(n).paths[0]), "photo") for n in (5, 12, 9)
+    }
+    image = np.asarray(decoded(rebuilt[0].image))
+    explained = response.photos[0]
+    for match in explained.matches:
+        assert np.array_equal(cut(image, match.sketch_cell, GRID), cut(squares[5], match.photo_cell, GRID))
+    for cell in set(range(GRID**2)) - set(explained.sketch_cells):
+        assert (cut(image, cell, GRID) == 255).all()
+    together = np.asarray(decoded(rebuilt[-1].image))
+    first = {p.id: {m.sketch_cell: m for m in p.matches} for p in response.photos}
+    for cell in explained.sketch_cells:
+        pieces = [cut(squares[n], first[n][cell].photo_cell, GRID) for n in squares]
+        assert any(np.array_equal(cut(together, cell, GRID), piece) for piece in pieces)
+
+
+def nearest_by_hand(index: Index, matcher: Matcher, root: Path, k: int, gone: frozenset[int] = frozenset()) -> Pixels:
+    """The sketch rebuilt from the whole index, every patch of every photo compared at once, 2k of them considered."""
+    drawn = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    patches, squares = [], {}
+    for cluster in range(index.cluster_count):
+        rows = index.cluster(cluster)
+        for n, number in enumerate(rows.ids.tolist()):
+            if number not in gone:
+                image = open_image(root / index.photo(number).paths[0])
+                squares[number] = matcher.preprocessing.pixels(image, "photo")
+            for cell, token in zip(rows.tokens.positions[n].tolist(), rows.tokens.patches[n].float(), strict=True):
+                patches.append((number, cell, token))
+    canvas = np.full((GRID * SIDE, GRID * SIDE, 3), 255, np.uint8)
+    everything = torch.stack([token for *_, token in patches])
+    for cell, token in zip(drawn.positions[0].tolist(), drawn.patches[0], strict=True):
+        order = torch.cosine_similarity(everything, token[None]).argsort(descending=True)[: 2 * k].tolist()
+        there = [patches[i] for i in order if patches[i][0] not in gone][:k]
+        if there:
+            mean = np.mean([cut(squares[number], place, GRID) for number, place, _ in there], axis=0)
+            top, left = cell // GRID * SIDE, cell % GRID * SIDE
+            canvas[top : top + SIDE, left : left + SIDE] = np.rint(mean)
+    return canvas
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_rebuilding_from_the_gallery_averages_the_nearest_patches_of_all_photos(
+    index: Index, matcher: Matcher, sketch: bytes, gallery: Path, k: int
+) -> None:
+    (rebuilt,) = answer(index, matcher, sketch, 1, rebuild="gallery", neighbours=k).rebuilt
+    assert (rebuilt.source, rebuilt.photo) == ("gallery", None)
+    assert np.array_equal(np.asarray(decoded(rebuilt.image)), nearest_by_hand(index, matcher, gallery, k))
+    assert index.photo_count == PHOTOS
+
+
+def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple[Index, Matcher, Path]) -> None:
+    index, matcher, root = own
+    tokens = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    (before,) = rebuild_from_gallery(index, matcher, tokens, [3])
+    gone = frozenset({1, 4})
+    for number in gone:
+        (root / index.photo(number).paths[0]).unlink()
+    (after,) = rebuild_from_gallery(index, matcher, tokens, [3])
+    assert np.array_equal(np.asarray(after), nearest_by_hand(index, matcher, root, 3, gone))
+    assert not np.array_equal(np.asarray(before), np.asarray(after))
+    shutil.rmtree(root)
+    (blank,) = rebuild_from_gallery(index, matcher, tokens, [5])
+    assert (np.asarray(blank) == 255).all()
+
+
+def test_a_network_without_cross_attention_or_relation_network_is_explained_as_far_as_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(encoded(photo("star", 96)))
+    checkpoint = tiny_checkpoint(
+        tmp_path / "plain.safetensors", cross_attention=False, methods=("ret",), best_method="ret"
+    )
+    matcher = model.load(checkpoint)
+    build([tmp_path / "photos"], tmp_path / "index", matcher, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        response = answer(index, matcher, encoded(draw_sketch()), 1, rebuild="photos")
+    (explained,) = response.photos
+    assert (explained.cross_attention, explained.relation_score, explained.influence) == (None, None, [])
+    assert len(explained.matches) == len(explained.sketch_cells)
+    assert len(response.rebuilt) == 1

@@ -1,0 +1,72 @@
+"""POST /explain over HTTP, and the commands that write explanations and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from indexer import build
+from model import Matcher
+from service.__main__ import main
+from service.explain_schemas import ExplainResponse
+from tests.pictures import drawing, encoded, photo
+
+
+def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:
+    found = [result["id"] for result in http.post("/search", content=sketch, params={"k": 3}).json()["results"]]
+    answer = http.post("/explain", content=sketch, params={"photo": found})
+    assert answer.status_code == 200, answer.text
+    explained = ExplainResponse.model_validate_json(answer.content)
+    assert [p.id for p in explained.photos] == found
+    alone = http.post("/explain", files={"file": ("a.png", sketch, "image/png")}, params={"photo": found[0]})
+    assert alone.json()["photos"][0] == answer.json()["photos"][0]
+
+
+@pytest.mark.parametrize(
+    ("params", "status", "words"),
+    [
+        ({}, 422, "photo"),
+        ({"photo": "999999"}, 404, "999999"),
+        ({"photo": "-1"}, 422, "photo"),
+        ({"photo": [str(number) for number in range(13)]}, 422, "photo"),
+        ({"photo": "1", "neighbours": "0"}, 422, "neighbours"),
+        ({"photo": "1", "photos": "2"}, 422, "photos"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_with_its_reason(
+    http: httpx.Client, sketch: bytes, params: dict[str, str], status: int, words: str
+) -> None:
+    answer = http.post("/explain", content=sketch, params=params)
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["error"]["message"]
+
+
+def test_a_blank_sketch_cannot_be_explained(http: httpx.Client) -> None:
+    blank = encoded(drawing("star", 64).point(lambda _: 255), "PNG")
+    assert http.post("/explain", content=blank, params={"photo": "1"}).json()["error"]["code"] == "blank_sketch"
+
+
+def test_the_commands_write_an_explanation_and_the_papers_figures(
+    tmp_path: Path, weights: Path, matcher: Matcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, shape in enumerate(("star", "house", "circle", "star")):
+        photo(shape, 96, seed).save(tmp_path / f"{seed}.png")
+    (tmp_path / "photos").mkdir()
+    for path in tmp_path.glob("*.png"):
+        path.rename(tmp_path / "photos" / path.name)
+    build([tmp_path / "photos"], tmp_path / "index", matcher)
+    drawing("star", 96).save(tmp_path / "sketch.png")
+    common = ["--index", str(tmp_path / "index"), "--weights", str(weights)]
+    assert main(["explain", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "why")]) == 0
+    assert str(tmp_path / "why" / "matches.png") in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "why" / "explanation.json").read_text())["photos"]) == 3
+    one = ["explain", *common, str(tmp_path / "sketch.png"), str(tmp_path / "photos" / "1.png")]
+    assert main([*one, "-o", str(tmp_path / "one")]) == 0
+    assert len(json.loads((tmp_path / "one" / "explanation.json").read_text())["photos"]) == 1
+    assert main(["figures", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "figures")]) == 0
+    assert (tmp_path / "figures" / "figure3.png").stat().st_size > 0
+    assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
+    assert "none.png" in capsys.readouterr().err

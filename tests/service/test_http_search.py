@@ -1,0 +1,150 @@
+"""POST /search: what it answers, and which parameters it takes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from indexer import Index
+from tests.pictures import encoded
+from tests.service.conftest import CLUSTERS, PHOTOS, Served, draw_sketch
+from tests.service.talk import error, without_timings
+
+
+def test_a_search_answers_with_photos_that_can_be_fetched(http: httpx.Client, sketch: bytes) -> None:
+    body = http.post("/search", content=sketch, params={"k": 4}).json()
+    assert [result["rank"] for result in body["results"]] == [1, 2, 3, 4]
+    assert [result["score"] for result in body["results"]] == sorted(
+        (r["score"] for r in body["results"]), reverse=True
+    )
+    assert set(body["timings_ms"]) == {"prepare", "encode", "clusters", "photos", "diffusion", "total"}
+    assert body["clusters"]
+    assert body["generation"]
+    assert body["model"] == "tiny-random"
+    assert body["embedder"]
+    for result in body["results"]:
+        assert http.get(result["photo_url"]).status_code == 200
+        assert http.get(result["thumbnail_url"]).status_code == 200
+        assert result["cluster"] in {cluster["id"] for cluster in body["clusters"]}
+
+
+def test_two_spellings_of_a_picture_are_one_sketch(http: httpx.Client) -> None:
+    as_png = without_timings(http.post("/search", content=encoded(draw_sketch())))
+    as_bmp = without_timings(http.post("/search", content=encoded(draw_sketch(), "BMP")))
+    assert as_png == as_bmp
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"k": "0"},
+        {"k": "51"},
+        {"k": "many"},
+        {"k": ""},
+        {"k": "1e400"},
+        {"offset": "-1"},
+        {"offset": "9" * 30},
+        {"nprobe": "0"},
+        {"nprobe": "-3"},
+        {"nprobe": "some"},
+        {"nprobe": "ALL"},
+        {"method": "clip"},
+        {"method": "fused"},
+        {"method": "x" * 5000},
+        {"thin": "0"},
+        {"method": "ret", "thin": "5"},
+        {"budget_ms": "0"},
+        {"budget_ms": "nan"},
+        {"budget_ms": "inf"},
+        {"n_probe": "3"},
+        {"x" * 5000: "1"},
+    ],
+    ids=lambda wrong: "&".join(f"{name}={value[:12]}" for name, value in wrong.items()),
+)
+def test_a_parameter_out_of_range_is_refused(http: httpx.Client, sketch: bytes, wrong: dict[str, str]) -> None:
+    answer = http.post("/search", content=sketch, params=wrong)
+    assert error(answer) == (422, "bad_parameter")
+    assert len(answer.text) < 1000
+
+
+def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, sketch: bytes) -> None:
+    answer = http.post("/search", content=sketch, params={"method": "fused"})
+    assert "auto, rn, ret" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/search", "k, offset, nprobe, method, thin, diffuse, budget_ms"),
+        ("/clusters/1", "k, offset"),
+        ("/thumbnails/1", "size"),
+    ],
+)
+def test_an_unknown_parameter_is_answered_with_the_known_ones(
+    http: httpx.Client, sketch: bytes, path: str, known: str
+) -> None:
+    for name in ("n_probe", "K", "file[]", "größe"):
+        asked = {"params": {name: "3"}}
+        answer = http.post(path, content=sketch, **asked) if path == "/search" else http.get(path, **asked)  # type: ignore[arg-type]
+        assert error(answer) == (422, "bad_parameter")
+        assert answer.json()["error"]["message"] == f"There is no parameter '{name}'; there are {known}."
+
+
+def test_a_parameter_given_twice_is_refused(http: httpx.Client, sketch: bytes) -> None:
+    for query in ("k=3&k=4", "k=3&offset=1&k=3", "k=&k=3"):
+        answer = http.post(f"/search?{query}", content=sketch)
+        assert error(answer) == (422, "bad_parameter")
+        assert answer.json()["error"]["message"] == "The parameter k is given 2 times; give it once."
+    assert error(http.get("/thumbnails/1?size=20&size=30")) == (422, "bad_parameter")
+
+
+def test_pages_continue_the_ranking(http: httpx.Client, sketch: bytes) -> None:
+    def page(**params: int) -> list[dict[str, Any]]:
+        results: list[dict[str, Any]] = http.post("/search", content=sketch, params={"nprobe": "all", **params}).json()[
+            "results"
+        ]
+        return results
+
+    whole = page(k=PHOTOS)
+    assert len(whole) == PHOTOS
+    assert page(k=10) + page(k=10, offset=10) + page(k=10, offset=20) == whole
+    assert page(k=10, offset=1000) == []
+
+
+def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, index: Index) -> None:
+    shared = next(
+        photo
+        for cluster in range(CLUSTERS)
+        for photo in index.cluster_ret(cluster)[0].tolist()
+        if len(index.photo(photo).paths) == 3
+    )
+    results = http.post("/search", content=encoded(draw_sketch()), params={"k": PHOTOS, "nprobe": "all"}).json()[
+        "results"
+    ]
+    found = [result for result in results if "again.png" in result["paths"]]
+    assert [result["id"] for result in found] == [shared]
+    assert sorted(found[0]["paths"]) == ["again.png", "größe/p00.png", "once more.png"]
+
+
+def test_parallel_searches_answer_like_sequential_ones(server: Served) -> None:
+    def search(seed: int) -> dict[str, Any]:
+        content = encoded(draw_sketch(seed))
+        return without_timings(httpx.post(f"{server.url}/search", content=content, params={"k": 8}, timeout=60))
+
+    seeds = [seed % 6 for seed in range(16)]
+    in_turn = {seed: search(seed) for seed in set(seeds)}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(search, seeds)) == [in_turn[seed] for seed in seeds]
+
+
+def test_a_failing_request_leaves_the_others_alone(server: Served, sketch: bytes) -> None:
+    def post(body: bytes) -> int:
+        return httpx.post(f"{server.url}/search", content=body, timeout=60).status_code
+
+    bodies = [sketch, b"", sketch, b"text", sketch, encoded(Image.new("RGB", (9, 9), "white"))] * 2
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(post, bodies)) == [200, 400, 200, 415, 200, 422] * 2

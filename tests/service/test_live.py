@@ -1,0 +1,264 @@
+"""A server whose index is built anew while it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import shutil
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from indexer import build
+from model import Matcher
+from service.settings import Settings
+from tests.pictures import encoded
+from tests.service.conftest import Served, draw_photo, draw_sketch, served
+from tests.service.talk import error
+from tests.service.test_worker import Gate, never
+
+CLIENTS = 4
+
+
+class Growing:
+    """A gallery and its index, built again with another photo as often as asked."""
+
+    def __init__(self, folder: Path, matcher: Matcher) -> None:
+        self.gallery, self.index = folder / "gallery", folder / "index"
+        self._matcher = matcher
+        self.gallery.mkdir()
+        self.photos = 0
+        for _ in range(6):
+            self._add_photo()
+        self.generation = self.build()
+
+    def _add_photo(self) -> None:
+        (self.gallery / f"{self.photos:03}.png").write_bytes(encoded(draw_photo(self.photos)))
+        self.photos += 1
+
+    def build(self, index: Path | None = None) -> str:
+        """The generation that is live now."""
+        return build([self.gallery], index or self.index, self._matcher, clusters=2, embedder="ret").generation
+
+    def grow(self) -> str:
+        """The same, after another photo has come."""
+        self._add_photo()
+        return self.build()
+
+    def grow_damaged(self, damage: str) -> str:
+        """The next generation, made live as a build does, but no good."""
+        elsewhere = self.index.with_name("elsewhere")
+        shutil.copytree(self.index, elsewhere)
+        self._add_photo()
+        name = self.build(elsewhere)
+        known = {path.name for path in (self.index / "segments").iterdir()}
+        (segment,) = (path for path in (elsewhere / "segments").iterdir() if path.name not in known)
+        if damage == "a short file":
+            os.truncate(segment / "ret.npy", 100)
+        else:
+            for path in (elsewhere / name).glob("centroid_*.npy"):
+                array = np.load(path)
+                if array.dtype.kind == "f":
+                    np.save(path, np.full_like(array, np.nan))
+        shutil.copytree(segment, self.index / "segments" / segment.name)
+        shutil.copytree(elsewhere / name, self.index / name)
+        os.replace(elsewhere / "CURRENT", self.index / "CURRENT")
+        shutil.rmtree(elsewhere)
+        return name
+
+
+@pytest.fixture
+def growing(tmp_path: Path, matcher: Matcher) -> Growing:
+    return Growing(tmp_path, matcher)
+
+
+@pytest.fixture
+def server(growing: Growing, settings: Settings) -> Iterator[Served]:
+    with served(settings.model_copy(update={"index": growing.index})) as running:
+        yield running
+
+
+def generation(http: httpx.Client) -> str | None:
+    index = http.get("/info").json()["index"]
+    return None if index is None else str(index["generation"])
+
+
+def wait_for_generation(http: httpx.Client, name: str) -> None:
+    for _ in range(100_000):
+        if generation(http) == name:
+            return
+    raise AssertionError(f"{name} is not live")
+
+
+def look(server: Served) -> None:
+    asyncio.run_coroutine_threadsafe(server.context.live.look(), server.loop).result(30)
+
+
+@contextmanager
+def load(url: str) -> Iterator[Counter[str]]:
+    """While the block runs, CLIENTS threads search, fetch thumbnails and ask how the server is; what they are told."""
+    told: Counter[str] = Counter()
+    over = threading.Event()
+    sketches = [encoded(draw_sketch(seed)) for seed in range(3)]
+
+    def ask(number: int) -> None:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            turn = 0
+            while not over.is_set():
+                turn += 1
+                try:
+                    found = http.post("/search", content=sketches[(number + turn) % 3], params={"nprobe": "all"})
+                    told[f"search {found.status_code}"] += 1
+                    if found.status_code == 200:
+                        body = found.json()
+                        told[f"{body['generation']} {body['candidates']}"] += 1
+                        told[f"thumbnail {http.get(body['results'][0]['thumbnail_url']).status_code}"] += 1
+                    told[f"health {http.get('/healthz').status_code}, {http.get('/readyz').status_code}"] += 1
+                except httpx.HTTPError as problem:
+                    told[repr(problem)] += 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield told
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("builds", [4, pytest.param(60, marks=pytest.mark.soak)])
+def test_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served, builds: int) -> None:
+    photos = {growing.generation: growing.photos}
+    with httpx.Client(base_url=server.url, timeout=60) as http, load(server.url) as told:
+        for _ in range(builds):
+            name = growing.grow()
+            photos[name] = growing.photos
+            wait_for_generation(http, name)
+    assert server.context.live.swaps == builds
+    # Every answer is of one generation, whole.
+    found = {key: count for key, count in told.items() if key.startswith("g")}
+    assert set(found) <= {f"{name} {count}" for name, count in photos.items()}
+    assert len(found) > 1
+    assert set(told) - set(found) == {"search 200", "thumbnail 200", "health 200, 200"}
+
+
+def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Growing, server: Served) -> None:
+    old = weakref.ref(server.context.live.engine())
+    gate = Gate()
+    running: list[Future[str]] = []
+
+    def begin() -> Gate:
+        engine = old()
+        assert engine is not None
+
+        def job() -> str:
+            gate()
+            return engine.generation
+
+        running.append(asyncio.run_coroutine_threadsafe(server.context.worker.run(job, never()), server.loop))
+        return gate
+
+    assert begin().begun.wait(10)
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        before = growing.generation
+        wait_for_generation(http, growing.grow())
+        engine = old()
+        assert engine is not None
+        assert engine.photo(1).paths
+        del engine
+        gate.opened.set()
+        assert running.pop().result(10) == before
+        http.get("/healthz")
+        assert old() is None
+
+
+def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, server: Served) -> None:
+    old = weakref.ref(server.context.live.engine())
+    gc.collect()
+    gc.disable()
+    try:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            for body, params in ((b"text", {}), (b"", {}), (encoded(draw_sketch()), {"method": "fused"})):
+                assert http.post("/search", content=body, params=params).status_code >= 400
+            assert http.get("/photos/1000").status_code == 404
+            wait_for_generation(http, growing.grow())
+            assert http.get("/healthz").status_code == 200
+            assert old() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("damage", ["a short file", "no numbers"])
+def test_a_damaged_generation_is_refused_and_the_old_one_stays(
+    growing: Growing, server: Served, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.live.RETRY_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "sketch_search")
+    sketch = encoded(draw_sketch())
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        before = growing.generation
+        results = http.post("/search", content=sketch).json()["results"]
+        growing.grow_damaged(damage)
+        for _ in range(3):
+            look(server)
+        info = http.get("/info").json()
+        assert (info["ready"], info["reason"], info["index"]["generation"]) == (True, None, before)
+        assert "delete the index" in info["refused"] or "indexer verify" in info["refused"]
+        assert "sbir_index_refused 1.0" in http.get("/metrics").text
+        assert http.post("/search", content=sketch).json()["results"] == results
+        assert http.get("/readyz").status_code == 200
+        refusals = [record for record in caplog.records if "stays live" in record.getMessage()]
+        assert len(refusals) == 1
+        assert before in refusals[0].getMessage()
+
+        shutil.rmtree(growing.index)
+        wait_for_refusal(http, "there is no index")
+        assert http.post("/search", content=sketch).json()["results"] == results
+        wait_for_generation(http, growing.build())
+        wait_for_refusal(http, None)
+        assert len(http.post("/search", content=sketch).json()["results"]) == growing.photos
+
+
+def wait_for_refusal(http: httpx.Client, reason: str | None) -> None:
+    for _ in range(100_000):
+        refused = http.get("/info").json()["refused"]
+        if refused == reason or (reason and refused and reason in refused):
+            return
+    raise AssertionError(f"not refused for {reason}")
+
+
+def test_what_was_refused_is_tried_again_when_it_may_be_cured(
+    growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.live.RETRY_SECONDS", 0.0)
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        name = growing.grow()
+        wait_for_generation(http, name)
+        catalog = growing.index / name / "photos.sqlite"
+        catalog.rename(catalog.with_name("away"))
+        os.utime(growing.index / "CURRENT")
+        wait_for_refusal(http, "photos.sqlite")
+        catalog.with_name("away").rename(catalog)
+        wait_for_refusal(http, None)
+
+
+def test_who_lacks_the_key_does_not_learn_why_the_server_is_not_ready(settings: Settings, tmp_path: Path) -> None:
+    closed = settings.model_copy(update={"index": tmp_path / "secret-place", "api_key": SecretStr("key")})
+    with served(closed) as server:
+        answer = httpx.get(f"{server.url}/readyz")
+        assert error(answer) == (503, "not_ready")
+        assert "secret-place" not in answer.text
+        assert "secret-place" in httpx.get(f"{server.url}/info", headers={"x-api-key": "key"}).json()["reason"]

@@ -1,0 +1,78 @@
+"""Overlays, pixel by pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from service.overlays import BLUE, RED, Tile, attention_overlay, framed, kept_overlay, region_overlay, sheet
+
+GRID, SIDE = 4, 16
+WHITE = np.full((GRID * SIDE, GRID * SIDE, 3), 255, np.uint8)
+
+
+def middle(image: Image.Image, cell: int) -> tuple[int, ...]:
+    x, y = cell % GRID * SIDE + SIDE // 2, cell // GRID * SIDE + SIDE // 2
+    return tuple(np.asarray(image)[y, x].tolist())
+
+
+def edge(image: Image.Image, cell: int, side: str) -> tuple[int, ...]:
+    left, top = cell % GRID * SIDE, cell // GRID * SIDE
+    half, last = SIDE // 2, SIDE - 1
+    x, y = {"left": (0, half), "right": (last, half), "top": (half, 0), "bottom": (half, last)}[side]
+    return tuple(np.asarray(image)[top + y, left + x].tolist())
+
+
+def test_attention_is_red_where_it_is_and_outlined_where_it_is_most() -> None:
+    attention = torch.zeros(GRID, GRID)
+    attention[1, 1], attention[1, 2], attention[3, 3] = 0.5, 0.4, 0.1
+    image = attention_overlay(WHITE, attention)
+    assert middle(image, 0) == (255, 255, 255)
+    strong, weak = middle(image, 5), middle(image, 15)
+    assert strong[1] < weak[1] < 255
+    # The two cells with nine tenths of it are one region: no line between them.
+    assert edge(image, 5, "left") == edge(image, 6, "right") == edge(image, 5, "top") == RED
+    assert edge(image, 5, "right") != RED
+    assert edge(image, 6, "left") != RED
+    assert edge(image, 15, "top") != RED
+
+
+def test_no_attention_leaves_the_picture_as_it_is() -> None:
+    assert np.array_equal(np.asarray(attention_overlay(WHITE, torch.zeros(GRID, GRID))), WHITE)
+
+
+def test_cells_that_were_dropped_are_grey_and_kept_ones_as_they_are() -> None:
+    square = np.random.default_rng(0).integers(0, 256, WHITE.shape, dtype=np.uint8)
+    kept = torch.zeros(GRID, GRID, dtype=torch.bool)
+    kept[0, 1] = True
+    image = np.asarray(kept_overlay(square, kept))
+    assert np.array_equal(image[:SIDE, SIDE : 2 * SIDE], square[:SIDE, SIDE : 2 * SIDE])
+    rest = np.delete(image.reshape(GRID, SIDE, GRID, SIDE, 3).swapaxes(1, 2).reshape(GRID * GRID, -1), 1, axis=0)
+    assert rest.min() >= 110
+    assert rest.max() <= 161
+
+
+def test_regions_are_in_their_colours() -> None:
+    image = region_overlay(WHITE, {RED: [0, 1], BLUE: [10]}, GRID)
+    assert edge(image, 0, "top") == RED
+    assert edge(image, 0, "right") != RED
+    assert edge(image, 10, "bottom") == BLUE
+    assert middle(image, 5) == (255, 255, 255)
+    red, _, blue = middle(image, 0)
+    assert red > blue
+
+
+def test_a_frame_is_drawn_on_a_copy() -> None:
+    image = Image.fromarray(WHITE)
+    assert framed(image, RED).getpixel((0, 40)) == RED
+    assert framed(image, RED).size == image.size
+    assert image.getpixel((0, 40)) == (255, 255, 255)
+
+
+def test_a_sheet_holds_every_picture_unchanged() -> None:
+    colours = [(10, 20, 30), (200, 10, 10), (0, 90, 0)]
+    tiles = [Tile(Image.new("RGB", (30, 20), colour), "a caption much too long for it") for colour in colours]
+    pixels = np.asarray(sheet([tiles[:2], tiles[2:]]))
+    for colour in colours:
+        assert int((pixels == colour).all(axis=2).sum()) == 30 * 20

@@ -1,0 +1,140 @@
+"""Photos, thumbnails and clusters: by id, and by nothing else."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from indexer import Index
+from service.settings import Settings
+from tests.pictures import encoded
+from tests.service.conftest import CLUSTERS, PHOTOS, Served, draw_photo, served
+from tests.service.talk import error, plain_http
+
+
+@pytest.mark.parametrize("path", ["/photos", "/thumbnails"])
+def test_a_photo_comes_with_an_etag_and_is_not_sent_twice(http: httpx.Client, path: str) -> None:
+    first = http.get(f"{path}/1")
+    assert first.status_code == 200
+    assert first.headers["x-content-type-options"] == "nosniff"
+    for known in (first.headers["etag"], f'"other", W/{first.headers["etag"]}', "*"):
+        again = http.get(f"{path}/1", headers={"if-none-match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == first.headers["etag"]
+    assert http.get(f"{path}/1", headers={"if-none-match": '"other"'}).content == first.content
+
+
+def test_an_original_is_sent_as_it_is(http: httpx.Client, index: Index, gallery: Path) -> None:
+    for photo in (1, 7):
+        answer = http.get(f"/photos/{photo}")
+        assert answer.content == (gallery / index.photo(photo).paths[0]).read_bytes()
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["etag"] == f'"{index.photo(photo).content_hash}"'
+
+
+def test_a_thumbnail_is_a_small_jpeg(http: httpx.Client) -> None:
+    answer = http.get("/thumbnails/3", params={"size": 32})
+    assert answer.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert (image.format, image.size) == ("JPEG", (32, 32))
+    with Image.open(io.BytesIO(http.get("/thumbnails/3").content)) as image:
+        assert image.size == (96, 96)
+    assert answer.headers["etag"] != http.get("/thumbnails/3").headers["etag"]
+    assert error(http.get("/thumbnails/3", params={"size": 100_000})) == (422, "bad_parameter")
+
+
+def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
+    seen = []
+    for cluster in range(CLUSTERS):
+        body = http.get(f"/clusters/{cluster}", params={"k": 50}).json()
+        assert len(body["photos"]) == body["size"]
+        ids = [photo["id"] for photo in body["photos"]]
+        assert ids == sorted(ids)
+        pages = [http.get(f"/clusters/{cluster}", params={"k": 2, "offset": o}).json()["photos"] for o in (0, 2)]
+        assert pages[0] + pages[1] == body["photos"][:4]
+        seen += ids
+    assert len(seen) == len(set(seen)) == PHOTOS
+    assert error(http.get("/clusters/0", params={"k": 51})) == (422, "bad_parameter")
+
+
+def test_a_page_of_a_cluster_comes_with_an_etag_and_is_not_sent_twice(http: httpx.Client) -> None:
+    first = http.get("/clusters/1", params={"k": 2})
+    known = {"if-none-match": first.headers["etag"]}
+    again = http.get("/clusters/1", params={"k": 2}, headers=known)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    for path in ("/clusters/1", "/clusters/1?k=3", "/clusters/1?k=2&offset=1", "/clusters/2?k=2"):
+        assert http.get(path, headers=known).status_code == 200
+    assert error(http.get(f"/clusters/{CLUSTERS}", headers={"if-none-match": "*"})) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/photos/0",
+        "/photos/1000",
+        "/thumbnails/1000",
+        f"/clusters/{CLUSTERS}",
+        "/photos/-1",
+        "/clusters/-1",
+        "/photos/abc",
+        "/photos/" + "9" * 20,
+        "/photos/" + "9" * 5000,
+        "/photos/",
+        "/photos",
+        "/photos/../../etc/passwd",
+        "/photos/%2e%2e/%2e%2e/etc/passwd",
+        "/photos/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/photos/1/../../etc/passwd",
+        "/photos/..%5c..%5cetc",
+        "/photos/1%00.png",
+        "/photos//etc/passwd",
+        "/thumbnails/p00.png",
+        "/search/",
+        "/docs",
+        "/no/such/path",
+    ],
+)
+def test_what_is_not_there_is_not_found(server: Served, path: str) -> None:
+    # Sent as written: an HTTP library would tidy the path up first.
+    answer = plain_http(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert b'"code":"not_found"' in body
+    assert b"x-request-id" in head.lower()
+
+
+def test_a_photo_that_is_gone_or_changed_is_not_found(
+    settings: Settings, gallery: Path, tmp_path: Path, index: Index, sketch: bytes
+) -> None:
+    # Another, almost empty copy of the gallery, which the root is remapped to.
+    for photo, content in [(3, b"no longer a picture"), (4, encoded(draw_photo(100))), (5, None)]:
+        path = index.photo(photo).paths[0]
+        (tmp_path / "moved" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "moved" / path).write_bytes((gallery / path).read_bytes() if content is None else content)
+    with (
+        served(settings.model_copy(update={"gallery": (tmp_path / "moved",)})) as server,
+        httpx.Client(base_url=server.url, timeout=30) as http,
+    ):
+        for photo in (1, 3, 4):
+            for path in (f"/photos/{photo}", f"/thumbnails/{photo}"):
+                answer = http.get(path)
+                assert error(answer) == (404, "photo_unavailable")
+                assert "python -m indexer build" in answer.json()["error"]["message"]
+        for path in ("/photos/5", "/thumbnails/5"):
+            assert http.get(path).status_code == 200
+        assert http.post("/search", content=sketch).status_code == 200
+
+
+def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
+    with (
+        served(settings.model_copy(update={"serve_originals": False})) as server,
+        httpx.Client(base_url=server.url, timeout=30) as http,
+    ):
+        assert error(http.get("/photos/1")) == (404, "not_found")
+        assert http.get("/thumbnails/1").status_code == 200
+        results = http.post("/search", content=sketch).json()["results"]
+        assert {result["photo_url"] for result in results} == {None}

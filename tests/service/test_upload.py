@@ -1,0 +1,110 @@
+"""Sketches on their way in: raw, in forms, odd, damaged, too large, too slow, broken off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from service.upload import MAX_PARTS
+from tests.pictures import ODD_FILES, OddFile, drawing, encoded
+from tests.service.conftest import MAX_UPLOAD, Served
+from tests.service.talk import error, plain_http, without_timings
+
+
+def test_the_content_type_of_a_raw_body_does_not_matter(http: httpx.Client, sketch: bytes) -> None:
+    plain = without_timings(http.post("/search", content=sketch))
+    for kind in ("application/x-www-form-urlencoded", "image/jpeg", "text/html; charset=utf-8", "application/json"):
+        assert without_timings(http.post("/search", content=sketch, headers={"content-type": kind})) == plain
+
+
+def test_a_form_is_answered_like_a_raw_body(http: httpx.Client, sketch: bytes) -> None:
+    form = http.post("/search", files={"file": ("größe.png", sketch, "image/png")}, data={"note": "of a cat"})
+    assert without_timings(form) == without_timings(http.post("/search", content=sketch))
+
+
+@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
+def test_every_odd_file_is_answered_as_it_should_be(http: httpx.Client, odd: OddFile) -> None:
+    answer = http.post("/search", content=odd.data, params={"method": "ret", "k": 1})
+    assert answer.status_code == odd.as_sketch, answer.text
+    if answer.status_code != 200:
+        codes = {400: "undecodable_image", 413: "too_many_pixels", 415: "unsupported_image", 422: "blank_sketch"}
+        assert error(answer) == (odd.as_sketch, codes[odd.as_sketch])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"--b\r\nno end", (400, "undecodable_upload")),
+        (b"", (400, "undecodable_upload")),
+        (b"--b--\r\n", (422, "bad_parameter")),
+        (b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n', (422, "bad_parameter")),
+        (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n', (422, "bad_parameter")),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a.png"\r\n\r\nx\r\n--b--\r\n',
+            (422, "bad_parameter"),
+        ),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\r\n--b--\r\n',
+            (400, "undecodable_image"),
+        ),
+    ],
+    ids=["cut short", "empty", "no part", "no file", "a text field", "another field", "an empty file"],
+)
+def test_a_broken_form_is_refused(http: httpx.Client, body: bytes, expected: tuple[int, str]) -> None:
+    answer = http.post("/search", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
+    assert error(answer) == expected
+
+
+def test_a_form_without_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:
+    answer = http.post("/search", content=sketch, headers={"content-type": "multipart/form-data"})
+    assert error(answer) == (400, "undecodable_upload")
+
+
+def test_a_form_with_too_long_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:
+    kind = f"multipart/form-data; boundary={'b' * 257}"
+    answer = http.post("/search", files={"file": sketch}, headers={"content-type": kind})
+    assert error(answer) == (400, "undecodable_upload")
+
+
+def test_a_form_has_a_limited_number_of_parts(http: httpx.Client, sketch: bytes) -> None:
+    def answered(parts: int) -> httpx.Response:
+        notes = {f"note {number}": "of a cat" for number in range(parts - 1)}
+        return http.post("/search", files={"file": sketch}, data=notes)
+
+    assert answered(MAX_PARTS).status_code == 200
+    assert error(answered(MAX_PARTS + 1)) == (400, "undecodable_upload")
+    assert error(http.post("/search", files=[("other", sketch)] * 20)) == (400, "undecodable_upload")
+
+
+def test_too_many_bytes_are_refused_by_what_the_request_announces(server: Served) -> None:
+    # Nothing follows the header: the answer must not wait for it.
+    request = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    assert plain_http(server, request % (MAX_UPLOAD + 1)).startswith(b"HTTP/1.1 413 ")
+
+
+def test_too_many_bytes_are_refused_as_they_arrive(http: httpx.Client) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield bytes(10_000)
+
+    answer = http.post("/search", content=endless())
+    assert "content-length" not in answer.request.headers
+    assert error(answer) == (413, "too_many_bytes")
+
+
+@pytest.mark.parametrize("size", [MAX_UPLOAD + 1, MAX_UPLOAD + 50_000, 4 * MAX_UPLOAD])
+def test_too_many_bytes_in_a_form_are_refused(http: httpx.Client, size: int) -> None:
+    answer = http.post("/search", files={"file": bytes(size)})
+    assert error(answer) == (413, "too_many_bytes")
+
+
+def test_as_many_bytes_as_allowed_are_read(http: httpx.Client) -> None:
+    assert error(http.post("/search", content=bytes(MAX_UPLOAD))) == (415, "unsupported_image")
+    assert error(http.post("/search", files={"file": bytes(MAX_UPLOAD)})) == (415, "unsupported_image")
+
+
+def test_too_many_pixels_are_refused(http: httpx.Client) -> None:
+    answer = http.post("/search", content=encoded(drawing("star", size=1001)))
+    assert error(answer) == (413, "too_many_pixels")
