@@ -44,7 +44,7 @@ demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000,
 bench: $(STAMP) ## two-stage against exhaustive search, pairs and time
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
 
-soak: $(STAMP) ## many searches in a row: the same answers, memory flat
+soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests
 	$(BIN)/python -m pytest -m soak
 
 lock: ## write constraints.txt anew from what a fresh install gets

@@ -1,6 +1,7 @@
 """Photos in, an index on disk out; and the index opened for searching."""
 
-from indexer.build import BuildReport, build
+from indexer.build import BuildReport, add, build
+from indexer.drift import Drift
 from indexer.errors import (
     BadInvocation,
     EmbedderUnavailable,
@@ -16,12 +17,15 @@ from indexer.location import default_index_path
 from indexer.manifest import Manifest
 from indexer.progress import Progress, ProgressState, read_progress
 from indexer.reader import ClusterRows, Index, PhotoEntry, open_index
+from indexer.repair import RepairReport, repair
+from indexer.upkeep import UpkeepReport, compact, remove
 from indexer.verify import verify
 
 __all__ = [
     "BadInvocation",
     "BuildReport",
     "ClusterRows",
+    "Drift",
     "EmbedderUnavailable",
     "Index",
     "IndexBusy",
@@ -34,11 +38,17 @@ __all__ = [
     "PhotoUnavailable",
     "Progress",
     "ProgressState",
+    "RepairReport",
     "UnknownPhoto",
+    "UpkeepReport",
+    "add",
     "build",
+    "compact",
     "default_index_path",
     "open_index",
     "read_info",
     "read_progress",
+    "remove",
+    "repair",
     "verify",
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from indexer.errors import IndexRefused
+from indexer.drift import Drift
+from indexer.errors import REPAIR, IndexRefused, IndexTooNew
+from indexer.removals import Removal, Removals
 
 SCHEMA_VERSION = 1
 Status = Literal["indexed", "bad", "gone"]
@@ -29,6 +33,11 @@ CREATE TABLE photos (
     row INTEGER
 );
 CREATE INDEX photos_by_row ON photos (segment, row);
+CREATE TABLE removals (root INTEGER NOT NULL, path TEXT NOT NULL, removed INTEGER NOT NULL, PRIMARY KEY (root, path));
+CREATE TABLE drift (
+    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
+    automatic INTEGER NOT NULL
+);
 """
 _COLUMNS = "id, root, path, hash, size, mtime, status, reason, cluster, segment, row"
 
@@ -42,7 +51,7 @@ class Photo:
         hash: SHA-256 of its bytes, hex; empty where they could not be read.
         size: bytes; -1 where the next build is to try again: it could not be read, its decoder is missing, or memory
             ran out. mtime: ns, 0 where size is -1.
-        status: "indexed", "bad" (see ``reason``), or "gone" from disk.
+        status: "indexed", "bad" (see ``reason``), or "gone" from disk or removed by the user.
         cluster, segment, row: where its tokens are; None for those that have none.
     """
 
@@ -69,13 +78,21 @@ class ShownRow:
     row: int
 
 
-def write_catalog(path: Path, photos: Iterable[Photo]) -> None:
-    """Write a new catalog; the same photos give the same bytes."""
+def write_catalog(path: Path, photos: Iterable[Photo], removals: Removals, drift: Drift | None) -> None:
+    """Write a new catalog; the same contents give the same bytes."""
     with closing(sqlite3.connect(path)) as database:
-        database.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};{_SCHEMA}")
-        marks = ", ".join("?" * len(_COLUMNS.split(",")))
-        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(astuple, photos))
+        # Nobody reads the file before it is complete, so one sync at the end does for all.
+        database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        columns = _COLUMNS.split(", ")
+        marks = ", ".join("?" * len(columns))
+        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(attrgetter(*columns), photos))
+        database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", map(astuple, removals))
+        if drift is not None:
+            database.execute("INSERT INTO drift VALUES (?, ?, ?, ?, ?)", astuple(drift))
         database.commit()
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 class Catalog:
@@ -100,7 +117,9 @@ class Catalog:
             raise
         if version != SCHEMA_VERSION:
             self._database.close()
-            raise IndexRefused(
+            if version < SCHEMA_VERSION:
+                raise IndexRefused(f"{path} is no catalog; {REPAIR}.")
+            raise IndexTooNew(
                 f"{path} has catalog version {version}, and this program reads {SCHEMA_VERSION}; "
                 "update the program, or build a new index."
             )
@@ -118,6 +137,25 @@ class Catalog:
         query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
         return [Photo(*row) for row in self._rows(query)]
 
+    def removals(self) -> Removals:
+        """What the user removed; nothing in catalogs written before that could be done."""
+        if not self._has("removals"):
+            return Removals()
+        rules = self._rows("SELECT root, path, removed FROM removals")
+        return Removals(Removal(root, path, bool(removed)) for root, path, removed in rules)
+
+    def drift(self) -> Drift | None:
+        """How well the clusters fit; None where the program that made them did not measure it."""
+        if not self._has("drift"):
+            return None
+        found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
+        for clustered, distance, photos, distance_now, automatic in found:
+            return Drift(clustered, distance, photos, distance_now, bool(automatic))
+        return None
+
+    def _has(self, table: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+
     def shown(self) -> list[ShownRow]:
         """Every row that is shown, by cluster and then by id."""
         query = """SELECT MIN(id) AS first, cluster, segment, row FROM photos WHERE status = 'indexed'
@@ -130,17 +168,14 @@ class Catalog:
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
         return [Photo(*row) for row in self._rows(query, photo)]
 
-    def _rows(self, query: str, *values: int) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.ProgrammingError:
             # The caller's mistake, such as reading on after close; it says nothing about the file.
             raise
         except sqlite3.Error as error:
-            raise IndexRefused(
-                f"{self._path} is damaged ({error}); run `python -m indexer verify`, then delete the index and build "
-                "again."
-            ) from error
+            raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
 def read_catalog(path: Path) -> list[Photo]:
@@ -151,3 +186,13 @@ def read_catalog(path: Path) -> list[Photo]:
     """
     with closing(Catalog(path)) as catalog:
         return catalog.photos()
+
+
+def read_drift(path: Path) -> Drift | None:
+    """How well the clusters of a generation fit, by its catalog; None where that was not measured.
+
+    Raises:
+        IndexRefused: as ``read_catalog`` does.
+    """
+    with closing(Catalog(path)) as catalog:
+        return catalog.drift()

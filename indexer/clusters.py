@@ -12,13 +12,15 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import IndexRefused
+from indexer.errors import REPAIR, IndexRefused
 from indexer.files import write_atomically
 from indexer.segment import BLOCK, RowRef, Rows
 
 Floats = npt.NDArray[np.float32]
 SEED = 1234
 ITERATIONS = 25
+# Of a patch grid: positions are kept in one byte. What a smaller grid lacks counts 0 and is never chosen.
+MOST_CELLS = 256
 # More points than this move no centroid visibly and cost time in every iteration.
 _TRAINING_POINTS = 1_000_000
 
@@ -89,7 +91,7 @@ def read_centroids(path: Path) -> Floats:
         index = faiss.deserialize_index(np.frombuffer(path.read_bytes(), np.uint8))
         return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
     except (OSError, RuntimeError) as error:
-        raise IndexRefused(f"{path} cannot be read; delete the index folder and build again.") from error
+        raise IndexRefused(f"{path} cannot be read; {REPAIR}.") from error
 
 
 @dataclass(frozen=True)
@@ -123,29 +125,29 @@ class Centroids:
             assert old.positions is not None
             self.tokens[number], self.positions[number] = old.tokens[number], old.positions[number]
 
-    def compute(self, number: int, rows: Rows, refs: Sequence[RowRef], cells: int) -> None:
-        """Fill in cluster ``number`` from its photos, in id order; ``cells`` are the positions of the patch grid."""
+    def compute(self, number: int, rows: Rows, refs: Sequence[RowRef]) -> None:
+        """Fill in cluster ``number`` from its photos, in id order."""
         raw = rows.gather(refs, "ret")
         self.ret[number] = normalised(raw).mean(axis=0, dtype=np.float32)
         if self.tokens is not None and self.positions is not None:
-            kept, patches = mean_tokens(rows, refs, cells)
+            kept, patches = mean_tokens(rows, refs)
             self.positions[number] = kept
             self.tokens[number, 0] = raw.mean(axis=0, dtype=np.float32)
             self.tokens[number, 1:] = patches
 
 
-def mean_tokens(rows: Rows, refs: Sequence[RowRef], cells: int) -> tuple[npt.NDArray[np.int64], Floats]:
+def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats]:
     """A cluster's patch tokens: at every cell of the grid the mean over the photos that kept it.
 
     Args:
-        refs: the cluster's photos. cells: positions of the patch grid.
+        refs: the cluster's photos.
 
     Returns:
         the n-1 cells kept most often, ties to the lower one, ascending; and (n-1, d) float32 there.
     """
     (tokens, width), _ = rows.fields()["tokens"]
-    sums = np.zeros((cells, width), np.float32)
-    counts = np.zeros(cells, np.int64)
+    sums = np.zeros((MOST_CELLS, width), np.float32)
+    counts = np.zeros(MOST_CELLS, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = refs[start : start + BLOCK]
         patches = rows.gather(block, "tokens")[:, 1:].astype(np.float32)

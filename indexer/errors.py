@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What helps against damage, to end a sentence with.
+REPAIR = "run `python -m indexer verify --repair`, or delete the index folder and build again"
+
 
 class IndexerError(Exception):
     """Something that stops a build, a reader or a check."""
@@ -25,6 +28,10 @@ class IndexBusy(IndexerError):
 
 class IndexRefused(IndexerError):
     """The index cannot be read here: none yet, a newer format, another checkpoint, a missing or short file."""
+
+
+class IndexTooNew(IndexRefused):
+    """The index was written by a later version of this program; nothing here may touch it."""
 
 
 class UnknownPhoto(IndexerError, LookupError):

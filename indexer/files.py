@@ -27,6 +27,10 @@ class FileContent:
     mtime: int
 
 
+class FileChanging(OSError):
+    """A file was changed while it was read, so that what was read may be of no one state of it."""
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power cut, where the platform can open folders."""
     if os.name != "posix":
@@ -141,6 +145,7 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
     Raises:
         OSError: it is missing, unreadable, too large, not a regular file, would leave ``root`` ('..', an absolute
             path), or has a symbolic link anywhere below ``root``. ``root`` itself may be a link.
+        FileChanging: somebody is writing it.
     """
     parts = _safe_parts(relative)
     descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)
@@ -150,4 +155,8 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
             raise OSError(errno.EINVAL, "not a regular file", relative)
         if status.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB", relative)
-        return FileContent(file.read(max_bytes), status.st_size, status.st_mtime_ns)
+        data = file.read(max_bytes)
+        after = os.fstat(file.fileno())
+        if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
+            raise FileChanging(errno.EAGAIN, "it changed while it was read", relative)
+        return FileContent(data, status.st_size, status.st_mtime_ns)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
+from indexer.removals import Removals
 from model.images import IMAGE_SUFFIXES
 
 
@@ -53,8 +54,12 @@ class Gallery:
     unlisted: tuple[BadFile, ...]
 
 
-def resolve_roots(folders: Sequence[Path], index: Path) -> tuple[Root, ...]:
+def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Check the folders and give each a name of its own.
+
+    Args:
+        live: the roots that the index has. Those named again keep name and place, since readers may remap by it; new
+            ones come after them.
 
     Raises:
         BadInvocation: none given, one is missing or no folder, one holds another, or one lies inside the index.
@@ -74,9 +79,11 @@ def resolve_roots(folders: Sequence[Path], index: Path) -> tuple[Root, ...]:
             if path.is_relative_to(other) or other.is_relative_to(path):
                 raise BadInvocation(f"{path} and {other} overlap; name only the outer one.")
         paths.append(path)
-    taken: set[str] = set()
-    roots = []
+    roots = [root for root in live if root.path in paths]
+    taken = {root.name for root in roots}
     for path in paths:
+        if path in {root.path for root in roots}:
+            continue
         stem = _shown(path.name) or "root"
         name, count = stem, 1
         while name in taken:
@@ -87,13 +94,25 @@ def resolve_roots(folders: Sequence[Path], index: Path) -> tuple[Root, ...]:
     return tuple(roots)
 
 
+def locate(path: Path, roots: Sequence[Root]) -> tuple[int, str] | None:
+    """The root that ``path`` lies in, and where in it, '/'-separated and '' for the root itself; None for neither."""
+    # The last step is not followed where it is a link: the index has none.
+    full = Path(os.path.abspath(path.expanduser()))
+    full = full.parent.resolve() / full.name
+    for number, root in enumerate(roots):
+        if full.is_relative_to(root.path):
+            inside = full.relative_to(root.path).as_posix()
+            return number, "" if inside == "." else _shown(inside)
+    return None
+
+
 def shown_path(names: Sequence[str], root: int, path: str) -> str:
     """A photo's path as users see it: with the root's name in front where there are several roots."""
     return f"{names[root]}/{path}" if len(names) > 1 else path
 
 
-def walk(roots: Sequence[Root], index: Path) -> Gallery:
-    """All image files below the roots. Symbolic links, hidden names and the index itself are passed over."""
+def walk(roots: Sequence[Root], index: Path, removals: Removals | None = None) -> Gallery:
+    """All image files below the roots, but for those removed. Links, hidden names and the index are passed over."""
     files: list[FoundFile] = []
     unlisted: list[BadFile] = []
     names = [root.name for root in roots]
@@ -118,6 +137,8 @@ def walk(roots: Sequence[Root], index: Path) -> Gallery:
                         folders.append(path)
                 elif entry.is_file(follow_symlinks=False) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                     files.append(_found(number, path, entry))
+    if removals is not None:
+        files = [file for file in files if not removals.hides(file.root, file.path)]
     files.sort(key=lambda file: shown_path(names, file.root, file.path))
     return Gallery(tuple(files), tuple(sorted(unlisted, key=lambda bad: bad.path)))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.errors import IndexRefused
+from indexer.errors import REPAIR, IndexRefused
 from indexer.location import IndexFolder
 from indexer.manifest import FileEntry, Manifest, read_manifest
 
@@ -52,12 +52,27 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
         try:
             size = file.stat().st_size
         except OSError as error:
-            raise IndexRefused(f"{file} is missing; delete the index folder and build again.") from error
+            raise IndexRefused(f"{file} is missing; {REPAIR}.") from error
         if size != entry.size:
-            raise IndexRefused(
-                f"{file} has {size} bytes instead of {entry.size}; delete the index folder and build again."
-            )
+            raise IndexRefused(f"{file} has {size} bytes instead of {entry.size}; {REPAIR}.")
     return Generation(name, path, manifest)
+
+
+def kept(*generations: Generation | None) -> tuple[set[str], set[str]]:
+    """The generations and segments that must not be deleted while these are needed: they, and all that they use."""
+    there = [generation for generation in generations if generation is not None]
+    segments = {segment.id for generation in there for segment in generation.manifest.segments}
+    return {generation.name for generation in there}, segments
+
+
+def previous(folder: IndexFolder, generation: Generation | None) -> Generation | None:
+    """The generation before, which readers may still be opening; None where there is none or it is not whole."""
+    if generation is None or generation.manifest.previous is None:
+        return None
+    try:
+        return open_generation(folder, generation.manifest.previous)
+    except IndexRefused:
+        return None
 
 
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:

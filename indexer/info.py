@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from indexer.catalog import Catalog
+from indexer.drift import Drift
 from indexer.gallery import shown_path
 from indexer.generation import generation_files, live_generation
 from indexer.location import IndexFolder
@@ -24,7 +25,13 @@ class BadEntry(BaseModel):
 
 
 class IndexInfo(BaseModel):
-    """The live generation: where, from what, how large (bytes on disk), and which files it could not use."""
+    """The live generation.
+
+    Attributes:
+        path: where. manifest: from what. bytes_on_disk: how large.
+        bad: files that could not be used. removed: files and folders that were taken out, by shown path.
+        drift: how well its clusters fit; None where the program that made them did not measure it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +40,8 @@ class IndexInfo(BaseModel):
     bytes_on_disk: int
     manifest: Manifest
     bad: tuple[BadEntry, ...]
+    removed: tuple[str, ...]
+    drift: Drift | None
 
 
 def read_info(path: Path) -> IndexInfo:
@@ -49,10 +58,14 @@ def read_info(path: Path) -> IndexInfo:
             BadEntry(path=shown_path(names, photo.root, photo.path), reason=photo.reason or "")
             for photo in catalog.bad()
         ]
+        removed = [shown_path(names, rule.root, rule.path) for rule in catalog.removals() if rule.removed]
+        drift = catalog.drift()
     return IndexInfo(
         path=folder.path,
         generation=live.name,
         bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, live.manifest)),
         manifest=live.manifest,
         bad=tuple(bad),
+        removed=tuple(removed),
+        drift=drift,
     )

@@ -34,14 +34,13 @@ class BuildSettings:
     """What staged rows depend on; rows staged under other settings are never used.
 
     Attributes:
-        checkpoint_sha256, preprocessing_fingerprint, dtype: of the matcher.
+        checkpoint_sha256, preprocessing_fingerprint: of the matcher.
         embedder: its ``--embedder`` value and the hash of its weights.
         roots: absolute paths, in order.
     """
 
     checkpoint_sha256: str
     preprocessing_fingerprint: str
-    dtype: str
     embedder: tuple[str, str | None]
     roots: tuple[str, ...]
 

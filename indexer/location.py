@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import BinaryIO
 
 import platformdirs
 
-from indexer.errors import BadInvocation, IndexBusy, IndexRefused
+from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
 from indexer.files import sync_folder, write_atomically
 
 if sys.platform == "win32":
@@ -64,9 +65,7 @@ class IndexFolder:
         except OSError as error:
             raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
         if not _GENERATION.fullmatch(name):
-            raise IndexRefused(
-                f"{self.path / 'CURRENT'} does not name a generation; delete the index folder and build again."
-            )
+            raise IndexRefused(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
         return name
 
     def generation(self, name: str) -> Path:
@@ -112,21 +111,58 @@ class IndexFolder:
                 ) from error
             yield
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make the folder and hold it; what cannot be written becomes a sentence.
+
+        Raises:
+            IndexBusy: somebody else holds it. IndexUnwritable: read-only, not permitted, or full.
+        """
+        try:
+            self.create()
+            with self.locked():
+                yield
+        except (OSError, sqlite3.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            place = (isinstance(error, OSError) and error.filename) or self.path
+            raise IndexUnwritable(
+                f"{place} cannot be written: {reason}; make room or give permission, and run the same again: it "
+                "goes on from here, and what was live still is."
+            ) from error
+
+    def generations(self) -> list[str]:
+        """The names of all generations that are complete, live or not, newest first."""
+        names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
+        return sorted(names, key=generation_number, reverse=True)
+
     def make_live(self, name: str) -> None:
         """Switch readers that open from now on to generation ``name``."""
         write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
-    def clean(self, generations: set[str], segments: set[str], building: str | None) -> None:
-        """Delete every generation, segment and building folder not named; files that are not ours stay."""
+    def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
+        """Delete every generation, segment and building folder not named; files that are not ours stay.
+
+        Args:
+            building: keys of building folders; None leaves them all.
+        """
         for entry in sorted(self.path.iterdir()):
             old = _GENERATION.fullmatch(entry.name) and entry.name not in generations
-            stale = entry.name.startswith(_BUILDING) and entry.name != f"{_BUILDING}{building}"
+            stale = (
+                building is not None
+                and entry.name.startswith(_BUILDING)
+                and entry.name.removeprefix(_BUILDING) not in building
+            )
             if (old or stale) and entry.is_dir():
-                shutil.rmtree(entry)
+                _delete(entry)
         for entry in sorted(self.segments.iterdir()):
             if _SEGMENT.fullmatch(entry.name) and entry.name not in segments:
-                shutil.rmtree(entry)
+                _delete(entry)
         sync_folder(self.path)
+
+
+def _delete(folder: Path) -> None:
+    # Where files in use cannot be deleted, the next build tries again.
+    shutil.rmtree(folder, ignore_errors=os.name == "nt")
 
 
 def generation_name(number: int) -> str:

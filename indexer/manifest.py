@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from indexer.errors import IndexRefused
+from indexer.errors import REPAIR, IndexRefused, IndexTooNew
 from indexer.files import hash_file
+from model import Matcher
 
 FORMAT_VERSION = 1
+# Networks encode in this, whatever they score in.
+PRECISION = "float32"
 
 
 class _Frozen(BaseModel):
@@ -34,7 +38,7 @@ class FileEntry(_Frozen):
 
 
 class SegmentEntry(_Frozen):
-    """A segment: its id, its rows, the precision they were computed in, and its files."""
+    """A segment: its id, its rows, the precision they were computed in (not that in which they lie), and its files."""
 
     id: str
     rows: int
@@ -65,6 +69,10 @@ class EmbedderEntry(_Frozen):
     spec: str
     sha256: str | None = None
 
+    def same(self, other: EmbedderEntry) -> bool:
+        """Whether both give the same vectors, by whatever words they were asked for."""
+        return (self.kind, self.name, self.sha256) == (other.kind, other.name, other.sha256)
+
 
 class Counts(_Frozen):
     """How many of what.
@@ -84,8 +92,40 @@ class Counts(_Frozen):
     rows: int
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The network that made an index: what its rows depend on, and what a reader must have to use them.
+
+    Attributes:
+        network: its name. width: d. tokens: n, those of one photo.
+    """
+
+    checkpoint_sha256: str
+    preprocessing_fingerprint: str
+    network: str
+    width: int
+    tokens: int
+
+    @staticmethod
+    def of(matcher: Matcher) -> Origin:
+        """The origin of what this network makes."""
+        return Origin(
+            matcher.checkpoint_sha256,
+            matcher.preprocessing_fingerprint,
+            matcher.config.name,
+            matcher.config.width,
+            matcher.token_count("photo"),
+        )
+
+
 class Manifest(_Frozen):
-    """Everything about one generation; see the module."""
+    """Everything about one generation.
+
+    Attributes:
+        dtype: the precision that the newest rows were computed in.
+        clusters_asked: how many the user wanted; None for about sqrt(photos).
+        next_id: the first id never given.
+    """
 
     format_version: Literal[1] = 1
     generation: str
@@ -112,6 +152,16 @@ class Manifest(_Frozen):
         """The roots' names in order."""
         return tuple(root.name for root in self.roots)
 
+    @property
+    def exact(self) -> bool:
+        """Whether all rows were computed in PRECISION: earlier versions could reduce it, and selected other tokens."""
+        return all(segment.dtype == PRECISION for segment in self.segments)
+
+    @property
+    def origin(self) -> Origin:
+        """The network that made this."""
+        return Origin(self.checkpoint_sha256, self.preprocessing_fingerprint, self.network, self.width, self.tokens)
+
 
 def software_version() -> str:
     """The installed version of this program, or "unknown" when it runs from a folder."""
@@ -125,19 +175,19 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        IndexRefused: missing, damaged, or of a newer format.
+        IndexRefused: missing or damaged. IndexTooNew: of a newer format.
     """
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise IndexRefused(f"{path} is missing; delete the index folder and build again.") from error
+        raise IndexRefused(f"{path} is missing; {REPAIR}.") from error
     except OSError as error:
         raise IndexRefused(f"{path} cannot be read: {error.strerror}; check its permissions.") from error
     except ValueError as error:
-        raise IndexRefused(f"{path} cannot be read ({error}); delete the index folder and build again.") from error
+        raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise IndexRefused(
+        raise IndexTooNew(
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
@@ -146,6 +196,4 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise IndexRefused(
-            f"{path} is damaged ({place}: {first['msg']}); delete the index folder and build again."
-        ) from error
+        raise IndexRefused(f"{path} is damaged ({place}: {first['msg']}); {REPAIR}.") from error

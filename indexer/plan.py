@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
-from indexer.catalog import Photo, Status, read_catalog
+from indexer.catalog import Catalog, Photo, Status
+from indexer.drift import Drift
 from indexer.gallery import FoundFile, Root
 from indexer.generation import Generation
 from indexer.journal import FileRecord
+from indexer.removals import Removals
 from indexer.segment import RowRef
 
 FileKey = tuple[int, str]
@@ -20,9 +23,11 @@ class LiveState:
 
     Attributes:
         generation: None before the first build.
-        photos: its catalog, roots renumbered to this build's; files of roots no longer named are left out.
+        photos: its catalog, roots renumbered to the next's; files of roots no longer named are left out.
         reusable: whether its rows were computed by the same checkpoint, preprocessing and embedder.
         rows: rows by content hash, with their clusters; empty unless reusable.
+        members: the contents of every cluster in id order, those without a row left out.
+        removals: what is not to be shown. drift: how well its clusters fit, where that is known.
         next_id: the first id never given.
     """
 
@@ -30,23 +35,69 @@ class LiveState:
     photos: tuple[Photo, ...]
     reusable: bool
     rows: Mapping[str, tuple[RowRef, int]]
+    members: Sequence[Sequence[str]]
+    removals: Removals
+    drift: Drift | None
     next_id: int
 
     @staticmethod
-    def read(generation: Generation | None, roots: Sequence[Root], reusable: bool) -> LiveState:
-        """The state of a generation, for a build over these roots."""
-        if generation is None:
-            return LiveState(None, (), False, {}, 1)
-        numbers = {str(root.path): number for number, root in enumerate(roots)}
-        before = [numbers.get(root.path) for root in generation.manifest.roots]
+    def none(next_id: int = 1) -> LiveState:
+        """The state before the first build."""
+        return LiveState(None, (), False, {}, (), Removals(), None, next_id)
+
+    @staticmethod
+    def read(
+        generation: Generation,
+        roots: Sequence[Root],
+        reusable: bool = True,
+        damaged: frozenset[str] = frozenset(),
+        next_id: int = 1,
+    ) -> LiveState:
+        """The state of a generation, for a next one over these roots.
+
+        Args:
+            damaged: segments that lend no rows. next_id: no new id may be below it.
+        """
+        places = {str(root.path): number for number, root in enumerate(roots)}
+        numbers = [places.get(root.path) for root in generation.manifest.roots]
+        with closing(Catalog(generation.path / "photos.sqlite")) as catalog:
+            before, removals, drift = catalog.photos(), catalog.removals(), catalog.drift()
         photos: list[Photo] = []
         rows: dict[str, tuple[RowRef, int]] = {}
-        for photo in read_catalog(generation.path / "photos.sqlite"):
-            if reusable and photo.segment is not None and photo.row is not None and photo.cluster is not None:
+        shown: dict[str, int] = {}
+        for photo in before:
+            held = photo.segment is not None and photo.row is not None and photo.cluster is not None
+            if reusable and held and photo.segment not in damaged:
+                assert photo.segment is not None
+                assert photo.row is not None
+                assert photo.cluster is not None
                 rows[photo.hash] = RowRef(photo.segment, photo.row), photo.cluster
-            if (number := before[photo.root]) is not None:
+                if photo.status == "indexed":
+                    shown.setdefault(photo.hash, photo.id)
+            if (number := numbers[photo.root]) is not None:
                 photos.append(replace(photo, root=number))
-        return LiveState(generation, tuple(photos), reusable, rows, generation.manifest.next_id)
+        clusters = {name: number for name, (_, number) in rows.items()}
+        members = members_by_cluster(shown, clusters, generation.manifest.counts.clusters)
+        next_id = max(next_id, generation.manifest.next_id)
+        moved = removals.renumbered(numbers)
+        return LiveState(generation, tuple(photos), reusable, rows, members, moved, drift, next_id)
+
+
+def members_by_cluster(order: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
+    """The contents of each of ``count`` clusters in id order; ``order`` are their ids."""
+    members: list[list[str]] = [[] for _ in range(count)]
+    for name in sorted(order, key=order.__getitem__):
+        members[cluster_of[name]].append(name)
+    return members
+
+
+def shown_order(photos: Sequence[Photo]) -> dict[str, int]:
+    """The contents that are shown, each with the lowest id among its files; ``photos`` by id."""
+    order: dict[str, int] = {}
+    for photo in photos:
+        if photo.status == "indexed":
+            order.setdefault(photo.hash, photo.id)
+    return order
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from indexer.catalog import Catalog
-from indexer.errors import IndexRefused, PhotoUnavailable, UnknownPhoto
+from indexer.errors import REPAIR, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.files import read_below
 from indexer.gallery import shown_path
 from indexer.generation import Generation, live_generation
@@ -63,6 +63,8 @@ class Index:
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path]) -> None:
         self.generation = generation.name
         self.manifest: Manifest = generation.manifest
+        self._folder = folder
+        self._stamp = _stamp(generation.path)
         self._roots = tuple(roots)
         self._lock = threading.Lock()
         self._catalog = Catalog(generation.path / "photos.sqlite")
@@ -81,14 +83,14 @@ class Index:
         try:
             table = np.array([(row.id, row.cluster, numbers[row.segment], row.row) for row in shown], np.int64)
         except (KeyError, TypeError, ValueError) as error:
-            problem = "the catalog names rows that are in no segment; delete the index and build again."
+            problem = f"the catalog names rows that are in no segment; {REPAIR}."
             raise IndexRefused(problem) from error
         table = table.reshape(-1, 4)
         self._ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
         sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
         inside = (self._row >= 0) & (self._row < sizes[self._segment]) & (clusters >= 0) & (clusters < count)
         if not inside.all():
-            raise IndexRefused("the catalog points past the end of a segment; delete the index and build again.")
+            raise IndexRefused(f"the catalog points past the end of a segment; {REPAIR}.")
         self._starts = np.searchsorted(clusters, np.arange(count + 1))
         self.photo_count = len(table)
         self.cluster_count = count
@@ -150,6 +152,20 @@ class Index:
             "to date."
         )
 
+    def superseded(self) -> bool:
+        """Whether another generation is live by now, or an index built anew in the same place. Costs two small reads.
+
+        False also where nothing can be told, because the index folder is away or damaged: there is nothing to open.
+        """
+        try:
+            name = self._folder.current()
+        except IndexRefused:
+            return False
+        if name is None:
+            return False
+        stamp = _stamp(self._folder.generation(name))
+        return stamp is not None and (name, stamp) != (self.generation, self._stamp)
+
     def close(self) -> None:
         """Let go of the catalog; the maps go with the arrays that use them."""
         with self._lock:
@@ -195,7 +211,17 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | 
             a file is missing or short.
     """
     folder = IndexFolder(path)
-    generation = live_generation(folder)
+    while True:
+        generation = live_generation(folder)
+        try:
+            return _open(folder, generation, matcher, gallery_roots)
+        except IndexRefused:
+            # What was live a moment ago may have been deleted meanwhile, as compact does.
+            if folder.current() == generation.name:
+                raise
+
+
+def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Path] | None) -> Index:
     manifest = generation.manifest
     if manifest.checkpoint_sha256 != matcher.checkpoint_sha256:
         raise IndexRefused(
@@ -217,6 +243,15 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | 
             )
         roots = [root.expanduser().absolute() for root in gallery_roots]
     return Index(folder, generation, roots)
+
+
+def _stamp(generation: Path) -> tuple[int, int, int] | None:
+    """What tells one manifest from another that took its name; None where there is none."""
+    try:
+        status = (generation / "manifest.json").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _global_tokens(ret: torch.Tensor) -> Tokens:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import IndexRefused
+from indexer.errors import REPAIR, IndexRefused
 from indexer.files import ArrayWriter, sync_folder
 
 Array = npt.NDArray[Any]
@@ -107,5 +107,5 @@ def map_array(path: Path) -> Array:
         # Copy-on-write: torch takes only writable arrays without a warning, and the file itself stays as it is.
         array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise IndexRefused(f"{path} cannot be read ({error}); delete the index folder and build again.") from error
+        raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     return array

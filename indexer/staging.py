@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from indexer.embedder import Embedder
-from indexer.files import read_below
+from indexer.files import FileChanging, read_below
 from indexer.gallery import FoundFile
 from indexer.journal import FileRecord, Journal
 from indexer.progress import Progress
@@ -70,6 +70,9 @@ class Stager:
             return _Prepared(FileRecord(file.root, file.path, "", file.size, file.mtime, file.reason))
         try:
             content = read_below(self._roots[file.root], file.path)
+        except FileChanging:
+            reason = "it changed while it was read; the next build tries again"
+            return _Prepared(_to_retry(FileRecord(file.root, file.path, "", file.size, file.mtime, None), reason))
         except OSError as error:
             reason = f"it cannot be read: {error.strerror}"
             return _Prepared(_to_retry(FileRecord(file.root, file.path, "", file.size, file.mtime, None), reason))

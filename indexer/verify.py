@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from indexer.catalog import Photo, read_catalog
 from indexer.clusters import read_centroids
-from indexer.errors import IndexRefused
+from indexer.errors import IndexRefused, IndexTooNew
 from indexer.files import hash_file
 from indexer.generation import Generation, generation_files, live_generation
 from indexer.location import IndexFolder
-from indexer.segment import BLOCK, Array, RowArrays, map_array, open_segment
+from indexer.segment import BLOCK, Array, map_array, open_segment
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        part: what has to be made anew. segment: which one, where ``part`` is that.
+        sentence: for people.
+    """
+
+    part: Literal["catalog", "clusters", "segment"]
+    sentence: str
+    segment: str = ""
 
 
 def verify(path: Path) -> list[str]:
@@ -24,71 +40,95 @@ def verify(path: Path) -> list[str]:
     """
     folder = IndexFolder(path)
     try:
-        live = live_generation(folder)
+        return [problem.sentence for problem in examine(folder, live_generation(folder))]
     except IndexRefused as error:
         return [str(error)]
-    problems = [
-        f"{file} does not have the content it was written with."
-        for file, entry in generation_files(folder, live.manifest)
-        if hash_file(file) != entry.sha256
-    ]
+
+
+def examine(folder: IndexFolder, generation: Generation) -> list[Problem]:
+    """Problems of one generation, its manifest taken to be right.
+
+    Raises:
+        IndexTooNew: the catalog was written by a later version. OSError: a file may not be read.
+    """
     # Damaged files would only be reported again in other words, or not open at all.
-    if problems:
-        return problems
-    try:
-        return _contents(folder, live)
-    except IndexRefused as error:
-        return [str(error)]
+    return list(_files(folder, generation)) or list(_contents(folder, generation))
 
 
-def _contents(folder: IndexFolder, live: Generation) -> list[str]:
+def _files(folder: IndexFolder, generation: Generation) -> Iterator[Problem]:
+    for file, entry in generation_files(folder, generation.manifest):
+        try:
+            if file.stat().st_size == entry.size and hash_file(file) == entry.sha256:
+                continue
+            sentence = f"{file} does not have the content it was written with."
+        except FileNotFoundError:
+            sentence = f"{file} is missing."
+        if file.parent != generation.path:
+            yield Problem("segment", sentence, file.parent.name)
+        else:
+            yield Problem("catalog" if file.name == "photos.sqlite" else "clusters", sentence)
+
+
+def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
     manifest = live.manifest
-    problems: list[str] = []
-    segments = {entry.id: open_segment(folder.segment(entry.id)) for entry in manifest.segments}
     for entry in manifest.segments:
-        arrays = segments[entry.id].named()
-        if {len(array) for array in arrays.values()} != {entry.rows}:
-            problems.append(f"segment {entry.id} does not have {entry.rows} rows in every array.")
-        if ("tokens" in arrays) != (manifest.tokens > 1):
-            problems.append(f"segment {entry.id} does not have the arrays of a network with {manifest.tokens} tokens.")
-        problems += [
-            f"segment {entry.id} holds values in {name}.npy that are not finite."
-            for name, array in arrays.items()
-            if not _finite(array)
-        ]
-    problems += _catalog(read_catalog(live.path / "photos.sqlite"), live, segments)
-    if len(read_centroids(live.path / "clusters.faiss")) != manifest.counts.clusters:
-        problems.append("clusters.faiss does not have the manifest's number of clusters.")
-    for file in manifest.files:
-        if file.name.endswith(".npy"):
-            array = map_array(live.path / file.name)
-            if len(array) != manifest.counts.clusters or not _finite(array):
-                problems.append(f"{file.name} does not have one finite row a cluster.")
-    return problems
+        try:
+            opened = open_segment(folder.segment(entry.id))
+        except IndexRefused as error:
+            yield Problem("segment", str(error), entry.id)
+            continue
+        for sentence in _rows(opened.named(), entry.rows, manifest.tokens > 1):
+            yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
+    try:
+        for sentence in _catalog(read_catalog(live.path / "photos.sqlite"), live):
+            yield Problem("catalog", sentence)
+    except IndexTooNew:
+        raise
+    except IndexRefused as error:
+        yield Problem("catalog", str(error))
+    try:
+        if len(read_centroids(live.path / "clusters.faiss")) != manifest.counts.clusters:
+            yield Problem("clusters", "clusters.faiss does not have the manifest's number of clusters.")
+        for file in manifest.files:
+            if file.name.endswith(".npy"):
+                array = map_array(live.path / file.name)
+                if len(array) != manifest.counts.clusters or not _finite(array):
+                    yield Problem("clusters", f"{file.name} does not have one finite row a cluster.")
+    except IndexRefused as error:
+        yield Problem("clusters", str(error))
 
 
-def _catalog(photos: list[Photo], live: Generation, segments: Mapping[str, RowArrays]) -> list[str]:
+def _rows(arrays: Mapping[str, Array], rows: int, pruned: bool) -> Iterator[str]:
+    if {len(array) for array in arrays.values()} != {rows}:
+        yield f"does not have {rows} rows in every array."
+    if ("tokens" in arrays) != pruned:
+        yield "does not have the arrays that its network makes."
+    for name, array in arrays.items():
+        if not _finite(array):
+            yield f"holds values in {name}.npy that are not finite."
+
+
+def _catalog(photos: list[Photo], live: Generation) -> Iterator[str]:
     counts = live.manifest.counts
-    problems: list[str] = []
+    rows = {entry.id: entry.rows for entry in live.manifest.segments}
     content: dict[tuple[str, int], str] = {}
     for photo in photos:
         if photo.segment is None or photo.row is None or photo.cluster is None:
             if photo.status == "indexed":
-                problems.append(f"photo {photo.id} is indexed and has no row.")
+                yield f"photo {photo.id} is indexed and has no row."
             continue
-        if photo.segment not in segments or not 0 <= photo.row < len(segments[photo.segment]):
-            problems.append(f"photo {photo.id} points at row {photo.row} of {photo.segment}, which is not there.")
+        if photo.segment not in rows or not 0 <= photo.row < rows[photo.segment]:
+            yield f"photo {photo.id} points at row {photo.row} of {photo.segment}, which is not there."
         elif not 0 <= photo.cluster < counts.clusters:
-            problems.append(f"photo {photo.id} is in cluster {photo.cluster} of {counts.clusters}.")
+            yield f"photo {photo.id} is in cluster {photo.cluster} of {counts.clusters}."
         elif content.setdefault((photo.segment, photo.row), photo.hash) != photo.hash:
-            problems.append(f"photo {photo.id} shares a row with a photo of other content.")
+            yield f"photo {photo.id} shares a row with a photo of other content."
     indexed = [photo for photo in photos if photo.status == "indexed"]
     found = (len({photo.hash for photo in indexed}), len(indexed), sum(photo.status == "bad" for photo in photos))
     if found != (counts.photos, counts.files, counts.bad):
-        problems.append("the catalog does not hold as many photos, files and bad files as the manifest says.")
+        yield "the catalog does not hold as many photos, files and bad files as the manifest says."
     if any(photo.id >= live.manifest.next_id for photo in photos):
-        problems.append("the catalog holds an id that the manifest has not given yet.")
-    return problems
+        yield "the catalog holds an id that the manifest has not given yet."
 
 
 def _finite(array: Array) -> bool:

@@ -5,32 +5,35 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.catalog import Photo, write_catalog
 from indexer.clusters import Centroids, write_centroids
+from indexer.drift import Drift, mean_distance
 from indexer.files import sync_folder, write_array, write_atomically
 from indexer.gallery import Root
 from indexer.generation import Generation
 from indexer.location import IndexFolder, generation_name, generation_number
 from indexer.manifest import (
+    PRECISION,
     Counts,
     EmbedderEntry,
     FileEntry,
     Manifest,
+    Origin,
     RootEntry,
     SegmentEntry,
     software_version,
 )
-from indexer.plan import LiveState
+from indexer.plan import LiveState, members_by_cluster, shown_order
+from indexer.removals import Removals
 from indexer.segment import RowRef, Rows, map_array, write_segment
-from model import Matcher
 
 
 @dataclass(frozen=True)
@@ -40,82 +43,85 @@ class Clustering:
     Attributes:
         centroids: (c, e) float32. cluster_of: by content hash. new: contents whose rows go into a new segment.
         fresh: made now, so that no centroid of the live index can stay.
+        asked: how many clusters were asked for, where they are fresh; None for about sqrt(photos).
     """
 
     centroids: npt.NDArray[np.float32]
     cluster_of: Mapping[str, int]
     new: frozenset[str]
-    fresh: bool
+    fresh: bool = False
+    asked: int | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the next generation is to hold.
+
+    Attributes:
+        entries: its catalog by id, rows not filled in. removals: what the user does not want to see.
+        rows: where rows are read from. refs: each shown content's row among them.
+    """
+
+    entries: Sequence[Photo]
+    removals: Removals
+    rows: Rows
+    refs: Mapping[str, RowRef]
+    clustering: Clustering
 
 
 class GenerationWriter:
-    """Writes the generation that follows the live one, in the building folder until it is complete."""
+    """Writes the generation that follows the live one, in a building folder until it is complete.
+
+    Args:
+        key: the building folder's. origin, embedder: what made the rows. roots: the gallery's.
+    """
 
     def __init__(
-        self, folder: IndexFolder, key: str, matcher: Matcher, embedder: EmbedderEntry, roots: Sequence[Root]
+        self, folder: IndexFolder, key: str, origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]
     ) -> None:
         self._folder = folder
         self._building = folder.building(key)
-        self._matcher = matcher
+        self._origin = origin
         self._embedder = embedder
-        self._roots = roots
+        self._roots = tuple(RootEntry(name=root.name, path=str(root.path)) for root in roots)
 
-    def write(
-        self,
-        entries: Sequence[Photo],
-        rows: Rows,
-        refs: Mapping[str, RowRef],
-        clustering: Clustering,
-        live: LiveState,
-        clusters_asked: int | None,
-    ) -> Generation:
-        """Write everything and make it live; the live generation itself where nothing has changed.
-
-        Args:
-            entries: the catalog by id, rows not filled in. refs: each shown content's row among ``rows``.
-        """
-        number = 1 + (generation_number(live.generation.name) if live.generation else 0)
-        order: dict[str, int] = {}
-        for photo in entries:
-            if photo.status == "indexed":
-                order.setdefault(photo.hash, photo.id)
+    def write(self, contents: Contents, live: LiveState, *, anew: bool = False) -> Generation:
+        """Write everything and make it live; the live generation itself where nothing has changed, unless ``anew``."""
+        clustering, refs, rows = contents.clustering, contents.refs, contents.rows
+        before = live.generation.manifest if live.generation else None
+        # Above all that are there: a repair may go on from a generation that is not the last.
+        number = 1 + max((generation_number(name) for name in self._folder.generations()), default=0)
+        order = shown_order(contents.entries)
         fresh = sorted(clustering.new, key=lambda name: (clustering.cluster_of[name], order[name]))
         digest = hashlib.sha256("".join(fresh).encode()).hexdigest()[:8]
         segment = f"s{number:06d}-{digest}"
         place = {name: ref for name, ref in refs.items() if name not in clustering.new}
         place |= {name: RowRef(segment, row) for row, name in enumerate(fresh)}
-        held = set() if clustering.fresh or live.generation is None else {ref.source for ref in place.values()}
-        photos = [_located(photo, place, clustering.cluster_of, held) for photo in entries]
-        if live.generation is not None and not clustering.fresh and photos == list(live.photos):
-            return live.generation
+        held = set() if clustering.fresh else {ref.source for ref in place.values()}
+        photos = [_located(photo, place, clustering.cluster_of, held) for photo in contents.entries]
+        segments = [entry for entry in before.segments if entry.id in held] if before else []
+        if before is not None and live.generation is not None and not (fresh or clustering.fresh or anew):
+            now = (photos, segments, self._roots, contents.removals)
+            if now == (list(live.photos), list(before.segments), before.roots, live.removals):
+                return live.generation
 
-        segments = [s for s in live.generation.manifest.segments if s.id in held] if live.generation else []
+        self._building.mkdir(exist_ok=True)
         if fresh:
             segments.append(self._write_segment(segment, rows, [refs[name] for name in fresh]))
         working = self._building / "generation"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
-        write_catalog(working / "photos.sqlite", photos)
+        write_catalog(working / "photos.sqlite", photos, contents.removals, _drift(contents, order, live))
         write_centroids(working / "clusters.faiss", clustering.centroids)
-        centroids = self._centroids(order, rows, refs, clustering, live)
-        write_array(working / "centroid_ret.npy", centroids.ret)
-        if centroids.tokens is not None and centroids.positions is not None:
-            write_array(working / "centroid_tokens.npy", centroids.tokens)
-            write_array(working / "centroid_positions.npy", centroids.positions)
-        names = [(root.name, str(root.path)) for root in self._roots]
+        self._write_centroid_tokens(working, order, contents, live)
         statuses = [photo.status for photo in photos]
-        before = live.generation.manifest if live.generation else None
         manifest = Manifest(
             generation=generation_name(number),
             previous=live.generation.name if live.generation else None,
-            checkpoint_sha256=self._matcher.checkpoint_sha256,
-            preprocessing_fingerprint=self._matcher.preprocessing_fingerprint,
-            network=self._matcher.config.name,
-            width=self._matcher.config.width,
-            tokens=self._matcher.token_count("photo"),
-            dtype=_dtype(self._matcher),
+            **vars(self._origin),
+            dtype=segments[-1].dtype,
             embedder=self._embedder,
-            roots=tuple(RootEntry(name=name, path=path) for name, path in names),
+            roots=self._roots,
             counts=Counts(
                 photos=len(order),
                 files=statuses.count("indexed"),
@@ -125,7 +131,7 @@ class GenerationWriter:
                 clusters=len(clustering.centroids),
                 rows=sum(entry.rows for entry in segments),
             ),
-            clusters_asked=clusters_asked if clustering.fresh or before is None else before.clusters_asked,
+            clusters_asked=clustering.asked if clustering.fresh or before is None else before.clusters_asked,
             next_id=max([live.next_id, *(photo.id + 1 for photo in photos)]),
             created=datetime.now(UTC).replace(microsecond=0),
             software=software_version(),
@@ -144,22 +150,20 @@ class GenerationWriter:
         shutil.rmtree(working, ignore_errors=True)
         write_segment(working, rows, refs)
         files = tuple(FileEntry.of(path) for path in sorted(working.iterdir()))
-        os.replace(working, self._folder.segment(name))
+        final = self._folder.segment(name)
+        # No generation has this number, so nothing uses what a killed build may have left under this name.
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(working, final)
         sync_folder(self._folder.segments)
-        return SegmentEntry(id=name, rows=len(refs), dtype=_dtype(self._matcher), files=files)
+        return SegmentEntry(id=name, rows=len(refs), dtype=PRECISION, files=files)
 
-    def _centroids(
-        self,
-        order: Mapping[str, int],
-        rows: Rows,
-        refs: Mapping[str, RowRef],
-        clustering: Clustering,
-        live: LiveState,
-    ) -> Centroids:
+    def _write_centroid_tokens(
+        self, working: Path, order: Mapping[str, int], contents: Contents, live: LiveState
+    ) -> None:
         """Recompute the clusters whose photos changed; a cluster that lost all keeps what it had."""
+        clustering = contents.clustering
         count = len(clustering.centroids)
-        members = _members(order, clustering.cluster_of, count)
-        before: list[list[str]] = []
+        members = members_by_cluster(order, clustering.cluster_of, count)
         old: Centroids | None = None
         if live.generation is not None and not clustering.fresh:
             path = live.generation.path
@@ -169,18 +173,16 @@ class GenerationWriter:
                 map_array(path / "centroid_tokens.npy") if pruned else None,
                 map_array(path / "centroid_positions.npy") if pruned else None,
             )
-            shown: dict[str, int] = {}
-            for photo in live.photos:
-                if photo.status == "indexed":
-                    shown.setdefault(photo.hash, photo.id)
-            before = _members(shown, {name: number for name, (_, number) in live.rows.items()}, count)
-        made = Centroids.empty(count, rows)
+        made = Centroids.empty(count, contents.rows)
         for number, names in enumerate(members):
-            if old is not None and (not names or names == before[number]):
+            if old is not None and (not names or names == live.members[number]):
                 made.copy(number, old)
             else:
-                made.compute(number, rows, [refs[name] for name in names], self._matcher.config.grid**2)
-        return made
+                made.compute(number, contents.rows, [contents.refs[name] for name in names])
+        write_array(working / "centroid_ret.npy", made.ret)
+        if made.tokens is not None and made.positions is not None:
+            write_array(working / "centroid_tokens.npy", made.tokens)
+            write_array(working / "centroid_positions.npy", made.positions)
 
 
 def _located(photo: Photo, place: Mapping[str, RowRef], cluster_of: Mapping[str, int], held: set[str]) -> Photo:
@@ -193,13 +195,11 @@ def _located(photo: Photo, place: Mapping[str, RowRef], cluster_of: Mapping[str,
     return replace(photo, cluster=None, segment=None, row=None)
 
 
-def _members(order: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
-    """The contents of every cluster in id order."""
-    members: defaultdict[int, list[str]] = defaultdict(list)
-    for name in sorted(order, key=order.__getitem__):
-        members[cluster_of[name]].append(name)
-    return [members[number] for number in range(count)]
-
-
-def _dtype(matcher: Matcher) -> str:
-    return str(matcher.dtype).removeprefix("torch.")
+def _drift(contents: Contents, order: Mapping[str, int], live: LiveState) -> Drift | None:
+    clustering = contents.clustering
+    names = sorted(order, key=order.__getitem__)
+    refs, clusters = [contents.refs[name] for name in names], [clustering.cluster_of[name] for name in names]
+    now = mean_distance(contents.rows, refs, clusters, clustering.centroids)
+    if clustering.fresh:
+        return Drift(len(names), now, len(names), now, automatic=clustering.asked is None)
+    return replace(live.drift, photos=len(names), distance_now=now) if live.drift is not None else None

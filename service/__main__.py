@@ -131,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="sketch/<class>/*, of photos indexed as .../<class>/* (SKETCH_SEARCH_DATA)",
     )
+    evaluate.add_argument(
+        "--split", choices=["val", "unseen", "train"], default="val", help="classes of SKETCH_SEARCH_DATA (val)"
+    )
     evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
     evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
     evaluate.add_argument("--method", action="append", help="one to measure, again for more (auto and all there are)")
@@ -253,13 +256,14 @@ def _evaluate(
     settings: Settings,
     url: str,
     data: Path | None,
+    split: str,
     per_class: int,
     k: int,
     method: list[str] | None,
     nprobe: list[int] | None,
     as_json: bool,
 ) -> int:
-    sketches = labelled_sketches(data, per_class)
+    sketches = labelled_sketches(data, per_class, split)
     nprobes: Sequence[int | None] = nprobe or (None,)
     key = settings.api_key
     with Client(url, None if key is None else key.get_secret_value()) as client:

@@ -102,13 +102,14 @@ def evaluate_server(
     return ServerEvaluation(len(sketches), info.index.photos, info.index.clusters, k, searches)
 
 
-def labelled_sketches(folder: Path | None, per_class: int) -> tuple[Picture, ...]:
-    """The first ``per_class`` sketches of each class: of ``folder``/sketch/<class>/*, or of the validation classes of
-    the data that SKETCH_SEARCH_DATA names, its sources taking turns.
+def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
+    """The first ``per_class`` sketches of each class, a class's sources taking turns.
+
+    folder: its sketch/<class>/*; None for the classes ``split`` of the data that SKETCH_SEARCH_DATA names.
 
     Raises ModelError where there is neither.
     """
-    corpus = read_protocol("val") if folder is None else read_class_folders(folder)
+    corpus = read_protocol(split) if folder is None else read_class_folders(folder)
     by_class: dict[str, dict[str, list[Picture]]] = {}
     for picture in corpus.sketches:
         by_class.setdefault(picture.label, {}).setdefault(picture.source, []).append(picture)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from indexer.catalog import read_catalog
+from indexer.location import IndexFolder
 from tests.pictures import SHAPES, photo
 
 
@@ -33,3 +35,11 @@ def index_bytes(index: Path) -> dict[str, bytes]:
             data = b"\n".join(line for line in data.splitlines() if b'"created"' not in line)
         found[name] = data
     return found
+
+
+def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, int | None]]:
+    """What the live generation knows: id, status, cluster, segment and row by path."""
+    live = IndexFolder(index).current()
+    assert live is not None
+    photos = read_catalog(index / live / "photos.sqlite")
+    return {photo.path: (photo.id, photo.status, photo.cluster, photo.segment, photo.row) for photo in photos}

@@ -1,9 +1,11 @@
-"""python -m tests.indexer.killed_builds PHOTOS WEIGHTS OUT COUNT: builds that are killed, and gone on with.
+"""python -m tests.indexer.killed_builds PHOTOS WEIGHTS OUT COUNT: indexing that is killed at random moments.
 
 Every build runs in a process of its own, forked so that nothing is imported twice. ``OUT/undisturbed`` is built in one
-go; ``OUT/killed-I`` for I in 0..COUNT-1 is killed by SIGKILL (which nothing can catch) at one of COUNT points spread
-over all its writes, then built again, every second one killed once more, and built to the end. Then photos come, change
-and go, and the same is done to updates of copies of these indexes: ``OUT/updated`` and ``OUT/killed-update-I``.
+go; ``OUT/killed-I`` for I in 0..COUNT-1 is killed, then built again, every second one killed once more, and built to
+the end. Then photos come, change and go, and the same is done to updates of copies of these indexes: ``OUT/updated``
+and ``OUT/killed-update-I``. Every third moment is a time, the others are in front of a write; all are spread over the
+whole build. Last, ``OUT/remove`` and its like are made of copies of the updated index by upkeep, and
+``OUT/killed-remove-I`` by upkeep that is killed in front of every write it makes.
 """
 
 from __future__ import annotations
@@ -12,26 +14,47 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import ParamSpec, TypeVar
 
 import torch
 
 import model
-from indexer import build, verify
+from indexer import BadInvocation, build, compact, remove, repair, verify
 from indexer.progress import Progress
 from tests.indexer.galleries import save_photo, save_photos
 
 P = ParamSpec("P")
 R = TypeVar("R")
+REMOVED = "Ännchen 041.png"
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a forked process; its wait status."""
+@dataclass(frozen=True)
+class Moment:
+    """When to die: in front of so many writes, or after so many seconds; never, where both are None."""
+
+    writes: int | None = None
+    seconds: float | None = None
+
+
+NEVER = Moment()
+
+
+def in_child(work: Callable[[], object], moment: Moment = NEVER, log: Path | None = None) -> int:
+    """Run ``work`` in a forked process that ends at ``moment``; its wait status. ``log`` gets the number of writes."""
     child = os.fork()
     if not child:
         try:
+            count_writes(moment.writes, log)
+            if moment.seconds is not None:
+                # Nobody handles the alarm, so it ends the process as abruptly as SIGKILL does.
+                signal.setitimer(signal.ITIMER_REAL, moment.seconds)
             work()
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -40,7 +63,7 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def count_writes(stop_at: int | None = None, log: Path | None = None) -> None:
+def count_writes(stop_at: int | None, log: Path | None) -> None:
     """From now on count syncs and renames; die in front of number ``stop_at``; keep the count in ``log``."""
     done = 0
 
@@ -59,6 +82,15 @@ def count_writes(stop_at: int | None = None, log: Path | None = None) -> None:
     os.fsync, os.replace = counted(os.fsync), counted(os.replace)
 
 
+def moments(count: int, writes: int, seconds: float, random: Random) -> list[Moment]:
+    """Random ones, one in each of ``count`` equal parts of a build of so many writes and seconds."""
+    found = []
+    for number in range(count):
+        share = (number + random.random()) / count
+        found.append(Moment(seconds=max(1e-4, share * seconds)) if number % 3 == 2 else Moment(int(share * writes)))
+    return found
+
+
 def change(photos: Path) -> None:
     """Give the gallery new photos, a changed one, a renamed one, and take one away."""
     save_photos(photos, 7, start=40)
@@ -69,30 +101,31 @@ def change(photos: Path) -> None:
     old[2].unlink()
 
 
-def main(photos: Path, weights: Path, out: Path, count: int) -> None:
-    torch.set_num_threads(1)
-    matcher = model.load(weights, dtype=torch.float32)
+def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) -> None:
+    """Kill builds and updates."""
+    random = Random(count)
 
-    def run(index: Path, stop_at: int | None = None, log: Path | None = None) -> int:
+    def run(index: Path, moment: Moment = NEVER, log: Path | None = None) -> int:
         def work() -> None:
-            count_writes(stop_at, log)
             # The clock stands still, or a slow machine would write its progress more often.
             build([photos], index, matcher, embedder="ret", batch=3, progress=Progress(clock=lambda: 0.0))
 
-        return in_child(work)
+        return in_child(work, moment, log)
 
     def disturb(undisturbed: Path, killed: Callable[[int], Path]) -> None:
         log = out / "writes"
+        started = time.monotonic()
         assert run(undisturbed, log=log) == 0
-        writes = int(log.read_text())
-        for number in range(count):
+        seconds, writes = time.monotonic() - started, int(log.read_text())
+        for number, moment in enumerate(moments(count, writes, seconds, random)):
             index = killed(number)
             live = (index / "CURRENT").exists()
-            point = writes * number // count
-            assert run(index, stop_at=point) == signal.SIGKILL
+            ended = run(index, moment)
+            # By the clock one may well be through before.
+            assert ended == signal.SIGKILL or (moment.writes is None and ended in (signal.SIGALRM, 0))
             assert not live or verify(index) == []
             if number % 2:
-                run(index, stop_at=(writes - point) // 2)
+                run(index, Moment(random.randrange(writes)))
                 assert not live or verify(index) == []
             assert run(index) == 0
 
@@ -102,6 +135,40 @@ def main(photos: Path, weights: Path, out: Path, count: int) -> None:
     disturb(out / "undisturbed", lambda number: out / f"killed-{number}")
     change(photos)
     disturb(Path(shutil.copytree(out / "undisturbed", out / "updated")), built)
+
+
+def disturb_upkeep(matcher: model.Matcher, out: Path, step: int) -> None:
+    """Kill everything else that writes an index, in front of every write whose number ``step`` divides."""
+
+    def mended(index: Path) -> None:
+        repair(index, matcher, progress=Progress(clock=lambda: 0.0), batch=3)
+
+    def removed(index: Path) -> None:
+        # Where it was killed after the switch, it is done.
+        with suppress(BadInvocation):
+            remove([REMOVED], index)
+
+    works: dict[str, Callable[[Path], object]] = {"remove": removed, "compact": compact, "repair": mended}
+    for name, work in works.items():
+        source = Path(shutil.copytree(out / "updated", out / f"before-{name}"))
+        if name == "repair":
+            path = next(source.glob("segments/s000001-*")) / "ret.npy"
+            path.write_bytes(path.read_bytes()[:-1])
+        log = out / "writes"
+        index = Path(shutil.copytree(source, out / name))
+        assert in_child(partial(work, index), log=log) == 0
+        for point in range(0, int(log.read_text()), step):
+            index = Path(shutil.copytree(source, out / f"killed-{name}-{point}"))
+            assert in_child(partial(work, index), Moment(point)) == signal.SIGKILL
+            assert name == "repair" or verify(index) == []
+            assert in_child(partial(work, index)) == 0
+
+
+def main(photos: Path, weights: Path, out: Path, count: int) -> None:
+    torch.set_num_threads(1)
+    matcher = model.load(weights, dtype=torch.float32)
+    disturb_builds(photos, matcher, out, count)
+    disturb_upkeep(matcher, out, step=1 if count > 50 else 3)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_a_centroid_of_pruned_tokens_is_the_mean_by_cell_where_most_photos_kept_
     seed: int, count: int, kept: int
 ) -> None:
     rows, refs, arrays = photos(seed, count, kept)
-    cells, means = mean_tokens(rows, refs, CELLS)
+    cells, means = mean_tokens(rows, refs)
     expected_cells, expected = plain_mean(arrays, kept)
     assert cells.tolist() == expected_cells
     np.testing.assert_allclose(means, expected, atol=1e-5)
@@ -68,7 +68,7 @@ def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
     rows, refs, arrays = photos(3, 7, CELLS)
     assert arrays.tokens is not None
     centroids = Centroids.empty(2, rows)
-    centroids.compute(1, rows, refs, CELLS)
+    centroids.compute(1, rows, refs)
     assert centroids.tokens is not None
     assert centroids.positions is not None
     np.testing.assert_allclose(

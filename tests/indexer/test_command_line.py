@@ -20,7 +20,7 @@ from tests.indexer.galleries import save_photos
 def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
     monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
     monkeypatch.setenv("SBIR_INDEX", str(index_path))
-    for name in ("SBIR_DEVICE", "SBIR_DTYPE", "SBIR_THREADS"):
+    for name in ("SBIR_DEVICE", "SBIR_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -79,6 +79,59 @@ def test_verify_exits_with_one_where_there_are_problems(
     assert "clusters.faiss is missing" in capsys.readouterr().out
 
 
+def test_verify_repairs_what_it_finds_when_told(
+    gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["verify", "--repair"]) == 0
+    assert "is sound" in capsys.readouterr().out
+    next(index_path.glob("segments/*/ret.npy")).unlink()
+    assert main(["verify", "--repair"]) == 0
+    out = capsys.readouterr().out
+    assert "was damaged: " in out
+    assert "ret.npy is missing" in out
+    assert "encoded now: 12" in out
+    assert "is sound" in out
+    assert main(["verify"]) == 0
+
+
+def test_photos_are_added_and_removed_and_segments_merged(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
+    assert "photos:      16" in capsys.readouterr().out
+    assert main(["remove", "3", "more"]) == 0
+    assert "removed:     5 files; they stay on disk" in capsys.readouterr().out
+    assert main(["info"]) == 0
+    assert "removed:     in here/" in capsys.readouterr().out
+    assert main(["compact"]) == 0
+    assert "1 rows no longer shown" in capsys.readouterr().out
+    # Without folders it is an update of those there are.
+    assert main(["build"]) == 0
+    out = capsys.readouterr().out
+    assert "photos:      11" in out
+    assert "nothing has changed" in out
+    assert main(["add", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "3", "--quiet"]) == 0
+    assert main(["compact", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    save_photos(gallery, 14, start=20)
+    for command in (["build"], ["info"]):
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert "drift:       clusters were made of 12 photos" in out
+        assert "run build --recluster" in out
+    assert main(["build", "--recluster"]) == 0
+    assert "--recluster" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -101,6 +154,12 @@ def test_verify_exits_with_one_where_there_are_problems(
         (["build", "photos", "--index", "file"], "is a file"),
         (["build", "photos", "--index", "file/below"], "cannot be written"),
         (["build", "photos", "--progress-file", "nowhere/p.json"], "cannot be written"),
+        (["build", "photos", "--watch", "--interval", "0"], "the interval must be"),
+        (["build"], "run `python -m indexer build FOLDER` first."),
+        (["add", "photos"], "run `python -m indexer build FOLDER` first."),
+        (["remove", "3"], "there is no index at"),
+        (["compact"], "there is no index at"),
+        (["verify", "--repair"], "there is no index at"),
         (["info"], "there is no index at"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
@@ -126,31 +185,32 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_precision_and_threads_may_come_from_the_environment(
-    gallery: Path, index_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None
-) -> None:
+def test_threads_may_come_from_the_environment(gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
     monkeypatch.setenv("SBIR_THREADS", "2")
-    monkeypatch.setenv("SBIR_DTYPE", "bfloat16")
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 2)
-    assert read_info(index_path).manifest.dtype == "bfloat16"
-    told = ["--index", str(tmp_path / "told"), "--dtype", "float32"]
-    assert main(["build", str(gallery), "--quiet", *told]) == 0
-    assert read_info(tmp_path / "told").manifest.dtype == "float32"
+
+
+def test_the_precision_of_scores_does_not_reach_the_index(
+    gallery: Path, index_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBIR_DTYPE", "bfloat16")
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert read_info(index_path).manifest.dtype == "float32"
 
 
 @pytest.mark.parametrize("value", ["", "auto"])
 def test_an_empty_variable_and_auto_are_as_good_as_none(
     value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SBIR_DEVICE", "SBIR_DTYPE", "SBIR_THREADS"):
+    for name in ("SBIR_DEVICE", "SBIR_THREADS"):
         monkeypatch.setenv(name, value)
     before = torch.get_num_threads()
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize(("name", "value"), [("DTYPE", "float8"), ("THREADS", "0"), ("THREADS", "many")])
+@pytest.mark.parametrize(("name", "value"), [("THREADS", "0"), ("THREADS", "many")])
 def test_a_variable_that_makes_no_sense_is_named_with_what_it_may_be(
     name: str, value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import BadInvocation
-from indexer.files import ArrayWriter, read_below, write_array
+from indexer.files import ArrayWriter, FileChanging, read_below, write_array
 from indexer.gallery import resolve_roots, shown_path
 
 
@@ -123,3 +123,27 @@ def test_roots_that_overlap_or_are_no_folders_are_refused(root: Path, tmp_path: 
             resolve_roots(folders, tmp_path / "index")
     with pytest.raises(BadInvocation, match="inside the index"):
         resolve_roots([root / "inner"], root)
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is written over"])
+def test_a_file_that_changes_while_it_is_read_is_no_content(
+    change: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "inner" / "photo.png"
+    os.utime(path, ns=(5, 7))
+    data = {"grows": b"good and more", "shrinks": b"goo", "is written over": b"bad!"}[change]
+    fstat = os.fstat
+    looks = 0
+
+    def looked_at(descriptor: int) -> os.stat_result:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            writer = os.open(path, os.O_WRONLY | os.O_TRUNC)
+            os.write(writer, data)
+            os.close(writer)
+        return fstat(descriptor)
+
+    monkeypatch.setattr(os, "fstat", looked_at)
+    with pytest.raises(FileChanging, match="it changed while it was read"):
+        read_below(root, "inner/photo.png")

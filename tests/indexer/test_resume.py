@@ -13,55 +13,75 @@ import model
 from indexer import IndexUnwritable, build, open_index, verify
 from indexer.catalog import read_catalog
 from indexer.journal import FileRecord, Journal
-from indexer.progress import Progress
 from indexer.segment import RowArrays
-from tests.indexer.galleries import index_bytes, save_photo, save_photos
+from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
+from tests.indexer.stopped_builds import StopAfter, Stopped
 
 POINTS = 12
+UPKEEP = ("remove", "compact", "repair")
 
 
-class Stopped(Exception):
-    """Ends a build from outside."""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 
 
-class StopAfter(Progress):
-    """Raises once ``photos`` were staged."""
-
-    def __init__(self, photos: int) -> None:
-        super().__init__()
-        self._left = photos
-
-    def advance(self, done: int = 1, bad: int = 0) -> None:
-        super().advance(done, bad)
-        self._left -= done
-        if self._left <= 0:
-            raise Stopped
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
-    out = tmp_path_factory.mktemp("killed")
+def disturbed(out: Path, weights: Path, count: int) -> Path:
+    """What becomes of builds, updates and upkeep that are killed; see tests.indexer.killed_builds."""
     photos = save_photos(out / "photos", 14)
     shutil.copy(photos / "Ännchen 001.png", photos / "zz a copy.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    command = [sys.executable, "-m", "tests.indexer.killed_builds", str(photos), str(weights), str(out), str(POINTS)]
+    command = [sys.executable, "-m", "tests.indexer.killed_builds", str(photos), str(weights), str(out), str(count)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
+    return disturbed(tmp_path_factory.mktemp("killed"), weights, POINTS)
+
+
+@needs_fork
 @pytest.mark.parametrize("point", range(POINTS))
 def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(point: int, killed: Path) -> None:
     assert index_bytes(killed / f"killed-{point}") == index_bytes(killed / "undisturbed")
     assert verify(killed / f"killed-{point}") == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
+@needs_fork
 @pytest.mark.parametrize("point", range(POINTS))
 def test_an_update_killed_at_any_point_ends_in_the_same_index_byte_for_byte(point: int, killed: Path) -> None:
     assert index_bytes(killed / f"killed-update-{point}") == index_bytes(killed / "updated")
     assert verify(killed / f"killed-update-{point}") == []
+
+
+@needs_fork
+@pytest.mark.soak
+def test_builds_and_updates_killed_at_200_moments_end_in_the_same_index_byte_for_byte(
+    tmp_path: Path, weights: Path
+) -> None:
+    disturbed(tmp_path, weights, 100)
+    for killed, undisturbed in (("killed", "undisturbed"), ("killed-update", "updated")):
+        expected = index_bytes(tmp_path / undisturbed)
+        assert [number for number in range(100) if index_bytes(tmp_path / f"{killed}-{number}") != expected] == []
+    for work in UPKEEP:
+        check_upkeep(work, tmp_path)
+
+
+@needs_fork
+@pytest.mark.parametrize("work", UPKEEP)
+def test_upkeep_that_was_killed_is_done_by_running_it_again(work: str, killed: Path) -> None:
+    check_upkeep(work, killed)
+
+
+def check_upkeep(work: str, killed: Path) -> None:
+    indexes = list(killed.glob(f"killed-{work}-*"))
+    assert len(indexes) > 3
+    # A repair does not reuse the numbers of generations, and so of segments, that a killed one has left.
+    told = 3 if work == "repair" else 5
+    expected = {path: entry[:told] for path, entry in catalog(killed / work).items()}
+    for index in indexes:
+        assert {path: entry[:told] for path, entry in catalog(index).items()} == expected
+        assert verify(index) == []
 
 
 def test_an_update_that_was_killed_had_photos_to_add_to_change_and_to_drop(killed: Path) -> None:
@@ -92,12 +112,15 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(
     assert index_bytes(index_path) == index_bytes(tmp_path / "undisturbed")
 
 
-def test_rows_staged_in_another_precision_are_not_used(
-    gallery: Path, index_path: Path, matcher: model.Matcher, weights: Path
+def test_what_was_staged_is_used_whatever_the_precision_of_scores(
+    gallery: Path, index_path: Path, matcher: model.Matcher, weights: Path, tmp_path: Path
 ) -> None:
+    reduced = model.load(weights, dtype=torch.bfloat16)
     with pytest.raises(Stopped):
-        build([gallery], index_path, model.load(weights, dtype=torch.bfloat16), batch=4, progress=StopAfter(8))
-    assert build([gallery], index_path, matcher).encoded == 12
+        build([gallery], index_path, reduced, batch=4, progress=StopAfter(8))
+    assert build([gallery], index_path, matcher, batch=4).encoded == 4
+    build([gallery], tmp_path / "at once", reduced)
+    assert index_bytes(index_path) == index_bytes(tmp_path / "at once")
 
 
 def test_while_an_update_is_stopped_the_old_generation_is_read(

@@ -1,0 +1,92 @@
+"""What the commands say, as lines of a table."""
+
+from __future__ import annotations
+
+from indexer.build import BuildReport
+from indexer.info import IndexInfo
+from indexer.samples import Samples
+from indexer.upkeep import UpkeepReport
+
+
+def build_lines(report: BuildReport) -> list[str]:
+    """What a build did."""
+    lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
+    duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
+    lines.append(_line("photos", f"{report.photos}{duplicates}"))
+    lines.append(_line("encoded now", f"{report.encoded}"))
+    if report.gone:
+        lines.append(_line("gone", f"{report.gone}"))
+    if report.bad:
+        lines.append(_line("bad", f"{len(report.bad)}, named above"))
+    lines.append(_line("clusters", f"{report.clusters}, by {report.embedder}"))
+    if report.drift is not None and report.drift.excessive:
+        lines.append(_line("drift", report.drift.describe()))
+    lines.append(_line("time", f"{report.seconds:.1f} s"))
+    lines.append(_line("index", f"{report.index}, {_state(report.generation, report.changed)}"))
+    return lines
+
+
+def update_line(report: BuildReport) -> str:
+    """The same in short, for a log."""
+    advice = f"; {report.drift.describe()}" if report.drift is not None and report.drift.excessive else ""
+    return (
+        f"generation {report.generation}: {report.photos} photos, {report.encoded} encoded now, {report.gone} gone, "
+        f"{len(report.bad)} not indexed{advice}"
+    )
+
+
+def remove_lines(report: UpkeepReport) -> list[str]:
+    """What was removed."""
+    return [
+        _line("removed", f"{report.files} files; they stay on disk, and out of the index until added again"),
+        _line("photos", f"{report.photos}"),
+        _line("index", _state(report.generation, report.changed)),
+    ]
+
+
+def compact_lines(report: UpkeepReport) -> list[str]:
+    """What was merged."""
+    return [
+        _line("dropped", f"{report.dropped} rows no longer shown"),
+        _line("freed", f"{report.freed / 2**20:.1f} MiB, {report.rows} rows in {report.segments} segment(s)"),
+        _line("index", _state(report.generation, report.changed)),
+    ]
+
+
+def info_lines(info: IndexInfo) -> list[str]:
+    """What an index is."""
+    manifest, counts = info.manifest, info.manifest.counts
+    lines = [
+        _line("index", f"{info.path}, generation {info.generation}, format {manifest.format_version}"),
+        _line("built", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by version {manifest.software}"),
+        _line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
+        _line("bad files", f"{counts.bad}"),
+        _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
+        _line(
+            "drift", info.drift.describe() if info.drift is not None else "not measured by the version that built it"
+        ),
+        _line("network", f"{manifest.network}, {manifest.tokens} tokens of {manifest.width} dims"),
+        _line("checkpoint", manifest.checkpoint_sha256),
+        _line("on disk", f"{info.bytes_on_disk / 2**20:.1f} MiB in {len(manifest.segments)} segment(s)"),
+    ]
+    lines += [_line("root", f"{root.name}: {root.path}") for root in manifest.roots]
+    lines += [_line("removed", path) for path in info.removed]
+    lines += [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in info.bad]
+    return lines
+
+
+def sample_lines(samples: Samples) -> list[str]:
+    """What was drawn."""
+    drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
+    return [
+        _line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn"),
+        _line("sketches", f"{samples.sketches}: {samples.sketched}"),
+    ]
+
+
+def _state(generation: str, changed: bool) -> str:
+    return f"generation {generation}, {'now live' if changed else 'nothing has changed; it stays as it is'}"
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name + ':':<13}{value}"

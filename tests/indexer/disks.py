@@ -1,0 +1,51 @@
+"""Disks that are full or read-only, where this user may mount such."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(place: Path, size: int) -> Iterator[Path]:
+    """A file system of ``size`` bytes at ``place``; skips the test where it may not be mounted."""
+    place.mkdir(exist_ok=True)
+    if not sys.platform.startswith("linux") or not _done("mount", "-t", "tmpfs", "-o", f"size={size}", "disk", place):
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        yield place
+    finally:
+        # Lazily: a memory map may be waiting for its last reference to go.
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Let nothing be written to a disk."""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
+def fill(disk: Path, room: int = 0) -> Path:
+    """A file that takes all space but ``room`` bytes; delete it to have the space back."""
+    filler = disk / "filler"
+    space = os.statvfs(disk)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - room))
+    return filler
+
+
+def _done(*command: str | Path) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False

@@ -1,0 +1,23 @@
+"""Builds that are stopped from outside, without a process of their own."""
+
+from __future__ import annotations
+
+from indexer.progress import Progress
+
+
+class Stopped(Exception):
+    """Ends a build from outside."""
+
+
+class StopAfter(Progress):
+    """Raises once ``photos`` were staged."""
+
+    def __init__(self, photos: int) -> None:
+        super().__init__()
+        self._left = photos
+
+    def advance(self, done: int = 1, bad: int = 0) -> None:
+        super().advance(done, bad)
+        self._left -= done
+        if self._left <= 0:
+            raise Stopped

@@ -1,0 +1,59 @@
+"""The tiny network with something the matter."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+import model
+from model.tokens import Tokens
+
+
+def ret_only(ret: torch.Tensor) -> Tokens:
+    """Tokens of networks with a global vector only, from (m, d)."""
+    return Tokens(ret[:, None], torch.empty(len(ret), 0, dtype=torch.int64))
+
+
+class GlobalVector:
+    """The tiny network without its patch tokens."""
+
+    def __init__(self, matcher: model.Matcher) -> None:
+        self._matcher = matcher
+        self.checkpoint_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
+        self.config, self.device, self.dtype = matcher.config, matcher.device, matcher.dtype
+        self.prepare = matcher.prepare
+
+    def token_count(self, modality: str) -> int:
+        return 1
+
+    def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
+        return ret_only(self._matcher.encode(images, modality).ret)
+
+
+class ShortOfMemory(GlobalVector):
+    """The tiny network, with memory for three photos."""
+
+    def __init__(self, matcher: model.Matcher) -> None:
+        super().__init__(matcher)
+        self.checkpoint_sha256 = matcher.checkpoint_sha256
+        self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
+        self.prepare = self._prepare_three
+        self._room = iter(range(3))
+
+    def _prepare_three(self, image: Image.Image, modality: model.config.Modality) -> torch.Tensor:
+        if next(self._room, None) is None:
+            raise MemoryError
+        return self._matcher.prepare(image, modality)
+
+
+class Overflowing(GlobalVector):
+    """Gives the last photo of every batch values that float16 cannot hold."""
+
+    def token_count(self, modality: str) -> int:
+        return self._matcher.token_count("photo")
+
+    def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
+        tokens = self._matcher.encode(images, modality)
+        features = tokens.features.clone()
+        features[-1, 1:] = 1e6
+        return Tokens(features, tokens.positions)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import model
+from indexer import Drift, build, read_info, remove
+from tests.indexer.galleries import save_photos
+
+
+@pytest.mark.parametrize(
+    ("drift", "excessive"),
+    [
+        (Drift(100, 0.5, 100, 0.5, automatic=True), False),
+        (Drift(100, 0.5, 200, 0.5, automatic=True), False),
+        (Drift(100, 0.5, 201, 0.5, automatic=True), True),
+        (Drift(100, 0.5, 201, 0.5, automatic=False), False),
+        (Drift(100, 0.5, 110, 0.54, automatic=True), False),
+        (Drift(100, 0.5, 110, 0.56, automatic=False), True),
+        (Drift(5, 0.0, 5, 0.0, automatic=False), False),
+        (Drift(5, 0.0, 6, 0.1, automatic=False), True),
+    ],
+)
+def test_drift_is_excessive_beyond_twice_the_photos_or_a_tenth_more_distance(drift: Drift, excessive: bool) -> None:
+    assert drift.excessive is excessive
+    assert ("run build --recluster" in drift.describe()) is excessive
+
+
+def test_a_gallery_that_grows_drifts_until_it_is_clustered_anew(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    first = build([gallery], index_path, matcher).drift
+    assert first is not None
+    assert (first.clustered, first.photos, first.automatic, first.excessive) == (12, 12, True, False)
+    assert first.distance == first.distance_now > 0
+    save_photos(gallery, 18, start=20)
+    grown = build([gallery], index_path, matcher).drift
+    assert grown is not None
+    assert (grown.clustered, grown.distance, grown.photos, grown.excessive) == (12, first.distance, 30, True)
+    assert grown.distance_now != grown.distance
+    assert read_info(index_path).drift == grown
+    report = build([gallery], index_path, matcher, recluster=True)
+    assert (report.encoded, report.clusters) == (0, 5)
+    assert report.drift is not None
+    assert (report.drift.clustered, report.drift.excessive) == (30, False)
+
+
+def test_clusters_made_anew_are_as_many_as_were_asked_for(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher, clusters=5)
+    save_photos(gallery, 18, start=20)
+    report = build([gallery], index_path, matcher, recluster=True)
+    assert report.clusters == 5
+    assert report.drift is not None
+    assert not report.drift.automatic
+
+
+def test_removing_photos_is_measured_too(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
+    build([gallery], index_path, matcher)
+    remove(["1", "2"], index_path)
+    drift = read_info(index_path).drift
+    assert drift is not None
+    assert (drift.clustered, drift.photos) == (12, 10)
+    assert drift.distance_now != drift.distance

@@ -1,0 +1,202 @@
+"""What a disk, a person and a second builder can do to an index while it is made. For kills, see test_resume."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import model
+from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_info, remove, repair, verify
+from indexer.location import IndexFolder
+from tests.indexer.disks import fill, read_only, small_disk
+from tests.indexer.galleries import save_photo, save_photos
+from tests.indexer.strange_networks import GlobalVector
+from tests.indexer.test_repair import flip
+
+MIB = 2**20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Four MiB."""
+    with small_disk(tmp_path / "disk", 4 * MIB) as place:
+        yield place
+
+
+@pytest.mark.parametrize("room", [0, 8_192, 40_960, 100_000, 200_000])
+def test_on_a_full_disk_the_old_index_stays_and_the_next_build_goes_on(
+    room: int, disk: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    index = disk / "index"
+    build([gallery], index, matcher)
+    save_photos(gallery, 200, start=20)
+    filler = fill(disk, room)
+    with pytest.raises(IndexUnwritable, match="make room or give permission"):
+        build([gallery], index, matcher, batch=8)
+    assert verify(index) == []
+    with open_index(index, matcher) as opened:
+        assert (opened.generation, opened.photo_count) == ("g000001", 12)
+    filler.unlink()
+    report = build([gallery], index, matcher, batch=8)
+    assert report.photos == 212
+    # What was committed before the disk was full is not lost.
+    assert report.encoded < 200 or room < 100_000
+    assert verify(index) == []
+
+
+UPKEEP: dict[str, Callable[[Path, model.Matcher], object]] = {
+    "remove": lambda index, matcher: remove(["1"], index),
+    "compact": lambda index, matcher: compact(index),
+    "repair": repair,
+}
+
+
+@pytest.mark.parametrize("work", UPKEEP.values(), ids=UPKEEP.keys())
+def test_upkeep_on_a_full_disk_leaves_the_old_index_and_can_be_done_later(
+    work: Callable[[Path, model.Matcher], object], disk: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    index = disk / "index"
+    build([gallery], index, matcher)
+    save_photos(gallery, 5, start=20)
+    build([gallery], index, matcher)
+    if work is repair:
+        flip(index / "g000002" / "centroid_ret.npy")
+    filler = fill(disk)
+    with pytest.raises(IndexUnwritable, match="what was live still is"):
+        work(index, matcher)
+    with open_index(index, matcher) as opened:
+        assert (opened.generation, opened.photo_count) == ("g000002", 17)
+    filler.unlink()
+    work(index, matcher)
+    assert read_info(index).generation != "g000002"
+    assert verify(index) == []
+
+
+def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(
+    disk: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    index = disk / "index"
+    build([gallery], index, matcher)
+    with read_only(disk):
+        with open_index(index, matcher) as opened:
+            assert opened.photo_count == 12
+            assert opened.cluster(0).tokens.features.shape[0] == len(opened.cluster(0).ids)
+            assert opened.photo(1).id == 1
+        assert verify(index) == []
+        assert read_info(index).manifest.counts.photos == 12
+        for work in (
+            lambda: build([gallery], index, matcher),
+            lambda: add([gallery], index, matcher),
+            lambda: remove(["1"], index),
+            lambda: compact(index),
+            lambda: repair(index, matcher),
+        ):
+            with pytest.raises(IndexUnwritable, match=r"cannot be written: Read-only file system; .* permission"):
+                work()
+    assert not build([gallery], index, matcher).changed
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root writes everything")
+def test_an_index_folder_without_write_permission_is_searched_and_not_built(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    places = [index_path, *(path for path in index_path.rglob("*"))]
+    for path in places:
+        path.chmod(path.stat().st_mode & 0o555)
+    try:
+        with open_index(index_path, matcher) as opened:
+            assert opened.photo_count == 12
+        with pytest.raises(IndexUnwritable, match="Permission denied"):
+            build([gallery], index_path, matcher)
+    finally:
+        for path in places:
+            path.chmod(path.stat().st_mode | 0o200)
+
+
+class Meddler(GlobalVector):
+    """The tiny network, which lets something happen when it is first given a photo."""
+
+    def __init__(self, matcher: model.Matcher, happening: Callable[[], object]) -> None:
+        super().__init__(matcher)
+        self.checkpoint_sha256 = matcher.checkpoint_sha256
+        self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
+        self.prepare = self._prepare
+        self._happening: Callable[[], object] | None = happening
+
+    def _prepare(self, image: Image.Image, modality: model.config.Modality) -> torch.Tensor:
+        happening, self._happening = self._happening, None
+        if happening is not None:
+            happening()
+        return self._matcher.prepare(image, modality)
+
+
+def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
+    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    photos = sorted(gallery.glob("*.png"))
+
+    def change() -> None:
+        # As the walk goes by path, these were seen and most are not read yet.
+        photos[-1].unlink()
+        save_photo(photos[-2], 60)
+        photos[-3].write_bytes(photos[-3].read_bytes()[:100])
+        photos[-4].rename(gallery / "renamed.png")
+        save_photo(gallery / "new.png", 61)
+
+    report = build([gallery], index_path, Meddler(matcher, change), batch=2)  # type: ignore[arg-type]
+    assert {bad.path for bad in report.bad} <= {path.name for path in photos[-4:]}
+    assert verify(index_path) == []
+    report = build([gallery], index_path, matcher)
+    assert [bad.path for bad in report.bad] == [photos[-3].name]
+    build([gallery], tmp_path / "at rest", matcher)
+    with open_index(index_path, matcher) as index, open_index(tmp_path / "at rest", matcher) as other:
+        contents = {
+            index.photo(i).content_hash for n in range(index.cluster_count) for i in index.cluster(n).ids.tolist()
+        }
+        expected = {
+            other.photo(i).content_hash for n in range(other.cluster_count) for i in other.cluster(n).ids.tolist()
+        }
+        assert contents == expected
+
+
+# What a builder does first, without the seconds that it takes to start one.
+SECOND = """
+import fcntl, sys
+with open(sys.argv[1], "ab") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs locks of this kind")
+def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_kill(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    command = [sys.executable, "-c", SECOND, str(index_path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        for work in (
+            lambda: build([gallery], index_path, matcher),
+            lambda: add([gallery], index_path, matcher),
+            lambda: remove(["1"], index_path),
+            lambda: compact(index_path),
+            lambda: repair(index_path, matcher),
+        ):
+            with pytest.raises(IndexBusy, match="another build is writing"):
+                work()
+        with open_index(index_path, matcher) as index:
+            assert index.photo_count == 12
+        other.kill()
+    assert remove(["1"], index_path).photos == 11
+    assert IndexFolder(index_path).current() == "g000002"

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import model
+from indexer import build, read_info, verify
+from indexer.catalog import read_catalog
+from model.images import IMAGE_SUFFIXES
+from tests.indexer.galleries import catalog, save_photo, save_photos
+from tests.indexer.strange_networks import Overflowing, ShortOfMemory
+from tests.pictures import ODD_FILES, OddFile
+
+ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+@pytest.fixture(scope="module")
+def odd_index(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
+    folder = tmp_path_factory.mktemp("odd")
+    save_photo(folder / "photos" / "good.png", 0)
+    for odd in ODD_FILES:
+        (folder / "photos" / odd.name).write_bytes(odd.data)
+    build([folder / "photos"], folder / "index", matcher, clusters=2)
+    return folder / "index"
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
+def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(odd: OddFile, odd_index: Path) -> None:
+    reasons = {bad.path: bad.reason for bad in read_info(odd_index).bad}
+    status = catalog(odd_index)[odd.name][1]
+    assert status == ("indexed" if odd.opens else "bad")
+    assert (odd.name in reasons) is not odd.opens
+    if not odd.opens:
+        assert reasons[odd.name].strip()
+        assert "\n" not in reasons[odd.name]
+
+
+def test_files_of_other_kinds_are_not_looked_at(odd_index: Path) -> None:
+    assert not {odd.name for odd in ODD_FILES if odd not in ODD} & set(catalog(odd_index))
+
+
+def test_links_and_hidden_files_are_passed_over(
+    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    elsewhere = save_photos(tmp_path / "elsewhere", 2, start=30)
+    (gallery / "linked").symlink_to(elsewhere)
+    (gallery / "linked.png").symlink_to(elsewhere / "Ännchen 031.png")
+    save_photo(gallery / ".hidden.png", 40)
+    save_photo(gallery / ".hidden" / "photo.png", 41)
+    os.mkfifo(gallery / "pipe.png")
+    report = build([gallery], index_path, matcher)
+    assert (report.files, report.bad) == (12, ())
+
+
+def test_a_name_that_is_not_unicode_is_reported(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
+    path = Path(os.fsdecode(os.fsencode(gallery) + b"/caf\xe9.png"))
+    try:
+        save_photo(gallery / "plain.png", 60).rename(path)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    report = build([gallery], index_path, matcher)
+    assert [(bad.path, "UTF-8" in bad.reason) for bad in report.bad] == [("caf\\udce9.png", True)]
+    assert not build([gallery], index_path, matcher).changed
+
+
+def test_a_file_too_large_for_a_photo_is_reported_without_being_read(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    with (gallery / "film.png").open("wb") as file:
+        file.truncate(600 * 2**20)
+    report = build([gallery], index_path, matcher)
+    assert [(bad.path, bad.reason) for bad in report.bad] == [("film.png", "it cannot be read: larger than 512 MiB")]
+    assert not build([gallery], index_path, matcher).changed
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_reported_and_tried_again(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    (gallery / "Ännchen 001.png").chmod(0)
+    assert len(build([gallery], index_path, matcher).bad) == 1
+    (gallery / "Ännchen 001.png").chmod(0o600)
+    assert build([gallery], index_path, matcher).bad == ()
+
+
+def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
+    gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pillow_heif")
+    (heic,) = (odd for odd in ODD_FILES if odd.name == "plain.heic")
+    (gallery / heic.name).write_bytes(heic.data)
+    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pillow_heif", None)
+        report = build([gallery], index_path, matcher)
+        assert [bad.path for bad in report.bad] == ["broken.jpg", heic.name]
+        assert "sketch-search[heic]" in report.bad[1].reason
+        assert not build([gallery], index_path, matcher).changed
+    # The broken file is known by its size and time; only the other is read again.
+    sizes = {photo.path: photo.size for photo in read_catalog(index_path / "g000001" / "photos.sqlite")}
+    assert (sizes["broken.jpg"], sizes[heic.name]) == (3, -1)
+    report = build([gallery], index_path, matcher)
+    assert (report.encoded, report.photos, [bad.path for bad in report.bad]) == (1, 13, ["broken.jpg"])
+    assert not build([gallery], index_path, matcher).changed
+
+
+def test_a_photo_that_memory_did_not_suffice_for_is_tried_again(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    report = build([gallery], index_path, ShortOfMemory(matcher))  # type: ignore[arg-type]
+    assert {bad.reason for bad in report.bad} == {"there was not enough memory to decode it"}
+    assert report.photos + len(report.bad) == 12
+    assert build([gallery], index_path, matcher).photos == 12
+
+
+def test_values_that_are_not_finite_are_reported_and_not_stored(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    broken = Overflowing(matcher)
+    report = build([gallery], index_path, broken, batch=4)  # type: ignore[arg-type]
+    assert report.photos == 9
+    assert {bad.reason for bad in report.bad} == {"the network gives no finite values for it"}
+    assert verify(index_path) == []

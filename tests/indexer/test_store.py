@@ -1,0 +1,231 @@
+"""The index against a model of a few lines: whatever happens to files, in whatever order, and whatever is run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+import model
+from indexer import BuildReport, add, build, compact, open_index, remove, verify
+from tests.indexer.galleries import catalog, save_photo
+
+PATHS = ("a.png", "b.png", "in/a.png", "in/c.png", "in/deep/d.png", "in between.png")
+FOLDERS = ("in", "in/deep")
+CONTENTS = range(5)
+EVERYTHING = ""
+
+
+class Store(RuleBasedStateMachine):
+    """Files and commands in any order.
+
+    What is expected of the index: ``files``, the contents there are by path; ``removed``, the paths and folders taken
+    out, the nearest rule winning; ``ids``, as they were first seen; ``live``, what the last build or removal left.
+    """
+
+    matcher: model.Matcher
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.photos = Path(self.folder.name) / "photos"
+        self.index = Path(self.folder.name) / "index"
+        self.photos.mkdir()
+        self.files: dict[str, int] = {}
+        self.hidden: dict[str, bool] = {}
+        self.live: dict[str, int] = {}
+        self.ids: dict[str, int] = {}
+        self.computed: set[int] = set()
+        self.time = 0
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    # What a person does to files.
+
+    @initialize(content=st.sampled_from(CONTENTS))
+    def first_build(self, content: int) -> None:
+        self.write("a.png", content)
+        build([self.photos], self.index, self.matcher)
+        self.built()
+
+    @rule(path=st.sampled_from(PATHS), content=st.sampled_from(CONTENTS))
+    def write(self, path: str, content: int) -> None:
+        """A new file, a changed one, or one saved again."""
+        save_photo(self.photos / path, content)
+        self._touch(path)
+        self.files[path] = content
+
+    @precondition(lambda self: len(self.files) > 1)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.files)))
+        (self.photos / path).unlink()
+        del self.files[path]
+
+    @rule(data=st.data(), name=st.sampled_from(PATHS))
+    def rename(self, data: st.DataObject, name: str) -> None:
+        path = data.draw(st.sampled_from(sorted(self.files)))
+        (self.photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.photos / path).rename(self.photos / name)
+        self.files[name] = self.files.pop(path)
+
+    @rule(data=st.data(), name=st.sampled_from(PATHS))
+    def duplicate(self, data: st.DataObject, name: str) -> None:
+        path = data.draw(st.sampled_from(sorted(self.files)))
+        if path != name:
+            (self.photos / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.photos / path, self.photos / name)
+            self._touch(name)
+            self.files[name] = self.files[path]
+
+    @rule(data=st.data())
+    def touch(self, data: st.DataObject) -> None:
+        self._touch(data.draw(st.sampled_from(sorted(self.files))))
+
+    def _touch(self, path: str) -> None:
+        # As the clock would, were it finer.
+        self.time += 1
+        os.utime(self.photos / path, ns=(self.time, self.time))
+
+    # What is run.
+
+    @precondition(lambda self: self.expected())
+    @rule(recluster=st.booleans())
+    def build(self, recluster: bool) -> None:
+        new = set(self.expected().values()) - self.computed
+        report = build([self.photos], self.index, self.matcher, recluster=recluster)
+        # Nothing that has a row is computed, and nothing twice.
+        assert report.encoded <= len(set(self.expected().values()))
+        assert report.encoded >= len(new)
+        self.built(report)
+
+    @precondition(lambda self: self.expected())
+    @rule()
+    def build_twice(self) -> None:
+        build([self.photos], self.index, self.matcher)
+        self.built()
+        report = build([], self.index, self.matcher)
+        assert (report.changed, report.encoded) == (False, 0)
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted({*self.live, *(f for f in FOLDERS if self.below(f, self.live))})))
+        if len(self.below(path, self.live)) < len(self.live):
+            remove([str(self.photos / path) if data.draw(st.booleans()) else path], self.index)
+            self.hide(path)
+            self.live = {file: content for file, content in self.live.items() if not self.is_hidden(file)}
+
+    @rule(data=st.data())
+    def remove_by_id(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.live)))
+        same = [file for file, content in self.live.items() if content == self.live[path]]
+        if len(same) < len(self.live):
+            remove([str(self.ids[path])], self.index)
+            for file in same:
+                self.hide(file)
+                del self.live[file]
+
+    @rule(data=st.data())
+    def add(self, data: st.DataObject) -> None:
+        there = [folder for folder in FOLDERS if (self.photos / folder).is_dir()]
+        path = data.draw(st.sampled_from([EVERYTHING, *there, *sorted(self.files)]))
+        before = self.hidden
+        self.show(path)
+        if self.expected():
+            self.built(add([self.photos / path], self.index, self.matcher))
+        else:
+            self.hidden = before
+
+    @rule()
+    def compact(self) -> None:
+        compact(self.index)
+        self.computed = set(self.live.values())
+
+    # What is expected.
+
+    def built(self, report: BuildReport | None = None) -> None:
+        self.live = self.expected()
+        self.computed |= set(self.live.values())
+        if report is not None:
+            assert (report.files, report.photos) == (len(self.live), len(set(self.live.values())))
+
+    def expected(self) -> dict[str, int]:
+        return {path: content for path, content in self.files.items() if not self.is_hidden(path)}
+
+    def below(self, place: str, paths: dict[str, int]) -> list[str]:
+        return [path for path in paths if not place or path == place or path.startswith(f"{place}/")]
+
+    def is_hidden(self, path: str) -> bool:
+        around = [place for place in self.hidden if self.below(place, {path: 0})]
+        return self.hidden[max(around, key=len)] if around else False
+
+    def hide(self, place: str) -> None:
+        self._say(place, True)
+
+    def show(self, place: str) -> None:
+        self._say(place, False)
+
+    def _say(self, place: str, hidden: bool) -> None:
+        inside = [other for other in self.hidden if self.below(place, {other: 0})]
+        self.hidden = {other: said for other, said in self.hidden.items() if other not in inside} | {place: hidden}
+
+    @invariant()
+    def the_index_holds_what_it_should(self) -> None:
+        if not self.live:
+            return
+        assert verify(self.index) == []
+        found = catalog(self.index)
+        for path, entry in found.items():
+            assert self.ids.setdefault(path, entry[0]) == entry[0]
+        assert len(set(self.ids.values())) == len(self.ids)
+        assert {path for path, entry in found.items() if entry[1] == "indexed"} == self.live.keys()
+        together = defaultdict(list)
+        for path, content in self.live.items():
+            together[content].append(path)
+        expected = sorted(sorted(paths, key=self.ids.__getitem__) for paths in together.values())
+        with open_index(self.index, self.matcher) as index:
+            shown = [photo for number in range(index.cluster_count) for photo in index.cluster(number).ids.tolist()]
+            assert len(shown) == len(set(shown)) == index.photo_count
+            assert sorted(list(index.photo(photo).paths) for photo in shown) == expected
+            assert all(min(self.ids[path] for path in index.photo(photo).paths) == photo for photo in shown)
+
+
+def check(matcher: model.Matcher, examples: int, steps: int) -> None:
+    class Machine(Store):
+        pass
+
+    Machine.matcher = matcher
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_any_sequence_of_changes_leaves_the_index_that_a_plain_model_expects(matcher: model.Matcher) -> None:
+    check(matcher, examples=8, steps=12)
+
+
+@pytest.mark.soak
+def test_many_long_sequences_of_changes_leave_what_a_plain_model_expects(matcher: model.Matcher) -> None:
+    check(matcher, examples=100, steps=40)

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import model
+from indexer import (
+    BadInvocation,
+    Index,
+    IndexRefused,
+    UnknownPhoto,
+    add,
+    build,
+    compact,
+    open_index,
+    read_info,
+    remove,
+    verify,
+)
+from tests.indexer.galleries import catalog, save_photo, save_photos
+from tests.indexer.stopped_builds import StopAfter, Stopped
+
+
+@pytest.fixture
+def built(gallery: Path, index_path: Path, matcher: model.Matcher) -> Path:
+    """The gallery's index, with three clusters."""
+    build([gallery], index_path, matcher)
+    return index_path
+
+
+def shown(index: Path, matcher: model.Matcher) -> set[str]:
+    """The paths of everything that a search can find."""
+    with open_index(index, matcher) as opened:
+        ids = [photo for number in range(opened.cluster_count) for photo in opened.cluster(number).ids.tolist()]
+        assert len(ids) == len(set(ids)) == opened.photo_count
+        return {path for photo in ids for path in opened.photo(photo).paths}
+
+
+def answers(index: Index, matcher: model.Matcher) -> list[tuple[int, list[int], list[float]]]:
+    """What searches are made of: centroids' and photos' scores, cluster by cluster."""
+    query = index.cluster(0).tokens[:1]
+    found = []
+    for number in range(index.cluster_count):
+        rows = index.cluster(number)
+        scores = matcher.scores(query, rows.tokens, "rn")[0].tolist() if len(rows.ids) else []
+        found.append((number, rows.ids.tolist(), scores))
+    return [(-1, [], matcher.scores(query, index.centroids, "rn")[0].tolist()), *found]
+
+
+def test_a_removed_photo_vanishes_at_once_and_its_file_stays(
+    built: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    report = remove(["3"], built)
+    assert (report.changed, report.photos, report.files) == (True, 11, 1)
+    with open_index(built, matcher) as index, pytest.raises(UnknownPhoto):
+        index.photo(3)
+    assert verify(built) == []
+    assert len(list(gallery.rglob("*.png"))) == 12
+    assert len(read_info(built).removed) == 1
+
+
+def test_what_was_removed_stays_out_of_updates_until_it_is_added_and_keeps_id_and_row(
+    built: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    before = catalog(built)
+    path = "Ännchen 001.png"
+    remove([path], built)
+    save_photo(gallery / "another.png", 50)
+    # Neither a change of the file nor a build that names the folder brings it back.
+    os.utime(gallery / path, ns=(1, 1))
+    assert build([gallery], built, matcher).encoded == 1
+    assert shown(built, matcher) == (before.keys() | {"another.png"}) - {path}
+    report = add([gallery / path], built, matcher)
+    assert (report.encoded, report.photos) == (0, 13)
+    assert catalog(built)[path] == before[path]
+    assert read_info(built).removed == ()
+
+
+def test_a_removed_folder_takes_along_what_comes_into_it_later(
+    built: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    report = remove([str(gallery / "in here")], built)
+    assert (report.photos, report.files) == (8, 4)
+    save_photo(gallery / "in here" / "new.png", 50)
+    save_photo(gallery / "in here too.png", 51)
+    build([gallery], built, matcher)
+    assert {path for path in shown(built, matcher) if path.startswith("in here")} == {"in here too.png"}
+    # One of them may be had all the same.
+    add([gallery / "in here" / "new.png"], built, matcher)
+    assert {path for path in shown(built, matcher) if path.startswith("in here/")} == {"in here/new.png"}
+    assert add([gallery], built, matcher).photos == 14
+    assert verify(built) == []
+
+
+def test_an_id_stands_for_all_files_of_a_photo_and_a_path_for_one(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    shutil.copy(gallery / "Ännchen 001.png", gallery / "a copy.png")
+    shutil.copy(gallery / "Ännchen 002.png", gallery / "b copy.png")
+    build([gallery], index_path, matcher)
+    report = remove([str(catalog(index_path)["Ännchen 001.png"][0])], index_path)
+    assert (report.photos, report.files) == (11, 2)
+    report = remove(["Ännchen 002.png"], index_path)
+    assert (report.photos, report.files) == (11, 1)
+    left = shown(index_path, matcher)
+    assert "b copy.png" in left
+    assert not {"a copy.png", "Ännchen 001.png", "Ännchen 002.png"} & left
+
+
+def test_a_bad_file_that_is_removed_is_not_reported_again(built: Path, gallery: Path, matcher: model.Matcher) -> None:
+    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    assert len(build([gallery], built, matcher).bad) == 1
+    remove(["broken.jpg"], built)
+    assert read_info(built).bad == ()
+    assert build([gallery], built, matcher).bad == ()
+
+
+@pytest.mark.parametrize(
+    ("targets", "match"),
+    [
+        (["99"], "no photo has the id 99"),
+        (["nothing.png"], "no photo at nothing.png"),
+        (["in"], "no photo at in"),
+        (["/"], "no photo at /"),
+        ([".."], "no photo at"),
+        (["Ännchen 001.png", "nothing.png"], "no photo at nothing.png"),
+        ([str(number) for number in range(1, 13)], "no photo would be left"),
+    ],
+    ids=["an id", "a path", "a part of a name", "the root of the disk", "a folder outside", "one of two", "all"],
+)
+def test_what_is_not_there_cannot_be_removed_and_nothing_changes(targets: list[str], match: str, built: Path) -> None:
+    with pytest.raises(BadInvocation, match=match):
+        remove(targets, built)
+    info = read_info(built)
+    assert (info.generation, info.manifest.counts.photos) == ("g000001", 12)
+
+
+def test_a_photo_that_is_removed_already_is_unknown(built: Path) -> None:
+    remove(["3"], built)
+    with pytest.raises(BadInvocation, match="no photo has the id 3"):
+        remove(["3"], built)
+
+
+def test_add_extends_the_gallery_and_new_photos_join_the_clusters_there_are(
+    built: Path, gallery: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    before = catalog(built)
+    more = save_photos(tmp_path / "more", 4, start=20)
+    report = add([more], built, matcher)
+    assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
+    info = read_info(built)
+    assert info.manifest.root_names == ("photos", "more")
+    after = catalog(built)
+    assert {path: after[path] for path in before} == before
+    assert not add([more], built, matcher).changed
+    assert not build([], built, matcher).changed
+    assert verify(built) == []
+
+
+def test_a_root_that_is_removed_leaves_the_gallery(
+    built: Path, gallery: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    add([save_photos(tmp_path / "more", 4, start=20)], built, matcher)
+    remove(["more/Ännchen 020.png"], built)
+    assert remove([str(gallery)], built).photos == 3
+    info = read_info(built)
+    assert info.manifest.root_names == ("more",)
+    assert info.removed == ("Ännchen 020.png",)
+    assert build([], built, matcher).photos == 3
+    assert verify(built) == []
+    with pytest.raises(BadInvocation, match="no photo would be left"):
+        remove([str(tmp_path / "more")], built)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("missing", "does not exist"), ("file", "is not a folder"), ("", "overlap")]
+)
+def test_what_cannot_be_added_is_refused(
+    name: str, match: str, built: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInvocation, match=match):
+        add([tmp_path / name], built, matcher)
+
+
+def test_compact_merges_segments_and_drops_dead_rows_and_answers_stay(
+    built: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    save_photos(gallery, 5, start=20)
+    build([gallery], built, matcher)
+    remove(["3", "Ännchen 022.png"], built)
+    before = open_index(built, matcher)
+    expected = answers(before, matcher)
+    report = compact(built)
+    assert (report.changed, report.segments, report.rows, report.dropped) == (True, 1, 15, 2)
+    assert verify(built) == []
+    with open_index(built, matcher) as after:
+        assert answers(after, matcher) == expected
+        assert after.generation != before.generation
+        assert torch.equal(after.centroid_ret, before.centroid_ret)
+    # The space is free, and a reader that was there goes on.
+    assert len(list((built / "segments").iterdir())) == len(list(built.glob("g*"))) == 1
+    assert before.superseded()
+    assert answers(before, matcher) == expected
+    assert before.photo(1).id == 1
+    before.close()
+    assert not compact(built).changed
+    assert not build([gallery], built, matcher).changed
+
+
+def test_a_removed_photo_whose_row_was_dropped_comes_back_with_its_id(
+    built: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    remove(["3"], built)
+    compact(built)
+    report = add([gallery], built, matcher)
+    assert (report.encoded, report.photos) == (1, 12)
+    with open_index(built, matcher) as index:
+        assert index.photo(3).id == 3
+
+
+def test_upkeep_leaves_what_a_stopped_build_has_computed(built: Path, gallery: Path, matcher: model.Matcher) -> None:
+    save_photos(gallery, 6, start=20)
+    with pytest.raises(Stopped):
+        build([gallery], built, matcher, batch=2, progress=StopAfter(4))
+    remove(["3"], built)
+    compact(built)
+    assert build([gallery], built, matcher, batch=2).encoded == 2
+
+
+@pytest.mark.parametrize("change", [lambda index: remove(["1"], index), compact], ids=["remove", "compact"])
+def test_upkeep_needs_an_index(change: object, tmp_path: Path) -> None:
+    assert callable(change)
+    with pytest.raises(IndexRefused, match="there is no index"):
+        change(tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_reader_is_told_when_another_generation_is_live(
+    built: Path, gallery: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    index = open_index(built, matcher)
+    assert not index.superseded()
+    built.rename(tmp_path / "away")
+    assert not index.superseded()
+    # Another index in its place has a generation of the same name.
+    build([gallery], built, matcher, clusters=2)
+    assert (index.generation, read_info(built).generation) == ("g000001", "g000001")
+    assert index.superseded()
+    assert np.sum(index.cluster_sizes) == 12
+    index.close()

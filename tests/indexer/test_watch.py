@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import model
+from indexer import IndexRefused, add, build, read_info
+from indexer.watch import PATIENCE, look, watch
+from tests.indexer.galleries import save_photo, save_photos
+
+
+class Scene:
+    """A gallery that is a string, and what happens to it at each pause."""
+
+    def __init__(self, *states: str, failures: int = 0) -> None:
+        self.states = states
+        self.now = ""
+        self.failures = failures
+        self.updates: list[str] = []
+
+    def pauses(self) -> Iterator[None]:
+        for state in self.states:
+            self.now = state
+            yield
+
+    def update(self) -> bool:
+        self.updates.append(self.now)
+        self.failures -= 1
+        return self.failures < 0
+
+    def run(self) -> list[str]:
+        watch(lambda: self.now, self.update, self.pauses())
+        return self.updates
+
+
+def test_a_gallery_at_rest_is_updated_once() -> None:
+    assert Scene(*"aaaaa").run() == ["a"]
+
+
+def test_a_change_is_indexed_when_it_has_rested() -> None:
+    assert Scene(*"aaabccc").run() == ["a", "c"]
+
+
+def test_a_gallery_that_never_rests_is_indexed_all_the_same() -> None:
+    states = "abcdefghijklmnopqrstuvwxyz"
+    assert len(Scene(*states).run()) == len(states) // PATIENCE
+
+
+def test_what_failed_is_tried_again_at_every_pause() -> None:
+    assert Scene(*"aaaaaa", failures=2).run() == ["a", "a", "a"]
+
+
+def test_a_change_during_an_update_is_seen() -> None:
+    scene = Scene(*"aabb")
+    assert scene.run() == ["a", "b"]
+
+
+def test_the_look_of_a_gallery_changes_with_any_of_its_photos(
+    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    with pytest.raises(IndexRefused, match="there is no index"):
+        look(index_path)
+    build([gallery], index_path, matcher)
+    seen = [look(index_path)]
+    (gallery / "letter.txt").write_text("dear")
+    assert look(index_path) == seen[0]
+    save_photo(gallery / "new.png", 40)
+    seen.append(look(index_path))
+    os.utime(gallery / "new.png", ns=(1, 1))
+    seen.append(look(index_path))
+    (gallery / "new.png").rename(gallery / "newer.png")
+    seen.append(look(index_path))
+    (gallery / "newer.png").unlink()
+    assert look(index_path) == seen[0]
+    add([save_photos(tmp_path / "more", 2, start=20)], index_path, matcher)
+    seen.append(look(index_path))
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("end", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)])
+def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
+    end: signal.Signals, gallery: Path, index_path: Path, weights: Path
+) -> None:
+    arguments = [str(gallery), "--index", str(index_path), "--weights", str(weights), "--watch", "--interval", "0.05"]
+    command = [sys.executable, "-m", "indexer", "build", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        # The report of the first build ends with this line.
+        assert any(line.startswith("index:") for line in process.stdout)
+        assert read_info(index_path).manifest.counts.photos == 12
+        save_photo(gallery / "new.png", 40)
+        assert "generation g000002: 13 photos, 1 encoded now" in process.stdout.readline()
+        (gallery / "new.png").unlink()
+        assert "generation g000003: 12 photos, 0 encoded now, 1 gone" in process.stdout.readline()
+        process.send_signal(end)
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (0, "stopped watching.\n", "")
