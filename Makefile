@@ -41,8 +41,9 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## two-stage against exhaustive search, pairs and time
+bench: $(STAMP) ## two-stage against exhaustive search, pairs and time; a server at half, full and twice its capacity
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
+	$(BIN)/python -m tests.benchmarks.load --output build/bench
 
 soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests
 	$(BIN)/python -m pytest -m soak
