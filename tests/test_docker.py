@@ -20,6 +20,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import indexer.__main__
+from service.connection import GRACE_SECONDS
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 
@@ -27,8 +28,6 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"
 _UNITS = ("sketch-search.service", "sketch-search-index.service")
 _DEPLOYED_BY = ("docker/Dockerfile", "docker-compose.yml", ".env", ".dockerignore", *(f"docker/{u}" for u in _UNITS))
-# What the server gives the searches that run when it is told to stop, in seconds; see service/__main__.py.
-_GRACE = 10
 
 
 @dataclass
@@ -217,7 +216,7 @@ def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], sta
 def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         grace = int(service["stop_grace_period"].removesuffix("s"))
-        assert grace > _GRACE
+        assert grace > GRACE_SECONDS
         if name.startswith("index"):
             assert service["restart"] == "no"
             assert service["command"][:3] == ["python", "-m", "indexer"]
@@ -251,7 +250,7 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
     for name in ("User", "StateDirectory", "Environment", "EnvironmentFile"):
         assert service[name] == job[name]
     assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
-    assert int(service["TimeoutStopSec"][0]) > _GRACE
+    assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
     (command,) = job["ExecStart"]
     assert indexer.__main__.parser().parse_args(command.split()[3:]).folders == [Path("/srv/photos")]
 
