@@ -16,6 +16,8 @@ from service.answers import error_answer
 CLIENTS = 10_000
 # Whoever watches over the service must not be kept from it by whoever strains it.
 _FREE = frozenset({"/healthz", "/readyz"})
+# The page's own files and its small pictures come by the dozen for each thing that a person does.
+_OF_THE_PAGE = ("/page/", "/thumbnails/")
 
 
 class Buckets:
@@ -52,7 +54,7 @@ class RateLimited:
         self._buckets = Buckets(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _FREE:
+        if scope["type"] != "http" or scope["path"] in _FREE or scope["path"].startswith(_OF_THE_PAGE):
             await self._app(scope, receive, send)
             return
         wait = math.ceil(self._buckets.take(network(scope["client"][0] if scope.get("client") else "")))

@@ -104,6 +104,16 @@ def stroke(driver: Browser, pointer: str, line: Line, pressure: float = 0.5) -> 
     actions.perform()
 
 
+def forget(driver: Browser) -> None:
+    """Empty what pages have stored."""
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
+
+
+def download_to(driver: Browser, folder: Path) -> None:
+    """Where files go that a page hands out."""
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+
+
 def wait_for_photos(driver: Browser) -> None:
     """Wait until the search has ended and every photo in sight is shown."""
     wait(driver).until(
@@ -128,12 +138,16 @@ def requested(driver: Browser) -> list[str]:
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
 
-def picture(driver: Browser, file: Path) -> None:
-    """Write what the screen shows as a PNG file."""
-    # An image fades in once it is there.
+def settle(driver: Browser) -> None:
+    """Wait until nothing moves: an image fades in once it is there."""
     wait(driver).until(
         lambda d: d.execute_script("return document.getAnimations().every((a) => a.playState !== 'running')")
     )
+
+
+def picture(driver: Browser, file: Path) -> None:
+    """Write what the screen shows as a PNG file."""
+    settle(driver)
     file.write_bytes(driver.get_screenshot_as_png())
 
 

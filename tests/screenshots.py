@@ -1,4 +1,7 @@
-"""Pictures of the page for the README: `python -m tests.screenshots OUT_DIR URL`, of a server that is running."""
+"""Pictures of the page for the README: `python -m tests.screenshots OUT_DIR URL`, of a server that is running.
+
+Over the sample gallery: `make demo` serves it, and the sketch is one of `tests.pictures`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,29 @@ from pathlib import Path
 
 from selenium.webdriver.common.by import By
 
-from tests.browser import DESKTOP, PHONE, browser, draw, missing, picture, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, browser, draw, missing, picture, wait, wait_for_photos
 from tests.pictures import SHAPES, strokes
+
+#: Views of an explanation, as the page names them.
+VIEWS = ("parts", "look", "kept", "pairs")
+
+
+def take(driver: Browser, screen: Screen, shape: str, stem: Path) -> None:
+    """Draw a shape, and take the page, the first photo, and every view of the explanation: STEM-*.png."""
+    wait(driver).until(lambda d: d.find_element(By.ID, "start").is_displayed())
+    picture(driver, stem.with_name(f"{stem.name}-start.png"))
+    draw(driver, screen, strokes(shape))
+    wait_for_photos(driver)
+    picture(driver, stem.with_name(f"{stem.name}.png"))
+    driver.find_element(By.CSS_SELECTOR, "#results button").click()
+    wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+    picture(driver, stem.with_name(f"{stem.name}-photo.png"))
+    driver.find_element(By.ID, "viewer-close").click()
+    driver.find_element(By.ID, "why-open").click()
+    wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    for view in VIEWS:
+        driver.find_element(By.XPATH, f"//input[@name='why-view'][@value='{view}']/..").click()
+        picture(driver, stem.with_name(f"{stem.name}-why-{view}.png"))
 
 
 def main() -> int:
@@ -27,13 +51,7 @@ def main() -> int:
         for dark in (False, True):
             with browser(screen, dark=dark) as driver:
                 driver.get(asked.url)
-                draw(driver, screen, strokes(asked.shape))
-                wait_for_photos(driver)
-                name = f"{screen.name}-dark" if dark else screen.name
-                picture(driver, asked.out / f"{name}.png")
-                driver.find_element(By.CSS_SELECTOR, "#results button").click()
-                wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-                picture(driver, asked.out / f"{name}-photo.png")
+                take(driver, screen, asked.shape, asked.out / (f"{screen.name}-dark" if dark else screen.name))
     return 0
 
 

@@ -53,6 +53,28 @@ export class Api {
   }
 
   /**
+   * Why these photos match a sketch.
+   *
+   * @param {Blob} sketch an image file
+   * @param {number[]} photos ids, at most 12
+   * @param {"none" | "photos" | "gallery"} rebuild from what the sketch is to be put together, too
+   */
+  async explain(sketch, photos, rebuild, signal) {
+    const params = new URLSearchParams([...photos.map((id) => ["photo", id]), ["rebuild", rebuild]]);
+    return (await this.#ask(`explain?${params}`, { method: "POST", body: sketch, signal })).json();
+  }
+
+  /** Some photos of a cluster, and how many it has. */
+  async cluster(id, photos, signal) {
+    return (await this.#ask(`clusters/${id}?k=${photos}`, { signal })).json();
+  }
+
+  /** A file of the server. @returns {Promise<Blob>} */
+  async file(path) {
+    return (await this.#ask(path)).blob();
+  }
+
+  /**
    * Let an img element show a path of the server. Only a script can send the key, so with one the image is fetched.
    * Where it cannot be had, the element gets its "error" event either way.
    */
@@ -64,7 +86,7 @@ export class Api {
       return;
     }
     try {
-      const blob = await (await this.#ask(path)).blob();
+      const blob = await this.file(path);
       if (image.dataset.path !== path) {
         return;
       }

@@ -1,33 +1,37 @@
-/** The paper: strokes drawn with mouse, pen or finger, kept as lines and not as pixels. */
+/** The paper: strokes and shapes drawn with mouse, pen, finger or keys, kept as lines and not as pixels. */
 
-const INK = "#000";
-const WHITE = "#fff";
+import { evened, isShape, paint, paperColour, piece, visible } from "./ink.js";
+
 // Rubbing out with the pen's own width would take as many strokes as drawing did.
 const ERASER = 4;
 // Points nearer to the last one than this, in sides of the paper, add work and no shape.
 const NEAR = 0.0015;
+const PRECISION = 10_000;
 // A pen's pressure is 0 to 1; light strokes stay visible, strong ones stay lines.
 const LIGHTEST = 0.35;
 const STRONGEST = 1.65;
+// Of a PointerEvent: the tip of a pen, a finger, the left button; and the eraser end of a pen.
+const DRAWING_BUTTON = 0;
+const ERASER_BUTTON = 5;
 
 /**
- * A square sheet on a canvas element. Positions and widths are in sides of the sheet, so that a drawing survives any
- * change of size.
+ * A square sheet on a canvas element. What has been done is a list of actions, see ink.js; all of them can be undone.
  *
  * Events: "start" when a stroke begins; "change" when the drawing has become another one.
  */
 export class Paper extends EventTarget {
-  /** "pen" or "eraser": what the next stroke does. */
+  /** "pen", "eraser", "line", "rectangle" or "ellipse": what the next mark is. */
   tool = "pen";
-  /** Width of the next stroke. */
+  /** Width of the next mark, in sides of the sheet. */
   width = 0.012;
+  /** Its colour, as #rrggbb. */
+  colour = "#000000";
 
   #canvas;
   #context;
-  // What was done, oldest first: strokes, and clearings, which are null. So clearing can be undone too.
   #done = [];
   #undone = [];
-  #stroke = null;
+  #mark = null;
   #pointer = null;
 
   /** @param {HTMLCanvasElement} canvas whose CSS makes it square, with `touch-action: none` */
@@ -35,18 +39,28 @@ export class Paper extends EventTarget {
     super();
     this.#canvas = canvas;
     this.#context = canvas.getContext("2d");
-    canvas.addEventListener("pointerdown", (event) => this.#begin(event));
-    canvas.addEventListener("pointermove", (event) => this.#extend(event));
-    canvas.addEventListener("pointerup", (event) => this.#end(event));
-    canvas.addEventListener("pointercancel", (event) => this.#end(event));
+    canvas.addEventListener("pointerdown", (event) => this.#press(event));
+    canvas.addEventListener("pointermove", (event) => this.#draw(event));
+    canvas.addEventListener("pointerup", (event) => this.#lift(event));
+    canvas.addEventListener("pointercancel", (event) => this.#lift(event));
     // A long press of a finger or a pen would open it in the middle of a stroke.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
   }
 
-  /** Whether nothing has been drawn, or all of it has been cleared. */
+  /** Whether there is nothing to see on it. */
   get empty() {
-    return !visible(this.#done).some((stroke) => !stroke.erases);
+    return this.marks.every((mark) => mark.kind === "eraser");
+  }
+
+  /** What can be seen, oldest first. */
+  get marks() {
+    return visible(this.#done);
+  }
+
+  /** The colour of the paper. */
+  get background() {
+    return paperColour(this.#done);
   }
 
   get canUndo() {
@@ -57,7 +71,7 @@ export class Paper extends EventTarget {
     return this.#undone.length > 0;
   }
 
-  /** Take back the last stroke or clearing. */
+  /** Take back what was done last. */
   undo() {
     this.#move(this.#done, this.#undone);
   }
@@ -67,15 +81,76 @@ export class Paper extends EventTarget {
     this.#move(this.#undone, this.#done);
   }
 
-  /** A white sheet again; can be undone. */
+  /** An empty sheet of the same colour. */
   clear() {
-    if (!this.empty) {
-      this.#do(null);
+    if (this.marks.length) {
+      this.do({ kind: "clear" });
+    }
+  }
+
+  /** Do these actions at once. */
+  do(...actions) {
+    this.#done.push(...actions);
+    this.#undone = [];
+    this.#changed();
+  }
+
+  /** Take a sheet of another colour; what was rubbed out stays so. */
+  lay(colour) {
+    if (colour !== this.background) {
+      this.do({ kind: "paper", colour });
     }
   }
 
   /**
-   * The drawing as a PNG: black on white paper.
+   * Begin a mark with the chosen tool.
+   *
+   * @param {{x: number, y: number, weight: number}} point its weight is a factor of the width
+   */
+  begin(point, tool = this.tool) {
+    const width = this.width * (tool === "eraser" ? ERASER : 1);
+    this.#mark = { kind: tool, colour: this.colour, width, points: [point] };
+    this.dispatchEvent(new Event("start"));
+    if (!isShape(tool)) {
+      // A dot, until it becomes a line.
+      piece(this.#context, this.#mark, 0, this.background);
+    }
+  }
+
+  /** Draw on to this point; `regular` makes squares, circles and lines at multiples of 45 degrees. */
+  extend(point, regular = false) {
+    const { kind, points } = this.#mark;
+    if (isShape(kind)) {
+      points[1] = regular ? evened(kind, points[0], point) : point;
+      this.#paint();
+      return;
+    }
+    const last = points.at(-1);
+    if (Math.hypot(point.x - last.x, point.y - last.y) >= NEAR) {
+      points.push(point);
+      piece(this.#context, this.#mark, points.length - 2, this.background);
+    }
+  }
+
+  /** End the mark. */
+  finish() {
+    const mark = this.#mark;
+    this.#mark = null;
+    const [from, to] = mark.points;
+    if (isShape(mark.kind) && (!to || Math.hypot(to.x - from.x, to.y - from.y) < NEAR)) {
+      this.#paint();
+      return;
+    }
+    this.do(mark);
+  }
+
+  /** Whether a mark has begun and not ended. */
+  get drawing() {
+    return this.#mark !== null;
+  }
+
+  /**
+   * The drawing as a PNG.
    *
    * @param {number} side in pixels
    * @returns {Promise<Blob>}
@@ -92,69 +167,48 @@ export class Paper extends EventTarget {
     return blob;
   }
 
-  #begin(event) {
-    // One stroke at a time: while the pen draws, the palm beside it is a touch that must do nothing.
-    // Button 5 is the eraser end of a pen.
-    if (this.#pointer !== null || (event.button !== 0 && event.button !== 5)) {
+  #press(event) {
+    // One mark at a time: while the pen draws, the palm beside it is a touch that must do nothing.
+    const known = event.button === DRAWING_BUTTON || event.button === ERASER_BUTTON;
+    if (this.drawing || !known) {
       return;
     }
     event.preventDefault();
     this.#canvas.setPointerCapture(event.pointerId);
     this.#pointer = event.pointerId;
-    const erases = this.tool === "eraser" || event.button === 5;
-    this.#stroke = { erases, width: this.width * (erases ? ERASER : 1), points: [] };
-    this.dispatchEvent(new Event("start"));
-    this.#add(event);
-    // A dot, until it becomes a line.
-    piece(this.#context, this.#stroke, 0);
+    this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool);
   }
 
-  #extend(event) {
+  #draw(event) {
     if (event.pointerId !== this.#pointer) {
       return;
     }
     const all = event.getCoalescedEvents?.() ?? [];
     for (const one of all.length ? all : [event]) {
-      this.#add(one);
+      this.extend(this.#point(one), event.shiftKey);
     }
   }
 
-  #end(event) {
-    if (event.pointerId !== this.#pointer) {
-      return;
+  #lift(event) {
+    if (event.pointerId === this.#pointer) {
+      this.#pointer = null;
+      this.finish();
     }
-    const stroke = this.#stroke;
-    piece(this.#context, stroke, stroke.points.length - 1);
-    this.#pointer = null;
-    this.#stroke = null;
-    this.#do(stroke);
   }
 
-  #add(event) {
-    const points = this.#stroke.points;
+  #point(event) {
     const box = this.#canvas.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width;
-    const y = (event.clientY - box.top) / box.height;
-    const last = points.at(-1);
-    if (last && Math.hypot(x - last.x, y - last.y) < NEAR) {
-      return;
-    }
     // Only a pen tells a pressure that means something: a mouse says 0.5, a finger whatever the device likes.
     const pressed = event.pointerType === "pen" && event.pressure > 0;
-    points.push({ x, y, weight: pressed ? LIGHTEST + (STRONGEST - LIGHTEST) * event.pressure : 1 });
-    if (points.length > 1) {
-      piece(this.#context, this.#stroke, points.length - 2);
-    }
-  }
-
-  #do(action) {
-    this.#done.push(action);
-    this.#undone = [];
-    this.#changed();
+    return {
+      x: short((event.clientX - box.left) / box.width),
+      y: short((event.clientY - box.top) / box.height),
+      weight: pressed ? short(LIGHTEST + (STRONGEST - LIGHTEST) * event.pressure) : 1,
+    };
   }
 
   #move(from, to) {
-    if (from.length && !this.#stroke) {
+    if (from.length && !this.drawing) {
       to.push(from.pop());
       this.#changed();
     }
@@ -175,60 +229,12 @@ export class Paper extends EventTarget {
   }
 
   #paint() {
-    paint(this.#context, this.#canvas.width, this.#stroke ? [...this.#done, this.#stroke] : this.#done);
+    const begun = this.#mark && (!isShape(this.#mark.kind) || this.#mark.points.length === 2);
+    paint(this.#context, this.#canvas.width, begun ? [...this.#done, this.#mark] : this.#done);
   }
 }
 
-/** The strokes that no later clearing has taken away. */
-function visible(actions) {
-  return actions.slice(actions.lastIndexOf(null) + 1);
-}
-
-function paint(context, side, actions) {
-  context.setTransform(side, 0, 0, side, 0, 0);
-  context.fillStyle = WHITE;
-  context.fillRect(0, 0, 1, 1);
-  for (const stroke of visible(actions)) {
-    if (stroke.points.every((point) => point.weight === 1)) {
-      line(context, stroke);
-    } else {
-      stroke.points.forEach((_, i) => piece(context, stroke, i));
-    }
-  }
-}
-
-/** A stroke of even width as one path: pieces would show where their soft edges overlap. */
-function line(context, { erases, width, points }) {
-  start(context, erases, width, points[0]);
-  points.forEach((here, i) => curve(context, here, points[i + 1]));
-  context.stroke();
-}
-
-/**
- * The part of a stroke around its point `i`: a curve from the middle of the segment before to the middle of the one
- * after. So every piece is final once the next point is known, and a growing line never has to be painted again.
- */
-function piece(context, { erases, width, points }, i) {
-  const here = points[i];
-  start(context, erases, width * here.weight, i > 0 ? middle(points[i - 1], here) : here);
-  curve(context, here, points[i + 1]);
-  context.stroke();
-}
-
-function start(context, erases, width, from) {
-  context.strokeStyle = erases ? WHITE : INK;
-  context.lineCap = "round";
-  context.lineJoin = "round";
-  context.lineWidth = width;
-  context.beginPath();
-  context.moveTo(from.x, from.y);
-}
-
-function curve(context, here, next) {
-  const to = next ? middle(here, next) : here;
-  context.quadraticCurveTo(here.x, here.y, to.x, to.y);
-}
-
-function middle(a, b) {
-  return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+/** As exact as anybody sees, and short where it is kept. */
+function short(value) {
+  return Math.round(value * PRECISION) / PRECISION;
 }

@@ -1,86 +1,125 @@
 /** The page: its parts, and what each of them does to the others. */
 
+import { About } from "./about.js";
 import { Api, Away } from "./api.js";
 import { Paper } from "./canvas.js";
+import { Cursor } from "./cursor.js";
+import { Desk } from "./desk.js";
+import { choice, element, part } from "./dom.js";
+import { Groups } from "./groups.js";
+import { Keys } from "./keys.js";
+import { Notice } from "./notice.js";
+import { Pages } from "./pages.js";
 import { Query } from "./query.js";
 import { Results } from "./results.js";
 import { LiveSearch } from "./search.js";
 import { Viewer } from "./viewer.js";
-import { building, count, facts, methodName, sentence, timings, trouble } from "./words.js";
+import { Why } from "./why.js";
+import { building, count, sentence, timings, trouble } from "./words.js";
 
 const LOOK_AGAIN_MS = 3000;
 const PAGE_SIZES = [10, 20, 50, 100, 200];
+// As many as fit a screen beside the sketch, and as can be waited for.
+const EXPLAINED = 6;
 
-const part = (id) => document.getElementById(id);
 const api = new Api();
 const paper = new Paper(part("paper"));
 const query = new Query(paper);
-const viewer = new Viewer(api);
+const desk = new Desk(paper, query);
+const notice = new Notice((marks) => paper.do(...marks));
+const about = new About();
+const why = new Why(api, unexplained);
+const viewer = new Viewer(api, { search: useAsSketch, explain: (photo) => why.open(sketched.snapshot, [photo]) });
 const results = new Results(part("results"), api, (place) => viewer.open(shown, place));
+const groups = new Groups(api, (photos, place) => viewer.open(photos, place));
 const search = new LiveSearch(ask, { busy, found, trouble: tell });
+const pages = new Pages(askOn, add);
 
 let shown = [];
+// What the photos shown were found with; a page that is asked for later belongs to the same drawing.
+let sketched = null;
 let limits = null;
+let explains = true;
+let careful = true;
 let lookAgain = 0;
-let said = "";
+let acquainted = false;
 
 async function ask(signal) {
-  const sketch = await query.blob();
-  if (limits && sketch.size > limits.max_upload_bytes) {
+  const snapshot = await query.snapshot();
+  if (limits && snapshot.blob.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of it, which looks as if it were away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const params = { method: part("method").value };
-  if (part("count").value) {
-    params.k = part("count").value;
-  }
-  return api.search(sketch, params, signal);
+  const params = { method: careful ? "auto" : "ret", k: part("count").value || "20" };
+  return { answer: await api.search(snapshot.blob, params, signal), snapshot, params };
+}
+
+/** Another page of the search that is shown. */
+async function askOn(page, signal) {
+  const { snapshot, params } = sketched;
+  return api.search(snapshot.blob, { ...params, ...page }, signal);
 }
 
 function busy(yes) {
   part("found").classList.toggle("busy", yes);
   part("results").setAttribute("aria-busy", String(yes));
+  if (yes) {
+    pages.stop();
+  }
 }
 
-function found(answer) {
+function found({ answer, snapshot, params }) {
   clearTimeout(lookAgain);
+  sketched = { snapshot, params };
   shown = answer.results;
   results.show(shown);
+  groups.show(answer.clusters);
+  pages.start(answer, { page: Number(params.k), most: limits?.max_k ?? Number(params.k) });
   part("found").classList.remove("stale");
   if (!shown.length) {
-    notice("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
+    say("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
     return;
   }
-  part("notice").hidden = true;
-  part("ghosts").hidden = true;
+  notice.hide();
+  part("why-open").hidden = !explains;
+  tellNumber();
+  part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
+}
+
+function add(more) {
+  // A place in this list: what was found in clusters that were opened later comes after what was found before.
+  const ranked = more.map((result, i) => ({ ...result, rank: shown.length + i + 1 }));
+  results.add(ranked, shown.length);
+  shown = [...shown, ...ranked];
+  tellNumber();
+}
+
+function tellNumber() {
   part("status").textContent = `${count(shown.length, "photo")}, best first`;
-  part("timings").replaceChildren(...timings(answer).map((text) => element("span", text)));
 }
 
 function tell(error) {
-  notice(...trouble(error));
+  say(...trouble(error));
   // What is still there belongs to an older sketch.
   part("found").classList.add("stale");
-  part("key-form").hidden = error.status !== 401;
   if (error.status === 401) {
-    part("key").focus();
+    notice.askForKey();
   } else if (error instanceof Away || error.status === 503) {
     watch();
   }
 }
 
-function notice(title, text) {
-  // Written only where it is another one, so that a screen reader does not say the same twice.
-  if (said !== title + text) {
-    said = title + text;
-    part("notice-title").textContent = title;
-    part("notice-text").replaceChildren(...prose(text));
-  }
-  part("key-form").hidden = true;
-  part("ghosts").hidden = true;
-  part("notice").hidden = false;
+function say(title, text, share) {
+  notice.say(title, text, share);
+  nothing();
+}
+
+function nothing() {
   part("status").textContent = "";
   part("timings").replaceChildren();
+  part("why-open").hidden = true;
+  groups.show([]);
+  pages.stop();
 }
 
 function invite() {
@@ -88,14 +127,11 @@ function invite() {
   shown = [];
   results.show(shown);
   part("found").classList.remove("stale");
-  notice(
-    "What are you looking for?",
-    "Draw its outline, and photos appear while you draw. You can also drop, paste or choose an image of a sketch.",
-  );
-  part("ghosts").hidden = false;
+  notice.invite();
+  nothing();
 }
 
-/** Ask the server how it is until it can answer, then go on. */
+/** Ask the server how it is until it can answer, or a build is over. */
 function watch() {
   clearTimeout(lookAgain);
   lookAgain = setTimeout(meet, LOOK_AGAIN_MS);
@@ -107,31 +143,34 @@ async function meet() {
   try {
     info = await api.info();
   } catch (error) {
+    acquainted = false;
     tell(error);
     return;
   }
   limits = info.limits;
-  part("info").replaceChildren(...facts(info).map((fact) => element("li", fact)));
+  about.show(info);
+  const build = building(info.build);
   if (!info.ready) {
-    notice("Not ready yet", `${sentence(info.reason)}${building(info.build)}`);
-    watch();
-    return;
+    acquainted = false;
+    say("Not ready yet", `${sentence(info.reason)}${build ? ` ${build.text}` : ""}`, build?.share);
   }
-  offer(info);
-  renew();
+  if (!info.ready || build) {
+    watch();
+  }
+  if (info.ready && !acquainted) {
+    acquainted = true;
+    offer(info.model);
+    renew();
+  }
 }
 
-function offer({ model }) {
-  const best = ["auto", `Best: ${methodName(model.best_method, model.diffuses)}`];
-  options(part("method"), [best, ...model.methods.map((method) => [method, methodName(method)])], "auto");
+function offer(model) {
+  const choosable = model.methods.includes("ret") && (model.best_method !== "ret" || model.diffuses);
+  part("care").hidden = !choosable;
   const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
-  const sorted = [...sizes].sort((a, b) => a - b);
-  options(part("count"), sorted.map((size) => [String(size), count(size, "photo")]), String(limits.default_k));
-}
-
-function options(select, pairs, first) {
-  const wanted = pairs.some(([value]) => value === select.value) ? select.value : first;
-  select.replaceChildren(...pairs.map(([value, text]) => new Option(text, value)));
+  const select = part("count");
+  const wanted = sizes.has(Number(select.value)) ? select.value : String(limits.default_k);
+  select.replaceChildren(...[...sizes].sort((a, b) => a - b).map((size) => new Option(`${size} at a time`, String(size))));
   select.value = wanted;
 }
 
@@ -143,70 +182,49 @@ function renew() {
   }
 }
 
-/** Text as nodes; what stands between backticks is code. */
-function prose(text) {
-  return text.split("`").map((words, i) => element(i % 2 ? "code" : "span", words));
+function useAsSketch(photo) {
+  window.scrollTo({ top: 0 });
+  void query.take(photo);
 }
 
-function element(kind, text) {
-  return Object.assign(document.createElement(kind), { textContent: text });
+/** The explanation is not to be had: of these photos (404), or of any (405). */
+function unexplained(status) {
+  explains &&= status === 404;
+  part("why-open").hidden = true;
 }
 
-function showTools() {
-  part("undo").disabled = query.isFile || !paper.canUndo;
-  part("redo").disabled = query.isFile || !paper.canRedo;
-  part("clear").disabled = query.empty;
-  part("search").disabled = query.empty;
-  part("invitation").hidden = !paper.empty;
+function hear(text) {
+  part("heard").textContent = text;
 }
 
-function keys(event) {
-  const key = event.key.toLowerCase();
-  const asked = (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
-  if (asked && !query.isFile && !event.target.matches("input[type=text]")) {
-    event.preventDefault();
-    if (key === "y" || event.shiftKey) {
-      paper.redo();
-    } else {
-      paper.undo();
-    }
-  }
-}
-
-paper.addEventListener("start", () => {
-  search.hold();
-  part("invitation").hidden = true;
-});
+paper.addEventListener("start", () => search.hold());
 query.addEventListener("change", () => {
-  showTools();
   if (query.empty) {
     invite();
-  } else {
+  } else if (part("live").checked) {
     search.soon();
+  } else {
+    search.stop();
+    part("found").classList.add("stale");
   }
 });
-const choices = { tool: (value) => (paper.tool = value), width: (value) => (paper.width = Number(value)) };
-for (const [name, set] of Object.entries(choices)) {
-  for (const radio of document.getElementsByName(name)) {
-    radio.addEventListener("change", () => set(radio.value));
-    // Browsers restore a choice when a page is loaded again.
-    if (radio.checked) {
-      set(radio.value);
-    }
-  }
-}
-part("undo").addEventListener("click", () => paper.undo());
-part("redo").addEventListener("click", () => paper.redo());
-part("clear").addEventListener("click", () => query.clear());
 part("search").addEventListener("click", () => void search.now());
-part("method").addEventListener("change", renew);
 part("count").addEventListener("change", renew);
+choice("care", (value) => {
+  careful = value === "careful";
+  if (acquainted) {
+    renew();
+  }
+});
+part("why-open").addEventListener("click", () => why.open(sketched.snapshot, shown.slice(0, EXPLAINED)));
 part("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useKey(part("key").value);
   void meet();
 });
-document.addEventListener("keydown", keys);
-showTools();
+new Cursor(paper, part("paper"), part("cursor"), hear);
+new Keys(paper, query);
 invite();
+await query.restore();
+desk.refresh();
 void meet();

@@ -1,12 +1,16 @@
-/** What is searched with: the drawing, or an image file in its place. */
+/** What is searched with: the drawing, over an image or not; or an image file that only the server can read. */
+
+import { download, element, part } from "./dom.js";
+import { restore, save } from "./store.js";
+
+// More than any network looks at, and little enough to be kept.
+const IMAGE_SIDE = 1024;
+const SAVED_SIDE = 1024;
 
 export class Query extends EventTarget {
   #paper;
   #file = null;
-  #preview = "";
-  #box = document.getElementById("picture");
-  #image = document.getElementById("picture-image");
-  #sheet = document.getElementById("sheet");
+  #sheet = part("sheet");
 
   /**
    * Takes image files that are picked, dropped or pasted. Event "change": what is searched with is another one.
@@ -16,10 +20,8 @@ export class Query extends EventTarget {
   constructor(paper) {
     super();
     this.#paper = paper;
-    paper.addEventListener("change", () => this.#changed());
-    document.getElementById("picture-remove").addEventListener("click", () => this.clear());
-    // A format that the browser cannot show may still be one that the server reads: its name has to do.
-    this.#image.addEventListener("error", () => (this.#image.hidden = true));
+    paper.addEventListener("change", () => this.#drawn());
+    part("picture-remove").addEventListener("click", () => this.clear());
     this.#listenForFiles();
   }
 
@@ -28,52 +30,78 @@ export class Query extends EventTarget {
     return !this.#file && this.#paper.empty;
   }
 
-  /** Whether it is an image file. */
+  /** Whether it is a file that cannot be shown. */
   get isFile() {
     return this.#file !== null;
   }
 
-  /** Its bytes. @returns {Promise<Blob>} */
-  async blob() {
-    return this.#file ?? this.#paper.png();
+  /** What is searched with now: its bytes, and the marks of a drawing (see ink.js). Nothing later changes it. */
+  async snapshot() {
+    const marks = this.#file ? [] : this.#paper.marks;
+    return { blob: this.#file ?? (await this.#paper.png()), marks, paper: this.#paper.background };
   }
 
-  /** Search with an image file; the drawing waits under it. */
-  use(file) {
-    this.#file = file;
-    URL.revokeObjectURL(this.#preview);
-    this.#preview = URL.createObjectURL(file);
-    this.#image.hidden = false;
-    this.#image.src = this.#preview;
-    document.getElementById("picture-name").textContent = file.name;
-    this.#changed();
-  }
-
-  /** Back to the drawing where there is an image file, else to a white sheet. */
-  clear() {
-    if (!this.#file) {
-      this.#paper.clear();
-      return;
+  /** Draw again what was there when the page was left. */
+  async restore() {
+    const actions = await restore(open);
+    // Who has begun to draw meanwhile wants that.
+    if (actions.length && !this.#paper.canUndo && !this.#paper.drawing) {
+      this.#paper.do(...actions);
     }
+  }
+
+  /** Put an image on the paper, to be searched with and drawn over. */
+  async take(file) {
+    const url = URL.createObjectURL(file);
+    try {
+      const source = shrunken(await open(url));
+      this.#paper.do({ kind: "image", source, image: await open(source) });
+    } catch {
+      // A format that the browser cannot show may still be one that the server reads.
+      this.#file = file;
+      part("picture-name").textContent = file.name;
+      this.#changed();
+    } finally {
+      URL.revokeObjectURL(url);
+    }
+  }
+
+  /** Back to the drawing where there is a file, else to an empty sheet. */
+  clear() {
+    if (this.#file) {
+      this.#file = null;
+      this.#changed();
+    } else {
+      this.#paper.clear();
+    }
+  }
+
+  /** Give the drawing to the person as a PNG file. */
+  async save() {
+    download(await this.#paper.png(SAVED_SIDE), "sketch.png");
+  }
+
+  #drawn() {
+    const marks = this.#paper.marks;
+    save([{ kind: "paper", colour: this.#paper.background }, ...marks]);
     this.#file = null;
-    this.#image.removeAttribute("src");
     this.#changed();
   }
 
   #changed() {
-    this.#box.hidden = !this.#file;
+    part("picture").hidden = !this.#file;
     this.dispatchEvent(new Event("change"));
   }
 
   #listenForFiles() {
-    const input = document.getElementById("file");
-    document.getElementById("pick").addEventListener("click", () => input.click());
+    const input = part("file");
+    part("pick").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
-      this.#take(input.files);
+      this.#takeFirst(input.files);
       // So that picking the same file again is a change.
       input.value = "";
     });
-    document.addEventListener("paste", (event) => this.#take(event.clipboardData.files));
+    document.addEventListener("paste", (event) => this.#takeFirst(event.clipboardData.files));
     // Dropped beside the paper, a file would replace the page.
     document.addEventListener("dragover", (event) => {
       if (event.dataTransfer.types.includes("Files")) {
@@ -90,14 +118,34 @@ export class Query extends EventTarget {
       if (event.dataTransfer.types.includes("Files")) {
         event.preventDefault();
         this.#sheet.classList.remove("dropping");
-        this.#take(event.dataTransfer.files);
+        this.#takeFirst(event.dataTransfer.files);
       }
     });
   }
 
-  #take(files) {
+  #takeFirst(files) {
     if (files.length) {
-      this.use(files[0]);
+      void this.take(files[0]);
     }
   }
+}
+
+async function open(source) {
+  const image = element("img", { src: source });
+  await image.decode();
+  return image;
+}
+
+/** A JPEG of it on white, as a data URL. */
+function shrunken(image) {
+  const scale = Math.min(1, IMAGE_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
+  const sheet = element("canvas", {
+    width: Math.max(1, Math.round(image.naturalWidth * scale)),
+    height: Math.max(1, Math.round(image.naturalHeight * scale)),
+  });
+  const context = sheet.getContext("2d");
+  context.fillStyle = "#ffffff";
+  context.fillRect(0, 0, sheet.width, sheet.height);
+  context.drawImage(image, 0, 0, sheet.width, sheet.height);
+  return sheet.toDataURL("image/jpeg", 0.9);
 }

@@ -1,5 +1,6 @@
 /** The grid of thumbnails. */
 
+import { element } from "./dom.js";
 import { fileName, score } from "./words.js";
 
 /** The id alone may be that of another photo, once the server has another index. */
@@ -17,7 +18,7 @@ export class Results {
   /**
    * @param {HTMLOListElement} list
    * @param {import("./api.js").Api} api
-   * @param {(rank: number) => void} open called with the place in the list, from 0, of a photo that was chosen
+   * @param {(place: number) => void} open called with the place in the list, from 0, of a photo that was chosen
    */
   constructor(list, api, open) {
     this.#list = list;
@@ -35,24 +36,26 @@ export class Results {
     this.#list.replaceChildren(...this.#tiles.values());
   }
 
+  /** Show these after those that are there; `place` is the first one's. */
+  add(results, place) {
+    results.forEach((result, i) => {
+      const tile = this.#tile(result);
+      this.#label(tile, result, place + i);
+      this.#tiles.set(identity(result), tile);
+      this.#list.append(tile);
+    });
+  }
+
   #tile(result) {
-    const item = document.createElement("li");
-    const button = item.appendChild(document.createElement("button"));
-    button.type = "button";
-    const frame = button.appendChild(document.createElement("span"));
-    frame.className = "frame";
-    const image = frame.appendChild(document.createElement("img"));
-    image.alt = "";
-    image.loading = "lazy";
-    image.decoding = "async";
+    const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
+    const frame = element("span", { className: "frame" }, image, element("span", { className: "rank" }));
     image.addEventListener("load", () => frame.classList.add("here"));
     image.addEventListener("error", () => frame.classList.add("gone"));
-    for (const [parent, name] of [[frame, "rank"], [button, "name"], [button, "score"]]) {
-      parent.appendChild(document.createElement("span")).className = name;
-    }
+    const name = element("span", { className: "name" });
+    const button = element("button", { type: "button" }, frame, name, element("span", { className: "score" }));
     const size = window.devicePixelRatio > 1.2 ? 512 : 320;
     void this.#api.show(image, `${result.thumbnail_url}?size=${size}`);
-    return item;
+    return element("li", {}, button);
   }
 
   #label(item, result, place) {

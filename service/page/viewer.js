@@ -1,59 +1,80 @@
-/** The dialog with the whole photo. */
+/** The dialog with the whole photo, and what can be done with it. */
 
-import { fileName, score } from "./words.js";
+import { download, element, part } from "./dom.js";
+import { fileName, score, trouble } from "./words.js";
 
 const ENLARGED = 2.5;
 
 export class Viewer {
   #api;
-  #dialog = document.getElementById("viewer");
-  #image = document.getElementById("viewer-image");
-  #results = [];
+  #react;
+  #dialog = part("viewer");
+  #image = part("viewer-image");
+  #photos = [];
   #place = 0;
 
-  /** @param {import("./api.js").Api} api */
-  constructor(api) {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {{search: (file: File) => void, explain: (photo: object) => void}} react searches with a photo; says why a
+   *   result is one
+   */
+  constructor(api, react) {
     this.#api = api;
-    this.#on("close", "click", () => this.#dialog.close());
-    this.#on("previous", "click", () => this.#step(-1));
-    this.#on("next", "click", () => this.#step(1));
-    this.#on("image", "load", () => this.#loaded());
-    this.#on("image", "error", () => this.#fallBack());
+    this.#react = react;
+    this.#on("close", () => this.#dialog.close());
+    this.#on("previous", () => this.#step(-1));
+    this.#on("next", () => this.#step(1));
+    this.#on("copy", () => void this.#copy());
+    this.#on("download", () => void this.#fetched((blob, name) => download(blob, name)));
+    this.#on("search", () => void this.#searchWith());
+    this.#on("why", () => this.#react.explain(this.#photos[this.#place]));
+    this.#image.addEventListener("load", () => this.#loaded());
+    this.#image.addEventListener("error", () => this.#fallBack());
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
     // Only the backdrop is the dialog itself; all inside lies in elements of its own.
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
-  /** Show one of these results, by its place from 0. */
-  open(results, place) {
-    this.#results = results;
+  /** Show one of these photos, by its place from 0; those without a rank are no results. */
+  open(photos, place) {
+    this.#photos = photos;
     this.#place = place;
     this.#fill();
-    this.#dialog.showModal();
+    if (!this.#dialog.open) {
+      this.#dialog.showModal();
+    }
   }
 
   #fill() {
-    const result = this.#results[this.#place];
-    const part = (name) => document.getElementById(`viewer-${name}`);
-    const name = fileName(result.paths[0]);
-    part("title").textContent = name;
-    part("rank").textContent = `${result.rank} of ${this.#results.length}`;
-    part("score").textContent = score(result.score);
-    part("paths-label").textContent = result.paths.length > 1 ? "Paths of this photo" : "Path";
-    part("paths").replaceChildren(
-      ...result.paths.map((path) => Object.assign(document.createElement("li"), { textContent: path })),
-    );
-    part("note").textContent = "";
-    part("previous").disabled = this.#place === 0;
-    part("next").disabled = this.#place === this.#results.length - 1;
+    const photo = this.#photos[this.#place];
+    const name = fileName(photo.paths[0]);
+    const found = photo.rank !== undefined;
+    part("viewer-title").textContent = name;
+    for (const fact of this.#dialog.querySelectorAll(".found-only")) {
+      fact.hidden = !found;
+    }
+    if (found) {
+      part("viewer-rank").textContent = `${photo.rank} of ${this.#photos.length}`;
+      part("viewer-score").textContent = score(photo.score);
+    }
+    part("viewer-why").hidden = !found || part("why-open").hidden;
+    part("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
+    part("viewer-paths").replaceChildren(...photo.paths.map((path) => element("li", { textContent: path })));
+    part("viewer-note").textContent = "";
+    part("viewer-previous").disabled = this.#place === 0;
+    part("viewer-next").disabled = this.#place === this.#photos.length - 1;
     this.#image.alt = name;
     this.#image.removeAttribute("src");
     this.#dialog.classList.add("loading");
-    void this.#api.show(this.#image, result.photo_url ?? this.#small());
+    void this.#api.show(this.#image, this.#whole());
+  }
+
+  #whole() {
+    return this.#photos[this.#place].photo_url ?? this.#small();
   }
 
   #small() {
-    return `${this.#results[this.#place].thumbnail_url}?size=1024`;
+    return `${this.#photos[this.#place].thumbnail_url}?size=1024`;
   }
 
   #loaded() {
@@ -70,11 +91,44 @@ export class Viewer {
       return;
     }
     this.#dialog.classList.remove("loading");
-    document.getElementById("viewer-note").textContent = "This photo cannot be opened any more.";
+    this.#say("This photo cannot be opened any more.");
+  }
+
+  async #copy() {
+    const text = this.#photos[this.#place].paths.join("\n");
+    try {
+      await navigator.clipboard.writeText(text);
+      this.#say("Copied.");
+    } catch {
+      // Pages that did not come by HTTPS or from this machine may not write there.
+      getSelection().selectAllChildren(part("viewer-paths"));
+      this.#say("The path is selected: copy it with Ctrl C.");
+    }
+  }
+
+  /** The network looks at small pictures only, and every browser can show this one. */
+  async #searchWith() {
+    await this.#fetched((blob, name) => {
+      this.#dialog.close();
+      this.#react.search(new File([blob], name, { type: blob.type }));
+    }, this.#small());
+  }
+
+  async #fetched(use, path = this.#whole()) {
+    const name = fileName(this.#photos[this.#place].paths[0]);
+    try {
+      use(await this.#api.file(path), name);
+    } catch (error) {
+      this.#say(trouble(error).join(": "));
+    }
+  }
+
+  #say(text) {
+    part("viewer-note").textContent = text;
   }
 
   #step(by) {
-    if (this.#place + by in this.#results) {
+    if (this.#place + by in this.#photos) {
       this.#place += by;
       this.#fill();
     }
@@ -88,7 +142,7 @@ export class Viewer {
     }
   }
 
-  #on(name, event, react) {
-    document.getElementById(`viewer-${name}`).addEventListener(event, react);
+  #on(name, react) {
+    part(`viewer-${name}`).addEventListener("click", react);
   }
 }

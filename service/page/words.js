@@ -1,8 +1,16 @@
 /** How things are said on the page. */
 
 const METHODS = { rn: "relation network", ret: "[Ret]", fused: "relation network and [Ret]" };
+// A build tells how far it is every second or so; one that was killed stays in its phase.
+const SILENCE_SECONDS = 180;
+const PHASES = {
+  reading: "reading the photos",
+  encoding: "looking at the photos",
+  clustering: "sorting them into groups",
+  writing: "writing the index",
+};
 
-/** A retrieval method's name for people; with ``diffused``, photos that look alike lend each other their scores. */
+/** A retrieval method's name for people; with `diffused`, photos that look alike lend each other their scores. */
 export function methodName(method, diffused = false) {
   const name = METHODS[method] ?? method;
   return diffused ? `${name}, diffused` : name;
@@ -18,6 +26,13 @@ export function score(value) {
   return value.toFixed(3).replace("-", "\u2212");
 }
 
+/** A share as a percentage: a whole one, or to one place that says something. */
+export function percent(share) {
+  const value = 100 * share;
+  const shown = Math.abs(value) >= 1 || !value ? Math.round(value) : Number(value.toPrecision(1));
+  return `${shown} %`.replace("-", "\u2212");
+}
+
 /** The last part of a path. */
 export function fileName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
@@ -31,7 +46,9 @@ export function sentence(reason) {
 /** One line: where the time went, and what was looked at. */
 export function timings(answer) {
   const { total, ...stages } = answer.timings_ms;
-  const parts = Object.entries(stages).map(([name, ms]) => `${name} ${whole(ms)}`);
+  const parts = Object.entries(stages)
+    .filter(([name]) => name !== "diffusion" || answer.diffused)
+    .map(([name, ms]) => `${name} ${whole(ms)}`);
   return [
     `${whole(total)} ms: ${parts.join(", ")}`,
     `${count(answer.candidates, "photo")} of ${count(answer.clusters.length, "cluster")}`,
@@ -39,39 +56,61 @@ export function timings(answer) {
   ];
 }
 
-/** What is searched, as short facts. */
-export function facts({ model, index, version }) {
+/** What is searched and by what: pairs of a name and a text for people. */
+export function facts({ model, index, version, refused }) {
+  const programme = [
+    // A checkout that is not installed has no version.
+    ["Program", `sketch-search${/^\d/.test(version) ? ` ${version}` : ""}, free software under the Apache License 2.0`],
+  ];
   if (!model || !index) {
-    return [];
+    return programme;
   }
   const standIn = index.embedder === "[Ret]";
   return [
-    `${count(index.photos, "photo")} in ${count(index.clusters, "cluster")}`,
-    `model ${model.name} on ${model.device}, ${model.dtype}`,
-    `clusters by ${standIn ? "[Ret] stand-in, not CLIP" : index.embedder}`,
-    `index generation ${index.generation}`,
-    // A checkout that is not installed has no version.
-    ...(/^\d/.test(version) ? [`sketch-search ${version}`] : []),
+    ["Photos", `${count(index.photos, "photo")}, in ${count(index.clusters, "group")} of photos that look alike`],
+    [
+      "Groups made by",
+      standIn ? "the network's own [Ret] vector: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,
+    ],
+    ["Network", `${model.name}, on ${model.device}, in ${model.dtype}`],
+    ["Careful search", methodName(model.best_method, model.diffuses)],
+    ["Groups opened for a search", `${model.nprobe}, or as many as the photos asked for take`],
+    ["Index", `generation ${index.generation}`],
+    ...(refused ? [["Newer index, not used", sentence(refused)]] : []),
+    ...programme,
+    [
+      "Networks and photos",
+      "A network has terms of its own. The one that comes with the program was trained partly on pictures for " +
+        "research only: read weights/CARD.md before you use it for business. Photos stay their owners'; none leaves " +
+        "this server.",
+    ],
   ];
 }
 
-/** How far the building of the index is, or nothing. */
+/** How far the building of the index is: {text, share}, share null where unknown; null where none is under way. */
 export function building(build) {
-  if (!build || build.phase === "done" || build.phase === "stopped") {
-    return "";
+  const over = !build || build.phase === "done" || build.phase === "stopped";
+  if (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS) {
+    return null;
   }
   const of = build.total ? ` of ${build.total.toLocaleString("en")}` : "";
-  return ` A build is under way: ${build.phase}, ${build.done.toLocaleString("en")}${of}.`;
+  const left = build.seconds_left === null ? "" : `, ${duration(build.seconds_left)} left`;
+  return {
+    text: `The index is being built: ${PHASES[build.phase] ?? build.phase}, ${build.done.toLocaleString("en")}${of}${left}.`,
+    share: build.total ? build.done / build.total : null,
+  };
 }
 
 /** Title and text for what went wrong. */
 export function trouble(error) {
-  const busy = `${error.message} It is tried again on its own.`;
+  const again = `${error.message} It is tried again on its own.`;
   switch (error.code ?? error.constructor.name) {
     case "not_ready":
       return ["Not ready yet", error.message];
     case "queue_full":
-      return ["Many are searching", busy];
+      return ["Many are searching", again];
+    case "rate_limited":
+      return ["A little too fast", again];
     case "unauthorized":
       return ["This server asks for a key", "Enter its API key. It is kept for as long as this tab is open."];
     case "blank_sketch":
@@ -83,6 +122,10 @@ export function trouble(error) {
     default:
       return ["That did not work", error.message];
   }
+}
+
+function duration(seconds) {
+  return seconds < 90 ? `about ${count(Math.max(1, Math.round(seconds)), "second")}` : `about ${count(Math.round(seconds / 60), "minute")}`;
 }
 
 function whole(milliseconds) {

@@ -213,7 +213,8 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
     command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--run", str(tmp_path / "run")]
     assert main(command) == 2
     assert "needs --start" in capsys.readouterr().err
-    chosen: dict[str, Any] = {"methods": ("rn", "ret", "fused"), "best_method": "fused", "fusion": 2.0, "diffusion": 0.3, "nprobe": 7}
+    chosen: dict[str, Any] = {"methods": ("rn", "ret", "fused"), "best_method": "fused", "fusion": 2.0, "nprobe": 7}
+    chosen["diffusion"] = 0.3
     start = tiny_checkpoint(tmp_path / "start.safetensors", **chosen)
     assert main([*command, "--start", str(start)]) == 0
     config = load_network(tmp_path / "run" / "final.safetensors").config

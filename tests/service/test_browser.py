@@ -1,33 +1,29 @@
-"""The page in a real browser."""
+"""The page in a real browser: searching, what is found, and what goes wrong."""
 
 from __future__ import annotations
 
-import base64
-import io
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from PIL import Image
 from pydantic import SecretStr
 
+from indexer.progress import Phase, ProgressState
 from service.settings import Settings
-from tests.pictures import encoded, strokes
-from tests.service.conftest import Served, draw_sketch, served
+from tests.pictures import strokes
+from tests.service.conftest import PHOTOS, Served, served
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.actions.interaction import POINTER_PEN
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, stroke, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
+from tests.service.looking import check_quiet, ends_with, forgetful, live_search, module, paper, text, wait_for_notice
 
 pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
 
@@ -40,55 +36,7 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture
 def desk(opened: Browser) -> Browser:
-    """A browser that has forgotten the test before."""
-    opened.get("about:blank")
-    browser.complaints(opened)
-    browser.requested(opened)
-    return opened
-
-
-def text(driver: Browser, name: str) -> str:
-    return driver.find_element(By.ID, name).text
-
-
-def ends_with(driver: Browser, name: str, end: str) -> bool:
-    return text(driver, name).endswith(end)
-
-
-def wait_for_notice(driver: Browser, title: str) -> None:
-    wait(driver).until(lambda d: text(d, "notice-title") == title)
-
-
-def ink(driver: Browser) -> float:
-    """How much of the paper is black, 0 to 1."""
-    url = driver.execute_script("return document.getElementById('paper').toDataURL()")
-    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
-        return float((np.asarray(image.convert("L")) < 128).mean())
-
-
-def live_search(driver: Browser, steps: str) -> Any:
-    """What a script hands to done(): it has a LiveSearch, the searches asked for, and what has been shown."""
-    return driver.execute_async_script(
-        """
-        const [done] = arguments;
-        import("/page/search.js").then(({ LiveSearch }) => {
-          const asked = [], shown = [];
-          const ask = (signal) => new Promise((answer, fail) => asked.push({ signal, answer, fail }));
-          const found = (answer) => shown.push(answer), trouble = (error) => shown.push(error.message);
-          const search = new LiveSearch(ask, { busy: () => {}, found, trouble });
-          STEPS
-        });
-        """.replace("STEPS", f"(async () => {{ {steps} }})();")
-    )
-
-
-def check_quiet(driver: Browser, server: Served) -> None:
-    """Nothing was said in the console, and no other host was asked for anything."""
-    assert browser.complaints(driver) == []
-    asked = [urlsplit(url) for url in browser.requested(driver)]
-    # The rest is the browser's own first tab, and images that are in memory already.
-    network = {address.netloc for address in asked if address.scheme not in ("chrome", "data", "blob")}
-    assert network == {urlsplit(server.url).netloc}
+    return forgetful(opened)
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=lambda screen: screen.name)
@@ -100,7 +48,6 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(server: Served, screen: Sc
         wait_for_photos(driver)
         assert text(driver, "status") == "20 photos, best first"
         assert " ms: prepare " in text(driver, "timings")
-        assert "[Ret] stand-in, not CLIP" in text(driver, "info")
         first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results button")
         assert first.get_attribute("aria-label") == "1: {}, score {}".format(*first.text.split("\n")[1:])
 
@@ -121,84 +68,91 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(server: Served, screen: Sc
         check_quiet(driver, server)
 
 
-def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:
+def test_what_is_searched_and_by_what_is_told_in_words(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    draw(desk, DESKTOP, strokes("cross"))
-    wait_for_photos(desk)
-    drawn = ink(desk)
-    for _ in strokes("cross"):
-        ActionChains(desk).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
-    wait_for_notice(desk, "What are you looking for?")
-    assert ink(desk) == 0
-    assert not desk.find_elements(By.CSS_SELECTOR, "#results li")
-    for _ in strokes("cross"):
-        ActionChains(desk).key_down(Keys.CONTROL).key_down(Keys.SHIFT).send_keys("z").perform()
-        ActionChains(desk).key_up(Keys.SHIFT).key_up(Keys.CONTROL).perform()
-    wait_for_photos(desk)
-    assert ink(desk) == drawn
+    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+    desk.find_element(By.ID, "about-open").click()
+    said = text(desk, "info")
+    assert "23 photos, in 5 groups" in said
+    assert "[Ret] vector: a stand-in, not CLIP" in said
+    assert "tiny-random" in said
+    assert "Apache License" in said
     check_quiet(desk, server)
 
 
-def test_clearing_can_be_undone(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("zigzag"))
-    drawn = ink(desk)
-    desk.find_element(By.ID, "clear").click()
-    assert ink(desk) == 0
-    desk.find_element(By.ID, "undo").click()
-    assert ink(desk) == drawn > 0
-
-
-def test_the_eraser_takes_ink_away(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, [[(-0.8, 0), (0.8, 0)]])
-    drawn = ink(desk)
-    desk.find_element(By.CSS_SELECTOR, "[value=eraser]").send_keys(Keys.SPACE)
-    draw(desk, DESKTOP, [[(0, 0), (1, 0)]])
-    assert 0.3 * drawn < ink(desk) < 0.7 * drawn
-
-
-def test_a_pen_that_is_pressed_harder_draws_a_broader_line(desk: Browser, server: Served) -> None:
-    drawn = []
-    for pressure in (0.1, 0.5, 1.0):
-        desk.get(server.url)
-        stroke(desk, POINTER_PEN, [(0, -0.7), (0, 0.7)], pressure)
-        drawn.append(ink(desk))
-    assert 0 < drawn[0] < drawn[1] < drawn[2]
-
-
-def test_an_image_file_is_searched_with_in_place_of_the_drawing(desk: Browser, server: Served, tmp_path: Path) -> None:
-    file = tmp_path / "a sketch.png"
-    file.write_bytes(encoded(draw_sketch()))
-    desk.get(server.url)
-    desk.find_element(By.ID, "file").send_keys(str(file))
-    wait_for_photos(desk)
-    assert text(desk, "picture-name") == "a sketch.png"
-    desk.find_element(By.ID, "picture-remove").click()
-    wait_for_notice(desk, "What are you looking for?")
-    check_quiet(desk, server)
-
-
-def test_a_file_that_is_no_image_is_told_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:
-    file = tmp_path / "letter.txt"
-    file.write_text("Dear all,")
-    desk.get(server.url)
-    desk.find_element(By.ID, "file").send_keys(str(file))
-    wait_for_notice(desk, "That did not work")
-    assert text(desk, "notice-text")
-
-
-def test_how_many_photos_and_by_what_can_be_chosen(desk: Browser, server: Served) -> None:
+def test_one_can_search_quickly_or_carefully(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("circle"))
     wait_for_photos(desk)
-    for select, wanted, where, said in [
-        ("count", "10", "status", "10 photos, best first"),
-        ("method", "ret", "timings", "by [Ret]"),
-        ("method", "rn", "timings", "by relation network"),
-    ]:
-        desk.find_element(By.CSS_SELECTOR, f"#{select} option[value='{wanted}']").click()
-        wait(desk).until(partial(ends_with, name=where, end=said))
+    for value, said in [("quick", "by [Ret]"), ("careful", "by relation network")]:
+        desk.find_element(By.XPATH, f"//input[@value='{value}']/..").click()
+        wait(desk).until(partial(ends_with, name="timings", end=said))
+    check_quiet(desk, server)
+
+
+def test_scrolling_brings_every_photo_once(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#count option"))
+    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
+    draw(desk, DESKTOP, strokes("circle"))
+    wait(desk).until(partial(ends_with, name="status", end="10 photos, best first"))
+    assert not any("offset=" in url for url in browser.requested(desk))
+    desk.find_element(By.ID, "more").click()
+    wait(desk).until(partial(ends_with, name="more-note", end="These are all the photos."))
+    assert text(desk, "status") == f"{PHOTOS} photos, best first"
+    buttons = desk.find_elements(By.CSS_SELECTOR, "#results button")
+    assert len({button.get_attribute("title") for button in buttons}) == PHOTOS
+    assert [str(button.get_attribute("aria-label")).split(":")[0] for button in buttons] == [
+        str(rank) for rank in range(1, PHOTOS + 1)
+    ]
+    check_quiet(desk, server)
+
+
+def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+    desk.find_element(By.CSS_SELECTOR, ".options .switch").click()
+    draw(desk, DESKTOP, strokes("circle"))
+    desk.find_element(By.ID, "undo").click()
+    desk.find_element(By.ID, "redo").click()
+    assert not any("/search?" in url for url in browser.requested(desk))
+    desk.find_element(By.ID, "search").click()
+    wait_for_photos(desk)
+    desk.find_element(By.CSS_SELECTOR, ".options .switch").click()
+
+
+def test_the_groups_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("circle"))
+    wait_for_photos(desk)
+    desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
+    assert (
+        text(desk, "groups-name")
+        == f"Looked in {len(desk.find_elements(By.CSS_SELECTOR, '#groups-list > li'))} groups of photos"
+    )
+    desk.find_element(By.CSS_SELECTOR, "#groups-list button").click()
+    wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+    assert not desk.find_element(By.ID, "viewer-rank").is_displayed()
+    check_quiet(desk, server)
+
+
+def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
+    browser.download_to(desk, tmp_path)
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("star"))
+    wait_for_photos(desk)
+    desk.find_element(By.CSS_SELECTOR, "#results button").click()
+    name = text(desk, "viewer-title")
+    desk.find_element(By.ID, "viewer-copy").click()
+    wait(desk).until(lambda d: text(d, "viewer-note") in ("Copied.", "The path is selected: copy it with Ctrl C."))
+    desk.find_element(By.ID, "viewer-download").click()
+    wait(desk).until(lambda _: (tmp_path / name).exists())
+    drawn = paper(desk)
+    desk.find_element(By.ID, "viewer-search").click()
+    wait(desk).until(lambda d: not np.array_equal(paper(d), drawn))
+    assert not desk.find_element(By.ID, "viewer").is_displayed()
+    wait_for_photos(desk)
     check_quiet(desk, server)
 
 
@@ -226,10 +180,50 @@ def test_without_an_index_the_page_says_what_to_do(desk: Browser, settings: Sett
         wait_for_notice(desk, "Not ready yet")
 
 
+def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: Settings, tmp_path: Path) -> None:
+    def progress(phase: Phase, done: int) -> str:
+        now = time.time()
+        return ProgressState(
+            phase=phase,
+            done=done,
+            total=40,
+            bad=0,
+            photos_per_second=1,
+            seconds_left=30,
+            started=now,
+            updated=now,
+            pid=1,
+        ).model_dump_json()
+
+    (tmp_path / "progress.json").write_text(progress("encoding", 10))
+    with served(settings.model_copy(update={"index": tmp_path})) as server:
+        desk.get(server.url)
+        wait_for_notice(desk, "Not ready yet")
+        wait(desk).until(lambda d: "10 of 40, about 30 seconds left" in text(d, "notice-text"))
+        assert desk.find_element(By.ID, "notice-progress").get_property("value") == 0.25
+        (tmp_path / "progress.json").write_text(progress("clustering", 30))
+        wait(desk).until(lambda d: "30 of 40" in text(d, "notice-text"))
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("queue_full", "Many are searching"),
+        ("rate_limited", "A little too fast"),
+        ("blank_sketch", "Nothing to see yet"),
+        ("not_ready", "Not ready yet"),
+        ("anything else", "That did not work"),
+    ],
+)
+def test_every_refusal_has_a_title_of_its_own(desk: Browser, server: Served, code: str, title: str) -> None:
+    desk.get(server.url)
+    assert module(desk, "words.js", "trouble({ code: data, message: 'Why.' })", code)[0] == title
+
+
 def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settings) -> None:
     with served(settings) as server:
         desk.get(server.url)
-        wait(desk).until(lambda d: text(d, "info"))
+        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     draw(desk, DESKTOP, strokes("house"))
     wait_for_notice(desk, "The server is away")
 

@@ -1,0 +1,29 @@
+/** The dialog that says what is searched, and by what; and the line that says how far a build is. */
+
+import { element, part } from "./dom.js";
+import { progress } from "./notice.js";
+import { building, count, facts } from "./words.js";
+
+export class About {
+  #dialog = part("about");
+
+  constructor() {
+    part("about-open").addEventListener("click", () => this.#dialog.showModal());
+    part("about-close").addEventListener("click", () => this.#dialog.close());
+    this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
+  }
+
+  /** Show what the server has told of itself. @param info the answer of /info */
+  show(info) {
+    const rows = facts(info).map(([name, text]) =>
+      element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: text })),
+    );
+    part("info").replaceChildren(...rows);
+    part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
+    // While nothing can be searched, the notice shows it, larger.
+    const build = building(info.build);
+    part("building").hidden = !build || !info.ready;
+    part("building-text").textContent = build?.text ?? "";
+    progress(part("building-progress"), build?.share);
+  }
+}

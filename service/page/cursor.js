@@ -1,0 +1,86 @@
+/** Drawing by keyboard: arrow keys move a cursor over the paper, Space puts the pen down and lifts it. */
+
+const STEP = 0.025;
+const SMALL_STEP = 0.005;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+export class Cursor {
+  #paper;
+  #canvas;
+  #mark;
+  #say;
+  #place = { x: 0.5, y: 0.5, weight: 1 };
+  #down = false;
+
+  /**
+   * @param {import("./canvas.js").Paper} paper
+   * @param {HTMLCanvasElement} canvas the paper's, which can have the focus
+   * @param {HTMLElement} mark shown where the cursor is
+   * @param {(text: string) => void} say tells people who do not see it
+   */
+  constructor(paper, canvas, mark, say) {
+    this.#paper = paper;
+    this.#canvas = canvas;
+    this.#mark = mark;
+    this.#say = say;
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+    canvas.addEventListener("blur", () => this.#leave());
+    canvas.addEventListener("pointerdown", () => this.#leave());
+  }
+
+  #key(event) {
+    const way = ARROWS[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) {
+      return;
+    }
+    if (way) {
+      this.#move(way, event.shiftKey ? SMALL_STEP : STEP);
+    } else if (event.key === " ") {
+      this.#press();
+    } else if (event.key === "Escape" && this.#down) {
+      this.#press();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  #move([x, y], step) {
+    this.#place = {
+      x: Math.min(1, Math.max(0, this.#place.x + x * step)),
+      y: Math.min(1, Math.max(0, this.#place.y + y * step)),
+      weight: 1,
+    };
+    if (this.#down) {
+      this.#paper.extend(this.#place);
+    }
+    this.#show();
+  }
+
+  #press() {
+    if (this.#down) {
+      this.#down = false;
+      this.#paper.finish();
+      this.#say("Pen up.");
+    } else if (!this.#paper.drawing) {
+      this.#down = true;
+      this.#paper.begin(this.#place);
+      this.#say(`Pen down, ${Math.round(this.#place.x * 100)} across, ${Math.round(this.#place.y * 100)} down.`);
+    }
+    this.#show();
+  }
+
+  #leave() {
+    if (this.#down) {
+      this.#press();
+    }
+    this.#mark.hidden = true;
+  }
+
+  #show() {
+    this.#mark.hidden = false;
+    this.#mark.classList.toggle("down", this.#down);
+    this.#mark.style.left = `${this.#place.x * 100}%`;
+    this.#mark.style.top = `${this.#place.y * 100}%`;
+  }
+}

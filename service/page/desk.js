@@ -1,0 +1,114 @@
+/** The tools around the paper. */
+
+import { choice, choose, element, part } from "./dom.js";
+
+const INKS = {
+  Black: "#000000",
+  Grey: "#7a7a76",
+  Red: "#c8322b",
+  Orange: "#e08214",
+  Yellow: "#e8c11c",
+  Green: "#2e8b57",
+  Blue: "#2666b8",
+  Purple: "#7b4fa3",
+  Brown: "#7a4a2b",
+  White: "#ffffff",
+};
+const PAPERS = { White: "#ffffff", Cream: "#f6edd8", Grey: "#c9c9c4", Blue: "#cfe3f2", Black: "#1b1b1b" };
+
+export class Desk {
+  #paper;
+  #query;
+
+  /**
+   * @param {import("./canvas.js").Paper} paper
+   * @param {import("./query.js").Query} query
+   */
+  constructor(paper, query) {
+    this.#paper = paper;
+    this.#query = query;
+    part("inks").append(...swatches("ink", INKS, paper.colour));
+    part("papers").append(...swatches("sheet", PAPERS, paper.background));
+    choice("tool", (value) => (paper.tool = value));
+    choice("width", (value) => (paper.width = Number(value)));
+    choice("ink", (value) => this.#dip(value));
+    for (const radio of document.getElementsByName("sheet")) {
+      radio.addEventListener("change", () => paper.lay(radio.value));
+    }
+    part("ink-other").addEventListener("input", (event) => this.#dip(event.target.value));
+    part("undo").addEventListener("click", () => paper.undo());
+    part("redo").addEventListener("click", () => paper.redo());
+    part("clear").addEventListener("click", () => query.clear());
+    part("save").addEventListener("click", () => void query.save());
+    query.addEventListener("change", () => this.refresh());
+    paper.addEventListener("start", () => (part("invitation").hidden = true));
+    closeOutside(part("colours"));
+    this.refresh();
+  }
+
+  /** Show what can be done now. */
+  refresh() {
+    const { empty, isFile } = this.#query;
+    part("undo").disabled = isFile || !this.#paper.canUndo;
+    part("redo").disabled = isFile || !this.#paper.canRedo;
+    part("clear").disabled = empty;
+    part("save").disabled = empty || isFile;
+    part("search").disabled = empty;
+    part("invitation").hidden = this.#paper.marks.length > 0;
+    const dark = luminance(this.#paper.background) < 0.4;
+    part("sheet").classList.toggle("dark", dark);
+    for (const radio of document.getElementsByName("sheet")) {
+      radio.checked = radio.value === this.#paper.background;
+    }
+    // What is drawn must be seen: ink of the paper's own colour is changed for the other end.
+    if (this.#paper.colour === "#000000" && dark) {
+      choose("ink", "#ffffff");
+    } else if (this.#paper.colour === "#ffffff" && !dark) {
+      choose("ink", "#000000");
+    }
+  }
+
+  #dip(colour) {
+    this.#paper.colour = colour;
+    part("ink-now").style.backgroundColor = colour;
+    part("ink-other").value = colour;
+    for (const radio of document.getElementsByName("ink")) {
+      radio.checked = radio.value === colour;
+    }
+    // Who chooses a colour wants to draw with it.
+    if (this.#paper.tool === "eraser") {
+      choose("tool", "pen");
+    }
+  }
+}
+
+function swatches(name, colours, chosen) {
+  return Object.entries(colours).map(([title, value]) => {
+    const radio = element("input", { type: "radio", name, value, checked: value === chosen, ariaLabel: title });
+    const label = element("label", { className: "swatch", title }, radio);
+    label.style.backgroundColor = value;
+    return label;
+  });
+}
+
+/** A menu closes by Escape, and as soon as something else is used. */
+function closeOutside(menu) {
+  document.addEventListener("pointerdown", (event) => {
+    if (!menu.contains(event.target)) {
+      menu.open = false;
+    }
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && menu.open) {
+      event.stopPropagation();
+      menu.open = false;
+      menu.firstElementChild.focus();
+    }
+  });
+}
+
+/** Of a colour #rrggbb, about 0 to 1. */
+function luminance(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
+  return 0.299 * red + 0.587 * green + 0.114 * blue;
+}

@@ -1,0 +1,74 @@
+/** The clusters that a search has opened, each as a strip of its photos' faces. */
+
+import { element, part } from "./dom.js";
+import { count, fileName, trouble } from "./words.js";
+
+// A strip is as wide as a phone; opening every cluster of a large gallery would be no strip any more.
+const FACES = 7;
+const MOST_GROUPS = 12;
+
+export class Groups {
+  #api;
+  #open;
+  #box = part("groups");
+  #list = part("groups-list");
+  #clusters = [];
+  #running = null;
+
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {(photos: object[], place: number) => void} open shows one of these photos
+   */
+  constructor(api, open) {
+    this.#api = api;
+    this.#open = open;
+    this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());
+  }
+
+  /** Show these clusters, best first; none hides the strips. */
+  show(clusters) {
+    const same = clusters.map(({ id }) => id).join() === this.#clusters.map(({ id }) => id).join();
+    this.#clusters = clusters;
+    this.#box.hidden = !clusters.length;
+    part("groups-name").textContent = `Looked in ${count(clusters.length, "group")} of photos`;
+    if (!same) {
+      this.#list.replaceChildren();
+      if (this.#box.open) {
+        void this.#fill();
+      }
+    }
+  }
+
+  async #fill() {
+    if (this.#list.childElementCount) {
+      return;
+    }
+    this.#running?.abort();
+    const ours = new AbortController();
+    this.#running = ours;
+    const wanted = this.#clusters.slice(0, MOST_GROUPS);
+    try {
+      const groups = await Promise.all(wanted.map(({ id }) => this.#api.cluster(id, FACES, ours.signal)));
+      if (!ours.signal.aborted) {
+        this.#list.replaceChildren(...groups.map((group, place) => this.#strip(group, wanted[place])));
+      }
+    } catch (error) {
+      if (!ours.signal.aborted) {
+        this.#list.replaceChildren(element("li", { textContent: trouble(error).join(": ") }));
+      }
+    }
+  }
+
+  #strip({ photos, size }, { score }) {
+    const faces = photos.map((photo, place) => {
+      const image = element("img", { alt: "", loading: "lazy" });
+      void this.#api.show(image, `${photo.thumbnail_url}?size=128`);
+      const name = fileName(photo.paths[0]);
+      const button = element("button", { type: "button", title: name, ariaLabel: name }, image);
+      button.addEventListener("click", () => this.#open(photos, place));
+      return element("li", {}, button);
+    });
+    const label = element("p", {}, count(size, "photo"), element("small", { textContent: `score ${score.toFixed(3)}` }));
+    return element("li", {}, label, element("ul", {}, ...faces));
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * What is done on the paper, and how it looks.
+ *
+ * An action is one of
+ *   {kind: "pen" | "eraser", colour, width, points: [{x, y, weight}, ...]}
+ *   {kind: "line" | "rectangle" | "ellipse", colour, width, points: [from, to]}
+ *   {kind: "image", source, image}    a picture that fills the sheet, in place of all before it
+ *   {kind: "paper", colour}           another colour of the paper
+ *   {kind: "clear"}
+ * Positions and widths are in sides of the sheet, from its top left.
+ */
+
+export const WHITE = "#ffffff";
+const SHAPES = { line: drawLine, rectangle: drawRectangle, ellipse: drawEllipse };
+const ELLIPSE_CORNERS = 48;
+
+/** Whether a tool draws a shape between two points, and no free stroke. */
+export function isShape(kind) {
+  return kind in SHAPES;
+}
+
+/** The marks that nothing later has taken away, oldest first. */
+export function visible(actions) {
+  const last = actions.findLastIndex(({ kind }) => kind === "clear" || kind === "image");
+  const from = actions[last]?.kind === "image" ? last : last + 1;
+  return actions.slice(from).filter(({ kind }) => kind !== "paper");
+}
+
+/** The colour of the paper after these actions. */
+export function paperColour(actions) {
+  return actions.findLast(({ kind }) => kind === "paper")?.colour ?? WHITE;
+}
+
+/** Paint a whole drawing on a canvas of `side` pixels. */
+export function paint(context, side, actions) {
+  const paper = paperColour(actions);
+  context.setTransform(side, 0, 0, side, 0, 0);
+  context.fillStyle = paper;
+  context.fillRect(0, 0, 1, 1);
+  for (const mark of visible(actions)) {
+    if (mark.kind === "image") {
+      drawImage(context, mark.image);
+    } else if (isShape(mark.kind)) {
+      start(context, mark, mark.width, paper);
+      SHAPES[mark.kind](context, ...mark.points);
+      context.stroke();
+    } else if (mark.points.every((point) => point.weight === 1)) {
+      drawEven(context, mark, paper);
+    } else {
+      mark.points.forEach((_, i) => piece(context, mark, i, paper));
+    }
+  }
+}
+
+/**
+ * The part of a free stroke around its point `i`: a curve from the middle of the segment before to the middle of the
+ * one after. So every piece is final once the next point is known, and a growing line need not be painted again.
+ */
+export function piece(context, mark, i, paper) {
+  const { points, width } = mark;
+  const here = points[i];
+  const from = i > 0 ? middle(points[i - 1], here) : here;
+  start(context, mark, width * here.weight, paper);
+  context.moveTo(from.x, from.y);
+  curve(context, here, points[i + 1]);
+  context.stroke();
+}
+
+/** Points along a mark, close enough to each other for a line between them; none of an image. */
+export function outline({ kind, points }) {
+  if (kind === "image") {
+    return [];
+  }
+  const [a, b] = points;
+  if (kind === "rectangle") {
+    return [a, { x: b.x, y: a.y }, b, { x: a.x, y: b.y }, a];
+  }
+  if (kind === "ellipse") {
+    const centre = middle(a, b);
+    return Array.from({ length: ELLIPSE_CORNERS + 1 }, (_, i) => {
+      const turn = (2 * Math.PI * i) / ELLIPSE_CORNERS;
+      return { x: centre.x + (Math.cos(turn) * (b.x - a.x)) / 2, y: centre.y + (Math.sin(turn) * (b.y - a.y)) / 2 };
+    });
+  }
+  return points;
+}
+
+/** The end of a shape made regular: a square, a circle, or a line at a multiple of 45 degrees. */
+export function evened(kind, from, to) {
+  const [x, y] = [to.x - from.x, to.y - from.y];
+  if (kind === "line") {
+    const turn = (Math.round(Math.atan2(y, x) / (Math.PI / 4)) * Math.PI) / 4;
+    const length = Math.hypot(x, y);
+    return { x: from.x + length * Math.cos(turn), y: from.y + length * Math.sin(turn) };
+  }
+  const side = Math.max(Math.abs(x), Math.abs(y));
+  return { x: from.x + Math.sign(x) * side, y: from.y + Math.sign(y) * side };
+}
+
+function start(context, { kind, colour }, width, paper) {
+  context.strokeStyle = kind === "eraser" ? paper : colour;
+  context.lineCap = "round";
+  context.lineJoin = "round";
+  context.lineWidth = width;
+  context.beginPath();
+}
+
+/** A stroke of even width as one path: pieces would show where their soft edges overlap. */
+function drawEven(context, mark, paper) {
+  const { points, width } = mark;
+  start(context, mark, width, paper);
+  context.moveTo(points[0].x, points[0].y);
+  points.forEach((here, i) => curve(context, here, points[i + 1]));
+  context.stroke();
+}
+
+function curve(context, here, next) {
+  const to = next ? middle(here, next) : here;
+  context.quadraticCurveTo(here.x, here.y, to.x, to.y);
+}
+
+function drawLine(context, from, to) {
+  context.moveTo(from.x, from.y);
+  context.lineTo(to.x, to.y);
+}
+
+function drawRectangle(context, from, to) {
+  context.rect(from.x, from.y, to.x - from.x, to.y - from.y);
+}
+
+function drawEllipse(context, from, to) {
+  const centre = middle(from, to);
+  const [x, y] = [Math.abs(to.x - from.x) / 2, Math.abs(to.y - from.y) / 2];
+  context.ellipse(centre.x, centre.y, x, y, 0, 0, 2 * Math.PI);
+}
+
+function drawImage(context, image) {
+  const longer = Math.max(image.naturalWidth, image.naturalHeight, 1);
+  const [width, height] = [image.naturalWidth / longer, image.naturalHeight / longer];
+  context.drawImage(image, (1 - width) / 2, (1 - height) / 2, width, height);
+}
+
+function middle(a, b) {
+  return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+}

@@ -1,0 +1,74 @@
+/** What the page says in place of photos: an invitation, that something is missing, or what went wrong. */
+
+import { element, part, prose } from "./dom.js";
+import { examples } from "./examples.js";
+import { paint } from "./ink.js";
+
+const FACE = 160;
+
+export class Notice {
+  #said = "";
+  #start;
+
+  /** @param {(marks: object[]) => void} start draws an example */
+  constructor(start) {
+    this.#start = start;
+    part("examples").replaceChildren(...examples().map((example) => this.#example(example)));
+  }
+
+  /** Say this. @param {number | null | undefined} share how much of a build is done; null: nobody knows */
+  say(title, text, share) {
+    // Written only where it is another one, so that a screen reader does not say the same twice.
+    if (this.#said !== title + text) {
+      this.#said = title + text;
+      part("notice-title").textContent = title;
+      part("notice-text").replaceChildren(...prose(text));
+    }
+    progress(part("notice-progress"), share);
+    part("key-form").hidden = true;
+    part("start").hidden = true;
+    part("ghosts").hidden = true;
+    part("notice").hidden = false;
+  }
+
+  /** Invite to draw. */
+  invite() {
+    this.say(
+      "What are you looking for?",
+      "Draw its outline, and photos of it appear. You can also drop, paste or choose an image, and draw over it.",
+    );
+    part("start").hidden = false;
+    part("ghosts").hidden = false;
+  }
+
+  /** Ask for the API key. */
+  askForKey() {
+    part("key-form").hidden = false;
+    part("key").focus();
+  }
+
+  hide() {
+    this.#said = "";
+    part("notice").hidden = true;
+    part("start").hidden = true;
+    part("ghosts").hidden = true;
+  }
+
+  #example({ name, marks }) {
+    const face = element("canvas", { width: FACE, height: FACE });
+    paint(face.getContext("2d"), FACE, marks);
+    const button = element("button", { type: "button", title: name, ariaLabel: `Start from a sketch: ${name}` }, face);
+    button.addEventListener("click", () => this.#start(marks));
+    return element("li", {}, button);
+  }
+}
+
+/** Let a progress element show this share; undefined hides it, null is an unknown one. */
+export function progress(bar, share) {
+  bar.hidden = share === undefined;
+  if (typeof share === "number") {
+    bar.value = share;
+  } else {
+    bar.removeAttribute("value");
+  }
+}

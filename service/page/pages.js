@@ -1,0 +1,123 @@
+/**
+ * The grid without an end: asks for the next results when someone has scrolled to the last ones.
+ *
+ * A search ranks the photos of the clusters it has opened. Opening more of them would move others to places that have
+ * been passed already, and they would never be seen. So one ranking is read to its end; then twice as many clusters are
+ * opened, and what has not been shown yet comes next.
+ */
+
+import { part } from "./dom.js";
+import { trouble } from "./words.js";
+
+// Before the end is in sight, so that it rarely is.
+const AHEAD = "600px";
+
+export class Pages {
+  #ask;
+  #show;
+  #button = part("more");
+  #note = part("more-note");
+  #known = new Set();
+  #sizes = { page: 0, most: 0 };
+  // Of the ranking that is read: clusters opened, photos in them, and how many of these have been passed.
+  #clusters = 0;
+  #candidates = 0;
+  #offset = 0;
+  #running = null;
+  #near = false;
+
+  /**
+   * @param {(page: {offset: number, k: number, nprobe: number}, signal: AbortSignal) => Promise<object>} ask for the
+   *   answer of a search
+   * @param {(results: object[]) => void} show shows results that have not been there yet
+   */
+  constructor(ask, show) {
+    this.#ask = ask;
+    this.#show = show;
+    this.#button.addEventListener("click", () => this.#more());
+    new IntersectionObserver(([entry]) => this.#look(entry.isIntersecting), { rootMargin: AHEAD }).observe(this.#button);
+    // What nobody scrolls to is not worth a search: who draws looks at the first photos.
+    document.addEventListener("scroll", () => this.#near && window.scrollY > 0 && this.#more(), { passive: true });
+  }
+
+  /**
+   * The first results are there; what an older search still brings is not shown.
+   *
+   * @param {object} answer of the search
+   * @param {{page: number, most: number}} sizes how many results to ask for, and how many one may
+   */
+  start(answer, sizes) {
+    this.stop();
+    this.#sizes = sizes;
+    this.#known = new Set(answer.results.map(({ id }) => id));
+    this.#took(answer, 0);
+  }
+
+  /** There is nothing to go on with. */
+  stop() {
+    this.#running?.abort();
+    this.#running = null;
+    this.#button.hidden = true;
+    this.#note.textContent = "";
+  }
+
+  #look(near) {
+    this.#near = near;
+    if (near && window.scrollY > 0) {
+      void this.#more();
+    }
+  }
+
+  async #more() {
+    if (this.#running || this.#button.hidden) {
+      return;
+    }
+    const ours = new AbortController();
+    this.#running = ours;
+    this.#note.textContent = "Looking for more\u2026";
+    const read = this.#offset >= this.#candidates;
+    const page = read
+      ? { offset: 0, k: this.#sizes.most, nprobe: 2 * this.#clusters }
+      : { offset: this.#offset, k: this.#left(), nprobe: this.#clusters };
+    try {
+      const answer = await this.#ask(page, ours.signal);
+      if (!ours.signal.aborted) {
+        this.#running = null;
+        this.#take(answer, page);
+      }
+    } catch (error) {
+      if (!ours.signal.aborted) {
+        // The button stays, for another try.
+        this.#note.textContent = trouble(error).join(": ");
+        this.#running = null;
+      }
+    }
+  }
+
+  /** How many to ask for: never more than the ranking has left, which would open another cluster. */
+  #left() {
+    const { page, most } = this.#sizes;
+    return Math.min(this.#offset < this.#known.size ? most : page, this.#candidates - this.#offset);
+  }
+
+  #take(answer, { offset, nprobe }) {
+    const fresh = answer.results.filter(({ id }) => !this.#known.has(id));
+    fresh.forEach(({ id }) => this.#known.add(id));
+    this.#show(fresh);
+    this.#took(answer, offset, nprobe);
+    if (this.#near && (!fresh.length || window.scrollY > 0)) {
+      // The observer tells of changes only, and the button may still be in sight.
+      requestAnimationFrame(() => this.#near && this.#more());
+    }
+  }
+
+  #took(answer, offset, nprobe = 0) {
+    this.#offset = offset + answer.results.length;
+    this.#candidates = answer.candidates;
+    this.#clusters = answer.clusters.length;
+    const all = this.#clusters < nprobe || !answer.results.length;
+    const end = all && this.#offset >= this.#candidates;
+    this.#button.hidden = end;
+    this.#note.textContent = end && this.#known.size ? "These are all the photos." : "";
+  }
+}

@@ -1,0 +1,154 @@
+/** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
+
+import { element } from "./dom.js";
+import { outline } from "./ink.js";
+
+const MOST_PARTS = 12;
+// With fewer strokes than this the long ones are cut up: of a house in one line, too, the roof can be pointed at.
+const FEWEST_PARTS = 4;
+const SHORTEST_CUT = 0.35;
+// How far from a stroke the pointer may be, in sides of the picture.
+const REACH = 0.1;
+const SAMPLES_A_CELL = 4;
+const SHEET_CONTRAST = 40;
+// In the prepared picture ink is black on white, with grey seams.
+const PREPARED_CONTRAST = 60;
+const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"];
+
+/**
+ * The parts of the sketch, in the picture that the network saw.
+ *
+ * @param {{blob: Blob, marks: object[], paper: string}} snapshot what was searched with
+ * @param {HTMLImageElement} prepared that picture, loaded
+ * @param {number} grid cells along its side
+ * @returns {Promise<{name: string, path: {x: number, y: number}[], cells: Set<number>}[]>} the path within 0..1
+ */
+export async function partsOf({ blob, marks, paper }, prepared, grid) {
+  const drawn = marks.filter(({ kind }) => kind !== "eraser");
+  const strokes = drawn.filter(({ kind }) => kind !== "image").map(outline);
+  // Over an image the crop is the image's, and most of what there is to point at is in it.
+  const from = strokes.length === drawn.length && drawn.length ? await boxOf(blob, paper) : null;
+  const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
+  if (!from || !to) {
+    return PLACES.map((name, i) => place(name, i % 3, Math.floor(i / 3), grid));
+  }
+  const moved = ({ x, y }) => ({
+    x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),
+    y: to.top + ((y - from.top) / (from.bottom - from.top)) * (to.bottom - to.top),
+  });
+  return longest(cut(strokes.map((points) => dense(points.map(moved), grid)))).map((path, i) => ({
+    name: `Part ${i + 1}`,
+    path,
+    cells: new Set(path.map((point) => cellAt(point, grid))),
+  }));
+}
+
+/** The part at this point of the picture, within 0..1; null where there is none. */
+export function partAt(parts, point) {
+  const far = parts.map(({ path }) => Math.min(...path.map((other) => Math.hypot(other.x - point.x, other.y - point.y))));
+  const nearest = far.indexOf(Math.min(...far));
+  return far[nearest] <= REACH ? parts[nearest] : null;
+}
+
+/** Paint a part on a small canvas. */
+export function paintPart(canvas, { path }) {
+  const context = canvas.getContext("2d");
+  const side = canvas.width;
+  context.lineCap = "round";
+  context.lineJoin = "round";
+  context.lineWidth = 0.07 * side;
+  context.strokeStyle = "#1e1f1c";
+  context.beginPath();
+  path.forEach(({ x, y }) => context.lineTo(x * side, y * side));
+  context.stroke();
+}
+
+function cellAt({ x, y }, grid) {
+  const within = (value) => Math.min(grid - 1, Math.max(0, Math.floor(value * grid)));
+  return within(y) * grid + within(x);
+}
+
+/** A ninth of the picture. */
+function place(name, column, row, grid) {
+  const cells = Array.from({ length: grid ** 2 }, (_, cell) => cell).filter((cell) => {
+    const [x, y] = [(cell % grid) + 0.5, Math.floor(cell / grid) + 0.5];
+    return Math.floor((3 * x) / grid) === column && Math.floor((3 * y) / grid) === row;
+  });
+  const path = cells.map((cell) => ({ x: ((cell % grid) + 0.5) / grid, y: (Math.floor(cell / grid) + 0.5) / grid }));
+  return { name: `The ${name}`, path, cells: new Set(cells) };
+}
+
+/** The line with points close enough to each other that no cell between them is missed. */
+function dense(points, grid) {
+  return points.flatMap((from, i) => {
+    const to = points[i + 1];
+    if (!to) {
+      return [from];
+    }
+    const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) * grid * SAMPLES_A_CELL));
+    return Array.from({ length: steps }, (_, k) => ({
+      x: from.x + ((to.x - from.x) * k) / steps,
+      y: from.y + ((to.y - from.y) * k) / steps,
+    }));
+  });
+}
+
+/** The same lines, the longest ones in halves until there are enough. */
+function cut(lines) {
+  const all = [...lines];
+  while (all.length < FEWEST_PARTS) {
+    const lengths = all.map(length);
+    const at = lengths.indexOf(Math.max(...lengths));
+    if (lengths[at] < SHORTEST_CUT) {
+      break;
+    }
+    const middle = Math.floor(all[at].length / 2);
+    all.splice(at, 1, all[at].slice(0, middle + 1), all[at].slice(middle));
+  }
+  return all;
+}
+
+function longest(lines) {
+  const kept = new Set([...lines].sort((a, b) => length(b) - length(a)).slice(0, MOST_PARTS));
+  return lines.filter((line) => kept.has(line));
+}
+
+function length(line) {
+  return line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
+}
+
+async function boxOf(blob, paper) {
+  const url = URL.createObjectURL(blob);
+  try {
+    const image = element("img", { src: url });
+    await image.decode();
+    const colour = [1, 3, 5].map((at) => parseInt(paper.slice(at, at + 2), 16));
+    return box(pixels(image), colour, SHEET_CONTRAST);
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+function pixels(image) {
+  const sheet = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
+  const context = sheet.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, sheet.width, sheet.height);
+}
+
+/** Where the pixels are that differ from the paper, within 0..1; null where none do. */
+function box({ data, width, height }, paper, contrast) {
+  let [left, right, top, bottom] = [width, 0, height, 0];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const at = 4 * (y * width + x);
+      if (paper.some((value, channel) => Math.abs(data[at + channel] - value) > contrast)) {
+        left = Math.min(left, x);
+        right = Math.max(right, x + 1);
+        top = Math.min(top, y);
+        bottom = Math.max(bottom, y + 1);
+      }
+    }
+  }
+  return right > left ? { left: left / width, right: right / width, top: top / height, bottom: bottom / height } : null;
+}

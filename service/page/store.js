@@ -1,0 +1,93 @@
+/** The drawing in the browser's own storage, so that it is still there when the page is loaded again. */
+
+import { isShape, paperColour, visible } from "./ink.js";
+
+const KEY = "sketch-search-drawing";
+const VERSION = 1;
+// Browsers give a site about five million; a drawing that would take half of it is not worth losing the rest for.
+const MOST_CHARACTERS = 2_000_000;
+const MOST_POINTS = 200_000;
+
+/** Keep what can be seen; a drawing that is too large is not kept. */
+export function save(actions) {
+  const marks = visible(actions).map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
+  const paper = paperColour(actions);
+  const text = JSON.stringify({ version: VERSION, paper, marks });
+  try {
+    if (text.length > MOST_CHARACTERS || (!marks.length && paper === "#ffffff")) {
+      localStorage.removeItem(KEY);
+    } else {
+      localStorage.setItem(KEY, text);
+    }
+  } catch {
+    // Storage is full or not allowed: the drawing lives as long as the page.
+  }
+}
+
+/**
+ * What was kept, as actions; none where nothing was kept, or nothing that can be read.
+ *
+ * @param {(source: string) => Promise<HTMLImageElement>} open decodes an image
+ */
+export async function restore(open) {
+  try {
+    const { version, paper, marks } = JSON.parse(localStorage.getItem(KEY));
+    if (version !== VERSION) {
+      return [];
+    }
+    const actions = await Promise.all(marks.map((mark) => readMark(mark, open)));
+    return paper === "#ffffff" ? actions : [{ kind: "paper", colour: colour(paper) }, ...actions];
+  } catch {
+    // Nothing, damaged, or of another version of this page.
+    return [];
+  }
+}
+
+async function readMark(mark, open) {
+  if (mark.kind === "image") {
+    return { kind: "image", source: mark.source, image: await open(dataUrl(mark.source)) };
+  }
+  const points = unflat(mark.points);
+  const free = mark.kind === "pen" || mark.kind === "eraser";
+  if (!free && !(isShape(mark.kind) && points.length === 2)) {
+    throw new TypeError("no mark of this page");
+  }
+  return { kind: mark.kind, colour: colour(mark.colour), width: within(mark.width, 0.0005, 1), points };
+}
+
+function flat(points) {
+  return points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1]);
+}
+
+function unflat(values) {
+  if (!values.length || values.length % 3 || values.length > 3 * MOST_POINTS) {
+    throw new TypeError("no points");
+  }
+  return Array.from({ length: values.length / 3 }, (_, i) => ({
+    // A stroke may leave the sheet; further out than this is no place.
+    x: within(values[3 * i], -10, 10),
+    y: within(values[3 * i + 1], -10, 10),
+    weight: within(values[3 * i + 2], 0.1, 2),
+  }));
+}
+
+function within(value, least, most) {
+  if (typeof value !== "number" || !(value >= least && value <= most)) {
+    throw new TypeError("no number in range");
+  }
+  return value;
+}
+
+function colour(text) {
+  if (!/^#[0-9a-f]{6}$/.test(text)) {
+    throw new TypeError("no colour");
+  }
+  return text;
+}
+
+function dataUrl(text) {
+  if (!/^data:image\/(jpeg|png);base64,/.test(text)) {
+    throw new TypeError("no image");
+  }
+  return text;
+}

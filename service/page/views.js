@@ -1,0 +1,182 @@
+/** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
+
+import { percent } from "./words.js";
+
+const LIGHT = "#ffb000";
+const PAIR = "#c2410c";
+const SHADE = 0.5;
+const MOST_PAIRS = 5;
+const DAZZLING = 8;
+
+/**
+ * A view has
+ *   lead, network   what is to be seen, for everybody, and in the words of the network
+ *   sketch(overlay, state), photo(overlay, state, photo)   draw
+ *   says(state, photo)   a line under a photo: [{text, colour?}, ...]
+ * The state has the `answer` of POST /explain, the `chosen` photo, `pins` and the `hovered` part, and the controls'
+ * values.
+ */
+export const VIEWS = {
+  parts: {
+    lead: "Point at a part of your drawing: where the computer finds it again in a photo, it lights up. Tap a part to keep it in a colour, up to four at once. The numbers say how alike the two are.",
+    network:
+      "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
+    sketch(overlay, { answer, pins }) {
+      const kept = keptCells(answer.sketch, answer.grid);
+      for (const { part, colour } of pins) {
+        overlay.tint(new Map([...part.cells].map((cell) => [cell, kept.has(cell) ? 0.4 : 0.12])), colour);
+        overlay.contour(part.cells, colour);
+      }
+      for (const { part, colour, letter } of pins) {
+        overlay.badge([...part.cells][Math.floor(part.cells.size / 2)], letter, colour);
+      }
+    },
+    photo(overlay, { pins }, photo) {
+      const found = pins.map((pin) => ({ ...pin, cells: bestMatches(photo, pin.part.cells) }));
+      const lit = new Set(found.flatMap(({ cells }) => [...cells.keys()]));
+      overlay.veil((cell) => Number(lit.has(cell)), SHADE);
+      for (const { cells, colour } of found) {
+        overlay.tint(new Map([...cells.keys()].map((cell) => [cell, 0.3])), colour);
+        overlay.contour(new Set(cells.keys()), colour);
+      }
+      for (const { cells, colour, letter } of found.filter((pin) => pin.cells.size)) {
+        overlay.badge(strongest(cells)[0], letter, colour);
+      }
+    },
+    says({ pins }, photo) {
+      return pins.map(({ part, colour, letter }) => {
+        const cells = bestMatches(photo, part.cells);
+        return { text: cells.size ? `${letter} ${percent(strongest(cells)[1])}` : `${letter} put aside`, colour };
+      });
+    },
+  },
+  look: {
+    lead: "Bright is where the computer looks most to tell what a picture shows. The line runs around the brightest spots.",
+    network:
+      "Attention of [Ret] over the patch tokens: by head in the last block (an eye is a head), or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
+    sketch(overlay, state) {
+      shine(overlay, attention(state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen), state.share);
+    },
+    photo(overlay, state, photo) {
+      shine(overlay, attention(state, photo, "sketch_to_photo", "photo_cells", photo), state.share);
+    },
+    says: () => [],
+  },
+  kept: {
+    lead: "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. Bright squares were kept.",
+    network:
+      "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
+    sketch(overlay, state) {
+      keepBright(overlay, state, state.answer.sketch);
+    },
+    photo: keepBright,
+    says({ answer, step }, photo) {
+      const all = answer.grid ** 2;
+      return [{ text: `${step ? (photo.kept[step - 1]?.length ?? all) : all} of ${all} squares` }];
+    },
+  },
+  pairs: {
+    lead: "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Without them the photo would fit less well. Choose a photo to see its pairs.",
+    network:
+      "Token pairs whose leaving out of the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
+    sketch(overlay, { chosen }) {
+      number(overlay, chosen.influence, "sketch_cell");
+    },
+    photo(overlay, _, photo) {
+      const cells = new Set(photo.influence.slice(0, MOST_PAIRS).map(({ photo_cell }) => photo_cell));
+      overlay.veil((cell) => Number(cells.has(cell)), 0.3);
+      number(overlay, photo.influence, "photo_cell");
+    },
+    says(_, photo) {
+      const pairs = photo.influence.slice(0, MOST_PAIRS).map(({ drop }, i) => ({ text: `${i + 1}: ${percent(drop)}` }));
+      return pairs.length ? pairs : [{ text: "no pair stands out" }];
+    },
+  },
+  rebuilt: {
+    lead: "Your drawing, put together from squares of photos: each square is the one most like that spot of your drawing.",
+    network:
+      "Every sketch token is replaced by the patch of its nearest photo token: among these photos, or the average of the nearest ones in the whole gallery (Fig. 7 of the paper).",
+    sketch: () => undefined,
+    photo: () => undefined,
+    says: () => [],
+  },
+};
+
+/** The cells that hold this share of all the attention, as few as can be. */
+export function heaviest(values, share) {
+  const order = values.map((_, cell) => cell).sort((a, b) => values[b] - values[a]);
+  // Without what is lost in adding up, so that a round share takes no cell more.
+  const wanted = share * values.reduce((sum, value) => sum + value, 0) - 1e-9;
+  const cells = new Set();
+  let held = 0;
+  for (const cell of order) {
+    if (held >= wanted || values[cell] <= 0) {
+      break;
+    }
+    held += values[cell];
+    cells.add(cell);
+  }
+  return cells;
+}
+
+/** Photo cells that are the best match of one of these sketch cells, and how well they match. */
+export function bestMatches({ sketch_cells, photo_cells, correspondence }, cells) {
+  const found = new Map();
+  sketch_cells.forEach((cell, row) => {
+    if (cells.has(cell) && photo_cells.length) {
+      const cosines = correspondence[row];
+      const best = cosines.reduce((at, value, i) => (value > cosines[at] ? i : at), 0);
+      found.set(photo_cells[best], Math.max(cosines[best], found.get(photo_cells[best]) ?? -1));
+    }
+  });
+  return found;
+}
+
+function strongest(cells) {
+  return [...cells].reduce((best, one) => (one[1] > best[1] ? one : best));
+}
+
+function keptCells({ kept }, grid) {
+  return new Set(kept.at(-1) ?? Array(grid ** 2).keys());
+}
+
+/** [Ret]'s attention over the cells of a picture, as the controls want it. */
+function attention({ answer, from, eye }, picture, direction, cells, pair) {
+  const size = answer.grid ** 2;
+  if (from === "other") {
+    const crossed = pair.cross_attention?.[direction] ?? [];
+    const values = Array(size).fill(0);
+    mean(crossed, eye).forEach((value, i) => (values[pair[cells][i]] = value));
+    return values;
+  }
+  const [kind, number] = eye.split(" ");
+  return kind === "layer" ? picture.attention_layers[number] : mean(picture.attention, eye);
+}
+
+/** One of the heads, or all of them averaged. */
+function mean(heads, eye) {
+  const [kind, number] = eye.split(" ");
+  const chosen = kind === "head" && heads[number] ? [heads[number]] : heads;
+  return (chosen[0] ?? []).map((_, i) => chosen.reduce((sum, head) => sum + head[i], 0) / chosen.length);
+}
+
+function shine(overlay, values, share) {
+  // Some tokens take so much of it that the rest would all look dark.
+  const bright = Math.max([...values].sort((a, b) => b - a)[DAZZLING] ?? 0, 1e-9);
+  overlay.veil((cell) => Math.sqrt(Math.min(1, values[cell] / bright)), 0.78);
+  overlay.contour(heaviest(values, share), LIGHT);
+}
+
+function keepBright(overlay, { answer, step }, picture) {
+  const kept = step ? new Set(picture.kept[step - 1] ?? Array(answer.grid ** 2).keys()) : null;
+  if (kept) {
+    overlay.veil((cell) => Number(kept.has(cell)), 0.75);
+  }
+}
+
+function number(overlay, pairs, side) {
+  const cells = pairs.slice(0, MOST_PAIRS).map((pair) => pair[side]);
+  overlay.contour(new Set(cells), PAIR);
+  // The first one last: where two lie on one cell, the stronger is seen.
+  cells.map((cell, i) => [cell, i + 1]).reverse().forEach(([cell, rank]) => overlay.badge(cell, String(rank), PAIR));
+}

@@ -1,0 +1,279 @@
+/** The dialog that says why photos were found. */
+
+import { choice, element, part } from "./dom.js";
+import { Overlay } from "./overlay.js";
+import { paintPart, partAt, partsOf } from "./regions.js";
+import { VIEWS } from "./views.js";
+import { count, fileName, methodName, score, trouble } from "./words.js";
+
+// Told apart by people who do not see all colours, too; letters stand beside them.
+const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
+const HOVER = ["\u2022", "#1e1f1c"];
+const PINNED_AT_FIRST = 3;
+const FACE = 80;
+
+export class Why {
+  #api;
+  #dialog = part("why");
+  #gone;
+  #running = null;
+  #snapshot = null;
+  #results = [];
+  #parts = [];
+  #pictures = [];
+  #state = null;
+
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {(status: number) => void} gone told that this server, or its index, cannot explain these photos
+   */
+  constructor(api, gone) {
+    this.#api = api;
+    this.#gone = gone;
+    part("why-close").addEventListener("click", () => this.#dialog.close());
+    this.#dialog.addEventListener("close", () => this.#running?.abort());
+    part("why-again").addEventListener("click", () => void this.#load());
+    choice("why-view", (view) => this.#set({ view }));
+    choice("why-from", (from) => this.#set({ from }));
+    part("why-eye").addEventListener("change", (event) => this.#set({ eye: event.target.value }));
+    part("why-share").addEventListener("input", (event) => this.#set({ share: Number(event.target.value) / 100 }));
+    part("why-step").addEventListener("input", (event) => this.#set({ step: Number(event.target.value) }));
+    this.#listenToSketch(part("why-sketch"));
+    new ResizeObserver(() => this.#draw()).observe(part("why-body"));
+  }
+
+  /** Say why `results` were found. @param snapshot what was searched with, see Query.snapshot */
+  open(snapshot, results) {
+    this.#snapshot = snapshot;
+    this.#results = results;
+    part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
+    this.#dialog.showModal();
+    void this.#load();
+  }
+
+  async #load() {
+    this.#wait("Looking closely\u2026");
+    try {
+      const answer = await this.#ask("none");
+      const image = part("why-sketch-image");
+      image.src = answer.sketch.image;
+      await image.decode();
+      this.#parts = await partsOf(this.#snapshot, image, answer.grid);
+      this.#begin(answer);
+    } catch (error) {
+      if (error.name === "AbortError") {
+        return;
+      }
+      if (error.status === 404 || error.status === 405) {
+        this.#gone(error.status);
+      }
+      this.#wait(trouble(error).join(": "), true);
+    }
+  }
+
+  #begin(answer) {
+    const largest = [...this.#parts].sort((a, b) => b.cells.size - a.cells.size).slice(0, PINNED_AT_FIRST);
+    const pins = this.#parts.filter((one) => largest.includes(one)).map((one, i) => pin(one, PINS[i]));
+    const view = document.querySelector("[name=why-view]:checked").value;
+    const from = document.querySelector("[name=why-from]:checked").value;
+    const share = Number(part("why-share").value) / 100;
+    const step = answer.sketch.kept.length;
+    this.#state = { answer, pins, hovered: null, chosen: answer.photos[0], view, from, eye: "all", share, step };
+    this.#fill();
+    part("why-wait").hidden = true;
+    part("why-body").hidden = false;
+    this.#show();
+  }
+
+  /** The answer of POST /explain; one question at a time. */
+  async #ask(rebuild) {
+    this.#running?.abort();
+    this.#running = new AbortController();
+    const ids = this.#results.map(({ id }) => id);
+    return this.#api.explain(this.#snapshot.blob, ids, rebuild, this.#running.signal);
+  }
+
+  #wait(text, again = false) {
+    this.#state = null;
+    part("why-body").hidden = true;
+    part("why-wait").hidden = false;
+    part("why-wait-text").textContent = text;
+    part("why-again").hidden = !again;
+  }
+
+  /** What does not change until other photos are explained. */
+  #fill() {
+    const { answer } = this.#state;
+    part("why-parts").replaceChildren(...this.#parts.map((one) => element("li", {}, this.#chip(one))));
+    const cards = answer.photos.map((photo, place) => this.#card(photo, place));
+    part("why-photos").replaceChildren(...cards.map(({ item }) => item));
+    const sketch = new Overlay(part("why-sketch-overlay"), answer.grid);
+    this.#pictures = [{ overlay: sketch }, ...cards];
+    const eyes = answer.sketch.attention.map((_, i) => new Option(`Eye ${i + 1}`, `head ${i}`));
+    const layers = answer.sketch.attention_layers.map((_, i) => new Option(`Layer ${i + 1}`, `layer ${i}`));
+    part("why-eye").replaceChildren(new Option("All eyes together", "all"), ...eyes, ...layers);
+    part("why-step").max = answer.sketch.kept.length;
+    part("why-step").value = answer.sketch.kept.length;
+    part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
+    part("why-rebuilt").replaceChildren();
+    part("why-facts").replaceChildren(...answer.photos.map((photo, place) => this.#row(photo, place)));
+    part("why-source").textContent =
+      `${answer.model}, ${methodName(answer.method)}, index generation ${answer.generation}; ` +
+      Object.entries(answer.timings_ms).map(([stage, ms]) => `${stage} ${Math.round(ms)} ms`).join(", ");
+  }
+
+  #chip(one) {
+    const face = element("canvas", { width: FACE, height: FACE });
+    paintPart(face, one);
+    const chip = element("button", { type: "button", title: one.name, ariaLabel: one.name }, face);
+    chip.addEventListener("click", () => this.#pin(one));
+    for (const [event, hovered] of [["pointerenter", one], ["pointerleave", null], ["focus", one], ["blur", null]]) {
+      chip.addEventListener(event, () => this.#set({ hovered }));
+    }
+    return chip;
+  }
+
+  #card(photo, place) {
+    const result = this.#results[place];
+    const name = `${result.rank}: ${fileName(result.paths[0])}`;
+    const canvas = element("canvas");
+    const picture = element("span", { className: "layers" }, element("img", { src: photo.image, alt: "" }), canvas);
+    const says = element("p", { className: "says" });
+    const button = element("button", { type: "button", ariaLabel: name }, picture);
+    button.addEventListener("click", () => this.#set({ chosen: photo }));
+    const item = element("li", {}, button, element("p", { className: "name", textContent: name }), says);
+    return { overlay: new Overlay(canvas, this.#state.answer.grid), item, photo, button, says };
+  }
+
+  #row(photo, place) {
+    const facts = [
+      fileName(this.#results[place].paths[0]),
+      photo.relation_score === null ? "\u2013" : score(photo.relation_score),
+      score(photo.ret_distance),
+      `${photo.sketch_cells.length} \u00d7 ${photo.photo_cells.length}`,
+    ];
+    return element("tr", {}, ...facts.map((textContent, i) => element(i ? "td" : "th", { textContent, ...(i ? {} : { scope: "row" }) })));
+  }
+
+  #pin(one) {
+    const { pins } = this.#state;
+    const others = pins.filter((old) => old.part !== one);
+    const said = part("why-said");
+    if (others.length < pins.length) {
+      said.textContent = `${one.name} is let go.`;
+      this.#set({ pins: others });
+      return;
+    }
+    const kept = others.slice(-(PINS.length - 1));
+    const free = PINS.find(([letter]) => kept.every((old) => old.letter !== letter));
+    said.textContent = `${one.name} is kept as ${free[0]}.`;
+    this.#set({ pins: [...kept, pin(one, free)] });
+  }
+
+  #set(change) {
+    if (this.#state) {
+      Object.assign(this.#state, change);
+      this.#show();
+    }
+  }
+
+  #show() {
+    const { view, answer } = this.#state;
+    part("why-lead").textContent = VIEWS[view].lead;
+    part("why-network").textContent = VIEWS[view].network;
+    this.#dialog.dataset.view = view;
+    for (const control of this.#dialog.querySelectorAll("[data-of]")) {
+      control.hidden = !control.dataset.of.split(" ").includes(view);
+    }
+    part("why-share-value").textContent = `${Math.round(100 * this.#state.share)} %`;
+    part("why-step-value").textContent = this.#state.step ? `${this.#state.step} of ${answer.sketch.kept.length}` : "none";
+    this.#draw();
+    if (view === "rebuilt" && !part("why-rebuilt").childElementCount) {
+      void this.#rebuild();
+    }
+  }
+
+  #draw() {
+    if (!this.#state || part("why-body").hidden) {
+      return;
+    }
+    const { view, hovered, pins, chosen } = this.#state;
+    const pointed = hovered && !pins.some((old) => old.part === hovered);
+    const state = { ...this.#state, pins: pointed ? [...pins, pin(hovered, HOVER)] : pins };
+    for (const { overlay, photo, button, says } of this.#pictures) {
+      overlay.clear();
+      if (!photo) {
+        VIEWS[view].sketch(overlay, state);
+        continue;
+      }
+      VIEWS[view].photo(overlay, state, photo);
+      button.setAttribute("aria-pressed", String(photo === chosen));
+      says.replaceChildren(...VIEWS[view].says(state, photo).map(said));
+    }
+    this.#parts.forEach((one, i) => {
+      const chip = part("why-parts").children[i].firstElementChild;
+      const kept = pins.find((old) => old.part === one);
+      chip.setAttribute("aria-pressed", String(Boolean(kept)));
+      chip.style.setProperty("--pin", kept?.colour ?? "var(--line)");
+      chip.dataset.letter = kept?.letter ?? "";
+    });
+  }
+
+  async #rebuild() {
+    const list = part("why-rebuilt");
+    const tell = (textContent) => list.replaceChildren(element("li", { textContent }));
+    const { answer } = this.#state;
+    tell("Putting it together\u2026");
+    try {
+      const rebuilt = [...(await this.#ask("photos")).rebuilt, ...(await this.#ask("gallery")).rebuilt];
+      if (this.#state?.answer === answer) {
+        list.replaceChildren(...rebuilt.map((one) => this.#redrawn(one)));
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        tell(trouble(error).join(": "));
+      }
+    }
+  }
+
+  #redrawn({ source, photo, image }) {
+    const result = this.#results.find(({ id }) => id === photo);
+    const text = {
+      photo: `From ${result ? fileName(result.paths[0]) : "one photo"}`,
+      photos: `From ${count(Math.min(3, this.#results.length), "photo")} together`,
+      gallery: "From all photos there are",
+    }[source];
+    return element("li", {}, element("img", { src: image, alt: text }), element("p", { className: "name", textContent: text }));
+  }
+
+  #listenToSketch(figure) {
+    const at = (event) => {
+      const box = figure.getBoundingClientRect();
+      const point = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+      return this.#state?.view === "parts" ? partAt(this.#parts, point) : null;
+    };
+    figure.addEventListener("pointermove", (event) => {
+      const hovered = event.pointerType === "touch" ? null : at(event);
+      if (this.#state && hovered !== this.#state.hovered) {
+        this.#set({ hovered });
+      }
+    });
+    figure.addEventListener("pointerleave", () => this.#set({ hovered: null }));
+    figure.addEventListener("click", (event) => {
+      const one = at(event);
+      if (one) {
+        this.#pin(one);
+      }
+    });
+  }
+}
+
+function pin(one, [letter, colour]) {
+  return { part: one, letter, colour };
+}
+
+function said({ text, colour }) {
+  const word = element("span", { textContent: text });
+  word.style.borderColor = colour ?? "transparent";
+  return word;
+}

@@ -1,0 +1,229 @@
+"""The page in a real browser: drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pictures import encoded, strokes
+from tests.service.conftest import Served, draw_sketch
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.interaction import POINTER_PEN
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests import browser
+from tests.browser import DESKTOP, Browser, draw, stroke, wait, wait_for_photos
+from tests.service.looking import (
+    check_quiet,
+    forgetful,
+    ink,
+    paper,
+    text,
+    wait_for_notice,
+)
+
+pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Browser]:
+    with browser.browser(DESKTOP) as driver:
+        yield driver
+
+
+@pytest.fixture
+def desk(opened: Browser) -> Browser:
+    return forgetful(opened)
+
+
+def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("cross"))
+    wait_for_photos(desk)
+    drawn = ink(desk)
+    for _ in strokes("cross"):
+        ActionChains(desk).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
+    wait_for_notice(desk, "What are you looking for?")
+    assert ink(desk) == 0
+    assert not desk.find_elements(By.CSS_SELECTOR, "#results li")
+    for _ in strokes("cross"):
+        ActionChains(desk).key_down(Keys.CONTROL).key_down(Keys.SHIFT).send_keys("z").perform()
+        ActionChains(desk).key_up(Keys.SHIFT).key_up(Keys.CONTROL).perform()
+    wait_for_photos(desk)
+    assert ink(desk) == drawn
+    check_quiet(desk, server)
+
+
+def test_clearing_can_be_undone(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("zigzag"))
+    drawn = ink(desk)
+    desk.find_element(By.ID, "clear").click()
+    assert ink(desk) == 0
+    desk.find_element(By.ID, "undo").click()
+    assert ink(desk) == drawn > 0
+
+
+def test_the_eraser_takes_ink_away(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, [[(-0.8, 0), (0.8, 0)]])
+    drawn = ink(desk)
+    desk.find_element(By.CSS_SELECTOR, "[value=eraser]").send_keys(Keys.SPACE)
+    draw(desk, DESKTOP, [[(0, 0), (1, 0)]])
+    assert 0.3 * drawn < ink(desk) < 0.7 * drawn
+
+
+def test_a_pen_that_is_pressed_harder_draws_a_broader_line(desk: Browser, server: Served) -> None:
+    drawn = []
+    for pressure in (0.1, 0.5, 1.0):
+        desk.get(server.url)
+        stroke(desk, POINTER_PEN, [(0, -0.7), (0, 0.7)], pressure)
+        drawn.append(ink(desk))
+    assert 0 < drawn[0] < drawn[1] < drawn[2]
+
+
+def test_shapes_are_drawn_from_corner_to_corner_and_chosen_by_keys(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    drawn = []
+    for key in ("l", "o", "r"):
+        ActionChains(desk).send_keys(key).perform()
+        draw(desk, DESKTOP, [[(-0.7, -0.7), (0.7, 0.7)]])
+        drawn.append(ink(desk))
+        ActionChains(desk).send_keys("c").perform()
+    # The diagonal, the ellipse around the middle, and the rectangle around both.
+    assert 0 < 1.2 * drawn[0] < drawn[1] < drawn[2]
+    check_quiet(desk, server)
+
+
+def test_ink_and_paper_have_colours(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    desk.find_element(By.CSS_SELECTOR, "#colours summary").click()
+    desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
+    desk.find_element(By.CSS_SELECTOR, "#papers [title=Black]").click()
+    draw(desk, DESKTOP, [[(-0.5, 0), (0.5, 0)]])
+    wait_for_photos(desk)
+    pixels = paper(desk)
+    assert pixels[5, 5].tolist() == [0x1B, 0x1B, 0x1B]
+    assert pixels[pixels.shape[0] // 2, pixels.shape[1] // 2].tolist() == [0xC8, 0x32, 0x2B]
+
+
+def test_the_drawing_is_still_there_when_the_page_is_loaded_again(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("house"))
+    wait_for_photos(desk)
+    drawn = paper(desk)
+    desk.refresh()
+    wait_for_photos(desk)
+    assert np.array_equal(paper(desk), drawn)
+    desk.find_element(By.ID, "clear").click()
+    wait_for_notice(desk, "What are you looking for?")
+    desk.refresh()
+    wait_for_notice(desk, "What are you looking for?")
+    assert ink(desk) == 0
+    check_quiet(desk, server)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "{",
+        "null",
+        '{"version": 2, "paper": "#ffffff", "marks": []}',
+        '{"version": 1, "paper": "#ffffff", "marks": [{"kind": "pen", "colour": "", "width": 1, "points": [0, 0, 1]}]}',
+        '{"version": 1, "paper": "#000000", "marks": [{"kind": "line", "colour": "#ffffff", "width": 1}]}',
+        '{"version": 1, "paper": "#ffffff", "marks": [{"kind": "image", "source": "//example.org/x.png"}]}',
+    ],
+)
+def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Served, kept: str) -> None:
+    desk.get(server.url)
+    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+    desk.execute_script("localStorage.setItem('sketch-search-drawing', arguments[0])", kept)
+    desk.refresh()
+    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+    assert text(desk, "notice-title") == "What are you looking for?"
+    draw(desk, DESKTOP, strokes("circle"))
+    wait_for_photos(desk)
+    check_quiet(desk, server)
+
+
+def test_the_sketch_can_be_saved_as_a_png_file(desk: Browser, server: Served, tmp_path: Path) -> None:
+    browser.download_to(desk, tmp_path)
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("star"))
+    desk.find_element(By.ID, "save").click()
+    wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
+    with Image.open(tmp_path / "sketch.png") as image:
+        assert image.size == (1024, 1024)
+        assert (np.asarray(image.convert("L")) < 128).any()
+
+
+def test_one_can_draw_with_the_keyboard_alone(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    canvas = desk.find_element(By.ID, "paper")
+    canvas.send_keys(Keys.SPACE, *[Keys.ARROW_RIGHT] * 8, *[Keys.ARROW_DOWN] * 8)
+    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Pen down, 50 across, 50 down."
+    canvas.send_keys(Keys.SPACE)
+    wait_for_photos(desk)
+    assert ink(desk) > 0
+    check_quiet(desk, server)
+
+
+def test_an_example_is_a_drawing_to_go_on_with(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#examples button"))
+    desk.find_element(By.CSS_SELECTOR, "#examples button").click()
+    wait_for_photos(desk)
+    drawn = ink(desk)
+    desk.find_element(By.ID, "undo").click()
+    assert 0 < ink(desk) < drawn
+    check_quiet(desk, server)
+
+
+def test_question_mark_shows_the_shortcuts_which_can_be_turned_off(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    ActionChains(desk).send_keys("?").perform()
+    assert "Rectangle".lower() in text(desk, "help-list").lower()
+    desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
+    desk.find_element(By.ID, "help-close").click()
+    ActionChains(desk).send_keys("r").perform()
+    assert desk.find_element(By.CSS_SELECTOR, "[name=tool][value=pen]").is_selected()
+
+
+def test_an_image_file_is_searched_with_and_drawn_over(desk: Browser, server: Served, tmp_path: Path) -> None:
+    file = tmp_path / "a sketch.png"
+    file.write_bytes(encoded(draw_sketch()))
+    desk.get(server.url)
+    desk.find_element(By.ID, "file").send_keys(str(file))
+    wait_for_photos(desk)
+    placed = ink(desk)
+    draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
+    wait_for_photos(desk)
+    assert ink(desk) > placed > 0
+    drawn = paper(desk)
+    desk.refresh()
+    wait_for_photos(desk)
+    assert np.array_equal(paper(desk), drawn)
+    for _ in range(2):
+        desk.find_element(By.ID, "undo").click()
+    wait_for_notice(desk, "What are you looking for?")
+    check_quiet(desk, server)
+
+
+def test_a_file_that_is_no_image_is_told_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear all,")
+    desk.get(server.url)
+    desk.find_element(By.ID, "file").send_keys(str(file))
+    wait_for_notice(desk, "That did not work")
+    assert text(desk, "notice-text")
+    assert text(desk, "picture-name") == "letter.txt"
+    desk.find_element(By.ID, "picture-remove").click()
+    wait_for_notice(desk, "What are you looking for?")
