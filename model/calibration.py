@@ -17,7 +17,7 @@ from model.network import Network
 from model.training import Trainer
 
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-DIFFUSIONS = (0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
+DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
 def trained_matcher(network: Network, dtype: torch.dtype = torch.float32) -> Matcher:

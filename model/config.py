@@ -38,8 +38,8 @@ class ModelConfig:
         dropout: in encoder, cross-attention and relation network, while training only.
         methods: what this checkpoint has been trained to do; best_method: what "auto" means.
         fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
-        diffusion: cosine of two photos' [Ret] from which they lend each other their scores, where rankings are
-            diffused (``model.diffusion``); None where that was never tried.
+        diffusion: cosine from which two photos lend each other their scores, where rankings are diffused
+            (``model.diffusion``); None where that was never tried.
         nprobe: clusters searched unless told otherwise.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.

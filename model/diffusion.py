@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from model.config import Method
 
-# Steps of the diffusion: what a photo's neighbours' neighbours say still helps, beyond them classes run together.
-ROUNDS = 2
+# Steps of the diffusion: what neighbours' neighbours say still helps; far beyond them classes run together.
+ROUNDS = 3
 # Photos that take part, the best of a sketch's ranking: bounds the cost at (SHORTLIST, SHORTLIST) cosines a sketch.
 SHORTLIST = 1000
 # Distances d of [Ret] are averaged as exp(-d^2 / RET_WIDTH), in which far photos weigh nothing.
@@ -23,9 +23,11 @@ RET_WIDTH = 0.2
 def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: Method) -> torch.Tensor:
     """Scores after their diffusion over the photos, each sketch's for itself.
 
-    With r_i the normalised [Ret] of photo i and A_ij = max(0, r_i . r_j - threshold), a round replaces the scores f by
-    D^-1 A f, where D holds the row sums of A: each photo's becomes a weighted mean of its own and of those near it.
-    Relation scores are averaged as they are, distances and fused scores in a form that lies in (0, 1), and put back.
+    With r_i the direction of photo i's normalised [Ret] from the mean of all, and A_ij = max(0, r_i . r_j - threshold),
+    a round replaces the scores f by D^-1 A f, where D holds the row sums of A: each photo's becomes a weighted mean of
+    its own and of those near it. The mean is taken off because what all photos share, their style say, makes none of
+    them the like of another. Relation scores are averaged as they are, distances and fused scores in a form that lies
+    in (0, 1), and put back.
 
     Only the SHORTLIST best photos of a sketch take part; the others follow behind them, in their order before, with
     scores capped at the shortlist's last.
@@ -33,7 +35,7 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
     Args:
         scores: (s, p) by ``method``, higher is better.
         ret: (p, d) retrieval tokens of the photos.
-        threshold: cosine below which two photos have nothing to do with each other.
+        threshold: cosine of those directions below which two photos have nothing to do with each other.
 
     Returns:
         (s, p) float32 on the CPU, in the range that the scores of ``method`` have.
@@ -44,7 +46,7 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
     for row, of_sketch in enumerate(before):
         order = of_sketch.argsort(descending=True, stable=True)
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
-        near = directions[first]
+        near = F.normalize(directions[first] - directions[first].mean(dim=0), dim=1)
         weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold).double()
         weights /= weights.sum(dim=1, keepdim=True)
         support = _support(of_sketch[first], method)

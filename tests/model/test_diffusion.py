@@ -33,8 +33,10 @@ def gallery(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str, torch.
 def written_out(scores: NDArray[np.float64], ret: NDArray[np.float64], method: str) -> NDArray[np.float64]:
     """One sketch's (p,) scores, pair by pair."""
     unit = ret / np.linalg.norm(ret, axis=1, keepdims=True)
+    unit = unit - unit.mean(axis=0)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
     support = {"rn": scores, "ret": np.exp(-(scores**2) / 0.2), "fused": 1 / (1 + np.exp(-scores))}[method]
-    for _ in range(2):
+    for _ in range(3):
         rows = []
         for i in range(len(ret)):
             weights = np.array(
@@ -51,7 +53,7 @@ def written_out(scores: NDArray[np.float64], ret: NDArray[np.float64], method: s
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_two_rounds_average_each_photo_with_those_above_the_threshold(method: Method) -> None:
+def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: Method) -> None:
     scores, ret = gallery(seed=1, photos=30)
     after = diffused(scores[method], ret, THRESHOLD, method)
     for row in range(2):
@@ -86,6 +88,14 @@ def test_a_photo_misjudged_among_its_like_passes_a_stray_one() -> None:
     after = diffused(scores, ret, THRESHOLD, "rn")[0]
     assert after[3] > after[4]
     assert after[4] == pytest.approx(0.4)
+
+
+def test_what_all_photos_share_makes_none_the_like_of_another() -> None:
+    ret = torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.0, -0.1]])
+    scores = torch.tensor([[0.1, 0.4, 0.6, 0.9]])
+    torch.testing.assert_close(diffused(scores, ret, THRESHOLD, "rn"), scores)
+    apart = torch.eye(4)[:, :3] + 0.0
+    assert torch.isfinite(diffused(scores, apart, THRESHOLD, "rn")).all()
 
 
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

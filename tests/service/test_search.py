@@ -107,7 +107,7 @@ def test_pages_continue_the_ranking(searcher: Searcher) -> None:
 @pytest.fixture(scope="module")
 def diffusing(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> tuple[Searcher, Index, Matcher]:
     folder = tmp_path_factory.mktemp("diffusing")
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.9), dtype=torch.float32)
+    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
     build([gallery], folder / "index", matcher, clusters=CLUSTERS)
     index = open_index(folder / "index", matcher)
     return Searcher(index, matcher), index, matcher
