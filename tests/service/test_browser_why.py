@@ -45,9 +45,9 @@ def desk(opened: Browser) -> Browser:
     return forgetful(opened)
 
 
-def open_why(driver: Browser, server: Served) -> None:
+def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
     driver.get(server.url)
-    draw(driver, DESKTOP, strokes("house"))
+    draw(driver, screen, strokes("house"))
     wait_for_photos(driver)
     driver.find_element(By.ID, "why-open").click()
     wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
@@ -179,6 +179,17 @@ def test_a_stroke_lights_the_cells_that_it_crosses_where_the_network_saw_it(desk
         """
     )
     assert cells == [[0, 1, 2, 3], [0, 4, 8, 12]]
+
+
+def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Served) -> None:
+    with browser.browser(PHONE) as driver:
+        open_why(driver, server, PHONE)
+        for radio in driver.find_elements(By.NAME, "why-view"):
+            radio.find_element(By.XPATH, "..").click()
+            assert radio.is_selected()
+            lead = driver.find_element(By.ID, "why-lead").rect
+            assert lead["x"] >= 0
+            assert lead["x"] + lead["width"] <= PHONE.width
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
