@@ -34,7 +34,13 @@ class SearchParams(Params):
     k: int | None = Field(
         default=None, ge=1, description="Results wanted; default: the server's (20 unless configured)."
     )
-    offset: int = Field(default=0, ge=0, le=2**31, description="Results to skip.")
+    offset: int = Field(
+        default=0,
+        ge=0,
+        le=2**31,
+        description="Results to skip. Beyond the candidates more clusters are opened, which may reorder earlier pages; "
+        "with nprobe=all it does not.",
+    )
     nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
         default=None,
         description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s.',
