@@ -13,7 +13,7 @@ from indexer.errors import (
     UnknownPhoto,
 )
 from indexer.info import IndexInfo, read_info
-from indexer.location import default_index_path
+from indexer.location import default_index_path, live_stamp
 from indexer.manifest import Manifest
 from indexer.progress import Progress, ProgressState, read_progress
 from indexer.reader import ClusterRows, Index, PhotoEntry, open_index
@@ -45,6 +45,7 @@ __all__ = [
     "build",
     "compact",
     "default_index_path",
+    "live_stamp",
     "open_index",
     "read_info",
     "read_progress",

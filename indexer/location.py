@@ -42,6 +42,18 @@ def default_index_path() -> Path:
     return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
 
 
+def live_stamp(index: Path) -> tuple[int, int, int] | None:
+    """Tells what is live in an index from what was before, at the cost of one stat; None where nothing is.
+
+    CURRENT is replaced atomically by whatever makes another generation live, also by an index built anew in its place.
+    """
+    try:
+        status = (index.expanduser() / "CURRENT").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 class IndexFolder:
     """The paths inside one index folder. Nothing is touched until a method says so."""
 

@@ -63,8 +63,6 @@ class Index:
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path]) -> None:
         self.generation = generation.name
         self.manifest: Manifest = generation.manifest
-        self._folder = folder
-        self._stamp = _stamp(generation.path)
         self._roots = tuple(roots)
         self._lock = threading.Lock()
         self._catalog = Catalog(generation.path / "photos.sqlite")
@@ -152,20 +150,6 @@ class Index:
             "to date."
         )
 
-    def superseded(self) -> bool:
-        """Whether another generation is live by now, or an index built anew in the same place. Costs two small reads.
-
-        False also where nothing can be told, because the index folder is away or damaged: there is nothing to open.
-        """
-        try:
-            name = self._folder.current()
-        except IndexRefused:
-            return False
-        if name is None:
-            return False
-        stamp = _stamp(self._folder.generation(name))
-        return stamp is not None and (name, stamp) != (self.generation, self._stamp)
-
     def close(self) -> None:
         """Let go of the catalog; the maps go with the arrays that use them."""
         with self._lock:
@@ -243,15 +227,6 @@ def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery
             )
         roots = [root.expanduser().absolute() for root in gallery_roots]
     return Index(folder, generation, roots)
-
-
-def _stamp(generation: Path) -> tuple[int, int, int] | None:
-    """What tells one manifest from another that took its name; None where there is none."""
-    try:
-        status = (generation / "manifest.json").stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _global_tokens(ret: torch.Tensor) -> Tokens:

@@ -10,42 +10,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.backbone import from_backbone, read_backbone
-from model.baselines import backbone_matcher, backbone_matrices
 from model.checkpoint import default_checkpoint, file_sha256, load_network, read_metadata, save_checkpoint
 from model.composites import CHANCE, COMPOSITES, measure_composites
 from model.config import METHODS, PRESETS, preset
 from model.convert import convert
-from model.corpus import Corpus, cache_folder, read_class_folders, read_protocol
-from model.curve import draw_keep_rates, draw_precision_recall
+from model.corpus import cache_folder, read_class_folders, read_protocol
 from model.errors import ImageError, ModelError
-from model.evaluation import Evaluation, counts, measure, score_matrices
+from model.evaluation import counts
 from model.fetch import fetch, known_checkpoint, known_checkpoints
-from model.instances import InstanceEvaluation, measure_instances
 from model.intervals import RESAMPLED
-from model.keep_rates import KeepRates, sweep
-from model.matcher import Matcher, load
-from model.metrics import recall_levels
-from model.per_query import against, differences, read_csv, write_csv
-from model.protocols import PROTOCOLS, Protocol, thinned
+from model.matcher import load
+from model.measurement import Measurement, perform
+from model.protocols import PROTOCOLS
 from model.recipe import read_recipe
-from model.report import (
-    Comparisons,
-    category_json,
-    category_table,
-    comparison_json,
-    comparison_table,
-    instance_json,
-    instance_table,
-    keep_json,
-    keep_table,
-)
-from model.tasks import LAYOUTS, SPLITS, read_task
+from model.tasks import LAYOUTS, SPLITS
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -169,7 +151,7 @@ def run_fetch(options: argparse.Namespace) -> None:
 
 def run_composites(options: argparse.Namespace) -> None:
     """composites [--weights FILE] [--split NAME | --data DIR] [--count N] [--seed N] [--json]"""
-    matcher = load(default_checkpoint(options.weights or os.environ.get("SBIR_WEIGHTS") or None), dtype=torch.float32)
+    matcher = load(default_checkpoint(_named(options.weights)), dtype=torch.float32)
     corpus = read_protocol(options.split) if options.data is None else read_class_folders(options.data)
     with tqdm(desc="explaining", unit="composite", total=options.count, disable=None) as bar:
         result = measure_composites(matcher, corpus, options.count, options.seed, lambda _: bar.update())
@@ -201,7 +183,7 @@ def run_init(options: argparse.Namespace) -> None:
 
 def run_info(options: argparse.Namespace) -> None:
     """info [CHECKPOINT]"""
-    path = default_checkpoint(options.checkpoint or os.environ.get("SBIR_WEIGHTS") or None)
+    path = default_checkpoint(_named(options.checkpoint))
     metadata = read_metadata(path)
     network = load_network(path)
     config = network.config
@@ -262,83 +244,14 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """evaluate [--weights FILE] [--backbone FILE] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
-    task = read_task(options.protocol, options.split, options.trained_on, options.data, options.layout)
-    corpus = thinned(task.corpus, *options.every) if options.every else task.corpus
-    if options.keep:
-        _sweep(options, task.protocol, corpus)
-        return
-    if options.plot and task.protocol == "fine-grained":
-        raise ModelError("precision over recall is drawn of the category protocols; leave out --plot")
-    other = read_csv(options.against) if options.against else None
-    matrices, measured = _scored(options, corpus)
-    result: Evaluation | InstanceEvaluation
-    if task.protocol == "fine-grained":
-        result = measure_instances(corpus, matrices)
-    else:
-        result = measure(corpus, matrices, task.apart, curves=options.plot is not None)
-    resampled = options.intervals or RESAMPLED[0]
-    paired = against(result.each, other, resampled) if other else ()
-    compared = Comparisons(resampled, differences(result.each, resampled), paired)
-    if options.json:
-        figures = category_json(result) if isinstance(result, Evaluation) else instance_json(result)
-        about = {"protocol": task.protocol, "about": task.about}
-        print(json.dumps(figures | measured | about | comparison_json(result.each, compared, task.apart)))
-    else:
-        print(category_table(result, task.apart) if isinstance(result, Evaluation) else instance_table(result))
-        for sentence in task.about:
-            print(f"\n{task.protocol}: {sentence}")
-        if options.intervals or other:
-            print("\n" + comparison_table(result.each, compared))
-    if options.csv:
-        write_csv(result.each, options.csv)
-    if options.plot and isinstance(result, Evaluation):
-        title = f"{measured['checkpoint']}, {task.protocol}"
-        draw_precision_recall(recall_levels(), result.curves, title, options.plot)
+    asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(Measurement)}
+    if not options.backbone:
+        asked["weights"] = _named(options.weights)
+    perform(Measurement(**asked), print)
 
 
-def _sweep(options: argparse.Namespace, protocol: Protocol, corpus: Corpus) -> None:
-    """evaluate --keep R,R,..."""
-    others = ("csv", "against", "intervals", "backbone", "visual")
-    if protocol == "fine-grained" or any(getattr(options, name) for name in others):
-        raise ModelError(f"--keep is for category protocols and without {', '.join(f'--{name}' for name in others)}")
-    path, matcher = _checkpoint(options)
-    settings = [KeepRates.parse(text, matcher.config.keep_cross) for text in options.keep.split(",")]
-    found = sweep(matcher, corpus, settings, options.method)
-    print(json.dumps(keep_json(found) | _identity(path.name, matcher)) if options.json else keep_table(found))
-    if options.plot:
-        series = {m: [(row.costs.pair_macs / 1e6, row.methods[m].map_all) for row in found] for m in found[0].methods}
-        draw_keep_rates(series, "million multiply-adds a pair", f"{path.name}, {protocol}", options.plot)
-
-
-def _scored(options: argparse.Namespace, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str]]:
-    """Scores by method, and what scored them."""
-    matrices: dict[str, NDArray[np.floating]] = {}
-    measured = {}
-    if options.weights or not options.backbone:
-        path, matcher = _checkpoint(options)
-        matrices |= score_matrices(matcher, corpus, options.method, visual=options.visual)
-        measured = _identity(path.name, matcher)
-    if options.backbone:
-        weights = read_backbone(options.backbone)
-        file = Path(options.backbone).expanduser()
-        matcher = backbone_matcher(weights, file_sha256(file) if file.is_file() else "", options.device)
-        matrices |= backbone_matrices(matcher, corpus)
-        measured = measured or _identity(file.name, matcher)
-    return matrices, measured
-
-
-def _checkpoint(options: argparse.Namespace) -> tuple[Path, Matcher]:
-    path = default_checkpoint(options.weights or os.environ.get("SBIR_WEIGHTS") or None)
-    matcher = load(path, options.device, None if options.dtype == "auto" else getattr(torch, options.dtype))
-    unknown = [method for method in options.method or () if method not in matcher.methods]
-    if unknown:
-        raise ModelError(f"{path} cannot score by {unknown[0]!r}, only by {', '.join(matcher.methods)}")
-    return path, matcher
-
-
-def _identity(name: str, matcher: Matcher) -> dict[str, str]:
-    dtype = str(matcher.dtype).removeprefix("torch.")
-    return {"checkpoint": name, "checkpoint_sha256": matcher.checkpoint_sha256, "dtype": dtype}
+def _named(weights: Path | None) -> Path | str | None:
+    return weights or os.environ.get("SBIR_WEIGHTS") or None
 
 
 def _two_numbers(text: str) -> tuple[int, int]:

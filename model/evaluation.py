@@ -73,8 +73,7 @@ def score_matrices(
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
-    if not {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}:
-        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
+    _check_classes(corpus)
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
@@ -96,9 +95,8 @@ def measure(
     curves: bool = False,
 ) -> Evaluation:
     """The figures of scores (sketches, photos) of a corpus, higher is better, by method."""
+    _check_classes(corpus)
     relevant = relevance(corpus)
-    if not relevant.any():
-        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
     each = {method: query_metrics(matrix, relevant) for method, matrix in matrices.items()}
     scored = tuple(corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     rows_of = {s: np.array([p.source == s for p in scored]) for s in sorted({p.source for p in scored}) if s}
@@ -124,6 +122,11 @@ def visual_mean(tokens: Tokens) -> Tokens:
     """Tokens whose [Ret] is the mean of the patch tokens."""
     mean = tokens.patches.mean(dim=1, keepdim=True)
     return Tokens(torch.cat([mean, tokens.patches], dim=1), tokens.positions)
+
+
+def _check_classes(corpus: Corpus) -> None:
+    if not {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}:
+        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
 
 
 def relevance(corpus: Corpus) -> NDArray[np.bool_]:

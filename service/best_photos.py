@@ -35,8 +35,13 @@ def best_of_index(index: Index, matcher: Matcher, sketch: Image.Image, count: in
     """
     searcher = Searcher(index, matcher)
     found: list[NamedPhoto] = []
+    looked_at: set[int] = set()
     for offset in range(0, index.photo_count, count):
         for hit in searcher.search(sketch, k=count, offset=offset).results:
+            # A page that opens more clusters may bring a photo a second time.
+            if hit.id in looked_at:
+                continue
+            looked_at.add(hit.id)
             try:
                 found.append(NamedPhoto(hit.paths[0], picture(index, index.photo(hit.id))))
             except PhotoUnavailable:

@@ -36,6 +36,8 @@ from service.schemas import (
     SearchResponse,
     SearchResult,
     StageTimings,
+    photo_url,
+    thumbnail_url,
 )
 from service.search import Hit, Searcher, SearchOutcome
 from service.settings import Settings
@@ -209,8 +211,8 @@ class Engine:
         return Photo(
             id=photo_id,
             paths=self._index.photo(photo_id).paths,
-            photo_url=_photo_url(photo_id, self._settings.serve_originals),
-            thumbnail_url=_thumbnail_url(photo_id),
+            photo_url=photo_url(photo_id, self._settings.serve_originals),
+            thumbnail_url=thumbnail_url(photo_id),
         )
 
     def _page_size(self, k: int | None) -> int:
@@ -246,14 +248,6 @@ def _result(hit: Hit, originals: bool) -> SearchResult:
         score=hit.score,
         cluster=hit.cluster,
         paths=hit.paths,
-        photo_url=_photo_url(hit.id, originals),
-        thumbnail_url=_thumbnail_url(hit.id),
+        photo_url=photo_url(hit.id, originals),
+        thumbnail_url=thumbnail_url(hit.id),
     )
-
-
-def _photo_url(photo_id: int, originals: bool) -> str | None:
-    return f"/photos/{photo_id}" if originals else None
-
-
-def _thumbnail_url(photo_id: int) -> str:
-    return f"/thumbnails/{photo_id}"

@@ -33,6 +33,7 @@ from service.explain_schemas import (
 )
 from service.gallery_patches import rebuild_from_gallery
 from service.originals import picture
+from service.schemas import photo_url, thumbnail_url
 
 # Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
 TOGETHER = 3
@@ -96,8 +97,8 @@ def explain(
     shown = [
         ExplainedPhoto(
             id=entry.id,
-            photo_url=f"/photos/{entry.id}" if originals else None,
-            thumbnail_url=f"/thumbnails/{entry.id}",
+            photo_url=photo_url(entry.id, originals),
+            thumbnail_url=thumbnail_url(entry.id),
             **vars(explained_pair(photo, Pair(explanation, pairs))),
         )
         for entry, photo, explanation, pairs in zip(entries, photos, explanations, influence, strict=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from indexer import IndexerError
+from indexer import IndexerError, live_stamp
 from model import Matcher, ModelError
 from service.engine import Engine, index_path, open_matcher
 from service.errors import NotReady
@@ -37,8 +37,7 @@ class Live:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Replaced atomically by every build that ends, so another file means another generation.
-        self._pointer = index_path(settings) / "CURRENT"
+        self._index = index_path(settings)
         self._shelf = Shelf(SHELF_BYTES)
         self._matcher: Matcher | None = None
         self._engine: Engine | None = None
@@ -71,7 +70,7 @@ class Live:
     async def look(self) -> None:
         """Open what is live on the disk, where that is not what is used; where it cannot be, all stays as it was."""
         while True:
-            seen = await asyncio.to_thread(self._stamp)
+            seen = await asyncio.to_thread(live_stamp, self._index)
             waiting = self._trouble is not None and time.monotonic() - self._tried >= RETRY_SECONDS
             if seen == self._seen and not waiting:
                 return
@@ -80,19 +79,11 @@ class Live:
             # Whatever is wrong with a new generation, the old one has to go on.
             except Exception as error:
                 # Builds that end meanwhile delete the generation that was being opened: the newest one counts.
-                if seen == await asyncio.to_thread(self._stamp):
+                if seen == await asyncio.to_thread(live_stamp, self._index):
                     self._refuse(error, seen)
                     return
             else:
                 self._swap(fresh, seen)
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        """Tells one CURRENT file from the next; None where there is none."""
-        try:
-            status = self._pointer.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _opened(self) -> Engine:
         if self._matcher is None:

@@ -129,8 +129,7 @@ _once = [Depends(refuse_doubles)]
 async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
     """The photos that match a sketch best."""
     engine = ctx.live.engine()
-    with ctx.worker.place():
-        sketch = await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
+    sketch = await _received(request, ctx)
     answer = await ctx.worker.run(lambda: engine.search(sketch, params), _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
     asked = "default" if params.nprobe is None else str(params.nprobe)
@@ -142,9 +141,14 @@ async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Que
 async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Query()]) -> ExplainResponse:
     """Why these photos match a sketch."""
     engine = ctx.live.engine()
-    with ctx.worker.place():
-        sketch = await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
+    sketch = await _received(request, ctx)
     return await ctx.worker.run(lambda: engine.explain(sketch, params), _hung_up(request))
+
+
+async def _received(request: Request, ctx: Context) -> bytes:
+    """The sketch of a request, which counts as waiting while it arrives."""
+    with ctx.worker.place():
+        return await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
 
 
 async def _hung_up(request: Request) -> None:

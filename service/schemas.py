@@ -94,6 +94,16 @@ class Photo(BaseModel):
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
 
 
+def photo_url(photo_id: int, originals: bool) -> str | None:
+    """Where the original is; None where originals are not served."""
+    return f"/photos/{photo_id}" if originals else None
+
+
+def thumbnail_url(photo_id: int) -> str:
+    """Where a small JPEG of it is."""
+    return f"/thumbnails/{photo_id}"
+
+
 class SearchResult(Photo):
     """A photo found."""
 

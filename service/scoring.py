@@ -53,9 +53,8 @@ class Scoring:
         self.flush()
         return np.concatenate(self._ids), np.concatenate(self._scores)
 
-    def diffused(self) -> tuple[Ids, Scores]:
-        """As ``finish``, but by id, and with scores diffused over all photos that were added."""
-        ids, scores = self.finish()
+    def diffused(self, ids: Ids, scores: Scores) -> tuple[Ids, Scores]:
+        """What ``finish`` gave, by id, and with scores diffused over all photos that were added."""
         if not len(ids):
             return ids, scores
         order = ids.argsort()

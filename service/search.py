@@ -151,7 +151,7 @@ class Searcher:
         ids, scores = photos.finish()
         scored = self._clock()
         if spread:
-            ids, scores = photos.diffused()
+            ids, scores = photos.diffused(ids, scores)
         diffused = self._clock()
         results = self._hits(ids, scores, k, offset)
         finished = self._clock()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -27,6 +28,10 @@ from service.routes import Context
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, encoded, photo
+
+# Only the tests of the page need selenium.
+if TYPE_CHECKING:
+    from tests.browser import Browser
 
 PHOTOS = 23
 CLUSTERS = 5
@@ -84,6 +89,23 @@ def draw_photo(seed: int) -> Image.Image:
 def draw_sketch(seed: int = 0) -> Image.Image:
     """A small drawing; every seed another one."""
     return drawing(SHAPES[seed % len(SHAPES)], size=128, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Browser]:
+    """A browser on a desktop, for all tests of a module."""
+    from tests.browser import DESKTOP, browser
+
+    with browser(DESKTOP) as driver:
+        yield driver
+
+
+@pytest.fixture
+def desk(opened: Browser) -> Browser:
+    """The same, once it has forgotten the test before."""
+    from tests.service.looking import forgetful
+
+    return forgetful(opened)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,20 +22,9 @@ from selenium.webdriver.common.keys import Keys
 
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
-from tests.service.looking import check_quiet, ends_with, forgetful, live_search, module, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, ends_with, live_search, module, paper, text, wait_for_notice
 
 pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
-
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    with browser.browser(DESKTOP) as driver:
-        yield driver
-
-
-@pytest.fixture
-def desk(opened: Browser) -> Browser:
-    return forgetful(opened)
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=lambda screen: screen.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from tests import browser
 from tests.browser import DESKTOP, Browser, draw, stroke, wait, wait_for_photos
 from tests.service.looking import (
     check_quiet,
-    forgetful,
     ink,
     paper,
     text,
@@ -31,17 +29,6 @@ from tests.service.looking import (
 )
 
 pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
-
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    with browser.browser(DESKTOP) as driver:
-        yield driver
-
-
-@pytest.fixture
-def desk(opened: Browser) -> Browser:
-    return forgetful(opened)
 
 
 def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import resources
 
 import pytest
@@ -26,23 +25,11 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
 from tests.service.looking import (
     check_quiet,
-    forgetful,
     module,
     text,
 )
 
 pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
-
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    with browser.browser(DESKTOP) as driver:
-        yield driver
-
-
-@pytest.fixture
-def desk(opened: Browser) -> Browser:
-    return forgetful(opened)
 
 
 def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
