@@ -25,7 +25,7 @@ from model.fetch import fetch, known_checkpoint, known_checkpoints
 from model.intervals import RESAMPLED
 from model.matcher import load
 from model.measurement import Measurement, perform
-from model.protocols import PROTOCOLS
+from model.protocols import PROTOCOLS, thinned
 from model.recipe import read_recipe
 from model.tasks import LAYOUTS, SPLITS
 
@@ -216,12 +216,12 @@ def run_train(options: argparse.Namespace) -> None:
     from model.training_set import training_corpora, training_set
 
     recipe = read_recipe(options.recipe)
-    training, validation = training_corpora(options.data, recipe.split)
+    training, validation = training_corpora(options.data, recipe)
     if validation is None and options.start is None:
         raise ModelError("a training that leaves no classes to choose on needs --start, whose choices it keeps")
     folder = options.folder or Path("runs") / options.recipe.stem
     chosen = f"choices are made on {counts(validation)}" if validation else f"choices are those of {options.start}"
-    print(f"training on {counts(training)}; {chosen}")
+    print(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
     data, backbone = training_set(training, cache_folder() / "pixels"), read_backbone(options.backbone)
     start = load_network(options.start) if options.start else None
     trainer = Trainer(recipe, data, backbone, folder, start)
@@ -232,7 +232,9 @@ def run_train(options: argparse.Namespace) -> None:
     target = options.out or folder / "final.safetensors"
     notes = {"origin": f"trained by recipe {options.recipe.name} from {(options.start or Path(options.backbone)).name}"}
     if validation:
-        network, figures = calibrated(trainer.average, validation, torch.bfloat16 if recipe.bf16 else torch.float32)
+        dtype = torch.bfloat16 if recipe.bf16 else torch.float32
+        chosen_on = thinned(validation, recipe.choose_share, recipe.choose_share)
+        network, figures = calibrated(trainer.average, chosen_on, dtype, recipe.methods)
         notes["validation mAP@all"] = json.dumps(figures)
         said = f"; mAP@all on validation classes: {figures}"
     else:

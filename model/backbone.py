@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 
 from model.config import ModelConfig
+from model.encoder import Encoder
 from model.errors import ModelError
 from model.network import Network
 
@@ -52,13 +53,16 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
     """A network whose encoder starts as the given ViT; all else is random but reproducible.
 
     The class token becomes [Ret], the learnable tokenizer starts at zero, and ``methods`` is ("ret",): a relation
-    network nobody has trained is not offered. Position embeddings are resampled to the config's grid.
+    network nobody has trained is not offered. A convolutional encoder
+    takes nothing from a ViT. Position embeddings are resampled to the config's grid.
     Raises ModelError where the ViT has other dimensions than the config.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(dataclasses.replace(config, methods=("ret",), best_method="ret", fusion=None))
     encoder = network.encoder
+    if not isinstance(encoder, Encoder):
+        return network
     if encoder.tokenizer.learnable is not None:
         encoder.tokenizer.learnable.start_at_zero()
     state = encoder.state_dict()
@@ -95,6 +99,9 @@ def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Netw
 
     other = Network(config)
     state = network.state_dict()
+    if POSITION not in state:
+        other.load_state_dict(state)
+        return other
     learned = state[POSITION] - at(native, network.config.grid)
     state[POSITION] = at(native, config.grid) + at(learned, config.grid)
     try:

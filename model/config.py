@@ -24,6 +24,8 @@ class ModelConfig:
         name: the preset or recipe it came from, shown to users.
         image_size, patch_size: side of the square input and of one patch, in pixels.
         width, depth, heads, mlp_ratio, norm_eps: the ViT encoder (3.2).
+        encoder: "vit"; "resnet50" takes the map of a ResNet-50 as tokens (the ablation "w/o SA" of Table 3), without
+            self-attention and selection; [Ret] is then their mean.
         tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
         tokenizer_widths: channels of its first three convolutions; the last has ``width``.
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
@@ -31,9 +33,10 @@ class ModelConfig:
         cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
         cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
-            weighs each token's best match on the other side.
-        kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp).
-        relation_hidden: hidden widths of the paper's relation network (kernel-mlp).
+            weighs each token's best match on the other side; "pair-mlp" is the paper's with a metric learned on each
+            concatenated pair in the cosine's place (the ablation "w/o Cos-K").
+        kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp, pair-mlp).
+        relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         dropout: in encoder, cross-attention and relation network, while training only.
         methods: what this checkpoint has been trained to do; best_method: what "auto" means.
@@ -53,6 +56,7 @@ class ModelConfig:
     patch_size: int = 16
     mlp_ratio: float = 4.0
     norm_eps: float = 1e-6
+    encoder: Literal["vit", "resnet50"] = "vit"
     tokenizer: Literal["learnable", "plain"] = "learnable"
     tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
     select_after: tuple[int, ...] = (3, 6, 9)
@@ -62,7 +66,7 @@ class ModelConfig:
     cross_attention: bool = True
     cross_heads: int = 8
     cross_ffn: int = 1024
-    relation: Literal["kernel-mlp", "best-match"] = "kernel-mlp"
+    relation: Literal["kernel-mlp", "best-match", "pair-mlp"] = "kernel-mlp"
     kernel_width: int = 512
     relation_hidden: tuple[int, int] = (343, 49)
     relation_ret: bool = False
@@ -99,7 +103,7 @@ class ModelConfig:
             problems.append(f"select_after {self.select_after} names a block beyond depth {self.depth}")
         if self.patch_size != 16:
             problems.append("patch_size must be 16, the total stride of the tokenizer's four convolutions")
-        if self.relation == "kernel-mlp" and (self.image_size // self.patch_size) % 2:
+        if self.relation != "best-match" and (self.image_size // self.patch_size) % 2:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
         if not self.methods or set(self.methods) - set(METHODS) or self.best_method not in self.methods:
             problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
@@ -109,6 +113,8 @@ class ModelConfig:
             problems.append("diffusion must lie in [-1, 1)")
         if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
+        if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
+            problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
         if self.nprobe < 1:
             problems.append("nprobe must be at least 1")
         if problems:

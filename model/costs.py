@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.config import Modality, ModelConfig, kept_count
+from model.convolutional import ConvolutionalEncoder
 from model.network import Network
 
 # As an index keeps them: features in float16, positions in one byte.
@@ -48,6 +50,8 @@ def costs(config: ModelConfig) -> Costs:
 
 def encoder_macs(config: ModelConfig, modality: Modality) -> int:
     """Tokenizer and transformer blocks of one image."""
+    if config.encoder != "vit":
+        return _convolution_macs(config)
     width, hidden = config.width, int(config.width * config.mlp_ratio)
     total = config.grid**2 * 3 * config.patch_size**2 * width
     if config.tokenizer == "learnable":
@@ -90,4 +94,12 @@ def pair_macs(config: ModelConfig) -> int:
     cells = (config.grid // 2) ** 2
     first, second = config.relation_hidden
     total += 2 * cells * 4 * width * config.kernel_width + cells**2 * config.kernel_width
+    if config.relation == "pair-mlp":
+        total += 2 * cells * config.kernel_width**2
     return total + cells**2 * first + first * second + second
+
+
+def _convolution_macs(config: ModelConfig) -> int:
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        ConvolutionalEncoder(config)(torch.empty(1, 3, config.image_size, config.image_size), "photo")
+    return int(counter.get_total_flops()) // 2

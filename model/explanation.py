@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from model.config import Modality
 from model.cross import CrossAttention, Side
-from model.encoder import EncoderTrace
+from model.encoder import Encoder, EncoderTrace
+from model.errors import ModelError
 from model.network import Network
 from model.relation import kernel_matrix
 from model.tokens import Tokens
@@ -87,7 +88,9 @@ class Explanation:
 
 @torch.inference_mode()
 def observe(network: Network, image: torch.Tensor, modality: Modality) -> Observed:
-    """image: (1, 3, H, W), prepared, on the network's device."""
+    """image: (1, 3, H, W), prepared, on the network's device. Raises ModelError where nothing attends to itself."""
+    if not isinstance(network.encoder, Encoder):
+        raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
     tokens = network.encode(image, modality, trace)
     area = network.config.grid**2

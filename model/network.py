@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from model.config import Modality, ModelConfig
+from model.convolutional import ConvolutionalEncoder
 from model.cross import CrossAttention, Side
 from model.encoder import Encoder, EncoderTrace
-from model.relation import BestMatchRelation, KernelRelation, RetTerm
+from model.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm
 from model.tokens import Tokens
 
 
@@ -21,11 +22,11 @@ class Network(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        self.cross = CrossAttention(config) if config.cross_attention else None
-        self.relation: KernelRelation | BestMatchRelation = (
-            KernelRelation(config) if config.relation == "kernel-mlp" else BestMatchRelation(config)
+        self.encoder: Encoder | ConvolutionalEncoder = (
+            Encoder(config) if config.encoder == "vit" else ConvolutionalEncoder(config)
         )
+        self.cross = CrossAttention(config) if config.cross_attention else None
+        self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
         self.ret_term = RetTerm() if config.relation_ret else None
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
@@ -48,9 +49,12 @@ class Network(nn.Module):
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
         """b sketches beside b photos -> (b,) float32 relation logits; their sigmoid is the relation score (eq. 9)."""
-        pair = self.align(sketch, photo)
+        return self.judge(*self.align(sketch, photo), sketch, photo)
+
+    def judge(self, aligned_sketch: Tokens, aligned_photo: Tokens, sketch: Side, photo: Side) -> torch.Tensor:
+        """What ``relate`` makes of a pair once ``align`` is done."""
         with torch.autocast(sketch.features.device.type, enabled=False):
-            logits: torch.Tensor = self.relation(*pair)
+            logits: torch.Tensor = self.relation(aligned_sketch, aligned_photo)
             if self.ret_term is not None:
                 logits = logits + self.ret_term(sketch.features[:, 0], photo.features[:, 0])
         return logits

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from model.config import Modality
@@ -54,6 +55,13 @@ def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> s
         stat = picture.path.stat()
         key.update(f"{picture.label}:{picture.path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
     return key.hexdigest()
+
+
+def network_input(pictures: torch.Tensor, side: int) -> torch.Tensor:
+    """(b, 3, H, W) in [0, 1] -> (b, 3, side, side) normalised to mean and std 0.5, shrunk with antialias."""
+    if pictures.shape[-1] != side:
+        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return pictures * 2 - 1
 
 
 def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

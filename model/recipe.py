@@ -6,9 +6,9 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from model.config import ModelConfig, preset
+from model.config import Method, ModelConfig, preset
 from model.errors import ModelError
 
 
@@ -26,14 +26,16 @@ class Batch:
     """What one step sees.
 
     Attributes:
-        classes: distinct classes a step, one photo of each.
+        classes: distinct classes a step.
         near: share of them chosen because they look like the first one; the rest are random.
-        sketches: sketches of each class; the first of them goes through the relation network.
+        photos: of each class. Of several, each has to be found by sketches drawn from it: instances are learned.
+        sketches: of each photo; the first of them goes through the relation network.
         drawn: further photos that are turned into line drawings.
     """
 
     classes: int = 24
     near: float = 0.5
+    photos: int = 1
     sketches: int = 2
     drawn: int = 16
 
@@ -50,10 +52,28 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Quadruplets:
+    """The paper's samples and losses, in place of ``Batch`` and ``Weights``; see ``model.quadruplets``.
+
+    Attributes:
+        samples: a step, four pictures each.
+        triplet, relation: weights of the two losses (eq. 12); 0 switches one off.
+        margin: of the triplet loss.
+        token: what the triplet loss is on: "ret", or "visual" for the mean of the patch tokens.
+    """
+
+    samples: int = 15
+    triplet: float = 2.0
+    relation: float = 4.0
+    margin: float = 1.0
+    token: Literal["ret", "visual"] = "ret"
+
+
+@dataclass(frozen=True)
 class Optimiser:
     """AdamW with a linear warm-up, a constant stretch, a cosine decay to a hundredth, and an average over steps.
 
-    ``stable`` is the share of all steps before the decay begins.
+    ``stable`` is the share of all steps before the decay begins; 1 for none.
     """
 
     encoder_rate: float = 1e-4
@@ -73,11 +93,15 @@ class Recipe:
         preset, network: the network, and fields of its configuration that differ from the preset.
         split: parts of the data's split.json that are trained on, "thin" for the classes that it leaves out; "val" is
             what choices are made on, and a run that trains on it keeps those of the checkpoint that it began with.
+        hold_out: leaves out of training the photos that galleries of the generalised protocol show.
+        data_set: the only set of sketches trained on, with the photos that go with it; None for all.
+        quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
         phases: in order; the learning rate's schedule spans all of them.
         temperature: of the bank loss.
         seed: every step's choices follow from it and the step's number.
         save_every, evaluate_every: steps between checkpoints and between looks at the validation classes.
         evaluate_share: one in so many validation queries and photos is used for those looks.
+        choose_share: one in so many is what methods, fusion and diffusion are chosen on in the end.
         bf16: whether to compute in bfloat16 what autocast allows; on where it was measured faster.
     """
 
@@ -85,6 +109,9 @@ class Recipe:
     phases: tuple[Phase, ...]
     network: dict[str, Any] = field(default_factory=dict)
     split: tuple[str, ...] = ("train",)
+    hold_out: bool = False
+    data_set: str | None = None
+    quadruplets: Quadruplets | None = None
     batch: Batch = Batch()
     weights: Weights = Weights()
     optimiser: Optimiser = Optimiser()
@@ -93,12 +120,32 @@ class Recipe:
     save_every: int = 50
     evaluate_every: int = 250
     evaluate_share: int = 3
+    choose_share: int = 1
     bf16: bool = True
 
     @property
     def steps(self) -> int:
         """Of all phases together."""
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def pictures(self) -> int:
+        """That go through the encoder in a whole run: its budget."""
+        if self.quadruplets is not None:
+            return self.steps * 4 * self.quadruplets.samples
+        photos = self.batch.classes * self.batch.photos
+        return self.steps * (photos * (1 + self.batch.sketches) + self.batch.drawn)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What the losses train: "rn", "ret" or both."""
+        if self.quadruplets is not None:
+            relation, ret = self.quadruplets.relation, self.quadruplets.triplet
+        else:
+            weights = self.weights
+            relation, ret = weights.relation, weights.bank + weights.contrast + weights.labels + weights.teacher
+        trained: dict[Method, float] = {"rn": relation, "ret": ret}
+        return tuple(method for method, weight in trained.items() if weight)
 
     def config(self, image_size: int) -> ModelConfig:
         """The network's configuration at one input size."""
@@ -118,25 +165,42 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from TOML. Raises ModelError naming the file and what is wrong in it."""
+    """A recipe from TOML; ``base`` in it names another one beside it that it changes.
+
+    Raises ModelError naming the file and what is wrong in it.
+    """
     try:
-        content = tomllib.loads(path.read_text())
-        tables = {"batch": Batch, "weights": Weights, "optimiser": Optimiser}
+        content = _content(path)
+        tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
         fields: dict[str, Any] = {
             name: tables[name](**value) if name in tables else tuple(value) if name == "split" else value
             for name, value in content.items()
         }
         fields["phases"] = tuple(Phase(**phase) for phase in content.get("phases", ()))
         recipe = Recipe(**fields)
-    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is not a usable training recipe: {error}") from error
     if not recipe.phases or "unseen" in recipe.split:
         raise ModelError(f'{path}: a recipe needs [[phases]] and may not train on "unseen"')
-    if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable < 1:
-        raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1)")
+    if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
+        raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1]")
+    if not recipe.methods:
+        raise ModelError(f"{path}: all losses are switched off")
     fixed = {"mean", "std", "released_preprocessing", "image_size"} & set(recipe.network)
     if fixed:
         raise ModelError(f"{path}: [network] may not set {', '.join(sorted(fixed))}; training fixes how pictures look")
     for phase in recipe.phases:
         recipe.config(phase.image_size)
     return recipe
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """A recipe's keys; those of its base where it does not say otherwise, tables key by key."""
+    content: dict[str, Any] = tomllib.loads(path.read_text())
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    merged = _content(path.parent / base)
+    for name, value in content.items():
+        merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
+    return merged

@@ -76,6 +76,24 @@ class KernelRelation(nn.Module):
         return out.flatten(2).transpose(1, 2)
 
 
+class PairRelation(KernelRelation):
+    """The paper's with a learned metric of each concatenated pair of cells in the cosine's place (w/o Cos-K)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        width = config.kernel_width
+        self.sketch_part = nn.Linear(width, width)
+        self.photo_part = nn.Linear(width, width, bias=False)
+        self.metric = nn.Linear(width, 1)
+
+    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        """(b, cells, cells) in (0, 1), rows sketch, columns photo."""
+        # A linear layer on a concatenated pair is the sum of one on each half.
+        s, p = self.sketch_part(self._cells(sketch)), self.photo_part(self._cells(photo))
+        metric: torch.Tensor = self.metric(F.relu(s[:, :, None] + p[:, None])).sigmoid()
+        return metric[..., 0]
+
+
 class BestMatchRelation(nn.Module):
     """Each token's best match on the other side, weighed by what the tokens themselves say they are worth.
 
@@ -110,3 +128,10 @@ class BestMatchRelation(nn.Module):
         w, v = self.worths(sketch, photo)
         matched = (w * kernel.amax(dim=2)).sum(dim=1) + (v * kernel.amax(dim=1)).sum(dim=1)
         return self.scale * matched / 2 + self.bias
+
+
+RELATIONS: dict[str, type[KernelRelation | BestMatchRelation]] = {
+    "kernel-mlp": KernelRelation,
+    "best-match": BestMatchRelation,
+    "pair-mlp": PairRelation,
+}

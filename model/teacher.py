@@ -73,7 +73,9 @@ def ask_teacher(
 
     pixels: (n, 3, 224, 224) uint8; labels: (n,) int64. Raises ModelError if the ViT does not fit ``config``.
     """
-    whole = dataclasses.replace(config, image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0, keep_cross=1.0)
+    whole = dataclasses.replace(
+        config, encoder="vit", image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0, keep_cross=1.0
+    )
     encoder = from_backbone(whole, weights).encoder.eval().to(torch.bfloat16)
     preprocessing = Preprocessing(mean=config.mean, std=config.std)
     parts = [

@@ -12,33 +12,33 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from model.augmentation import Augmentation
 from model.backbone import POSITION, from_backbone, resized
 from model.curve import draw_curve
+from model.encoder import Encoder
 from model.errors import ModelError
-from model.losses import (
-    bank_loss,
-    belief_loss,
-    calibration_loss,
-    contrast_loss,
-    instance_loss,
-    listwise_loss,
-    teacher_loss,
-)
+from model.listwise import ListwiseObjective
 from model.network import Network
+from model.quadruplets import QuadrupletObjective
 from model.recipe import Recipe
-from model.relation import BestMatchRelation
 from model.teacher import Teacher, ask_teacher
 from model.training_set import TrainingSet
+
+
+class Objective(Protocol):
+    """What is asked of the network at each step."""
+
+    def losses(self, network: Network, step: int, side: int) -> dict[str, torch.Tensor]:
+        """Losses by name, for pictures of ``side`` pixels; the same for the same step."""
+        ...
 
 
 class Trainer:
@@ -72,9 +72,11 @@ class Trainer:
         self.optimiser = self._optimiser()
         self.step = 0
         self.origin = _origin(recipe, data, backbone, start)
-        self.teacher = self._teacher(backbone)
-        self.neighbours = self._neighbours()
-        self.class_beliefs = self.teacher.class_means(self.teacher.beliefs)
+        self.objective: Objective = (
+            ListwiseObjective(recipe, data, self._teacher(backbone))
+            if recipe.quadruplets is None
+            else QuadrupletObjective(recipe, data, recipe.quadruplets)
+        )
         if self.state_path.exists():
             self._restore()
 
@@ -117,7 +119,7 @@ class Trainer:
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
             # On a CPU the fused kernel's backward pass is slower than plain products.
             with sdpa_kernel(SDPBackend.MATH):
-                losses = self._losses(phase.image_size)
+                losses = self.objective.losses(self.network, self.step, phase.image_size)
                 total = torch.stack(list(losses.values())).sum()
                 self.optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(total)
@@ -131,51 +133,6 @@ class Trainer:
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, 1 - kept)
         return {name: round(float(loss.detach()), 4) for name, loss in losses.items()}
-
-    def _losses(self, side: int) -> dict[str, torch.Tensor]:
-        recipe, weights, teacher = self.recipe, self.recipe.weights, self.teacher
-        vary = Augmentation(recipe.seed * 1_000_003 + self.step)
-        classes = self._classes(vary.generator)
-        sketch_rows = torch.cat(
-            [self._pick(self.data.sketch_rows[c], recipe.batch.sketches, vary.generator) for c in classes]
-        )
-        photo_rows = torch.cat([self._pick(self.data.photo_rows[c], 1, vary.generator) for c in classes])
-        drawn_rows = torch.randint(len(self.data.photos), (recipe.batch.drawn,), generator=vary.generator)
-        sketch_labels = classes.repeat_interleave(recipe.batch.sketches)
-        ink = vary.sketches(1 - self.data.sketches[sketch_rows].float() / 255)
-        if recipe.batch.drawn:
-            lines = vary.sketches(vary.drawn(self.data.photos[drawn_rows].float() / 255))
-            ink = torch.cat([ink, lines])
-        photos = vary.photos(self.data.photos[photo_rows].float() / 255)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16):
-            s = self.network.encode(network_input(1 - ink.expand(-1, 3, -1, -1), side), "sketch")
-            p = self.network.encode(network_input(photos, side), "photo")
-            first = torch.arange(len(classes)) * recipe.batch.sketches
-            count = len(classes)
-            sketch_side = self.network.project(s[first], "sketch").rows(torch.arange(count).repeat_interleave(count))
-            photo_side = self.network.project(p, "photo").rows(torch.arange(count).repeat(count))
-            logits = self.network.relate(sketch_side, photo_side).view(count, count)
-        real, drawn = s.ret.float()[: len(sketch_rows)], s.ret.float()[len(sketch_rows) :]
-        seen = p.ret.float()
-        losses: dict[str, torch.Tensor] = {}
-        if weights.bank:
-            bank = bank_loss(real, sketch_labels, teacher, recipe.temperature)
-            if len(drawn):
-                bank = bank + 0.25 * instance_loss(drawn, drawn_rows, teacher, recipe.temperature)
-            losses["bank"] = weights.bank * bank
-        if weights.contrast:
-            losses["contrast"] = weights.contrast * contrast_loss(real, seen, recipe.temperature)
-        if weights.labels and teacher.beliefs.shape[1]:
-            beliefs = [self.class_beliefs[sketch_labels], teacher.beliefs[drawn_rows], teacher.beliefs[photo_rows]]
-            losses["labels"] = weights.labels * belief_loss(torch.cat([real, drawn, seen]), torch.cat(beliefs), teacher)
-        if weights.teacher:
-            same = torch.cat([photo_rows, drawn_rows])
-            losses["teacher"] = weights.teacher * teacher_loss(torch.cat([seen, drawn]), same, teacher)
-        if weights.relation:
-            losses["relation"] = weights.relation * listwise_loss(logits)
-            if isinstance(self.network.relation, BestMatchRelation):
-                losses["calibration"] = 0.1 * calibration_loss(logits, self.network.relation.bias)
-        return losses
 
     def save(self) -> None:
         """Writes the run's state, atomically."""
@@ -228,9 +185,10 @@ class Trainer:
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        pretrained = isinstance(self.network.encoder, Encoder)
         for name, parameter in self.network.named_parameters():
-            # The learnable tokenizer starts from nothing, like the heads.
-            encoder = name.startswith("encoder.") and ".learnable." not in name
+            # The learnable tokenizer starts from nothing, like the heads; so does an encoder that is no ViT.
+            encoder = pretrained and name.startswith("encoder.") and ".learnable." not in name
             groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
         chosen = self.recipe.optimiser
         return torch.optim.AdamW(
@@ -243,7 +201,7 @@ class Trainer:
 
     def _set_rates(self, encoder: bool) -> None:
         chosen = self.recipe.optimiser
-        part = max(0.0, self.step / self.recipe.steps - chosen.stable) / (1 - chosen.stable)
+        part = max(0.0, self.step / self.recipe.steps - chosen.stable) / max(1 - chosen.stable, 1e-9)
         factor = min(1.0, (self.step + 1) / chosen.warmup) * (0.01 + 0.99 * (1 + math.cos(math.pi * part)) / 2)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * (chosen.encoder_rate if group["encoder"] else chosen.head_rate)
@@ -260,21 +218,6 @@ class Trainer:
         for (name, parameter), previous in zip(self.network.named_parameters(), old.parameters(), strict=True):
             if name != POSITION and previous in before:
                 self.optimiser.state[parameter] = before[previous]
-
-    def _classes(self, generator: torch.Generator) -> torch.Tensor:
-        count = min(self.recipe.batch.classes, self.teacher.classes)
-        order = torch.randperm(self.teacher.classes, generator=generator)
-        near = self.neighbours[order[0], : round(self.recipe.batch.near * count)]
-        chosen = torch.cat([order[:1], near])
-        rest = order[~torch.isin(order, chosen)]
-        return torch.cat([chosen, rest])[:count]
-
-    def _neighbours(self) -> torch.Tensor:
-        means = F.normalize(self.teacher.class_means(self.teacher.features), dim=1)
-        return (means @ means.T).fill_diagonal_(-2).argsort(dim=1, descending=True)
-
-    def _pick(self, rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-        return rows[torch.randint(len(rows), (count,), generator=generator)]
 
     def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
         path = self.folder / "teacher.safetensors"
@@ -299,10 +242,3 @@ def _digest(words: str, weights: dict[str, torch.Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.float().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def network_input(pictures: torch.Tensor, side: int) -> torch.Tensor:
-    """(b, 3, H, W) in [0, 1] -> (b, 3, side, side) normalised to mean and std 0.5, shrunk with antialias."""
-    if pictures.shape[-1] != side:
-        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    return pictures * 2 - 1

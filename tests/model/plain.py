@@ -142,6 +142,13 @@ def downsampled(config: ModelConfig, state: State, x: torch.Tensor, cells: list[
     return out
 
 
+def mlp(state: State, x: torch.Tensor) -> torch.Tensor:
+    """The paper's relation network on a flattened matrix."""
+    for index in (0, 3):
+        x = linear(x, state, f"relation.mlp.{index}").clamp(min=0)
+    return linear(x, state, "relation.mlp.6")[0]
+
+
 def relation_logit(config: ModelConfig, state: State, sketch: torch.Tensor, photo: torch.Tensor) -> float:
     """The relation network's logit for one prepared sketch and one prepared photo."""
     state = {name: tensor.double() for name, tensor in state.items()}
@@ -150,10 +157,13 @@ def relation_logit(config: ModelConfig, state: State, sketch: torch.Tensor, phot
     s2, p2, p2_cells = cross(config, state, s, p, p_cells)
     if config.relation == "kernel-mlp":
         rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p2_cells)
-        x = torch.stack([cosine(a, b) for a in rows for b in columns])
-        for index in (0, 3):
-            x = linear(x, state, f"relation.mlp.{index}").clamp(min=0)
-        logit = linear(x, state, "relation.mlp.6")[0]
+        logit = mlp(state, torch.stack([cosine(a, b) for a in rows for b in columns]))
+    elif config.relation == "pair-mlp":
+        rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p2_cells)
+        parts = [state["relation.sketch_part.weight"], state["relation.photo_part.weight"]]
+        weight, bias = torch.cat(parts, dim=1), state["relation.sketch_part.bias"]
+        hidden = [(weight @ torch.cat([a, b]) + bias).clamp(min=0) for a in rows for b in columns]
+        logit = mlp(state, torch.cat([linear(h, state, "relation.metric").sigmoid() for h in hidden]))
     else:
         w = softmax(linear(s2[1:], state, "relation.sketch_worth")[:, 0])
         v = softmax(linear(p2[1:], state, "relation.photo_worth")[:, 0])

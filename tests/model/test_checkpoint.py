@@ -16,6 +16,7 @@ from model.__main__ import main
 from model.backbone import from_backbone, read_backbone
 from model.checkpoint import default_checkpoint, load_network, read_metadata
 from model.config import ModelConfig, preset
+from model.encoder import Encoder
 from model.errors import ModelError
 from tests.networks import TINY, tiny_checkpoint, tiny_config
 
@@ -161,6 +162,7 @@ def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from(backbone: dict[
         expected = vit.forward_features(images)  # type: ignore[operator]
         torch.testing.assert_close(network.encode(images, "photo").features, expected)
     assert network.config.methods == ("ret",)
+    assert isinstance(network.encoder, Encoder)
     assert network.encoder.tokenizer.learnable is not None
     assert not network.encoder.tokenizer.learnable.last.weight.any()
 
@@ -168,6 +170,7 @@ def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from(backbone: dict[
 def test_the_tokenizers_last_layer_can_learn_from_its_start_at_zero(backbone: dict[str, torch.Tensor]) -> None:
     network = from_backbone(preset("zse-ti16"), backbone)
     torch.autograd.backward(network.encode(torch.rand(1, 3, 224, 224), "sketch").features.square().sum())
+    assert isinstance(network.encoder, Encoder)
     assert network.encoder.tokenizer.learnable is not None
     gradient = network.encoder.tokenizer.learnable.last.weight.grad
     assert isinstance(gradient, torch.Tensor)

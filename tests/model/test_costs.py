@@ -31,6 +31,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "pruned apart and across": {"keep_sketch": 0.5, "keep_photo": 0.9, "keep_cross": 0.6},
     "kernel-mlp": {"relation": "kernel-mlp", "relation_ret": False, "keep_cross": 0.5},
     "without cross-attention": {"cross_attention": False},
+    "pair-mlp": {"relation": "pair-mlp", "relation_ret": False},
+    "without self-attention": {"encoder": "resnet50", "keep_sketch": 1.0, "keep_photo": 1.0},
     "plain tokenizer, other sizes": {"tokenizer": "plain", "image_size": 96, "depth": 2, "select_after": (0,)},
 }
 

@@ -17,6 +17,7 @@ CASES = [
     {"keep_sketch": 0.5, "keep_photo": 0.9, "keep_cross": 0.6},
     {"keep_sketch": 0.9, "keep_photo": 0.5, "keep_cross": 0.1, "relation": "kernel-mlp"},
     {"cross_attention": False},
+    {"relation": "pair-mlp", "relation_ret": False, "keep_photo": 0.3},
     {"tokenizer": "plain", "keep_cross": 0.7},
 ]
 
