@@ -18,18 +18,15 @@ from model.checkpoint import default_checkpoint, file_sha256, load_network, read
 from model.composites import CHANCE, COMPOSITES, measure_composites
 from model.config import METHODS, PRESETS, preset
 from model.convert import convert
-from model.corpus import cache_folder, read_class_folders, read_protocol
+from model.corpus import read_class_folders, read_protocol
 from model.errors import ImageError, ModelError
-from model.evaluation import counts
 from model.fetch import fetch, known_checkpoint, known_checkpoints
 from model.intervals import RESAMPLED
 from model.matcher import load
 from model.measurement import Measurement, perform
-from model.protocols import PROTOCOLS, thinned
-from model.recipe import read_recipe
+from model.protocols import PROTOCOLS
+from model.recipe import RECIPES
 from model.tasks import LAYOUTS, SPLITS
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +75,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
     _add_data(command)
     command.set_defaults(run=run_train)
+
+    command = commands.add_parser("ablate", help="train and measure the table of ablations and baselines")
+    command.add_argument("row", nargs="*", metavar="ROW", help="recipes of recipes/ablations (default: all)")
+    command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help="weights that all start from")
+    command.add_argument(
+        "--run", type=Path, dest="folder", metavar="DIR", default=Path("runs/ablations"), help="default: runs/ablations"
+    )
+    command.add_argument("--every", type=_two_numbers, metavar="S,P", help="only every S-th sketch and P-th photo")
+    command.add_argument("--json", action="store_true", help="print one JSON list")
+    _add_data(command)
+    command.set_defaults(run=run_ablate)
 
     command = commands.add_parser("fetch", help="download a public checkpoint, or list those that are known")
     which = command.add_mutually_exclusive_group(required=True)
@@ -211,37 +219,24 @@ def run_info(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out OUT.safetensors]"""
-    from model.calibration import calibrated, glance, inheriting
-    from model.training import Trainer
-    from model.training_set import training_corpora, training_set
+    from model.runs import Run, train
 
-    recipe = read_recipe(options.recipe)
-    training, validation = training_corpora(options.data, recipe)
-    if validation is None and options.start is None:
-        raise ModelError("a training that leaves no classes to choose on needs --start, whose choices it keeps")
     folder = options.folder or Path("runs") / options.recipe.stem
-    chosen = f"choices are made on {counts(validation)}" if validation else f"choices are those of {options.start}"
-    print(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
-    data, backbone = training_set(training, cache_folder() / "pixels"), read_backbone(options.backbone)
-    start = load_network(options.start) if options.start else None
-    trainer = Trainer(recipe, data, backbone, folder, start)
-    trainer.run((lambda run: glance(run, validation)) if validation else None, until=options.until)
-    if trainer.step < recipe.steps:
-        print(f"stopped at step {trainer.step} of {recipe.steps}; the same command goes on from here")
-        return
     target = options.out or folder / "final.safetensors"
-    notes = {"origin": f"trained by recipe {options.recipe.name} from {(options.start or Path(options.backbone)).name}"}
-    if validation:
-        dtype = torch.bfloat16 if recipe.bf16 else torch.float32
-        chosen_on = thinned(validation, recipe.choose_share, recipe.choose_share)
-        network, figures = calibrated(trainer.average, chosen_on, dtype, recipe.methods)
-        notes["validation mAP@all"] = json.dumps(figures)
-        said = f"; mAP@all on validation classes: {figures}"
-    else:
-        assert start is not None
-        network, said = inheriting(trainer.average, start.config), ""
-    save_checkpoint(network.half(), target, notes)
-    print(f"wrote {target}{said}")
+    run = Run(options.recipe, options.backbone, folder, target, options.data, options.start, options.until)
+    train(run, print)
+
+
+def run_ablate(options: argparse.Namespace) -> None:
+    """ablate [ROW...] --backbone FILE|TIMM-TAG [--run DIR] [--every S,P] [--json]"""
+    from model.ablations import ablate, ablation_table
+
+    def say(sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    every = options.every or (1, 1)
+    rows = ablate(options.row, options.backbone, options.folder, say, data=options.data, every=every)
+    print(json.dumps([dataclasses.asdict(row) for row in rows]) if options.json else ablation_table(rows))
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

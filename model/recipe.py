@@ -11,6 +11,9 @@ from typing import Any, Literal
 from model.config import Method, ModelConfig, preset
 from model.errors import ModelError
 
+# The recipes of what is published.
+RECIPES = Path(__file__).parent / "recipes"
+
 
 @dataclass(frozen=True)
 class Phase:

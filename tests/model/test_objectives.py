@@ -20,7 +20,7 @@ from model.matcher import Matcher
 from model.network import Network
 from model.protocols import hold_out
 from model.quadruplets import MATCH, NO_MATCH, QuadrupletObjective
-from model.recipe import Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
+from model.recipe import RECIPES, Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
 from model.teacher import Teacher
 from model.tokens import Tokens
 from model.training import Trainer
@@ -228,8 +228,6 @@ def test_a_recipe_may_be_another_one_with_changes(tmp_path: Path) -> None:
 
 
 def test_the_rows_of_a_table_of_ablations_have_one_budget() -> None:
-    from model.__main__ import RECIPES
-
     budgets = {path.stem: read_recipe(path).pictures for path in (RECIPES / "ablations").glob("*.toml")}
     assert len(budgets) > 10
     assert max(budgets.values()) < 1.01 * min(budgets.values())

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.__main__ import RECIPES, main
+from model.__main__ import main
 from model.augmentation import SIDE, Augmentation
 from model.backbone import POSITION, resized
 from model.calibration import DIFFUSIONS, calibrated, trained_matcher
@@ -20,7 +20,7 @@ from model.corpus import DATA_VARIABLE, Corpus
 from model.errors import ModelError
 from model.evaluation import evaluate
 from model.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
-from model.recipe import Batch, Optimiser, Phase, Weights, read_recipe
+from model.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe
 from model.teacher import Teacher
 from model.training import Trainer
 from model.training_set import TrainingSet, training_corpora, training_set

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from model import ablations
+from model.__main__ import main
+from model.ablations import ablation_names
+from tests.learning import small_backbone, write_class_folders
+
+SMALL = (
+    'preset = "zse-ti16"\nbf16 = false\n'
+    "[network]\nwidth = 32\ndepth = 4\nheads = 2\nmlp_ratio = 2.0\ntokenizer_widths = [4, 8, 16]\n"
+    "select_after = [1, 2]\ncross_heads = 2\ncross_ffn = 32\n"
+    "[[phases]]\nimage_size = 64\nsteps = 2\n[quadruplets]\nsamples = 2\n"
+)
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(ablations, "FOLDER", tmp_path / "recipes")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "full.toml").write_text(SMALL)
+    (tmp_path / "recipes" / "without-rn-loss.toml").write_text('base = "full.toml"\n[quadruplets]\nrelation = 0.0\n')
+    write_class_folders(tmp_path / "data", seeds=range(2))
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    given = ["--backbone", str(tmp_path / "vit.safetensors"), "--data", str(tmp_path / "data")]
+    return ["ablate", *given, "--run", str(tmp_path / "runs")]
+
+
+def test_each_row_is_trained_and_measured_once(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "full"]) == 0
+    weights = tmp_path / "runs" / "full.safetensors"
+    first = weights.stat().st_mtime_ns, (tmp_path / "runs" / "full.json").stat().st_mtime_ns
+    assert main([*command, "--json"]) == 0
+    assert first == (weights.stat().st_mtime_ns, (tmp_path / "runs" / "full.json").stat().st_mtime_ns)
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows["full"]["figures"]) == {"rn", "ret", "fused", "vis"}
+    assert set(rows["without-rn-loss"]["figures"]) == {"ret", "vis"}
+    assert rows["full"]["pictures"] == rows["without-rn-loss"]["pictures"] == 16
+    figure = rows["full"]["figures"]["rn"]["map_all"]
+    assert 0 < figure["low"] <= figure["value"] <= figure["high"] <= 1
+
+
+def test_figures_of_other_weights_or_pictures_are_measured_anew(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "full", "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)[0]
+    assert main([*command, "full", "--json", "--every", "2,1"]) == 0
+    half = json.loads(capsys.readouterr().out)[0]
+    assert half["queries"] < whole["queries"]
+    assert half["checkpoint_sha256"] == whole["checkpoint_sha256"]
+
+
+def test_the_table_has_a_line_a_row_and_an_unknown_row_is_refused(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| full", "| without-rn-loss"]
+    assert main([*command, "without-eyes"]) == 2
+    assert "there is no row 'without-eyes'; choose among full, without-rn-loss" in capsys.readouterr().err
+
+
+def test_the_rows_of_the_papers_table_are_there() -> None:
+    names = {"full", "without-ca", "without-sa", "without-cos-k", "without-rn-loss", "without-ret", "without-l-tok"}
+    assert names | {"vit-ret", "vit-vis", "default"} <= set(ablation_names())
