@@ -18,6 +18,8 @@ ROUNDS = 3
 SHORTLIST = 1000
 # Distances d of [Ret] are averaged as exp(-d^2 / RET_WIDTH), in which far photos weigh nothing.
 RET_WIDTH = 0.2
+# Fused scores f are averaged as exp((f - best) / FUSED_WIDTH): where they lie depends on the fusion's weight.
+FUSED_WIDTH = 2.0
 
 
 def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: Method) -> torch.Tensor:
@@ -49,22 +51,23 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
         near = F.normalize(directions[first] - directions[first].mean(dim=0), dim=1)
         weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold).double()
         weights /= weights.sum(dim=1, keepdim=True)
-        support = _support(of_sketch[first], method)
+        best = of_sketch[first[0]]
+        support = _support(of_sketch[first], best, method)
         for _ in range(ROUNDS):
             support = weights @ support
-        after[row, first] = _score(support, method)
+        after[row, first] = _score(support, best, method)
         if len(rest):
             after[row, rest] = of_sketch[rest].clamp(max=float(after[row, first].min()))
     return after.float()
 
 
-def _support(scores: torch.Tensor, method: Method) -> torch.Tensor:
+def _support(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
     if method == "ret":
         return torch.exp(-(scores**2) / RET_WIDTH)
-    return scores if method == "rn" else scores.sigmoid()
+    return scores if method == "rn" else torch.exp((scores - best) / FUSED_WIDTH)
 
 
-def _score(support: torch.Tensor, method: Method) -> torch.Tensor:
+def _score(support: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
     if method == "ret":
         return -torch.sqrt((-RET_WIDTH * support.log()).clamp(min=0))
-    return support if method == "rn" else support.logit(eps=1e-12)
+    return support if method == "rn" else best + FUSED_WIDTH * support.clamp(min=1e-300).log()

@@ -35,7 +35,7 @@ def written_out(scores: NDArray[np.float64], ret: NDArray[np.float64], method: s
     unit = ret / np.linalg.norm(ret, axis=1, keepdims=True)
     unit = unit - unit.mean(axis=0)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    support = {"rn": scores, "ret": np.exp(-(scores**2) / 0.2), "fused": 1 / (1 + np.exp(-scores))}[method]
+    support = {"rn": scores, "ret": np.exp(-(scores**2) / 0.2), "fused": np.exp((scores - scores.max()) / 2)}[method]
     for _ in range(3):
         rows = []
         for i in range(len(ret)):
@@ -47,9 +47,16 @@ def written_out(scores: NDArray[np.float64], ret: NDArray[np.float64], method: s
     back: dict[str, NDArray[np.float64]] = {
         "rn": support,
         "ret": -np.sqrt(-0.2 * np.log(support)),
-        "fused": np.log(support / (1 - support)),
+        "fused": scores.max() + 2 * np.log(support),
     }
     return back[method]
+
+
+def test_fused_scores_are_diffused_alike_wherever_they_lie() -> None:
+    scores, ret = gallery(seed=4, photos=30)
+    near, far = (diffused(scores["fused"] + shift, ret, THRESHOLD, "fused") - shift for shift in (0.0, -64.0))
+    torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)
+    assert torch.isfinite(diffused(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
 
 
 @pytest.mark.parametrize("method", get_args(Method))
