@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,8 @@ class Side:
     """One modality's half of the cross-attention: all of it that does not depend on the other half.
 
     Attributes:
-        features, positions: the encoder's tokens, as in ``Tokens``.
+        features, positions: the encoder's tokens, as in ``Tokens``, in the precision of the cross-attention.
+        ret: (b, d), the retrieval token as it left the encoder, in float32 where a ``Matcher`` made it.
         query: (b, heads, n, d_k), asks the other side; None where there is no cross-attention.
         key: (b, heads, n, d_k), is asked by the other side.
         value: (b, heads, n, d_k), goes to the other side (eq. 6), or stays on its own in released networks.
@@ -26,6 +28,7 @@ class Side:
 
     features: torch.Tensor
     positions: torch.Tensor
+    ret: torch.Tensor
     query: torch.Tensor | None = None
     key: torch.Tensor | None = None
     value: torch.Tensor | None = None
@@ -37,13 +40,18 @@ class Side:
         """This one image (batch 1) beside ``count`` others, without copying it."""
         return self._map(lambda t: t.expand(count, *t.shape[1:]))
 
-    def rows(self, index: torch.Tensor) -> Side:
+    def rows(self, index: slice | torch.Tensor) -> Side:
         """The images ``index``, which may repeat."""
         return self._map(lambda t: t[index])
 
-    def _map(self, change) -> Side:  # type: ignore[no-untyped-def]
-        parts = (self.features, self.positions, self.query, self.key, self.value)
-        return Side(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+    @staticmethod
+    def cat(parts: Sequence[Side]) -> Side:
+        """All images of ``parts`` in order, which are of one modality."""
+        return parts[0]._map(lambda *same: torch.cat(same), *parts[1:])
+
+    def _map(self, change: Callable[..., torch.Tensor], *others: Side) -> Side:
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return Side(**{name: change(*(getattr(side, name) for side in (self, *others))) for name in names})
 
 
 class StdNorm(nn.Module):
@@ -103,9 +111,10 @@ class CrossAttention(nn.Module):
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """The query of its own branch, key and value of the other's (eq. 6; released: the value of its own)."""
         own, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
-        x = tokens.features
+        x = tokens.features.to(own.query.weight.dtype)
         value = own.value if self.value_from_query else other.value
-        return Side(x, tokens.positions, self._split(own.query(x)), self._split(other.key(x)), self._split(value(x)))
+        q, k, v = (self._split(layer(x)) for layer in (own.query, other.key, value))
+        return Side(x, tokens.positions, tokens.ret, q, k, v)
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """b sketches beside b photos -> the tokens of each, informed by the other.
@@ -156,6 +165,7 @@ class CrossAttention(nn.Module):
         return Side(
             gather(photo.features, rows),
             photo.positions.gather(1, chosen),
+            photo.ret,
             by_head(photo.query),
             by_head(photo.key),
             by_head(photo.value),

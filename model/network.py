@@ -36,8 +36,8 @@ class Network(nn.Module):
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """One modality's half of the cross-attention."""
         if self.cross is None:
-            return Side(tokens.features, tokens.positions)
-        return self.cross.project(tokens.to(dtype=self.precision), modality)
+            return Side(tokens.features, tokens.positions, tokens.ret)
+        return self.cross.project(tokens, modality)
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """b sketches beside b photos -> their tokens after cross-attention."""
@@ -52,7 +52,7 @@ class Network(nn.Module):
         with torch.autocast(sketch.features.device.type, enabled=False):
             logits: torch.Tensor = self.relation(*pair)
             if self.ret_term is not None:
-                logits = logits + self.ret_term(sketch.features[:, 0], photo.features[:, 0])
+                logits = logits + self.ret_term(sketch.ret, photo.ret)
         return logits
 
     @property
