@@ -37,8 +37,8 @@ def load(
     Args:
         path_or_name: a safetensors file, or "default" for the one that comes with the package.
         device: where to compute.
-        dtype: precision of the cross-attention; None takes the fastest here whose relation scores stay within 1e-2
-            of float32's. The encoder works in float32.
+        dtype: precision of cross-attention and kernel; None takes the fastest here whose relation scores stay within
+            1e-2 of float32's. The encoder works in float32.
         chunk: pairs scored at once; results at one chunk size do not depend on what is scored together.
 
     Raises:
@@ -62,7 +62,7 @@ class Matcher:
         config: what the network is.
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: changes when the pixels that ``prepare`` gives would.
-        device, dtype: where it computes, and in what precision the cross-attention does; the encoder's is float32.
+        device, dtype: where it computes, and in what precision cross-attention and kernel do; the encoder's is float32.
         chunk: pairs scored at once.
     """
 
@@ -199,7 +199,7 @@ class Matcher:
         for index, real in self._chunks(photos):
             photo = photos.rows(index) if isinstance(photos, Side) else self._side(photos[index], "photo")
             for row, sketch in enumerate(sides):
-                logits = self.network.relate(sketch.expand(self.chunk), photo)
+                logits = self.network.relate(sketch, photo)
                 out[row, start : start + real] = logits[:real].cpu()
             start += real
         return out

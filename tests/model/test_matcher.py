@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,23 @@ def test_scores_do_not_depend_on_batch_or_order_at_one_chunk_size(
     assert torch.equal(torch.cat(parts, dim=1), whole[:, order])
     row = data.draw(st.integers(0, len(sketches) - 1))
     assert torch.equal(matcher.scores(sketches[row : row + 1], photos, method)[0], whole[row])
+
+
+# The ten tokens of 16 photos fill whole vectors of the CPU, those of 4 do not.
+@pytest.mark.parametrize("chunk", [4, 16])
+@pytest.mark.parametrize("overrides", [{}, {"keep_cross": 0.5}, {"relation": "kernel-mlp"}], ids=str)
+def test_scores_in_bfloat16_do_not_depend_on_batch_or_order_either(
+    overrides: dict[str, Any], chunk: int, sketches: Tokens, photos: Tokens
+) -> None:
+    exact = Matcher(tiny_network(methods=("rn",), **overrides), "0" * 64, chunk=chunk)
+    whole = exact.scores(sketches, photos)
+    matcher = Matcher(exact.network.set_precision(torch.bfloat16), "0" * 64, chunk=chunk)
+    rounded = matcher.scores(sketches, photos)
+    torch.testing.assert_close(rounded, whole, atol=3e-2, rtol=0)
+    for shift in range(1, len(photos)):
+        order = torch.arange(len(photos)).roll(shift)
+        assert torch.equal(matcher.scores(sketches, photos[order]), rounded[:, order])
+        assert torch.equal(matcher.scores(sketches[1:2], photos[:shift])[0], rounded[1, :shift])
 
 
 @settings(max_examples=15, deadline=None)
