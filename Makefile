@@ -41,7 +41,8 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## two-stage against exhaustive search, pairs and time; a server at half, full and twice its capacity
+bench: $(STAMP) ## a score beside the released one; two-stage beside exhaustive search; a server at half, full and twice its capacity
+	$(BIN)/python -m tests.benchmarks.scoring --output build/bench
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
 	$(BIN)/python -m tests.benchmarks.load --output build/bench
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +13,18 @@ from model.config import Modality, ModelConfig
 from model.encoder import gather, select
 from model.tokens import Tokens
 
+# Numbers that a CPU works on at once, at most. A softmax rounds what is left of a row differently, and which image
+# that is must not matter.
+LANES = 32
+
 
 @dataclass(frozen=True)
 class Side:
     """One modality's half of the cross-attention: all of it that does not depend on the other half.
 
     Attributes:
-        features, positions: the encoder's tokens, as in ``Tokens``.
+        features, positions: the encoder's tokens, as in ``Tokens``, in the precision of the cross-attention.
+        ret: (b, d), the retrieval token as it left the encoder, in float32 where a ``Matcher`` made it.
         query: (b, heads, n, d_k), asks the other side; None where there is no cross-attention.
         key: (b, heads, n, d_k), is asked by the other side.
         value: (b, heads, n, d_k), goes to the other side (eq. 6), or stays on its own in released networks.
@@ -26,6 +32,7 @@ class Side:
 
     features: torch.Tensor
     positions: torch.Tensor
+    ret: torch.Tensor
     query: torch.Tensor | None = None
     key: torch.Tensor | None = None
     value: torch.Tensor | None = None
@@ -33,17 +40,18 @@ class Side:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def expand(self, count: int) -> Side:
-        """This one image (batch 1) beside ``count`` others, without copying it."""
-        return self._map(lambda t: t.expand(count, *t.shape[1:]))
-
-    def rows(self, index: torch.Tensor) -> Side:
+    def rows(self, index: slice | torch.Tensor) -> Side:
         """The images ``index``, which may repeat."""
         return self._map(lambda t: t[index])
 
-    def _map(self, change) -> Side:  # type: ignore[no-untyped-def]
-        parts = (self.features, self.positions, self.query, self.key, self.value)
-        return Side(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+    @staticmethod
+    def cat(parts: Sequence[Side]) -> Side:
+        """All images of ``parts`` in order, which are of one modality."""
+        return parts[0]._map(lambda *same: torch.cat(same), *parts[1:])
+
+    def _map(self, change: Callable[..., torch.Tensor], *others: Side) -> Side:
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return Side(**{name: change(*(getattr(side, name) for side in (self, *others))) for name in names})
 
 
 class StdNorm(nn.Module):
@@ -103,12 +111,13 @@ class CrossAttention(nn.Module):
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """The query of its own branch, key and value of the other's (eq. 6; released: the value of its own)."""
         own, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
-        x = tokens.features
+        x = tokens.features.to(own.query.weight.dtype)
         value = own.value if self.value_from_query else other.value
-        return Side(x, tokens.positions, self._split(own.query(x)), self._split(other.key(x)), self._split(value(x)))
+        q, k, v = (self._split(layer(x)) for layer in (own.query, other.key, value))
+        return Side(x, tokens.positions, tokens.ret, q, k, v)
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        """b sketches beside b photos -> the tokens of each, informed by the other.
+        """b sketches, or one, beside b photos -> the b tokens of each, informed by the other.
 
         With r_CA < 1 the sketch's [Ret] first chooses the photo's tokens; the dropped ones neither serve as keys
         nor go on as queries (section 3.4).
@@ -119,10 +128,10 @@ class CrossAttention(nn.Module):
         x_p, q_p, k_p, v_p = photo.features, photo.query, photo.key, photo.value
         if self.value_from_query:
             v_s, v_p = v_p, v_s
-        for_sketch = F.scaled_dot_product_attention(q_s, k_p, v_p)  # type: ignore[arg-type]
-        for_photo = F.scaled_dot_product_attention(q_p, k_s, v_s)  # type: ignore[arg-type]
+        for_sketch = attend(q_s, k_p, v_p)  # type: ignore[arg-type]
+        for_photo = attend(q_p, k_s, v_s)  # type: ignore[arg-type]
         return (
-            Tokens(self.sketch(x_s, for_sketch), sketch.positions),
+            Tokens(self.sketch(x_s, for_sketch), sketch.positions.expand(len(photo), -1)),
             Tokens(self.photo(x_p, for_photo), photo.positions),
         )
 
@@ -156,6 +165,7 @@ class CrossAttention(nn.Module):
         return Side(
             gather(photo.features, rows),
             photo.positions.gather(1, chosen),
+            photo.ret,
             by_head(photo.query),
             by_head(photo.key),
             by_head(photo.value),
@@ -164,3 +174,23 @@ class CrossAttention(nn.Module):
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         b, n, d = x.shape
         return x.reshape(b, n, self.heads, d // self.heads).transpose(1, 2)
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """What every query gathers: (b, heads, n, d_k), (b, heads, m, d_k), (b, heads, m, d_k) -> (b, heads, n, d_k).
+
+    The first dimension of each may also be 1: that image's for the whole batch.
+    """
+    count, heads, n, width = query.shape
+    if count > 1 and len(key) == len(value) == 1 and count * n % LANES == 0:
+        # All ask one image: as one image with many queries they need a few large products, not many small ones.
+        merged = query.transpose(0, 1).reshape(1, heads, count * n, width)
+        return attend(merged, key, value).view(heads, count, n, width).transpose(0, 1)
+    if query.device.type != "cpu" or query.dtype == torch.float32 or query.requires_grad:
+        count = max(map(len, (query, key, value)))
+        q, k, v = (t.expand(count, -1, -1, -1) for t in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v)
+    # Written out, a third of the fused kernel's time in bfloat16 on a CPU. The softmax runs over the last dimension
+    # but one, since only then does it work on whole vectors.
+    weights: torch.Tensor = (key @ (query * width**-0.5).transpose(-2, -1)).softmax(dim=-2)
+    return weights.transpose(-2, -1) @ value

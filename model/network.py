@@ -16,7 +16,7 @@ from model.tokens import Tokens
 class Network(nn.Module):
     """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``).
 
-    Encoder and relation network work in float32; the cross-attention may work in less (``set_precision``).
+    The encoder works in float32; cross-attention and kernel matrix may work in less (``set_precision``).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -37,18 +37,18 @@ class Network(nn.Module):
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """One modality's half of the cross-attention."""
         if self.cross is None:
-            return Side(tokens.features, tokens.positions)
-        return self.cross.project(tokens.to(dtype=self.precision), modality)
+            return Side(tokens.features, tokens.positions, tokens.ret)
+        return self.cross.project(tokens, modality)
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        """b sketches beside b photos -> their tokens after cross-attention."""
+        """b sketches, or one for all, beside b photos -> their tokens after cross-attention."""
         if self.cross is None:
             return Tokens(sketch.features, sketch.positions), Tokens(photo.features, photo.positions)
         pair: tuple[Tokens, Tokens] = self.cross(sketch, photo)
         return pair
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
-        """b sketches beside b photos -> (b,) float32 relation logits; their sigmoid is the relation score (eq. 9)."""
+        """b sketches, or one for all, beside b photos -> (b,) float32 logits of the relation scores (eq. 9)."""
         return self.judge(*self.align(sketch, photo), sketch, photo)
 
     def judge(self, aligned_sketch: Tokens, aligned_photo: Tokens, sketch: Side, photo: Side) -> torch.Tensor:
@@ -56,20 +56,22 @@ class Network(nn.Module):
         with torch.autocast(sketch.features.device.type, enabled=False):
             logits: torch.Tensor = self.relation(aligned_sketch, aligned_photo)
             if self.ret_term is not None:
-                logits = logits + self.ret_term(sketch.features[:, 0], photo.features[:, 0])
+                logits = logits + self.ret_term(sketch.ret, photo.ret)
         return logits
 
     @property
     def precision(self) -> torch.dtype:
-        """What the cross-attention computes in."""
+        """What cross-attention and kernel compute in."""
         return torch.float32 if self.cross is None else self.cross.sketch.query.weight.dtype
 
     def set_precision(self, dtype: torch.dtype) -> Network:
-        """The cross-attention, where searches spend their time, in ``dtype``; everything else stays in float32.
+        """The cross-attention and the kernel, where searches spend their time, in ``dtype``; all else in float32.
 
         The encoder does, because token selection turns its smallest differences into other tokens: in bfloat16 that
         moved relation scores by up to 0.07, the cross-attention alone by 0.002.
         """
         if self.cross is not None:
             self.cross.to(dtype)
+            if isinstance(self.relation, KernelRelation):
+                self.relation.downsample.to(dtype)
         return self

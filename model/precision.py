@@ -48,5 +48,4 @@ def probe_logits(network: Network, device: torch.device) -> torch.Tensor:
     images = coarse.repeat_interleave(16, 2).repeat_interleave(16, 3).to(device)
     sketch = network.project(network.encode(images[:4], "sketch"), "sketch")
     photo = network.project(network.encode(images[4:], "photo"), "photo")
-    rows, columns = torch.arange(4).repeat_interleave(4), torch.arange(4).repeat(4)
-    return network.relate(sketch.rows(rows), photo.rows(columns)).reshape(4, 4).cpu()
+    return torch.stack([network.relate(sketch.rows(slice(row, row + 1)), photo) for row in range(4)]).cpu()

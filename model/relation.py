@@ -11,8 +11,11 @@ from model.tokens import Tokens
 
 
 def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-    """Cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m) float32; a zero token gives zeros."""
-    return F.normalize(sketch.float(), dim=-1) @ F.normalize(photo.float(), dim=-1).transpose(-2, -1)
+    """Cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m) float32; a zero token gives zeros.
+
+    Computed in the tokens' precision.
+    """
+    return (F.normalize(sketch, dim=-1) @ F.normalize(photo, dim=-1).transpose(-2, -1)).float()
 
 
 class RetTerm(nn.Module):
@@ -57,7 +60,7 @@ class KernelRelation(nn.Module):
         return logits[:, 0]
 
     def _cells(self, tokens: Tokens) -> torch.Tensor:
-        patches = tokens.patches.float()
+        patches = tokens.patches.to(self.downsample.weight.dtype)
         b, n, d = patches.shape
         area = self.grid**2
         if self.untransposed and n == area:
@@ -89,7 +92,7 @@ class PairRelation(KernelRelation):
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
         """(b, cells, cells) in (0, 1), rows sketch, columns photo."""
         # A linear layer on a concatenated pair is the sum of one on each half.
-        s, p = self.sketch_part(self._cells(sketch)), self.photo_part(self._cells(photo))
+        s, p = self.sketch_part(self._cells(sketch).float()), self.photo_part(self._cells(photo).float())
         metric: torch.Tensor = self.metric(F.relu(s[:, :, None] + p[:, None])).sigmoid()
         return metric[..., 0]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,23 @@ def test_scores_do_not_depend_on_batch_or_order_at_one_chunk_size(
     assert torch.equal(torch.cat(parts, dim=1), whole[:, order])
     row = data.draw(st.integers(0, len(sketches) - 1))
     assert torch.equal(matcher.scores(sketches[row : row + 1], photos, method)[0], whole[row])
+
+
+# The ten tokens of 16 photos fill whole vectors of the CPU, those of 4 do not.
+@pytest.mark.parametrize("chunk", [4, 16])
+@pytest.mark.parametrize("overrides", [{}, {"keep_cross": 0.5}, {"relation": "kernel-mlp"}], ids=str)
+def test_scores_in_bfloat16_do_not_depend_on_batch_or_order_either(
+    overrides: dict[str, Any], chunk: int, sketches: Tokens, photos: Tokens
+) -> None:
+    exact = Matcher(tiny_network(methods=("rn",), **overrides), "0" * 64, chunk=chunk)
+    whole = exact.scores(sketches, photos)
+    matcher = Matcher(exact.network.set_precision(torch.bfloat16), "0" * 64, chunk=chunk)
+    rounded = matcher.scores(sketches, photos)
+    torch.testing.assert_close(rounded, whole, atol=3e-2, rtol=0)
+    for shift in range(1, len(photos)):
+        order = torch.arange(len(photos)).roll(shift)
+        assert torch.equal(matcher.scores(sketches, photos[order]), rounded[:, order])
+        assert torch.equal(matcher.scores(sketches[1:2], photos[:shift])[0], rounded[1, :shift])
 
 
 @settings(max_examples=15, deadline=None)
@@ -101,6 +119,22 @@ def test_several_methods_at_once_score_as_each_by_itself(matcher: Matcher, sketc
     assert set(together) == set(METHODS)
     for method, scores in together.items():
         assert torch.equal(scores, matcher.scores(sketches, photos, method))
+
+
+def test_projected_photos_score_bit_for_bit_as_their_tokens(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:
+    # Ten photos in chunks of four: the last chunk is padded.
+    sides = matcher.project(photos[:10])
+    assert len(sides) == 10
+    order = torch.tensor([7, 0, 9, 3, 3])
+    for method, scores in matcher.scores_by(sketches, photos[:10], METHODS).items():
+        assert torch.equal(matcher.scores(sketches, sides, method), scores)
+        assert torch.equal(matcher.scores(sketches, sides.rows(order), method), scores[:, order])
+
+
+def test_photos_are_projected_in_the_matchers_precision_and_keep_their_ret_exactly(photos: Tokens) -> None:
+    sides = Matcher(tiny_network().set_precision(torch.bfloat16), "0" * 64).project(photos)
+    assert sides.features.dtype == torch.bfloat16
+    assert torch.equal(sides.ret, photos.ret)
 
 
 def test_no_method_named_means_the_checkpoints_best(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:

@@ -40,6 +40,17 @@ def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: di
     torch.testing.assert_close(logits, expected, atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.parametrize("relation", ["kernel-mlp", "best-match", "pair-mlp"])
+def test_every_relation_network_reads_tokens_of_a_cross_attention_in_bfloat16(relation: str) -> None:
+    network = tiny_network(seed=3, relation=relation, relation_ret=False)
+    exact = Matcher(network, "0" * 64)
+    tokens = exact.encode(pictures(2, 1), "sketch"), exact.encode(pictures(3, 2), "photo")
+    expected = exact.relation_logits(*tokens)
+    rounded = Matcher(network.set_precision(torch.bfloat16), "0" * 64).relation_logits(*tokens)
+    assert not torch.equal(rounded, expected)
+    torch.testing.assert_close(rounded, expected, atol=0.25, rtol=0.05)
+
+
 @pytest.mark.parametrize("modality", ["sketch", "photo"])
 def test_encoded_tokens_and_kept_cells_agree_with_the_plain_version(modality: str) -> None:
     network = tiny_network(seed=5, keep_sketch=0.6, keep_photo=0.8)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.config import preset
+from model.cross import CrossAttention, Side, attend
+from model.tokens import Tokens
+
+# Which of query, key and value are one image's for all: the paper's two directions, and the released network's.
+SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("counts", SHARED, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+def test_one_image_beside_many_gathers_what_it_does_beside_each(
+    counts: tuple[int, int, int], dtype: torch.dtype, tolerance: float
+) -> None:
+    query, key, value = (
+        numbers(count, 3, tokens, 8, seed=seed).to(dtype)
+        for seed, (count, tokens) in enumerate(zip(counts, (7, 11, 11), strict=True))
+    )
+    gathered = attend(query, key, value)
+    assert gathered.shape == (max(counts), 3, 7, 8)
+    for image in range(max(counts)):
+        q, k, v = (t[image % len(t)].double() for t in (query, key, value))
+        expected = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v
+        torch.testing.assert_close(gathered[image].double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_gradients_go_through_the_fused_attention_in_any_precision() -> None:
+    query = numbers(2, 3, 7, 8).bfloat16().requires_grad_()
+    key, value = numbers(2, 3, 11, 8, seed=1).bfloat16(), numbers(2, 3, 11, 8, seed=2).bfloat16()
+    assert torch.equal(attend(query, key, value), F.scaled_dot_product_attention(query, key, value))
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_one_sketch_beside_many_photos_aligns_as_beside_each(released: bool) -> None:
+    config = dataclasses.replace(
+        preset("zse-ti16"), width=48, cross_ffn=64, released_value_from_query=released, released_cross_norm=released
+    )
+    cross = CrossAttention(config).requires_grad_(False).eval()
+
+    def side(count: int, modality: str) -> Side:
+        features = numbers(count, 9, 48, seed=count)
+        return cross.project(Tokens(features, torch.arange(8).expand(count, -1)), modality)  # type: ignore[arg-type]
+
+    sketch, photos = side(1, "sketch"), side(4, "photo")
+    together = cross(sketch, photos)
+    for index in range(4):
+        alone = cross(sketch, photos.rows(slice(index, index + 1)))
+        for whole, part in zip(together, alone, strict=True):
+            torch.testing.assert_close(whole.features[index], part.features[0], atol=1e-5, rtol=0)
+            assert torch.equal(whole.positions[index], part.positions[0])
