@@ -45,8 +45,10 @@ bench: $(STAMP) ## two-stage against exhaustive search, pairs and time; a server
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
 	$(BIN)/python -m tests.benchmarks.load --output build/bench
 
-soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests
+soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests; prints the README's table
+	@rm -rf build/soak
 	$(BIN)/python -m pytest -m soak
+	@$(BIN)/python -m tests.soak_report
 
 lock: ## write constraints.txt anew from what a fresh install gets
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from service.__main__ import OPENAPI
 from service.settings import Settings
 from tests.service.conftest import Served, served
+from tests.soak_report import Run, noted
 
 schema = schemathesis.openapi.from_path(OPENAPI)
 # The same cases every time; the search for new ones is the soak's.
@@ -35,13 +36,25 @@ def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Ser
     check(case, closed, sketch)
 
 
+@pytest.fixture(scope="module")
+def soak() -> Iterator[Run]:
+    """What becomes of the requests to all paths."""
+    with noted("contract") as run:
+        yield run
+
+
 @pytest.mark.soak
 @schema.parametrize()
 @long
 def test_every_answer_is_as_documented_whatever_is_asked(
-    case: schemathesis.Case[Any], closed: Served, sketch: bytes
+    case: schemathesis.Case[Any], closed: Served, sketch: bytes, soak: Run
 ) -> None:
-    check(case, closed, sketch)
+    soak.made += 1
+    try:
+        check(case, closed, sketch)
+    except Exception:
+        soak.failed += 1
+        raise
 
 
 def check(case: schemathesis.Case[Any], server: Served, sketch: bytes) -> None:
