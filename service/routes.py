@@ -34,7 +34,7 @@ from service.schemas import (
     ThumbnailParams,
 )
 from service.settings import Settings
-from service.upload import read_sketch
+from service.upload import Uploads
 from service.worker import Worker
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Context:
     version: str
     live: Live
     worker: Worker
+    uploads: Uploads
     metrics: Metrics
     readers: CapacityLimiter
 
@@ -95,7 +96,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "Nothing has this id.",
         413: "Too many bytes or pixels.",
         415: "Not an image type that is read here.",
-        422: "A blank sketch, or a parameter out of range.",
+        422: "A blank sketch, a parameter out of range, or a form with anything else than the sketch.",
         429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }
@@ -115,7 +116,12 @@ _SKETCH_BODY = {
         "content": {
             "*/*": {"schema": _BINARY},
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _BINARY},
+                    "additionalProperties": False,
+                }
             },
         },
     }
@@ -146,9 +152,10 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
 
 
 async def _received(request: Request, ctx: Context) -> bytes:
-    """The sketch of a request, which counts as waiting while it arrives."""
-    with ctx.worker.place():
-        return await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
+    """The sketch of a request."""
+    # Who would not be let in with it need not send it.
+    ctx.worker.check_room()
+    return await ctx.uploads.read(request)
 
 
 async def _hung_up(request: Request) -> None:
