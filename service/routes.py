@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
@@ -148,7 +149,12 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
     """Why these photos match a sketch."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
-    return await ctx.worker.run(lambda: engine.explain(sketch, params), _hung_up(request))
+    over = threading.Event()
+    try:
+        return await ctx.worker.run(lambda: engine.explain(sketch, params, over.is_set), _hung_up(request))
+    finally:
+        # A job that has begun goes on where its client has gone; this one can take long.
+        over.set()
 
 
 async def _received(request: Request, ctx: Context) -> bytes:
