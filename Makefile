@@ -41,9 +41,10 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## two-stage against exhaustive search, pairs and time; a server at half, full and twice its capacity
+bench: $(STAMP) ## two-stage against exhaustive search, pairs and time; a server under load; a stroke to its photos
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
 	$(BIN)/python -m tests.benchmarks.load --output build/bench
+	$(BIN)/python -m tests.benchmarks.pen_up --output build/bench
 
 soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests; prints the README's table
 	@rm -rf build/soak

@@ -18,6 +18,8 @@ from tests.service.conftest import Served, served
 from tests.soak_report import Run, noted
 
 schema = schemathesis.openapi.from_path(OPENAPI)
+# Seconds for an answer, on a machine that has other things to do.
+PATIENCE = 60
 # The same cases every time; the search for new ones is the soak's.
 short = hypothesis.settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 long = hypothesis.settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
@@ -61,11 +63,12 @@ def check(case: schemathesis.Case[Any], server: Served, sketch: bytes) -> None:
     """The answer has a documented status, shape and media type; without the key it is 401."""
     key = {"X-API-Key": "sesame"}
     if case.path not in ("/search", "/explain"):
-        case.call_and_validate(base_url=server.url, headers=key)
+        case.call_and_validate(base_url=server.url, headers=key, timeout=PATIENCE)
         return
     # The document cannot say which bytes are an image, which methods the checkpoint has and which photos there are.
     excluded = [schemathesis.checks.positive_data_acceptance]
-    case.call_and_validate(base_url=server.url, headers=key, excluded_checks=excluded)
-    drawn = httpx.post(f"{server.url}{case.path}", params=case.query, content=sketch, headers=key)
+    case.call_and_validate(base_url=server.url, headers=key, excluded_checks=excluded, timeout=PATIENCE)
+    url = f"{server.url}{case.path}"
+    drawn = httpx.post(url, params=case.query, content=sketch, headers=key, timeout=PATIENCE)
     assert drawn.status_code in ((200, 422) if case.path == "/search" else (200, 404, 422))
     case.operation.validate_response(drawn)
