@@ -41,13 +41,16 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## a score beside the released one; two-stage beside exhaustive search; a server at half, full and twice its capacity
+bench: $(STAMP) ## a score beside the released one; two-stage beside exhaustive search; a server under load; a stroke to its photos
 	$(BIN)/python -m tests.benchmarks.scoring --output build/bench
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
 	$(BIN)/python -m tests.benchmarks.load --output build/bench
+	$(BIN)/python -m tests.benchmarks.pen_up --output build/bench
 
-soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests
+soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests; prints the README's table
+	@rm -rf build/soak
 	$(BIN)/python -m pytest -m soak
+	@$(BIN)/python -m tests.soak_report
 
 lock: ## write constraints.txt anew from what a fresh install gets
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }

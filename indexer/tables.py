@@ -38,7 +38,7 @@ def update_line(report: BuildReport) -> str:
 def remove_lines(report: UpkeepReport) -> list[str]:
     """What was removed."""
     return [
-        _line("removed", f"{report.files} files; they stay on disk, and out of the index until added again"),
+        _line("removed", f"{_count(report.files, 'file')}; on disk as before, and out of the index until added again"),
         _line("photos", f"{report.photos}"),
         _line("index", _state(report.generation, report.changed)),
     ]
@@ -46,9 +46,13 @@ def remove_lines(report: UpkeepReport) -> list[str]:
 
 def compact_lines(report: UpkeepReport) -> list[str]:
     """What was merged."""
+    left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')}"
     return [
-        _line("dropped", f"{report.dropped} rows no longer shown"),
-        _line("freed", f"{report.freed / 2**20:.1f} MiB, {report.rows} rows in {report.segments} segment(s)"),
+        _line("dropped", f"{_count(report.dropped, 'row')} no longer shown"),
+        _line(
+            "freed",
+            f"{report.freed / 2**20:.1f} MiB, {left}",
+        ),
         _line("index", _state(report.generation, report.changed)),
     ]
 
@@ -67,7 +71,7 @@ def info_lines(info: IndexInfo) -> list[str]:
         ),
         _line("network", f"{manifest.network}, {manifest.tokens} tokens of {manifest.width} dims"),
         _line("checkpoint", manifest.checkpoint_sha256),
-        _line("on disk", f"{info.bytes_on_disk / 2**20:.1f} MiB in {len(manifest.segments)} segment(s)"),
+        _line("on disk", f"{info.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}"),
     ]
     lines += [_line("root", f"{root.name}: {root.path}") for root in manifest.roots]
     lines += [_line("removed", path) for path in info.removed]
@@ -86,6 +90,10 @@ def sample_lines(samples: Samples) -> list[str]:
 
 def _state(generation: str, changed: bool) -> str:
     return f"generation {generation}, {'now live' if changed else 'nothing has changed; it stays as it is'}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _line(name: str, value: str) -> str:

@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_settings(figures)
     figures.add_argument("sketches", type=Path, nargs="+", metavar="SKETCH", help="an image file")
-    figures.add_argument("--training", type=Path, default=None, metavar="DIR", help="training photos, for figure 8")
+    figures.add_argument("--training", type=Path, default=None, metavar="DIR", help="training photos, for figure 8a")
     figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
 
     demo = commands.add_parser(
@@ -249,6 +249,8 @@ def _figures(settings: Settings, sketches: list[Path], training: Path | None, ou
     with closing(Engine(settings, open_matcher(settings))) as engine:
         written = engine.figures_into(sketches, output, training)
     print(*written, sep="\n")
+    if training is None:
+        print("figure8a.png is left out: it shows photos that the network was trained on (--training DIR)")
     return 0
 
 

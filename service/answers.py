@@ -127,8 +127,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     problems = error.errors()
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
-    message = "; ".join(_told(problem) for problem in problems[:5])
-    return error_answer(422, "bad_parameter", f"{message}.", request.state.request_id)
+    return error_answer(422, "bad_parameter", f"{_told(problems[:5])}.", request.state.request_id)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -144,12 +143,19 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
     return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
 
 
-def _told(problem: dict[str, Any]) -> str:
-    if problem["type"] == UNKNOWN_PARAMETER:
-        return str(problem["msg"])
-    # ("query", "nprobe", "constrained-int") is nprobe.
-    name = problem["loc"][1 if len(problem["loc"]) > 1 else 0]
-    return f"{str(name)[:64]}: {problem['msg']}"
+def _told(problems: Sequence[dict[str, Any]]) -> str:
+    said: dict[str, list[str]] = {}
+    for problem in problems:
+        # ("query", "nprobe", "constrained-int") is nprobe.
+        name = problem["loc"][1 if len(problem["loc"]) > 1 else 0]
+        begin = "" if problem["type"] == UNKNOWN_PARAMETER else f"{str(name)[:64]}: "
+        said.setdefault(begin, []).append(str(problem["msg"]))
+    # What may be of several kinds has a problem for each of them.
+    return "; ".join(begin + ", or ".join([first, *map(_lower, others)]) for begin, (first, *others) in said.items())
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _sentence(error: Exception) -> str:

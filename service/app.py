@@ -20,10 +20,11 @@ from service.page import page
 from service.rate import RateLimited
 from service.routes import Context, api, health, monitoring
 from service.settings import Settings
+from service.upload import Uploads
 from service.worker import Worker
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.3.0"
+API_VERSION = "1.4.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 
@@ -40,7 +41,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         live, worker = Live(chosen), Worker(chosen.queue, metrics.waited)
-        app.state.context = Context(chosen, version, live, worker, metrics, CapacityLimiter(READERS))
+        # As many as may run and wait, so that sketches take at most twice their memory.
+        uploads = Uploads(chosen.max_upload_bytes, chosen.queue + 1, chosen.upload_seconds)
+        app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))
         metrics.observe(live, worker)
         await live.look()
         watching = asyncio.create_task(live.watch())

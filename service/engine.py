@@ -6,7 +6,7 @@ The server, the command line and so the client all answer through this one objec
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -114,8 +114,10 @@ class Engine:
         )
         return search_response(outcome, originals=self._settings.serve_originals)
 
-    def explain(self, sketch: bytes, params: ExplainParams) -> ExplainResponse:
-        """Why photos match a sketch. Raises ImageError, UnknownPhoto and PhotoUnavailable."""
+    def explain(
+        self, sketch: bytes, params: ExplainParams, gone: Callable[[], bool] = lambda: False
+    ) -> ExplainResponse:
+        """Why photos match a sketch. Raises ImageError, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``."""
         settings = self._settings
         return explain(
             self._index,
@@ -124,6 +126,7 @@ class Engine:
             params,
             max_pixels=settings.max_pixels,
             originals=settings.serve_originals,
+            gone=gone,
         )
 
     def explain_into(self, sketch: Image.Image, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:

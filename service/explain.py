@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,14 @@ def look(matcher: Matcher, image: Image.Image, modality: Modality) -> Seen:
 
 
 def explain(
-    index: Index, matcher: Matcher, sketch: bytes, params: ExplainParams, *, max_pixels: int, originals: bool
+    index: Index,
+    matcher: Matcher,
+    sketch: bytes,
+    params: ExplainParams,
+    *,
+    max_pixels: int,
+    originals: bool,
+    gone: Callable[[], bool] = lambda: False,
 ) -> ExplainResponse:
     """Why the photos asked for match a sketch, given as an image file.
 
@@ -73,9 +81,11 @@ def explain(
     Args:
         max_pixels: of the sketch.
         originals: whether photos have a ``photo_url``.
+        gone: whether nobody waits for the answer any more; asked where the whole gallery is looked through.
 
     Raises:
         ImageError: the sketch cannot be read, is too large or blank. UnknownPhoto: an id that no photo has.
+        ClientGone: ``gone`` says so.
         PhotoUnavailable: a photo is gone or has changed since it was indexed.
     """
     start = time.perf_counter()
@@ -91,7 +101,7 @@ def explain(
     if params.rebuild == "photos":
         rebuilt = _from_photos([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
     elif params.rebuild == "gallery":
-        (image,) = rebuild_from_gallery(index, matcher, drawn.observed.tokens, [params.neighbours])
+        (image,) = rebuild_from_gallery(index, matcher, drawn.observed.tokens, [params.neighbours], gone)
         rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
     finished = time.perf_counter()
     shown = [

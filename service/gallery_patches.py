@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -10,6 +10,7 @@ from indexer import Index, PhotoUnavailable
 from model import Matcher, Tokens
 from model.ink import Pixels
 from model.rebuild import NearestPatches, Replacement, assembled, nearest_replacements
+from service.errors import ClientGone
 from service.originals import picture
 
 # Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
@@ -17,7 +18,11 @@ BATCH = 64
 
 
 def rebuild_from_gallery(
-    index: Index, matcher: Matcher, sketch: Tokens, neighbours: Sequence[int]
+    index: Index,
+    matcher: Matcher,
+    sketch: Tokens,
+    neighbours: Sequence[int],
+    gone: Callable[[], bool] = lambda: False,
 ) -> tuple[Image.Image, ...]:
     """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
 
@@ -25,10 +30,19 @@ def rebuild_from_gallery(
     photo of the index apart. All clusters are searched, in chunks. Photos that are gone or have changed are passed
     over: for each patch there are as many in reserve as are wanted.
 
-    sketch: a batch of one. White where the network kept no patch, or where no photo is left.
+    White where the network kept no patch, or where no photo is left.
+
+    Args:
+        sketch: a batch of one.
+        gone: whether nobody waits for the result any more; asked before each cluster.
+
+    Raises:
+        ClientGone: ``gone`` says so.
     """
     nearest = NearestPatches(sketch, 2 * max(neighbours))
     for cluster in range(index.cluster_count):
+        if gone():
+            raise ClientGone("Whoever asked has hung up.")
         rows = index.cluster(cluster)
         for start in range(0, len(rows.ids), BATCH):
             nearest.add(rows.ids[start : start + BATCH], rows.tokens[start : start + BATCH])

@@ -89,9 +89,7 @@ class _State(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         held = self._worker.held
-        yield GaugeMetricFamily(
-            "sbir_queue_places_taken", "Searches that run, wait, or whose sketch is on its way.", value=held
-        )
+        yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that run or wait.", value=held)
         yield GaugeMetricFamily("sbir_queue_depth", "The same without the one that runs.", value=max(0, held - 1))
         yield GaugeMetricFamily("sbir_queue_limit", "Searches that may wait.", value=self._worker.queue)
         yield CounterMetricFamily(

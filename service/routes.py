@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
@@ -34,7 +35,7 @@ from service.schemas import (
     ThumbnailParams,
 )
 from service.settings import Settings
-from service.upload import read_sketch
+from service.upload import Uploads
 from service.worker import Worker
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Context:
     version: str
     live: Live
     worker: Worker
+    uploads: Uploads
     metrics: Metrics
     readers: CapacityLimiter
 
@@ -95,7 +97,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "Nothing has this id.",
         413: "Too many bytes or pixels.",
         415: "Not an image type that is read here.",
-        422: "A blank sketch, or a parameter out of range.",
+        422: "A blank sketch, a parameter out of range, or a form with anything else than the sketch.",
         429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }
@@ -115,7 +117,12 @@ _SKETCH_BODY = {
         "content": {
             "*/*": {"schema": _BINARY},
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _BINARY},
+                    "additionalProperties": False,
+                }
             },
         },
     }
@@ -142,13 +149,19 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
     """Why these photos match a sketch."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
-    return await ctx.worker.run(lambda: engine.explain(sketch, params), _hung_up(request))
+    over = threading.Event()
+    try:
+        return await ctx.worker.run(lambda: engine.explain(sketch, params, over.is_set), _hung_up(request))
+    finally:
+        # A job that has begun goes on where its client has gone; this one can take long.
+        over.set()
 
 
 async def _received(request: Request, ctx: Context) -> bytes:
-    """The sketch of a request, which counts as waiting while it arrives."""
-    with ctx.worker.place():
-        return await read_sketch(request, ctx.settings.max_upload_bytes, ctx.settings.upload_seconds)
+    """The sketch of a request."""
+    # Who would not be let in with it need not send it.
+    ctx.worker.check_room()
+    return await ctx.uploads.read(request)
 
 
 async def _hung_up(request: Request) -> None:

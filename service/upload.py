@@ -1,4 +1,4 @@
-"""A request body as the sketch's bytes, counted as they arrive."""
+"""Request bodies as the sketches' bytes, counted as they arrive."""
 
 from __future__ import annotations
 
@@ -9,61 +9,88 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-from service.errors import BadUpload, BrokenUpload, UploadTooLarge
+from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
-# Each part costs the parser far more than its bytes; a form with a sketch has one, or a few.
-MAX_PARTS = 16
+_ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
+# What keeps others out may be over at any moment.
+RETRY_SECONDS = 1
 
 
-async def read_sketch(request: Request, limit: int, patience: float) -> bytes:
-    """The image in the request: the raw body, whatever its content type says, or the multipart field ``file``.
+class Uploads:
+    """Reads sketches while they arrive, any number at once, as long as there is room for their bytes.
 
-    Args:
-        limit: the most bytes an image may have; nothing is kept beyond it.
-        patience: seconds after which the whole of it must be here; a client holds a place in the queue while it sends.
+    Clients are not counted: one that sends slowly holds no more than what it has sent, and keeps nobody out.
+    To be used from one event loop.
 
-    Raises:
-        UploadTooLarge: more bytes than ``limit``, whether the request says so or not.
-        BrokenUpload: it took too long, or is multipart that does not parse or has more than MAX_PARTS parts.
-        BadUpload: multipart without one file in a field named ``file``.
+    Attributes:
+        held: bytes of all sketches that are on their way, as far as they are here.
     """
-    content_type = request.headers.get("content-type", "")
-    multipart = content_type.lower().startswith("multipart/form-data")
-    try:
-        async with asyncio.timeout(patience):
-            body = await _read_body(request, limit, limit + MULTIPART_OVERHEAD if multipart else limit)
-    except TimeoutError:
-        raise BrokenUpload(f"The sketch was not here after {patience:g} s; send a smaller one.") from None
-    if not multipart:
-        return body
-    return await anyio.to_thread.run_sync(_file_field, content_type, body, limit)
 
+    def __init__(self, limit: int, room: int, patience: float) -> None:
+        """
+        Args:
+            limit: the most bytes an image may have; nothing is kept beyond it.
+            room: how many sketches of that size may be held while they arrive.
+            patience: seconds after which the whole of a sketch must be here.
+        """
+        self._limit = limit
+        self._most_held = room * (limit + MULTIPART_OVERHEAD)
+        self._patience = patience
+        self.held = 0
 
-async def _read_body(request: Request, limit: int, most: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
-        raise _too_large(limit)
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > most:
-            raise _too_large(limit)
-        body += chunk
-    return bytes(body)
+    async def read(self, request: Request) -> bytes:
+        """The image in the request: the raw body, whatever its content type says, or the multipart field ``file``.
+
+        Raises:
+            UploadTooLarge: more bytes than the limit, whether the request says so or not.
+            QueueFull: there is no room for what has come.
+            BrokenUpload: it took too long, or is multipart that does not parse.
+            BadUpload: multipart with anything but one file in a field named ``file``.
+        """
+        content_type = request.headers.get("content-type", "")
+        multipart = content_type.lower().startswith("multipart/form-data")
+        try:
+            async with asyncio.timeout(self._patience):
+                body = await self._body(request, self._limit + MULTIPART_OVERHEAD if multipart else self._limit)
+        except TimeoutError:
+            raise BrokenUpload(f"The sketch was not here after {self._patience:g} s; send a smaller one.") from None
+        if not multipart:
+            return body
+        return await anyio.to_thread.run_sync(_file_field, content_type, body, self._limit)
+
+    async def _body(self, request: Request, most: int) -> bytes:
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > most:
+            raise _too_large(self._limit)
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > most:
+                    raise _too_large(self._limit)
+                if self.held + len(chunk) > self._most_held:
+                    raise QueueFull(RETRY_SECONDS)
+                self.held += len(chunk)
+                body += chunk
+            return bytes(body)
+        finally:
+            self.held -= len(body)
 
 
 def _file_field(content_type: str, body: bytes, limit: int) -> bytes:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise BrokenUpload("The content type of the form names no boundary.")
-    parts: list[Field | File] = []
+    files: list[File] = []
     ends: list[bool] = []
 
     def keep(part: Field | File) -> None:
-        if len(parts) == MAX_PARTS:
-            raise BrokenUpload(f"The form has more than {MAX_PARTS} parts; send the sketch alone.")
-        parts.append(part)
+        # At once, since each part costs the parser far more than its bytes.
+        if not isinstance(part, File) or part.field_name != b"file" or files:
+            name = (part.field_name or b"").decode(errors="replace")[:64]
+            raise BadUpload(f"The form has a part {name!r} that is not taken; {_ALONE}")
+        files.append(part)
 
     try:
         parser = FormParser(
@@ -80,9 +107,8 @@ def _file_field(content_type: str, body: bytes, limit: int) -> bytes:
         raise BrokenUpload("The form does not parse.") from error
     if not ends:
         raise BrokenUpload("The form is cut short.")
-    files = [part for part in parts if isinstance(part, File) and part.field_name == b"file"]
-    if len(files) != 1:
-        raise BadUpload("Send one sketch, as the file field 'file' or as the raw request body.")
+    if not files:
+        raise BadUpload(f"The form is empty; {_ALONE}")
     with files[0].file_object as stream:
         stream.seek(0)
         image = stream.read()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from service.errors import ClientGone, QueueFull
@@ -23,7 +22,7 @@ class Worker:
 
     Attributes:
         queue: how many jobs may wait behind the running one.
-        held: places taken, by jobs that run or wait and by those whose input is on its way.
+        held: places taken, by jobs that run or wait.
     """
 
     def __init__(self, queue: int, waited: Callable[[float], None] = lambda seconds: None) -> None:
@@ -39,22 +38,6 @@ class Worker:
         """Raise QueueFull where a job would have to."""
         if self.held > self.queue:
             raise QueueFull(max(1, math.ceil(self.held * self._mean_seconds)))
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place while the block gets a job's input ready, so that what it keeps in memory is bounded, too.
-
-        ``run`` takes a place of its own: called right after the block, before anything is awaited, it finds this one.
-
-        Raises:
-            QueueFull: too many wait already.
-        """
-        self.check_room()
-        self.held += 1
-        try:
-            yield
-        finally:
-            self.held -= 1
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
         """The job's result, or whatever it raises; other jobs notice neither.

@@ -37,6 +37,8 @@ class Screen:
 
 
 DESKTOP = Screen("desktop", 1440, 900)
+LAPTOP = Screen("laptop", 1280, 800)
+WIDE = Screen("wide", 2560, 1440)
 PHONE = Screen("phone", 360, 740, ratio=2.0, phone=True)
 
 

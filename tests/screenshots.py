@@ -1,6 +1,7 @@
-"""Pictures of the page for the README: `python -m tests.screenshots OUT_DIR URL`, of a server that is running.
+"""Pictures of the page: `python -m tests.screenshots OUT_DIR URL`, of a server that is running.
 
-Over the sample gallery: `make demo` serves it, and the sketch is one of `tests.pictures`.
+Those of the README are of the sample gallery, as `make demo` serves it, and of a shape of `tests.pictures`. With your
+own photos and sketch: `make demo PHOTOS=DIR`, and here `--sketch FILE`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,35 @@ from pathlib import Path
 
 from selenium.webdriver.common.by import By
 
-from tests.browser import DESKTOP, PHONE, Browser, Screen, browser, draw, missing, picture, wait, wait_for_photos
+from tests.browser import (
+    DESKTOP,
+    LAPTOP,
+    PHONE,
+    WIDE,
+    Browser,
+    Screen,
+    browser,
+    draw,
+    missing,
+    picture,
+    wait,
+    wait_for_photos,
+)
 from tests.pictures import SHAPES, strokes
 
 #: Views of an explanation, as the page names them.
 VIEWS = ("parts", "look", "kept", "pairs")
+SCREENS = {screen.name: screen for screen in (DESKTOP, PHONE, LAPTOP, WIDE)}
 
 
-def take(driver: Browser, screen: Screen, shape: str, stem: Path) -> None:
-    """Draw a shape, and take the page, the first photo, and every view of the explanation: STEM-*.png."""
+def take(driver: Browser, screen: Screen, sketch: str | Path, stem: Path) -> None:
+    """Draw a shape or choose an image file; take the page, the best photo, all views of its explanation: STEM-*.png."""
     wait(driver).until(lambda d: d.find_element(By.ID, "start").is_displayed())
     picture(driver, stem.with_name(f"{stem.name}-start.png"))
-    draw(driver, screen, strokes(shape))
+    if isinstance(sketch, Path):
+        driver.find_element(By.ID, "file").send_keys(str(sketch.resolve()))
+    else:
+        draw(driver, screen, strokes(sketch))
     wait_for_photos(driver)
     picture(driver, stem.with_name(f"{stem.name}.png"))
     driver.find_element(By.CSS_SELECTOR, "#results button").click()
@@ -42,16 +60,20 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
     parser.add_argument("url", metavar="URL", help="where the server is, such as http://127.0.0.1:8000")
     parser.add_argument("--shape", choices=SHAPES, default="house", help="what is drawn (house)")
+    parser.add_argument("--sketch", type=Path, metavar="FILE", help="an image file, instead of a shape")
+    usual = ["desktop", "phone"]
+    parser.add_argument("--screens", nargs="+", choices=SCREENS, default=usual, help="light and dark (desktop phone)")
     asked = parser.parse_args()
     if reason := missing():
         print(f"screenshots: {reason}", file=sys.stderr)
         return 2
     asked.out.mkdir(parents=True, exist_ok=True)
-    for screen in (DESKTOP, PHONE):
+    for screen in map(SCREENS.__getitem__, asked.screens):
         for dark in (False, True):
             with browser(screen, dark=dark) as driver:
                 driver.get(asked.url)
-                take(driver, screen, asked.shape, asked.out / (f"{screen.name}-dark" if dark else screen.name))
+                stem = asked.out / (f"{screen.name}-dark" if dark else screen.name)
+                take(driver, screen, asked.sketch or asked.shape, stem)
     return 0
 
 

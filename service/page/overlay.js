@@ -79,18 +79,20 @@ export class Overlay {
   badge(cell, text, colour) {
     const context = this.#context;
     const radius = Math.max(0.5 * this.#cell, 8.5 * window.devicePixelRatio);
-    const inside = (value) => Math.min(this.#canvas.width - radius - 1, Math.max(radius + 1, value));
-    const x = inside(((cell % this.#grid) + 1) * this.#cell);
-    const y = inside(Math.floor(cell / this.#grid) * this.#cell);
+    context.font = `700 ${1.15 * radius}px system-ui, sans-serif`;
+    // Of its half: longer texts make it an oval.
+    const width = Math.max(radius, context.measureText(text).width / 2 + 0.45 * radius);
+    const inside = (value, half) => Math.min(this.#canvas.width - half - 1, Math.max(half + 1, value));
+    const x = inside(((cell % this.#grid) + 1) * this.#cell, width);
+    const y = inside(Math.floor(cell / this.#grid) * this.#cell, radius);
     context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
+    context.roundRect(x - width, y - radius, 2 * width, 2 * radius, radius);
     context.fillStyle = colour;
     context.fill();
     context.lineWidth = Math.max(1, 0.14 * radius);
     context.strokeStyle = "#ffffff";
     context.stroke();
     context.fillStyle = "#ffffff";
-    context.font = `700 ${1.15 * radius}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.fillText(text, x, y + 0.06 * radius);

@@ -13,6 +13,8 @@ const SAMPLES_A_CELL = 4;
 const SHEET_CONTRAST = 40;
 // In the prepared picture ink is black on white, with grey seams.
 const PREPARED_CONTRAST = 60;
+// Points of a path further apart than this are no line, but squares of a place.
+const GAP = 0.1;
 const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"];
 
 /**
@@ -30,7 +32,7 @@ export async function partsOf({ blob, marks, paper }, prepared, grid) {
   const from = strokes.length === drawn.length && drawn.length ? await boxOf(blob, paper) : null;
   const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
   if (!from || !to) {
-    return PLACES.map((name, i) => place(name, i % 3, Math.floor(i / 3), grid));
+    return placesOf(prepared, grid);
   }
   const moved = ({ x, y }) => ({
     x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),
@@ -59,7 +61,14 @@ export function paintPart(canvas, { path }) {
   context.lineWidth = 0.07 * side;
   context.strokeStyle = "#1e1f1c";
   context.beginPath();
-  path.forEach(({ x, y }) => context.lineTo(x * side, y * side));
+  path.forEach(({ x, y }, i) => {
+    const before = path[i - 1];
+    if (!before || Math.hypot(x - before.x, y - before.y) > GAP) {
+      // A line of no length would not be painted.
+      context.moveTo(x * side - 0.01, y * side);
+    }
+    context.lineTo(x * side, y * side);
+  });
   context.stroke();
 }
 
@@ -68,14 +77,31 @@ function cellAt({ x, y }, grid) {
   return within(y) * grid + within(x);
 }
 
-/** A ninth of the picture. */
-function place(name, column, row, grid) {
-  const cells = Array.from({ length: grid ** 2 }, (_, cell) => cell).filter((cell) => {
-    const [x, y] = [(cell % grid) + 0.5, Math.floor(cell / grid) + 0.5];
-    return Math.floor((3 * x) / grid) === column && Math.floor((3 * y) / grid) === row;
-  });
-  const path = cells.map((cell) => ({ x: ((cell % grid) + 0.5) / grid, y: (Math.floor(cell / grid) + 0.5) / grid }));
-  return { name: `The ${name}`, path, cells: new Set(cells) };
+/** Ninths of the picture, without bare paper: its tokens match each other well, and that means nothing to a person. */
+function placesOf(prepared, grid) {
+  const inked = [...inkedCells(pixels(prepared), grid)];
+  const middle = (cell) => ({ x: ((cell % grid) + 0.5) / grid, y: (Math.floor(cell / grid) + 0.5) / grid });
+  return PLACES.map((name, i) => {
+    const cells = inked.filter((cell) => {
+      const { x, y } = middle(cell);
+      return Math.floor(3 * x) === i % 3 && Math.floor(3 * y) === Math.floor(i / 3);
+    });
+    return { name: `The ${name}`, path: cells.map(middle), cells: new Set(cells) };
+  }).filter(({ cells }) => cells.size);
+}
+
+/** The cells of a prepared picture in which something is drawn, ascending. */
+function inkedCells({ data, width, height }, grid) {
+  const dark = (x, y) => [0, 1, 2].some((channel) => 255 - data[4 * (y * width + x) + channel] > PREPARED_CONTRAST);
+  const cells = new Set();
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (dark(x, y)) {
+        cells.add(cellAt({ x: x / width, y: y / height }, grid));
+      }
+    }
+  }
+  return new Set([...cells].sort((a, b) => a - b));
 }
 
 /** The line with points close enough to each other that no cell between them is missed. */

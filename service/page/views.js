@@ -177,6 +177,9 @@ function keepBright(overlay, { answer, step }, picture) {
 function number(overlay, pairs, side) {
   const cells = pairs.slice(0, MOST_PAIRS).map((pair) => pair[side]);
   overlay.contour(new Set(cells), PAIR);
-  // The first one last: where two lie on one cell, the stronger is seen.
-  cells.map((cell, i) => [cell, i + 1]).reverse().forEach(([cell, rank]) => overlay.badge(cell, String(rank), PAIR));
+  // The first one last, so that the stronger is seen whole. Several pairs may share a cell.
+  [...new Set(cells)].reverse().forEach((cell) => {
+    const ranks = cells.flatMap((other, i) => (other === cell ? [i + 1] : []));
+    overlay.badge(cell, ranks.join(" "), PAIR);
+  });
 }

@@ -33,7 +33,7 @@ export class Why {
     part("why-close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => this.#running?.abort());
     part("why-again").addEventListener("click", () => void this.#load());
-    choice("why-view", (view) => this.#set({ view }));
+    choice("why-view", (view) => this.#choose(view));
     choice("why-from", (from) => this.#set({ from }));
     part("why-eye").addEventListener("change", (event) => this.#set({ eye: event.target.value }));
     part("why-share").addEventListener("input", (event) => this.#set({ share: Number(event.target.value) / 100 }));
@@ -168,6 +168,13 @@ export class Why {
     const free = PINS.find(([letter]) => kept.every((old) => old.letter !== letter));
     said.textContent = `${one.name} is kept as ${free[0]}.`;
     this.#set({ pins: [...kept, pin(one, free)] });
+  }
+
+  #choose(view) {
+    this.#set({ view });
+    // On a phone the views are wider than the screen; those beside the chosen one come into sight, too.
+    const label = document.querySelector("[name=why-view]:checked").parentElement;
+    label.scrollIntoView({ block: "nearest", inline: "center" });
   }
 
   #set(change) {

@@ -15,12 +15,10 @@ from locust.env import Environment
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,8 @@ import gevent  # type: ignore[import-untyped]
 import httpx
 import numpy as np
 from pydantic import BaseModel
+
+from tests.benchmarks.served_demo import demo
 
 SHARES = (0.5, 1.0, 2.0)
 # Enough that one always waits, too few for the queue to be full.
@@ -144,28 +144,6 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
     runner.stop()
     runner.quit()
     return outcomes
-
-
-@contextmanager
-def demo(folder: Path, options: Sequence[str]) -> Iterator[str]:
-    """A server of the demo on a free port of this machine, its first search over; ends with the block. Its address."""
-    command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0", *options]
-    log = folder / "log"
-    folder.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
-        try:
-            assert server.stdout is not None
-            url = ""
-            for line in server.stdout:
-                if line.startswith("sketch-search at "):
-                    url = line.split()[-1]
-                if line.startswith("Draw your own"):
-                    break
-            else:
-                raise RuntimeError(f"the server has ended: {log.read_text()[-2000:]}")
-            yield url
-        finally:
-            server.terminate()
 
 
 def resident(url: str) -> float:

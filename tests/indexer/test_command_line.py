@@ -102,16 +102,19 @@ def test_photos_are_added_and_removed_and_segments_merged(
     assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
     assert "photos:      16" in capsys.readouterr().out
     assert main(["remove", "3", "more"]) == 0
-    assert "removed:     5 files; they stay on disk" in capsys.readouterr().out
+    assert "removed:     5 files; on disk as before" in capsys.readouterr().out
     assert main(["info"]) == 0
     assert "removed:     in here/" in capsys.readouterr().out
     assert main(["compact"]) == 0
-    assert "1 rows no longer shown" in capsys.readouterr().out
+    assert "1 row no longer shown" in capsys.readouterr().out
     # Without folders it is an update of those there are.
     assert main(["build"]) == 0
     out = capsys.readouterr().out
     assert "photos:      11" in out
     assert "nothing has changed" in out
+    assert main(["add", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "3"]) == 0
+    assert "removed:     1 file; " in capsys.readouterr().out
     assert main(["add", str(gallery), "--quiet"]) == 0
     assert main(["remove", "3", "--quiet"]) == 0
     assert main(["compact", "--quiet"]) == 0

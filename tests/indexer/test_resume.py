@@ -16,6 +16,7 @@ from indexer.journal import FileRecord, Journal
 from indexer.segment import RowArrays
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
+from tests.soak_report import noted
 
 POINTS = 12
 UPKEEP = ("remove", "compact", "repair")
@@ -59,12 +60,15 @@ def test_an_update_killed_at_any_point_ends_in_the_same_index_byte_for_byte(poin
 def test_builds_and_updates_killed_at_200_moments_end_in_the_same_index_byte_for_byte(
     tmp_path: Path, weights: Path
 ) -> None:
-    disturbed(tmp_path, weights, 100)
-    for killed, undisturbed in (("killed", "undisturbed"), ("killed-update", "updated")):
-        expected = index_bytes(tmp_path / undisturbed)
-        assert [number for number in range(100) if index_bytes(tmp_path / f"{killed}-{number}") != expected] == []
-    for work in UPKEEP:
-        check_upkeep(work, tmp_path)
+    with noted("kills") as run:
+        disturbed(tmp_path, weights, 100)
+        for killed, undisturbed in (("killed", "undisturbed"), ("killed-update", "updated")):
+            expected = index_bytes(tmp_path / undisturbed)
+            wrong = [number for number in range(100) if index_bytes(tmp_path / f"{killed}-{number}") != expected]
+            run.made += 100
+            run.failed += len(wrong)
+            assert wrong == []
+        run.made += sum(check_upkeep(work, tmp_path) for work in UPKEEP)
 
 
 @needs_fork
@@ -73,7 +77,8 @@ def test_upkeep_that_was_killed_is_done_by_running_it_again(work: str, killed: P
     check_upkeep(work, killed)
 
 
-def check_upkeep(work: str, killed: Path) -> None:
+def check_upkeep(work: str, killed: Path) -> int:
+    """How many were killed."""
     indexes = list(killed.glob(f"killed-{work}-*"))
     assert len(indexes) > 3
     # A repair does not reuse the numbers of generations, and so of segments, that a killed one has left.
@@ -82,6 +87,7 @@ def check_upkeep(work: str, killed: Path) -> None:
     for index in indexes:
         assert {path: entry[:told] for path, entry in catalog(index).items()} == expected
         assert verify(index) == []
+    return len(indexes)
 
 
 def test_an_update_that_was_killed_had_photos_to_add_to_change_and_to_drop(killed: Path) -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 import model
 from indexer import BuildReport, add, build, compact, open_index, remove, verify
 from tests.indexer.galleries import catalog, save_photo
+from tests.soak_report import noted
 
 PATHS = ("a.png", "b.png", "in/a.png", "in/c.png", "in/deep/d.png", "in between.png")
 FOLDERS = ("in", "in/deep")
@@ -38,6 +39,8 @@ class Store(RuleBasedStateMachine):
     """
 
     matcher: model.Matcher
+    # How often the index was compared, in all sequences.
+    compared = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,6 +191,7 @@ class Store(RuleBasedStateMachine):
     def the_index_holds_what_it_should(self) -> None:
         if not self.live:
             return
+        type(self).compared += 1
         assert verify(self.index) == []
         found = catalog(self.index)
         for path, entry in found.items():
@@ -205,7 +209,9 @@ class Store(RuleBasedStateMachine):
             assert all(min(self.ids[path] for path in index.photo(photo).paths) == photo for photo in shown)
 
 
-def check(matcher: model.Matcher, examples: int, steps: int) -> None:
+def check(matcher: model.Matcher, examples: int, steps: int) -> int:
+    """How often the index was compared with what it should be."""
+
     class Machine(Store):
         pass
 
@@ -220,12 +226,14 @@ def check(matcher: model.Matcher, examples: int, steps: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    return Machine.compared
 
 
 def test_any_sequence_of_changes_leaves_the_index_that_a_plain_model_expects(matcher: model.Matcher) -> None:
-    check(matcher, examples=8, steps=12)
+    assert check(matcher, examples=8, steps=12) > 8
 
 
 @pytest.mark.soak
 def test_many_long_sequences_of_changes_leave_what_a_plain_model_expects(matcher: model.Matcher) -> None:
-    check(matcher, examples=100, steps=40)
+    with noted("store") as run:
+        run.made = check(matcher, examples=100, steps=40)

@@ -32,6 +32,21 @@ from tests.service.looking import (
 pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
 
 
+# Of an element's width, as far as the boxes around it let it be seen; None where it is not shown at all.
+VISIBLE_SHARE = """
+const [element] = arguments;
+const { left, right, width } = element.getBoundingClientRect();
+let [from, to] = [0, innerWidth];
+for (let box = element.parentElement; box; box = box.parentElement) {
+  const around = box.getBoundingClientRect();
+  if (getComputedStyle(box).overflowX !== "visible") {
+    [from, to] = [Math.max(from, around.left), Math.min(to, around.right)];
+  }
+}
+return width ? Math.max(0, Math.min(right, to + 0.5) - Math.max(left, from - 0.5)) / width : null;
+"""
+
+
 def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
     driver.get(server.url)
     draw(driver, screen, strokes("house"))
@@ -168,15 +183,51 @@ def test_a_stroke_lights_the_cells_that_it_crosses_where_the_network_saw_it(desk
     assert cells == [[0, 1, 2, 3], [0, 4, 8, 12]]
 
 
+def test_of_an_image_only_what_is_drawn_is_a_part(desk: Browser, server: Served) -> None:
+    """A stroke from the middle to the right and a dot on bare paper, as an image: three of its ninths."""
+    desk.get(server.url)
+    found = desk.execute_async_script(
+        """
+        const [done] = arguments;
+        import("/page/regions.js").then(async ({ partsOf, paintPart }) => {
+          const sheet = Object.assign(document.createElement("canvas"), { width: 60, height: 60 });
+          const context = sheet.getContext("2d");
+          context.fillStyle = "#ffffff";
+          context.fillRect(0, 0, 60, 60);
+          context.fillStyle = "#000000";
+          context.fillRect(25, 28, 30, 4);
+          context.fillRect(3, 3, 4, 4);
+          const image = new Image();
+          image.src = sheet.toDataURL();
+          await image.decode();
+          const parts = await partsOf({ blob: null, marks: [{ kind: "image" }], paper: "#ffffff" }, image, 6);
+          const faces = parts.map((part) => {
+            const face = Object.assign(document.createElement("canvas"), { width: 60, height: 60 });
+            paintPart(face, part);
+            return [...face.getContext("2d").getImageData(0, 0, 60, 60).data].some((value) => value);
+          });
+          done(parts.map(({ name, cells }, i) => [name, [...cells], faces[i]]));
+        });
+        """
+    )
+    assert found == [
+        ["The top left", [0], True],
+        ["The middle", [14, 15, 20, 21], True],
+        ["The right", [16, 17, 22, 23], True],
+    ]
+
+
 def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Served) -> None:
     with browser.browser(PHONE) as driver:
         open_why(driver, server, PHONE)
         for radio in driver.find_elements(By.NAME, "why-view"):
             radio.find_element(By.XPATH, "..").click()
             assert radio.is_selected()
-            lead = driver.find_element(By.ID, "why-lead").rect
-            assert lead["x"] >= 0
-            assert lead["x"] + lead["width"] <= PHONE.width
+            controls = driver.find_elements(By.CSS_SELECTOR, "#why-cross label")
+            chosen = radio.find_element(By.XPATH, "..")
+            for shown in [driver.find_element(By.ID, "why-lead"), chosen, *controls]:
+                # Not its rect, which is whole where a box around it cuts it off.
+                assert driver.execute_script(VISIBLE_SHARE, shown) in (None, 1)
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import select
@@ -77,6 +78,22 @@ def test_a_connection_in_use_is_kept(server: Served, sketch: bytes) -> None:
     with httpx.Client(base_url=server.url, timeout=30) as http:
         for _ in range(20):
             assert http.post("/search", content=sketch, params={"nprobe": "all"}).status_code == 200
+
+
+def test_the_parts_of_an_answer_do_not_wait_for_each_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, sketch: bytes
+) -> None:
+    made: list[socket.socket] = []
+    connection_made = Connection.connection_made
+
+    def noted(self: Connection, transport: asyncio.Transport) -> None:
+        connection_made(self, transport)
+        made.append(transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(Connection, "connection_made", noted)
+    with served(settings) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        assert http.post("/search", content=sketch).status_code == 200
+        assert [connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0 for connection in made] == [True]
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])

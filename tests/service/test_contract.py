@@ -15,8 +15,11 @@ from pydantic import SecretStr
 from service.__main__ import OPENAPI
 from service.settings import Settings
 from tests.service.conftest import Served, served
+from tests.soak_report import Run, noted
 
 schema = schemathesis.openapi.from_path(OPENAPI)
+# Seconds for an answer, on a machine that has other things to do.
+PATIENCE = 60
 # The same cases every time; the search for new ones is the soak's.
 short = hypothesis.settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 long = hypothesis.settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
@@ -35,24 +38,37 @@ def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Ser
     check(case, closed, sketch)
 
 
+@pytest.fixture(scope="module")
+def soak() -> Iterator[Run]:
+    """What becomes of the requests to all paths."""
+    with noted("contract") as run:
+        yield run
+
+
 @pytest.mark.soak
 @schema.parametrize()
 @long
 def test_every_answer_is_as_documented_whatever_is_asked(
-    case: schemathesis.Case[Any], closed: Served, sketch: bytes
+    case: schemathesis.Case[Any], closed: Served, sketch: bytes, soak: Run
 ) -> None:
-    check(case, closed, sketch)
+    soak.made += 1
+    try:
+        check(case, closed, sketch)
+    except Exception:
+        soak.failed += 1
+        raise
 
 
 def check(case: schemathesis.Case[Any], server: Served, sketch: bytes) -> None:
     """The answer has a documented status, shape and media type; without the key it is 401."""
     key = {"X-API-Key": "sesame"}
     if case.path not in ("/search", "/explain"):
-        case.call_and_validate(base_url=server.url, headers=key)
+        case.call_and_validate(base_url=server.url, headers=key, timeout=PATIENCE)
         return
     # The document cannot say which bytes are an image, which methods the checkpoint has and which photos there are.
     excluded = [schemathesis.checks.positive_data_acceptance]
-    case.call_and_validate(base_url=server.url, headers=key, excluded_checks=excluded)
-    drawn = httpx.post(f"{server.url}{case.path}", params=case.query, content=sketch, headers=key)
+    case.call_and_validate(base_url=server.url, headers=key, excluded_checks=excluded, timeout=PATIENCE)
+    url = f"{server.url}{case.path}"
+    drawn = httpx.post(url, params=case.query, content=sketch, headers=key, timeout=PATIENCE)
     assert drawn.status_code in ((200, 422) if case.path == "/search" else (200, 404, 422))
     case.operation.validate_response(drawn)

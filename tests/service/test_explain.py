@@ -22,6 +22,7 @@ from model.errors import BlankSketch, ImageTooLarge
 from model.images import open_image
 from model.ink import Pixels
 from model.rebuild import cut
+from service.errors import ClientGone
 from service.explain import explain
 from service.explain_schemas import MOST_PHOTOS, ExplainParams, ExplainResponse
 from service.gallery_patches import rebuild_from_gallery
@@ -239,6 +240,21 @@ def test_rebuilding_from_the_gallery_averages_the_nearest_patches_of_all_photos(
     assert (rebuilt.source, rebuilt.photo) == ("gallery", None)
     assert np.array_equal(np.asarray(decoded(rebuilt.image)), nearest_by_hand(index, matcher, gallery, k))
     assert index.photo_count == PHOTOS
+
+
+def test_rebuilding_from_the_gallery_ends_when_nobody_waits_for_it(
+    index: Index, matcher: Matcher, sketch: bytes
+) -> None:
+    asked: list[bool] = []
+
+    def gone() -> bool:
+        asked.append(len(asked) == 2)
+        return asked[-1]
+
+    params = ExplainParams(photo=[1], rebuild="gallery")
+    with pytest.raises(ClientGone):
+        explain(index, matcher, sketch, params, max_pixels=1_000_000, originals=True, gone=gone)
+    assert asked == [False, False, True]
 
 
 def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple[Index, Matcher, Path]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -11,8 +13,12 @@ import pytest
 from indexer import build
 from model import Matcher
 from service.__main__ import main
-from service.explain_schemas import ExplainResponse
+from service.engine import Engine
+from service.errors import ClientGone
+from service.explain_schemas import ExplainParams, ExplainResponse
 from tests.pictures import drawing, encoded, photo
+from tests.service.conftest import Served
+from tests.service.talk import connect
 
 
 def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: httpx.Client, sketch: bytes) -> None:
@@ -49,6 +55,26 @@ def test_a_blank_sketch_cannot_be_explained(http: httpx.Client) -> None:
     assert http.post("/explain", content=blank, params={"photo": "1"}).json()["error"]["code"] == "blank_sketch"
 
 
+def test_an_explanation_is_told_when_its_client_has_gone(
+    server: Served, sketch: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told = threading.Event(), threading.Event()
+
+    def explain(_: Engine, __: bytes, ___: ExplainParams, gone: Callable[[], bool]) -> ExplainResponse:
+        begun.set()
+        while not gone():
+            begun.wait()
+        told.set()
+        raise ClientGone("Whoever asked has hung up.")
+
+    monkeypatch.setattr(Engine, "explain", explain)
+    with connect(server) as connection:
+        head = f"POST /explain?photo=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
+        connection.sendall(head.encode() + sketch)
+        assert begun.wait(30)
+    assert told.wait(30)
+
+
 def test_the_commands_write_an_explanation_and_the_papers_figures(
     tmp_path: Path, weights: Path, matcher: Matcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,5 +94,6 @@ def test_the_commands_write_an_explanation_and_the_papers_figures(
     assert len(json.loads((tmp_path / "one" / "explanation.json").read_text())["photos"]) == 1
     assert main(["figures", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "figures")]) == 0
     assert (tmp_path / "figures" / "figure3.png").stat().st_size > 0
+    assert "figure8a.png is left out" in capsys.readouterr().out
     assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
     assert "none.png" in capsys.readouterr().err

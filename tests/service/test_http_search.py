@@ -71,6 +71,14 @@ def test_a_parameter_out_of_range_is_refused(http: httpx.Client, sketch: bytes, 
     assert len(answer.text) < 1000
 
 
+def test_what_may_be_a_number_or_a_word_is_refused_in_one_sentence(http: httpx.Client, sketch: bytes) -> None:
+    answer = http.post("/search", content=sketch, params={"nprobe": "0", "k": "0"})
+    assert answer.json()["error"]["message"] == (
+        "k: Input should be greater than or equal to 1; "
+        "nprobe: Input should be greater than or equal to 1, or input should be 'all'."
+    )
+
+
 def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, sketch: bytes) -> None:
     answer = http.post("/search", content=sketch, params={"method": "fused"})
     assert "auto, rn, ret" in answer.json()["error"]["message"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,8 +19,8 @@ from starlette.types import Message
 from indexer import Index
 from service.errors import BrokenUpload, QueueFull
 from service.settings import Settings
-from service.upload import read_sketch
-from tests.service.conftest import CLUSTERS, PHOTOS, Served, served
+from service.upload import Uploads
+from tests.service.conftest import CLUSTERS, MAX_UPLOAD, PHOTOS, Served, served
 from tests.service.talk import connect, error
 from tests.service.test_worker import Gate, never
 
@@ -38,11 +39,23 @@ def occupied(server: Served) -> Iterator[None]:
 
 
 @contextmanager
-def begun_upload(server: Served) -> Iterator[None]:
-    """While the block runs, an upload is on its way; it breaks off then."""
+def begun_upload(server: Served, part: bytes = b"half") -> Iterator[socket.socket]:
+    """While the block runs, an upload is on its way, and this much of it there; it breaks off then."""
     with connect(server) as connection:
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
-        yield
+        announced = len(part) + 1
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % announced + part)
+        yield connection
+
+
+def wait_until_held(server: Served, bytes_held: int) -> None:
+    """Until so many bytes of sketches are here that are on their way."""
+
+    async def waiting() -> None:
+        async with asyncio.timeout(20):
+            while server.context.uploads.held != bytes_held:
+                await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
 
 
 def wait_until_room_is(server: Served, there: bool) -> None:
@@ -135,18 +148,39 @@ def test_an_upload_that_breaks_off_disturbs_nobody(
 ) -> None:
     with served(settings.model_copy(update={"queue": 0})) as server:
         with begun_upload(server):
-            wait_until_room_is(server, False)
-        wait_until_room_is(server, True)
+            wait_until_held(server, 4)
+        wait_until_held(server, 0)
         assert httpx.post(f"{server.url}/search", content=sketch).status_code == 200
     assert "Traceback" not in caplog.text
 
 
-def test_uploads_that_are_being_read_count_as_waiting(small: Served, sketch: bytes) -> None:
-    with begun_upload(small), begun_upload(small):
-        wait_until_room_is(small, False)
-        assert error(httpx.post(f"{small.url}/search", content=sketch)) == (429, "queue_full")
-    wait_until_room_is(small, True)
-    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+def test_who_sends_slowly_keeps_nobody_out(small: Served, sketch: bytes) -> None:
+    with ExitStack() as slow:
+        for _ in range(20):
+            slow.enter_context(begun_upload(small))
+        wait_until_held(small, 20 * 4)
+        assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+    wait_until_held(small, 0)
+
+
+def test_sketches_that_are_on_their_way_take_a_limited_memory(settings: Settings, sketch: bytes) -> None:
+    part = bytes(MAX_UPLOAD - 1000)
+    with served(settings.model_copy(update={"queue": 0})) as server:
+        with begun_upload(server, part):
+            wait_until_held(server, len(part))
+            assert error(httpx.post(f"{server.url}/search", content=part)) == (429, "queue_full")
+            assert httpx.post(f"{server.url}/search", content=sketch).status_code == 200
+        wait_until_held(server, 0)
+        assert error(httpx.post(f"{server.url}/search", content=part)) == (415, "unsupported_image")
+
+
+def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:
+    with (
+        served(settings.model_copy(update={"queue": 0})) as server,
+        occupied(server),
+        begun_upload(server) as connection,
+    ):
+        assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
 def test_an_upload_that_takes_too_long_is_given_up() -> None:
@@ -156,7 +190,7 @@ def test_an_upload_that_takes_too_long_is_given_up() -> None:
 
     request = Request({"type": "http", "method": "POST", "headers": []}, nothing)
     with pytest.raises(BrokenUpload, match="send a smaller one"):
-        asyncio.run(read_sketch(request, 100, patience=0))
+        asyncio.run(Uploads(limit=100, room=1, patience=0).read(request))
 
 
 def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: Settings) -> None:

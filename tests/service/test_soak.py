@@ -14,6 +14,7 @@ from service.settings import Settings
 from tests.pictures import ODD_FILES, encoded
 from tests.service.conftest import PHOTOS, draw_sketch
 from tests.service.test_serving import address, running
+from tests.soak_report import noted
 
 # Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an
 # allocator keeps for itself.
@@ -77,6 +78,7 @@ def test_requests_in_a_row_answer_alike_and_leave_memory_flat(http: httpx.Client
 @pytest.mark.soak
 def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: Path) -> None:
     with (
+        noted("requests") as run,
         running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES="500000") as process,
         httpx.Client(base_url=address(process), timeout=60) as http,
     ):
@@ -85,5 +87,5 @@ def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: P
         before = resident(http)
         visitors.come(10_000)
         grown = resident(http) - before
-        print(f"{visitors.made} requests; in the last 10,000 memory grew by {grown / 2**20:.1f} MiB")
+        run.made, run.grown_mib = visitors.made, grown / 2**20
         assert grown < GROWTH

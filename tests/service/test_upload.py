@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.upload import MAX_PARTS
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded
 from tests.service.conftest import MAX_UPLOAD, Served
 from tests.service.talk import error, plain_http, without_timings
@@ -20,7 +19,7 @@ def test_the_content_type_of_a_raw_body_does_not_matter(http: httpx.Client, sket
 
 
 def test_a_form_is_answered_like_a_raw_body(http: httpx.Client, sketch: bytes) -> None:
-    form = http.post("/search", files={"file": ("größe.png", sketch, "image/png")}, data={"note": "of a cat"})
+    form = http.post("/search", files={"file": ("größe.png", sketch, "image/png")})
     assert without_timings(form) == without_timings(http.post("/search", content=sketch))
 
 
@@ -68,14 +67,15 @@ def test_a_form_with_too_long_a_boundary_is_refused(http: httpx.Client, sketch: 
     assert error(answer) == (400, "undecodable_upload")
 
 
-def test_a_form_has_a_limited_number_of_parts(http: httpx.Client, sketch: bytes) -> None:
-    def answered(parts: int) -> httpx.Response:
-        notes = {f"note {number}": "of a cat" for number in range(parts - 1)}
-        return http.post("/search", files={"file": sketch}, data=notes)
-
-    assert answered(MAX_PARTS).status_code == 200
-    assert error(answered(MAX_PARTS + 1)) == (400, "undecodable_upload")
-    assert error(http.post("/search", files=[("other", sketch)] * 20)) == (400, "undecodable_upload")
+@pytest.mark.parametrize("path", ["/search", "/explain?photo=1"])
+def test_a_part_of_a_form_that_would_be_ignored_is_refused(http: httpx.Client, sketch: bytes, path: str) -> None:
+    for answer, name in (
+        (http.post(path, files={"file": sketch}, data={"nprobe": "all"}), "nprobe"),
+        (http.post(path, files={"file": sketch, "mask": sketch}), "mask"),
+        (http.post(path, files=[("file", sketch), ("file", sketch)]), "file"),
+    ):
+        assert error(answer) == (422, "bad_parameter")
+        assert f"a part '{name}' that is not taken" in answer.json()["error"]["message"]
 
 
 def test_too_many_bytes_are_refused_by_what_the_request_announces(server: Served) -> None:

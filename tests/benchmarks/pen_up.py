@@ -1,0 +1,160 @@
+"""How long the page takes from the end of a stroke to the photos, in a real browser; `make bench`.
+
+Strokes are drawn one after the other on the page of the demo, each when the photos of the one before are there. The
+browser's own clock says when the pen was lifted, when the search was sent and answered, and when the photos in sight
+were shown. Browser and server share this machine, so all times are of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel
+
+from tests.benchmarks.served_demo import demo
+from tests.pictures import SHAPES, strokes
+
+# Only a run needs a browser; without one there is a reason to be told.
+if TYPE_CHECKING:
+    from tests.browser import Browser
+
+STROKES = 20
+# From the end of a stroke to the photos.
+TARGET_MS = 500
+# The browser lists a request when it is over; one that began before the pen was lifted is of an older drawing.
+WATCH = """
+window.lifts = [];
+document.getElementById("paper").addEventListener("pointerup", ({ timeStamp: lifted }) => {
+  performance.clearResourceTimings();
+  const results = document.getElementById("results");
+  const look = (now) => {
+    const search = performance.getEntriesByType("resource")
+      .find(({ name, startTime }) => startTime >= lifted && new URL(name).pathname.endsWith("/search"));
+    const seen = [...results.querySelectorAll(".frame")]
+      .filter((frame) => frame.getBoundingClientRect().top < innerHeight);
+    const shown = seen.length && seen.every((frame) => frame.classList.contains("here"));
+    if (search && shown && results.getAttribute("aria-busy") === "false") {
+      const { startTime: sent, responseEnd: answered } = search;
+      lifts.push({ pause_ms: sent - lifted, request_ms: answered - sent, show_ms: now - answered });
+    } else {
+      requestAnimationFrame(look);
+    }
+  };
+  requestAnimationFrame(look);
+});
+"""
+
+
+class Lift(BaseModel):
+    """One stroke: milliseconds from its end until the search is sent, then to its answer, then to the photos."""
+
+    pause_ms: float
+    request_ms: float
+    show_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """From the end of the stroke to the photos."""
+        return self.pause_ms + self.request_ms + self.show_ms
+
+
+class Result(BaseModel):
+    """One run; ``cores``: of this machine, for browser and server."""
+
+    cores: int
+    lifts: list[Lift]
+
+
+def drawings() -> Iterator[tuple[bool, list[tuple[float, float]]]]:
+    """Lines without an end, each with whether it begins a new drawing."""
+    for shape in itertools.cycle(SHAPES):
+        for number, line in enumerate(strokes(shape)):
+            yield number == 0, line
+
+
+def measure(url: str, count: int) -> list[Lift]:
+    """What ``count`` strokes take; one before them is not counted, since the first search is slower than all others."""
+    from selenium.webdriver.common.by import By
+
+    from tests.browser import DESKTOP, browser, draw, wait, wait_for_photos
+
+    with browser(DESKTOP) as driver:
+        driver.get(url)
+        wait(driver).until(lambda d: d.find_element(By.ID, "start").is_displayed())
+        lines = drawings()
+        draw(driver, DESKTOP, [next(lines)[1]])
+        wait_for_photos(driver)
+        driver.execute_script(WATCH)
+        for number, (anew, line) in enumerate(itertools.islice(lines, count), start=1):
+            if anew:
+                driver.find_element(By.ID, "clear").click()
+            draw(driver, DESKTOP, [line])
+            wait(driver).until(partial(_measured, number))
+        return [Lift.model_validate(lift) for lift in driver.execute_script("return lifts")]
+
+
+def _measured(count: int, driver: Browser) -> bool:
+    measured: int = driver.execute_script("return lifts.length")
+    return measured == count
+
+
+def table(result: Result) -> str:
+    """For people."""
+    parts = {
+        "pause": [lift.pause_ms for lift in result.lifts],
+        "search": [lift.request_ms for lift in result.lifts],
+        "show": [lift.show_ms for lift in result.lifts],
+        "pen-up to photos": [lift.total_ms for lift in result.lifts],
+    }
+    lines = [f"{len(result.lifts)} strokes, {result.cores} cores", f"{'':<18}{'median ms':>10}{'p95 ms':>9}"]
+    lines += [
+        f"{name:<18}{np.median(values):>10.0f}{np.percentile(values, 95):>9.0f}" for name, values in parts.items()
+    ]
+    return "\n".join([*lines, f"wanted: {TARGET_MS} ms"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the table, write OUTPUT/pen_up.json; where no browser can be started, say why and leave it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--strokes", type=int, default=STROKES, help=f"how many ({STROKES})")
+    parser.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)")
+    options = parser.parse_args(arguments)
+    if reason := _missing():
+        print(f"pen-up to photos: not measured: {reason}")
+        return 0
+    given = {"--photos": options.photos, "--weights": options.weights}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        demo(Path(name), [text for flag, path in given.items() if path for text in (flag, str(path))]) as url,
+    ):
+        result = Result(cores=os.cpu_count() or 1, lifts=measure(url, options.strokes))
+    options.output.mkdir(parents=True, exist_ok=True)
+    document = options.output / "pen_up.json"
+    document.write_text(json.dumps(result.model_dump(), indent=1) + "\n", encoding="utf-8")
+    print(f"{table(result)}\n{document}")
+    return 0
+
+
+def _missing() -> str | None:
+    if find_spec("selenium") is None:
+        return "selenium is not installed"
+    from tests.browser import missing
+
+    return missing()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

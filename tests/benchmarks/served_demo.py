@@ -1,0 +1,31 @@
+"""The demo's server, as a program of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def demo(folder: Path, options: Sequence[str]) -> Iterator[str]:
+    """A server of the demo on a free port of this machine, its first search over; ends with the block. Its address."""
+    command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0", *options]
+    log = folder / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = ""
+            for line in server.stdout:
+                if line.startswith("sketch-search at "):
+                    url = line.split()[-1]
+                if line.startswith("Draw your own"):
+                    break
+            else:
+                raise RuntimeError(f"the server has ended: {log.read_text()[-2000:]}")
+            yield url
+        finally:
+            server.terminate()
