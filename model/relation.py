@@ -15,7 +15,9 @@ def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
 
     Computed in the tokens' precision.
     """
-    return (F.normalize(sketch, dim=-1) @ F.normalize(photo, dim=-1).transpose(-2, -1)).float()
+    # float16 knows no 1e-12, and a zero token must not be divided by zero.
+    eps = max(1e-12, torch.finfo(sketch.dtype).tiny)
+    return (F.normalize(sketch, dim=-1, eps=eps) @ F.normalize(photo, dim=-1, eps=eps).transpose(-2, -1)).float()
 
 
 class RetTerm(nn.Module):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from model.config import preset
 from model.cross import CrossAttention, Side, attend
+from model.relation import kernel_matrix
 from model.tokens import Tokens
 
 # Which of query, key and value are one image's for all: the paper's two directions, and the released network's.
@@ -59,3 +60,14 @@ def test_one_sketch_beside_many_photos_aligns_as_beside_each(released: bool) -> 
         for whole, part in zip(together, alone, strict=True):
             torch.testing.assert_close(whole.features[index], part.features[0], atol=1e-5, rtol=0)
             assert torch.equal(whole.positions[index], part.positions[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_kernel_in_any_precision_holds_cosines_and_zeros_for_a_zero_token(dtype: torch.dtype) -> None:
+    sketch, photo = numbers(2, 5, 48), numbers(2, 7, 48, seed=1)
+    sketch[0, 2] = 0
+    kernel = kernel_matrix(sketch.to(dtype), photo.to(dtype))
+    assert kernel.dtype == torch.float32
+    assert (kernel[0, 2] == 0).all()
+    expected = F.cosine_similarity(sketch[:, :, None], photo[:, None], dim=-1)
+    torch.testing.assert_close(kernel, expected, atol=1e-5 if dtype == torch.float32 else 1e-2, rtol=0)
