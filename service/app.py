@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.worker import Worker
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.3.0"
+API_VERSION = "1.4.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 
