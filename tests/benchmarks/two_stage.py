@@ -101,6 +101,7 @@ def measure(
 ) -> tuple[list[Found], dict[str, dict[int, float]]]:
     """Every query by every way, the first ``exhaustive`` ones exhaustively, too; what ``log`` has is kept."""
     searcher = Searcher(index, matcher)
+    possible = [way for way in WAYS if matcher.config.diffusion is not None or "diffuse" not in WAYS[way]]
     ids, _ = index.all_ret()
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in ids.tolist()])
     label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
@@ -114,7 +115,7 @@ def measure(
     with log.open("a", encoding="utf-8") as file:
         for number, query in enumerate(queries):
             sketch, relevant = query.image(), int((labels == query.label).sum())
-            ways = [w for w in WAYS if (query.name, w) not in done and (w != EXHAUSTIVE or number < exhaustive)]
+            ways = [w for w in possible if (query.name, w) not in done and (w != EXHAUSTIVE or number < exhaustive)]
             if ways:
                 searcher.search(sketch, k=K)  # to warm up
             for way in ways:
