@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PORT ?= 8000
 PHOTOS ?=
 WORKERS ?= auto
+QUICK ?=
 
 # Small tensors gain nothing from threads, and parallel tests would fight for the cores.
 test soak: export OMP_NUM_THREADS := 1
@@ -41,10 +42,11 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## a score beside the released one; two-stage beside exhaustive search; a server under load; a stroke to its photos
-	$(BIN)/python -m tests.benchmarks.scoring --output build/bench
-	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench
-	$(BIN)/python -m tests.benchmarks.load --output build/bench
+bench: $(STAMP) ## scoring, ways to search, growth with the gallery, a server under load, a stroke to its photos; QUICK=1: in minutes
+	$(BIN)/python -m tests.benchmarks.scoring --output build/bench $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.growth --output build/bench $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.load --output build/bench $(if $(QUICK),--seconds 10)
 	$(BIN)/python -m tests.benchmarks.pen_up --output build/bench
 
 soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests; prints the README's table

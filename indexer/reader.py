@@ -105,15 +105,23 @@ class Index:
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, read in one piece a segment. IndexError beyond the last."""
-        ids = self._ids[self._range(number)]
-        if self.manifest.tokens == 1:
-            return ClusterRows(ids, _global_tokens(torch.from_numpy(self._gather(number, "ret"))))
-        positions = self._gather(number, "positions").astype(np.int64)
-        return ClusterRows(ids, Tokens(torch.from_numpy(self._gather(number, "tokens")), torch.from_numpy(positions)))
+        place = self._range(number)
+        return ClusterRows(self._ids[place], self._tokens(place))
 
     def cluster_ret(self, number: int) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
         """The ids, (m,) ascending, and [Ret], (m, d) float32 as encoded, of a cluster; reads no patch tokens."""
-        return self._ids[self._range(number)], torch.from_numpy(self._gather(number, "ret"))
+        place = self._range(number)
+        return self._ids[place], torch.from_numpy(self._gather(place, "ret"))
+
+    def all_ret(self) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
+        """The ids, (p,), and [Ret], (p, d) float32 in memory, of all photos, one cluster after the other."""
+        if not self.photo_count:
+            return self._ids, torch.empty(0, self.centroid_ret.shape[1])
+        return self._ids, torch.from_numpy(np.array(self._gather(slice(None), "ret")))
+
+    def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
+        """Tokens as in ``ClusterRows`` of single photos, by their places in ``all_ret``; no other photo's are read."""
+        return self._tokens(places)
 
     def photo(self, photo: int) -> PhotoEntry:
         """The entry that a live id belongs to.
@@ -166,9 +174,14 @@ class Index:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
 
-    def _gather(self, number: int, field: str) -> Array:
-        """(m, ...): rows of a cluster in id order; the map itself where they lie in one piece."""
-        place = self._range(number)
+    def _tokens(self, place: slice | npt.NDArray[np.int64]) -> Tokens:
+        if self.manifest.tokens == 1:
+            return _global_tokens(torch.from_numpy(self._gather(place, "ret")))
+        positions = self._gather(place, "positions").astype(np.int64)
+        return Tokens(torch.from_numpy(self._gather(place, "tokens")), torch.from_numpy(positions))
+
+    def _gather(self, place: slice | npt.NDArray[np.int64], field: str) -> Array:
+        """(m, ...): the rows of photos in the order of ``place``; the map itself where they lie in one piece."""
         segments, rows = self._segment[place], self._row[place]
         if not len(rows):
             return np.asarray(self._segments[0].named()[field][:0])
@@ -178,9 +191,7 @@ class Index:
         out = np.empty((len(rows), *first.shape[1:]), first.dtype)
         for segment in np.unique(segments):
             here = segments == segment
-            low, high = rows[here].min(), rows[here].max()
-            # One read of the stretch that holds this cluster's rows; those no longer shown are few.
-            out[here] = self._segments[segment].named()[field][low : high + 1][rows[here] - low]
+            out[here] = self._segments[segment].named()[field][rows[here]]
         return out
 
 

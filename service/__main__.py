@@ -90,9 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("sketch", help="an image file, or - for standard input")
     search.add_argument("--k", help="results wanted (20)")
     search.add_argument("--offset", help="results to skip")
+    search.add_argument("--select", help="what chooses the photos to be scored: clusters, or ret (ret)")
     search.add_argument("--nprobe", help="clusters to open at least, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused or auto")
-    search.add_argument("--thin", help="candidates that [Ret] lets through to the relation network")
+    search.add_argument("--thin", help="candidates that [Ret] lets through to the relation network (200)")
     search.add_argument(
         "--diffuse", choices=["yes", "no"], help="photos that look alike lend each other their scores (yes with auto)"
     )

@@ -54,6 +54,7 @@ class Client:
         *,
         k: int | None = None,
         offset: int = 0,
+        select: Literal["clusters", "ret"] | None = None,
         nprobe: int | Literal["all"] | None = None,
         method: str = "auto",
         thin: int | None = None,
@@ -64,6 +65,7 @@ class Client:
         wanted: dict[str, Any] = {
             "k": k,
             "offset": offset,
+            "select": select,
             "nprobe": nprobe,
             "method": method,
             "thin": thin,

@@ -82,7 +82,7 @@ class Engine:
         self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
         # Jobs outlive the requests that asked for them, so what counts is that nothing refers to the engine any more.
         self._close = weakref.finalize(self, self._index.close)
-        self._searcher = Searcher(self._index, matcher)
+        self._searcher = Searcher(self._index, matcher, select=settings.select)
         self._shelf = shelf if shelf is not None else Shelf(0)
 
     @property
@@ -106,6 +106,7 @@ class Engine:
             open_image(sketch, max_pixels=self._settings.max_pixels),
             k=k,
             offset=params.offset,
+            select=params.select,
             nprobe=params.nprobe,
             method=params.method,
             thin=params.thin,
@@ -234,6 +235,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchRespons
         candidates=outcome.candidates,
         pairs_scored=outcome.pairs_scored,
         method=outcome.method,
+        select=outcome.select,
         thin=outcome.thin,
         diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,

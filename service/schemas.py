@@ -38,12 +38,19 @@ class SearchParams(Params):
         default=0,
         ge=0,
         le=2**31,
-        description="Results to skip. Beyond the candidates more clusters are opened, which may reorder earlier pages; "
+        description="Results to skip. Beyond the candidates more photos are scored, which may reorder earlier pages; "
         "with nprobe=all it does not.",
+    )
+    select: Literal["clusters", "ret"] | None = Field(
+        default=None,
+        description="What chooses the photos to be scored. clusters: the sketch is scored against the clusters' "
+        "centroids, and all photos of the best ones are taken. ret: the best `thin` photos of the gallery by [Ret]. "
+        "Default: clusters where nprobe is given, else the server's (ret unless configured).",
     )
     nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
         default=None,
-        description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s.',
+        description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s. Not with '
+        "select=ret.",
     )
     method: str = Field(
         default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
@@ -52,7 +59,8 @@ class SearchParams(Params):
         default=None,
         ge=1,
         le=2**31,
-        description="Let only so many candidates, the best by [Ret], reach the relation network.",
+        description="Let only so many candidates, the best by [Ret], reach the relation network. Default: with "
+        "select=ret 200, or what a long page takes; with select=clusters all.",
     )
     diffuse: bool | None = Field(
         default=None,
@@ -113,10 +121,10 @@ class SearchResult(Photo):
 
 
 class Cluster(BaseModel):
-    """A cluster whose photos were considered."""
+    """A cluster that photos were scored of."""
 
     id: int
-    score: float = Field(description="The sketch's score with the cluster's centroid.")
+    score: float = Field(description="The sketch's score with the cluster's centroid; with select=ret by [Ret].")
     size: int = Field(description="Photos in it.")
 
 
@@ -125,7 +133,7 @@ class StageTimings(BaseModel):
 
     prepare: float = Field(description="Crop and resize the sketch.")
     encode: float = Field(description="Encode it.")
-    clusters: float = Field(description="Score the clusters' centroids.")
+    clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
     photos: float = Field(description="Read and score the photos.")
     diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
     total: float = Field(description="All of these.")
@@ -136,9 +144,10 @@ class SearchResponse(BaseModel):
 
     results: tuple[SearchResult, ...] = Field(description="Best first, ties by id.")
     clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
-    candidates: int = Field(description="Photos in the clusters opened.")
+    candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used; what auto became.")
+    select: Literal["clusters", "ret"] = Field(description="What chose the photos that were scored.")
     thin: int | None = Field(description="Candidates that [Ret] let through; null: all.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
     budget_spent: bool = Field(description="Whether budget_ms ended the search early.")

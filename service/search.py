@@ -1,8 +1,11 @@
-"""The two-stage search: rank the clusters by their centroids, then the photos of the best clusters.
+"""The two-stage search: choose the photos worth a look, then score each of them by itself.
 
-The sketch is encoded once. Stage one scores it against the centroid tokens of every cluster; stage two scores it
-against every photo of the clusters taken. With ``nprobe="all"`` every cluster is taken, which is the exhaustive search.
-Scores do not depend on what is scored beside them, so two-stage and exhaustive search agree on every photo they share.
+The sketch is encoded once. What chooses is either the clusters, as the papers have it: the sketch is scored against the
+centroid tokens of each, and all photos of the best clusters are candidates. Or it is [Ret], whose distances to all
+photos of the gallery cost less than the centroids do: the best of them are scored, and the next best take part in the
+diffusion as if they were as bad as the worst of those. With ``nprobe="all"`` every photo is scored, which is the
+exhaustive search. Scores do not depend on what is scored beside them, so before diffusion all ways agree on every photo
+they share.
 """
 
 from __future__ import annotations
@@ -18,8 +21,14 @@ from PIL import Image
 from indexer import Index
 from model import Matcher, Tokens
 from model.config import Method
+from model.diffusion import SHORTLIST
 from service.errors import BadSearch
-from service.scoring import Ids, Scores, Scoring, best_first
+from service.gallery import Gallery, Places, Scores, best_first
+
+Select = Literal["clusters", "ret"]
+# Photos that [Ret] lets through to the relation network, unless told otherwise. On validation queries mAP@100 is 0.541
+# with all 1,461, and 0.532, 0.536 and 0.538 with 100, 200 and 300 of them.
+THIN = 200
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class OpenedCluster:
-    """A cluster whose photos were considered: the score of its centroid, and how many photos it has."""
+    """A cluster that photos were scored of: the score of its centroid, and how many photos it has."""
 
     id: int
     score: float
@@ -44,7 +53,7 @@ class OpenedCluster:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds a stage: crop and resize, encode, score centroids, score photos, diffuse, and all of it."""
+    """Milliseconds a stage: crop and resize, encode, choose by centroids or [Ret], score photos, diffuse, all of it."""
 
     prepare: float
     encode: float
@@ -61,8 +70,9 @@ class SearchOutcome:
     Attributes:
         results: at most k hits, best first, ties by id.
         clusters: the clusters opened, best first.
-        candidates: photos in the clusters opened.
+        candidates: photos in the ranking, of which the results are a part.
         pairs_scored: sketch-centroid and sketch-photo pairs that ``method`` scored.
+        select: what chose.
         thin: how many candidates [Ret] let through to the relation network; None for all.
         diffused: whether photos that look alike lent each other their scores.
         budget_spent: whether ``budget_ms`` ended the search before all the clusters chosen were opened.
@@ -74,6 +84,7 @@ class SearchOutcome:
     clusters: tuple[OpenedCluster, ...]
     candidates: int
     pairs_scored: int
+    select: Select
     thin: int | None
     diffused: bool
     budget_spent: bool
@@ -84,16 +95,23 @@ class SearchOutcome:
     embedder: str
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """A cluster, and those of its photos that are to be scored."""
+
+    cluster: OpenedCluster
+    places: Places
+
+
 class Searcher:
     """Searches one generation of an index with the checkpoint that made it."""
 
-    def __init__(self, index: Index, matcher: Matcher) -> None:
+    def __init__(self, index: Index, matcher: Matcher, *, select: Select = "ret") -> None:
+        """``select``: what chooses the photos where a search does not say."""
         self._index = index
         self._matcher = matcher
-        # Every search reads all the centroids: they are moved once.
-        self._centroids = index.centroids.to(matcher.device, matcher.dtype)
-        self._centroid_ret = _ret_tokens(index.centroid_ret).to(matcher.device)
-        self._sizes = index.cluster_sizes
+        self._select: Select = select
+        self._gallery = Gallery(index, matcher)
 
     def search(
         self,
@@ -101,6 +119,7 @@ class Searcher:
         *,
         k: int = 20,
         offset: int = 0,
+        select: Select | None = None,
         nprobe: int | Literal["all"] | None = None,
         method: str = "auto",
         thin: int | None = None,
@@ -111,11 +130,16 @@ class Searcher:
 
         Args:
             image: the sketch, RGB.
-            k, offset: results ``offset + 1`` to ``offset + k`` of the ranking. Clusters are opened until they hold
-                ``k + offset`` photos, so a deep page may look at more clusters than the first one.
+            k, offset: results ``offset + 1`` to ``offset + k`` of the ranking. It is made as long as that, so a deep
+                page may look at more photos than the first one.
+            select: what chooses the photos to be scored. "clusters": all photos of the best clusters. "ret": the best
+                ``thin`` of all photos by [Ret]; with method "ret", all. None for "clusters" where ``nprobe`` is given,
+                else for this searcher's.
             nprobe: clusters to open at least; "all" for the exhaustive search; None for the checkpoint's default.
             method: one of the checkpoint's methods, or "auto" for its best.
             thin: only this many candidates, the best by [Ret], are scored by ``method``; there are no more results.
+                But if scores are diffused, the SHORTLIST best by [Ret] are ranked, those not scored as if they had the
+                worst score there is. None for all with "clusters"; for THIN, or what the page takes, with "ret".
             diffuse: whether candidates that look alike lend each other their scores (``model.diffusion``), so that they
                 depend on the candidates; None for yes with method "auto" where the checkpoint knows how, else no.
             budget_ms: no further cluster is opened once so many milliseconds have passed; the best one always is.
@@ -129,37 +153,47 @@ class Searcher:
         for name, value, least in (("k", k, 1), ("offset", offset, 0), ("nprobe", nprobe, 1), ("thin", thin, 1)):
             if isinstance(value, int) and value < least:
                 raise BadSearch(f"{name} must be at least {least}, not {value}.")
+        if select == "ret" and nprobe is not None:
+            raise BadSearch("nprobe counts clusters, which select=ret does not choose by: leave one of them out.")
+        select = select or (self._select if nprobe is None else "clusters")
         start = self._clock()
         pixels = self._matcher.prepare(image, "sketch")
         prepared = self._clock()
         sketch = self._matcher.encode(pixels.unsqueeze(0), "sketch")
         encoded = self._clock()
-        ranked = self._ranked_clusters(sketch, how)
-        chosen = self._chosen(ranked, nprobe, k + offset)
+        if select == "clusters":
+            chosen = self._best_clusters(sketch, how, nprobe, k + offset)
+        else:
+            chosen = self._best_clusters(sketch, "ret", "all", k + offset)
+            if how != "ret":
+                thin = thin or _thin_for(k + offset, spread)
+        ranked = np.empty(0, np.int64)
+        if thin is not None:
+            ranked = self._best_by_ret(sketch, _joined(chosen), max(thin, SHORTLIST) if spread else thin)
+            through = np.zeros(len(self._gallery.ids), np.bool_)
+            through[ranked[:thin]] = True
+            chosen = [_Choice(c.cluster, c.places[through[c.places]]) for c in chosen]
+        if select == "ret":
+            chosen = [choice for choice in chosen if len(choice.places)]
         clustered = self._clock()
-
-        kept = None if thin is None else self._best_by_ret(sketch, chosen, thin)
-        photos = Scoring(self._matcher, sketch, how)
-        opened: list[OpenedCluster] = []
-        for cluster in chosen:
-            if opened and budget_ms is not None and (self._clock() - start) * 1000 >= budget_ms:
-                break
-            opened.append(cluster)
-            photos.add(*self._photos(cluster.id, how, kept))
-            if budget_ms is not None:
-                photos.flush()  # the time they take is known only afterwards
-        ids, scores = photos.finish()
+        deadline = None if budget_ms is None else start + budget_ms / 1000
+        opened, places, scores = self._scored(sketch, chosen, how, deadline)
+        pairs = len(places) + (len(self._gallery.sizes) if select == "clusters" else 0)
         scored = self._clock()
         if spread:
-            ids, scores = photos.diffused(ids, scores)
+            rest = np.setdiff1d(ranked, places)
+            places = np.concatenate([places, rest])
+            scores = np.concatenate([scores, np.full(len(rest), scores.min(initial=np.inf), np.float32)])
+            scores = self._gallery.diffused(places, scores, how)
         diffused = self._clock()
-        results = self._hits(ids, scores, k, offset)
+        results = self._hits(places, scores, k, offset)
         finished = self._clock()
         return SearchOutcome(
             results=results,
-            clusters=tuple(opened),
-            candidates=sum(cluster.size for cluster in opened),
-            pairs_scored=len(self._sizes) + len(ids),
+            clusters=tuple(choice.cluster for choice in opened),
+            candidates=len(places),
+            pairs_scored=pairs,
+            select=select,
             thin=thin,
             diffused=spread,
             budget_spent=len(opened) < len(chosen),
@@ -193,48 +227,44 @@ class Searcher:
             raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
         return able and method == "auto" if diffuse is None else diffuse
 
-    def _ranked_clusters(self, sketch: Tokens, method: Method) -> list[OpenedCluster]:
-        """All clusters that have photos, best first, ties by id."""
-        if not len(self._sizes):
-            return []
-        centroids = self._centroid_ret if method == "ret" else self._centroids
-        scores = self._matcher.scores(sketch, centroids, method)[0].numpy()
-        order = best_first(np.arange(len(scores)), scores).tolist()
-        return [OpenedCluster(c, float(scores[c]), int(self._sizes[c])) for c in order if self._sizes[c]]
+    def _best_clusters(
+        self, sketch: Tokens, method: Method, nprobe: int | Literal["all"] | None, photos: int
+    ) -> list[_Choice]:
+        """The clusters by their centroids, best first, ties by id, until there are ``nprobe`` with enough photos."""
+        scores, sizes = self._gallery.centroid_scores(sketch, method), self._gallery.sizes
+        order = [c for c in best_first(np.arange(len(scores)), scores).tolist() if sizes[c]]
+        if nprobe != "all":
+            least = self._matcher.config.nprobe if nprobe is None else nprobe
+            enough = int(np.searchsorted(np.cumsum(sizes[order]), photos)) + 1
+            order = order[: max(least, enough)]
+        return [_Choice(OpenedCluster(c, float(scores[c]), int(sizes[c])), self._gallery.places(c)) for c in order]
 
-    def _chosen(
-        self, ranked: list[OpenedCluster], nprobe: int | Literal["all"] | None, photos: int
-    ) -> list[OpenedCluster]:
-        """The best clusters until there are ``nprobe`` of them and they hold at least ``photos`` photos."""
-        if nprobe == "all":
-            return ranked
-        least = self._matcher.config.nprobe if nprobe is None else nprobe
-        held = np.cumsum([cluster.size for cluster in ranked])
-        enough = int(np.searchsorted(held, photos)) + 1
-        return ranked[: max(least, enough)]
+    def _best_by_ret(self, sketch: Tokens, places: Places, count: int) -> Places:
+        """The ``count`` best of these photos by [Ret], best first."""
+        scores = self._gallery.scores(sketch, places, "ret")
+        return places[best_first(self._gallery.ids[places], scores)[:count]]
 
-    def _best_by_ret(self, sketch: Tokens, chosen: list[OpenedCluster], thin: int) -> Ids:
-        """Ids of the ``thin`` best photos by [Ret] among all in the clusters."""
-        photos = Scoring(self._matcher, sketch, "ret")
-        for cluster in chosen:
-            photos.add(*self._photos(cluster.id, "ret", None))
-        ids, scores = photos.finish()
-        return ids[best_first(ids, scores)[:thin]]
+    def _scored(
+        self, sketch: Tokens, chosen: list[_Choice], method: Method, deadline: float | None
+    ) -> tuple[list[_Choice], Places, Scores]:
+        """Those opened until the deadline, in seconds of the clock, the first one always; their photos, and scores."""
+        if deadline is None:
+            # In batches that run across clusters: the matcher pads its last chunk.
+            places = _joined(chosen)
+            return chosen, places, self._gallery.scores(sketch, places, method)
+        opened: list[_Choice] = []
+        scores: list[Scores] = [np.empty(0, np.float32)]
+        for choice in chosen:
+            if opened and self._clock() >= deadline:
+                break
+            opened.append(choice)
+            scores.append(self._gallery.scores(sketch, choice.places, method))
+        return opened, _joined(opened), np.concatenate(scores)
 
-    def _photos(self, cluster: int, method: Method, kept: Ids | None) -> tuple[Ids, Tokens]:
-        """Ids and tokens of the photos of one cluster; of those in ``kept``, where it is given."""
-        if method == "ret":
-            ids, ret = self._index.cluster_ret(cluster)
-            return ids, _ret_tokens(ret)
-        rows = self._index.cluster(cluster)
-        if kept is None:
-            return rows.ids, rows.tokens
-        chosen = np.flatnonzero(np.isin(rows.ids, kept))
-        return rows.ids[chosen], rows.tokens[torch.from_numpy(chosen)]
-
-    def _hits(self, ids: Ids, scores: Scores, k: int, offset: int) -> tuple[Hit, ...]:
+    def _hits(self, places: Places, scores: Scores, k: int, offset: int) -> tuple[Hit, ...]:
         """The results ``offset + 1`` to ``offset + k`` of the ranking."""
         hits: list[Hit] = []
+        ids = self._gallery.ids[places]
         for place in best_first(ids, scores)[offset : offset + k].tolist():
             photo = self._index.photo(int(ids[place]))
             hits.append(Hit(photo.id, offset + len(hits) + 1, float(scores[place]), photo.cluster, photo.paths))
@@ -247,6 +277,11 @@ class Searcher:
         return time.perf_counter()
 
 
-def _ret_tokens(ret: torch.Tensor) -> Tokens:
-    """(m, d) retrieval tokens as Tokens with n = 1, which is all that method "ret" reads."""
-    return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64))
+def _thin_for(results: int, spread: bool) -> int:
+    """How many photos to score where none says: enough to rank so many."""
+    return THIN if spread and results <= SHORTLIST else max(THIN, results)
+
+
+def _joined(chosen: list[_Choice]) -> Places:
+    """All photos of the clusters, one cluster after the other."""
+    return np.concatenate([np.empty(0, np.int64), *(choice.places for choice in chosen)])

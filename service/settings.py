@@ -47,6 +47,10 @@ class Settings(BaseSettings):
         default=60, gt=0, le=3600, description="Seconds after which the whole of a sketch must have arrived."
     )
     queue: int = Field(default=16, ge=0, description="Searches that may wait behind the running one; more get 429.")
+    select: Literal["clusters", "ret"] = Field(
+        default="ret",
+        description="What chooses the photos to be scored in a search that does not say: [Ret], or the clusters.",
+    )
     default_k: int = Field(default=20, ge=1, description="Results of a search that does not say how many it wants.")
     max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
     api_key: SecretStr | None = Field(

@@ -1,9 +1,9 @@
 /**
  * The grid without an end: asks for the next results when someone has scrolled to the last ones.
  *
- * A search ranks the photos of the clusters it has opened. Opening more of them would move others to places that have
- * been passed already, and they would never be seen. So one ranking is read to its end; then twice as many clusters are
- * opened, and what has not been shown yet comes next.
+ * A search ranks the photos that it has chosen. Choosing more of them would move others to places that have been passed
+ * already, and they would never be seen. So one ranking is read to its end; then twice as many clusters are opened, or
+ * photos let through, and what has not been shown yet comes next.
  */
 
 import { part } from "./dom.js";
@@ -19,16 +19,17 @@ export class Pages {
   #note = part("more-note");
   #known = new Set();
   #sizes = { page: 0, most: 0 };
-  // Of the ranking that is read: clusters opened, photos in them, and how many of these have been passed.
-  #clusters = 0;
+  // Of the ranking that is read: how to ask for it and for a longer one, its photos, and how many have been passed.
+  #same = {};
+  #longer = null;
   #candidates = 0;
   #offset = 0;
   #running = null;
   #near = false;
 
   /**
-   * @param {(page: {offset: number, k: number, nprobe: number}, signal: AbortSignal) => Promise<object>} ask for the
-   *   answer of a search
+   * @param {(page: Record<string, string | number>, signal: AbortSignal) => Promise<object>} ask for the answer of a
+   *   search with these parameters
    * @param {(results: object[]) => void} show shows results that have not been there yet
    */
   constructor(ask, show) {
@@ -77,13 +78,13 @@ export class Pages {
     this.#note.textContent = "Looking for more\u2026";
     const read = this.#offset >= this.#candidates;
     const page = read
-      ? { offset: 0, k: this.#sizes.most, nprobe: 2 * this.#clusters }
-      : { offset: this.#offset, k: this.#left(), nprobe: this.#clusters };
+      ? { offset: 0, k: this.#sizes.most, ...this.#longer }
+      : { offset: this.#offset, k: this.#left(), ...this.#same };
     try {
       const answer = await this.#ask(page, ours.signal);
       if (!ours.signal.aborted) {
         this.#running = null;
-        this.#take(answer, page);
+        this.#take(answer, page.offset, read);
       }
     } catch (error) {
       if (!ours.signal.aborted) {
@@ -94,29 +95,35 @@ export class Pages {
     }
   }
 
-  /** How many to ask for: never more than the ranking has left, which would open another cluster. */
+  /** How many to ask for: never more than the ranking has left, which would make it another one. */
   #left() {
     const { page, most } = this.#sizes;
     return Math.min(this.#offset < this.#known.size ? most : page, this.#candidates - this.#offset);
   }
 
-  #take(answer, { offset, nprobe }) {
+  #take(answer, offset, longer) {
     const fresh = answer.results.filter(({ id }) => !this.#known.has(id));
     fresh.forEach(({ id }) => this.#known.add(id));
     this.#show(fresh);
-    this.#took(answer, offset, nprobe);
+    this.#took(answer, offset, longer ? this.#longer : {});
     if (this.#near && (!fresh.length || window.scrollY > 0)) {
       // The observer tells of changes only, and the button may still be in sight.
       requestAnimationFrame(() => this.#near && this.#more());
     }
   }
 
-  #took(answer, offset, nprobe = 0) {
-    this.#offset = offset + answer.results.length;
-    this.#candidates = answer.candidates;
-    this.#clusters = answer.clusters.length;
-    const all = this.#clusters < nprobe || !answer.results.length;
-    const end = all && this.#offset >= this.#candidates;
+  #took({ results, select, thin, clusters, candidates }, offset, asked = {}) {
+    const all = clusters.length < asked.nprobe || candidates < asked.thin || !results.length;
+    this.#offset = offset + results.length;
+    this.#candidates = candidates;
+    if (select === "clusters") {
+      this.#same = { nprobe: clusters.length };
+      this.#longer = { nprobe: 2 * clusters.length };
+    } else {
+      this.#same = thin ? { select, thin } : { select };
+      this.#longer = thin ? { select, thin: 2 * candidates } : null;
+    }
+    const end = (all || !this.#longer) && this.#offset >= this.#candidates;
     this.#button.hidden = end;
     this.#note.textContent = end && this.#known.size ? "These are all the photos." : "";
   }

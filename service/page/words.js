@@ -51,7 +51,7 @@ export function timings(answer) {
     .map(([name, ms]) => `${name} ${whole(ms)}`);
   return [
     `${whole(total)} ms: ${parts.join(", ")}`,
-    `${count(answer.candidates, "photo")} of ${count(answer.clusters.length, "cluster")}`,
+    `${count(answer.pairs_scored, "pair")} scored, ${count(answer.candidates, "photo")} ranked`,
     `by ${methodName(answer.method, answer.diffused)}`,
   ];
 }
@@ -74,7 +74,6 @@ export function facts({ model, index, version, refused }) {
     ],
     ["Network", `${model.name}, on ${model.device}, in ${model.dtype}`],
     ["Careful search", methodName(model.best_method, model.diffuses)],
-    ["Groups opened for a search", `${model.nprobe}, or as many as the photos asked for take`],
     ["Index", `generation ${index.generation}`],
     ...(refused ? [["Newer index, not used", sentence(refused)]] : []),
     ...programme,

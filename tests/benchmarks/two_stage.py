@@ -1,167 +1,242 @@
-"""Two-stage search against the exhaustive one: pairs scored and time, as ratios of one run; `make bench`.
+"""Ways to choose the photos that are scored, against scoring all of them: pairs, time and quality; `make bench`.
 
-The gallery is drawn by the sample generator, so it is larger than the samples but no harder: the ratios say what the
-search saves, not how good the network is. Agreement is with the exhaustive search, not with the truth.
+Over all photos that SKETCH_SEARCH_DATA has, else over drawn ones, which are no harder than the sample gallery: then
+the ratios say what a way saves, and little about the network. Every query goes through all ways in turn, and is written
+down before the next one, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
 import model
-from indexer import Index, build, open_index
-from indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
+from indexer import Index, open_index
 from model.checkpoint import default_checkpoint
+from model.intervals import Interval, bootstrap
 from service.search import Searcher, SearchOutcome
 from service.settings import Settings
+from tests.benchmarks.circumstances import Circumstances, circumstances
+from tests.benchmarks.cluster_ranking import recalls
+from tests.benchmarks.galleries import Query, prepare
 
-REPEATS = 3
-K = 20
+K = 100
+TOP = 20
+EXHAUSTIVE = "exhaustive"
+WAYS: dict[str, dict[str, Any]] = {
+    EXHAUSTIVE: {"nprobe": "all"},
+    **{f"clusters, nprobe {n}": {"nprobe": n} for n in (1, 2, 4, 8, 16, 32)},
+    "clusters, nprobe 16, thin 200": {"nprobe": 16, "thin": 200},
+    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (50, 100, 200, 300)},
+    "method ret, diffused": {"method": "ret", "diffuse": True},
+}
+FIGURES = ("map_100", "precision_100", "recall_100")
+DRAWN_QUICKLY = 150
+QUICK_QUERIES = 4
+
+
+class Found(BaseModel):
+    """What one way found for one query.
+
+    Attributes:
+        milliseconds: of choosing, scoring and diffusing; the sketch's encoding, alike for all, left out.
+        map_100: interpolated average precision of the first 100, over min(100, relevant photos).
+        precision_100: relevant share of the first min(100, relevant). recall_100: relevant photos among the first 100.
+        top: ids of the best TOP.
+    """
+
+    query: str
+    label: str
+    unseen: bool
+    way: str
+    pairs: int
+    milliseconds: float
+    map_100: float
+    precision_100: float
+    recall_100: float
+    top: list[int]
 
 
 class Row(BaseModel):
-    """One way to search. Ratios: the exhaustive search of the same method divided by this.
+    """One way, over the queries that it and the exhaustive search both had.
 
     Attributes:
-        pairs: sketch-centroid and sketch-photo pairs scored, mean over the sketches.
-        milliseconds: of scoring centroids and photos, the sketch's encoding left out; median over sketches and repeats.
-        agreement: the part of the exhaustive search's best K that is among this one's best K, mean.
+        pairs, milliseconds: mean and median a query. pairs_ratio, time_ratio: of the exhaustive search to this.
+        figures: means. differences: to the exhaustive search, with 95% intervals by resampling queries.
+        agreement: share of the exhaustive search's best TOP that is among this one's, mean.
     """
 
-    method: str
-    nprobe: int | Literal["all"]
+    way: str
+    queries: int
     pairs: float
     pairs_ratio: float
     milliseconds: float
     time_ratio: float
+    figures: dict[str, float]
+    differences: dict[str, Interval]
     agreement: float
 
 
 class Result(BaseModel):
-    """One run."""
+    """One run. ``clusters_found``: by ranking of the clusters and nprobe, the share of relevant photos in the first."""
 
-    network: str
+    circumstances: Circumstances
     photos: int
     clusters: int
     embedder: str
-    sketches: int
-    repeats: int
-    k: int
-    rows: list[Row]
+    all_queries: list[Row]
+    unseen_queries: list[Row]
+    clusters_found: dict[str, dict[int, float]]
 
 
-def draw_gallery(folder: Path, count: int) -> None:
-    """``count`` different pictures, things in turn."""
-    names = list(THINGS)
-    for number in range(count):
-        picture = draw_photo(names[number % len(names)], number // len(names) + 1)
-        picture.save(folder / f"{number:05}.jpg", quality=90)
-
-
-def compare(index: Index, matcher: model.Matcher) -> list[Row]:
-    """All methods of the checkpoint, from one cluster to all."""
+def measure(
+    index: Index, matcher: model.Matcher, queries: Sequence[Query], exhaustive: int, log: Path
+) -> tuple[list[Found], dict[str, dict[int, float]]]:
+    """Every query by every way, the first ``exhaustive`` ones exhaustively, too; what ``log`` has is kept."""
     searcher = Searcher(index, matcher)
-    sketches = [draw_sketch(name) for name in SKETCHED]
-    rows: list[Row] = []
-    for method in matcher.methods:
-        steps: list[int | Literal["all"]] = ["all"]
-        steps += [n for n in (1, 2, 4, 8, 16, 32) if n < index.cluster_count]
-        runs: dict[int | Literal["all"], list[list[SearchOutcome]]] = {nprobe: [] for nprobe in steps}
-        for sketch in sketches:
-            searcher.search(sketch, k=K, method=method)
-            for nprobe in steps:
-                runs[nprobe].append([])
-            # In turns, so that whatever else the machine does strikes all alike.
-            for _ in range(REPEATS):
-                for nprobe in steps:
-                    runs[nprobe][-1].append(searcher.search(sketch, k=K, nprobe=nprobe, method=method))
-        full_pairs, full_time = _pairs(runs["all"]), _milliseconds(runs["all"])
-        best = [_ids(outcomes[0]) for outcomes in runs["all"]]
-        for nprobe in steps:
-            found = [_ids(outcomes[0]) for outcomes in runs[nprobe]]
-            shared = [len(a & b) / len(a) for a, b in zip(best, found, strict=True)]
-            pairs, time = _pairs(runs[nprobe]), _milliseconds(runs[nprobe])
-            row = Row(
-                method=method,
-                nprobe=nprobe,
-                pairs=pairs,
-                pairs_ratio=full_pairs / pairs,
-                milliseconds=time,
-                time_ratio=full_time / time,
-                agreement=statistics.mean(shared),
-            )
-            rows.append(row)
-    return rows
+    possible = [way for way in WAYS if matcher.config.diffusion is not None or "diffuse" not in WAYS[way]]
+    ids, _ = index.all_ret()
+    labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in ids.tolist()])
+    label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
+    header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": len(ids), "ways": list(WAYS)})
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    # A line that was being written when the run was stopped is no JSON.
+    kept = [line for line in lines[1:] if line.endswith("}")] if lines[:1] == [header] else []
+    found = [Found.model_validate_json(line) for line in kept]
+    done = {(one.query, one.way) for one in found}
+    log.write_text("".join(f"{line}\n" for line in (header, *kept)), encoding="utf-8")
+    with log.open("a", encoding="utf-8") as file:
+        for number, query in enumerate(queries):
+            sketch, relevant = query.image(), int((labels == query.label).sum())
+            ways = [w for w in possible if (query.name, w) not in done and (w != EXHAUSTIVE or number < exhaustive)]
+            if ways:
+                searcher.search(sketch, k=K)  # to warm up
+            for way in ways:
+                outcome = searcher.search(sketch, k=K, **WAYS[way])
+                found.append(_judged(query, way, outcome, label_of, relevant))
+                file.write(found[-1].model_dump_json() + "\n")
+            file.flush()
+    return found, recalls(index, matcher, [(q.image(), labels == q.label) for q in queries])
 
 
-def _ids(outcome: SearchOutcome) -> set[int]:
-    return {hit.id for hit in outcome.results}
+def rows(found: Sequence[Found]) -> list[Row]:
+    """A row for each way."""
+    by_way: dict[str, dict[str, Found]] = {}
+    for one in found:
+        by_way.setdefault(one.way, {})[one.query] = one
+    truth = by_way.get(EXHAUSTIVE, {})
+    out: list[Row] = []
+    for way in WAYS:
+        pairs = [(one, truth[query]) for query, one in by_way.get(way, {}).items() if query in truth]
+        if not pairs:
+            continue
+        figures = np.array([[[getattr(one, name) for name in FIGURES] for one in pair] for pair in pairs])
+        counts = np.array([[one.pairs for one in pair] for pair in pairs]).mean(axis=0)
+        times = np.median([[one.milliseconds for one in pair] for pair in pairs], axis=0)
+        row = Row(
+            way=way,
+            queries=len(pairs),
+            pairs=counts[0],
+            pairs_ratio=counts[1] / max(1, counts[0]),
+            milliseconds=times[0],
+            time_ratio=times[1] / times[0],
+            figures=dict(zip(FIGURES, figures[:, 0].mean(axis=0).tolist(), strict=True)),
+            differences=dict(zip(FIGURES, bootstrap(figures[:, 0] - figures[:, 1]), strict=True)),
+            agreement=float(np.mean([len({*a.top} & {*b.top}) / max(1, len(b.top)) for a, b in pairs])),
+        )
+        out.append(row)
+    return out
 
 
-def _pairs(runs: list[list[SearchOutcome]]) -> float:
-    return statistics.mean(outcomes[0].pairs_scored for outcomes in runs)
-
-
-def _milliseconds(runs: list[list[SearchOutcome]]) -> float:
-    return statistics.median(run.timings.clusters + run.timings.photos for outcomes in runs for run in outcomes)
+def _judged(query: Query, way: str, outcome: SearchOutcome, label_of: dict[int, str], relevant: int) -> Found:
+    hits = np.array([label_of[hit.id] == query.label for hit in outcome.results] + [False] * K)[:K]
+    best = np.maximum.accumulate((hits.cumsum() / np.arange(1, K + 1))[::-1])[::-1]
+    least = max(1, min(K, relevant))
+    timings = outcome.timings
+    return Found(
+        query=query.name,
+        label=query.label,
+        unseen=query.unseen,
+        way=way,
+        pairs=outcome.pairs_scored,
+        milliseconds=timings.clusters + timings.photos + timings.diffusion,
+        map_100=float((best * hits).sum()) / least,
+        precision_100=float(hits[:least].mean()),
+        recall_100=float(hits.sum()) / max(1, relevant),
+        top=[hit.id for hit in outcome.results[:TOP]],
+    )
 
 
 def table(result: Result) -> str:
     """For people."""
     lines = [
-        f"{result.network}: {result.photos} photos in {result.clusters} clusters by {result.embedder}, "
-        f"{result.sketches} sketches, k {result.k}",
-        f"{'method':<7}{'nprobe':>7}{'pairs':>9}{'fewer':>8}{'ms':>9}{'faster':>8}{'agree':>8}",
+        f"{result.circumstances.network}: {result.photos} photos in {result.clusters} clusters by {result.embedder}"
     ]
+    for title, part in (("all queries", result.all_queries), ("queries of unseen classes", result.unseen_queries)):
+        if not part:
+            continue
+        lines += [
+            f"\n{title}, {part[0].queries} that went through the exhaustive search, too; differences to it",
+            f"{'way':<30}{'pairs':>8}{'fewer':>8}{'ms':>9}{'faster':>8}{'mAP@100':>9}{'difference':>24}{'P@100':>7}"
+            f"{'R@100':>7}{'agree':>7}",
+        ]
+        for row in part:
+            change = row.differences["map_100"]
+            told = f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+            lines.append(
+                f"{row.way:<30}{row.pairs:>8.0f}{row.pairs_ratio:>7.1f}x{row.milliseconds:>9.1f}{row.time_ratio:>7.1f}x"
+                f"{row.figures['map_100']:>9.3f}{told:>24}{row.figures['precision_100']:>7.3f}"
+                f"{row.figures['recall_100']:>7.3f}{row.agreement:>7.2f}"
+            )
+    head = next(iter(result.clusters_found.values()))
+    lines += ["\nrelevant photos in the first clusters", f"{'ranked by':<30}" + "".join(f"{n:>7}" for n in head)]
     lines += [
-        f"{row.method:<7}{row.nprobe:>7}{row.pairs:>9.0f}{row.pairs_ratio:>7.1f}x{row.milliseconds:>9.2f}"
-        f"{row.time_ratio:>7.1f}x{row.agreement:>8.2f}"
-        for row in result.rows
+        f"{name:<30}" + "".join(f"{share:>7.3f}" for share in part.values())
+        for name, part in result.clusters_found.items()
     ]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/two_stage.json; 2 with a sentence where there is no checkpoint."""
+    """Run, print the tables, write OUTPUT/two_stage.json; 2 with a sentence where there is no checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)")
-    parser.add_argument("--photos", type=int, default=500, metavar="N")
+    parser.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
+    parser.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
+    parser.add_argument("--exhaustive", type=int, default=180, metavar="N", help="queries that all photos score (180)")
+    parser.add_argument("--quick", action="store_true", help="few drawn photos, few queries")
     options = parser.parse_args(arguments)
     try:
         matcher = model.load(default_checkpoint(options.weights or Settings().weights))
     except model.ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
-        gallery, place = Path(folder) / "gallery", Path(folder) / "index"
-        gallery.mkdir()
-        draw_gallery(gallery, options.photos)
-        build([gallery], place, matcher, embedder="ret")
-        index = open_index(place, matcher)
+    drawn = options.drawn or (DRAWN_QUICKLY if options.quick else None)
+    name = "all_photos" if drawn is None else f"drawn-{drawn}"
+    options.output.mkdir(parents=True, exist_ok=True)
+    place = options.output / f"{name}-{matcher.checkpoint_sha256[:8]}"
+    queries = prepare(place, matcher, drawn)[: options.queries or (QUICK_QUERIES if options.quick else None)]
+    with open_index(place, matcher) as index:
+        found, clusters = measure(index, matcher, queries, options.exhaustive, place.with_suffix(".jsonl"))
         result = Result(
-            network=matcher.config.name,
+            circumstances=circumstances(matcher),
             photos=index.photo_count,
             clusters=index.cluster_count,
             embedder=index.manifest.embedder.name,
-            sketches=len(SKETCHED),
-            repeats=REPEATS,
-            k=K,
-            rows=compare(index, matcher),
+            all_queries=rows(found),
+            unseen_queries=rows([one for one in found if one.unseen]),
+            clusters_found=clusters,
         )
-        index.close()
-    options.output.mkdir(parents=True, exist_ok=True)
     document = options.output / "two_stage.json"
-    document.write_text(json.dumps(result.model_dump(), indent=1) + "\n", encoding="utf-8")
+    document.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     print(f"{table(result)}\n{document}")
     return 0
 

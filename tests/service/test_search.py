@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from model import Matcher, Tokens
 from model.config import Method
 from model.errors import BlankSketch
 from model.images import open_image
+from service import search
 from service.errors import BadSearch
-from service.search import Searcher
+from service.search import THIN, Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.conftest import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
@@ -86,11 +88,24 @@ def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
 
 
-def test_the_default_is_the_checkpoints_nprobe_and_best_method(searcher: Searcher, matcher: Matcher) -> None:
+def test_unless_told_otherwise_ret_chooses_and_the_checkpoints_best_method_scores(
+    searcher: Searcher, matcher: Matcher
+) -> None:
     outcome = searcher.search(draw_sketch(), k=1)
-    told = searcher.search(draw_sketch(), k=1, nprobe=matcher.config.nprobe, method=matcher.best_method)
-    assert outcome.method == matcher.best_method
+    told = searcher.search(draw_sketch(), k=1, select="ret", method=matcher.best_method, thin=THIN)
+    assert (outcome.method, outcome.select, outcome.thin) == (matcher.best_method, "ret", THIN)
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
+
+
+def test_who_counts_clusters_has_clusters_choose_by_default_the_checkpoints_nprobe(
+    searcher: Searcher, index: Index, matcher: Matcher
+) -> None:
+    outcome = searcher.search(draw_sketch(), k=1, select="clusters")
+    told = searcher.search(draw_sketch(), k=1, nprobe=matcher.config.nprobe)
+    assert told.select == "clusters"
+    assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
+    by_clusters = Searcher(index, matcher, select="clusters")
+    assert by_clusters.search(draw_sketch(), k=1).results == outcome.results
 
 
 def test_more_clusters_than_there_are_means_all(searcher: Searcher) -> None:
@@ -120,12 +135,9 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     plain = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
-    ret: dict[int, torch.Tensor] = {}
-    for cluster in range(CLUSTERS):
-        rows = index.cluster(cluster)
-        ret.update(zip(rows.ids.tolist(), rows.tokens.ret, strict=True))
+    ids, ret = index.all_ret()
     scores = torch.tensor([[hit.score for hit in hits]])
-    expected = matcher.diffuse(scores, torch.stack([ret[hit.id] for hit in hits]), "rn")[0].tolist()
+    expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
     wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
 
     auto = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all")
@@ -139,10 +151,38 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     assert searcher.search(draw_sketch(), method="ret", diffuse=True).diffused
 
 
-def test_only_what_thinning_lets_through_is_diffused(diffusing: tuple[Searcher, Index, Matcher]) -> None:
+@pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all"}])
+def test_in_diffusion_photos_that_were_not_scored_count_like_the_worst_that_were(
+    diffusing: tuple[Searcher, Index, Matcher], how: dict[str, Any]
+) -> None:
+    searcher, index, matcher = diffusing
+    plain = searcher.search(draw_sketch(), k=PHOTOS, method="rn", thin=5, diffuse=False, **how)
+    ids, ret = index.all_ret()
+    order = ids.argsort()
+    known = {hit.id: hit.score for hit in plain.results}
+    assert len(known) == 5
+    scores = torch.tensor([[known.get(photo, min(known.values())) for photo in ids[order].tolist()]])
+    expected = dict(zip(ids[order].tolist(), matcher.diffuse(scores, ret[order], "rn")[0].tolist(), strict=True))
+
+    thinned = searcher.search(draw_sketch(), k=PHOTOS, thin=5, **how)
+    assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
+    assert {hit.id: hit.score for hit in thinned.results} == expected
+    assert thinned.pairs_scored == plain.pairs_scored
+
+
+def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
+    diffusing: tuple[Searcher, Index, Matcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
     searcher, _, _ = diffusing
-    thinned = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", thin=5)
-    assert (len(thinned.results), thinned.diffused) == (5, True)
+    monkeypatch.setattr(search, "SHORTLIST", 8)
+    by_ret = searcher.search(draw_sketch(), k=8, method="ret")
+    thinned = searcher.search(draw_sketch(), k=8, thin=5)
+    assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
+    assert thinned.candidates == 8
+    # A longer page than can be ranked so has as many photos scored as it takes.
+    monkeypatch.setattr(search, "THIN", 5)
+    assert searcher.search(draw_sketch(), k=8).pairs_scored == 5
+    assert searcher.search(draw_sketch(), k=9).pairs_scored == 9
 
 
 def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
@@ -152,7 +192,29 @@ def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher:
     let_through = {hit.id for hit in by_ret.results}
     assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
     assert {(hit.id, hit.score) for hit in thinned.results} <= {(hit.id, hit.score) for hit in by_rn.results}
-    assert (thinned.thin, thinned.candidates, thinned.pairs_scored) == (6, PHOTOS, CLUSTERS + 6)
+    assert (thinned.thin, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
+
+
+def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) -> None:
+    by_clusters = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", thin=6)
+    by_ret = searcher.search(draw_sketch(), k=PHOTOS, select="ret", method="rn", thin=6)
+    assert by_ret.results == by_clusters.results
+    assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
+    assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
+    ret = searcher.search(draw_sketch(), k=PHOTOS, select="ret", method="ret")
+    assert ret.results == searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="ret").results
+    assert (ret.thin, ret.candidates) == (None, PHOTOS)
+
+
+def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "THIN", 4)
+    assert searcher.search(draw_sketch(), k=3, method="rn").candidates == 4
+    deep = searcher.search(draw_sketch(), k=3, offset=6, method="rn")
+    assert deep.candidates == 9
+    assert [hit.rank for hit in deep.results] == [7, 8, 9]
+    assert searcher.search(draw_sketch(), k=3, offset=6, method="rn", thin=4).results == ()
 
 
 def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> None:
@@ -161,15 +223,17 @@ def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> 
     assert thinned.results == plain.results
 
 
-def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher) -> None:
-    hurried = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", budget_ms=1e-6)
-    at_ease = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", budget_ms=1e9)
+@pytest.mark.parametrize("how", [{"nprobe": "all"}, {"select": "ret"}])
+def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher, how: dict[str, Any]) -> None:
+    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, **how)
+    at_ease = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e9, **how)
     assert hurried.budget_spent
     assert len(hurried.clusters) == 1
-    assert hurried.results
+    assert len(hurried.results) == hurried.candidates == hurried.clusters[0].size
     assert hurried.clusters == at_ease.clusters[:1]
     assert not at_ease.budget_spent
     assert len(at_ease.results) == PHOTOS
+    assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, **how).results
 
 
 def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> None:
@@ -212,6 +276,7 @@ def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tm
         ({"method": "fused"}, "it has auto, rn, ret"),
         ({"diffuse": True}, "no threshold for diffusion"),
         ({"method": "ret", "thin": 5}, "leave it out"),
+        ({"select": "ret", "nprobe": 3}, "leave one of them out"),
     ],
 )
 def test_a_parameter_out_of_range_is_refused_with_what_is_possible(

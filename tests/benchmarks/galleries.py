@@ -1,0 +1,77 @@
+"""What the benchmarks of the search look for, and in what: real photos where there are any, else drawn ones."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from indexer import build
+from indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
+from model import Matcher
+from model.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
+from model.images import open_image
+from service.evaluation import labelled_sketches
+
+# Queries a class, as the system evaluation that the two stages come from has them.
+PER_CLASS = 3
+
+
+@dataclass(frozen=True)
+class Query:
+    """A sketch: its name, the class it is of, whether nothing was trained on that class, its file or itself."""
+
+    name: str
+    label: str
+    unseen: bool
+    source: Path | Image.Image
+
+    def image(self) -> Image.Image:
+        """The sketch, RGB."""
+        return self.source if isinstance(self.source, Image.Image) else open_image(self.source)
+
+
+def prepare(place: Path, matcher: Matcher, drawn: int | None) -> list[Query]:
+    """Have an index at ``place``, and the queries for it.
+
+    ``drawn``: how many pictures to draw; None for all photos that SKETCH_SEARCH_DATA has, where it is set. A photo's
+    class is the folder it lies in. An index that is there is brought up to date, a killed build gone on with.
+    """
+    if drawn is None and os.environ.get(DATA_VARIABLE):
+        corpus = read_data(data_folder())
+        build(sorted({photo.path.parents[1] for photo in corpus.photos}), place, matcher, embedder="ret")
+        return _sketches(corpus)
+    folder = place.with_name(f"{place.name}-photos")
+    draw_gallery(folder, drawn or 500)
+    build([folder], place, matcher, embedder="ret")
+    return [Query(name, name, True, draw_sketch(name)) for name in SKETCHED]
+
+
+def draw_gallery(folder: Path, count: int) -> None:
+    """``count`` different pictures, things in turn, each in the folder of its thing."""
+    names = list(THINGS)
+    for number in range(count):
+        name = names[number % len(names)]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        file = folder / name / f"{number:05}.jpg"
+        if not file.exists():
+            draw_photo(name, number // len(names) + 1).save(file, quality=90)
+
+
+def _sketches(corpus: Corpus) -> list[Query]:
+    """PER_CLASS of every class that has photos."""
+    there = {photo.label for photo in corpus.photos}
+    queries: list[Query] = []
+    for part in ("unseen", "val", "train"):
+        chosen = [p for p in labelled_sketches(None, PER_CLASS, part) if p.label in there]
+        queries += [Query(f"{p.source}/{p.path.name}", p.label, part == "unseen", p.path) for p in chosen]
+    # The first sketches of all classes before the second ones: a part of the list is a fair one, too.
+    turns: Counter[str] = Counter()
+    order = []
+    for query in queries:
+        order.append(turns[query.label])
+        turns[query.label] += 1
+    return [query for _, query in sorted(zip(order, queries, strict=True), key=lambda pair: pair[0])]
