@@ -171,7 +171,8 @@ def swap_under_load(growing: Growing, server: Served, run: Run, builds: int) -> 
 
 
 def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Growing, server: Served) -> None:
-    old = weakref.ref(server.context.live.engine())
+    gone = threading.Event()
+    old = weakref.ref(server.context.live.engine(), lambda _: gone.set())
     gate = Gate()
     running: list[Future[str]] = []
 
@@ -197,11 +198,12 @@ def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Grow
         gate.opened.set()
         assert running.pop().result(10) == before
         http.get("/healthz")
-        assert old() is None
+        assert gone.wait(10)
 
 
 def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, server: Served) -> None:
-    old = weakref.ref(server.context.live.engine())
+    gone = threading.Event()
+    old = weakref.ref(server.context.live.engine(), lambda _: gone.set())
     gc.collect()
     gc.disable()
     try:
@@ -211,7 +213,7 @@ def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, serv
             assert http.get("/photos/1000").status_code == 404
             wait_for_generation(http, growing.grow())
             assert http.get("/healthz").status_code == 200
-            assert old() is None
+            assert gone.wait(10), old()
     finally:
         gc.enable()
 
