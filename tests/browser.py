@@ -75,6 +75,7 @@ def browser(screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
         # The driver is named, so that selenium does not look for one on the network.
         driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
+            driver.set_script_timeout(PATIENCE)
             _become(driver, screen, dark)
             yield driver
         finally:

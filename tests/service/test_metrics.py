@@ -86,7 +86,8 @@ def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
         assert (idle[sample("sbir_queue_depth")], idle[sample("sbir_queue_limit")]) == (0, 1)
         assert idle[sample("sbir_http_requests_in_flight")] == 1  # this one
         with occupied(server), connect(server) as connection:
-            connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+            head = f"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
+            connection.sendall(head.encode() + sketch)
             wait_until_room_is(server, False)
             busy = scraped(http)
             assert (busy[sample("sbir_queue_depth")], busy[sample("sbir_queue_places_taken")]) == (1, 2)
