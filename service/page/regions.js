@@ -13,8 +13,6 @@ const SAMPLES_A_CELL = 4;
 const SHEET_CONTRAST = 40;
 // In the prepared picture ink is black on white, with grey seams.
 const PREPARED_CONTRAST = 60;
-// Points of a path further apart than this are no line, but squares of a place.
-const GAP = 0.1;
 const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"];
 
 /**
@@ -23,7 +21,8 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
  * @param {{blob: Blob, marks: object[], paper: string}} snapshot what was searched with
  * @param {HTMLImageElement} prepared that picture, loaded
  * @param {number} grid cells along its side
- * @returns {Promise<{name: string, path: {x: number, y: number}[], cells: Set<number>}[]>} the path within 0..1
+ * @returns {Promise<{name: string, path: {x: number, y: number}[], cells: Set<number>}[]>} the path within 0..1; of an
+ *   image no line is known, so its parts are pieces of the ``picture`` with that ``grid``
  */
 export async function partsOf({ blob, marks, paper }, prepared, grid) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
@@ -52,23 +51,24 @@ export function partAt(parts, point) {
   return far[nearest] <= REACH ? parts[nearest] : null;
 }
 
-/** Paint a part on a small canvas. */
-export function paintPart(canvas, { path }) {
+/** Paint a part on a small canvas: its line, or its piece of the picture. */
+export function paintPart(canvas, { path, cells, picture, grid }) {
   const context = canvas.getContext("2d");
   const side = canvas.width;
+  if (picture) {
+    const [from, to] = [picture.naturalWidth / grid, side / grid];
+    for (const cell of cells) {
+      const [x, y] = [cell % grid, Math.floor(cell / grid)];
+      context.drawImage(picture, x * from, y * from, from, from, x * to, y * to, to, to);
+    }
+    return;
+  }
   context.lineCap = "round";
   context.lineJoin = "round";
   context.lineWidth = 0.07 * side;
   context.strokeStyle = "#1e1f1c";
   context.beginPath();
-  path.forEach(({ x, y }, i) => {
-    const before = path[i - 1];
-    if (!before || Math.hypot(x - before.x, y - before.y) > GAP) {
-      // A line of no length would not be painted.
-      context.moveTo(x * side - 0.01, y * side);
-    }
-    context.lineTo(x * side, y * side);
-  });
+  path.forEach(({ x, y }) => context.lineTo(x * side, y * side));
   context.stroke();
 }
 
@@ -86,7 +86,7 @@ function placesOf(prepared, grid) {
       const { x, y } = middle(cell);
       return Math.floor(3 * x) === i % 3 && Math.floor(3 * y) === Math.floor(i / 3);
     });
-    return { name: `The ${name}`, path: cells.map(middle), cells: new Set(cells) };
+    return { name: `The ${name}`, path: cells.map(middle), cells: new Set(cells), picture: prepared, grid };
   }).filter(({ cells }) => cells.size);
 }
 
