@@ -38,6 +38,16 @@ class QueryMetrics:
     precision_200: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class ListMetrics:
+    """How good the first k results of one search are, each in 0..1; see `list_metrics`."""
+
+    average_precision: float
+    average_precision_of_found: float
+    precision: float
+    recall: float
+
+
 def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> CategoryMetrics:
     """mAP@all, mAP@200, Prec@100 and Prec@200 of scores (q, g), higher is better, and relevant (q, g) bool.
 
@@ -68,6 +78,26 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> QueryMetrics:
         chunk = queries[start : start + rows]
         figures[:, start : start + rows] = _figures(scores[chunk], relevant[chunk])
     return QueryMetrics(queries, *figures)
+
+
+def list_metrics(hits: ArrayLike, relevant: int, k: int) -> ListMetrics:
+    """The figures of one search's list: hits (n,) bool by rank, of which the first k count; what is missing is no hit.
+
+    With R = ``relevant`` photos in the gallery: average precision is interpolated as in `query_metrics` and divided by
+    min(k, R), or, as in the two-stage system's paper, by the relevant ones among the k, so that it hides lost photos;
+    precision is over k, recall over R.
+
+    Raises ValueError where there are more hits than relevant photos, or k is below 1.
+    """
+    first = np.asarray(hits, dtype=np.bool_)[:k]
+    found = int(first.sum())
+    if k < 1 or found > relevant:
+        raise ValueError(f"{found} of {relevant} relevant photos among the first {k}: counts do not fit")
+    if not found:
+        return ListMetrics(0.0, 0.0, 0.0, 0.0)
+    precision = first.cumsum() / np.arange(1, len(first) + 1)
+    area = float((_from_the_right(precision[None])[0] * first).sum())
+    return ListMetrics(area / min(k, relevant), area / found, found / k, found / relevant)
 
 
 def precision_by_recall(scores: ArrayLike, relevant: ArrayLike) -> NDArray[np.float64]:

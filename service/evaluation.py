@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from model.corpus import Picture, read_class_folders, read_protocol
+from model.metrics import list_metrics
 from service.client import Client
 from service.errors import BadSearch
-from service.schemas import SearchResponse
+from service.schemas import Photo, SearchResponse
 
 WARM_UP = 3
 
@@ -25,14 +27,20 @@ class Figures:
     """One way of searching, over all queries.
 
     Attributes:
-        precision: mean share of the first k results that are of the sketch's class, 0 to 1.
-        recall: mean share of the exhaustive search's first k that were found, too.
+        map: mean average precision of the first k results, over min(k, the gallery's photos of the sketch's class).
+        map_of_found: the same over those found, as in the two-stage system's paper; it does not see lost photos.
+        precision: mean share of k results that are of the sketch's class, 0 to 1.
+        recall: mean share of the gallery's photos of the sketch's class that are among the first k.
+        agreement: mean share of the exhaustive search's first k that were found, too.
         pairs: mean number of sketch-centroid and sketch-photo pairs scored.
         p50_ms, p95_ms: from the first byte sent to the last byte of the answer, in milliseconds.
     """
 
+    map: float
+    map_of_found: float
     precision: float
     recall: float
+    agreement: float
     pairs: float
     p50_ms: float
     p95_ms: float
@@ -67,7 +75,8 @@ def evaluate_server(
 ) -> ServerEvaluation:
     """Posts every sketch to the server, exhaustively and with each nprobe, by each method.
 
-    A photo is relevant when the folder it lies in bears the sketch's class. Queries go one after the other.
+    A photo is relevant when the folder it lies in bears the sketch's class. Queries go one after the other. Classes of
+    which the gallery has no photo are left out.
 
     Args:
         methods: None for "auto" and all that the server offers.
@@ -75,7 +84,7 @@ def evaluate_server(
         advance: called after every search.
 
     Raises:
-        BadSearch: there are no sketches, or the server has nothing loaded.
+        BadSearch: there are no sketches, none of a class that the gallery has, or the server has nothing loaded.
         ServiceError, httpx.HTTPError: as the client's methods.
     """
     info = client.info()
@@ -83,6 +92,10 @@ def evaluate_server(
         raise BadSearch("an evaluation needs sketches; name a folder of sketch/<class>/*.")
     if info.model is None or info.index is None:
         raise BadSearch(f"the server cannot answer yet: {info.reason}")
+    relevant = _relevant(client, info.index.clusters)
+    sketches = [picture for picture in sketches if relevant[picture.label]]
+    if not sketches:
+        raise BadSearch("no photo lies in a folder named as a sketch's class, so none can be right.")
     searches: dict[str, dict[str, Figures]] = {}
     wanted: tuple[int | Literal["all"] | None, ...] = (*nprobes, "all")
     for method in methods or ("auto", *info.model.methods):
@@ -96,7 +109,9 @@ def evaluate_server(
                 answers[nprobe].append(_timed(client, data, k, nprobe, method))
                 advance()
         searches[method] = {
-            "default" if nprobe is None else str(nprobe): _figures(sketches, answers[nprobe], answers["all"], k)
+            "default" if nprobe is None else str(nprobe): _figures(
+                sketches, answers[nprobe], answers["all"], relevant, k
+            )
             for nprobe in wanted
         }
     return ServerEvaluation(len(sketches), info.index.photos, info.index.clusters, k, searches)
@@ -122,7 +137,7 @@ def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -
 
 def figures_table(result: ServerEvaluation) -> str:
     """For people."""
-    head = ("precision", "recall", "pairs", "p50 ms", "p95 ms")
+    head = (f"mAP@{result.k}", "of found", f"P@{result.k}", f"R@{result.k}", "agreement", "pairs", "p50 ms", "p95 ms")
     lines = [
         f"{result.queries} sketches against {result.photos} photos in {result.clusters} clusters, "
         f"first {result.k} results",
@@ -132,8 +147,8 @@ def figures_table(result: ServerEvaluation) -> str:
     for method, rows in result.searches.items():
         for nprobe, row in rows.items():
             lines.append(
-                f"{method:<8}{nprobe:<10}{row.precision:>10.3f}{row.recall:>10.3f}{row.pairs:>10.0f}"
-                f"{row.p50_ms:>10.0f}{row.p95_ms:>10.0f}"
+                f"{method:<8}{nprobe:<10}{row.map:>10.3f}{row.map_of_found:>10.3f}{row.precision:>10.3f}"
+                f"{row.recall:>10.3f}{row.agreement:>10.3f}{row.pairs:>10.0f}{row.p50_ms:>10.0f}{row.p95_ms:>10.0f}"
             )
     return "\n".join(lines)
 
@@ -150,25 +165,41 @@ def _figures(
     sketches: Sequence[Picture],
     answers: Sequence[tuple[SearchResponse, float]],
     truths: Sequence[tuple[SearchResponse, float]],
+    relevant: Counter[str],
     k: int,
 ) -> Figures:
-    hits = [
-        sum(any(_label(path) == picture.label for path in result.paths) for result in answer.results) / k
+    lists = [
+        list_metrics([picture.label in _labels(hit) for hit in answer.results], relevant[picture.label], k)
         for picture, (answer, _) in zip(sketches, answers, strict=True)
     ]
-    found = [
+    shared = [
         len({r.id for r in answer.results} & {r.id for r in truth.results}) / max(1, len(truth.results))
         for (answer, _), (truth, _) in zip(answers, truths, strict=True)
     ]
     times = [milliseconds for _, milliseconds in answers]
     return Figures(
-        precision=float(np.mean(hits)),
-        recall=float(np.mean(found)),
+        map=float(np.mean([one.average_precision for one in lists])),
+        map_of_found=float(np.mean([one.average_precision_of_found for one in lists])),
+        precision=float(np.mean([one.precision for one in lists])),
+        recall=float(np.mean([one.recall for one in lists])),
+        agreement=float(np.mean(shared)),
         pairs=float(np.mean([answer.pairs_scored for answer, _ in answers])),
         p50_ms=float(np.percentile(times, 50)),
         p95_ms=float(np.percentile(times, 95)),
     )
 
 
-def _label(path: str) -> str:
-    return PurePosixPath(path).parent.name
+def _relevant(client: Client, clusters: int) -> Counter[str]:
+    """How many photos of the gallery lie in folders of each name."""
+    found: Counter[str] = Counter()
+    for number in range(clusters):
+        seen, size = 0, 1
+        while seen < size:
+            page = client.cluster(number, offset=seen)
+            found.update(label for photo in page.photos for label in _labels(photo))
+            seen, size = seen + len(page.photos), page.size
+    return found
+
+
+def _labels(photo: Photo) -> set[str]:
+    return {PurePosixPath(path).parent.name for path in photo.paths}

@@ -21,6 +21,7 @@ import model
 from indexer import Index, open_index
 from model.checkpoint import default_checkpoint
 from model.intervals import Interval, bootstrap
+from model.metrics import list_metrics
 from service.search import Searcher, SearchOutcome
 from service.settings import Settings
 from tests.benchmarks.circumstances import Circumstances, circumstances
@@ -156,8 +157,8 @@ def rows(found: Sequence[Found]) -> list[Row]:
 
 
 def _judged(query: Query, way: str, outcome: SearchOutcome, label_of: dict[int, str], relevant: int) -> Found:
-    hits = np.array([label_of[hit.id] == query.label for hit in outcome.results] + [False] * K)[:K]
-    best = np.maximum.accumulate((hits.cumsum() / np.arange(1, K + 1))[::-1])[::-1]
+    hits = [label_of[hit.id] == query.label for hit in outcome.results]
+    figures = list_metrics(hits, relevant, K)
     least = max(1, min(K, relevant))
     timings = outcome.timings
     return Found(
@@ -167,9 +168,9 @@ def _judged(query: Query, way: str, outcome: SearchOutcome, label_of: dict[int, 
         way=way,
         pairs=outcome.pairs_scored,
         milliseconds=timings.clusters + timings.photos + timings.diffusion,
-        map_100=float((best * hits).sum()) / least,
-        precision_100=float(hits[:least].mean()),
-        recall_100=float(hits.sum()) / max(1, relevant),
+        map_100=figures.average_precision,
+        precision_100=sum(hits[:least]) / least,
+        recall_100=figures.recall,
         top=[hit.id for hit in outcome.results[:TOP]],
     )
 

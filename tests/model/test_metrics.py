@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,9 @@ from sklearn.metrics import precision_score
 
 from model.metrics import (
     CategoryMetrics,
+    ListMetrics,
     category_metrics,
+    list_metrics,
     precision_by_recall,
     query_metrics,
     recall_levels,
@@ -149,6 +152,25 @@ def test_targets_that_have_no_rank_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         target_ranks(scores, np.array(targets), None if among is None else np.array(among))
+
+
+def test_a_searchs_list_is_judged_by_its_hits_and_by_what_the_gallery_has() -> None:
+    listed = list_metrics([True, False, True, False, True], relevant=8, k=4)
+    area = 1 + 2 / 3
+    assert dataclasses.astuple(listed) == pytest.approx((area / 4, area / 2, 2 / 4, 2 / 8))
+    # A later hit may lift the precision of an earlier one.
+    assert list_metrics([False, True, True], relevant=2, k=3).average_precision == pytest.approx(2 / 3)
+    assert list_metrics([], relevant=3, k=5) == ListMetrics(0, 0, 0, 0)
+    with pytest.raises(ValueError, match="counts do not fit"):
+        list_metrics([True, True], relevant=1, k=2)
+
+
+def test_a_list_of_the_whole_gallery_has_the_average_precision_of_all() -> None:
+    rng = np.random.default_rng(3)
+    scores, relevant = rng.random((1, 40)), rng.random((1, 40)) < 0.3
+    hits = relevant[0][np.argsort(-scores[0])]
+    whole = category_metrics(scores, relevant).map_all
+    assert list_metrics(hits, int(relevant.sum()), 40).average_precision == pytest.approx(whole)
 
 
 @needs_shared_data

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Pat
     best = scores.topk(4).indices.tolist()
     hits = [sum(corpus.photos[i].label == q.label for i in row) / 4 for q, row in zip(queries, best, strict=True)]
     assert result.searches["rn"]["all"].precision == pytest.approx(sum(hits) / len(hits), abs=1e-6)
-    assert result.searches["rn"]["all"].recall == 1
+    assert result.searches["rn"]["all"].recall == pytest.approx(sum(hits) / len(hits) * 4 / 6, abs=1e-6)
+    assert result.searches["rn"]["all"].agreement == 1
+    assert result.searches["rn"]["all"].map <= result.searches["rn"]["all"].map_of_found
     assert result.searches["rn"]["all"].pairs == 18 + 4
     assert result.searches["rn"]["1"].pairs < 18 + 4
-    assert 0 < result.searches["rn"]["1"].recall <= 1
+    assert 0 < result.searches["rn"]["1"].agreement <= 1
     assert result.searches["rn"]["1"].p50_ms <= result.searches["rn"]["1"].p95_ms
     assert "nprobe" in figures_table(result)
 
@@ -54,6 +57,18 @@ def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path)
         corpus = write_class_folders(tmp_path / "data", seeds=range(1), shapes=("star",))
         with pytest.raises(BadSearch, match="cannot answer yet"):
             evaluate_server(client, corpus.sketches)
+
+
+def test_sketches_of_classes_that_the_gallery_lacks_are_left_out(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path / "data", seeds=range(2), shapes=("star", "house"))
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    build([tmp_path / "data" / "photo"], tmp_path / "index", model.load(weights), embedder="ret")
+    fewer = [sketch for sketch in corpus.sketches if sketch.label == "house"]
+    with served(Settings(index=tmp_path / "index", weights=weights)) as server, Client(server.url) as client:
+        renamed = [dataclasses.replace(sketch, label="castle") for sketch in fewer]
+        assert evaluate_server(client, [*fewer, *renamed], k=2, methods=["ret"]).queries == len(fewer)
+        with pytest.raises(BadSearch, match="none can be right"):
+            evaluate_server(client, renamed)
 
 
 def test_the_command_measures_a_server_and_takes_sources_in_turns(
