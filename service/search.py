@@ -252,7 +252,8 @@ class Searcher:
             # In batches that run across clusters: the matcher pads its last chunk.
             places = _joined(chosen)
             return chosen, places, self._gallery.scores(sketch, places, method)
-        opened, scores = [], [np.empty(0, np.float32)]
+        opened: list[_Choice] = []
+        scores = [np.empty(0, np.float32)]
         for choice in chosen:
             if opened and self._clock() >= deadline:
                 break

@@ -79,7 +79,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("/search", "k, offset, nprobe, method, thin, diffuse, budget_ms"),
+        ("/search", "k, offset, select, nprobe, method, thin, diffuse, budget_ms"),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),
     ],
