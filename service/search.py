@@ -253,7 +253,7 @@ class Searcher:
             places = _joined(chosen)
             return chosen, places, self._gallery.scores(sketch, places, method)
         opened: list[_Choice] = []
-        scores: list[Scores] = [np.empty(0, np.float32)]
+        scores = [np.empty(0, np.float32)]
         for choice in chosen:
             if opened and self._clock() >= deadline:
                 break

@@ -47,7 +47,7 @@ def prepare(place: Path, matcher: Matcher, drawn: int | None) -> list[Query]:
     folder = place.with_name(f"{place.name}-photos")
     draw_gallery(folder, drawn or 500)
     build([folder], place, matcher, embedder="ret")
-    return [Query(name, name, True, draw_sketch(name)) for name in SKETCHED]
+    return [Query(name, name, False, draw_sketch(name)) for name in SKETCHED]
 
 
 def draw_gallery(folder: Path, count: int) -> None:
