@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
     evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
     evaluate.add_argument("--method", action="append", help="one to measure, again for more (auto and all there are)")
-    evaluate.add_argument("--nprobe", action="append", type=int, help="likewise (the checkpoint's default)")
+    evaluate.add_argument("--nprobe", action="append", type=int, help="also by so many clusters, again for more")
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
     openapi = commands.add_parser("openapi", help="write the OpenAPI document of the HTTP API")
@@ -267,7 +267,7 @@ def _evaluate(
     as_json: bool,
 ) -> int:
     sketches = labelled_sketches(data, per_class, split)
-    nprobes: Sequence[int | None] = nprobe or (None,)
+    nprobes: Sequence[int | None] = (None, *(nprobe or ()))
     key = settings.api_key
     with Client(url, None if key is None else key.get_secret_value()) as client:
         model = client.info().model
