@@ -1,7 +1,7 @@
 /** When to search: shortly after a stroke, one search at a time, the latest wins. */
 
 // Long enough to begin the next stroke of the same shape, short enough to feel immediate.
-const PAUSE_MS = 250;
+const PAUSE_MS = 200;
 
 export class LiveSearch {
   #ask;
