@@ -182,7 +182,9 @@ def read_recipe(path: Path) -> Recipe:
         fields["phases"] = tuple(Phase(**phase) for phase in content.get("phases", ()))
         recipe = Recipe(**fields)
     except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is not a usable training recipe: {error}") from error
+        raise ModelError(
+            f"{path} is not a usable training recipe: {error}; model/recipe.py says which keys there are"
+        ) from error
     if not recipe.phases or "unseen" in recipe.split:
         raise ModelError(f'{path}: a recipe needs [[phases]] and may not train on "unseen"')
     if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:

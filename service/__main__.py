@@ -90,10 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("sketch", help="an image file, or - for standard input")
     search.add_argument("--k", help="results wanted (20)")
     search.add_argument("--offset", help="results to skip")
-    search.add_argument("--select", help="what chooses the photos to be scored: clusters, or ret (ret)")
-    search.add_argument("--nprobe", help="clusters to open at least, or all for the exhaustive search")
+    # Not the setting of that name: asked for beside --nprobe it is refused, as over HTTP.
+    search.add_argument("--select", dest="chosen_by", help="what chooses the photos scored: clusters or ret (ret)")
+    search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused or auto")
-    search.add_argument("--thin", help="candidates that [Ret] lets through to the relation network (200)")
+    search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (200 by ret, else all)")
     search.add_argument(
         "--diffuse", choices=["yes", "no"], help="photos that look alike lend each other their scores (yes with auto)"
     )
@@ -230,6 +231,8 @@ def _show_first_search(demo: Demo, url: str) -> None:
 
 
 def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> int:
+    if "chosen_by" in params:
+        params["select"] = params.pop("chosen_by")
     wanted = SearchParams.model_validate(params)
     data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
     with closing(Engine(settings, open_matcher(settings))) as engine:

@@ -88,6 +88,8 @@ def _file_field(content_type: str, body: bytes, limit: int) -> bytes:
     def keep(part: Field | File) -> None:
         # At once, since each part costs the parser far more than its bytes.
         if not isinstance(part, File) or part.field_name != b"file" or files:
+            if part.field_name == b"file":
+                raise BadUpload(f"The form has {'a second' if files else 'no upload in its'} field 'file'; {_ALONE}")
             name = (part.field_name or b"").decode(errors="replace")[:64]
             raise BadUpload(f"The form has a part {name!r} that is not taken; {_ALONE}")
         files.append(part)

@@ -91,6 +91,14 @@ def test_the_client_sends_the_api_key(settings: Settings) -> None:
             client.info()
 
 
+def test_clusters_and_ret_cannot_both_choose(
+    options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
+    assert main(["search", "-", *options, "--select", "ret", "--nprobe", "2"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
 def test_the_table_shows_rank_score_and_path(
     options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
