@@ -101,7 +101,7 @@ class Index:
             positions = np.array(map_array(path / "centroid_positions.npy"), np.int64)
             self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
         else:
-            self.centroids = _global_tokens(self.centroid_ret)
+            self.centroids = Tokens.of_ret(self.centroid_ret)
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, read in one piece a segment. IndexError beyond the last."""
@@ -176,7 +176,7 @@ class Index:
 
     def _tokens(self, place: slice | npt.NDArray[np.int64]) -> Tokens:
         if self.manifest.tokens == 1:
-            return _global_tokens(torch.from_numpy(self._gather(place, "ret")))
+            return Tokens.of_ret(torch.from_numpy(self._gather(place, "ret")))
         positions = self._gather(place, "positions").astype(np.int64)
         return Tokens(torch.from_numpy(self._gather(place, "tokens")), torch.from_numpy(positions))
 
@@ -238,7 +238,3 @@ def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery
             )
         roots = [root.expanduser().absolute() for root in gallery_roots]
     return Index(folder, generation, roots)
-
-
-def _global_tokens(ret: torch.Tensor) -> Tokens:
-    return Tokens(ret[:, None], torch.empty(len(ret), 0, dtype=torch.int64))

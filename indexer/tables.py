@@ -49,10 +49,7 @@ def compact_lines(report: UpkeepReport) -> list[str]:
     left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')}"
     return [
         _line("dropped", f"{_count(report.dropped, 'row')} no longer shown"),
-        _line(
-            "freed",
-            f"{report.freed / 2**20:.1f} MiB, {left}",
-        ),
+        _line("freed", f"{report.freed / 2**20:.1f} MiB, {left}"),
         _line("index", _state(report.generation, report.changed)),
     ]
 

@@ -50,6 +50,11 @@ class Tokens:
         return Tokens(self.features.to(device=device, dtype=dtype), self.positions.to(device=device))
 
     @staticmethod
+    def of_ret(ret: torch.Tensor) -> Tokens:
+        """(b, d) retrieval tokens alone, n = 1: all that method "ret" reads."""
+        return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64))
+
+    @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
         """All images of ``parts`` in order. Every part must keep the same number of tokens."""
         return Tokens(torch.cat([p.features for p in parts]), torch.cat([p.positions for p in parts]))

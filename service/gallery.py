@@ -35,11 +35,11 @@ class Gallery:
         self._index = index
         self._matcher = matcher
         self.ids, ret = index.all_ret()
-        self._ret = _ret_tokens(ret.to(matcher.device))
+        self._ret = Tokens.of_ret(ret.to(matcher.device))
         self.sizes = index.cluster_sizes
         self._ends = np.cumsum(self.sizes)
         self._centroids = matcher.project(index.centroids) if len(self.sizes) else index.centroids
-        self._centroid_ret = _ret_tokens(index.centroid_ret.to(matcher.device))
+        self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))
 
     def centroid_scores(self, sketch: Tokens, method: Method) -> Scores:
         """(c,) float32: the sketch, a batch of one, against the centroid of every cluster."""
@@ -82,8 +82,3 @@ class Gallery:
 def best_first(ids: Ids, scores: Scores) -> NDArray[np.int64]:
     """The indices in the order of falling score; equal scores by id."""
     return np.lexsort((ids, -scores))
-
-
-def _ret_tokens(ret: torch.Tensor) -> Tokens:
-    """(m, d) retrieval tokens as Tokens with n = 1, which is all that method "ret" reads."""
-    return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64))

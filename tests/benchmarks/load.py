@@ -217,10 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)")
     options = parser.parse_args(arguments)
-    given = {"--photos": options.photos, "--weights": options.weights}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with demo(folder, [text for flag, path in given.items() if path for text in (flag, str(path))]) as url:
+        with demo(folder, options.photos, options.weights) as url:
             drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
             result = measure(url, tuple(file.read_bytes() for file in drawn), options.seconds)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -135,10 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason := _missing():
         print(f"pen-up to photos: not measured: {reason}")
         return 0
-    given = {"--photos": options.photos, "--weights": options.weights}
     with (
         tempfile.TemporaryDirectory() as name,
-        demo(Path(name), [text for flag, path in given.items() if path for text in (flag, str(path))]) as url,
+        demo(Path(name), options.photos, options.weights) as url,
     ):
         result = Result(cores=os.cpu_count() or 1, lifts=measure(url, options.strokes))
     options.output.mkdir(parents=True, exist_ok=True)

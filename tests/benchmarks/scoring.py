@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import platform
 import sys
 import time
@@ -33,6 +32,7 @@ from model.matcher import CHUNK, Matcher
 from model.network import Network
 from model.tokens import Tokens
 from service.settings import Settings
+from tests.benchmarks.circumstances import machine
 from tests.benchmarks.released import released_logits, released_tokens
 
 # The released search scores one sketch with so many photos at once.
@@ -201,15 +201,6 @@ def clip_tower() -> nn.Module:
 
     tower: nn.Module = open_clip.create_model("ViT-B-32", pretrained=None).visual
     return tower.requires_grad_(False).eval()
-
-
-def machine() -> str:
-    """Processor and cores."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def table(result: Result) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def demo(folder: Path, options: Sequence[str]) -> Iterator[str]:
-    """A server of the demo on a free port of this machine, its first search over; ends with the block. Its address."""
-    command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0", *options]
+def demo(folder: Path, photos: Path | None, weights: Path | None) -> Iterator[str]:
+    """A server of the demo on a free port of this machine, its first search over; ends with the block. Its address.
+
+    ``photos``, ``weights``: None for the sample gallery and for the checkpoint that a service takes by itself.
+    """
+    command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]
+    for flag, path in (("--photos", photos), ("--weights", weights)):
+        command += [flag, str(path)] if path else []
     log = folder / "log"
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
