@@ -15,6 +15,8 @@ from model.cross import CrossBranch
 from model.network import Network
 from model.relation import KernelRelation
 
+EPS = 1e-6
+
 
 def released_tokens(network: Network, images: torch.Tensor) -> torch.Tensor:
     """(b, 3, H, W) -> (b, n, d), without token selection."""
@@ -64,7 +66,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     """a * (x - mean) / (std + eps) + b."""
     mean, std = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
-    out: torch.Tensor = norm.weight * (x - mean) / (std + norm.eps) + norm.bias
+    out: torch.Tensor = norm.weight * (x - mean) / (std + EPS) + norm.bias
     return out
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from model.config import preset
-from model.cross import CrossAttention, Side, attend
+from model.cross import CrossAttention, Side, StdNorm, attend
 from model.relation import kernel_matrix
 from model.tokens import Tokens
 
@@ -60,6 +60,16 @@ def test_one_sketch_beside_many_photos_aligns_as_beside_each(released: bool) -> 
         for whole, part in zip(together, alone, strict=True):
             torch.testing.assert_close(whole.features[index], part.features[0], atol=1e-5, rtol=0)
             assert torch.equal(whole.positions[index], part.positions[0])
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 30.0])
+def test_the_released_norm_divides_by_the_unbiased_std_and_its_eps(spread: float) -> None:
+    norm = StdNorm(48).requires_grad_(False)
+    norm.weight[:], norm.bias[:] = numbers(48, seed=1), numbers(48, seed=2)
+    x = numbers(5, 7, 48) * spread + 0.1
+    expected = norm.weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6) + norm.bias
+    torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(norm(torch.full((1, 48), 0.5)), norm.bias[None])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
