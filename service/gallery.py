@@ -19,13 +19,16 @@ Scores = NDArray[np.float32]
 BATCH = 256
 # The same of [Ret] alone: some 12 MiB with the default network.
 RET_BATCH = 1 << 14
+# Of a GPU's free memory, what the tokens of a gallery may take: the next generation is loaded beside the live one.
+RESIDENT_SHARE = 0.4
 
 
 class Gallery:
     """The photos and clusters of one generation, scored with the checkpoint that made it.
 
     Keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, and [Ret] of all
-    photos, 768 bytes each.
+    photos, 768 bytes each. On a GPU also the photos' tokens, where they fit; a CPU reads them out of the mapped files,
+    which the system keeps in memory for as long as nothing else needs it.
 
     Attributes:
         ids: (p,) int64, of the photos by place. sizes: (c,) int64, photos in each cluster.
@@ -40,6 +43,7 @@ class Gallery:
         self._ends = np.cumsum(self.sizes)
         self._centroids = matcher.project(index.centroids) if len(self.sizes) else index.centroids
         self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))
+        self._resident = self._all_tokens() if self._fits() else None
 
     def centroid_scores(self, sketch: Tokens, method: Method) -> Scores:
         """(c,) float32: the sketch, a batch of one, against the centroid of every cluster."""
@@ -76,7 +80,32 @@ class Gallery:
     def _tokens(self, places: Places, method: Method) -> Tokens:
         if method == "ret":
             return self._ret[torch.from_numpy(places)]
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(places).to(self._matcher.device)]
         return self._index.photo_tokens(places)
+
+    def _fits(self) -> bool:
+        """Whether the matcher's device is a GPU that has room for the tokens of all photos."""
+        device = self._matcher.device
+        if device.type != "cuda" or not len(self.ids):
+            return False
+        one = self._index.photo_tokens(np.arange(1))
+        size = one.features.nbytes + one.positions.nbytes
+        free, _ = torch.cuda.mem_get_info(device)
+        return len(self.ids) * size <= RESIDENT_SHARE * free
+
+    def _all_tokens(self) -> Tokens:
+        """Of all photos by place, on the matcher's device, in the index's precision."""
+        device, count = self._matcher.device, len(self.ids)
+        parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+        first = self._index.photo_tokens(parts[0][:1])
+        features = torch.empty(count, *first.features.shape[1:], dtype=first.features.dtype, device=device)
+        positions = torch.empty(count, *first.positions.shape[1:], dtype=first.positions.dtype, device=device)
+        for part in parts:
+            tokens = self._index.photo_tokens(part)
+            features[part[0] : part[-1] + 1] = tokens.features
+            positions[part[0] : part[-1] + 1] = tokens.positions
+        return Tokens(features, positions)
 
 
 def best_first(ids: Ids, scores: Scores) -> NDArray[np.int64]:

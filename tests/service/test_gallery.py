@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from indexer import Index
+from model import Matcher
+from service.gallery import BATCH, Gallery
+from service.search import Searcher
+from tests.service.conftest import draw_sketch
+
+
+def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gallery.BATCH", 4)
+    read = Searcher(index, matcher)
+    monkeypatch.setattr(Gallery, "_fits", lambda _: True)
+    kept = Searcher(index, matcher)
+    # From now on nothing may be read.
+    monkeypatch.setattr(index, "photo_tokens", None)
+    found = kept.search(draw_sketch(0), nprobe="all", method="rn", k=50)
+    monkeypatch.undo()
+    assert found.results == read.search(draw_sketch(0), nprobe="all", method="rn", k=50).results
+    assert len(found.results) == index.photo_count
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "fits"), [("cuda", 1 << 40, True), ("cuda", 1000, False), ("cpu", 0, False)]
+)
+def test_only_a_gpu_with_room_keeps_all_tokens(
+    device: str, free: int, fits: bool, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery(index, matcher)
+    monkeypatch.setattr(gallery, "_matcher", SimpleNamespace(device=torch.device(device)))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    assert gallery._fits() is fits
+
+
+def test_photos_scored_in_several_batches_score_as_alone(index: Index, matcher: Matcher) -> None:
+    gallery = Gallery(index, matcher)
+    sketch = matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch")
+    places = np.arange(index.photo_count)[np.arange(BATCH + 5) % index.photo_count]
+    scores = gallery.scores(sketch, places, "rn")
+    alone = [gallery.scores(sketch, places[i : i + 1], "rn")[0] for i in range(index.photo_count)]
+    assert scores.tolist() == [alone[i % index.photo_count] for i in range(len(places))]
