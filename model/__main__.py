@@ -65,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_info)
 
     command = commands.add_parser("train", help="train a network, or go on with a training")
-    command.add_argument("recipe", type=Path, help=f"a TOML file, as in {RECIPES.name}/ of this package")
+    command.add_argument(
+        "recipe", type=Path, help=f"a TOML file, or the name of one in {RECIPES.name}/ of this package, as default"
+    )
     command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help="weights to start from")
     command.add_argument(
         "--start", type=Path, metavar="FILE", help="a checkpoint to begin with; the backbone stays the teacher"

@@ -170,8 +170,12 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """A recipe from TOML; ``base`` in it names another one beside it that it changes.
 
+    A name without an ending, as "default" or "ablations/full", is one of RECIPES.
+
     Raises ModelError naming the file and what is wrong in it.
     """
+    if not path.suffix:
+        path = RECIPES / f"{path}.toml"
     try:
         content = _content(path)
         tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from model.images import open_image
+from service.answers import told
 from service.app import create_app
 from service.best_photos import NamedPhoto
 from service.client import Client, ServiceError
@@ -60,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped.", file=sys.stderr)
         return STOPPED
     except ValidationError as error:
-        problem = error.errors()[0]
-        return _refused(f"{'.'.join(map(str, problem['loc'][:1]))}: {problem['msg']}")
+        return _refused(told(error.errors()))
     except OSError as error:
         return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except httpx.HTTPError as error:

@@ -22,9 +22,12 @@ log = logging.getLogger("sketch_search.access")
 
 @dataclass(frozen=True)
 class SearchNote:
-    """What the access log tells of a search: the method used, ``nprobe`` as asked for, the generation searched."""
+    """What the access log tells of a search: the method used, what chose the photos, ``nprobe`` as asked for, the
+    generation searched.
+    """
 
     method: str
+    select: str
     nprobe: str
     generation: str
 

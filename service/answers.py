@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import VERDICTS, QueueFull, Unauthorized
+from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
 from service.schemas import UNKNOWN_PARAMETER, ErrorDetail, ErrorResponse
 
 # What may be echoed and logged as it is.
@@ -127,7 +127,9 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     problems = error.errors()
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
-    return error_answer(422, "bad_parameter", f"{_told(problems[:5])}.", request.state.request_id)
+    # ("query", "nprobe", "constrained-int") is nprobe.
+    named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems[:5]]
+    return error_answer(422, "bad_parameter", f"{told(named)}.", request.state.request_id)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -143,11 +145,11 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
     return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
 
 
-def _told(problems: Sequence[dict[str, Any]]) -> str:
+def told(problems: Sequence[Mapping[str, Any]]) -> str:
+    """What pydantic found wrong, in one line, without a full stop: a problem's ``loc`` begins with the parameter."""
     said: dict[str, list[str]] = {}
     for problem in problems:
-        # ("query", "nprobe", "constrained-int") is nprobe.
-        name = problem["loc"][1 if len(problem["loc"]) > 1 else 0]
+        name = problem["loc"][0]
         begin = "" if problem["type"] == UNKNOWN_PARAMETER else f"{str(name)[:64]}: "
         said.setdefault(begin, []).append(str(problem["msg"]))
     # What may be of several kinds has a problem for each of them.
@@ -160,4 +162,7 @@ def _lower(text: str) -> str:
 
 def _sentence(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, ServiceFault):
+        # It is a sentence already, and may begin with the name of a parameter.
+        return text
     return text[:1].upper() + text[1:]

@@ -140,7 +140,7 @@ async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Que
     answer = await ctx.worker.run(lambda: engine.search(sketch, params), _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
     asked = "default" if params.nprobe is None else str(params.nprobe)
-    request.state.search = SearchNote(answer.method, asked, answer.generation)
+    request.state.search = SearchNote(answer.method, answer.select, asked, answer.generation)
     return answer
 
 

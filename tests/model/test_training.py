@@ -227,7 +227,9 @@ def test_the_committed_recipes_can_be_read() -> None:
     recipes = sorted(RECIPES.rglob("*.toml"))
     assert recipes
     for path in recipes:
-        assert read_recipe(path).steps > 0
+        recipe = read_recipe(path)
+        assert recipe.steps > 0
+        assert read_recipe(path.relative_to(RECIPES).with_suffix("")) == recipe
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from service.settings import Settings
 from tests.service.conftest import Served, served
 from tests.service.talk import connect
 
-ACCESS = Access("abc", "127.0.0.1", "POST", "/search", 200, 12.3, 45, SearchNote("rn", "all", "g000002"))
+ACCESS = Access("abc", "127.0.0.1", "POST", "/search", 200, 12.3, 45, SearchNote("rn", "clusters", "all", "g000002"))
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,8 @@ def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, 
     assert (first.verb, first.route, first.status, first.bytes_in) == ("POST", "/search", 200, len(sketch))
     assert first.ms > 0
     generation = plain.json()["generation"]
-    assert first.search == SearchNote("rn", "default", generation)
-    assert second.search == SearchNote("ret", "all", generation)
+    assert first.search == SearchNote("rn", "ret", "default", generation)
+    assert second.search == SearchNote("ret", "clusters", "all", generation)
 
 
 def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture) -> None:
@@ -132,6 +132,7 @@ def test_a_request_is_a_line_of_pairs() -> None:
         "ms": "12.3",
         "bytes_in": "45",
         "method": "rn",
+        "select": "clusters",
         "nprobe": "all",
         "generation": "g000002",
     }

@@ -121,6 +121,7 @@ def test_the_table_shows_rank_score_and_path(
         (["search", "{white}"], ""),
         (["search", "{sketch}", "--k", "0"], "k:"),
         (["search", "{sketch}", "--nprobe", "some"], "nprobe:"),
+        (["search", "{sketch}", "--nprobe", "0"], "'all'"),
         (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
         (["search", "{sketch}", "--index", "/no/such/index"], "index"),
         (["search", "{sketch}", "--weights", "/no/such/file"], "checkpoint"),
