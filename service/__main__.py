@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
-from prometheus_client import start_http_server
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -31,6 +28,7 @@ from service.engine import Engine, open_matcher
 from service.errors import REFUSALS
 from service.evaluation import evaluate_server, figures_table, labelled_sketches
 from service.logs import configure
+from service.ports import PortTaken, address, listening, metrics_served
 from service.schemas import SearchParams, SearchResponse
 from service.settings import Settings
 
@@ -159,13 +157,13 @@ def _serve(settings: Settings, meanwhile: Callable[[str], None] | None = None) -
     with ExitStack() as opened:
         try:
             # Bound here, because uvicorn would end the program over a port in use.
-            listener = opened.enter_context(_listen(settings.host, settings.port))
+            listener = opened.enter_context(listening(settings.host, settings.port))
             if settings.metrics_port is not None:
-                port = opened.enter_context(_metrics(app, settings.host, settings.metrics_port))
-                print(f"metrics at {_url(settings.host, port)}/metrics", flush=True)
+                port = opened.enter_context(metrics_served(app, settings.host, settings.metrics_port))
+                print(f"metrics at {address(settings.host, port)}/metrics", flush=True)
         except PortTaken as error:
             return _refused(str(error))
-        url = _url(settings.host, listener.getsockname()[1])
+        url = address(settings.host, listener.getsockname()[1])
         print(f"sketch-search at {url}", flush=True)
         configure(settings.log_format)
         server = uvicorn.Server(server_config(app))
@@ -174,38 +172,6 @@ def _serve(settings: Settings, meanwhile: Callable[[str], None] | None = None) -
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
             server.run(sockets=[listener])
     return 0 if server.started else 1
-
-
-class PortTaken(Exception):
-    """The address or the port cannot be listened on; the message says what to do."""
-
-    def __init__(self, host: str, port: int, error: OSError, setting: str) -> None:
-        super().__init__(f"cannot listen on {host}, port {port}: {error.strerror}; name another with {setting}")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise PortTaken(host, port, error, "--port or SBIR_PORT") from error
-
-
-@contextmanager
-def _metrics(app: FastAPI, host: str, port: int) -> Iterator[int]:
-    """Serve the application's metrics, and nothing else, on a port of their own while the block runs; the port."""
-    try:
-        server, _ = start_http_server(port, host, app.state.metrics.registry)
-    except OSError as error:
-        raise PortTaken(host, port, error, "SBIR_METRICS_PORT") from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _demo(settings: Settings, folder: Path, photos: Path | None) -> int:

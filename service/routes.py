@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -15,6 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.responses import Response
 
 from service.access import SearchNote
+from service.contract import SKETCH_BODY, error_answers, image_answers
 from service.engine import Engine, build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
 from service.explain_schemas import ExplainParams, ExplainResponse
@@ -23,7 +24,6 @@ from service.metrics import Metrics
 from service.schemas import (
     MAX_ID,
     ClusterResponse,
-    ErrorResponse,
     HealthResponse,
     IndexInfo,
     InfoResponse,
@@ -90,49 +90,15 @@ def refuse_doubles(request: Request) -> None:
             raise BadSearch(f"The parameter {name[:64]} is given {names.count(name)} times; give it once.")
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    meaning = {
-        400: "The Host header is none of SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
-        401: "The API key is missing or wrong.",
-        404: "Nothing has this id.",
-        413: "Too many bytes or pixels.",
-        415: "Not an image type that is read here.",
-        422: "A blank sketch, a parameter out of range, or a form with anything else than the sketch.",
-        429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
-        503: "The checkpoint or the index could not be opened.",
-    }
-    return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
-
-
-health = APIRouter(tags=["health"], responses=_errors(400))
-api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=_errors(400, 401, 429))
-monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=_errors(400, 401, 429))
-
-_BINARY = {"type": "string", "format": "binary"}
-_SKETCH_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, told by its bytes and not by its "
-        "content type; as the raw body, or as the field `file` of a form.",
-        "content": {
-            "*/*": {"schema": _BINARY},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": _BINARY},
-                    "additionalProperties": False,
-                }
-            },
-        },
-    }
-}
+health = APIRouter(tags=["health"], responses=error_answers(400))
+api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
+monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
 
 Id = Annotated[int, Path(ge=0, le=MAX_ID)]
 _once = [Depends(refuse_doubles)]
 
 
-@api.post("/search", dependencies=_once, responses=_errors(413, 415, 422, 503), openapi_extra=_SKETCH_BODY)
+@api.post("/search", dependencies=_once, responses=error_answers(413, 415, 422, 503), openapi_extra=SKETCH_BODY)
 async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
     """The photos that match a sketch best."""
     engine = ctx.live.engine()
@@ -144,7 +110,7 @@ async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Que
     return answer
 
 
-@api.post("/explain", responses=_errors(404, 413, 415, 422, 503), openapi_extra=_SKETCH_BODY)
+@api.post("/explain", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=SKETCH_BODY)
 async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Query()]) -> ExplainResponse:
     """Why these photos match a sketch."""
     engine = ctx.live.engine()
@@ -169,14 +135,11 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-def _image_docs(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    return {
-        200: {"content": {kind: {"schema": _BINARY} for kind in kinds}, "description": "The image, with its ETag."},
-        304: {"description": "If-None-Match names the image as it is."},
-    }
-
-
-@api.get("/photos/{photo_id}", response_class=Response, responses={**_image_docs("image/*"), **_errors(404, 422, 503)})
+@api.get(
+    "/photos/{photo_id}",
+    response_class=Response,
+    responses={**image_answers("image/*"), **error_answers(404, 422, 503)},
+)
 async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
     """The original file of a photo, as it is."""
     if not ctx.settings.serve_originals:
@@ -189,7 +152,7 @@ async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
     "/thumbnails/{photo_id}",
     dependencies=_once,
     response_class=Response,
-    responses={**_image_docs("image/jpeg"), **_errors(404, 422, 503)},
+    responses={**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
 )
 async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[ThumbnailParams, Query()]) -> Response:
     """A small JPEG of a photo."""
@@ -204,7 +167,7 @@ async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[
     responses={
         200: {"description": "The photos, with their ETag."},
         304: {"description": "If-None-Match names the photos as they are."},
-        **_errors(404, 422, 503),
+        **error_answers(404, 422, 503),
     },
 )
 async def cluster(
@@ -256,7 +219,7 @@ async def alive() -> HealthResponse:
     return HealthResponse(status="ok")
 
 
-@health.get("/readyz", responses=_errors(503))
+@health.get("/readyz", responses=error_answers(503))
 async def ready(ctx: Ctx) -> HealthResponse:
     """Able to answer searches."""
     try:
