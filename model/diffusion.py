@@ -42,23 +42,23 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
     Returns:
         (s, p) float32 on the CPU, in the range that the scores of ``method`` have.
     """
-    before = scores.to("cpu", torch.float64)
+    before = scores.to("cpu", torch.float32)
     directions = F.normalize(ret.to("cpu", torch.float32), dim=1)
     after = torch.empty_like(before)
     for row, of_sketch in enumerate(before):
         order = of_sketch.argsort(descending=True, stable=True)
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
         near = F.normalize(directions[first] - directions[first].mean(dim=0), dim=1)
-        weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold).double()
-        weights /= weights.sum(dim=1, keepdim=True)
+        weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold)
+        sums = weights.sum(dim=1)
         best = of_sketch[first[0]]
         support = _support(of_sketch[first], best, method)
         for _ in range(ROUNDS):
-            support = weights @ support
+            support = (weights @ support) / sums
         after[row, first] = _score(support, best, method)
         if len(rest):
             after[row, rest] = of_sketch[rest].clamp(max=float(after[row, first].min()))
-    return after.float()
+    return after
 
 
 def _support(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
@@ -70,4 +70,4 @@ def _support(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.
 def _score(support: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
     if method == "ret":
         return -torch.sqrt((-RET_WIDTH * support.log()).clamp(min=0))
-    return support if method == "rn" else best + FUSED_WIDTH * support.clamp(min=1e-300).log()
+    return support if method == "rn" else best + FUSED_WIDTH * support.clamp(min=torch.finfo(support.dtype).tiny).log()

@@ -52,6 +52,12 @@ class Gallery:
         centroids = self._centroid_ret if method == "ret" else self._centroids
         return self._matcher.scores(sketch, centroids, method)[0].numpy()
 
+    def ret_scores(self, sketch: Tokens) -> Scores:
+        """(p,) float32: the sketch, a batch of one, against all photos by [Ret]; the same as ``scores`` gives."""
+        blocks = [slice(start, start + RET_BATCH) for start in range(0, len(self.ids), RET_BATCH)]
+        parts = [self._matcher.scores(sketch, self._ret[block], "ret")[0].numpy() for block in blocks]
+        return np.concatenate([np.empty(0, np.float32), *parts])
+
     def places(self, cluster: int) -> Places:
         """(m,): all photos of a cluster."""
         end = int(self._ends[cluster])
@@ -108,6 +114,11 @@ class Gallery:
         return Tokens(features, positions)
 
 
-def best_first(ids: Ids, scores: Scores) -> NDArray[np.int64]:
-    """The indices in the order of falling score; equal scores by id."""
-    return np.lexsort((ids, -scores))
+def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
+    """The indices in the order of falling score, the first ``count`` of them; equal scores by id."""
+    if count is None or count >= len(scores):
+        return np.lexsort((ids, -scores))
+    # Sorting all of a large gallery would cost more than scoring it by [Ret].
+    least = np.partition(scores, -count)[-count]
+    chosen = np.flatnonzero(scores >= least)
+    return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]

@@ -241,8 +241,8 @@ class Searcher:
 
     def _best_by_ret(self, sketch: Tokens, places: Places, count: int) -> Places:
         """The ``count`` best of these photos by [Ret], best first."""
-        scores = self._gallery.scores(sketch, places, "ret")
-        return places[best_first(self._gallery.ids[places], scores)[:count]]
+        scores = self._gallery.ret_scores(sketch)[places]
+        return places[best_first(self._gallery.ids[places], scores, count)]
 
     def _scored(
         self, sketch: Tokens, chosen: list[_Choice], method: Method, deadline: float | None

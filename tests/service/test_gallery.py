@@ -8,7 +8,7 @@ import torch
 
 from indexer import Index
 from model import Matcher
-from service.gallery import BATCH, Gallery
+from service.gallery import BATCH, Gallery, best_first
 from service.search import Searcher
 from tests.service.conftest import draw_sketch
 
@@ -47,3 +47,21 @@ def test_photos_scored_in_several_batches_score_as_alone(index: Index, matcher: 
     scores = gallery.scores(sketch, places, "rn")
     alone = [gallery.scores(sketch, places[i : i + 1], "rn")[0] for i in range(index.photo_count)]
     assert scores.tolist() == [alone[i % index.photo_count] for i in range(len(places))]
+
+
+@pytest.mark.parametrize("count", [None, 0, 1, 7, 30, 31])
+def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
+    generator = np.random.default_rng(3)
+    ids, scores = generator.permutation(30), generator.integers(0, 9, 30).astype(np.float32)
+    by_hand = sorted(range(30), key=lambda place: (-scores[place], ids[place]))
+    assert best_first(ids, scores, count).tolist() == by_hand[:count]
+
+
+def test_all_photos_score_by_ret_as_those_that_are_named(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gallery.RET_BATCH", 4)
+    gallery = Gallery(index, matcher)
+    sketch = matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch")
+    places = np.random.default_rng(0).permutation(index.photo_count)
+    assert gallery.ret_scores(sketch)[places].tolist() == gallery.scores(sketch, places, "ret").tolist()
