@@ -43,12 +43,12 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
         (s, p) float32 on the CPU, in the range that the scores of ``method`` have.
     """
     before = scores.to("cpu", torch.float32)
-    directions = F.normalize(ret.to("cpu", torch.float32), dim=1)
+    ret = ret.cpu()
     after = torch.empty_like(before)
     for row, of_sketch in enumerate(before):
         order = of_sketch.argsort(descending=True, stable=True)
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
-        near = F.normalize(directions[first] - directions[first].mean(dim=0), dim=1)
+        near = centred(ret[first])
         weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold)
         sums = weights.sum(dim=1)
         best = of_sketch[first[0]]
@@ -59,6 +59,12 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
         if len(rest):
             after[row, rest] = of_sketch[rest].clamp(max=float(after[row, first].min()))
     return after
+
+
+def centred(ret: torch.Tensor) -> torch.Tensor:
+    """(p, d) retrieval tokens of photos -> (p, d) float32, directions of their directions from the mean of all."""
+    directions = F.normalize(ret.float(), dim=1)
+    return F.normalize(directions - directions.mean(dim=0), dim=1)
 
 
 def _support(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:

@@ -14,6 +14,7 @@ from model.config import Method, Modality, ModelConfig
 from model.cross import Side
 from model.diffusion import diffused
 from model.errors import ModelError
+from model.estimate import estimated
 from model.explanation import Explanation, explain
 from model.network import Network
 from model.precision import fastest_dtype
@@ -180,9 +181,32 @@ class Matcher:
         Raises:
             ModelError: no threshold was chosen for this checkpoint.
         """
-        if self.config.diffusion is None:
-            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it anew")
-        return diffused(scores, ret, self.config.diffusion, method or self.best_method)
+        return diffused(scores, ret, self._threshold(), method or self.best_method)
+
+    @torch.inference_mode()
+    def estimate(
+        self,
+        scores: torch.Tensor,
+        known: torch.Tensor,
+        distances: torch.Tensor,
+        ret: torch.Tensor,
+        method: Method | None = None,
+    ) -> torch.Tensor:
+        """One sketch's scores of a gallery where only some photos were scored; see ``model.estimate``.
+
+        Args:
+            scores: (p,) by ``method``, read where ``known``, (p,) bool.
+            distances: (p,), ``ret_distances`` of the photos. ret: (p, d) their retrieval tokens.
+            method: "rn" or "fused"; None for the checkpoint's best.
+
+        Returns:
+            (p,) float32 on the CPU.
+
+        Raises:
+            ModelError: no threshold was chosen for this checkpoint.
+        """
+        threshold = self._threshold()
+        return estimated(scores.cpu(), known.cpu(), distances.cpu(), ret.cpu(), threshold, method or self.best_method)
 
     @torch.inference_mode()
     def ret_distances(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:
@@ -219,6 +243,11 @@ class Matcher:
             self.prepare(sketch, "sketch")[None].to(self.device),
             self.prepare(photo, "photo")[None].to(self.device),
         )
+
+    def _threshold(self) -> float:
+        if self.config.diffusion is None:
+            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it anew")
+        return self.config.diffusion
 
     def _chunks(self, images: Tokens | Side) -> Iterator[tuple[torch.Tensor | slice, int]]:
         return fixed_chunks(len(images), self.chunk, images.features.device)

@@ -92,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--select", dest="chosen_by", help="what chooses the photos scored: clusters or ret (ret)")
     search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused or auto")
-    search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (200 by ret, else all)")
+    search.add_argument(
+        "--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret, else all)"
+    )
     search.add_argument(
         "--diffuse", choices=["yes", "no"], help="photos that look alike lend each other their scores (yes with auto)"
     )

@@ -72,16 +72,26 @@ class Gallery:
             parts.append(self._matcher.scores(sketch, photos, method)[0].numpy())
         return np.concatenate(parts)
 
-    def diffused(self, places: Places, scores: Scores, method: Method) -> Scores:
-        """(m,) float32: what ``scores`` become when these photos lend each other theirs."""
-        if not len(places):
-            return scores
+    def diffused(
+        self, places: Places, scores: Scores, others: Places, ret_scores: Scores, method: Method
+    ) -> tuple[Places, Scores]:
+        """All these photos by id, and what their scores become when they lend each other theirs.
+
+        places, scores: (m,), the photos that were scored. others: (n,), photos whose scores are estimated first, from
+        ``ret_scores``, (p,) as ``ret_scores`` gives.
+        """
+        both = np.concatenate([places, others])
+        if not len(both):
+            return both, scores
         # By id, since the order of a sum decides its last bit.
-        order = self.ids[places].argsort()
-        ret = self._ret[torch.from_numpy(places[order])].ret
-        spread = np.empty_like(scores)
-        spread[order] = self._matcher.diffuse(torch.from_numpy(scores[order])[None], ret, method)[0].numpy()
-        return spread
+        order = self.ids[both].argsort()
+        both = both[order]
+        ret = self._ret[torch.from_numpy(both)].ret
+        known = torch.from_numpy(order < len(places))
+        before = torch.from_numpy(np.concatenate([scores, np.zeros(len(others), np.float32)])[order])
+        if len(others):
+            before = self._matcher.estimate(before, known, torch.from_numpy(-ret_scores[both]), ret, method)
+        return both, self._matcher.diffuse(before[None], ret, method)[0].numpy()
 
     def _tokens(self, places: Places, method: Method) -> Tokens:
         if method == "ret":

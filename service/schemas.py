@@ -60,7 +60,7 @@ class SearchParams(Params):
         ge=1,
         le=2**31,
         description="Let only so many candidates, the best by [Ret], reach the relation network. Default: with "
-        "select=ret 200, or what a long page takes; with select=clusters all.",
+        "select=ret 96 if scores are diffused, else 192, or what a long page takes; with select=clusters all.",
     )
     diffuse: bool | None = Field(
         default=None,

@@ -21,7 +21,7 @@ from model.errors import BlankSketch
 from model.images import open_image
 from service import search
 from service.errors import BadSearch
-from service.search import THIN, Searcher
+from service.search import THIN_PLAIN, Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.conftest import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
@@ -92,8 +92,8 @@ def test_unless_told_otherwise_ret_chooses_and_the_checkpoints_best_method_score
     searcher: Searcher, matcher: Matcher
 ) -> None:
     outcome = searcher.search(draw_sketch(), k=1)
-    told = searcher.search(draw_sketch(), k=1, select="ret", method=matcher.best_method, thin=THIN)
-    assert (outcome.method, outcome.select, outcome.thin) == (matcher.best_method, "ret", THIN)
+    told = searcher.search(draw_sketch(), k=1, select="ret", method=matcher.best_method, thin=THIN_PLAIN)
+    assert (outcome.method, outcome.select, outcome.thin) == (matcher.best_method, "ret", THIN_PLAIN)
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
 
 
@@ -152,7 +152,7 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
 
 
 @pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all"}])
-def test_in_diffusion_photos_that_were_not_scored_count_like_the_worst_that_were(
+def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_that_were(
     diffusing: tuple[Searcher, Index, Matcher], how: dict[str, Any]
 ) -> None:
     searcher, index, matcher = diffusing
@@ -161,8 +161,14 @@ def test_in_diffusion_photos_that_were_not_scored_count_like_the_worst_that_were
     order = ids.argsort()
     known = {hit.id: hit.score for hit in plain.results}
     assert len(known) == 5
-    scores = torch.tensor([[known.get(photo, min(known.values())) for photo in ids[order].tolist()]])
-    expected = dict(zip(ids[order].tolist(), matcher.diffuse(scores, ret[order], "rn")[0].tolist(), strict=True))
+    scores = torch.tensor([known.get(photo, 0.0) for photo in ids[order].tolist()])
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    distances = matcher.ret_distances(sketch, Tokens.of_ret(ret[order]))[0]
+    likely = matcher.estimate(scores, scores > 0, distances, ret[order], "rn")
+    assert {
+        photo: score for photo, score in zip(ids[order].tolist(), likely.tolist(), strict=True) if photo in known
+    } == known
+    expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
     thinned = searcher.search(draw_sketch(), k=PHOTOS, thin=5, **how)
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
@@ -209,7 +215,7 @@ def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) 
 def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "THIN", 4)
+    monkeypatch.setattr(search, "THIN_PLAIN", 4)
     assert searcher.search(draw_sketch(), k=3, method="rn").candidates == 4
     deep = searcher.search(draw_sketch(), k=3, offset=6, method="rn")
     assert deep.candidates == 9
