@@ -73,21 +73,21 @@ def paper_colour(image: Image.Image) -> tuple[int, int, int]:
     """
     step = max(1, round((image.width * image.height / _SAMPLED_PIXELS) ** 0.5))
     sampled = (max(1, image.width // step), max(1, image.height // step))
-    whole = np.asarray(image.resize(sampled, Image.Resampling.NEAREST))
+    small = image.resize(sampled, Image.Resampling.NEAREST)
+    whole = np.asarray(small)
     border = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
-    for colour in (_median(border), _median(whole.reshape(-1, 3))):
-        near = np.abs(whole.astype(np.int16) - colour).max(axis=2) <= LEAST_CONTRAST
-        if near.mean() >= _FRAME_SHARE:
-            red, green, blue = colour.tolist()
-            return red, green, blue
+    for pixels in (border, whole.reshape(-1, 3)):
+        colour = _median(pixels)
+        if (_distance(small, colour) <= LEAST_CONTRAST).mean() >= _FRAME_SHARE:
+            return colour
     return 255, 255, 255
 
 
-def _median(colours: Pixels) -> NDArray[np.int16]:
+def _median(colours: Pixels) -> tuple[int, int, int]:
     # The lower of two middle values: an average of them would be a colour that the picture does not have.
     middle = (len(colours) - 1) // 2
-    colour: NDArray[np.int16] = np.partition(colours, middle, axis=0)[middle].astype(np.int16)
-    return colour
+    red, green, blue = np.partition(colours, middle, axis=0)[middle].tolist()
+    return red, green, blue
 
 
 def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
