@@ -100,7 +100,7 @@ def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **
         way = scoring_way(name, matcher, sketch, photos)
         way.run()
     except (RuntimeError, OSError) as error:
-        print(f"{name}: left out: {error}", file=sys.stderr)
+        print(f"{name}: left out: {str(error).splitlines()[0]}", file=sys.stderr)
         return None
     return way
 
