@@ -6,7 +6,6 @@ size. The sketch's encoding is left out.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -24,10 +23,9 @@ from pydantic import BaseModel
 import model
 from indexer import Index, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
-from model.checkpoint import default_checkpoint
 from service.search import Searcher
-from service.settings import Settings
-from tests.benchmarks.circumstances import Circumstances, circumstances
+from tests.benchmarks.circumstances import Call, Measurement, circumstances, peak_mib
+from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
 
 SIZES = (1000, 2000, 4000, 8000, 16000, 32000, 64000)
@@ -80,18 +78,22 @@ class RepeatedIndex:
         return self._tokens[torch.from_numpy(places % len(self._ids))]
 
 
-class Result(BaseModel):
+class Result(Measurement):
     """One run, or what there is of it."""
 
-    circumstances: Circumstances
     points: list[Point]
 
 
 def measure(
-    index: Index, matcher: model.Matcher, sizes: Sequence[int], sketches: Sequence[Image.Image], document: Path
-) -> list[Point]:
+    index: Index,
+    matcher: model.Matcher,
+    sizes: Sequence[int],
+    sketches: Sequence[Image.Image],
+    document: Path,
+    call: Call,
+) -> Result:
     """Every way on a gallery of every size, the ways in turns; written to ``document`` after each size."""
-    points: list[Point] = []
+    result = Result(circumstances=circumstances(matcher, call), finished=False, points=[])
     for size in sizes:
         larger = RepeatedIndex(index, size)
         searcher = Searcher(cast(Index, larger), matcher)
@@ -104,57 +106,27 @@ def measure(
                 pairs[way] = found.pairs_scored
                 times[way].append(found.timings.clusters + found.timings.photos + found.timings.diffusion)
         clusters = len(larger.cluster_sizes)
-        points += [
+        result.points += [
             Point(way=way, photos=size, clusters=clusters, pairs=pairs[way], milliseconds=statistics.median(times[way]))
             for way in ways
         ]
-        result = Result(circumstances=circumstances(matcher), points=points)
-        document.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return points
+        result.finished, result.peak_mib = size == sizes[-1], peak_mib(matcher.device)
+        result.save(document)
+    return result
 
 
-def draw(points: Sequence[Point], picture: Path) -> bool:
-    """Milliseconds over photos, both logarithmic, as SVG; False where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for way in WAYS:
-        of_way = [(point.photos, point.milliseconds) for point in points if point.way == way]
-        axes.plot(*zip(*of_way, strict=True), marker="o", label=way)
-    first = next(point for point in points if point.way == "clusters")
-    sizes = sorted({point.photos for point in points})
-    root = [first.milliseconds * math.sqrt(size / first.photos) for size in sizes]
-    axes.plot(sizes, root, color="grey", linestyle=":", label="square root")
-    axes.set(title="a query, without its encoding", xlabel="photos", ylabel="ms", xscale="log", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture)
-    return True
-
-
-def table(points: Sequence[Point]) -> str:
+def table(result: Result) -> str:
     """For people."""
     lines = [f"{'way':<12}{'photos':>8}{'clusters':>10}{'pairs':>8}{'ms':>9}"]
-    lines += [f"{p.way:<12}{p.photos:>8}{p.clusters:>10}{p.pairs:>8}{p.milliseconds:>9.1f}" for p in points]
+    lines += [f"{p.way:<12}{p.photos:>8}{p.clusters:>10}{p.pairs:>8}{p.milliseconds:>9.1f}" for p in result.points]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/growth.json and growth.svg; 2 with a sentence where there is no checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)")
-    parser.add_argument("--quick", action="store_true", help="small galleries, few repeats")
-    options = parser.parse_args(arguments)
-    try:
-        matcher = model.load(default_checkpoint(options.weights or Settings().weights))
-    except model.ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    options.output.mkdir(parents=True, exist_ok=True)
+    """Run, print the table, write OUTPUT/growth.json."""
+    command = Command("growth", __doc__, device=True)
+    options, call = command.begin(arguments)
+    matcher = command.load(options)
     document = options.output / "growth.json"
     sketches = [draw_sketch(name) for name in SKETCHED][: 1 if options.quick else REPEATS]
     with tempfile.TemporaryDirectory() as folder:
@@ -162,10 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         draw_gallery(gallery, DRAWN // 10 if options.quick else DRAWN)
         build([gallery], place, matcher, embedder="ret")
         with open_index(place, matcher) as index:
-            points = measure(index, matcher, SIZES[:2] if options.quick else SIZES, sketches, document)
-    print(table(points))
-    drawn = draw(points, options.output / "growth.svg")
-    print(document, *([options.output / "growth.svg"] if drawn else []), sep="\n")
+            result = measure(index, matcher, SIZES[:2] if options.quick else SIZES, sketches, document, call)
+    print(f"{table(result)}\n{document}")
     return 0
 
 

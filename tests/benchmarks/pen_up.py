@@ -7,10 +7,7 @@ were shown. Browser and server share this machine, so all times are of both.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel
 
+from tests.benchmarks.circumstances import Measurement, circumstances_at
+from tests.benchmarks.command import Command
 from tests.benchmarks.served_demo import demo
 from tests.pictures import SHAPES, strokes
 
@@ -29,7 +28,7 @@ from tests.pictures import SHAPES, strokes
 if TYPE_CHECKING:
     from tests.browser import Browser
 
-STROKES = 20
+STROKES, QUICK_STROKES = 20, 3
 # From the end of a stroke to the photos.
 TARGET_MS = 500
 # The browser lists a request when it is over; one that began before the pen was lifted is of an older drawing.
@@ -69,11 +68,19 @@ class Lift(BaseModel):
         return self.pause_ms + self.request_ms + self.show_ms
 
 
-class Result(BaseModel):
-    """One run; ``cores``: of this machine, for browser and server."""
+class Result(Measurement):
+    """One run."""
 
-    cores: int
     lifts: list[Lift]
+
+    def parts(self) -> dict[str, list[float]]:
+        """By what is waited for, milliseconds of all strokes; the last is their sum."""
+        return {
+            "pause": [lift.pause_ms for lift in self.lifts],
+            "search": [lift.request_ms for lift in self.lifts],
+            "show": [lift.show_ms for lift in self.lifts],
+            "pen-up to photos": [lift.total_ms for lift in self.lifts],
+        }
 
 
 def drawings() -> Iterator[tuple[bool, list[tuple[float, float]]]]:
@@ -111,38 +118,27 @@ def _measured(count: int, driver: Browser) -> bool:
 
 def table(result: Result) -> str:
     """For people."""
-    parts = {
-        "pause": [lift.pause_ms for lift in result.lifts],
-        "search": [lift.request_ms for lift in result.lifts],
-        "show": [lift.show_ms for lift in result.lifts],
-        "pen-up to photos": [lift.total_ms for lift in result.lifts],
-    }
-    lines = [f"{len(result.lifts)} strokes, {result.cores} cores", f"{'':<18}{'median ms':>10}{'p95 ms':>9}"]
+    lines = [f"{len(result.lifts)} strokes, {result.circumstances.machine}", f"{'':<18}{'median ms':>10}{'p95 ms':>9}"]
     lines += [
-        f"{name:<18}{np.median(values):>10.0f}{np.percentile(values, 95):>9.0f}" for name, values in parts.items()
+        f"{name:<18}{np.median(values):>10.0f}{np.percentile(values, 95):>9.0f}"
+        for name, values in result.parts().items()
     ]
     return "\n".join([*lines, f"wanted: {TARGET_MS} ms"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the table, write OUTPUT/pen_up.json; where no browser can be started, say why and leave it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--strokes", type=int, default=STROKES, help=f"how many ({STROKES})")
-    parser.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)")
-    options = parser.parse_args(arguments)
+    command = Command("pen_up", __doc__, device=False)
+    command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
+    options, call = command.begin(arguments)
     if reason := _missing():
         print(f"pen-up to photos: not measured: {reason}")
         return 0
-    with (
-        tempfile.TemporaryDirectory() as name,
-        demo(Path(name), options.photos, options.weights) as url,
-    ):
-        result = Result(cores=os.cpu_count() or 1, lifts=measure(url, options.strokes))
-    options.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as url:
+        lifts = measure(url, QUICK_STROKES if options.quick else STROKES)
+        result = Result(circumstances=circumstances_at(url, call), lifts=lifts)
     document = options.output / "pen_up.json"
-    document.write_text(json.dumps(result.model_dump(), indent=1) + "\n", encoding="utf-8")
+    result.save(document)
     print(f"{table(result)}\n{document}")
     return 0
 

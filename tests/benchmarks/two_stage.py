@@ -7,7 +7,6 @@ down before the next one, so that a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -19,13 +18,12 @@ from pydantic import BaseModel
 
 import model
 from indexer import Index, open_index
-from model.checkpoint import default_checkpoint
 from model.intervals import Interval, bootstrap
 from model.metrics import list_metrics
 from service.search import Searcher, SearchOutcome
-from service.settings import Settings
-from tests.benchmarks.circumstances import Circumstances, circumstances
+from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
 from tests.benchmarks.cluster_ranking import recalls
+from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import Query, prepare
 
 K = 100
@@ -85,10 +83,15 @@ class Row(BaseModel):
     agreement: float
 
 
-class Result(BaseModel):
-    """One run. ``clusters_found``: by ranking of the clusters and nprobe, the share of relevant photos in the first."""
+class Result(Measurement):
+    """One run.
 
-    circumstances: Circumstances
+    Attributes:
+        drawn: whether the photos were drawn for it. embedder: what they are clustered by.
+        clusters_found: by ranking of the clusters and nprobe, the share of relevant photos in the first.
+    """
+
+    drawn: bool
     photos: int
     clusters: int
     embedder: str
@@ -106,7 +109,8 @@ def measure(
     ids, _ = index.all_ret()
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in ids.tolist()])
     label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
-    header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": len(ids), "ways": list(WAYS)})
+    where = {"device": described(matcher.device), "dtype": named(matcher.dtype)}
+    header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": len(ids), "ways": list(WAYS), **where})
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     # A line that was being written when the run was stopped is no JSON.
     kept = [line for line in lines[1:] if line.endswith("}")] if lines[:1] == [header] else []
@@ -185,7 +189,7 @@ def table(result: Result) -> str:
             continue
         lines += [
             f"\n{title}, {part[0].queries} that went through the exhaustive search, too; differences to it",
-            f"{'way':<30}{'pairs':>8}{'fewer':>8}{'ms':>9}{'faster':>8}{'mAP@100':>9}{'difference':>24}{'P@100':>7}"
+            f"{'way':<30}{'pairs':>8}{'fewer':>8}{'ms':>9}{'faster':>8}{'mAP@100':>9}{'difference':>27}{'P@100':>7}"
             f"{'R@100':>7}{'agree':>7}",
         ]
         for row in part:
@@ -193,7 +197,7 @@ def table(result: Result) -> str:
             told = f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
             lines.append(
                 f"{row.way:<30}{row.pairs:>8.0f}{row.pairs_ratio:>7.1f}x{row.milliseconds:>9.1f}{row.time_ratio:>7.1f}x"
-                f"{row.figures['map_100']:>9.3f}{told:>24}{row.figures['precision_100']:>7.3f}"
+                f"{row.figures['map_100']:>9.3f}{told:>27}{row.figures['precision_100']:>7.3f}"
                 f"{row.figures['recall_100']:>7.3f}{row.agreement:>7.2f}"
             )
     head = next(iter(result.clusters_found.values()))
@@ -206,29 +210,23 @@ def table(result: Result) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the tables, write OUTPUT/two_stage.json; 2 with a sentence where there is no checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)")
-    parser.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
-    parser.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
-    parser.add_argument("--exhaustive", type=int, default=180, metavar="N", help="queries that all photos score (180)")
-    parser.add_argument("--quick", action="store_true", help="few drawn photos, few queries")
-    options = parser.parse_args(arguments)
-    try:
-        matcher = model.load(default_checkpoint(options.weights or Settings().weights))
-    except model.ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Run, print the tables, write OUTPUT/two_stage.json."""
+    command = Command("two_stage", __doc__, device=True)
+    command.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
+    command.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
+    command.add_argument("--exhaustive", type=int, default=180, metavar="N", help="queries that all photos score (180)")
+    options, call = command.begin(arguments)
+    matcher = command.load(options)
     drawn = options.drawn or (DRAWN_QUICKLY if options.quick else None)
     name = "all_photos" if drawn is None else f"drawn-{drawn}"
-    options.output.mkdir(parents=True, exist_ok=True)
     place = options.output / f"{name}-{matcher.checkpoint_sha256[:8]}"
     queries = prepare(place, matcher, drawn)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
         found, clusters = measure(index, matcher, queries, options.exhaustive, place.with_suffix(".jsonl"))
         result = Result(
-            circumstances=circumstances(matcher),
+            circumstances=circumstances(matcher, call),
+            peak_mib=peak_mib(matcher.device),
+            drawn=not any(isinstance(query.source, Path) for query in queries),
             photos=index.photo_count,
             clusters=index.cluster_count,
             embedder=index.manifest.embedder.name,
@@ -237,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clusters_found=clusters,
         )
     document = options.output / "two_stage.json"
-    document.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    result.save(document)
     print(f"{table(result)}\n{document}")
     return 0
 

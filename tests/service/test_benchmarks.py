@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from indexer import Index, open_index
 from model import Matcher
-from tests.benchmarks import two_stage
+from tests.benchmarks import growth, scoring, two_stage
+from tests.benchmarks.circumstances import Call
 from tests.benchmarks.cluster_ranking import RANKINGS, recalls
 from tests.benchmarks.galleries import prepare
-from tests.benchmarks.growth import RepeatedIndex, draw, table
-from tests.benchmarks.growth import measure as measure_growth
+from tests.benchmarks.growth import RepeatedIndex
 from tests.service.conftest import draw_sketch
 
 
@@ -54,17 +56,19 @@ def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher
     ids, ret = larger.all_ret()
     assert (len(ids), len(ret), larger.cluster_sizes.sum()) == (60, 60, 60)
     assert np.array_equal(ret[: index.photo_count], index.all_ret()[1])
-    points = measure_growth(index, matcher, (30, 60), [draw_sketch()], tmp_path / "growth.json")
+    call = Call("python -m tests.benchmarks.growth", quick=True)
+    result = growth.measure(index, matcher, (30, 60), [draw_sketch()], tmp_path / "growth.json", call)
+    points = result.points
     assert {point.way: point.pairs for point in points if point.photos == 60} == {
         "exhaustive": 68,
         "clusters": points[-3].pairs,
         "ret": 60,
         "method ret": 60,
     }
-    assert len(json.loads((tmp_path / "growth.json").read_text())["points"]) == 8
-    assert "exhaustive" in table(points)
-    assert draw(points, tmp_path / "growth.svg")
-    assert "<svg" in (tmp_path / "growth.svg").read_text()
+    assert len(points) == 8
+    assert result.finished
+    assert growth.Result.model_validate_json((tmp_path / "growth.json").read_text()) == result
+    assert "exhaustive" in growth.table(result)
 
 
 def test_the_command_writes_its_tables(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,5 +76,23 @@ def test_the_command_writes_its_tables(tmp_path: Path, weights: Path, capsys: py
     assert two_stage.main(command) == 0
     assert "relation network, mean tokens" in capsys.readouterr().out
     result = two_stage.Result.model_validate_json((tmp_path / "two_stage.json").read_text())
-    assert (result.photos, len(result.all_queries)) == (30, len(two_stage.WAYS) - 1)
-    assert two_stage.main(["--output", str(tmp_path), "--weights", str(tmp_path / "none")]) == 2
+    assert (result.photos, result.drawn, len(result.all_queries)) == (30, True, len(two_stage.WAYS) - 1)
+    head = result.circumstances
+    assert (head.device, head.quick) == ("cpu", False)
+    told = ["--output", "build/bench", *command[2:]]
+    assert head.command == f"python -m tests.benchmarks.two_stage {shlex.join(told)}"
+
+
+@pytest.mark.parametrize("benchmark", [growth, scoring, two_stage])
+def test_a_checkpoint_or_a_device_that_is_not_there_is_told(
+    benchmark: Any, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [(str(tmp_path / "none"), "cpu", "none")]
+    if not torch.cuda.is_available():
+        cases.append((str(weights), "cuda", "use cpu"))
+    for path, device, said in cases:
+        with pytest.raises(SystemExit) as ended:
+            benchmark.main(["--output", str(tmp_path), "--weights", path, "--device", device])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from model import Matcher
+from tests.benchmarks.circumstances import Call, circumstances
 from tests.benchmarks.pen_up import Lift, Result, drawings, main, table
 
 
@@ -16,9 +18,10 @@ def test_a_stroke_is_measured_from_its_end_to_the_photos(gallery: Path, weights:
     if reason := missing():
         pytest.skip(reason)
     place = ["--output", str(tmp_path), "--photos", str(gallery), "--weights", str(weights)]
-    assert main([*place, "--strokes", "3"]) == 0
+    assert main([*place, "--quick"]) == 0
     result = Result.model_validate_json((tmp_path / "pen_up.json").read_text(encoding="utf-8"))
     assert len(result.lifts) == 3
+    assert (result.circumstances.network, result.circumstances.quick) == ("tiny-random", True)
     # The page waits for the hand to rest, a request takes time, and nothing is shown before it was answered.
     assert all(min(vars(lift).values()) > 0 for lift in result.lifts)
 
@@ -30,9 +33,11 @@ def test_each_drawing_begins_anew_and_has_all_its_strokes() -> None:
     assert begun == [True] * 6 + [False] + [True] * 3 + [False] + [True] * 2
 
 
-def test_the_table_tells_how_the_time_splits() -> None:
+def test_the_table_tells_how_the_time_splits(matcher: Matcher) -> None:
+    head = circumstances(matcher, Call("", quick=True))
     lifts = [Lift(pause_ms=250, request_ms=100 + number, show_ms=50) for number in range(11)]
-    rows = {line[:18].strip(): line[18:].split() for line in table(Result(cores=2, lifts=lifts)).splitlines()}
+    told = table(Result(circumstances=head, lifts=lifts))
+    rows = {line[:18].strip(): line[18:].split() for line in told.splitlines()}
     assert rows["pause"] == ["250", "250"]
     assert rows["search"] == ["105", "110"]
     assert rows["pen-up to photos"] == ["405", "410"]

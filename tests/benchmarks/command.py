@@ -1,0 +1,52 @@
+"""What the commands of the benchmarks begin with: their common options, the folder, the checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import model
+from model.checkpoint import default_checkpoint
+from service.settings import Settings
+from tests.benchmarks.circumstances import Call
+
+# What a published command line says in the place of the folder that the run wrote to.
+OUTPUT = "build/bench"
+
+
+class Command(argparse.ArgumentParser):
+    """Has --output, --weights and --quick; where the benchmark computes by itself, and asks no server, --device."""
+
+    def __init__(self, name: str, description: str | None, *, device: bool) -> None:
+        super().__init__(prog=f"python -m tests.benchmarks.{name}", description=description)
+        self.add_argument("--output", type=Path, required=True, metavar="DIR")
+        self.add_argument(
+            "--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)"
+        )
+        self.add_argument("--quick", action="store_true", help="the shortest form: it shows that all works, no more")
+        if device:
+            self.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (cpu)")
+
+    def begin(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Call]:
+        """The options, and how the benchmark was called; makes the folder.
+
+        Args:
+            arguments: None for those of this process.
+        """
+        words = sys.argv[1:] if arguments is None else arguments
+        options = self.parse_args(words)
+        options.output.mkdir(parents=True, exist_ok=True)
+        told = [OUTPUT if word == str(options.output) else word for word in words]
+        return options, Call(f"{self.prog} {shlex.join(told)}", options.quick)
+
+    def load(self, options: argparse.Namespace, dtype: torch.dtype | None = None) -> model.Matcher:
+        """The checkpoint of the options; where there is none, ends the process by 2, with a sentence."""
+        try:
+            return model.load(default_checkpoint(options.weights or Settings().weights), options.device, dtype)
+        except model.ModelError as error:
+            self.error(str(error))

@@ -1,0 +1,179 @@
+"""What was measured, in Markdown: one function a part of the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel
+
+from model.intervals import Interval
+from tests.benchmarks import growth, load_result, pen_up, scoring, two_stage
+from tests.benchmarks.circumstances import Measurement
+
+PARTS = {"score": "a pair", "encode": "a picture"}
+WAITS = {
+    "pause": "until the search is sent: the page waits for the next stroke",
+    "search": "until it is answered",
+    "show": "until the photos are shown",
+    "pen-up to photos": "from the end of the stroke to its photos",
+}
+
+
+class IndexingRow(BaseModel):
+    """One way to index; ratio: how many times as fast as the first, None where that means nothing."""
+
+    name: str
+    photos_per_second: float
+    ratio: float | None = None
+
+
+class Indexing(Measurement):
+    """What indexing.json has for the README."""
+
+    rows: list[IndexingRow]
+
+
+def scores(result: scoring.Result) -> str:
+    """A pair and a picture, each way beside the released computation."""
+    rows, before = [], ""
+    for row in result.rows:
+        part = "" if row.part == before else PARTS[row.part]
+        before = row.part
+        rows.append([part, f"{row.name}, {row.dtype}", _time(row.microseconds / 1000), _times(row.ratio)])
+    network = result.circumstances.network
+    chunks = ", ".join(f"{chunk.pairs}: {_time(chunk.microseconds / 1000)}" for chunk in result.chunks)
+    moved = [f"{one.dtype} by at most {one.score:.2g}" for one in result.differences]
+    return _paragraphs(
+        _table(["", "way", "time", "faster"], rows),
+        f"A pair of {network} in {result.circumstances.dtype}, by how many are scored at once: {chunks}.",
+        f"What a lower precision moves a score of {network}, {result.compared:,} pairs: {'; '.join(moved)}.",
+    )
+
+
+def ways(result: two_stage.Result) -> str:
+    """Ways to choose photos, all queries and those of unseen classes."""
+    kind = "drawn pictures" if result.drawn else "photos"
+    said = f"{result.photos:,} {kind} in {result.clusters:,} clusters by {result.embedder}; differences to scoring all"
+    parts = [f"{said} with 95% intervals, by resampling queries."]
+    for name, rows in (("All", result.all_queries), ("Unseen classes", result.unseen_queries)):
+        if rows:
+            parts += [f"{name}: {rows[0].queries:,} queries.", _table(_WAYS_HEAD, [_way(row) for row in rows])]
+    return _paragraphs(*parts)
+
+
+_WAYS_HEAD = [
+    "way",
+    "pairs scored",
+    "time",
+    "mAP@100",
+    "Prec@100",
+    "recall@100",
+    f"of the exhaustive best {two_stage.TOP}",
+]
+
+
+def _way(row: two_stage.Row) -> list[str]:
+    exhaustive = row.way == two_stage.EXHAUSTIVE
+    counts = [f"{row.pairs:,.0f}", _time(row.milliseconds)]
+    if not exhaustive:
+        counts = [f"{counts[0]} ({_times(row.pairs_ratio)} fewer)", f"{counts[1]} ({_times(row.time_ratio)} faster)"]
+    figures = [f"{row.figures[name]:.3f}" for name in two_stage.FIGURES]
+    if not exhaustive:
+        changes = [_change(row.differences[name]) for name in two_stage.FIGURES]
+        figures = [f"{figure}; {change}" for figure, change in zip(figures, changes, strict=True)]
+    return [row.way, *counts, *figures, f"{row.agreement:.2f}"]
+
+
+def grown(result: growth.Result) -> str:
+    """Milliseconds a query, by size of the gallery and way."""
+    taken = {(point.photos, point.way): point.milliseconds for point in result.points}
+    clusters = {point.photos: point.clusters for point in result.points}
+    rows = [
+        [f"{photos:,} ({count:,})", *(_time(taken.get((photos, way))) for way in growth.WAYS)]
+        for photos, count in clusters.items()
+    ]
+    return _table(["photos (clusters)", *growth.WAYS], rows)
+
+
+def indexed(result: Indexing) -> str:
+    """Photos a second."""
+    rows = [
+        [row.name, f"{row.photos_per_second:,.1f}", "" if row.ratio is None else _times(row.ratio)]
+        for row in result.rows
+    ]
+    return _table(["", "photos a second", "faster"], rows)
+
+
+def overload(result: load_result.Result) -> str:
+    """Searches that come at random moments."""
+    rows = [
+        [f"{_times(level.share)} the capacity", f"{level.offered:.1f}", *_answers(level.answers)]
+        for level in result.levels
+    ]
+    return _paragraphs(
+        _load_head(result)
+        + f", capacity {result.capacity:.1f} searches a second, as {load_result.EAGER} clients get them.",
+        _table(["load", "came a second", *_ANSWERS_HEAD], rows),
+    )
+
+
+def clients(result: load_result.Result) -> str:
+    """Clients who ask again as soon as they are answered."""
+    rows = [[str(row.clients), *_answers(row.answers)] for row in result.clients]
+    return _paragraphs(f"{_load_head(result)}.", _table(["clients", *_ANSWERS_HEAD], rows))
+
+
+_ANSWERS_HEAD = ["answered", "answered a second", "429", "failed", "p50", "p95", "p99", "memory grew by"]
+
+
+def _load_head(result: load_result.Result) -> str:
+    return f"{result.photos:,} photos, queue of {result.queue}, {result.seconds:.0f} s a row"
+
+
+def _answers(answers: load_result.Answers) -> list[str]:
+    counts = [f"{answers.answered:,}", f"{answers.per_second:.1f}", f"{answers.refused:,}", f"{answers.failed:,}"]
+    times = [_time(value) for value in (answers.p50_ms, answers.p95_ms, answers.p99_ms)]
+    return [*counts, *times, f"{answers.grown_mib:.1f} MiB"]
+
+
+def drawing(result: pen_up.Result) -> str:
+    """From the end of a stroke to its photos."""
+    rows = [
+        [WAITS[name], _time(float(np.median(values))), _time(float(np.percentile(values, 95)))]
+        for name, values in result.parts().items()
+    ]
+    return _table([f"{len(result.lifts)} strokes", "median", "95% within"], rows)
+
+
+def foot(result: Measurement) -> str:
+    """Where, when and by what command."""
+    head = result.circumstances
+    memory = "" if result.peak_mib is None else f" (at most {result.peak_mib:,.0f} MiB of its memory)"
+    threads = f"{head.threads} thread{'s' if head.threads > 1 else ''}"
+    where = f"{head.machine}; {head.device}{memory}, {threads}, {head.dtype}; PyTorch {head.torch}"
+    return f"{where}; {head.date}: `{head.command}`"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _paragraphs(*parts: str) -> str:
+    return "\n\n".join(parts)
+
+
+def _time(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1:
+        return f"{milliseconds * 1000:.0f} µs"
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.1f} ms"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}x" if ratio >= 20 else f"{ratio:.1f}x"
+
+
+def _change(interval: Interval) -> str:
+    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -1,0 +1,142 @@
+"""Ways to compute scores and encoded pictures, the released one first."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.convert import released_config
+from model.cross import Side
+from model.matcher import CHUNK, Matcher
+from model.network import Network
+from model.tokens import Tokens
+from tests.benchmarks.circumstances import named
+from tests.benchmarks.released import released_logits, released_tokens
+
+Part = Literal["score", "encode"]
+# The released search scores one sketch with so many photos at once.
+RELEASED_BATCH = 16
+PICTURES = 16
+# Precisions that may be faster than float32, by kind of device.
+REDUCED = {"cpu": (torch.bfloat16,), "cuda": (torch.bfloat16, torch.float16)}
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute ``count`` pairs or pictures; the first of its list is what the others are compared with."""
+
+    part: Part
+    name: str
+    dtype: str
+    count: int
+    run: Callable[[], object]
+
+
+def in_precision(network: Network, dtype: torch.dtype, chunk: int = CHUNK) -> Matcher:
+    """The same network in another precision; the encoder is shared, not copied."""
+    other = copy.deepcopy(network, {id(network.encoder): network.encoder})
+    return Matcher(other.set_precision(dtype), "0" * 64, chunk=chunk)
+
+
+def device_of(network: Network) -> torch.device:
+    """Where it computes."""
+    return next(network.parameters()).device
+
+
+def random_tokens(network: Network, count: int, seed: int) -> Tokens:
+    """As they come out of an encoder's last normalisation; every token is kept that the network keeps of a photo."""
+    config = network.config
+    n = config.token_count("photo")
+    features = torch.randn(count, n, config.width, generator=torch.Generator().manual_seed(seed))
+    tokens = Tokens(F.layer_norm(features, (config.width,)), torch.arange(n - 1).expand(count, -1))
+    return tokens.to(device_of(network))
+
+
+def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, compiled: bool) -> list[Way]:
+    """One sketch against photos: their projections are part of it, as in a search.
+
+    ``fastest``: precision of the default network's further rows, the compiled ones only where asked for.
+    """
+    sketch, photos = random_tokens(released, 1, SEED), random_tokens(released, RELEASED_BATCH, SEED + 1)
+    ways = [
+        Way(
+            "score",
+            "released computation",
+            "float32",
+            RELEASED_BATCH,
+            lambda: released_logits(released, sketch.features, photos.features),
+        )
+    ]
+    reduced = REDUCED[device_of(default).type]
+    for name, network, chunks in (("its shape in this engine", released, 1), (default.config.name, default, 4)):
+        one, many = random_tokens(network, 1, SEED), random_tokens(network, chunks * CHUNK, SEED + 1)
+        for dtype in (torch.float32, *reduced):
+            ways.append(scoring_way(name, in_precision(network, dtype), one, many))
+    matcher = in_precision(default, fastest)
+    ways.append(scoring_way(f"{name}, photos projected before", matcher, one, matcher.project(many)))
+    if compiled:
+        how: dict[str, dict[str, Any]] = {"compiled": {}}
+        if device_of(default).type == "cuda":
+            how["compiled, CUDA graphs"] = {"mode": "reduce-overhead"}
+        for said, options in how.items():
+            way = compiled_way(f"{name}, {said}", in_precision(default, fastest), one, many, **options)
+            ways += [way] if way else []
+    return ways
+
+
+def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **options: Any) -> Way | None:
+    """With pairs scored by a program compiled for their shape; None, said on stderr, where none can be compiled."""
+    try:
+        compiled = torch.compile(matcher.network.relate, dynamic=False, **options)
+        matcher.network.relate = compiled  # type: ignore[method-assign]
+        way = scoring_way(name, matcher, sketch, photos)
+        way.run()
+    except (RuntimeError, OSError) as error:
+        print(f"{name}: left out: {str(error).splitlines()[0]}", file=sys.stderr)
+        return None
+    return way
+
+
+def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens | Side) -> Way:
+    """By a matcher."""
+    return Way("score", name, named(matcher.dtype), len(photos), lambda: matcher.relation_logits(sketch, photos))
+
+
+def encoding_ways(released: Network, default: Network, clip: nn.Module) -> list[Way]:
+    """Pictures as they leave the preprocessing. ``clip``: an image tower for pictures of the released size."""
+
+    def pictures(network: Network) -> torch.Tensor:
+        size = network.config.image_size
+        random = torch.rand(PICTURES, 3, size, size, generator=torch.Generator().manual_seed(SEED)) * 2 - 1
+        return random.to(device_of(network))
+
+    large, small = pictures(released), pictures(default)
+    matcher = Matcher(default, "0" * 64)
+    return [
+        Way("encode", "released encoder", "float32", PICTURES, lambda: released_tokens(released, large)),
+        Way("encode", default.config.name, "float32", PICTURES, lambda: matcher.encode(small, "photo")),
+        Way("encode", "CLIP ViT-B/32", "float32", PICTURES, lambda: clip(large)),
+    ]
+
+
+def released_network() -> Network:
+    """Random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return Network(released_config()).requires_grad_(False).eval()
+
+
+def clip_tower() -> nn.Module:
+    """Random weights."""
+    import open_clip
+
+    tower: nn.Module = open_clip.create_model("ViT-B-32", pretrained=None).visual
+    return tower.requires_grad_(False).eval()
