@@ -14,7 +14,7 @@ from torch import nn
 
 from model.convert import released_config
 from model.cross import Side
-from model.matcher import CHUNK, Matcher
+from model.matcher import Matcher
 from model.network import Network
 from model.tokens import Tokens
 from tests.benchmarks.circumstances import named
@@ -40,8 +40,8 @@ class Way:
     run: Callable[[], object]
 
 
-def in_precision(network: Network, dtype: torch.dtype, chunk: int = CHUNK) -> Matcher:
-    """The same network in another precision; the encoder is shared, not copied."""
+def in_precision(network: Network, dtype: torch.dtype, chunk: int | None = None) -> Matcher:
+    """The same network in another precision; the encoder is shared, not copied. ``chunk``: None for the matcher's."""
     other = copy.deepcopy(network, {id(network.encoder): network.encoder})
     return Matcher(other.set_precision(dtype), "0" * 64, chunk=chunk)
 
@@ -76,8 +76,9 @@ def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, c
         )
     ]
     reduced = REDUCED[device_of(default).type]
+    chunk = in_precision(default, fastest).chunk
     for name, network, chunks in (("its shape in this engine", released, 1), (default.config.name, default, 4)):
-        one, many = random_tokens(network, 1, SEED), random_tokens(network, chunks * CHUNK, SEED + 1)
+        one, many = random_tokens(network, 1, SEED), random_tokens(network, chunks * chunk, SEED + 1)
         for dtype in (torch.float32, *reduced):
             ways.append(scoring_way(name, in_precision(network, dtype), one, many))
     matcher = in_precision(default, fastest)
