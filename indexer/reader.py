@@ -54,7 +54,8 @@ class Index:
     """A generation opened for reading; builds that end later do not touch it. Safe to share between threads.
 
     Attributes:
-        generation: its name. manifest: what it was made from. photo_count: photos shown.
+        generation: its name. manifest: what it was made from. photo_count: p, photos shown.
+        ids: (p,) int64, of the photos by place: one cluster after the other, in each ascending.
         cluster_count: c. cluster_sizes: (c,) int64, photos shown in each.
         centroids: c clusters' tokens, (c, n, d) float16; for networks with a global vector only (c, 1, d) float32.
         centroid_ret: (c, d) float32, means of the photos' L2-normalised [Ret].
@@ -84,7 +85,7 @@ class Index:
             problem = f"the catalog names rows that are in no segment; {REPAIR}."
             raise IndexRefused(problem) from error
         table = table.reshape(-1, 4)
-        self._ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
+        self.ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
         sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
         inside = (self._row >= 0) & (self._row < sizes[self._segment]) & (clusters >= 0) & (clusters < count)
         if not inside.all():
@@ -106,21 +107,20 @@ class Index:
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, read in one piece a segment. IndexError beyond the last."""
         place = self._range(number)
-        return ClusterRows(self._ids[place], self._tokens(place))
+        return ClusterRows(self.ids[place], self._tokens(place))
 
-    def cluster_ret(self, number: int) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-        """The ids, (m,) ascending, and [Ret], (m, d) float32 as encoded, of a cluster; reads no patch tokens."""
-        place = self._range(number)
-        return self._ids[place], torch.from_numpy(self._gather(place, "ret"))
+    def cluster_ids(self, number: int) -> npt.NDArray[np.int64]:
+        """(m,) ascending: the photos of a cluster. IndexError beyond the last."""
+        return self.ids[self._range(number)]
 
-    def all_ret(self) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-        """The ids, (p,), and [Ret], (p, d) float32 in memory, of all photos, one cluster after the other."""
+    def all_ret(self) -> torch.Tensor:
+        """(p, d) float32 in memory: [Ret] of all photos, not normalised, by place."""
         if not self.photo_count:
-            return self._ids, torch.empty(0, self.centroid_ret.shape[1])
-        return self._ids, torch.from_numpy(np.array(self._gather(slice(None), "ret")))
+            return torch.empty(0, self.centroid_ret.shape[1])
+        return torch.from_numpy(np.array(self._gather(slice(None), "ret")))
 
     def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
-        """Tokens as in ``ClusterRows`` of single photos, by their places in ``all_ret``; no other photo's are read."""
+        """Tokens as in ``ClusterRows`` of single photos by place; no other photo's are read."""
         return self._tokens(places)
 
     def photo(self, photo: int) -> PhotoEntry:

@@ -34,8 +34,8 @@ class Gallery:
     def __init__(self, index: Index, matcher: Matcher) -> None:
         self._index = index
         self._matcher = matcher
-        self.ids, ret = index.all_ret()
-        self._ret = Tokens.of_ret(ret.to(matcher.device))
+        self.ids = index.ids
+        self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
         self.sizes = index.cluster_sizes
         self._ends = np.cumsum(self.sizes)
         self._centroids = matcher.project(index.centroids) if len(self.sizes) else index.centroids
