@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from indexer.gallery import shown_path
 from indexer.generation import Generation, live_generation
 from indexer.location import IndexFolder
 from indexer.manifest import Manifest
-from indexer.segment import Array, RowArrays, map_array, open_segment
+from indexer.segment import Array, Choice, RowArrays, map_array, open_segment
 from model import Matcher, Tokens
 
 
@@ -27,7 +27,7 @@ class ClusterRows:
     """The photos of one cluster.
 
     Attributes:
-        ids: (m,) int64, ascending. tokens: m photos, features (m, n, d) float16 on the CPU.
+        ids: (m,) int64, ascending. tokens: m photos, features (m, n, d) float32 on the CPU.
     """
 
     ids: npt.NDArray[np.int64]
@@ -105,7 +105,7 @@ class Index:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
     def cluster(self, number: int) -> ClusterRows:
-        """All photos of a cluster with their tokens, read in one piece a segment. IndexError beyond the last."""
+        """All photos of a cluster with their tokens, in memory. IndexError beyond the last."""
         place = self._range(number)
         return ClusterRows(self.ids[place], self._tokens(place))
 
@@ -117,7 +117,7 @@ class Index:
         """(p, d) float32 in memory: [Ret] of all photos, not normalised, by place."""
         if not self.photo_count:
             return torch.empty(0, self.centroid_ret.shape[1])
-        return torch.from_numpy(np.array(self._gather(slice(None), "ret")))
+        return torch.from_numpy(self._gather(slice(None), _ret))
 
     def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
         """Tokens as in ``ClusterRows`` of single photos by place; no other photo's are read."""
@@ -176,23 +176,33 @@ class Index:
 
     def _tokens(self, place: slice | npt.NDArray[np.int64]) -> Tokens:
         if self.manifest.tokens == 1:
-            return Tokens.of_ret(torch.from_numpy(self._gather(place, "ret")))
-        positions = self._gather(place, "positions").astype(np.int64)
-        return Tokens(torch.from_numpy(self._gather(place, "tokens")), torch.from_numpy(positions))
+            return Tokens.of_ret(torch.from_numpy(self._gather(place, _ret)))
+        features, positions = self._gather(place, RowArrays.features), self._gather(place, _positions)
+        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
-    def _gather(self, place: slice | npt.NDArray[np.int64], field: str) -> Array:
-        """(m, ...): the rows of photos in the order of ``place``; the map itself where they lie in one piece."""
+    def _gather(self, place: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
+        """(m, ...): what ``read`` gives of photos in the order of ``place``, in memory."""
         segments, rows = self._segment[place], self._row[place]
         if not len(rows):
-            return np.asarray(self._segments[0].named()[field][:0])
-        if (segments == segments[0]).all() and (np.diff(rows) == 1).all():
-            return np.asarray(self._segments[segments[0]].named()[field][rows[0] : rows[-1] + 1])
-        first = self._segments[segments[0]].named()[field]
-        out = np.empty((len(rows), *first.shape[1:]), first.dtype)
-        for segment in np.unique(segments):
-            here = segments == segment
-            out[here] = self._segments[segment].named()[field][rows[here]]
-        return out
+            return read(self._segments[0], slice(0))
+        numbers = np.unique(segments)
+        if len(numbers) == 1:
+            in_one_piece = (np.diff(rows) == 1).all()
+            return read(self._segments[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
+        parts = [read(self._segments[number], rows[segments == number]) for number in numbers]
+        found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
+        for number, part in zip(numbers, parts, strict=True):
+            found[segments == number] = part
+        return found
+
+
+def _ret(arrays: RowArrays, rows: Choice) -> Array:
+    return np.array(arrays.ret[rows])
+
+
+def _positions(arrays: RowArrays, rows: Choice) -> Array:
+    assert arrays.positions is not None
+    return np.array(arrays.positions[rows], np.int64)
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:

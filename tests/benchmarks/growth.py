@@ -62,8 +62,7 @@ class RepeatedIndex:
     def __init__(self, index: Index, count: int) -> None:
         self.generation, self.manifest = index.generation, index.manifest
         ret = index.all_ret()
-        tokens = index.photo_tokens(np.arange(len(ret)))
-        self._tokens = model.Tokens(tokens.features.clone(), tokens.positions)
+        self._tokens = index.photo_tokens(np.arange(len(ret)))
         self.ids, self._ret = np.arange(count), ret[torch.arange(count) % len(ret)]
         self.photo = lambda photo: index.photo(int(index.ids[photo % len(index.ids)]))
         clusters = round(math.sqrt(count))

@@ -33,7 +33,9 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
                 assert entry.cluster == number
                 image = open_image(index.open_photo(photo))
                 own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-                torch.testing.assert_close(rows.tokens.features[place].float(), own.features[0], atol=2e-3, rtol=2e-3)
+                # Half a step of int8, and what rounding to float16 before it may add.
+                bound = own.features[0].abs().amax(dim=-1, keepdim=True) / 127 / 2 + 2e-3
+                assert bool(((rows.tokens.features[place] - own.features[0]).abs() <= bound).all())
                 assert rows.tokens.positions[place].tolist() == own.positions[0].tolist()
                 torch.testing.assert_close(ret[len(seen)], own.ret[0], atol=1e-6, rtol=1e-6)
                 seen.append(photo)

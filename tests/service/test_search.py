@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import model
 from indexer import Index, build, open_index
+from indexer.segment import quantised
 from model import Matcher, Tokens
 from model.config import Method
 from model.errors import BlankSketch
@@ -43,8 +44,9 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
         for photo in index.cluster_ids(cluster).tolist():
             image = open_image(gallery / index.photo(photo).paths[0])
             tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-            if method != "ret":  # the index keeps tokens in half, [Ret] by itself in full precision
-                tokens = tokens.to(dtype=torch.float16)
+            if method != "ret":  # the index keeps tokens in int8, [Ret] by itself in full precision
+                steps, scales = quantised(tokens.features.half().numpy())
+                tokens = Tokens(torch.from_numpy(steps * scales[..., None]), tokens.positions)
             scores[photo] = float(matcher.scores(sketch, tokens, method)[0, 0])
     return scores
 
