@@ -17,7 +17,7 @@ from indexer.gallery import BadFile, Gallery, locate, shown_path, walk
 from indexer.generation import Generation, kept, open_generation, previous
 from indexer.journal import BuildSettings, FileRecord, Journal
 from indexer.location import IndexFolder
-from indexer.manifest import Origin
+from indexer.manifest import FORMAT_VERSION, Origin
 from indexer.plan import FileKey, LiveState, Plan, catalog_entries, shown_order
 from indexer.progress import Progress
 from indexer.request import DEFAULT_BATCH, Request
@@ -105,7 +105,7 @@ def run(index: Path, request: Request, matcher: Matcher, progress: Progress | No
     folder = IndexFolder(index)
     request.check(folder.path)
     if matcher.config.grid**2 > MOST_CELLS:
-        raise BadInvocation("index format 1 holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
+        raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
     with folder.writing():
         name = folder.current()
         base = Base(open_generation(folder, name)) if name is not None else Base(None)
@@ -171,6 +171,7 @@ class Builder:
             self._origin.preprocessing_fingerprint,
             (self._embedder.entry.name, self._embedder.entry.sha256),
             tuple(str(root.path) for root in self._roots),
+            FORMAT_VERSION,
         )
 
     def run(self) -> BuildReport:

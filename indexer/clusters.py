@@ -110,12 +110,12 @@ class Centroids:
     @staticmethod
     def empty(count: int, rows: Rows) -> Centroids:
         """Room for ``count`` clusters."""
-        fields = rows.fields()
-        ret = np.zeros((count, *fields["ret"][0]), np.float32)
-        if "tokens" not in fields:
+        like = rows.take([])
+        ret = np.zeros((count, *like.ret.shape[1:]), np.float32)
+        if like.tokens is None or like.positions is None:
             return Centroids(ret, None, None)
-        tokens = np.zeros((count, *fields["tokens"][0]), np.float16)
-        return Centroids(ret, tokens, np.zeros((count, *fields["positions"][0]), np.uint8))
+        tokens = np.zeros((count, *like.tokens.shape[1:]), np.float16)
+        return Centroids(ret, tokens, np.zeros((count, *like.positions.shape[1:]), np.uint8))
 
     def copy(self, number: int, old: Centroids) -> None:
         """Fill in cluster ``number`` from another generation's."""
@@ -145,12 +145,12 @@ def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int6
     Returns:
         the n-1 cells kept most often, ties to the lower one, ascending; and (n-1, d) float32 there.
     """
-    (tokens, width), _ = rows.fields()["tokens"]
+    _, tokens, width = rows.features([]).shape
     sums = np.zeros((MOST_CELLS, width), np.float32)
     counts = np.zeros(MOST_CELLS, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = refs[start : start + BLOCK]
-        patches = rows.gather(block, "tokens")[:, 1:].astype(np.float32)
+        patches = rows.features(block)[:, 1:]
         for photo, kept in zip(patches, rows.gather(block, "positions"), strict=True):
             # Positions are distinct within a photo, so this adds each token once.
             sums[kept] += photo

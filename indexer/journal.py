@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from indexer.files import sync_folder
-from indexer.segment import RowArrays
+from indexer.segment import Array, RowArrays
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
@@ -37,12 +37,14 @@ class BuildSettings:
         checkpoint_sha256, preprocessing_fingerprint: of the matcher.
         embedder: its ``--embedder`` value and the hash of its weights.
         roots: absolute paths, in order.
+        format_version: in which rows are staged.
     """
 
     checkpoint_sha256: str
     preprocessing_fingerprint: str
     embedder: tuple[str, str | None]
     roots: tuple[str, ...]
+    format_version: int
 
     @property
     def key(self) -> str:
@@ -134,8 +136,8 @@ class Journal:
         """All staged rows, mapped into memory; None while there are none."""
         if not self._count:
             return None
-        found = {}
+        found: dict[str, Array] = {}
         for name, shape, dtype in self._database.execute("SELECT name, shape, dtype FROM arrays"):
             full = (self._count, *json.loads(shape))
             found[name] = np.memmap(self._folder / f"{name}.raw", dtype=dtype, mode="r", shape=full)
-        return RowArrays(found["ret"], found["embeddings"], found.get("tokens"), found.get("positions"))
+        return RowArrays(**found)

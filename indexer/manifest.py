@@ -15,7 +15,9 @@ from indexer.errors import REPAIR, IndexRefused, IndexTooNew
 from indexer.files import hash_file
 from model import Matcher
 
-FORMAT_VERSION = 1
+# 2: tokens in int8 with a scale each; in 1 they were float16. Segments are immutable, so a generation of format 2 may
+# share some that were written in 1, and what they are is told by their files.
+FORMAT_VERSION = 2
 # Networks encode in this, whatever they score in.
 PRECISION = "float32"
 
@@ -44,6 +46,12 @@ class SegmentEntry(_Frozen):
     rows: int
     dtype: str
     files: tuple[FileEntry, ...]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether its tokens are as format 1 has them."""
+        names = {file.name for file in self.files}
+        return "tokens.npy" in names and "scales.npy" not in names
 
 
 class RootEntry(_Frozen):
@@ -127,7 +135,7 @@ class Manifest(_Frozen):
         next_id: the first id never given.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     generation: str
     previous: str | None
     checkpoint_sha256: str
@@ -188,7 +196,7 @@ def read_manifest(path: Path) -> Manifest:
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise IndexTooNew(
-            f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
+            f"{path.parent.parent} has index format {version}, and this program reads up to {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from indexer.gallery import shown_path
 from indexer.generation import Generation, live_generation
 from indexer.location import IndexFolder
 from indexer.manifest import Manifest
-from indexer.segment import Array, RowArrays, map_array, open_segment
+from indexer.segment import Array, Choice, RowArrays, map_array, open_segment
 from model import Matcher, Tokens
 
 
@@ -27,7 +27,7 @@ class ClusterRows:
     """The photos of one cluster.
 
     Attributes:
-        ids: (m,) int64, ascending. tokens: m photos, features (m, n, d) float16 on the CPU.
+        ids: (m,) int64, ascending. tokens: m photos, features (m, n, d) float32 on the CPU.
     """
 
     ids: npt.NDArray[np.int64]
@@ -54,7 +54,8 @@ class Index:
     """A generation opened for reading; builds that end later do not touch it. Safe to share between threads.
 
     Attributes:
-        generation: its name. manifest: what it was made from. photo_count: photos shown.
+        generation: its name. manifest: what it was made from. photo_count: p, photos shown.
+        ids: (p,) int64, of the photos by place: one cluster after the other, in each ascending.
         cluster_count: c. cluster_sizes: (c,) int64, photos shown in each.
         centroids: c clusters' tokens, (c, n, d) float16; for networks with a global vector only (c, 1, d) float32.
         centroid_ret: (c, d) float32, means of the photos' L2-normalised [Ret].
@@ -84,7 +85,7 @@ class Index:
             problem = f"the catalog names rows that are in no segment; {REPAIR}."
             raise IndexRefused(problem) from error
         table = table.reshape(-1, 4)
-        self._ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
+        self.ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
         sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
         inside = (self._row >= 0) & (self._row < sizes[self._segment]) & (clusters >= 0) & (clusters < count)
         if not inside.all():
@@ -104,23 +105,22 @@ class Index:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
     def cluster(self, number: int) -> ClusterRows:
-        """All photos of a cluster with their tokens, read in one piece a segment. IndexError beyond the last."""
+        """All photos of a cluster with their tokens, in memory. IndexError beyond the last."""
         place = self._range(number)
-        return ClusterRows(self._ids[place], self._tokens(place))
+        return ClusterRows(self.ids[place], self._tokens(place))
 
-    def cluster_ret(self, number: int) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-        """The ids, (m,) ascending, and [Ret], (m, d) float32 as encoded, of a cluster; reads no patch tokens."""
-        place = self._range(number)
-        return self._ids[place], torch.from_numpy(self._gather(place, "ret"))
+    def cluster_ids(self, number: int) -> npt.NDArray[np.int64]:
+        """(m,) ascending: the photos of a cluster. IndexError beyond the last."""
+        return self.ids[self._range(number)]
 
-    def all_ret(self) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-        """The ids, (p,), and [Ret], (p, d) float32 in memory, of all photos, one cluster after the other."""
+    def all_ret(self) -> torch.Tensor:
+        """(p, d) float32 in memory: [Ret] of all photos, not normalised, by place."""
         if not self.photo_count:
-            return self._ids, torch.empty(0, self.centroid_ret.shape[1])
-        return self._ids, torch.from_numpy(np.array(self._gather(slice(None), "ret")))
+            return torch.empty(0, self.centroid_ret.shape[1])
+        return torch.from_numpy(self._gather(slice(None), _ret))
 
     def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
-        """Tokens as in ``ClusterRows`` of single photos, by their places in ``all_ret``; no other photo's are read."""
+        """Tokens as in ``ClusterRows`` of single photos by place; no other photo's are read."""
         return self._tokens(places)
 
     def photo(self, photo: int) -> PhotoEntry:
@@ -176,23 +176,33 @@ class Index:
 
     def _tokens(self, place: slice | npt.NDArray[np.int64]) -> Tokens:
         if self.manifest.tokens == 1:
-            return Tokens.of_ret(torch.from_numpy(self._gather(place, "ret")))
-        positions = self._gather(place, "positions").astype(np.int64)
-        return Tokens(torch.from_numpy(self._gather(place, "tokens")), torch.from_numpy(positions))
+            return Tokens.of_ret(torch.from_numpy(self._gather(place, _ret)))
+        features, positions = self._gather(place, RowArrays.features), self._gather(place, _positions)
+        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
-    def _gather(self, place: slice | npt.NDArray[np.int64], field: str) -> Array:
-        """(m, ...): the rows of photos in the order of ``place``; the map itself where they lie in one piece."""
+    def _gather(self, place: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
+        """(m, ...): what ``read`` gives of photos in the order of ``place``, in memory."""
         segments, rows = self._segment[place], self._row[place]
         if not len(rows):
-            return np.asarray(self._segments[0].named()[field][:0])
-        if (segments == segments[0]).all() and (np.diff(rows) == 1).all():
-            return np.asarray(self._segments[segments[0]].named()[field][rows[0] : rows[-1] + 1])
-        first = self._segments[segments[0]].named()[field]
-        out = np.empty((len(rows), *first.shape[1:]), first.dtype)
-        for segment in np.unique(segments):
-            here = segments == segment
-            out[here] = self._segments[segment].named()[field][rows[here]]
-        return out
+            return read(self._segments[0], slice(0))
+        numbers = np.unique(segments)
+        if len(numbers) == 1:
+            in_one_piece = (np.diff(rows) == 1).all()
+            return read(self._segments[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
+        parts = [read(self._segments[number], rows[segments == number]) for number in numbers]
+        found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
+        for number, part in zip(numbers, parts, strict=True):
+            found[segments == number] = part
+        return found
+
+
+def _ret(arrays: RowArrays, rows: Choice) -> Array:
+    return np.array(arrays.ret[rows])
+
+
+def _positions(arrays: RowArrays, rows: Choice) -> Array:
+    assert arrays.positions is not None
+    return np.array(arrays.positions[rows], np.int64)
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:

@@ -105,7 +105,7 @@ class Stager:
             if broken:
                 reason = "the network gives no finite values for it"
                 records = [_with_reason(r, reason) if r.hash in broken else r for r in records]
-                arrays = _select(arrays, finite)
+                arrays = arrays.take(finite)
                 new = {name: item for name, item in new.items() if name not in broken}
         self._journal.append(records, list(new), arrays if new else None)
         self._known.update(new)
@@ -123,7 +123,9 @@ class Stager:
         # What float16 cannot hold becomes infinite, and the caller reports it.
         with np.errstate(over="ignore"):
             halves = features.astype(np.float16)
-        return RowArrays(ret, embeddings, halves, tokens.positions.cpu().numpy().astype(np.uint8))
+        positions = tokens.positions.cpu().numpy().astype(np.uint8)
+        # Of the halves, so that rows of format 1 that are written again become what they would be if computed now.
+        return RowArrays(ret, embeddings, halves, positions).quantised()
 
 
 def _read_ahead(
@@ -154,8 +156,3 @@ def _sentence(error: Exception) -> str:
 
 def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))
-
-
-def _select(arrays: RowArrays, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> RowArrays:
-    named = {name: array[chosen] for name, array in arrays.named().items()}
-    return RowArrays(named["ret"], named["embeddings"], named.get("tokens"), named.get("positions"))

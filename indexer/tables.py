@@ -68,7 +68,11 @@ def info_lines(info: IndexInfo) -> list[str]:
         ),
         _line("network", f"{manifest.network}, {manifest.tokens} tokens of {manifest.width} dims"),
         _line("checkpoint", manifest.checkpoint_sha256),
-        _line("on disk", f"{info.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}"),
+        _line(
+            "on disk",
+            f"{info.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}, "
+            f"{info.bytes_on_disk / 2**10 / counts.photos:.1f} KiB a photo",
+        ),
     ]
     lines += [_line("root", f"{root.name}: {root.path}") for root in manifest.roots]
     lines += [_line("removed", path) for path in info.removed]

@@ -89,6 +89,7 @@ def remove(targets: Sequence[str | Path], index: Path) -> UpkeepReport:
 def compact(index: Path) -> UpkeepReport:
     """Merge all segments into one, without the rows that are not shown. What searches answer stays the same.
 
+    Rows of format 1 are written as they would be now, in half the space, which moves scores slightly.
     The generation before is deleted at once, to free its space. Readers that have it open go on with it.
 
     Raises:
@@ -104,9 +105,10 @@ def compact(index: Path) -> UpkeepReport:
         roots = live_roots(generation.manifest)
         live = LiveState.read(generation, roots)
         order = shown_order(live.photos)
-        scattered = len(generation.manifest.segments) > 1 or generation.manifest.counts.rows > len(order)
+        segments = generation.manifest.segments
+        scattered = len(segments) > 1 or generation.manifest.counts.rows > len(order)
         written = generation
-        if scattered:
+        if scattered or any(segment.outdated for segment in segments):
             written = _write(folder, live, roots, live.photos, live.removals, frozenset(order))
         folder.clean(*kept(written), building=None)
         return _report(generation, written, 0)

@@ -101,7 +101,8 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
 def _rows(arrays: Mapping[str, Array], rows: int, pruned: bool) -> Iterator[str]:
     if {len(array) for array in arrays.values()} != {rows}:
         yield f"does not have {rows} rows in every array."
-    if ("tokens" in arrays) != pruned:
+    scaled = "tokens" in arrays and arrays["tokens"].dtype == np.int8
+    if ("tokens" in arrays) != pruned or ("scales" in arrays) != scaled:
         yield "does not have the arrays that its network makes."
     for name, array in arrays.items():
         if not _finite(array):

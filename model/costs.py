@@ -11,8 +11,8 @@ from model.config import Modality, ModelConfig, kept_count
 from model.convolutional import ConvolutionalEncoder
 from model.network import Network
 
-# As an index keeps them: features in float16, positions in one byte.
-_FEATURE_BYTES = 2
+# As an index keeps them: features and positions in one byte each, and a scale for each token.
+_SCALE_BYTES = 4
 _TOKENIZER_KERNELS = (7, 3, 3, 3)
 
 
@@ -44,7 +44,7 @@ def costs(config: ModelConfig) -> Costs:
         encoder_macs(config, "photo") + projection_macs(config, "photo"),
         pair_macs(config),
         parameters,
-        tokens * config.width * _FEATURE_BYTES + tokens - 1,
+        tokens * (config.width + _SCALE_BYTES) + tokens - 1,
     )
 
 

@@ -164,7 +164,7 @@ class Engine:
         """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""
         self._check_cluster(cluster_id)
         k = self._page_size(page.k)
-        ids, _ = self._index.cluster_ret(cluster_id)
+        ids = self._index.cluster_ids(cluster_id)
         shown = ids.tolist()[page.offset : page.offset + k]
         return ClusterResponse(
             id=cluster_id,

@@ -102,8 +102,7 @@ def _found(index: Index, matcher: Matcher, path: Path) -> Found:
 
 def _folder_names(index: Index) -> frozenset[str]:
     """Names of the folders that photos of the index are in, as class keys."""
-    ids = (photo for cluster in range(index.cluster_count) for photo in index.cluster_ret(cluster)[0].tolist())
-    return frozenset(_folder(path) for photo in ids for path in index.photo(photo).paths)
+    return frozenset(_folder(path) for photo in index.ids.tolist() for path in index.photo(photo).paths)
 
 
 def _folder(path: str) -> str:

@@ -15,8 +15,11 @@ Places = NDArray[np.int64]
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
-# Bounds what is copied into memory at a time: 256 photos of the largest network are some 75 MiB.
-BATCH = 256
+# Bounds what is copied into memory at a time: 64 photos of the largest network are some 40 MiB. More of the default's
+# would leave the cache before they are scored.
+BATCH = 64
+# The same on a GPU, in the matcher's chunks: it would wait for the next batch.
+GPU_CHUNKS = 4
 # The same of [Ret] alone: some 12 MiB with the default network.
 RET_BATCH = 1 << 14
 # Of a GPU's free memory, what the tokens of a gallery may take: the next generation is loaded beside the live one.
@@ -37,8 +40,8 @@ class Gallery:
     def __init__(self, index: Index, matcher: Matcher) -> None:
         self._index = index
         self._matcher = matcher
-        self.ids, ret = index.all_ret()
-        self._ret = Tokens.of_ret(ret.to(matcher.device))
+        self.ids = index.ids
+        self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
         self.sizes = index.cluster_sizes
         self._ends = np.cumsum(self.sizes)
         self._centroids = matcher.project(index.centroids) if len(self.sizes) else index.centroids
@@ -66,7 +69,7 @@ class Gallery:
     def scores(self, sketch: Tokens, places: Places, method: Method) -> Scores:
         """(m,) float32: the sketch, a batch of one, against these photos, in batches."""
         parts = [np.empty(0, np.float32)]
-        batch = RET_BATCH if method == "ret" else BATCH
+        batch = RET_BATCH if method == "ret" else max(BATCH, GPU_CHUNKS * self._matcher.chunk if self._on_gpu() else 0)
         for start in range(0, len(places), batch):
             photos = self._tokens(places[start : start + batch], method)
             parts.append(self._matcher.scores(sketch, photos, method)[0].numpy())
@@ -100,10 +103,13 @@ class Gallery:
             return self._resident[torch.from_numpy(places).to(self._matcher.device)]
         return self._index.photo_tokens(places)
 
+    def _on_gpu(self) -> bool:
+        return self._matcher.device.type == "cuda"
+
     def _fits(self) -> bool:
         """Whether the matcher's device is a GPU that has room for the tokens of all photos."""
         device = self._matcher.device
-        if device.type != "cuda" or not len(self.ids):
+        if not self._on_gpu() or not len(self.ids):
             return False
         one = self._index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
@@ -111,7 +117,7 @@ class Gallery:
         return len(self.ids) * size <= RESIDENT_SHARE * free
 
     def _all_tokens(self) -> Tokens:
-        """Of all photos by place, on the matcher's device, in the index's precision."""
+        """Of all photos by place, on the matcher's device, as the index reads them."""
         device, count = self._matcher.device, len(self.ids)
         parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
         first = self._index.photo_tokens(parts[0][:1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from PIL import Image
 
 from indexer import Index, PhotoUnavailable
@@ -27,25 +28,24 @@ def rebuild_from_gallery(
     """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
 
     Nearest by the tokens as the index keeps them, which is before cross-attention: that would have to look at every
-    photo of the index apart. All clusters are searched, in chunks. Photos that are gone or have changed are passed
+    photo of the index apart. All photos are searched, in chunks. Photos that are gone or have changed are passed
     over: for each patch there are as many in reserve as are wanted.
 
     White where the network kept no patch, or where no photo is left.
 
     Args:
         sketch: a batch of one.
-        gone: whether nobody waits for the result any more; asked before each cluster.
+        gone: whether nobody waits for the result any more; asked before each chunk.
 
     Raises:
         ClientGone: ``gone`` says so.
     """
     nearest = NearestPatches(sketch, 2 * max(neighbours))
-    for cluster in range(index.cluster_count):
+    for start in range(0, index.photo_count, BATCH):
         if gone():
             raise ClientGone("Whoever asked has hung up.")
-        rows = index.cluster(cluster)
-        for start in range(0, len(rows.ids), BATCH):
-            nearest.add(rows.ids[start : start + BATCH], rows.tokens[start : start + BATCH])
+        places = np.arange(start, min(start + BATCH, index.photo_count))
+        nearest.add(index.ids[places], index.photo_tokens(places))
     found, grid, size = nearest.found(), matcher.config.grid, matcher.config.image_size
 
     def square(photo: int) -> Pixels | None:

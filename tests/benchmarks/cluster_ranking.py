@@ -21,7 +21,7 @@ def recalls(
 ) -> dict[str, dict[int, float]]:
     """By ranking and nprobe, the share of the relevant photos that are in the first clusters, mean over the queries.
 
-    queries: a sketch each, and which photos are relevant, (p,) in the order of ``Index.all_ret``.
+    queries: a sketch each, and which photos are relevant, (p,) in the order of ``Index.ids``.
     """
     gallery = Gallery(index, matcher)
     everything = np.arange(len(gallery.ids))

@@ -59,23 +59,22 @@ class RepeatedIndex:
 
     def __init__(self, index: Index, count: int) -> None:
         self.generation, self.manifest = index.generation, index.manifest
-        self._ids, ret = index.all_ret()
-        tokens = index.photo_tokens(np.arange(len(ret)))
-        self._tokens = model.Tokens(tokens.features.clone(), tokens.positions)
-        self._ret = ret[torch.arange(count) % len(ret)]
-        self.photo = lambda photo: index.photo(int(self._ids[photo % len(self._ids)]))
+        ret = index.all_ret()
+        self._tokens = index.photo_tokens(np.arange(len(ret)))
+        self.ids, self._ret = np.arange(count), ret[torch.arange(count) % len(ret)]
+        self.photo = lambda photo: index.photo(int(index.ids[photo % len(index.ids)]))
         clusters = round(math.sqrt(count))
         self.cluster_sizes = np.diff(np.linspace(0, count, clusters + 1).astype(np.int64))
         firsts = (self.cluster_sizes.cumsum() - 1) % len(ret)
         self.centroids, self.centroid_ret = self._tokens[torch.from_numpy(firsts)], ret[torch.from_numpy(firsts)]
 
-    def all_ret(self) -> tuple[NDArray[np.int64], torch.Tensor]:
+    def all_ret(self) -> torch.Tensor:
         """As an index."""
-        return np.arange(len(self._ret)), self._ret
+        return self._ret
 
     def photo_tokens(self, places: NDArray[np.int64]) -> model.Tokens:
         """As an index."""
-        return self._tokens[torch.from_numpy(places % len(self._ids))]
+        return self._tokens[torch.from_numpy(places % len(self._tokens))]
 
 
 class Result(Measurement):

@@ -106,11 +106,10 @@ def measure(
     """Every query by every way, the first ``exhaustive`` ones exhaustively, too; what ``log`` has is kept."""
     searcher = Searcher(index, matcher)
     possible = [way for way in WAYS if matcher.config.diffusion is not None or "diffuse" not in WAYS[way]]
-    ids, _ = index.all_ret()
-    labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in ids.tolist()])
-    label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
-    where = {"device": described(matcher.device), "dtype": named(matcher.dtype)}
-    header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": len(ids), "ways": list(WAYS), **where})
+    labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
+    label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
+    where = {"device": described(matcher.device), "dtype": named(matcher.dtype), "generation": index.generation}
+    header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": index.photo_count, "ways": WAYS, **where})
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     # A line that was being written when the run was stopped is no JSON.
     kept = [line for line in lines[1:] if line.endswith("}")] if lines[:1] == [header] else []

@@ -22,20 +22,24 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
     assert (report.photos, report.encoded, report.clusters, report.bad) == (12, 12, 3, ())
     with open_index(index_path, matcher) as index:
         assert index.cluster_sizes.sum() == index.photo_count == 12
-        seen = []
+        ret = index.all_ret()
+        seen: list[int] = []
         for number in range(index.cluster_count):
             rows = index.cluster(number)
-            ids, ret = index.cluster_ret(number)
+            ids = index.cluster_ids(number)
             assert ids.tolist() == sorted(rows.ids.tolist()) == rows.ids.tolist()
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)
                 assert entry.cluster == number
                 image = open_image(index.open_photo(photo))
                 own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-                torch.testing.assert_close(rows.tokens.features[place].float(), own.features[0], atol=2e-3, rtol=2e-3)
+                # Half a step of int8, and what rounding to float16 before it may add.
+                bound = own.features[0].abs().amax(dim=-1, keepdim=True) / 127 / 2 + 2e-3
+                assert bool(((rows.tokens.features[place] - own.features[0]).abs() <= bound).all())
                 assert rows.tokens.positions[place].tolist() == own.positions[0].tolist()
-                torch.testing.assert_close(ret[place], own.ret[0], atol=1e-6, rtol=1e-6)
+                torch.testing.assert_close(ret[len(seen)], own.ret[0], atol=1e-6, rtol=1e-6)
                 seen.append(photo)
+        assert seen == index.ids.tolist()
         assert sorted(seen) == list(range(1, 13))
     assert verify(index_path) == []
 
@@ -46,16 +50,8 @@ def test_a_photo_finds_itself(gallery: Path, index_path: Path, matcher: model.Ma
         for photo in (1, 7, 12):
             image = open_image(index.open_photo(photo))
             query = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-            best = max(
-                (score, -identity)
-                for number in range(index.cluster_count)
-                for identity, score in zip(
-                    index.cluster_ret(number)[0].tolist(),
-                    matcher.scores(query, ret_only(index.cluster_ret(number)[1]), "ret")[0].tolist(),
-                    strict=True,
-                )
-            )
-            assert best[1] == -photo
+            scores = matcher.scores(query, ret_only(index.all_ret()), "ret")[0]
+            assert index.ids[int(scores.argmax())] == photo
 
 
 def test_ids_are_given_in_sorted_path_order(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:

@@ -25,19 +25,20 @@ CELLS = 16
 
 
 def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list[RowRef], RowArrays]:
-    """Photos in two sources, every one with ``kept`` of 16 cells."""
+    """Photos in two sources, of format 1 and as they are written now, every one with ``kept`` of 16 cells; and all of
+    them as features."""
     draw = np.random.default_rng(seed)
     tokens = draw.normal(size=(count, kept + 1, width)).astype(np.float16)
     positions = np.stack([np.sort(draw.permutation(CELLS)[:kept]) for _ in range(count)]).astype(np.uint8)
     ret = draw.normal(size=(count, width)).astype(np.float32)
-    arrays = RowArrays(ret, normalised(ret), tokens, positions)
     half = count // 2
     parts = {
         "s": RowArrays(ret[:half], ret[:half], tokens[:half], positions[:half]),
-        "": RowArrays(ret[half:], ret[half:], tokens[half:], positions[half:]),
+        "": RowArrays(ret[half:], ret[half:], tokens[half:], positions[half:]).quantised(),
     }
     refs = [RowRef("s", row) for row in range(half)] + [RowRef("", row) for row in range(count - half)]
-    return Rows(parts), refs, arrays
+    rows = Rows(parts)
+    return rows, refs, RowArrays(ret, ret, rows.features(refs), positions)
 
 
 def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArray[np.float64]]]:
@@ -81,8 +82,11 @@ def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
 
 def test_rows_come_back_in_the_order_asked_for() -> None:
     rows, refs, arrays = photos(5, 8, 4)
+    assert arrays.tokens is not None
     order = [6, 0, 7, 3, 3]
-    assert np.array_equal(rows.gather([refs[place] for place in order], "ret"), arrays.ret[order])
+    chosen = [refs[place] for place in order]
+    assert np.array_equal(rows.gather(chosen, "ret"), arrays.ret[order])
+    assert np.array_equal(rows.features(chosen), arrays.tokens[order])
 
 
 def embeddings(count: int, seed: int = 0) -> npt.NDArray[np.float32]:

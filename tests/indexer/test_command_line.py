@@ -56,9 +56,12 @@ def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert main(["info"]) == 0
-    assert "photos:      12 (12 files, 0 of them duplicates)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "photos:      12 (12 files, 0 of them duplicates)" in told
     assert main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["manifest"]["counts"]["photos"] == 12
+    info = json.loads(capsys.readouterr().out)
+    assert info["manifest"]["counts"]["photos"] == 12
+    assert f" in 1 segment, {info['bytes_on_disk'] / 1024 / 12:.1f} KiB a photo\n" in told
 
 
 def test_a_repeated_build_says_that_nothing_has_changed(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,10 +38,10 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 
 def test_a_newer_format_is_refused(copy: Path, matcher: model.Matcher) -> None:
-    edit_manifest(copy, format_version=2, something_new=True)
-    with pytest.raises(IndexRefused, match="has index format 2, and this program reads 1; update the program"):
+    edit_manifest(copy, format_version=3, something_new=True)
+    with pytest.raises(IndexRefused, match="has index format 3, and this program reads up to 2; update the program"):
         open_index(copy, matcher)
-    with pytest.raises(IndexRefused, match="format 2"):
+    with pytest.raises(IndexRefused, match="format 3"):
         build([copy.parent], copy.parent / "index", matcher)
 
 
@@ -72,6 +72,7 @@ FILES = [
     "g000001/centroid_positions.npy",
     "g000001/centroid_ret.npy",
     "segments/*/tokens.npy",
+    "segments/*/scales.npy",
     "segments/*/positions.npy",
     "segments/*/ret.npy",
     "segments/*/embeddings.npy",

@@ -59,7 +59,7 @@ def tokens(index: Path, matcher: model.Matcher) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-@pytest.mark.parametrize("name", ["tokens.npy", "positions.npy", "ret.npy", "embeddings.npy"])
+@pytest.mark.parametrize("name", ["tokens.npy", "scales.npy", "positions.npy", "ret.npy", "embeddings.npy"])
 def test_a_damaged_segment_is_computed_again_from_the_photos(
     name: str, damage: Callable[[Path], None], updated: Path, copy: Path, matcher: model.Matcher
 ) -> None:
@@ -135,7 +135,7 @@ def test_an_index_whose_current_file_is_damaged_goes_on_from_its_newest_generati
 @pytest.mark.parametrize(
     "damage",
     [
-        not_finite("segments/*/tokens.npy"),
+        not_finite("segments/*/scales.npy"),
         sql("UPDATE photos SET row = 99 WHERE id = 3"),
         not_finite("g000001/centroid_tokens.npy"),
     ],
@@ -184,8 +184,8 @@ def test_an_index_of_another_checkpoint_or_a_newer_program_is_not_touched(
     with pytest.raises(IndexRefused, match=r"another checkpoint .* --weights"):
         repair(copy, other_matcher)
     manifest = copy / "g000003" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(IndexRefused, match="has index format 2"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(IndexRefused, match="has index format 3"):
         repair(copy, matcher)
     assert (copy / "CURRENT").read_text() == "g000003\n"
 

@@ -129,6 +129,17 @@ def test_what_was_staged_is_used_whatever_the_precision_of_scores(
     assert index_bytes(index_path) == index_bytes(tmp_path / "at once")
 
 
+def test_what_was_staged_in_another_format_is_not_used(
+    gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["indexer.build"], "FORMAT_VERSION", 1)
+        with pytest.raises(Stopped):
+            build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
+    assert build([gallery], index_path, matcher, batch=4).encoded == 12
+    assert not list(index_path.glob(".building-*"))
+
+
 def test_while_an_update_is_stopped_the_old_generation_is_read(
     gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:

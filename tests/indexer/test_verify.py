@@ -51,6 +51,14 @@ def short(name: str) -> Callable[[Path], None]:
     return run
 
 
+def wider(name: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        np.save(path, np.load(path).astype(np.float16))
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -61,7 +69,8 @@ def short(name: str) -> Callable[[Path], None]:
         (sql("UPDATE photos SET row = (SELECT row FROM photos WHERE id = 4) WHERE id = 3"), "of other content"),
         (sql("DELETE FROM photos WHERE id = 3"), "not hold as many photos"),
         (sql("UPDATE photos SET id = 40 WHERE id = 12"), "an id that the manifest has not given"),
-        (not_finite("segments/*/tokens.npy"), "values in tokens.npy that are not finite"),
+        (not_finite("segments/*/scales.npy"), "values in scales.npy that are not finite"),
+        (wider("segments/*/tokens.npy"), "does not have the arrays that its network makes"),
         (not_finite("segments/*/embeddings.npy"), "values in embeddings.npy that are not finite"),
         (short("segments/*/ret.npy"), "does not have 12 rows in every array"),
         (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy does not have one finite row a cluster"),

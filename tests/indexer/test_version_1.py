@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
 import model
 from indexer import IndexRefused, build, compact, open_index, read_info, remove, repair, verify
-from indexer.location import IndexFolder
-from indexer.manifest import Manifest, read_manifest
+from indexer.catalog import read_catalog
+from indexer.manifest import SegmentEntry, read_manifest
+from indexer.segment import quantised
+from model.images import open_image
 from tests.indexer.galleries import catalog, save_photo
 from tests.indexer.tiny_index import place_photos
 from tests.networks import tiny_network
@@ -35,6 +41,18 @@ def its_matcher() -> model.Matcher:
     return matcher
 
 
+def halves(old: Path, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+    """The tokens of these photos, as version 1 wrote them."""
+    (path,) = (old / "index" / "segments").glob("s000001-*/tokens.npy")
+    rows = {photo.id: photo.row for photo in read_catalog(old / "index" / "g000001" / "photos.sqlite")}
+    found: npt.NDArray[np.float16] = np.load(path)[[rows[photo] for photo in ids.tolist()]]
+    return found
+
+
+def bytes_of(segments: Sequence[SegmentEntry]) -> int:
+    return sum(file.size for segment in segments for file in segment.files)
+
+
 def test_an_index_of_version_1_is_opened_and_searched(old: Path, its_matcher: model.Matcher) -> None:
     assert verify(old / "index") == []
     with open_index(old / "index", its_matcher) as index:
@@ -43,6 +61,7 @@ def test_an_index_of_version_1_is_opened_and_searched(old: Path, its_matcher: mo
         assert index.open_photo(2) == (COMMITTED / "photos" / "2.png").read_bytes()
         for number in range(index.cluster_count):
             rows = index.cluster(number)
+            assert torch.equal(rows.tokens.features, torch.from_numpy(halves(old, rows.ids)).float())
             assert its_matcher.scores(rows.tokens, index.centroids, "ret").argmax(1).tolist() == [number] * len(
                 rows.ids
             )
@@ -89,20 +108,54 @@ def test_rows_computed_in_reduced_precision_are_computed_again(old: Path, its_ma
     assert read_info(old / "index").manifest.exact
 
 
-def test_what_is_written_now_has_no_field_that_version_1_does_not_know(old: Path, its_matcher: model.Matcher) -> None:
-    """Programs of version 1 refuse manifests with more in them, though not catalogs with more tables."""
+def test_an_update_of_version_1_keeps_its_rows_and_adds_its_own_in_format_2(
+    old: Path, its_matcher: model.Matcher
+) -> None:
     index = old / "index"
-    before = read_manifest(index / "g000001" / "manifest.json")
     save_photo(old / "photos" / "new.png", 40)
     build([], index, its_matcher)
-    live = IndexFolder(index).current()
-    assert live is not None
-    after = read_manifest(index / live / "manifest.json")
-    assert _fields(after) == _fields(before)
+    manifest = read_info(index).manifest
+    assert manifest.format_version == 2
+    assert [segment.outdated for segment in manifest.segments] == [True, False]
+    assert verify(index) == []
+    new = its_matcher.encode(its_matcher.prepare(open_image(old / "photos" / "new.png"), "photo")[None], "photo")
+    steps, scales = quantised(new.features.half().numpy())
+    with open_index(index, its_matcher) as opened:
+        number = opened.photo(8).cluster
+        rows = opened.cluster(number)
+        assert rows.ids[-1] == 8
+        assert len(rows.ids) > 1
+        assert torch.equal(rows.tokens.features[:-1], torch.from_numpy(halves(old, rows.ids[:-1])).float())
+        assert torch.equal(rows.tokens.features[-1:], torch.from_numpy(steps * scales[..., None]))
+        scores = its_matcher.scores(rows.tokens, rows.tokens, "ret")
+        assert scores.argmax(1).tolist() == list(range(len(rows.ids)))
 
 
-def _fields(manifest: Manifest) -> set[str]:
-    return set(manifest.model_dump()) | {f"segments.{name}" for name in manifest.segments[0].model_dump()}
+@pytest.mark.parametrize("mixed", [False, True], ids=["as it was", "updated"])
+@pytest.mark.parametrize("anew", ["compact", "recluster"])
+def test_what_writes_all_rows_of_version_1_writes_them_in_format_2(
+    anew: str, mixed: bool, old: Path, its_matcher: model.Matcher
+) -> None:
+    index = old / "index"
+    with open_index(index, its_matcher) as opened:
+        ids = np.sort(opened.ids)
+    steps, scales = quantised(halves(old, ids))
+    if mixed:
+        save_photo(old / "photos" / "new.png", 40)
+        build([], index, its_matcher)
+    before = read_info(index).manifest.segments
+    if anew == "compact":
+        assert compact(index).changed
+        assert not compact(index).changed
+    else:
+        assert build([], index, its_matcher, recluster=True).encoded == 0
+    (segment,) = read_info(index).manifest.segments
+    assert not segment.outdated
+    assert bytes_of([segment]) < bytes_of(before)
+    assert verify(index) == []
+    with open_index(index, its_matcher) as opened:
+        found = opened.photo_tokens(opened.ids.argsort()[: len(ids)]).features
+        assert torch.equal(found, torch.from_numpy(steps * scales[..., None]))
 
 
 def test_a_newer_index_is_refused_by_everything_that_would_read_or_write_it(
@@ -110,7 +163,7 @@ def test_a_newer_index_is_refused_by_everything_that_would_read_or_write_it(
 ) -> None:
     index = old / "index"
     manifest = index / "g000001" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 3'))
     for work in (
         lambda: open_index(index, its_matcher),
         lambda: read_info(index),
@@ -119,7 +172,7 @@ def test_a_newer_index_is_refused_by_everything_that_would_read_or_write_it(
         lambda: compact(index),
         lambda: repair(index, its_matcher),
     ):
-        with pytest.raises(IndexRefused, match="has index format 2, and this program reads 1; update the program"):
+        with pytest.raises(IndexRefused, match="has index format 3, and this program reads up to 2; update"):
             work()
-    assert "has index format 2" in verify(index)[0]
+    assert "has index format 3" in verify(index)[0]
     assert sorted(path.name for path in index.iterdir() if path.name != ".lock") == ["CURRENT", "g000001", "segments"]

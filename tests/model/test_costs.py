@@ -67,7 +67,7 @@ def test_the_paper_s_network_costs_what_the_paper_says() -> None:
     assert whole.sketch_macs - projection_macs(preset("zse-b16"), "sketch") == pytest.approx(18.5e9, rel=0.01)
     pair = whole.pair_macs + 2 * projection_macs(preset("zse-b16"), "photo")
     assert pair == pytest.approx(1.83e9, rel=0.02)
-    assert whole.photo_bytes == 197 * 768 * 2 + 196
+    assert whole.photo_bytes == 197 * (768 + 4) + 196
 
 
 def test_parameters_are_those_of_the_network() -> None:

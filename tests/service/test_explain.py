@@ -22,6 +22,7 @@ from model.errors import BlankSketch, ImageTooLarge
 from model.images import open_image
 from model.ink import Pixels
 from model.rebuild import cut
+from service import gallery_patches
 from service.errors import ClientGone
 from service.explain import explain
 from service.explain_schemas import MOST_PHOTOS, ExplainParams, ExplainResponse
@@ -243,8 +244,9 @@ def test_rebuilding_from_the_gallery_averages_the_nearest_patches_of_all_photos(
 
 
 def test_rebuilding_from_the_gallery_ends_when_nobody_waits_for_it(
-    index: Index, matcher: Matcher, sketch: bytes
+    index: Index, matcher: Matcher, sketch: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gallery_patches, "BATCH", PHOTOS // 3)
     asked: list[bool] = []
 
     def gone() -> bool:

@@ -127,7 +127,7 @@ def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, i
     shared = next(
         photo
         for cluster in range(CLUSTERS)
-        for photo in index.cluster_ret(cluster)[0].tolist()
+        for photo in index.cluster_ids(cluster).tolist()
         if len(index.photo(photo).paths) == 3
     )
     results = http.post("/search", content=encoded(draw_sketch()), params={"k": PHOTOS, "nprobe": "all"}).json()[

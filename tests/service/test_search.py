@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import model
 from indexer import Index, build, open_index
+from indexer.segment import quantised
 from model import Matcher, Tokens
 from model.config import Method
 from model.errors import BlankSketch
@@ -40,11 +41,12 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     scores = {}
     for cluster in range(index.cluster_count):
-        for photo in index.cluster_ret(cluster)[0].tolist():
+        for photo in index.cluster_ids(cluster).tolist():
             image = open_image(gallery / index.photo(photo).paths[0])
             tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-            if method != "ret":  # the index keeps tokens in half, [Ret] by itself in full precision
-                tokens = tokens.to(dtype=torch.float16)
+            if method != "ret":  # the index keeps tokens in int8, [Ret] by itself in full precision
+                steps, scales = quantised(tokens.features.half().numpy())
+                tokens = Tokens(torch.from_numpy(steps * scales[..., None]), tokens.positions)
             scores[photo] = float(matcher.scores(sketch, tokens, method)[0, 0])
     return scores
 
@@ -135,7 +137,7 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     plain = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
-    ids, ret = index.all_ret()
+    ids, ret = index.ids, index.all_ret()
     scores = torch.tensor([[hit.score for hit in hits]])
     expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
     wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
@@ -157,7 +159,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
 ) -> None:
     searcher, index, matcher = diffusing
     plain = searcher.search(draw_sketch(), k=PHOTOS, method="rn", thin=5, diffuse=False, **how)
-    ids, ret = index.all_ret()
+    ids, ret = index.ids, index.all_ret()
     order = ids.argsort()
     known = {hit.id: hit.score for hit in plain.results}
     assert len(known) == 5
