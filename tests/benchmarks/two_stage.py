@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
+from tqdm import tqdm
 
 import model
 from indexer import Index, open_index
@@ -22,19 +23,24 @@ from model.intervals import Interval, bootstrap
 from model.metrics import list_metrics
 from service.search import Searcher, SearchOutcome
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
-from tests.benchmarks.cluster_ranking import recalls
+from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share, recalls
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import Query, prepare
 
 K = 100
 TOP = 20
 EXHAUSTIVE = "exhaustive"
+# By plain relation scores, as the student system that the two stages come from has them.
+PLAIN = "plain, "
+_plain = {"method": "rn"}
 WAYS: dict[str, dict[str, Any]] = {
     EXHAUSTIVE: {"nprobe": "all"},
-    **{f"clusters, nprobe {n}": {"nprobe": n} for n in (1, 2, 4, 8, 16, 32)},
-    "clusters, nprobe 16, thin 200": {"nprobe": 16, "thin": 200},
-    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (50, 100, 200, 300)},
+    **{f"clusters, nprobe {n}": {"nprobe": n} for n in NPROBES},
+    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (32, 64, 96, 192, 384)},
     "method ret, diffused": {"method": "ret", "diffuse": True},
+    PLAIN + EXHAUSTIVE: {"nprobe": "all", **_plain},
+    **{f"{PLAIN}clusters, nprobe {n}": {"nprobe": n, **_plain} for n in (1, 4, 16)},
+    **{f"{PLAIN}ret, thin {n}": {"select": "ret", "thin": n, **_plain} for n in (96, 192, 384)},
 }
 FIGURES = ("map_100", "precision_100", "recall_100")
 DRAWN_QUICKLY = 150
@@ -64,7 +70,7 @@ class Found(BaseModel):
 
 
 class Row(BaseModel):
-    """One way, over the queries that it and the exhaustive search both had.
+    """One way, compared with the exhaustive search, plain ones with the plain one.
 
     Attributes:
         pairs, milliseconds: mean and median a query. pairs_ratio, time_ratio: of the exhaustive search to this.
@@ -88,7 +94,7 @@ class Result(Measurement):
 
     Attributes:
         drawn: whether the photos were drawn for it. embedder: what they are clustered by.
-        clusters_found: by ranking of the clusters and nprobe, the share of relevant photos in the first.
+        clusters_found: by ranking of the clusters, the share of relevant photos in the first.
     """
 
     drawn: bool
@@ -97,13 +103,13 @@ class Result(Measurement):
     embedder: str
     all_queries: list[Row]
     unseen_queries: list[Row]
-    clusters_found: dict[str, dict[int, float]]
+    clusters_found: dict[str, Share]
 
 
 def measure(
-    index: Index, matcher: model.Matcher, queries: Sequence[Query], exhaustive: int, log: Path
-) -> tuple[list[Found], dict[str, dict[int, float]]]:
-    """Every query by every way, the first ``exhaustive`` ones exhaustively, too; what ``log`` has is kept."""
+    index: Index, matcher: model.Matcher, queries: Sequence[Query], log: Path
+) -> tuple[list[Found], dict[str, Share]]:
+    """Every query by every way; what ``log`` has is kept."""
     searcher = Searcher(index, matcher)
     possible = [way for way in WAYS if matcher.config.diffusion is not None or "diffuse" not in WAYS[way]]
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
@@ -117,9 +123,9 @@ def measure(
     done = {(one.query, one.way) for one in found}
     log.write_text("".join(f"{line}\n" for line in (header, *kept)), encoding="utf-8")
     with log.open("a", encoding="utf-8") as file:
-        for number, query in enumerate(queries):
+        for query in tqdm(queries, desc="searching", unit="query", disable=not sys.stderr.isatty()):
             sketch, relevant = query.image(), int((labels == query.label).sum())
-            ways = [w for w in possible if (query.name, w) not in done and (w != EXHAUSTIVE or number < exhaustive)]
+            ways = [way for way in possible if (query.name, way) not in done]
             if ways:
                 searcher.search(sketch, k=K)  # to warm up
             for way in ways:
@@ -135,9 +141,9 @@ def rows(found: Sequence[Found]) -> list[Row]:
     by_way: dict[str, dict[str, Found]] = {}
     for one in found:
         by_way.setdefault(one.way, {})[one.query] = one
-    truth = by_way.get(EXHAUSTIVE, {})
     out: list[Row] = []
     for way in WAYS:
+        truth = by_way.get(f"{PLAIN if way.startswith(PLAIN) else ''}{EXHAUSTIVE}", {})
         pairs = [(one, truth[query]) for query, one in by_way.get(way, {}).items() if query in truth]
         if not pairs:
             continue
@@ -187,7 +193,7 @@ def table(result: Result) -> str:
         if not part:
             continue
         lines += [
-            f"\n{title}, {part[0].queries} that went through the exhaustive search, too; differences to it",
+            f"\n{title}, {part[0].queries}; differences to the exhaustive search",
             f"{'way':<30}{'pairs':>8}{'fewer':>8}{'ms':>9}{'faster':>8}{'mAP@100':>9}{'difference':>27}{'P@100':>7}"
             f"{'R@100':>7}{'agree':>7}",
         ]
@@ -199,12 +205,15 @@ def table(result: Result) -> str:
                 f"{row.figures['map_100']:>9.3f}{told:>27}{row.figures['precision_100']:>7.3f}"
                 f"{row.figures['recall_100']:>7.3f}{row.agreement:>7.2f}"
             )
-    head = next(iter(result.clusters_found.values()))
-    lines += ["\nrelevant photos in the first clusters", f"{'ranked by':<30}" + "".join(f"{n:>7}" for n in head)]
+    head = "".join(f"{n:>7}" for n in NPROBES) + "  " + "".join(f"{n:>7}" for n in BUDGETS)
     lines += [
-        f"{name:<30}" + "".join(f"{share:>7.3f}" for share in part.values())
-        for name, part in result.clusters_found.items()
+        "\nrelevant photos in the first clusters, and within so many pairs",
+        f"{'ranked by':<40}{'pairs':>6}{head}",
     ]
+    for name, share in result.clusters_found.items():
+        in_clusters = "".join(f"{share.clusters[n]:>7.3f}" if share.clusters else f"{'':>7}" for n in NPROBES)
+        in_pairs = "".join(f"{share.budgets[n]:>7.3f}" for n in BUDGETS)
+        lines.append(f"{name:<40}{share.pairs:>6}{in_clusters}  {in_pairs}")
     return "\n".join(lines)
 
 
@@ -213,7 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = Command("two_stage", __doc__, device=True)
     command.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
     command.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
-    command.add_argument("--exhaustive", type=int, default=180, metavar="N", help="queries that all photos score (180)")
     options, call = command.begin(arguments)
     matcher = command.load(options)
     drawn = options.drawn or (DRAWN_QUICKLY if options.quick else None)
@@ -221,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = options.output / f"{name}-{matcher.checkpoint_sha256[:8]}"
     queries = prepare(place, matcher, drawn)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
-        found, clusters = measure(index, matcher, queries, options.exhaustive, place.with_suffix(".jsonl"))
+        found, clusters = measure(index, matcher, queries, place.with_suffix(".jsonl"))
         result = Result(
             circumstances=circumstances(matcher, call),
             peak_mib=peak_mib(matcher.device),

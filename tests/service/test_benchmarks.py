@@ -14,7 +14,7 @@ from indexer import Index, open_index
 from model import Matcher
 from tests.benchmarks import growth, scoring, two_stage
 from tests.benchmarks.circumstances import Call
-from tests.benchmarks.cluster_ranking import RANKINGS, recalls
+from tests.benchmarks.cluster_ranking import BY_RET, SINGLY, Clusters, recalls
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
 from tests.service.conftest import draw_sketch
@@ -26,29 +26,55 @@ def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes
     place, log = tmp_path / "index", tmp_path / "log.jsonl"
     queries = prepare(place, matcher, 50)[:2]
     with open_index(place, matcher) as index:
-        found, _ = two_stage.measure(index, matcher, queries, 1, log)
+        found, _ = two_stage.measure(index, matcher, queries, log)
         written = log.read_text(encoding="utf-8")
         # As it is when a run was stopped while it wrote.
         log.write_text(written[:-20], encoding="utf-8")
-        again, clusters = two_stage.measure(index, matcher, queries, 1, log)
+        again, clusters = two_stage.measure(index, matcher, queries, log)
     assert [one.top for one in again] == [one.top for one in found]
     assert again[:-1] == found[:-1]
     compared = {row.way: row for row in two_stage.rows(found)}
     assert list(compared) == [way for way, how in two_stage.WAYS.items() if "diffuse" not in how]
     exhaustive = compared[two_stage.EXHAUSTIVE]
-    assert (exhaustive.queries, exhaustive.agreement, exhaustive.pairs_ratio) == (1, 1, 1)
-    assert exhaustive.differences["map_100"].value == 0
-    assert (compared["ret, thin 50"].pairs, exhaustive.pairs) == (50, 50 + index.cluster_count)
-    assert all(found_by[32] == pytest.approx(1) for found_by in clusters.values())
+    plain = compared[two_stage.PLAIN + two_stage.EXHAUSTIVE]
+    for row in (exhaustive, plain):
+        assert (row.queries, row.agreement, row.pairs_ratio, row.pairs) == (2, 1, 1, 50 + index.cluster_count)
+        assert row.differences["map_100"].value == 0
+    assert compared["ret, thin 32"].pairs == 32
+    assert all(share.clusters[32] == pytest.approx(1) for share in clusters.values() if share.clusters)
 
 
-def test_clusters_are_ranked_in_three_ways(index: Index, matcher: Matcher) -> None:
-    relevant = np.arange(index.photo_count) == 0
+def test_every_ranking_of_the_clusters_finds_all_photos_in_the_end(index: Index, matcher: Matcher) -> None:
+    relevant = np.arange(index.photo_count) % 4 == 0
     found = recalls(index, matcher, [(draw_sketch(), relevant)])
-    assert list(found) == list(RANKINGS)
-    for shares in found.values():
-        assert sorted(shares.values()) == list(shares.values())
-        assert shares[32] == 1
+    assert list(found)[-1 - len(BY_RET) :] == [*BY_RET, SINGLY]
+    assert found["relation network, mean tokens"].pairs == index.cluster_count
+    assert found["relation network, means of 4 parts"].pairs > index.cluster_count
+    for name, share in found.items():
+        assert sorted(share.clusters.values()) == list(share.clusters.values())
+        assert name == SINGLY or share.clusters[32] == pytest.approx(1)
+        assert share.budgets[100] == pytest.approx(1)
+
+
+def test_a_clusters_mean_is_the_indexs_own_and_its_medoid_one_of_its_photos(index: Index, matcher: Matcher) -> None:
+    clusters = Clusters(index, matcher)
+    for number in range(index.cluster_count):
+        places = clusters.gallery.places(number)
+        mean, kept = clusters.mean(places), index.centroids[[number]]
+        assert mean.positions.equal(kept.positions)
+        assert torch.allclose(mean.features.float(), kept.features.float(), rtol=1e-2, atol=1e-2)
+        photos = index.photo_tokens(places).features
+        assert any(clusters.medoid(places).features[0].equal(photo) for photo in photos)
+        assert clusters.mean_by_worth(places).features.shape == mean.features.shape
+
+
+def test_clusters_are_ranked_by_the_photos_they_hold() -> None:
+    scores = np.array([-0.9, -0.2, -0.4, -0.6], np.float32)
+    ranked = {name: score(scores, -0.4) for name, score in BY_RET.items()}
+    assert ranked["[Ret], best photo"] == pytest.approx(-0.2)
+    assert ranked["[Ret], mean of 3 best photos"] == pytest.approx(-0.4)
+    assert ranked["[Ret], photos among 200 best"] == pytest.approx(2 - 0.05)
+    assert ranked["[Ret], expected gain"] == pytest.approx(4 * ranked["[Ret], expected gain a pair"])
 
 
 def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher: Matcher, tmp_path: Path) -> None:
