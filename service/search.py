@@ -106,14 +106,14 @@ class _Choice:
 
 
 class Searcher:
-    """Searches one generation of an index with the checkpoint that made it."""
+    """Searches one generation of an index with the checkpoint that made it. gallery: what it has in memory of that."""
 
     def __init__(self, index: Index, matcher: Matcher, *, select: Select = "ret") -> None:
         """``select``: what chooses the photos where a search does not say."""
         self._index = index
         self._matcher = matcher
         self._select: Select = select
-        self._gallery = Gallery(index, matcher)
+        self.gallery = Gallery(index, matcher)
 
     def search(
         self,
@@ -171,9 +171,9 @@ class Searcher:
                 thin = thin or _thin_for(k + offset, spread)
         ranked, by_ret = np.empty(0, np.int64), np.empty(0, np.float32)
         if thin is not None:
-            by_ret = self._gallery.ret_scores(sketch)
+            by_ret = self.gallery.ret_scores(sketch)
             ranked = self._best(_joined(chosen), by_ret, max(thin, SHORTLIST) if spread else thin)
-            through = np.zeros(len(self._gallery.ids), np.bool_)
+            through = np.zeros(len(self.gallery.ids), np.bool_)
             through[ranked[:thin]] = True
             chosen = [_Choice(c.cluster, c.places[through[c.places]]) for c in chosen]
         if select == "ret":
@@ -181,10 +181,10 @@ class Searcher:
         clustered = self._clock()
         deadline = None if budget_ms is None else start + budget_ms / 1000
         opened, places, scores = self._scored(sketch, chosen, how, deadline)
-        pairs = len(places) + (len(self._gallery.sizes) if select == "clusters" else 0)
+        pairs = len(places) + (len(self.gallery.sizes) if select == "clusters" else 0)
         scored = self._clock()
         if spread:
-            places, scores = self._gallery.diffused(places, scores, np.setdiff1d(ranked, places), by_ret, how)
+            places, scores = self.gallery.diffused(places, scores, np.setdiff1d(ranked, places), by_ret, how)
         diffused = self._clock()
         results = self._hits(places, scores, k, offset)
         finished = self._clock()
@@ -231,17 +231,17 @@ class Searcher:
         self, sketch: Tokens, method: Method, nprobe: int | Literal["all"] | None, photos: int
     ) -> list[_Choice]:
         """The clusters by their centroids, best first, ties by id, until there are ``nprobe`` with enough photos."""
-        scores, sizes = self._gallery.centroid_scores(sketch, method), self._gallery.sizes
+        scores, sizes = self.gallery.centroid_scores(sketch, method), self.gallery.sizes
         order = [c for c in best_first(np.arange(len(scores)), scores).tolist() if sizes[c]]
         if nprobe != "all":
             least = self._matcher.config.nprobe if nprobe is None else nprobe
             enough = int(np.searchsorted(np.cumsum(sizes[order]), photos)) + 1
             order = order[: max(least, enough)]
-        return [_Choice(OpenedCluster(c, float(scores[c]), int(sizes[c])), self._gallery.places(c)) for c in order]
+        return [_Choice(OpenedCluster(c, float(scores[c]), int(sizes[c])), self.gallery.places(c)) for c in order]
 
     def _best(self, places: Places, by_ret: Scores, count: int) -> Places:
         """The ``count`` best of these photos by [Ret], best first; ``by_ret``: scores of all photos."""
-        return places[best_first(self._gallery.ids[places], by_ret[places], count)]
+        return places[best_first(self.gallery.ids[places], by_ret[places], count)]
 
     def _scored(
         self, sketch: Tokens, chosen: list[_Choice], method: Method, deadline: float | None
@@ -250,20 +250,20 @@ class Searcher:
         if deadline is None:
             # In batches that run across clusters: the matcher pads its last chunk.
             places = _joined(chosen)
-            return chosen, places, self._gallery.scores(sketch, places, method)
+            return chosen, places, self.gallery.scores(sketch, places, method)
         opened: list[_Choice] = []
         scores = [np.empty(0, np.float32)]
         for choice in chosen:
             if opened and self._clock() >= deadline:
                 break
             opened.append(choice)
-            scores.append(self._gallery.scores(sketch, choice.places, method))
+            scores.append(self.gallery.scores(sketch, choice.places, method))
         return opened, _joined(opened), np.concatenate(scores)
 
     def _hits(self, places: Places, scores: Scores, k: int, offset: int) -> tuple[Hit, ...]:
         """The results ``offset + 1`` to ``offset + k`` of the ranking."""
         hits: list[Hit] = []
-        ids = self._gallery.ids[places]
+        ids = self.gallery.ids[places]
         for place in best_first(ids, scores)[offset : offset + k].tolist():
             photo = self._index.photo(int(ids[place]))
             hits.append(Hit(photo.id, offset + len(hits) + 1, float(scores[place]), photo.cluster, photo.paths))

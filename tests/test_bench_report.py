@@ -66,6 +66,7 @@ def measured() -> dict[str, Measurement]:
         for name in growth.WAYS
         if name != "exhaustive" or photos == 1000
     ]
+    room = [growth.Room(photos=photos, disk_mib=photos / 64, memory_mib=photos / 640) for photos in (1000, 64000)]
     return {
         "scoring": scoring.Result(
             circumstances=head("scoring"),
@@ -84,7 +85,7 @@ def measured() -> dict[str, Measurement]:
             unseen_queries=ways[:1],
             clusters_found={},
         ),
-        "growth": growth.Result(circumstances=head("growth"), points=points, peak_mib=2048.4),
+        "growth": growth.Result(circumstances=head("growth"), points=points, room=room, peak_mib=2048.4),
         "indexing": tables.Indexing(
             circumstances=head("indexing"),
             rows=[
@@ -140,8 +141,8 @@ def test_every_part_is_published_where_its_markers_are(place: tuple[Path, Path])
         + "| 0.53 |",
         "Unseen classes: 180 queries.",
         "| exhaustive | 200 | 3.0 ms | 0.123 | 0.123 | 0.123 | 0.50 |",
-        "| 1,000 (31) | 100 ms | 100 ms | 100 ms | 100 ms |",
-        "| 64,000 (2,000) |  | 6,400 ms | 6,400 ms | 6,400 ms |",
+        "| 1,000 (31) | 100 ms | 100 ms | 100 ms | 100 ms | 16 MiB | 2 MiB |",
+        "| 64,000 (2,000) |  | 6,400 ms | 6,400 ms | 6,400 ms | 1,000 MiB | 100 MiB |",
         "| one after the other | 41.2 |  |",
         "| pipelined | 61.8 | 1.5x |",
         "| 16 | 1,234 | 11.0 | 5 | 0 | 94.4 ms | 1,255 ms | 30.2 ms | 0.2 MiB |",

@@ -23,12 +23,16 @@ from pydantic import BaseModel
 import model
 from indexer import Index, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
+from model import Tokens
+from model.cross import Side
+from service.gallery import Gallery
 from service.search import Searcher
 from tests.benchmarks.circumstances import Call, Measurement, circumstances, peak_mib
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
 
-SIZES = (1000, 2000, 4000, 8000, 16000, 32000, 64000)
+MIB = 1 << 20
+SIZES = (1000, 2000, 4000, 8000, 11700, 16000, 32000, 64000)
 WAYS: dict[str, dict[str, Any]] = {
     "exhaustive": {"nprobe": "all"},
     "clusters": {"select": "clusters"},
@@ -49,6 +53,17 @@ class Point(BaseModel):
     clusters: int
     pairs: int
     milliseconds: float
+
+
+class Room(BaseModel):
+    """What so many photos take: on disk, all of their index; in memory, what every search needs of them.
+
+    Their tokens are not part of the latter: those that are read stay in memory while nothing else needs it.
+    """
+
+    photos: int
+    disk_mib: float
+    memory_mib: float
 
 
 class RepeatedIndex:
@@ -72,7 +87,7 @@ class RepeatedIndex:
         """As an index."""
         return self._ret
 
-    def photo_tokens(self, places: NDArray[np.int64]) -> model.Tokens:
+    def photo_tokens(self, places: NDArray[np.int64]) -> Tokens:
         """As an index."""
         return self._tokens[torch.from_numpy(places % len(self._tokens))]
 
@@ -81,6 +96,7 @@ class Result(Measurement):
     """One run, or what there is of it."""
 
     points: list[Point]
+    room: list[Room]
 
 
 def measure(
@@ -92,7 +108,8 @@ def measure(
     call: Call,
 ) -> Result:
     """Every way on a gallery of every size, the ways in turns; written to ``document`` after each size."""
-    result = Result(circumstances=circumstances(matcher, call), finished=False, points=[])
+    result = Result(circumstances=circumstances(matcher, call), finished=False, points=[], room=[])
+    each = sum(file.size for segment in index.manifest.segments for file in segment.files) / index.photo_count
     for size in sizes:
         larger = RepeatedIndex(index, size)
         searcher = Searcher(cast(Index, larger), matcher)
@@ -105,6 +122,9 @@ def measure(
                 pairs[way] = found.pairs_scored
                 times[way].append(found.timings.clusters + found.timings.photos + found.timings.diffusion)
         clusters = len(larger.cluster_sizes)
+        centroids = sum(t.nbytes for t in (larger.centroids.features, larger.centroids.positions, larger.centroid_ret))
+        room = Room(photos=size, disk_mib=(size * each + centroids) / MIB, memory_mib=held(searcher.gallery) / MIB)
+        result.room.append(room)
         result.points += [
             Point(way=way, photos=size, clusters=clusters, pairs=pairs[way], milliseconds=statistics.median(times[way]))
             for way in ways
@@ -114,10 +134,21 @@ def measure(
     return result
 
 
+def held(gallery: Gallery) -> int:
+    """Bytes of a gallery's arrays."""
+    values = vars(gallery).values()
+    parts = [
+        part for value in values for part in (vars(value).values() if isinstance(value, Tokens | Side) else [value])
+    ]
+    return sum(part.nbytes for part in parts if isinstance(part, np.ndarray | torch.Tensor))
+
+
 def table(result: Result) -> str:
     """For people."""
     lines = [f"{'way':<12}{'photos':>8}{'clusters':>10}{'pairs':>8}{'ms':>9}"]
     lines += [f"{p.way:<12}{p.photos:>8}{p.clusters:>10}{p.pairs:>8}{p.milliseconds:>9.1f}" for p in result.points]
+    lines.append(f"{'photos':>20}{'MiB on disk':>14}{'in memory':>12}")
+    lines += [f"{room.photos:>20}{room.disk_mib:>14.1f}{room.memory_mib:>12.1f}" for room in result.room]
     return "\n".join(lines)
 
 

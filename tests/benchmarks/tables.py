@@ -89,11 +89,12 @@ def grown(result: growth.Result) -> str:
     """Milliseconds a query, by size of the gallery and way."""
     taken = {(point.photos, point.way): point.milliseconds for point in result.points}
     clusters = {point.photos: point.clusters for point in result.points}
+    room = {one.photos: [f"{one.disk_mib:,.0f} MiB", f"{one.memory_mib:,.0f} MiB"] for one in result.room}
     rows = [
-        [f"{photos:,} ({count:,})", *(_time(taken.get((photos, way))) for way in growth.WAYS)]
+        [f"{photos:,} ({count:,})", *(_time(taken.get((photos, way))) for way in growth.WAYS), *room[photos]]
         for photos, count in clusters.items()
     ]
-    return _table(["photos (clusters)", *growth.WAYS], rows)
+    return _table(["photos (clusters)", *growth.WAYS, "index on disk", "kept in memory"], rows)
 
 
 def indexed(result: Indexing) -> str:

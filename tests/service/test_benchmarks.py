@@ -92,6 +92,10 @@ def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher
         "method ret": 60,
     }
     assert len(points) == 8
+    small, large = result.room
+    # [Ret] and the ids, of 30 photos more; the centroids are more, too.
+    assert large.memory_mib - small.memory_mib > 30 * (ret[0].nbytes + 8) / growth.MIB
+    assert large.disk_mib > small.disk_mib > 0
     assert result.finished
     assert growth.Result.model_validate_json((tmp_path / "growth.json").read_text()) == result
     assert "exhaustive" in growth.table(result)
