@@ -10,6 +10,7 @@ import pytest
 from model.intervals import Interval
 from tests.benchmarks import growth, pen_up, scoring, tables, two_stage
 from tests.benchmarks.circumstances import Circumstances, Measurement
+from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, SINGLY, Share
 from tests.benchmarks.load_result import Answers, Clients, Level
 from tests.benchmarks.load_result import Result as LoadResult
 from tests.benchmarks.report import PARTS, main, publish, read
@@ -83,7 +84,10 @@ def measured() -> dict[str, Measurement]:
             embedder="ret",
             all_queries=ways,
             unseen_queries=ways[:1],
-            clusters_found={},
+            clusters_found={
+                "[Ret], mean": Share(0, dict.fromkeys(NPROBES, 0.25), dict.fromkeys(BUDGETS, 0.5)),
+                SINGLY: Share(0, {}, dict.fromkeys(BUDGETS, 0.75)),
+            },
         ),
         "growth": growth.Result(circumstances=head("growth"), points=points, room=room, peak_mib=2048.4),
         "indexing": tables.Indexing(
@@ -141,6 +145,8 @@ def test_every_part_is_published_where_its_markers_are(place: tuple[Path, Path])
         + "| 0.53 |",
         "Unseen classes: 180 queries.",
         "| exhaustive | 200 | 3.0 ms | 0.123 | 0.123 | 0.123 | 0.50 |",
+        "| [Ret], mean | 0 " + "| 0.25 " * len(NPROBES) + "| 0.50 " * len(BUDGETS) + "|",
+        f"| {SINGLY} | 0 " + "|  " * len(NPROBES) + "| 0.75 " * len(BUDGETS) + "|",
         "| 1,000 (31) | 100 ms | 100 ms | 100 ms | 100 ms | 16 MiB | 2 MiB |",
         "| 64,000 (2,000) |  | 6,400 ms | 6,400 ms | 6,400 ms | 1,000 MiB | 100 MiB |",
         "| one after the other | 41.2 |  |",

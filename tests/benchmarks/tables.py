@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from model.intervals import Interval
 from tests.benchmarks import growth, load_result, pen_up, scoring, two_stage
 from tests.benchmarks.circumstances import Measurement
+from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share
 
 PARTS = {"score": "a pair", "encode": "a picture"}
 WAITS = {
@@ -52,14 +53,27 @@ def scores(result: scoring.Result) -> str:
 
 
 def ways(result: two_stage.Result) -> str:
-    """Ways to choose photos, all queries and those of unseen classes."""
+    """Ways to choose photos, all queries and those of unseen classes; and ways to rank the clusters."""
     kind = "drawn pictures" if result.drawn else "photos"
     said = f"{result.photos:,} {kind} in {result.clusters:,} clusters by {result.embedder}; differences to scoring all"
     parts = [f"{said} with 95% intervals, by resampling queries."]
     for name, rows in (("All", result.all_queries), ("Unseen classes", result.unseen_queries)):
         if rows:
             parts += [f"{name}: {rows[0].queries:,} queries.", _table(_WAYS_HEAD, [_way(row) for row in rows])]
+    if result.clusters_found:
+        head = ["clusters ranked by", "pairs for that", *(f"in {n}" for n in NPROBES), *(f"by {n}" for n in BUDGETS)]
+        ranked = [_ranking(name, share) for name, share in result.clusters_found.items()]
+        parts += [
+            "Share of the relevant photos in the first clusters, and in as many as so many pairs allow, those for the "
+            "ranking included.",
+            _table(head, ranked),
+        ]
     return _paragraphs(*parts)
+
+
+def _ranking(name: str, share: Share) -> list[str]:
+    in_clusters = [f"{share.clusters[n]:.2f}" if share.clusters else "" for n in NPROBES]
+    return [name, f"{share.pairs:,}", *in_clusters, *(f"{share.budgets[n]:.2f}" for n in BUDGETS)]
 
 
 _WAYS_HEAD = [
@@ -74,7 +88,7 @@ _WAYS_HEAD = [
 
 
 def _way(row: two_stage.Row) -> list[str]:
-    exhaustive = row.way == two_stage.EXHAUSTIVE
+    exhaustive = row.way.endswith(two_stage.EXHAUSTIVE)
     counts = [f"{row.pairs:,.0f}", _time(row.milliseconds)]
     if not exhaustive:
         counts = [f"{counts[0]} ({_times(row.pairs_ratio)} fewer)", f"{counts[1]} ({_times(row.time_ratio)} faster)"]
