@@ -22,7 +22,6 @@ from indexer.progress import Progress
 from indexer.segment import RowArrays
 from model import Matcher
 from model.errors import ImageError, UnsupportedImage
-from model.images import open_image
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Stager:
         if digest in self._known:
             return _Prepared(record)
         try:
-            image = open_image(content.data)
+            image = self._matcher.open(content.data, "photo")
             return _Prepared(record, self._matcher.prepare(image, "photo"), self._embedder.prepare(image))
         except UnsupportedImage as error:
             # A decoder that is installed later opens the very same bytes.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from model.errors import ModelError
-from model.images import to_rgb
+from model.images import Source, open_image, to_rgb
 from model.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
 
 _MODALITIES = ("sketch", "photo")
@@ -24,6 +24,8 @@ _MARGIN = 0.05
 # Beyond this reduction the greatest value of each block goes on, so that hair lines on a huge canvas survive.
 _MOST_REDUCTION = 8
 _KEPT_REDUCTION = 4
+# Times the side of the input: what a JPEG is decoded to at least. It changes tokens as much as saving the photo again.
+_PHOTO_DETAIL = 3
 
 # The released code's figures: sum of the channels, and pixels around the ink.
 _RELEASED_INK = 300
@@ -46,6 +48,14 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     released: bool = False
+
+    def open(self, source: Source, modality: str) -> Image.Image:
+        """A picture's file as `prepare` is to get it; raises what `open_image` does.
+
+        A photo that is a large JPEG comes at a fraction of its size, no side shorter than thrice `image_size`.
+        Sketches come whole, and so do photos for the `released` networks.
+        """
+        return open_image(source, least_side=self._photo_side() if modality == "photo" else None)
 
     def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
         """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
@@ -71,6 +81,9 @@ class Preprocessing:
     def fingerprint(self) -> str:
         """Hex SHA-256 of what this makes of a few probe pictures: changes when, and only when, inputs would."""
         return _fingerprint(self)
+
+    def _photo_side(self) -> int | None:
+        return None if self.released else _PHOTO_DETAIL * self.image_size
 
 
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
@@ -176,6 +189,9 @@ def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 def _fingerprint(preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256()
     digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
+    # The probes are no files, and of files this alone is decided here.
+    if (side := preprocessing._photo_side()) is not None:
+        digest.update(f"JPEG from {side}".encode())
     for picture in _probes():
         for modality in _MODALITIES:
             digest.update(preprocessing.pixels(picture, modality).tobytes())

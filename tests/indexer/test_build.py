@@ -13,6 +13,7 @@ from model.images import open_image
 from tests.indexer.galleries import catalog, index_bytes, save_photo
 from tests.indexer.strange_networks import GlobalVector, ret_only
 from tests.networks import tiny_checkpoint
+from tests.pictures import photo
 
 
 def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_it(
@@ -30,7 +31,7 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)
                 assert entry.cluster == number
-                image = open_image(index.open_photo(photo))
+                image = matcher.open(index.open_photo(photo), "photo")
                 own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
                 torch.testing.assert_close(rows.tokens.features[place].float(), own.features[0], atol=2e-3, rtol=2e-3)
                 assert rows.tokens.positions[place].tolist() == own.positions[0].tolist()
@@ -38,6 +39,19 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
                 seen.append(photo)
         assert sorted(seen) == list(range(1, 13))
     assert verify(index_path) == []
+
+
+def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path, matcher: model.Matcher) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo("house", 640).save(photos / "large.jpg")
+    build([photos], tmp_path / "index", matcher, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        row = index.cluster_ret(0)[1][0]
+        image = matcher.open(index.open_photo(1), "photo")
+    assert image.size == (320, 320)
+    own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
+    torch.testing.assert_close(row, own.ret[0], atol=1e-6, rtol=1e-6)
 
 
 def test_a_photo_finds_itself(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
