@@ -74,9 +74,13 @@ class Preprocessing:
 
     def to_tensor(self, pixels: Pixels) -> torch.Tensor:
         """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
-        values = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / 255.0
-        mean, std = (torch.tensor(side, dtype=torch.float32)[:, None, None] for side in (self.mean, self.std))
-        return ((values - mean) / std).contiguous()
+        # In NumPy: each thread that prepares would get PyTorch's threads beside it, and they wait at full load.
+        mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
+        values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+        values /= np.float32(255)
+        values -= mean
+        values /= std
+        return torch.from_numpy(values)
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of what this makes of a few probe pictures: changes when, and only when, inputs would."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import model
 from indexer import BadInvocation, build, open_index, verify
+from indexer.encoding import PhotoEncoder
 from indexer.location import IndexFolder
 from model.images import open_image
 from tests.indexer.galleries import catalog, index_bytes, save_photo
@@ -52,6 +54,25 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
     assert image.size == (320, 320)
     own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
     torch.testing.assert_close(row, own.ret[0], atol=1e-6, rtol=1e-6)
+
+
+def test_chunks_encoded_side_by_side_are_what_the_network_gives_and_threads_are_as_before(
+    matcher: model.Matcher,
+) -> None:
+    pixels = torch.rand(40, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with PhotoEncoder(matcher, len(pixels)) as encoder:
+            tokens = encoder.encode(list(pixels))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        own = matcher.encode(pixels, "photo")
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(tokens.positions, own.positions)
+    torch.testing.assert_close(tokens.features, own.features)
 
 
 def test_a_photo_finds_itself(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
