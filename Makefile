@@ -42,8 +42,9 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## scoring, ways to search, growth with the gallery, a server under load, a stroke to its photos; QUICK=1: in minutes
+bench: $(STAMP) ## scoring, indexing, ways to search, growth with the gallery, a server under load, a stroke to its photos; QUICK=1: in minutes
 	$(BIN)/python -m tests.benchmarks.scoring --output build/bench $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.indexing --output build/bench $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output build/bench $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.growth --output build/bench $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.load --output build/bench $(if $(QUICK),--seconds 10)
