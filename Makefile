@@ -46,6 +46,7 @@ demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000,
 
 bench: $(STAMP) ## all that the README's figures of speed are made of, and put them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.growth --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.load --output $(RESULTS) $(if $(QUICK),--quick)

@@ -11,7 +11,8 @@ from indexer.generation import open_generation
 from indexer.location import IndexFolder
 from indexer.manifest import Manifest
 
-DEFAULT_BATCH = 32
+# As many as four cores encode at once; a second's work, or a few, is all that a kill costs.
+DEFAULT_BATCH = 64
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from indexer.embedder import Embedder
+from indexer.encoding import PhotoEncoder
 from indexer.files import FileChanging, read_below
 from indexer.gallery import FoundFile
 from indexer.journal import FileRecord, Journal
@@ -22,7 +23,9 @@ from indexer.progress import Progress
 from indexer.segment import RowArrays
 from model import Matcher
 from model.errors import ImageError, UnsupportedImage
-from model.images import open_image
+
+# Twelve megapixels that are no JPEG take some 110 MB while they are decoded; eight threads keep a GPU busy with JPEGs.
+_MOST_DECODERS = 8
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class Stager:
     def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[tuple[int, str], FileRecord]:
         """Read all ``files``, in batches of ``batch`` that are committed one by one; what each came to, by file."""
         records: dict[tuple[int, str], FileRecord] = {}
-        workers = min(4, os.cpu_count() or 1)
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        workers = min(_MOST_DECODERS, os.cpu_count() or 1)
+        with (
+            ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
+            PhotoEncoder(self._matcher, batch) as encoder,
+        ):
             ready = _read_ahead(pool, self._prepare, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
-                done = self._commit(group)
+                done = self._commit(group, encoder)
                 records.update({(record.root, record.path): record for record in done})
                 progress.advance(len(done), sum(record.reason is not None for record in done))
         return records
@@ -81,7 +87,7 @@ class Stager:
         if digest in self._known:
             return _Prepared(record)
         try:
-            image = open_image(content.data)
+            image = self._matcher.open(content.data, "photo")
             return _Prepared(record, self._matcher.prepare(image, "photo"), self._embedder.prepare(image))
         except UnsupportedImage as error:
             # A decoder that is installed later opens the very same bytes.
@@ -91,7 +97,7 @@ class Stager:
         except (ImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             return _Prepared(_with_reason(record, _sentence(error)))
 
-    def _commit(self, group: Sequence[_Prepared]) -> list[FileRecord]:
+    def _commit(self, group: Sequence[_Prepared], encoder: PhotoEncoder) -> list[FileRecord]:
         new: dict[str, _Prepared] = {}
         for item in group:
             if item.pixels is not None and item.record.hash not in self._known:
@@ -99,7 +105,7 @@ class Stager:
         records = [item.record for item in group]
         arrays = None
         if new:
-            arrays = self._compute(list(new.values()))
+            arrays = self._compute(list(new.values()), encoder)
             finite = np.all([_finite(array) for array in arrays.named().values()], axis=0)
             broken = {name for name, fine in zip(new, finite, strict=True) if not fine}
             if broken:
@@ -112,9 +118,8 @@ class Stager:
         self.encoded += len(new)
         return records
 
-    def _compute(self, items: Sequence[_Prepared]) -> RowArrays:
-        pixels = torch.stack([item.pixels for item in items if item.pixels is not None])
-        tokens = self._matcher.encode(pixels, "photo")
+    def _compute(self, items: Sequence[_Prepared], encoder: PhotoEncoder) -> RowArrays:
+        tokens = encoder.encode([item.pixels for item in items if item.pixels is not None])
         ret = tokens.ret.float().cpu().numpy()
         embeddings = self._embedder.embed([item.extra for item in items], ret)
         if tokens.features.shape[1] == 1:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from model.config import METHODS, Method, Modality
 from model.corpus import Corpus, Picture
 from model.errors import ImageError, ModelError
-from model.images import open_image
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics, QueryMetrics, precision_by_recall, query_metrics
 from model.per_query import PerQuery
@@ -149,7 +148,7 @@ def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Mod
 
 def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.Tensor:
     try:
-        return matcher.prepare(open_image(picture.path), modality)
+        return matcher.prepare(matcher.open(picture.path, modality), modality)
     except ImageError as error:
         raise ModelError(f"{picture.path}: {error}; remove it or mend it") from error
 

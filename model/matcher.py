@@ -16,6 +16,7 @@ from model.diffusion import diffused
 from model.errors import ModelError
 from model.estimate import estimated
 from model.explanation import Explanation, explain
+from model.images import Source
 from model.network import Network
 from model.precision import fastest_dtype
 from model.preprocess import Preprocessing
@@ -97,6 +98,12 @@ class Matcher:
     def token_count(self, modality: Modality) -> int:
         """Tokens of an encoded image, [Ret] included."""
         return self.config.token_count(modality)
+
+    def open(self, source: Source, modality: Modality) -> Image.Image:
+        """A picture's file (bytes, path or stream) as ``prepare`` is to get it: a photo's large JPEG at a fraction of
+        its size, all else whole. Raises what ``model.images.open_image`` does.
+        """
+        return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
         """(3, H, W) float32, cropped, resized and normalised as this network was trained.

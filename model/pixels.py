@@ -15,7 +15,6 @@ from tqdm import tqdm
 from model.config import Modality
 from model.corpus import Picture
 from model.errors import ImageError, ModelError
-from model.images import open_image
 from model.preprocess import Preprocessing
 
 
@@ -38,7 +37,7 @@ def prepared_pixels(
             tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1, disable=None)
         ):
             try:
-                pixels = preprocessing.pixels(open_image(picture.path), modality)
+                pixels = preprocessing.pixels(preprocessing.open(picture.path, modality), modality)
             except ImageError as error:
                 raise ModelError(f"{picture.path}: {error}; remove it or mend it") from error
             array[row] = pixels.transpose(2, 0, 1)[:channels]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from model.errors import ModelError
-from model.images import to_rgb
+from model.images import Source, open_image, to_rgb
 from model.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
 
 _MODALITIES = ("sketch", "photo")
@@ -24,6 +24,8 @@ _MARGIN = 0.05
 # Beyond this reduction the greatest value of each block goes on, so that hair lines on a huge canvas survive.
 _MOST_REDUCTION = 8
 _KEPT_REDUCTION = 4
+# Times the side of the input: what a JPEG is decoded to at least. It changes tokens as much as saving the photo again.
+_PHOTO_DETAIL = 3
 
 # The released code's figures: sum of the channels, and pixels around the ink.
 _RELEASED_INK = 300
@@ -47,6 +49,14 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     released: bool = False
 
+    def open(self, source: Source, modality: str) -> Image.Image:
+        """A picture's file as `prepare` is to get it; raises what `open_image` does.
+
+        A photo that is a large JPEG comes at a fraction of its size, no side shorter than thrice `image_size`.
+        Sketches come whole, and so do photos for the `released` networks.
+        """
+        return open_image(source, least_side=self._photo_side() if modality == "photo" else None)
+
     def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
         """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
 
@@ -64,13 +74,20 @@ class Preprocessing:
 
     def to_tensor(self, pixels: Pixels) -> torch.Tensor:
         """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
-        values = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / 255.0
-        mean, std = (torch.tensor(side, dtype=torch.float32)[:, None, None] for side in (self.mean, self.std))
-        return ((values - mean) / std).contiguous()
+        # In NumPy: each thread that prepares would get PyTorch's threads beside it, and they wait at full load.
+        mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
+        values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+        values /= np.float32(255)
+        values -= mean
+        values /= std
+        return torch.from_numpy(values)
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of what this makes of a few probe pictures: changes when, and only when, inputs would."""
         return _fingerprint(self)
+
+    def _photo_side(self) -> int | None:
+        return None if self.released else _PHOTO_DETAIL * self.image_size
 
 
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
@@ -176,6 +193,9 @@ def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 def _fingerprint(preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256()
     digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
+    # The probes are no files, and of files this alone is decided here.
+    if (side := preprocessing._photo_side()) is not None:
+        digest.update(f"JPEG from {side}".encode())
     for picture in _probes():
         for modality in _MODALITIES:
             digest.update(preprocessing.pixels(picture, modality).tobytes())

@@ -210,8 +210,9 @@ def _search(settings: Settings, sketch: str, as_json: bool, **params: str) -> in
 
 
 def _explain(settings: Settings, sketch: Path, photos: list[Path], output: Path) -> int:
-    named = [NamedPhoto(str(photo), open_image(photo)) for photo in photos]
-    with closing(Engine(settings, open_matcher(settings))) as engine:
+    matcher = open_matcher(settings)
+    named = [NamedPhoto(str(photo), matcher.open(photo, "photo")) for photo in photos]
+    with closing(Engine(settings, matcher)) as engine:
         written = engine.explain_into(open_image(sketch), named, output)
     print(*written, sep="\n")
     return 0

@@ -12,7 +12,7 @@ from PIL import Image
 from indexer import Index, PhotoUnavailable, open_index
 from model import Matcher, ModelError
 from model.errors import ImageError
-from model.images import IMAGE_SUFFIXES, open_image
+from model.images import IMAGE_SUFFIXES
 from service.originals import picture
 from service.search import Searcher
 
@@ -43,7 +43,7 @@ def best_of_index(index: Index, matcher: Matcher, sketch: Image.Image, count: in
                 continue
             looked_at.add(hit.id)
             try:
-                found.append(NamedPhoto(hit.paths[0], picture(index, index.photo(hit.id))))
+                found.append(NamedPhoto(hit.paths[0], picture(index, matcher, index.photo(hit.id))))
             except PhotoUnavailable:
                 continue
             if len(found) == count:
@@ -65,7 +65,7 @@ def best_of_folder(folder: Path, matcher: Matcher, sketch: Image.Image) -> Named
             best = float(scores[place]), paths[place]
     if best is None:
         raise ModelError(f"{folder} holds no photo that can be opened; name a folder of photos")
-    return NamedPhoto(best[1].relative_to(folder).as_posix(), open_image(best[1]))
+    return NamedPhoto(best[1].relative_to(folder).as_posix(), matcher.open(best[1], "photo"))
 
 
 def best_of(place: Path, matcher: Matcher, sketch: Image.Image) -> NamedPhoto:
@@ -87,7 +87,7 @@ def _batches(folder: Path, matcher: Matcher) -> Iterator[tuple[list[Path], torch
     prepared: list[torch.Tensor] = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
         try:
-            prepared.append(matcher.prepare(open_image(path), "photo"))
+            prepared.append(matcher.prepare(matcher.open(path, "photo"), "photo"))
         except (ImageError, OSError):
             continue
         paths.append(path)

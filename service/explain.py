@@ -91,7 +91,7 @@ def explain(
     start = time.perf_counter()
     entries = [index.photo(photo) for photo in params.photo]
     drawn = look(matcher, open_image(sketch, max_pixels=max_pixels), "sketch")
-    photos = [look(matcher, picture(index, entry), "photo") for entry in entries]
+    photos = [look(matcher, picture(index, matcher, entry), "photo") for entry in entries]
     encoded = time.perf_counter()
     explanations = [compare(matcher.network, drawn.observed, photo.observed) for photo in photos]
     compared = time.perf_counter()

@@ -50,7 +50,7 @@ def rebuild_from_gallery(
 
     def square(photo: int) -> Pixels | None:
         try:
-            image = picture(index, index.photo(photo))
+            image = picture(index, matcher, index.photo(photo))
         except PhotoUnavailable:
             return None
         return matcher.preprocessing.pixels(image, "photo")

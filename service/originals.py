@@ -7,8 +7,8 @@ import hashlib
 from PIL import Image
 
 from indexer import Index, PhotoEntry, PhotoUnavailable
+from model import Matcher
 from model.errors import ImageError
-from model.images import open_image
 
 
 def original(index: Index, entry: PhotoEntry) -> bytes:
@@ -22,10 +22,13 @@ def original(index: Index, entry: PhotoEntry) -> bytes:
     return data
 
 
-def picture(index: Index, entry: PhotoEntry) -> Image.Image:
-    """A photo, decoded and upright. Raises PhotoUnavailable, like ``original``, and where it no longer opens."""
+def picture(index: Index, matcher: Matcher, entry: PhotoEntry) -> Image.Image:
+    """A photo, upright, opened as it was to be indexed.
+
+    Raises PhotoUnavailable, like ``original``, and where it no longer opens.
+    """
     try:
-        return open_image(original(index, entry))
+        return matcher.open(original(index, entry), "photo")
     except ImageError as error:
         # It was fine when it was indexed.
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error

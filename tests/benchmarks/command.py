@@ -47,6 +47,13 @@ class Command(argparse.ArgumentParser):
     def load(self, options: argparse.Namespace, dtype: torch.dtype | None = None) -> model.Matcher:
         """The checkpoint of the options; where there is none, ends the process by 2, with a sentence."""
         try:
-            return model.load(default_checkpoint(options.weights or Settings().weights), options.device, dtype)
+            return model.load(self.weights(options), getattr(options, "device", "cpu"), dtype)
+        except model.ModelError as error:
+            self.error(str(error))
+
+    def weights(self, options: argparse.Namespace) -> Path:
+        """The checkpoint's file; where there is none, as ``load``."""
+        try:
+            return default_checkpoint(options.weights or Settings().weights)
         except model.ModelError as error:
             self.error(str(error))

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from indexer.files import write_atomically
-from tests.benchmarks import growth, load_result, pen_up, plots, scoring, tables, two_stage
+from tests.benchmarks import growth, indexing, load_result, pen_up, plots, scoring, tables, two_stage
 from tests.benchmarks.circumstances import Measurement
 
 MARKER = re.compile(r"^<!-- (?:bench: (?P<name>.+)|end) -->$", re.MULTILINE)
@@ -68,7 +68,7 @@ PARTS = (
         tables.grown,
         Plot("growth.svg", "Time a query over photos", plots.draw_growth),
     ),
-    Part("Indexing", "indexing.json", tables.Indexing, tables.indexed),
+    Part("Indexing", "indexing.json", indexing.Result, tables.indexed),
     Part("HTTP clients", "load.json", load_result.Result, tables.clients),
     Part("Overload", "load.json", load_result.Result, tables.overload),
     Part("Drawing", "pen_up.json", pen_up.Result, tables.drawing),

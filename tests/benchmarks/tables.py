@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel
 
 from model.intervals import Interval
-from tests.benchmarks import growth, load_result, pen_up, scoring, two_stage
+from tests.benchmarks import growth, indexing, load_result, pen_up, scoring, two_stage
 from tests.benchmarks.circumstances import Measurement
 from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share
 
@@ -19,20 +18,6 @@ WAITS = {
     "show": "until the photos are shown",
     "pen-up to photos": "from the end of the stroke to its photos",
 }
-
-
-class IndexingRow(BaseModel):
-    """One way to index; ratio: how many times as fast as the first, None where that means nothing."""
-
-    name: str
-    photos_per_second: float
-    ratio: float | None = None
-
-
-class Indexing(Measurement):
-    """What indexing.json has for the README."""
-
-    rows: list[IndexingRow]
 
 
 def scores(result: scoring.Result) -> str:
@@ -111,13 +96,18 @@ def grown(result: growth.Result) -> str:
     return _table(["photos (clusters)", *growth.WAYS, "index on disk", "kept in memory"], rows)
 
 
-def indexed(result: Indexing) -> str:
+def indexed(result: indexing.Result) -> str:
     """Photos a second."""
     rows = [
-        [row.name, f"{row.photos_per_second:,.1f}", "" if row.ratio is None else _times(row.ratio)]
+        [
+            row.name,
+            f"{row.photos_per_second:,.1f}",
+            _times(row.ratio),
+            "" if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB",
+        ]
         for row in result.rows
     ]
-    return _table(["", "photos a second", "faster"], rows)
+    return _table(["", "photos a second", "faster", "memory"], rows)
 
 
 def overload(result: load_result.Result) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ import torch
 
 import model
 from indexer import BadInvocation, build, open_index, verify
+from indexer.encoding import PhotoEncoder
 from indexer.location import IndexFolder
 from model.images import open_image
 from tests.indexer.galleries import catalog, index_bytes, save_photo
 from tests.indexer.strange_networks import GlobalVector, ret_only
 from tests.networks import tiny_checkpoint
+from tests.pictures import photo
 
 
 def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_it(
@@ -31,7 +34,7 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)
                 assert entry.cluster == number
-                image = open_image(index.open_photo(photo))
+                image = matcher.open(index.open_photo(photo), "photo")
                 own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
                 # Half a step of int8, and what rounding to float16 before it may add.
                 bound = own.features[0].abs().amax(dim=-1, keepdim=True) / 127 / 2 + 2e-3
@@ -42,6 +45,38 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
         assert seen == index.ids.tolist()
         assert sorted(seen) == list(range(1, 13))
     assert verify(index_path) == []
+
+
+def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path, matcher: model.Matcher) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo("house", 640).save(photos / "large.jpg")
+    build([photos], tmp_path / "index", matcher, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        row = index.all_ret()[0]
+        image = matcher.open(index.open_photo(1), "photo")
+    assert image.size == (320, 320)
+    own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
+    torch.testing.assert_close(row, own.ret[0], atol=1e-6, rtol=1e-6)
+
+
+def test_chunks_encoded_side_by_side_are_what_the_network_gives_and_threads_are_as_before(
+    matcher: model.Matcher,
+) -> None:
+    pixels = torch.rand(40, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with PhotoEncoder(matcher, len(pixels)) as encoder:
+            tokens = encoder.encode(list(pixels))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        own = matcher.encode(pixels, "photo")
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(tokens.positions, own.positions)
+    torch.testing.assert_close(tokens.features, own.features)
 
 
 def test_a_photo_finds_itself(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:

@@ -85,6 +85,39 @@ def test_every_exif_orientation_is_turned_upright(orientation: int) -> None:
     assert difference(open_image(oriented(upright, orientation)), upright) < 6.0
 
 
+@pytest.mark.parametrize(("least", "size"), [(257, 512), (256, 256), (129, 256), (128, 128), (64, 64), (3, 64)])
+def test_a_jpeg_comes_no_smaller_than_asked_for(least: int, size: int) -> None:
+    data = encoded(photo("house", 512), "JPEG")
+    reduced = open_image(data, least_side=least)
+    assert (reduced.size, reduced.info) == ((size, size), {})
+    assert difference(reduced, open_image(data).resize(reduced.size, Image.Resampling.BOX)) < 2.0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_is_upright_and_nothing_in_it_moves(orientation: int) -> None:
+    # Neither side is a multiple of four: the last of its pixels stand for one column and three rows of the whole.
+    upright = photo("house", 1024).crop((0, 0, 513, 807)).resize((513, 807), Image.Resampling.BOX)
+    data = oriented(upright, orientation)
+    reduced, whole = open_image(data, least_side=128), open_image(data)
+    assert (reduced.size, whole.size) == ((128, 202), (513, 807))
+    last, expected = (np.asarray(p.resize((64, 64)), np.float64)[-4:, -4:] for p in (reduced, whole))
+    assert np.abs(last - expected).mean() < 2.0
+
+
+@by_name
+def test_what_is_no_large_jpeg_is_the_same_reduced(odd: OddFile) -> None:
+    if odd.opens:
+        assert open_image(odd.data, least_side=500) == open_image(odd.data)
+
+
+def test_damage_and_size_are_told_of_a_reduced_jpeg_too() -> None:
+    data = encoded(photo("house", 512), "JPEG")
+    with pytest.raises(UndecodableImage, match="damaged"):
+        open_image(data[: len(data) // 2], least_side=64)
+    with pytest.raises(ImageTooLarge):
+        open_image(data, max_pixels=512 * 511, least_side=64)
+
+
 def test_sixteen_bits_are_scaled_not_cut() -> None:
     samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = np.round(samples / 257).astype(np.uint8)

@@ -81,6 +81,16 @@ def test_a_photo_is_squashed_with_pillow_s_bicubic_filter() -> None:
     assert np.array_equal(OURS.pixels(picture, "photo"), RELEASED.pixels(picture, "photo"))
 
 
+def test_photos_alone_are_opened_reduced_and_never_for_the_released_networks() -> None:
+    data = encoded(photo("house", 2 * 3 * 64), "JPEG")
+    small, released = replace(OURS, image_size=64), replace(RELEASED, image_size=64)
+    assert small.open(data, "photo").size == (192, 192)
+    for whole in (small.open(data, "sketch"), released.open(data, "photo"), OURS.open(data, "photo")):
+        assert whole == open_image(data)
+    seen = small.pixels(small.open(data, "photo"), "photo").astype(int)
+    assert np.abs(seen - small.pixels(open_image(data), "photo")).max() <= 4
+
+
 @both
 def test_prepared_pictures_are_normalised_float32(preprocessing: Preprocessing) -> None:
     small = replace(preprocessing, image_size=64, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
@@ -228,7 +238,7 @@ def test_the_fingerprint_tells_preprocessings_apart() -> None:
 @pytest.mark.parametrize(
     ("module", "constant"),
     [
-        *((preprocess, name) for name in ("_MARGIN", "_KEPT_REDUCTION", "_MOST_REDUCTION")),
+        *((preprocess, name) for name in ("_MARGIN", "_KEPT_REDUCTION", "_MOST_REDUCTION", "_PHOTO_DETAIL")),
         *((ink, name) for name in ("LEAST_CONTRAST", "_NOISE_FACTOR", "_MOST_NOISE", "_SMUDGE_SHARE", "_FRAME_SHARE")),
     ],
 )

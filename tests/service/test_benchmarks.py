@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from indexer import Index, open_index
 from model import Matcher
-from tests.benchmarks import growth, scoring, two_stage
+from model.convert import released_config
+from model.corpus import DATA_VARIABLE
+from model.network import Network
+from tests.benchmarks import growth, indexing, scoring, two_stage
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.cluster_ranking import BY_RET, SINGLY, Clusters, recalls
 from tests.benchmarks.galleries import prepare
@@ -126,3 +131,22 @@ def test_a_checkpoint_or_a_device_that_is_not_there_is_told(
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_indexing_is_measured_whole_and_in_parts(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.setattr(indexing, "MEGAPIXELS", (640, 480))
+    monkeypatch.setattr(indexing, "clip_tower", lambda: nn.Sequential(nn.AvgPool2d(32), nn.Flatten()))
+    released = dataclasses.replace(released_config(), image_size=32, width=32, depth=1, heads=2, select_after=())
+    monkeypatch.setattr(indexing, "released_network", lambda: Network(released).requires_grad_(False).eval())
+    threads = torch.get_num_threads()
+    assert indexing.main(["--output", str(tmp_path), "--weights", str(weights), "--quick"]) == 0
+    assert torch.get_num_threads() == threads
+    result = indexing.Result.model_validate_json((tmp_path / "indexing.json").read_text())
+    assert [row.photos for row in result.rows] == [16, 16, 40, 40, 40, 16, 16]
+    assert (result.rounds, result.real, result.rows[0].name, result.rows[0].ratio) == (2, False, indexing.RELEASED, 1)
+    for row in result.rows:
+        assert row.ratio == pytest.approx(row.photos_per_second / result.rows[0].photos_per_second)
+    assert "whole build" in capsys.readouterr().out

@@ -1,0 +1,295 @@
+"""How many photos a second are indexed, beside the released encoder's shape and CLIP; `make bench`.
+
+All ways take turns, and the least time of all rounds counts, so that whatever else the machine does strikes all alike.
+The released encoder and CLIP have random weights, for time does not depend on them; they see fewer of the same photos.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from torch import nn
+
+import model
+from indexer import build
+from indexer.encoding import PhotoEncoder
+from indexer.request import DEFAULT_BATCH
+from model.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
+from model.images import Source, open_image
+from model.matcher import Matcher
+from model.network import Network
+from model.preprocess import Preprocessing
+from model.tokens import Tokens
+from tests.benchmarks.circumstances import Call, Measurement, circumstances
+from tests.benchmarks.command import Command
+from tests.benchmarks.galleries import draw_gallery
+from tests.benchmarks.released import released_tokens
+from tests.benchmarks.ways import clip_tower, released_network
+
+RELEASED = "released encoder"
+SEED = 0
+PHOTOS = 400
+LARGE = 32
+# The released encoder takes about ten times as long.
+FEW = 32
+ROUNDS = 5
+# What a phone's camera gives.
+MEGAPIXELS = (4032, 3024)
+_NOISE = 4.0
+_QUALITY = 92
+_THREADS = os.cpu_count() or 1
+# What getrusage tells of a process begins with the peak of the one that started it.
+_MEASURED_BUILD = """
+import sys
+from pathlib import Path
+from indexer.__main__ import main
+if main(sys.argv[1:]):
+    sys.exit("the build failed")
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+Prepare: TypeAlias = Callable[[Path], torch.Tensor]
+
+
+class Row(BaseModel):
+    """One way to work through photos.
+
+    Attributes:
+        photos: of one run. photos_per_second: the most of all rounds.
+        ratio: of the released encoder's photos a second: how many times as many these are.
+        peak_mib: memory of a process that does nothing else; only of whole builds.
+    """
+
+    name: str
+    photos: int
+    photos_per_second: float
+    ratio: float
+    peak_mib: float | None = None
+
+
+class Result(Measurement):
+    """One run, or what there is of it; real: whether the photos were not drawn for it."""
+
+    real: bool
+    rounds: int = 0
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to work through ``photos`` photos; the first of its list is what the others are compared with."""
+
+    name: str
+    photos: int
+    run: Callable[[], object]
+    peak_mib: float | None = None
+
+
+class Other:
+    """Another image encoder, (b, 3, H, W) -> (b, n, d) or (b, d), in a matcher's place."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, encoder: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._encoder = encoder
+
+    @torch.inference_mode()
+    def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
+        """All it gives, as one vector a photo."""
+        return Tokens.of_ret(self._encoder(images).reshape(len(images), -1))
+
+
+class WholePictures(Matcher):
+    """A matcher that has large JPEGs decoded whole."""
+
+    def open(self, source: Source, modality: model.config.Modality) -> Image.Image:
+        """Every picture as it is."""
+        return open_image(source)
+
+
+def gather(folder: Path, count: int) -> bool:
+    """``count`` photos: a seeded choice of those of SKETCH_SEARCH_DATA, where it is set, else drawn; whether real."""
+    if not os.environ.get(DATA_VARIABLE):
+        draw_gallery(folder, count)
+        return False
+    photos = [photo for photo in read_data(data_folder()).photos if photo.source not in THUMBNAIL_SETS]
+    folder.mkdir(parents=True)
+    for number, photo in enumerate(random.Random(SEED).sample(photos, count)):
+        shutil.copyfile(photo.path, folder / f"{number:05}{photo.path.suffix.lower()}")
+    return True
+
+
+def enlarge(photos: Sequence[Path], folder: Path) -> None:
+    """These photos as a camera would have taken them: twelve megapixels, with its noise, as JPEG."""
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(SEED).normal(0, _NOISE, (*MEGAPIXELS[::-1], 3)).round().astype(np.int16)
+    for number, path in enumerate(photos):
+        pixels = np.asarray(open_image(path).resize(MEGAPIXELS, Image.Resampling.BICUBIC))
+        noisy = (pixels + np.roll(noise, 101 * number, axis=1)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / f"{number:03}.jpg", quality=_QUALITY)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Its files, by path."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def build_anew(folder: Path, matcher: Matcher) -> None:
+    """A whole build, from nothing to a live index that is thrown away."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        build([folder], Path(place) / "index", matcher, embedder="ret")
+
+
+def prepared(paths: Sequence[Path], prepare: Prepare) -> list[torch.Tensor]:
+    """All files opened and prepared, on all cores."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(prepare, paths))
+
+
+def encode(pixels: Iterator[torch.Tensor], count: int, matcher: Matcher) -> None:
+    """``count`` prepared photos, in batches, as a build does it."""
+    with PhotoEncoder(matcher, DEFAULT_BATCH) as encoder:
+        for start in range(0, count, DEFAULT_BATCH):
+            encoder.encode([next(pixels) for _ in range(start, min(start + DEFAULT_BATCH, count))])
+
+
+def prepare_and_encode(paths: Sequence[Path], prepare: Prepare, matcher: Matcher) -> None:
+    """Files prepared on all cores, and encoded meanwhile."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        encode(pool.map(prepare, paths), len(paths), matcher)
+
+
+def preparing(preprocessing: Preprocessing) -> Prepare:
+    """From a file to a network's input."""
+    return lambda path: preprocessing.prepare(preprocessing.open(path, "photo"), "photo")
+
+
+def clip_preparing() -> Prepare:
+    """By open_clip's own transform."""
+    import open_clip
+
+    transform = open_clip.image_transform(224, is_train=False)
+    return lambda path: transform(open_image(path))
+
+
+def peak_mib(folder: Path, weights: Path) -> float | None:
+    """Of a process that builds an index of this folder; None where the system does not tell."""
+    if not Path("/proc/self/status").exists():
+        return None
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        command = [sys.executable, "-c", _MEASURED_BUILD, "build", str(folder), "--index", f"{place}/index", "--quiet"]
+        command += ["--weights", str(weights), "--embedder", "ret", "--device", "cpu"]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
+
+
+def ways(
+    small: Path,
+    large: Path,
+    network: Network,
+    released: Network,
+    clip: nn.Module,
+    few: int,
+    peaks: Sequence[float | None],
+) -> list[Way]:
+    """The released encoder, what it is compared with, and large JPEGs, of photos in two folders.
+
+    few: photos for the released encoder and CLIP. peaks: of builds of ``small`` and ``large``.
+    """
+    matcher, whole = Matcher(network, "0" * 64), WholePictures(network, "0" * 64)
+    paths, larger = pictures(small), pictures(large)
+    name, config = network.config.name, released.config
+    squashed = Preprocessing(config.image_size, config.mean, config.std, config.released_preprocessing)
+    shape = cast(Matcher, Other(lambda images: released_tokens(released, images)))
+    tower = cast(Matcher, Other(clip))
+    pixels = prepared(paths, preparing(matcher.preprocessing))
+    return [
+        Way(RELEASED, few, lambda: prepare_and_encode(paths[:few], preparing(squashed), shape)),
+        Way("CLIP ViT-B/32", few, lambda: prepare_and_encode(paths[:few], clip_preparing(), tower)),
+        Way(f"{name}, whole build", len(paths), lambda: build_anew(small, matcher), peaks[0]),
+        Way(f"{name}, decode and prepare", len(paths), lambda: prepared(paths, preparing(matcher.preprocessing))),
+        Way(f"{name}, encode", len(paths), lambda: encode(iter(pixels), len(pixels), matcher)),
+        Way(f"{name}, whole build of 12 MP JPEGs", len(larger), lambda: build_anew(large, matcher), peaks[1]),
+        Way(f"{name}, the same, decoded whole", len(larger), lambda: build_anew(large, whole)),
+    ]
+
+
+def measured(ways: Sequence[Way], rounds: int) -> Iterator[list[Row]]:
+    """Rows of all ways after each round."""
+    least = [float("inf")] * len(ways)
+    ways[0].run()
+    for _ in range(rounds):
+        for index, way in enumerate(ways):
+            start = time.perf_counter()
+            way.run()
+            least[index] = min(least[index], (time.perf_counter() - start) / way.photos)
+        yield [
+            Row(
+                name=way.name,
+                photos=way.photos,
+                photos_per_second=1 / seconds,
+                ratio=least[0] / seconds,
+                peak_mib=way.peak_mib,
+            )
+            for way, seconds in zip(ways, least, strict=True)
+        ]
+
+
+def measure(document: Path, matcher: Matcher, weights: Path, released: Network, clip: nn.Module, call: Call) -> Result:
+    """All of it; ``document`` is written anew whenever a round is over. ``weights``: the matcher's file."""
+    few, rounds = (FEW // 2, 2) if call.quick else (FEW, ROUNDS)
+    with tempfile.TemporaryDirectory() as place:
+        small, large = Path(place) / "small", Path(place) / "large"
+        real = gather(small, PHOTOS // 10 if call.quick else PHOTOS)
+        enlarge(pictures(small)[: LARGE // 2 if call.quick else LARGE], large)
+        result = Result(circumstances=circumstances(matcher, call), finished=False, real=real, rows=[])
+        peaks = [peak_mib(folder, weights) for folder in (small, large)]
+        compared = ways(small, large, matcher.network, released, clip, few, peaks)
+        for rows in measured(compared, rounds):
+            result.rounds, result.rows = result.rounds + 1, rows
+            result.finished = result.rounds == rounds
+            result.save(document)
+    return result
+
+
+def table(result: Result) -> str:
+    """For people."""
+    about = result.circumstances
+    lines = [
+        f"{about.machine}; {about.threads} threads; {about.date}; {'real' if result.real else 'drawn'} photos",
+        f"{'way':<48}{'photos':>8}{'a second':>10}{'ratio':>9}{'peak MiB':>10}",
+    ]
+    for row in result.rows:
+        peak = f"{row.peak_mib:.0f}" if row.peak_mib is not None else ""
+        lines.append(f"{row.name:<48}{row.photos:>8}{row.photos_per_second:>10.1f}{row.ratio:>8.1f}x{peak:>10}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the table, write OUTPUT/indexing.json."""
+    command = Command("indexing", __doc__, device=False)
+    options, call = command.begin(arguments)
+    weights = command.weights(options)
+    document = options.output / "indexing.json"
+    result = measure(document, command.load(options), weights, released_network(), clip_tower(), call)
+    print(f"{table(result)}\n{document}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
