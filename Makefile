@@ -44,7 +44,7 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## all that the README's figures of speed are made of, and put them there; QUICK=1: in minutes, only printed
+bench: $(STAMP) ## the README's figures of speed between its marks, measured anew and put there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)

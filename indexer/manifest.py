@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,7 +17,7 @@ from model import Matcher
 
 # 2: tokens in int8 with a scale each; in 1 they were float16. Segments are immutable, so a generation of format 2 may
 # share some that were written in 1, and what they are is told by their files.
-FORMAT_VERSION = 2
+FORMAT_VERSION: Final = 2
 # Networks encode in this, whatever they score in.
 PRECISION = "float32"
 
@@ -135,7 +135,7 @@ class Manifest(_Frozen):
         next_id: the first id never given.
     """
 
-    format_version: Literal[1, 2] = 2
+    format_version: Literal[1, 2] = FORMAT_VERSION
     generation: str
     previous: str | None
     checkpoint_sha256: str

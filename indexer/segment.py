@@ -145,12 +145,14 @@ def open_segment(folder: Path) -> RowArrays:
     Raises:
         IndexRefused: a file is missing or is no array.
     """
-    pruned, scaled = (folder / "tokens.npy").exists(), (folder / "scales.npy").exists()
+    tokens = map_array(folder / "tokens.npy") if (folder / "tokens.npy").exists() else None
+    # Format 1 has none.
+    scaled = tokens is not None and tokens.dtype == np.int8
     return RowArrays(
         ret=map_array(folder / "ret.npy"),
         embeddings=map_array(folder / "embeddings.npy"),
-        tokens=map_array(folder / "tokens.npy") if pruned else None,
-        positions=map_array(folder / "positions.npy") if pruned else None,
+        tokens=tokens,
+        positions=map_array(folder / "positions.npy") if tokens is not None else None,
         scales=map_array(folder / "scales.npy") if scaled else None,
     )
 

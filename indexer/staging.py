@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,7 +57,7 @@ class Stager:
     def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[tuple[int, str], FileRecord]:
         """Read all ``files``, in batches of ``batch`` that are committed one by one; what each came to, by file."""
         records: dict[tuple[int, str], FileRecord] = {}
-        workers = min(_MOST_DECODERS, os.cpu_count() or 1)
+        workers = min(_MOST_DECODERS, torch.get_num_threads())
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,

@@ -57,8 +57,10 @@ def compact_lines(report: UpkeepReport) -> list[str]:
 def info_lines(info: IndexInfo) -> list[str]:
     """What an index is."""
     manifest, counts = info.manifest, info.manifest.counts
+    older = sum(segment.rows for segment in manifest.segments if segment.outdated)
+    outdated = f"; {_count(older, 'row')} as in format 1, which compact writes in half the space" if older else ""
     lines = [
-        _line("index", f"{info.path}, generation {info.generation}, format {manifest.format_version}"),
+        _line("index", f"{info.path}, generation {info.generation}, format {manifest.format_version}{outdated}"),
         _line("built", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by version {manifest.software}"),
         _line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
         _line("bad files", f"{counts.bad}"),

@@ -87,9 +87,9 @@ def remove(targets: Sequence[str | Path], index: Path) -> UpkeepReport:
 
 
 def compact(index: Path) -> UpkeepReport:
-    """Merge all segments into one, without the rows that are not shown. What searches answer stays the same.
+    """Merge all segments into one, without the rows that are not shown. What searches answer stays the same, but that
+    rows of format 1 are written as they would be now, in half the space, which moves scores slightly.
 
-    Rows of format 1 are written as they would be now, in half the space, which moves scores slightly.
     The generation before is deleted at once, to free its space. Readers that have it open go on with it.
 
     Raises:

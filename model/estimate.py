@@ -44,12 +44,12 @@ def estimated(
     if method == "rn":
         x = x.clamp(MARGIN, 1 - MARGIN).logit()
     line = _line(d[known], x, d)
-    near = centred(ret)
-    alike = (near @ near[known].T - threshold).clamp_(min=0)
-    likely = line + (alike @ (x - line[known]).float()) / (RESERVE + alike.sum(dim=1))
+    near, off = centred(ret), (x - line[known]).float()
+    alike = (near[~known] @ near[known].T - threshold).clamp_(min=0)
+    likely = line[~known] + (alike @ off) / (RESERVE + alike.sum(dim=1))
     if method == "rn":
         likely = likely.sigmoid()
-    return torch.where(known, scores, likely.float())
+    return scores.masked_scatter(~known, likely.float())
 
 
 def _line(distances: torch.Tensor, values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

@@ -101,7 +101,7 @@ class Matcher:
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """A picture's file (bytes, path or stream) as ``prepare`` is to get it: a photo's large JPEG at a fraction of
-        its size, all else whole. Raises what ``model.images.open_image`` does.
+        its size, but for released networks, all else whole. Raises what ``model.images.open_image`` does.
         """
         return self.preprocessing.open(source, modality)
 

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--diffuse", choices=["yes", "no"], help="photos that look alike lend each other their scores (yes with auto)"
     )
-    search.add_argument("--budget-ms", help="open no further cluster after this many milliseconds")
+    search.add_argument("--budget-ms", help="score no further photos after this many milliseconds")
     search.add_argument("--json", dest="as_json", action="store_true", default=False, help="print what /search answers")
 
     explain = commands.add_parser(

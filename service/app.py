@@ -24,7 +24,7 @@ from service.upload import Uploads
 from service.worker import Worker
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.4.1"
+API_VERSION = "1.4.2"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 

@@ -22,7 +22,8 @@ BATCH = 64
 GPU_CHUNKS = 4
 # The same of [Ret] alone: some 12 MiB with the default network.
 RET_BATCH = 1 << 14
-# Of a GPU's free memory, what the tokens of a gallery may take: the next generation is loaded beside the live one.
+# Of a GPU's memory, as far as no other process has it, what a gallery's tokens may take: the next generation is loaded
+# beside the live one.
 RESIDENT_SHARE = 0.4
 
 
@@ -107,14 +108,15 @@ class Gallery:
         return self._matcher.device.type == "cuda"
 
     def _fits(self) -> bool:
-        """Whether the matcher's device is a GPU that has room for the tokens of all photos."""
+        """Whether the matcher's device is a GPU that has room for the tokens of all photos, and they are scored."""
         device = self._matcher.device
-        if not self._on_gpu() or not len(self.ids):
+        if not self._on_gpu() or not len(self.ids) or set(self._matcher.methods) == {"ret"}:
             return False
         one = self._index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
         free, _ = torch.cuda.mem_get_info(device)
-        return len(self.ids) * size <= RESIDENT_SHARE * free
+        # What PyTorch has, the live generation's tokens among it, counts as free: the answer is the same for each.
+        return len(self.ids) * size <= RESIDENT_SHARE * (free + torch.cuda.memory_reserved(device))
 
     def _all_tokens(self) -> Tokens:
         """Of all photos by place, on the matcher's device, as the index reads them."""

@@ -72,7 +72,8 @@ class SearchParams(Params):
         gt=0,
         le=600_000,
         allow_inf_nan=False,
-        description="Open no further cluster once this time has passed.",
+        description="Score no further photos once this time has passed: those of further clusters, or with thin those "
+        "that [Ret] puts behind.",
     )
 
 

@@ -28,7 +28,7 @@ from service.gallery import Gallery, Places, Scores, best_first
 Select = Literal["clusters", "ret"]
 # Photos that [Ret] lets through to the relation network, unless told otherwise. On validation queries, scoring all of
 # 11,761 photos instead changed mAP@100 by less than chance in either case; where nothing is diffused, and so nothing
-# estimated, 96 lost 0.015. Whole chunks of the matcher.
+# estimated, 96 lost 0.015. Whole chunks of a matcher on a CPU.
 THIN = 96
 THIN_PLAIN = 192
 
@@ -77,7 +77,7 @@ class SearchOutcome:
         select: what chose.
         thin: how many candidates [Ret] let through to the relation network; None for all.
         diffused: whether photos that look alike lent each other their scores.
-        budget_spent: whether ``budget_ms`` ended the search before all the clusters chosen were opened.
+        budget_spent: whether ``budget_ms`` ended the search before all the photos chosen were scored.
         method, generation, model, embedder: the method used, the index generation, the checkpoint's name, and what
             the clusters were made with.
     """
@@ -144,7 +144,8 @@ class Searcher:
                 None for all with "clusters"; with "ret" for THIN, without diffusion THIN_PLAIN, or what the page takes.
             diffuse: whether candidates that look alike lend each other their scores (``model.diffusion``), so that they
                 depend on the candidates; None for yes with method "auto" where the checkpoint knows how, else no.
-            budget_ms: no further cluster is opened once so many milliseconds have passed; the best one always is.
+            budget_ms: no further photos are scored once so many milliseconds have passed: of further clusters, or with
+                ``thin`` of those that [Ret] puts behind; the best cluster's, or the first chunk of the matcher, always.
 
         Raises:
             BadSearch: a parameter out of range, or a method that the checkpoint does not have.
@@ -180,23 +181,30 @@ class Searcher:
             chosen = [choice for choice in chosen if len(choice.places)]
         clustered = self._clock()
         deadline = None if budget_ms is None else start + budget_ms / 1000
-        opened, places, scores = self._scored(sketch, chosen, how, deadline)
+        batches = self._batches(chosen, None if thin is None else ranked[:thin], hurried=deadline is not None)
+        places, scores = self._scored(sketch, batches, how, deadline)
+        spent = len(places) < sum(len(choice.places) for choice in chosen)
+        if spent:
+            reached = np.zeros(len(self.gallery.ids), np.bool_)
+            reached[places] = True
+            chosen = [choice for choice in chosen if reached[choice.places].any()]
         pairs = len(places) + (len(self.gallery.sizes) if select == "clusters" else 0)
         scored = self._clock()
         if spread:
-            places, scores = self.gallery.diffused(places, scores, np.setdiff1d(ranked, places), by_ret, how)
+            others = np.setdiff1d(ranked[:SHORTLIST], places)
+            places, scores = self.gallery.diffused(places, scores, others, by_ret, how)
         diffused = self._clock()
         results = self._hits(places, scores, k, offset)
         finished = self._clock()
         return SearchOutcome(
             results=results,
-            clusters=tuple(choice.cluster for choice in opened),
+            clusters=tuple(choice.cluster for choice in chosen),
             candidates=len(places),
             pairs_scored=pairs,
             select=select,
             thin=thin,
             diffused=spread,
-            budget_spent=len(opened) < len(chosen),
+            budget_spent=spent,
             timings=Timings(
                 prepare=(prepared - start) * 1000,
                 encode=(encoded - prepared) * 1000,
@@ -243,22 +251,28 @@ class Searcher:
         """The ``count`` best of these photos by [Ret], best first; ``by_ret``: scores of all photos."""
         return places[best_first(self.gallery.ids[places], by_ret[places], count)]
 
+    def _batches(self, chosen: list[_Choice], thinned: Places | None, *, hurried: bool) -> list[Places]:
+        """What is scored in one go: everything, or where time may run out a cluster's photos, or of those that [Ret]
+        let through, ``thinned``, best first, what the matcher takes at once.
+        """
+        if not hurried:
+            # Across clusters: the matcher pads its last chunk.
+            return [_joined(chosen)]
+        if thinned is None:
+            return [choice.places for choice in chosen]
+        return np.split(thinned, range(self._matcher.chunk, len(thinned), self._matcher.chunk))
+
     def _scored(
-        self, sketch: Tokens, chosen: list[_Choice], method: Method, deadline: float | None
-    ) -> tuple[list[_Choice], Places, Scores]:
-        """Those opened until the deadline, in seconds of the clock, the first one always; their photos, and scores."""
-        if deadline is None:
-            # In batches that run across clusters: the matcher pads its last chunk.
-            places = _joined(chosen)
-            return chosen, places, self.gallery.scores(sketch, places, method)
-        opened: list[_Choice] = []
-        scores = [np.empty(0, np.float32)]
-        for choice in chosen:
-            if opened and self._clock() >= deadline:
+        self, sketch: Tokens, batches: list[Places], method: Method, deadline: float | None
+    ) -> tuple[Places, Scores]:
+        """The batches begun until the deadline, in seconds of the clock, the first one always; and their scores."""
+        places, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for number, batch in enumerate(batches):
+            if number and deadline is not None and self._clock() >= deadline:
                 break
-            opened.append(choice)
-            scores.append(self.gallery.scores(sketch, choice.places, method))
-        return opened, _joined(opened), np.concatenate(scores)
+            places.append(batch)
+            scores.append(self.gallery.scores(sketch, batch, method))
+        return np.concatenate(places), np.concatenate(scores)
 
     def _hits(self, places: Places, scores: Scores, k: int, offset: int) -> tuple[Hit, ...]:
         """The results ``offset + 1`` to ``offset + k`` of the ranking."""

@@ -14,14 +14,15 @@ RESULTS = 5
 
 
 def search_once(searcher: Searcher, methods: Sequence[str], index: Index) -> None:
-    """Search with a small drawing, by each of ``methods``.
+    """Search with a small drawing, as who names nothing does and by each of ``methods``.
 
     Raises:
         IndexRefused: too few results, a score that is no number, or the search itself failed.
     """
-    for method in methods:
+    for method in ("auto", *methods):
+        nprobe = None if method == "auto" else 1
         try:
-            found = searcher.search(_drawing(), k=RESULTS, nprobe=1, method=method)
+            found = searcher.search(_drawing(), k=RESULTS, nprobe=nprobe, method=method)
         # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
         except Exception as error:
             raise _refused(index, f"a search by {method} failed ({type(error).__name__})") from error

@@ -25,6 +25,7 @@ from service.gallery import Gallery, Places, Scores, best_first
 NPROBES = (1, 2, 4, 8, 16, 32)
 # Sketch-centroid and sketch-photo pairs together.
 BUDGETS = (100, 200, 400, 800)
+# About as many photos as a search lets through.
 AMONG = 200
 # What clusters must beat.
 SINGLY = "no clusters: best photos by [Ret]"
@@ -108,7 +109,8 @@ class Clusters:
         assert isinstance(relation, BestMatchRelation)
         photos = self._index.photo_tokens(places)
         with torch.inference_mode():
-            return _weighted_mean(photos, relation.photo_worth(photos.patches.float())[..., 0].softmax(dim=1))
+            worths = relation.photo_worth(photos.patches.float().to(self._matcher.device))[..., 0].softmax(dim=1)
+        return _weighted_mean(photos, worths.cpu())
 
     def medoid(self, places: Places) -> Tokens:
         """Those of the photo whose [Ret] is nearest to the mean of these."""

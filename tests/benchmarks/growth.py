@@ -56,7 +56,7 @@ class Point(BaseModel):
 
 
 class Room(BaseModel):
-    """What so many photos take: on disk, all of their index; in memory, what every search needs of them.
+    """What so many photos take: on disk, their rows and their clusters' centroids; in memory, what every search needs.
 
     Their tokens are not part of the latter: those that are read stay in memory while nothing else needs it.
     """
@@ -80,8 +80,8 @@ class RepeatedIndex:
         self.photo = lambda photo: index.photo(int(index.ids[photo % len(index.ids)]))
         clusters = round(math.sqrt(count))
         self.cluster_sizes = np.diff(np.linspace(0, count, clusters + 1).astype(np.int64))
-        firsts = (self.cluster_sizes.cumsum() - 1) % len(ret)
-        self.centroids, self.centroid_ret = self._tokens[torch.from_numpy(firsts)], ret[torch.from_numpy(firsts)]
+        lasts = (self.cluster_sizes.cumsum() - 1) % len(ret)
+        self.centroids, self.centroid_ret = self._tokens[torch.from_numpy(lasts)], ret[torch.from_numpy(lasts)]
 
     def all_ret(self) -> torch.Tensor:
         """As an index."""
@@ -135,8 +135,8 @@ def measure(
 
 
 def held(gallery: Gallery) -> int:
-    """Bytes of a gallery's arrays."""
-    values = vars(gallery).values()
+    """Bytes of a gallery's arrays, but for the photos' tokens, which a GPU may have, too."""
+    values = [value for name, value in vars(gallery).items() if name != "_resident"]
     parts = [
         part for value in values for part in (vars(value).values() if isinstance(value, Tokens | Side) else [value])
     ]

@@ -50,7 +50,9 @@ FEW = 32
 ROUNDS = 5
 # What a phone's camera gives.
 MEGAPIXELS = (4032, 3024)
+# Of such a picture by middling light, in levels; without it the files would be far too small.
 _NOISE = 4.0
+# As phones save them.
 _QUALITY = 92
 _THREADS = os.cpu_count() or 1
 # What getrusage tells of a process begins with the peak of the one that started it.
@@ -195,7 +197,7 @@ def peak_mib(folder: Path, weights: Path) -> float | None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         command = [sys.executable, "-c", _MEASURED_BUILD, "build", str(folder), "--index", f"{place}/index", "--quiet"]
         command += ["--weights", str(weights), "--embedder", "ret", "--device", "cpu"]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
+        return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) / 1024
 
 
 def ways(

@@ -107,7 +107,9 @@ def indexed(result: indexing.Result) -> str:
         ]
         for row in result.rows
     ]
-    return _table(["", "photos a second", "faster", "memory"], rows)
+    said = f"{max(row.photos for row in result.rows):,} {'photos' if result.real else 'drawn pictures'}"
+    fewer = ", ".join(f"{row.photos} for {row.name}" for row in result.rows[:2])
+    return _paragraphs(f"{said}; {fewer}.", _table(["", "photos a second", "faster", "memory"], rows))
 
 
 def overload(result: load_result.Result) -> str:

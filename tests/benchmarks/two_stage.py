@@ -224,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
     options, call = command.begin(arguments)
     matcher = command.load(options)
+    if "rn" not in matcher.methods:
+        command.error(f"{matcher.config.name} has no relation network, so there is nothing to choose for")
     drawn = options.drawn or (DRAWN_QUICKLY if options.quick else None)
     name = "all_photos" if drawn is None else f"drawn-{drawn}"
     place = options.output / f"{name}-{matcher.checkpoint_sha256[:8]}"

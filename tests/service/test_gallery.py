@@ -29,14 +29,30 @@ def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
 
 
 @pytest.mark.parametrize(
-    ("device", "free", "fits"), [("cuda", 1 << 40, True), ("cuda", 1000, False), ("cpu", 0, False)]
+    ("device", "methods", "free", "reserved", "fits"),
+    [
+        ("cuda", ("rn", "ret"), 1 << 40, 0, True),
+        ("cuda", ("rn", "ret"), 1000, 1000, False),
+        # The live generation's tokens take most of what PyTorch has.
+        ("cuda", ("rn", "ret"), 1000, 1 << 40, True),
+        ("cuda", ("ret",), 1 << 40, 0, False),
+        ("cpu", ("rn", "ret"), 0, 0, False),
+    ],
 )
-def test_only_a_gpu_with_room_keeps_all_tokens(
-    device: str, free: int, fits: bool, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
+    device: str,
+    methods: tuple[str, ...],
+    free: int,
+    reserved: int,
+    fits: bool,
+    index: Index,
+    matcher: Matcher,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gallery = Gallery(index, matcher)
-    monkeypatch.setattr(gallery, "_matcher", SimpleNamespace(device=torch.device(device)))
+    monkeypatch.setattr(gallery, "_matcher", SimpleNamespace(device=torch.device(device), methods=methods))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
     assert gallery._fits() is fits
 
 

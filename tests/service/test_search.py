@@ -231,17 +231,36 @@ def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> 
     assert thinned.results == plain.results
 
 
-@pytest.mark.parametrize("how", [{"nprobe": "all"}, {"select": "ret"}])
-def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher, how: dict[str, Any]) -> None:
-    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, **how)
-    at_ease = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e9, **how)
+def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher) -> None:
+    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, nprobe="all")
+    at_ease = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e9, nprobe="all")
     assert hurried.budget_spent
     assert len(hurried.clusters) == 1
     assert len(hurried.results) == hurried.candidates == hurried.clusters[0].size
     assert hurried.clusters == at_ease.clusters[:1]
     assert not at_ease.budget_spent
     assert len(at_ease.results) == PHOTOS
-    assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, **how).results
+    assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, nprobe="all").results
+
+
+@pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all", "thin": PHOTOS}])
+def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path, how: dict[str, Any]) -> None:
+    searcher = Searcher(index, model.load(weights, dtype=torch.float32, chunk=4))
+    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, method="rn", **how)
+    best = searcher.search(draw_sketch(), k=4, method="ret", nprobe="all")
+    assert hurried.budget_spent
+    assert {hit.id for hit in hurried.results} == {hit.id for hit in best.results}
+    assert {cluster.id for cluster in hurried.clusters} == {hit.cluster for hit in best.results}
+    at_ease = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e9, method="rn", **how)
+    assert not at_ease.budget_spent
+    assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, method="rn", **how).results
+
+
+def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: tuple[Searcher, Index, Matcher]) -> None:
+    _, index, matcher = diffusing
+    few = Searcher(index, Matcher(matcher.network, matcher.checkpoint_sha256, chunk=4))
+    hurried = few.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6)
+    assert (hurried.budget_spent, hurried.pairs_scored, len(hurried.results)) == (True, 4, PHOTOS)
 
 
 def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> None:
