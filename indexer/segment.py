@@ -146,8 +146,8 @@ def open_segment(folder: Path) -> RowArrays:
         IndexRefused: a file is missing or is no array.
     """
     tokens = map_array(folder / "tokens.npy") if (folder / "tokens.npy").exists() else None
-    # Format 1 has none.
-    scaled = tokens is not None and tokens.dtype == np.int8
+    # Format 1 has none, and int8 means nothing without them.
+    scaled = tokens is not None and (tokens.dtype == np.int8 or (folder / "scales.npy").exists())
     return RowArrays(
         ret=map_array(folder / "ret.npy"),
         embeddings=map_array(folder / "embeddings.npy"),
