@@ -46,7 +46,7 @@ def remove_lines(report: UpkeepReport) -> list[str]:
 
 def compact_lines(report: UpkeepReport) -> list[str]:
     """What was merged."""
-    left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')}"
+    left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')} left"
     return [
         _line("dropped", f"{_count(report.dropped, 'row')} no longer shown"),
         _line("freed", f"{report.freed / 2**20:.1f} MiB, {left}"),

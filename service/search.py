@@ -181,7 +181,9 @@ class Searcher:
             chosen = [choice for choice in chosen if len(choice.places)]
         clustered = self._clock()
         deadline = None if budget_ms is None else start + budget_ms / 1000
-        batches = self._batches(chosen, None if thin is None else ranked[:thin], hurried=deadline is not None)
+        # All distances of [Ret] take less time than looking at the clock between them would save.
+        hurried = deadline is not None and (select == "clusters" or how != "ret")
+        batches = self._batches(chosen, None if thin is None else ranked[:thin], hurried=hurried)
         places, scores = self._scored(sketch, batches, how, deadline)
         spent = len(places) < sum(len(choice.places) for choice in chosen)
         if spent:

@@ -270,3 +270,8 @@ def test_the_readme_has_a_place_for_every_part(tmp_path: Path) -> None:
     copy.write_bytes(README.read_bytes())
     publish(copy, {})
     assert copy.read_bytes() == README.read_bytes()
+
+
+def test_a_folder_without_results_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "there is no result" in capsys.readouterr().err

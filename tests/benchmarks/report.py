@@ -154,6 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         results = read(options.results, quick=options.quick)
+        if not results:
+            raise ReportError(f"there is no result in {options.results}; run the benchmarks with --output there first")
         if options.readme:
             publish(options.readme, results)
     except ReportError as error:

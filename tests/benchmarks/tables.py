@@ -50,7 +50,7 @@ def ways(result: two_stage.Result) -> str:
         ranked = [_ranking(name, share) for name, share in result.clusters_found.items()]
         parts += [
             "Share of the relevant photos in the first clusters, and in as many as so many pairs allow, those for the "
-            "ranking included.",
+            "ranking included; nothing where the ranking alone takes more.",
             _table(head, ranked),
         ]
     return _paragraphs(*parts)
@@ -58,7 +58,8 @@ def ways(result: two_stage.Result) -> str:
 
 def _ranking(name: str, share: Share) -> list[str]:
     in_clusters = [f"{share.clusters[n]:.2f}" if share.clusters else "" for n in NPROBES]
-    return [name, f"{share.pairs:,}", *in_clusters, *(f"{share.budgets[n]:.2f}" for n in BUDGETS)]
+    in_pairs = [f"{share.budgets[n]:.2f}" if n > share.pairs else "" for n in BUDGETS]
+    return [name, f"{share.pairs:,}", *in_clusters, *in_pairs]
 
 
 _WAYS_HEAD = [
@@ -81,7 +82,8 @@ def _way(row: two_stage.Row) -> list[str]:
     if not exhaustive:
         changes = [_change(row.differences[name]) for name in two_stage.FIGURES]
         figures = [f"{figure}; {change}" for figure, change in zip(figures, changes, strict=True)]
-    return [row.way, *counts, *figures, f"{row.agreement:.2f}"]
+    name = f"{row.way} (the default)" if row.way == two_stage.DEFAULT else row.way
+    return [name, *counts, *figures, f"{row.agreement:.2f}"]
 
 
 def grown(result: growth.Result) -> str:

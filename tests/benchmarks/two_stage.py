@@ -21,7 +21,7 @@ import model
 from indexer import Index, open_index
 from model.intervals import Interval, bootstrap
 from model.metrics import list_metrics
-from service.search import Searcher, SearchOutcome
+from service.search import THIN, Searcher, SearchOutcome
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
 from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share, recalls
 from tests.benchmarks.command import Command
@@ -33,10 +33,12 @@ EXHAUSTIVE = "exhaustive"
 # By plain relation scores, as the student system that the two stages come from has them.
 PLAIN = "plain, "
 _plain = {"method": "rn"}
+# What a search does that names nothing.
+DEFAULT = f"ret, thin {THIN}"
 WAYS: dict[str, dict[str, Any]] = {
     EXHAUSTIVE: {"nprobe": "all"},
     **{f"clusters, nprobe {n}": {"nprobe": n} for n in NPROBES},
-    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (32, 64, 96, 192, 384)},
+    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (32, 64, THIN, 192, 384)},
     "method ret, diffused": {"method": "ret", "diffuse": True},
     PLAIN + EXHAUSTIVE: {"nprobe": "all", **_plain},
     **{f"{PLAIN}clusters, nprobe {n}": {"nprobe": n, **_plain} for n in (1, 4, 16)},

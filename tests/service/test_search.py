@@ -256,6 +256,11 @@ def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path
     assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, method="rn", **how).results
 
 
+def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> None:
+    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, method="ret")
+    assert (len(hurried.results), hurried.budget_spent) == (PHOTOS, False)
+
+
 def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: tuple[Searcher, Index, Matcher]) -> None:
     _, index, matcher = diffusing
     few = Searcher(index, Matcher(matcher.network, matcher.checkpoint_sha256, chunk=4))
