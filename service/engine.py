@@ -24,6 +24,7 @@ from service.explain_schemas import ExplainParams, ExplainResponse
 from service.explained_files import write_explanation
 from service.figures import EXPLAINED, figures
 from service.originals import original
+from service.outcome import Hit, SearchOutcome
 from service.schemas import (
     BuildInfo,
     Cluster,
@@ -39,7 +40,7 @@ from service.schemas import (
     photo_url,
     thumbnail_url,
 )
-from service.search import Hit, Searcher, SearchOutcome
+from service.search import Searcher
 from service.settings import Settings
 from service.thumbnails import Shelf, thumbnail
 from service.trial import search_once

@@ -21,7 +21,8 @@ import model
 from indexer import Index, open_index
 from model.intervals import Interval, bootstrap
 from model.metrics import list_metrics
-from service.search import THIN, Searcher, SearchOutcome
+from service.outcome import SearchOutcome
+from service.search import THIN, Searcher
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
 from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share, recalls
 from tests.benchmarks.command import Command
