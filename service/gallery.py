@@ -70,7 +70,8 @@ class Gallery:
     def scores(self, sketch: Tokens, places: Places, method: Method) -> Scores:
         """(m,) float32: the sketch, a batch of one, against these photos, in batches."""
         parts = [np.empty(0, np.float32)]
-        batch = RET_BATCH if method == "ret" else max(BATCH, GPU_CHUNKS * self._matcher.chunk if self._on_gpu() else 0)
+        photos_at_once = GPU_CHUNKS * self._matcher.chunk if self._on_gpu() else BATCH
+        batch = RET_BATCH if method == "ret" else photos_at_once
         for start in range(0, len(places), batch):
             photos = self._tokens(places[start : start + batch], method)
             parts.append(self._matcher.scores(sketch, photos, method)[0].numpy())

@@ -110,9 +110,7 @@ class Searcher:
         if thin is not None:
             by_ret = self.gallery.ret_scores(sketch)
             ranked = self._best(_joined(chosen), by_ret, max(thin, SHORTLIST) if spread else thin)
-            through = np.zeros(len(self.gallery.ids), np.bool_)
-            through[ranked[:thin]] = True
-            chosen = [_Choice(c.cluster, c.places[through[c.places]]) for c in chosen]
+            chosen = self._within(chosen, ranked[:thin])
         if select == "ret":
             chosen = [choice for choice in chosen if len(choice.places)]
         clustered = self._clock()
@@ -123,9 +121,7 @@ class Searcher:
         places, scores = self._scored(sketch, batches, how, deadline)
         spent = len(places) < sum(len(choice.places) for choice in chosen)
         if spent:
-            reached = np.zeros(len(self.gallery.ids), np.bool_)
-            reached[places] = True
-            chosen = [choice for choice in chosen if reached[choice.places].any()]
+            chosen = [choice for choice in self._within(chosen, places) if len(choice.places)]
         pairs = len(places) + (len(self.gallery.sizes) if select == "clusters" else 0)
         scored = self._clock()
         if spread:
@@ -184,6 +180,12 @@ class Searcher:
             enough = int(np.searchsorted(np.cumsum(sizes[order]), photos)) + 1
             order = order[: max(least, enough)]
         return [_Choice(OpenedCluster(c, float(scores[c]), int(sizes[c])), self.gallery.places(c)) for c in order]
+
+    def _within(self, chosen: list[_Choice], places: Places) -> list[_Choice]:
+        """The same clusters, with those of their photos alone that are among these."""
+        among = np.zeros(len(self.gallery.ids), np.bool_)
+        among[places] = True
+        return [_Choice(choice.cluster, choice.places[among[choice.places]]) for choice in chosen]
 
     def _best(self, places: Places, by_ret: Scores, count: int) -> Places:
         """The ``count`` best of these photos by [Ret], best first; ``by_ret``: scores of all photos."""

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from tests.benchmarks.circumstances import Call, Measurement, circumstances
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.released import released_tokens
+from tests.benchmarks.turns import least_seconds
 from tests.benchmarks.ways import clip_tower, released_network
 
 RELEASED = "released encoder"
@@ -233,22 +233,18 @@ def ways(
 
 def measured(ways: Sequence[Way], rounds: int) -> Iterator[list[Row]]:
     """Rows of all ways after each round."""
-    least = [float("inf")] * len(ways)
     ways[0].run()
-    for _ in range(rounds):
-        for index, way in enumerate(ways):
-            start = time.perf_counter()
-            way.run()
-            least[index] = min(least[index], (time.perf_counter() - start) / way.photos)
+    for least in least_seconds([way.run for way in ways], rounds, torch.device("cpu")):
+        each = [seconds / way.photos for way, seconds in zip(ways, least, strict=True)]
         yield [
             Row(
                 name=way.name,
                 photos=way.photos,
                 photos_per_second=1 / seconds,
-                ratio=least[0] / seconds,
+                ratio=each[0] / seconds,
                 peak_mib=way.peak_mib,
             )
-            for way, seconds in zip(ways, least, strict=True)
+            for way, seconds in zip(ways, each, strict=True)
         ]
 
 

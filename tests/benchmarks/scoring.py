@@ -8,7 +8,6 @@ whatever else the machine does strikes all alike.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from model.network import Network
 from model.precision import fastest_dtype
 from tests.benchmarks.circumstances import Call, Measurement, circumstances, named, peak_mib, synchronised
 from tests.benchmarks.command import Command
+from tests.benchmarks.turns import least_seconds
 from tests.benchmarks.ways import (
     REDUCED,
     SEED,
@@ -88,26 +88,21 @@ class Result(Measurement):
 
 def measured(ways: Sequence[Way], rounds: int, device: torch.device) -> Iterator[list[Row]]:
     """Rows of all ways after each round."""
-    least = [float("inf")] * len(ways)
     for way in ways:
         way.run()
     synchronised(device)
-    for done in range(1, rounds + 1):
-        for index, way in enumerate(ways):
-            start = time.perf_counter()
-            way.run()
-            synchronised(device)
-            least[index] = min(least[index], (time.perf_counter() - start) / way.count)
+    for done, least in enumerate(least_seconds([way.run for way in ways], rounds, device), start=1):
+        each = [seconds / way.count for way, seconds in zip(ways, least, strict=True)]
         yield [
             Row(
                 part=way.part,
                 name=way.name,
                 dtype=way.dtype,
                 microseconds=seconds * 1e6,
-                ratio=least[0] / seconds,
+                ratio=each[0] / seconds,
                 rounds=done,
             )
-            for way, seconds in zip(ways, least, strict=True)
+            for way, seconds in zip(ways, each, strict=True)
         ]
 
 

@@ -1,0 +1,96 @@
+"""Searches whose scores are diffused, against diffusions and estimates made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import model
+from indexer import Index, build, open_index
+from model import Matcher, Tokens
+from service import search
+from service.search import Searcher
+from tests.networks import tiny_checkpoint
+from tests.service.conftest import CLUSTERS, PHOTOS, draw_sketch
+
+
+@pytest.fixture(scope="module")
+def diffusing(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> tuple[Searcher, Index, Matcher]:
+    folder = tmp_path_factory.mktemp("diffusing")
+    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
+    build([gallery], folder / "index", matcher, clusters=CLUSTERS)
+    index = open_index(folder / "index", matcher)
+    return Searcher(index, matcher), index, matcher
+
+
+def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
+    diffusing: tuple[Searcher, Index, Matcher],
+) -> None:
+    searcher, index, matcher = diffusing
+    plain = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
+    assert not plain.diffused
+    hits = sorted(plain.results, key=lambda hit: hit.id)
+    ids, ret = index.ids, index.all_ret()
+    scores = torch.tensor([[hit.score for hit in hits]])
+    expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
+    wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
+
+    auto = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all")
+    assert auto.diffused
+    assert [(hit.id, hit.score) for hit in auto.results] == wanted
+    assert wanted != [(hit.id, hit.score) for hit in plain.results]
+    asked = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", diffuse=True)
+    assert asked.results == auto.results
+    refused = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", diffuse=False)
+    assert refused.results == plain.results
+    assert searcher.search(draw_sketch(), method="ret", diffuse=True).diffused
+
+
+@pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all"}])
+def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_that_were(
+    diffusing: tuple[Searcher, Index, Matcher], how: dict[str, Any]
+) -> None:
+    searcher, index, matcher = diffusing
+    plain = searcher.search(draw_sketch(), k=PHOTOS, method="rn", thin=5, diffuse=False, **how)
+    ids, ret = index.ids, index.all_ret()
+    order = ids.argsort()
+    known = {hit.id: hit.score for hit in plain.results}
+    assert len(known) == 5
+    scores = torch.tensor([known.get(photo, 0.0) for photo in ids[order].tolist()])
+    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+    distances = matcher.ret_distances(sketch, Tokens.of_ret(ret[order]))[0]
+    likely = matcher.estimate(scores, scores > 0, distances, ret[order], "rn")
+    assert {
+        photo: score for photo, score in zip(ids[order].tolist(), likely.tolist(), strict=True) if photo in known
+    } == known
+    expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
+
+    thinned = searcher.search(draw_sketch(), k=PHOTOS, thin=5, **how)
+    assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
+    assert {hit.id: hit.score for hit in thinned.results} == expected
+    assert thinned.pairs_scored == plain.pairs_scored
+
+
+def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
+    diffusing: tuple[Searcher, Index, Matcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher, _, _ = diffusing
+    monkeypatch.setattr(search, "SHORTLIST", 8)
+    by_ret = searcher.search(draw_sketch(), k=8, method="ret")
+    thinned = searcher.search(draw_sketch(), k=8, thin=5)
+    assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
+    assert thinned.candidates == 8
+    # A longer page than can be ranked so has as many photos scored as it takes.
+    monkeypatch.setattr(search, "THIN", 5)
+    assert searcher.search(draw_sketch(), k=8).pairs_scored == 5
+    assert searcher.search(draw_sketch(), k=9).pairs_scored == 9
+
+
+def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: tuple[Searcher, Index, Matcher]) -> None:
+    _, index, matcher = diffusing
+    few = Searcher(index, Matcher(matcher.network, matcher.checkpoint_sha256, chunk=4))
+    hurried = few.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6)
+    assert (hurried.budget_spent, hurried.pairs_scored, len(hurried.results)) == (True, 4, PHOTOS)
