@@ -1,7 +1,7 @@
 """Photos in, an index on disk out; and the index opened for searching."""
 
-from indexer.build import BuildReport, add, build
-from indexer.drift import Drift
+from indexer.building.builder import BuildReport, add, build
+from indexer.building.progress import Progress, ProgressState, read_progress
 from indexer.errors import (
     BadInvocation,
     EmbedderUnavailable,
@@ -12,14 +12,14 @@ from indexer.errors import (
     PhotoUnavailable,
     UnknownPhoto,
 )
-from indexer.info import IndexInfo, read_info
-from indexer.location import default_index_path, live_stamp
-from indexer.manifest import Manifest
-from indexer.progress import Progress, ProgressState, read_progress
-from indexer.reader import ClusterRows, Index, PhotoEntry, open_index
-from indexer.repair import RepairReport, repair
-from indexer.upkeep import UpkeepReport, compact, remove
-from indexer.verify import verify
+from indexer.store.drift import Drift
+from indexer.store.location import default_index_path, live_stamp
+from indexer.store.manifest import Manifest
+from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
+from indexer.upkeep.compact import UpkeepReport, compact, remove
+from indexer.upkeep.info import IndexInfo, read_info
+from indexer.upkeep.repair import RepairReport, repair
+from indexer.upkeep.verify import verify
 
 __all__ = [
     "BadInvocation",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from indexer.build import BuildReport
-from indexer.info import IndexInfo
+from indexer.building.builder import BuildReport
 from indexer.samples import Samples
-from indexer.upkeep import UpkeepReport
+from indexer.upkeep.compact import UpkeepReport
+from indexer.upkeep.info import IndexInfo
 
 
 def build_lines(report: BuildReport) -> list[str]:

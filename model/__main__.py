@@ -13,20 +13,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from model.backbone import from_backbone, read_backbone
-from model.checkpoint import default_checkpoint, file_sha256, load_network, read_metadata, save_checkpoint
-from model.composites import CHANCE, COMPOSITES, measure_composites
-from model.config import METHODS, PRESETS, preset
-from model.convert import convert
-from model.corpus import read_class_folders, read_protocol
+from model.checkpoint.convert import convert
+from model.checkpoint.fetch import fetch, known_checkpoint, known_checkpoints
+from model.checkpoint.file import default_checkpoint, file_sha256, load_network, read_metadata, save_checkpoint
+from model.datasets.corpus import read_class_folders, read_protocol
+from model.datasets.protocols import PROTOCOLS
+from model.datasets.tasks import LAYOUTS, SPLITS
 from model.errors import ImageError, ModelError
-from model.fetch import fetch, known_checkpoint, known_checkpoints
-from model.intervals import RESAMPLED
+from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
+from model.evaluation.intervals import RESAMPLED
+from model.evaluation.measurement import Measurement, perform
 from model.matcher import load
-from model.measurement import Measurement, perform
-from model.protocols import PROTOCOLS
-from model.recipe import RECIPES
-from model.tasks import LAYOUTS, SPLITS
+from model.network.backbone import from_backbone, read_backbone
+from model.network.config import METHODS, PRESETS, preset
+from model.training.recipe import RECIPES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,7 +221,7 @@ def run_info(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out OUT.safetensors]"""
-    from model.runs import Run, train
+    from model.training.runs import Run, train
 
     folder = options.folder or Path("runs") / options.recipe.stem
     target = options.out or folder / "final.safetensors"
@@ -231,7 +231,7 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_ablate(options: argparse.Namespace) -> None:
     """ablate [ROW...] --backbone FILE|TIMM-TAG [--run DIR] [--every S,P] [--json]"""
-    from model.ablations import ablate, ablation_table
+    from model.training.ablations import ablate, ablation_table
 
     def say(sentence: str) -> None:
         print(sentence, file=sys.stderr)

@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from model.checkpoint import default_checkpoint, file_sha256, load_network
-from model.config import Method, Modality, ModelConfig
-from model.cross import Side
-from model.diffusion import diffused
+from model.checkpoint.file import default_checkpoint, file_sha256, load_network
 from model.errors import ModelError
-from model.estimate import estimated
-from model.explanation import Explanation, explain
-from model.images import Source
-from model.network import Network
-from model.precision import fastest_dtype
-from model.preprocess import Preprocessing
-from model.tokens import Tokens
+from model.explanation.pair import Explanation, explain
+from model.images.files import Source
+from model.images.preprocess import Preprocessing
+from model.network.config import Method, Modality, ModelConfig
+from model.network.cross import Side
+from model.network.precision import fastest_dtype
+from model.network.tokens import Tokens
+from model.network.zse import Network
+from model.ranking.diffusion import diffused
+from model.ranking.estimate import estimated
 
 # Large enough to fill two cores, small enough that the last, padded chunk wastes little. Not calibrated: other sizes
 # gain next to nothing, and it decides the last bit of a score.
@@ -183,7 +183,7 @@ class Matcher:
             method: None for the checkpoint's best.
 
         Returns:
-            (s, p) float32 on the CPU, higher is better, in the method's own range; see ``model.diffusion``.
+            (s, p) float32 on the CPU, higher is better, in the method's own range; see ``model.ranking.diffusion``.
 
         Raises:
             ModelError: no threshold was chosen for this checkpoint.
@@ -199,7 +199,7 @@ class Matcher:
         ret: torch.Tensor,
         method: Method | None = None,
     ) -> torch.Tensor:
-        """One sketch's scores of a gallery where only some photos were scored; see ``model.estimate``.
+        """One sketch's scores of a gallery where only some photos were scored; see ``model.ranking.estimate``.
 
         Args:
             scores: (p,) by ``method``, read where ``known``, (p,) bool.

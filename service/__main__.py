@@ -17,22 +17,22 @@ import uvicorn
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from model.images import open_image
-from service.answers import told
-from service.app import create_app
-from service.best_photos import NamedPhoto
+from model.images.files import open_image
 from service.client import Client, ServiceError
-from service.connection import server_config
 from service.demo import Demo, prepare, search_once
 from service.engine import Engine, open_matcher
 from service.errors import REFUSALS
 from service.evaluation import evaluate_server, figures_table, labelled_sketches
-from service.logs import configure
-from service.ports import PortTaken, address, listening, metrics_served
-from service.schemas import SearchParams, SearchResponse
+from service.explain.best_photos import NamedPhoto
+from service.http.answers import told
+from service.http.app import create_app
+from service.http.logs import configure
+from service.schemas.search import SearchParams, SearchResponse
+from service.serving.connection import server_config
+from service.serving.ports import PortTaken, address, listening, metrics_served
 from service.settings import Settings
 
-OPENAPI = Path(__file__).with_name("openapi.json")
+OPENAPI = Path(__file__).parent / "http" / "openapi.json"
 BAD_INPUT = 2
 STOPPED = 130
 
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
     openapi = commands.add_parser("openapi", help="write the OpenAPI document of the HTTP API")
-    openapi.add_argument("--output", type=Path, default=OPENAPI, help="file to write (service/openapi.json)")
+    openapi.add_argument("--output", type=Path, default=OPENAPI, help="file to write (service/http/openapi.json)")
     return parser
 
 

@@ -9,8 +9,8 @@ import timm
 import torch
 from PIL import Image
 
-from model.corpus import Corpus, read_class_folders
-from model.recipe import Batch, Optimiser, Phase, Recipe
+from model.datasets.corpus import Corpus, read_class_folders
+from model.training.recipe import Batch, Optimiser, Phase, Recipe
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {

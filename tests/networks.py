@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import save_checkpoint
-from model.config import ModelConfig
-from model.network import Network
+from model.checkpoint.file import save_checkpoint
+from model.network.config import ModelConfig
+from model.network.zse import Network
 
 TINY = ModelConfig(
     name="tiny-random",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model.corpus import DATA_VARIABLE, cache_folder, unpacked
+from model.datasets.corpus import DATA_VARIABLE, cache_folder, unpacked
 
 needs_shared_data = pytest.mark.skipif(
     not os.environ.get(DATA_VARIABLE),

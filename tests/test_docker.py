@@ -20,7 +20,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import indexer.__main__
-from service.connection import GRACE_SECONDS
+from service.serving.connection import GRACE_SECONDS
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 

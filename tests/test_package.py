@@ -87,7 +87,13 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: 
 def test_every_module_can_be_imported_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
     printed = installed.run([sys.executable, "-W", "error", "-c", _IMPORT_ALL, *PACKAGES], tmp_path)
     imported = dict(line.split(" ", 1) for line in printed.splitlines())
-    assert {"model.matcher", "indexer.build", "indexer.samples", "service.search", "weights"} <= imported.keys()
+    assert {
+        "model.matcher",
+        "indexer.building.builder",
+        "indexer.samples",
+        "service.search.searcher",
+        "weights",
+    } <= imported.keys()
     assert all(Path(file).is_relative_to(installed.site) for file in imported.values())
 
 

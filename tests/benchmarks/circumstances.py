@@ -12,7 +12,7 @@ import httpx
 import torch
 from pydantic import BaseModel
 
-from indexer.files import write_atomically
+from indexer.store.files import write_atomically
 from model import Matcher
 from service.settings import Settings
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer import Index
-from indexer.clusters import MOST_CELLS, cluster
+from indexer.store.clusters import MOST_CELLS, cluster
 from model import Matcher, Tokens
-from model.diffusion import RET_WIDTH
-from model.relation import BestMatchRelation
-from service.gallery import Gallery, Places, Scores, best_first
+from model.network.relation import BestMatchRelation
+from model.ranking.diffusion import RET_WIDTH
+from service.search.gallery import Gallery, Places, Scores, best_first
 
 NPROBES = (1, 2, 4, 8, 16, 32)
 # Sketch-centroid and sketch-photo pairs together.

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import model
-from model.checkpoint import default_checkpoint
+from model.checkpoint.file import default_checkpoint
 from service.settings import Settings
 from tests.benchmarks.circumstances import Call
 

@@ -12,8 +12,8 @@ from PIL import Image
 from indexer import build
 from indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
 from model import Matcher
-from model.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
-from model.images import open_image
+from model.datasets.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
+from model.images.files import open_image
 from service.evaluation import labelled_sketches
 
 # Queries a class: three, as the system evaluation that the two stages come from has them, where nothing was trained.

@@ -24,9 +24,9 @@ import model
 from indexer import Index, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Tokens
-from model.cross import Side
-from service.gallery import Gallery
-from service.search import Searcher
+from model.network.cross import Side
+from service.search.gallery import Gallery
+from service.search.searcher import Searcher
 from tests.benchmarks.circumstances import Call, Measurement, circumstances, peak_mib
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery

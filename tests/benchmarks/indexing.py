@@ -24,16 +24,16 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import nn
 
-import model
 from indexer import build
-from indexer.encoding import PhotoEncoder
-from indexer.request import DEFAULT_BATCH
-from model.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
-from model.images import Source, open_image
+from indexer.building.encoding import PhotoEncoder
+from indexer.building.request import DEFAULT_BATCH
+from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
+from model.images.files import Source, open_image
+from model.images.preprocess import Preprocessing
 from model.matcher import Matcher
-from model.network import Network
-from model.preprocess import Preprocessing
-from model.tokens import Tokens
+from model.network.config import Modality
+from model.network.tokens import Tokens
+from model.network.zse import Network
 from tests.benchmarks.circumstances import Call, Measurement, circumstances
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
@@ -112,7 +112,7 @@ class Other:
         self._encoder = encoder
 
     @torch.inference_mode()
-    def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
+    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
         """All it gives, as one vector a photo."""
         return Tokens.of_ret(self._encoder(images).reshape(len(images), -1))
 
@@ -120,7 +120,7 @@ class Other:
 class WholePictures(Matcher):
     """A matcher that has large JPEGs decoded whole."""
 
-    def open(self, source: Source, modality: model.config.Modality) -> Image.Image:
+    def open(self, source: Source, modality: Modality) -> Image.Image:
         """Every picture as it is."""
         return open_image(source)
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from model.cross import CrossBranch
-from model.network import Network
-from model.relation import KernelRelation
+from model.network.cross import CrossBranch
+from model.network.relation import KernelRelation
+from model.network.zse import Network
 
 EPS = 1e-6
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from indexer.files import write_atomically
+from indexer.store.files import write_atomically
 from tests.benchmarks import growth, indexing, load_result, pen_up, plots, scoring, tables, two_stage
 from tests.benchmarks.circumstances import Measurement
 

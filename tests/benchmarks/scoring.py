@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from torch import nn
 
 from indexer.samples import SKETCHED, draw_photo, draw_sketch
-from model.network import Network
-from model.precision import fastest_dtype
+from model.network.precision import fastest_dtype
+from model.network.zse import Network
 from tests.benchmarks.circumstances import Call, Measurement, circumstances, named, peak_mib, synchronised
 from tests.benchmarks.command import Command
 from tests.benchmarks.turns import least_seconds

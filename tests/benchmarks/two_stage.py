@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 import model
 from indexer import Index, open_index
-from model.intervals import Interval, bootstrap
+from model.evaluation.intervals import Interval, bootstrap
 from model.metrics import list_metrics
-from service.outcome import SearchOutcome
-from service.search import THIN, Searcher
+from service.search.outcome import SearchOutcome
+from service.search.searcher import THIN, Searcher
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
 from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share, recalls
 from tests.benchmarks.command import Command

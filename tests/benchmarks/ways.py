@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.convert import released_config
-from model.cross import Side
+from model.checkpoint.convert import released_config
 from model.matcher import Matcher
-from model.network import Network
-from model.tokens import Tokens
+from model.network.cross import Side
+from model.network.tokens import Tokens
+from model.network.zse import Network
 from tests.benchmarks.circumstances import named
 from tests.benchmarks.released import released_logits, released_tokens
 

@@ -27,7 +27,7 @@ import torch
 
 import model
 from indexer import BadInvocation, build, compact, remove, repair, verify
-from indexer.progress import Progress
+from indexer.building.progress import Progress
 from tests.indexer.galleries import save_photo, save_photos
 
 P = ParamSpec("P")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.progress import Progress
+from indexer.building.progress import Progress
 
 
 class Stopped(Exception):

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 import model
-from model.tokens import Tokens
+from model.network.config import Modality
+from model.network.tokens import Tokens
 
 
 def ret_only(ret: torch.Tensor) -> Tokens:
@@ -26,7 +27,7 @@ class GlobalVector:
     def token_count(self, modality: str) -> int:
         return 1
 
-    def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
+    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
         return ret_only(self._matcher.encode(images, modality).ret)
 
 
@@ -40,7 +41,7 @@ class ShortOfMemory(GlobalVector):
         self.prepare = self._prepare_three
         self._room = iter(range(3))
 
-    def _prepare_three(self, image: Image.Image, modality: model.config.Modality) -> torch.Tensor:
+    def _prepare_three(self, image: Image.Image, modality: Modality) -> torch.Tensor:
         if next(self._room, None) is None:
             raise MemoryError
         return self._matcher.prepare(image, modality)
@@ -52,7 +53,7 @@ class Overflowing(GlobalVector):
     def token_count(self, modality: str) -> int:
         return self._matcher.token_count("photo")
 
-    def encode(self, images: torch.Tensor, modality: model.config.Modality) -> Tokens:
+    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
         tokens = self._matcher.encode(images, modality)
         features = tokens.features.clone()
         features[-1, 1:] = 1e6

@@ -9,9 +9,9 @@ import torch
 
 import model
 from indexer import BadInvocation, build, open_index, verify
-from indexer.encoding import PhotoEncoder
-from indexer.location import IndexFolder
-from model.images import open_image
+from indexer.building.encoding import PhotoEncoder
+from indexer.store.location import IndexFolder
+from model.images.files import open_image
 from tests.indexer.galleries import catalog, index_bytes, save_photo
 from tests.indexer.strange_networks import GlobalVector, ret_only
 from tests.networks import tiny_checkpoint

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.clusters import (
+from indexer.errors import IndexRefused
+from indexer.store.clusters import (
     Centroids,
     assign,
     cluster,
@@ -18,8 +19,7 @@ from indexer.clusters import (
     read_centroids,
     write_centroids,
 )
-from indexer.errors import IndexRefused
-from indexer.segment import RowArrays, RowRef, Rows
+from indexer.store.segment import RowArrays, RowRef, Rows
 
 CELLS = 16
 

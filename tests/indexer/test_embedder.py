@@ -12,8 +12,8 @@ import torch
 
 import model
 from indexer import EmbedderUnavailable, build, open_index, verify
-from indexer.embedder import choose_embedder
-from model.images import open_image
+from indexer.building.embedder import choose_embedder
+from model.images.files import open_image
 from tests.pictures import SHAPES, photo
 
 CPU = torch.device("cpu")

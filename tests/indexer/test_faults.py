@@ -14,7 +14,8 @@ from PIL import Image
 
 import model
 from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_info, remove, repair, verify
-from indexer.location import IndexFolder
+from indexer.store.location import IndexFolder
+from model.network.config import Modality
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import save_photo, save_photos
 from tests.indexer.strange_networks import GlobalVector
@@ -131,7 +132,7 @@ class Meddler(GlobalVector):
         self.prepare = self._prepare
         self._happening: Callable[[], object] | None = happening
 
-    def _prepare(self, image: Image.Image, modality: model.config.Modality) -> torch.Tensor:
+    def _prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
         happening, self._happening = self._happening, None
         if happening is not None:
             happening()

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import BadInvocation
-from indexer.files import ArrayWriter, FileChanging, read_below, write_array
-from indexer.gallery import resolve_roots, shown_path
+from indexer.store.files import ArrayWriter, FileChanging, read_below, write_array
+from indexer.store.roots import resolve_roots, shown_path
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 import model
 from indexer import build, read_info, verify
-from indexer.catalog import read_catalog
-from model.images import IMAGE_SUFFIXES
+from indexer.store.catalog import read_catalog
+from model.images.files import IMAGE_SUFFIXES
 from tests.indexer.galleries import catalog, save_photo, save_photos
 from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile

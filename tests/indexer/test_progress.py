@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.progress import Progress, ProgressState, read_progress
+from indexer.building.progress import Progress, ProgressState, read_progress
 
 
 class Clock:

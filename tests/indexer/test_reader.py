@@ -10,7 +10,7 @@ import pytest
 
 import model
 from indexer import IndexRefused, PhotoUnavailable, UnknownPhoto, build, open_index, read_info, verify
-from indexer.location import IndexFolder, default_index_path
+from indexer.store.location import IndexFolder, default_index_path
 from tests.indexer.galleries import save_photos
 
 

@@ -11,9 +11,9 @@ import torch
 
 import model
 from indexer import IndexUnwritable, build, open_index, verify
-from indexer.catalog import read_catalog
-from indexer.journal import FileRecord, Journal
-from indexer.segment import RowArrays
+from indexer.building.journal import FileRecord, Journal
+from indexer.store.catalog import read_catalog
+from indexer.store.segment import RowArrays
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.soak_report import noted
@@ -133,7 +133,7 @@ def test_what_was_staged_in_another_format_is_not_used(
     gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["indexer.build"], "FORMAT_VERSION", 1)
+        patch.setattr(sys.modules["indexer.building.builder"], "FORMAT_VERSION", 1)
         with pytest.raises(Stopped):
             build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
     assert build([gallery], index_path, matcher, batch=4).encoded == 12

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.segment import RowArrays, RowRef, Rows, open_segment, quantised, write_segment
+from indexer.store.segment import RowArrays, RowRef, Rows, open_segment, quantised, write_segment
 
 Floats = npt.NDArray[np.float32]
 # What float16 holds, which is all that is kept.

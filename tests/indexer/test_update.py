@@ -10,7 +10,7 @@ import torch
 
 import model
 from indexer import IndexBusy, UnknownPhoto, build, open_index, verify
-from indexer.location import IndexFolder
+from indexer.store.location import IndexFolder
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 
 

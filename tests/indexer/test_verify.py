@@ -11,7 +11,7 @@ import pytest
 
 import model
 from indexer import IndexRefused, build, open_index, verify
-from indexer.files import hash_file
+from indexer.store.files import hash_file
 
 
 def sign(index: Path) -> None:

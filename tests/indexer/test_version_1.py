@@ -13,10 +13,10 @@ import torch
 
 import model
 from indexer import IndexRefused, build, compact, open_index, read_info, remove, repair, verify
-from indexer.catalog import read_catalog
-from indexer.manifest import SegmentEntry, read_manifest
-from indexer.segment import quantised
-from model.images import open_image
+from indexer.store.catalog import read_catalog
+from indexer.store.manifest import SegmentEntry, read_manifest
+from indexer.store.segment import quantised
+from model.images.files import open_image
 from tests.indexer.galleries import catalog, save_photo
 from tests.indexer.tiny_index import place_photos
 from tests.networks import tiny_network

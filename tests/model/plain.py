@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import torch
 
-from model.config import ModelConfig
+from model.network.config import ModelConfig
 
 State = dict[str, torch.Tensor]
 

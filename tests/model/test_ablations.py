@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from model import ablations
 from model.__main__ import main
-from model.ablations import ablation_names
+from model.training import ablations
+from model.training.ablations import ablation_names
 from tests.learning import small_backbone, write_class_folders
 
 SMALL = (

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 import model
 from model.__main__ import main
-from model.backbone import from_backbone, read_backbone
-from model.checkpoint import default_checkpoint, load_network, read_metadata
-from model.config import ModelConfig, preset
-from model.encoder import Encoder
+from model.checkpoint.file import default_checkpoint, load_network, read_metadata
 from model.errors import ModelError
+from model.network.backbone import from_backbone, read_backbone
+from model.network.config import ModelConfig, preset
+from model.network.encoder import Encoder
 from tests.networks import TINY, tiny_checkpoint, tiny_config
 
 
@@ -112,7 +112,7 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: P
 
 
 def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.checkpoint.importlib.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("model.checkpoint.file.importlib.resources.files", lambda _: tmp_path)
     with pytest.raises(ModelError, match="name one with --weights FILE or SBIR_WEIGHTS"):
         default_checkpoint()
 
@@ -132,7 +132,7 @@ def test_a_timm_tag_with_a_dot_names_pretrained_weights(
         vit: torch.nn.Module = timm.models.VisionTransformer(embed_dim=192, num_heads=3)
         return vit
 
-    monkeypatch.setattr("model.backbone.timm.create_model", create)
+    monkeypatch.setattr("model.network.backbone.timm.create_model", create)
     weights = read_backbone("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
     assert made == [("vit_tiny_patch16_224.augreg_in21k_ft_in1k", True)]
     assert set(backbone) == set(weights)

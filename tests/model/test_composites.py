@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 import model
-from model.composites import (
+from model.datasets.corpus import Corpus, Picture
+from model.errors import ModelError
+from model.evaluation.composites import (
     CHANCE,
     choose_composites,
     compose,
@@ -19,11 +21,9 @@ from model.composites import (
     pointed_at,
     quarters_of,
 )
-from model.corpus import Corpus, Picture
-from model.errors import ModelError
-from model.explanation import Observed, SelfAttention, compare
+from model.explanation.pair import Observed, SelfAttention, compare
 from model.matcher import Matcher
-from model.tokens import Tokens
+from model.network.tokens import Tokens
 from tests.learning import write_class_folders
 from tests.networks import tiny_network
 

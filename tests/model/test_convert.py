@@ -13,10 +13,10 @@ import torch
 
 import model
 from model.__main__ import main
-from model.convert import convert, released_config, rename
+from model.checkpoint.convert import convert, released_config, rename
 from model.errors import ModelError
 from model.matcher import Matcher
-from model.network import Network
+from model.network.zse import Network
 from tests.shared_data import golden, needs_shared_data
 
 

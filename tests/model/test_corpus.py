@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import model
-from model.corpus import (
+from model.datasets.corpus import (
     DATA_VARIABLE,
     Corpus,
     Picture,
@@ -19,7 +19,7 @@ from model.corpus import (
     unpacked,
 )
 from model.errors import ModelError
-from model.evaluation import evaluate, relevance
+from model.evaluation.retrieval import evaluate, relevance
 from model.metrics import category_metrics
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint

@@ -13,14 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import model
 from model.__main__ import main
-from model.config import Modality, ModelConfig, preset
-from model.corpus import Corpus
-from model.costs import costs, encoder_macs, pair_macs, projection_macs
-from model.cross import Side
+from model.datasets.corpus import Corpus
 from model.errors import ModelError
-from model.evaluation import evaluate
-from model.keep_rates import KeepRates, at_rates, sweep
-from model.network import Network
+from model.evaluation.keep_rates import KeepRates, at_rates, sweep
+from model.evaluation.retrieval import evaluate
+from model.network.config import Modality, ModelConfig, preset
+from model.network.costs import costs, encoder_macs, pair_macs, projection_macs
+from model.network.cross import Side
+from model.network.zse import Network
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_config, tiny_network
 

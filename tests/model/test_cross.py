@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.config import preset
-from model.cross import CrossAttention, Side, StdNorm, attend
-from model.relation import kernel_matrix
-from model.tokens import Tokens
+from model.network.config import preset
+from model.network.cross import CrossAttention, Side, StdNorm, attend
+from model.network.relation import kernel_matrix
+from model.network.tokens import Tokens
 
 # Which of query, key and value are one image's for all: the paper's two directions, and the released network's.
 SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]

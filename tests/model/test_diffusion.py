@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import model
-import model.diffusion
-from model.config import Method
-from model.diffusion import diffused
+import model.ranking.diffusion
 from model.errors import ModelError
+from model.network.config import Method
+from model.ranking.diffusion import diffused
 from tests.networks import tiny_checkpoint, tiny_config
 
 THRESHOLD = 0.4
@@ -106,7 +106,7 @@ def test_what_all_photos_share_makes_none_the_like_of_another() -> None:
 
 
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.diffusion, "SHORTLIST", 6)
+    monkeypatch.setattr(model.ranking.diffusion, "SHORTLIST", 6)
     scores, ret = gallery(seed=3, photos=20, sketches=1)
     before, after = scores["rn"], diffused(scores["rn"], ret, THRESHOLD, "rn")
     order = before[0].argsort(descending=True)

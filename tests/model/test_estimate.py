@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import Method
-from model.estimate import RESERVE, estimated
+from model.network.config import Method
+from model.ranking.estimate import RESERVE, estimated
 
 THRESHOLD = 0.3
 PHOTOS = 12

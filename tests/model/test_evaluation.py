@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 
 import model
 from model.__main__ import main
-from model.baselines import backbone_config, backbone_matcher, backbone_matrices
-from model.corpus import DATA_VARIABLE, Corpus, Picture
+from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
+from model.datasets.tasks import read_task
 from model.errors import ModelError
-from model.evaluation import encode_pictures, measure, score_matrices
-from model.images import open_image
+from model.evaluation.baselines import backbone_config, backbone_matcher, backbone_matrices
+from model.evaluation.retrieval import encode_pictures, measure, score_matrices
+from model.images.files import open_image
 from model.metrics import category_metrics
-from model.tasks import read_task
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.encoder import EncoderTrace
-from model.explanation import Observed, SelfAttention, compare, explain, holding, observe
-from model.network import Network
-from model.tokens import Tokens
+from model.explanation.pair import Observed, SelfAttention, compare, explain, holding, observe
+from model.network.encoder import EncoderTrace
+from model.network.tokens import Tokens
+from model.network.zse import Network
 from tests.networks import tiny_network
 
 GRID = 4

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import IMAGE_SUFFIXES, MAX_PIXELS, media_type, open_image
+from model.images.files import IMAGE_SUFFIXES, MAX_PIXELS, media_type, open_image
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, oriented, photo, png
 from tests.shared_data import archive, needs_shared_data
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.influence import PairInfluence, influential_pairs, logits_without_each
-from model.network import Network
-from model.relation import BestMatchRelation, KernelRelation
-from model.tokens import Tokens
+from model.explanation.influence import PairInfluence, influential_pairs, logits_without_each
+from model.network.relation import BestMatchRelation, KernelRelation
+from model.network.tokens import Tokens
+from model.network.zse import Network
 from tests.networks import tiny_network
 
 GRID = 4

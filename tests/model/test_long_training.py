@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from model.calibration import trained_matcher
-from model.evaluation import evaluate
-from model.recipe import Batch, Optimiser, Weights
-from model.training import Trainer
-from model.training_set import training_set
+from model.evaluation.retrieval import evaluate
+from model.training.calibration import trained_matcher
+from model.training.loop import Trainer
+from model.training.recipe import Batch, Optimiser, Weights
+from model.training.training_set import training_set
 from tests.learning import small_backbone, small_recipe, write_patterns
 
 

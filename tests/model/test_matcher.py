@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model
-from model.config import METHODS
 from model.errors import BlankSketch, ModelError
 from model.matcher import Matcher, fixed_chunks
-from model.tokens import Tokens
+from model.network.config import METHODS
+from model.network.tokens import Tokens
 from tests.networks import tiny_checkpoint, tiny_network
 from tests.pictures import drawing, photo
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.config import kept_count
-from model.encoder import EncoderTrace, select
 from model.matcher import Matcher
+from model.network.config import kept_count
+from model.network.encoder import EncoderTrace, select
 from tests.model import plain
 from tests.networks import tiny_network
 

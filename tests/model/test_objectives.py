@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.backbone import from_backbone
-from model.calibration import calibrated, trained_matcher
-from model.checkpoint import load_network, save_checkpoint
-from model.corpus import Corpus, Picture
+from model.checkpoint.file import load_network, save_checkpoint
+from model.datasets.corpus import Corpus, Picture
+from model.datasets.protocols import hold_out
 from model.errors import ModelError
-from model.evaluation import evaluate
-from model.listwise import ListwiseObjective
+from model.evaluation.retrieval import evaluate
 from model.matcher import Matcher
-from model.network import Network
-from model.protocols import hold_out
-from model.quadruplets import MATCH, NO_MATCH, QuadrupletObjective
-from model.recipe import RECIPES, Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
-from model.teacher import Teacher
-from model.tokens import Tokens
-from model.training import Trainer
-from model.training_set import TrainingSet, training_corpora, training_set
+from model.network.backbone import from_backbone
+from model.network.tokens import Tokens
+from model.network.zse import Network
+from model.training.calibration import calibrated, trained_matcher
+from model.training.loop import Trainer
+from model.training.objectives.listwise import ListwiseObjective
+from model.training.objectives.quadruplets import MATCH, NO_MATCH, QuadrupletObjective
+from model.training.objectives.teacher import Teacher
+from model.training.recipe import RECIPES, Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
+from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.pictures import SHAPES, drawing, photo
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from model import ink, preprocess
 from model.errors import BlankSketch, ModelError
-from model.images import open_image
-from model.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
+from model.images import ink, preprocess
+from model.images.files import open_image
+from model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
 from tests.pictures import ODD_FILES, SHAPES, OddFile, drawing, encoded, photo
 
 OURS, RELEASED = Preprocessing(), Preprocessing(released=True)

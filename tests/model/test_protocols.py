@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.corpus import Corpus, Picture
+from model.datasets.corpus import Corpus, Picture
+from model.datasets.protocols import (
+    answerable,
+    cross_data_set,
+    fine_grained,
+    generalised,
+    hold_out,
+    one_data_set,
+    thinned,
+)
 from model.errors import ModelError
-from model.instances import drawn_from, measure_instances, with_pairs
-from model.protocols import answerable, cross_data_set, fine_grained, generalised, hold_out, one_data_set, thinned
+from model.evaluation.instances import drawn_from, measure_instances, with_pairs
 
 
 def pictures(half: str, source: str, label: str, *names: str) -> tuple[Picture, ...]:

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.explanation import Observed, SelfAttention, compare
-from model.ink import Pixels
-from model.rebuild import (
+from model.explanation.pair import Observed, SelfAttention, compare
+from model.explanation.rebuild import (
     NearestPatches,
     Patch,
     Replacement,
@@ -18,7 +17,8 @@ from model.rebuild import (
     from_photos,
     nearest_replacements,
 )
-from model.tokens import Tokens
+from model.images.ink import Pixels
+from model.network.tokens import Tokens
 from tests.networks import tiny_network
 
 GRID, SIDE = 4, 16

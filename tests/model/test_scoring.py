@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model.matcher import Matcher
-from model.network import Network
+from model.network.zse import Network
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.released import released_logits, released_tokens
 from tests.benchmarks.scoring import CHUNKS, Result, measure, table

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import model
 from model.__main__ import main
-from model.recipe import RECIPES
+from model.training.recipe import RECIPES
 from tests.learning import write_class_folders
 from tests.pictures import drawing, photo
 

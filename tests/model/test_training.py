@@ -12,18 +12,18 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from model.__main__ import main
-from model.augmentation import SIDE, Augmentation
-from model.backbone import POSITION, resized
-from model.calibration import DIFFUSIONS, calibrated, trained_matcher
-from model.checkpoint import load_network, read_metadata
-from model.corpus import DATA_VARIABLE, Corpus
+from model.checkpoint.file import load_network, read_metadata
+from model.datasets.corpus import DATA_VARIABLE, Corpus
 from model.errors import ModelError
-from model.evaluation import evaluate
-from model.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
-from model.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe
-from model.teacher import Teacher
-from model.training import Trainer
-from model.training_set import TrainingSet, training_corpora, training_set
+from model.evaluation.retrieval import evaluate
+from model.network.backbone import POSITION, resized
+from model.training.augmentation import SIDE, Augmentation
+from model.training.calibration import DIFFUSIONS, calibrated, trained_matcher
+from model.training.loop import Trainer
+from model.training.objectives.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
+from model.training.objectives.teacher import Teacher
+from model.training.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe
+from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.networks import tiny_checkpoint, tiny_config, tiny_network
 from tests.pictures import SHAPES

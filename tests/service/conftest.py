@@ -21,10 +21,10 @@ from starlette.types import Message, Receive, Scope, Send
 import model
 from indexer import Index, build, open_index
 from model import Matcher
-from service.app import create_app
 from service.client import Client
-from service.connection import server_config
-from service.routes import Context
+from service.http.app import create_app
+from service.http.routes import Context
+from service.serving.connection import server_config
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, encoded, photo

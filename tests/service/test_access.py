@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.access import Access, SearchNote
-from service.logs import JsonLines, TextLines
+from service.http.logs import JsonLines, TextLines
+from service.http.middleware.access import Access, SearchNote
 from service.settings import Settings
 from tests.service.conftest import Served, served
 from tests.service.talk import connect

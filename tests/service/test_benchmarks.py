@@ -14,9 +14,9 @@ from torch import nn
 
 from indexer import Index, open_index
 from model import Matcher
-from model.convert import released_config
-from model.corpus import DATA_VARIABLE
-from model.network import Network
+from model.checkpoint.convert import released_config
+from model.datasets.corpus import DATA_VARIABLE
+from model.network.zse import Network
 from tests.benchmarks import growth, indexing, scoring, two_stage
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.cluster_ranking import BY_RET, SINGLY, Clusters, recalls

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from indexer.progress import Phase, ProgressState
+from indexer.building.progress import Phase, ProgressState
 from service.settings import Settings
 from tests.pictures import strokes
 from tests.service.conftest import PHOTOS, Served, served

@@ -9,7 +9,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.app import create_app
+from service.http.app import create_app
 from service.settings import Settings
 from tests.pictures import strokes
 from tests.service.conftest import Served, served

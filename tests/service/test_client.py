@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from service.__main__ import main
 from service.client import Client, ServiceError
-from service.schemas import SearchResponse
+from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.service.conftest import PHOTOS, draw_sketch, served

@@ -11,7 +11,7 @@ import socket
 import httpx
 import pytest
 
-from service.connection import Connection
+from service.serving.connection import Connection
 from service.settings import Settings
 from tests.service.conftest import MAX_UPLOAD, Served, served
 from tests.service.talk import connect, plain_http, rest

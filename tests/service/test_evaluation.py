@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 import model
 from indexer import build
-from model.evaluation import encode_pictures
+from model.evaluation.retrieval import encode_pictures
 from service.__main__ import main
 from service.client import Client
 from service.errors import BadSearch

@@ -19,14 +19,14 @@ import model
 from indexer import Index, PhotoUnavailable, UnknownPhoto, build, open_index
 from model import Matcher
 from model.errors import BlankSketch, ImageTooLarge
-from model.images import open_image
-from model.ink import Pixels
-from model.rebuild import cut
-from service import gallery_patches
+from model.explanation.rebuild import cut
+from model.images.files import open_image
+from model.images.ink import Pixels
 from service.errors import ClientGone
-from service.explain import explain
-from service.explain_schemas import MOST_PHOTOS, ExplainParams, ExplainResponse
-from service.gallery_patches import rebuild_from_gallery
+from service.explain import gallery_patches
+from service.explain.gallery_patches import rebuild_from_gallery
+from service.explain.response import explain
+from service.schemas.explain import MOST_PHOTOS, ExplainParams, ExplainResponse
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded, photo
 from tests.service.conftest import PHOTOS, draw_photo, draw_sketch

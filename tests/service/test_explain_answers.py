@@ -15,7 +15,7 @@ from model import Matcher
 from service.__main__ import main
 from service.engine import Engine
 from service.errors import ClientGone
-from service.explain_schemas import ExplainParams, ExplainResponse
+from service.schemas.explain import ExplainParams, ExplainResponse
 from tests.pictures import drawing, encoded, photo
 from tests.service.conftest import Served
 from tests.service.talk import connect

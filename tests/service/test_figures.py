@@ -15,13 +15,13 @@ from PIL import Image
 import model
 from indexer import Index, build, open_index
 from model import Matcher, ModelError
-from service.best_photos import best_of, best_of_folder, best_of_index
 from service.errors import BadSearch
-from service.explain_schemas import ExplainedPair
-from service.explained_files import ExplainedFiles, write_explanation
-from service.figures import figures
-from service.overlays import RED
-from service.search import Searcher
+from service.explain.best_photos import best_of, best_of_folder, best_of_index
+from service.explain.figures import figures
+from service.explain.files import ExplainedFiles, write_explanation
+from service.explain.overlays import RED
+from service.schemas.explain import ExplainedPair
+from service.search.searcher import Searcher
 from tests.pictures import drawing, photo
 from tests.service.conftest import draw_sketch
 

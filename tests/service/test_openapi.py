@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.__main__ import OPENAPI, main
-from service.schemas import ErrorResponse, SearchResponse
+from service.schemas.search import ErrorResponse, SearchResponse
 
 
 @pytest.fixture(scope="module")

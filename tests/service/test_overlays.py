@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from service.overlays import BLUE, RED, Tile, attention_overlay, framed, kept_overlay, region_overlay, sheet
+from service.explain.overlays import BLUE, RED, Tile, attention_overlay, framed, kept_overlay, region_overlay, sheet
 
 GRID, SIDE = 4, 16
 WHITE = np.full((GRID * SIDE, GRID * SIDE, 3), 255, np.uint8)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.page import FILES
+from service.http.page import FILES
 from service.settings import Settings
 from tests.service.conftest import served
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from service.rate import Buckets, network
+from service.http.middleware.rate import Buckets, network
 from service.settings import Settings
 from tests.service.conftest import served
 from tests.service.talk import error

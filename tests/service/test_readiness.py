@@ -18,8 +18,8 @@ from starlette.types import Message
 
 from indexer import Index
 from service.errors import BrokenUpload, QueueFull
+from service.http.upload import Uploads
 from service.settings import Settings
-from service.upload import Uploads
 from tests.service.conftest import CLUSTERS, MAX_UPLOAD, PHOTOS, Served, served
 from tests.service.talk import connect, error
 from tests.service.test_worker import Gate, never

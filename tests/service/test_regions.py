@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from model import Explanation
-from model.explanation import SelfAttention
-from service.regions import (
+from model.explanation.pair import SelfAttention
+from service.explain.regions import (
     APART,
     SharedMatch,
     distance,

@@ -15,14 +15,14 @@ from PIL.PngImagePlugin import PngInfo
 
 import model
 from indexer import Index, build, open_index
-from indexer.segment import quantised
+from indexer.store.segment import quantised
 from model import Matcher, Tokens
-from model.config import Method
 from model.errors import BlankSketch
-from model.images import open_image
-from service import search
+from model.images.files import open_image
+from model.network.config import Method
 from service.errors import BadSearch
-from service.search import THIN_PLAIN, Searcher
+from service.search import searcher as search
+from service.search.searcher import THIN_PLAIN, Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.conftest import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 

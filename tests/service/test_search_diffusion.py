@@ -11,8 +11,8 @@ import torch
 import model
 from indexer import Index, build, open_index
 from model import Matcher, Tokens
-from service import search
-from service.search import Searcher
+from service.search import searcher as search
+from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.conftest import CLUSTERS, PHOTOS, draw_sketch
 

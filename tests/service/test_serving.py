@@ -17,7 +17,7 @@ import pytest
 
 from service.__main__ import main
 from service.client import Client
-from service.schemas import SearchResponse
+from service.schemas.search import SearchResponse
 from service.settings import Settings
 
 SEARCHES = 8

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model.errors import ImageError
-from service.thumbnails import Shelf, thumbnail
+from service.photos.thumbnails import Shelf, thumbnail
 from tests.pictures import drawing, encoded, oriented
 
 

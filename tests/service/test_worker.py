@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from service.errors import ClientGone, QueueFull
-from service.worker import Worker
+from service.serving.worker import Worker
 
 
 async def never() -> None:

@@ -1,0 +1,233 @@
+"""The vectors that photos are clustered by: CLIP's where its weights are at hand, else the checkpoint's own [Ret]."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from indexer.errors import EmbedderUnavailable
+from indexer.store.clusters import normalised
+from indexer.store.files import hash_file
+from indexer.store.manifest import EmbedderEntry
+
+Floats = npt.NDArray[np.float32]
+
+DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
+_DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+_WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_CHUNK = 16
+_FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
+
+
+class Embedder(Protocol):
+    """Gives every photo a vector of unit length."""
+
+    def prepare(self, image: Image.Image) -> torch.Tensor | None:
+        """What ``embed`` needs of an RGB image; small, since the image itself is not kept. Safe in threads."""
+
+    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
+        """(b, e) float32, L2-normalised, from what ``prepare`` gave and the photos' [Ret] (b, d)."""
+
+
+@dataclass(frozen=True)
+class ChosenEmbedder:
+    """An embedder by name, not loaded yet: an update that finds nothing new never needs it."""
+
+    entry: EmbedderEntry
+    load: Callable[[], Embedder]
+
+
+class RetEmbedder:
+    """The stand-in: [Ret] of the encoding that is made anyway."""
+
+    def prepare(self, image: Image.Image) -> torch.Tensor | None:
+        """Nothing: the encoding has all."""
+        return None
+
+    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
+        """The L2-normalised [Ret]."""
+        return normalised(ret)
+
+
+class ClipEmbedder:
+    """An open_clip image encoder, in float32.
+
+    Args:
+        model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
+    """
+
+    def __init__(self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device) -> None:
+        self._model = model.eval()
+        self._transform = transform
+        self._device = device
+
+    def prepare(self, image: Image.Image) -> torch.Tensor | None:
+        """(3, H, W) as this model was trained."""
+        return self._transform(image)
+
+    @torch.inference_mode()
+    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
+        """The model's image features; in padded chunks of one size, so that a photo's do not depend on its mates."""
+        images = torch.stack([image for image in inputs if image is not None])
+        out = []
+        for start in range(0, len(images), _CHUNK):
+            block = images[start : start + _CHUNK]
+            padded = torch.zeros(_CHUNK, *block.shape[1:])
+            padded[: len(block)] = block
+            out.append(self._model.encode_image(padded.to(self._device))[: len(block)].float().cpu())
+        return normalised(torch.cat(out).numpy())
+
+
+def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -> ChosenEmbedder:
+    """Find an embedder by its ``--embedder`` value.
+
+    ``auto`` is CLIP where the default weights are on this disk, and never downloads; naming a tag does download it,
+    unless ``download`` is off.
+
+    Raises:
+        EmbedderUnavailable: unknown, or its weights are not to be had.
+    """
+    if spec == "auto":
+        spec = "clip" if _cached(_DEFAULT_CLIP_REPOSITORY, _WEIGHT_FILES) else "ret"
+    if spec == "ret":
+        entry = EmbedderEntry(
+            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
+        )
+        return ChosenEmbedder(entry, RetEmbedder)
+    if spec == "clip":
+        spec = f"clip:{DEFAULT_CLIP}"
+    kind, _, source = spec.partition(":")
+    if kind != "clip" or not source:
+        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {_FORMS}, or auto.")
+    if Path(source).expanduser().is_dir():
+        return _from_folder(Path(source).expanduser().resolve(), device)
+    model, at, file = source.partition("@")
+    if at:
+        return _from_file(model, Path(file).expanduser().resolve(), device)
+    if Path(source).expanduser().is_file():
+        path = Path(source).expanduser().resolve()
+        raise EmbedderUnavailable(
+            f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
+        )
+    return _from_tag(source, device, download)
+
+
+def _cached(repository: str, names: Sequence[str]) -> Path | None:
+    """A file of a model repository that was downloaded before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        if isinstance(found := try_to_load_from_cache(repository, name), str):
+            return Path(found)
+    return None
+
+
+def _open_clip() -> Any:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise EmbedderUnavailable("open_clip is missing; `pip install open_clip_torch`, or --embedder ret.") from error
+    return open_clip
+
+
+def _from_tag(source: str, device: torch.device, download: bool) -> ChosenEmbedder:
+    open_clip = _open_clip()
+    model, _, tag = source.rpartition("/")
+    settings = open_clip.get_pretrained_cfg(model, tag) if model else {}
+    if not settings:
+        raise EmbedderUnavailable(
+            f"clip:{source} is neither a file nor an open_clip model with weights; use {_FORMS}, "
+            f"for instance clip:{DEFAULT_CLIP}."
+        )
+    repository, name = str(settings.get("hf_hub", "")).rpartition("/")[::2]
+    path = _cached(repository, (name,) if name else _WEIGHT_FILES) if repository else None
+    if path is None:
+        if not download:
+            raise EmbedderUnavailable(
+                f"this index was made by clip:{source}, whose weights are not on this disk any more; name it with "
+                "--embedder to download them, or use --embedder ret."
+            )
+        try:
+            path = Path(open_clip.download_pretrained(settings))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise EmbedderUnavailable(
+                f"the weights of clip:{source} are not on this disk and could not be downloaded; "
+                "connect to the network, name a local file with clip:MODEL@FILE, or use --embedder ret."
+            ) from error
+    return _chosen(
+        f"clip:{source}",
+        f"CLIP {source}",
+        [path],
+        lambda: _load(
+            model,
+            path,
+            device,
+            force_quick_gelu=bool(settings.get("quick_gelu", False)),
+            image_mean=settings.get("mean"),
+            image_std=settings.get("std"),
+            image_interpolation=settings.get("interpolation"),
+            image_resize_mode=settings.get("resize_mode"),
+        ),
+    )
+
+
+def _from_file(model: str, path: Path, device: torch.device) -> ChosenEmbedder:
+    if model not in _open_clip().list_models():
+        raise EmbedderUnavailable(f"open_clip knows no model {model!r}; use a name such as ViT-B-32.")
+    if not path.is_file():
+        raise EmbedderUnavailable(f"there are no CLIP weights at {path}; name an existing file.")
+    return _chosen(f"clip:{model}@{path}", f"CLIP {model} ({path.name})", [path], lambda: _load(model, path, device))
+
+
+def _from_folder(folder: Path, device: torch.device) -> ChosenEmbedder:
+    config = folder / "open_clip_config.json"
+    # In the order in which open_clip itself looks, so that the file hashed is the file loaded.
+    names = (_WEIGHT_FILES[0], "open_clip_pytorch_model.safetensors", _WEIGHT_FILES[1])
+    weights = next((folder / name for name in names if (folder / name).is_file()), None)
+    if not config.is_file() or weights is None:
+        raise EmbedderUnavailable(
+            f"{folder} is no saved open_clip model; it needs open_clip_config.json and {' or '.join(_WEIGHT_FILES)}."
+        )
+    return _chosen(
+        f"clip:{folder}",
+        f"CLIP from {folder.name}",
+        [weights, config],
+        lambda: _load(f"local-dir:{folder}", weights, device),
+    )
+
+
+def _chosen(spec: str, name: str, files: Sequence[Path], load: Callable[[], Embedder]) -> ChosenEmbedder:
+    digest = hashlib.sha256("".join(hash_file(path) for path in files).encode()).hexdigest()
+    entry = EmbedderEntry(
+        kind="clip", name=name, description=f"image vectors of {name}, by open_clip", spec=spec, sha256=digest
+    )
+    return ChosenEmbedder(entry, load)
+
+
+def _load(model: str, weights: Path, device: torch.device, **options: object) -> Embedder:
+    # Other suffixes are read by laxer code paths of the library; these are safetensors and weights-only.
+    if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
+        raise EmbedderUnavailable(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file.")
+    pretrained = None if model.startswith("local-dir:") else str(weights)
+    try:
+        network, transform = _open_clip().create_model_from_pretrained(
+            model, pretrained=pretrained, device=device, weights_only=True, **options
+        )
+    # The library meets weights that do not fit with whatever error its code happens to run into.
+    except Exception as error:
+        raise _unloadable(weights, error) from error
+    return ClipEmbedder(network, transform, device)
+
+
+def _unloadable(weights: Path, error: Exception) -> EmbedderUnavailable:
+    lines = str(error).strip().splitlines()
+    reason = lines[0][:200] if lines else type(error).__name__
+    return EmbedderUnavailable(f"{weights} cannot be loaded as CLIP ({reason}); name other weights, or --embedder ret.")

@@ -1,0 +1,190 @@
+"""Where an index is: its folder, which generation is live, and the lock that lets one build write at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import platformdirs
+
+from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
+from indexer.store.files import sync_folder, write_atomically
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take_lock(file: BinaryIO) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take_lock(file: BinaryIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_GENERATION = re.compile(r"g(\d{6,})")
+_SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
+_BUILDING = ".building-"
+
+
+def default_index_path() -> Path:
+    """``SBIR_INDEX`` where it is set, else ``sketch-search/index`` in the platform's folder for data."""
+    if told := os.environ.get("SBIR_INDEX"):
+        return Path(told).expanduser()
+    return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
+
+
+def live_stamp(index: Path) -> tuple[int, int, int] | None:
+    """Tells what is live in an index from what was before, at the cost of one stat; None where nothing is.
+
+    CURRENT is replaced atomically by whatever makes another generation live, also by an index built anew in its place.
+    """
+    try:
+        status = (index.expanduser() / "CURRENT").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class IndexFolder:
+    """The paths inside one index folder. Nothing is touched until a method says so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.segments = self.path / "segments"
+        self.progress = self.path / "progress.json"
+
+    def current(self) -> str | None:
+        """The live generation's name, or None where nothing was built yet.
+
+        Raises:
+            IndexRefused: CURRENT does not hold the name of a generation.
+        """
+        try:
+            name = (self.path / "CURRENT").read_text("utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError:
+            name = ""
+        except OSError as error:
+            raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
+        if not _GENERATION.fullmatch(name):
+            raise IndexRefused(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
+        return name
+
+    def generation(self, name: str) -> Path:
+        """The folder of a generation."""
+        return self.path / name
+
+    def segment(self, name: str) -> Path:
+        """The folder of a segment."""
+        return self.segments / name
+
+    def building(self, key: str) -> Path:
+        """The folder in which the build with these settings works."""
+        return self.path / f"{_BUILDING}{key}"
+
+    def create(self) -> None:
+        """Make the folder, or make sure that the one there is an index or empty.
+
+        Raises:
+            BadInvocation: it holds other things, and a build would mix its files with them.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise BadInvocation(f"{self.path} is a file; name a folder with --index.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in self.path.iterdir()}
+        ours = {"CURRENT", "segments", ".lock", "progress.json"}
+        if names and not names & ours and not any(name.startswith(_BUILDING) for name in names):
+            raise BadInvocation(f"{self.path} holds files that are no index; name an empty or new folder with --index.")
+        self.segments.mkdir(exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the index for one build; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            IndexBusy: another build holds it.
+        """
+        with (self.path / ".lock").open("ab") as file:
+            try:
+                _take_lock(file)
+            except OSError as error:
+                raise IndexBusy(
+                    f"another build is writing {self.path}; wait for it to end, or name another folder with --index."
+                ) from error
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make the folder and hold it; what cannot be written becomes a sentence.
+
+        Raises:
+            IndexBusy: somebody else holds it. IndexUnwritable: read-only, not permitted, or full.
+        """
+        try:
+            self.create()
+            with self.locked():
+                yield
+        except (OSError, sqlite3.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            place = (isinstance(error, OSError) and error.filename) or self.path
+            raise IndexUnwritable(
+                f"{place} cannot be written: {reason}; make room or give permission, and run the same again: it "
+                "goes on from here, and what was live still is."
+            ) from error
+
+    def generations(self) -> list[str]:
+        """The names of all generations that are complete, live or not, newest first."""
+        names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
+        return sorted(names, key=generation_number, reverse=True)
+
+    def make_live(self, name: str) -> None:
+        """Switch readers that open from now on to generation ``name``."""
+        write_atomically(self.path / "CURRENT", f"{name}\n".encode())
+
+    def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
+        """Delete every generation, segment and building folder not named; files that are not ours stay.
+
+        Args:
+            building: keys of building folders; None leaves them all.
+        """
+        for entry in sorted(self.path.iterdir()):
+            old = _GENERATION.fullmatch(entry.name) and entry.name not in generations
+            stale = (
+                building is not None
+                and entry.name.startswith(_BUILDING)
+                and entry.name.removeprefix(_BUILDING) not in building
+            )
+            if (old or stale) and entry.is_dir():
+                _delete(entry)
+        for entry in sorted(self.segments.iterdir()):
+            if _SEGMENT.fullmatch(entry.name) and entry.name not in segments:
+                _delete(entry)
+        sync_folder(self.path)
+
+
+def _delete(folder: Path) -> None:
+    # Where files in use cannot be deleted, the next build tries again.
+    shutil.rmtree(folder, ignore_errors=os.name == "nt")
+
+
+def generation_name(number: int) -> str:
+    """The name of the ``number``-th generation, from 1."""
+    return f"g{number:06d}"
+
+
+def generation_number(name: str) -> int:
+    """The number in a generation's name."""
+    match = _GENERATION.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no generation")
+    return int(match[1])

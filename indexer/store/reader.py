@@ -1,0 +1,250 @@
+"""An index opened for searching: memory maps, contiguous reads by cluster, photos by id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from indexer.errors import REPAIR, IndexRefused, PhotoUnavailable, UnknownPhoto
+from indexer.store.catalog import Catalog
+from indexer.store.files import read_below
+from indexer.store.generation import Generation, live_generation
+from indexer.store.location import IndexFolder
+from indexer.store.manifest import Manifest
+from indexer.store.roots import shown_path
+from indexer.store.segment import Array, Choice, RowArrays, map_array, open_segment
+from model import Matcher, Tokens
+
+
+@dataclass(frozen=True)
+class ClusterRows:
+    """The photos of one cluster.
+
+    Attributes:
+        ids: (m,) int64, ascending. tokens: m photos, features (m, n, d) float32 on the CPU.
+    """
+
+    ids: npt.NDArray[np.int64]
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class PhotoEntry:
+    """One shown photo: all files of one content.
+
+    Attributes:
+        id: the lowest among its files. paths: of all its files by id, beginning with the root's name where there are
+            several roots. cluster: where it is. content_hash: SHA-256, hex. size: bytes.
+    """
+
+    id: int
+    paths: tuple[str, ...]
+    cluster: int
+    content_hash: str
+    size: int
+
+
+class Index:
+    """A generation opened for reading; builds that end later do not touch it. Safe to share between threads.
+
+    Attributes:
+        generation: its name. manifest: what it was made from. photo_count: p, photos shown.
+        ids: (p,) int64, of the photos by place: one cluster after the other, in each ascending.
+        cluster_count: c. cluster_sizes: (c,) int64, photos shown in each.
+        centroids: c clusters' tokens, (c, n, d) float16; for networks with a global vector only (c, 1, d) float32.
+        centroid_ret: (c, d) float32, means of the photos' L2-normalised [Ret].
+    """
+
+    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path]) -> None:
+        self.generation = generation.name
+        self.manifest: Manifest = generation.manifest
+        self._roots = tuple(roots)
+        self._lock = threading.Lock()
+        self._catalog = Catalog(generation.path / "photos.sqlite")
+        try:
+            self._segments: list[RowArrays] = [open_segment(folder.segment(s.id)) for s in self.manifest.segments]
+            self._read_rows()
+            self._read_centroids(generation.path)
+        except BaseException:
+            self._catalog.close()
+            raise
+
+    def _read_rows(self) -> None:
+        numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
+        shown = self._catalog.shown()
+        count = self.manifest.counts.clusters
+        try:
+            table = np.array([(row.id, row.cluster, numbers[row.segment], row.row) for row in shown], np.int64)
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"the catalog names rows that are in no segment; {REPAIR}."
+            raise IndexRefused(problem) from error
+        table = table.reshape(-1, 4)
+        self.ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
+        sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
+        inside = (self._row >= 0) & (self._row < sizes[self._segment]) & (clusters >= 0) & (clusters < count)
+        if not inside.all():
+            raise IndexRefused(f"the catalog points past the end of a segment; {REPAIR}.")
+        self._starts = np.searchsorted(clusters, np.arange(count + 1))
+        self.photo_count = len(table)
+        self.cluster_count = count
+        self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
+
+    def _read_centroids(self, path: Path) -> None:
+        self.centroid_ret = torch.from_numpy(np.array(map_array(path / "centroid_ret.npy")))
+        if self.manifest.tokens > 1:
+            features = np.array(map_array(path / "centroid_tokens.npy"))
+            positions = np.array(map_array(path / "centroid_positions.npy"), np.int64)
+            self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
+        else:
+            self.centroids = Tokens.of_ret(self.centroid_ret)
+
+    def cluster(self, number: int) -> ClusterRows:
+        """All photos of a cluster with their tokens, in memory. IndexError beyond the last."""
+        place = self._range(number)
+        return ClusterRows(self.ids[place], self._tokens(place))
+
+    def cluster_ids(self, number: int) -> npt.NDArray[np.int64]:
+        """(m,) ascending: the photos of a cluster. IndexError beyond the last."""
+        return self.ids[self._range(number)]
+
+    def all_ret(self) -> torch.Tensor:
+        """(p, d) float32 in memory: [Ret] of all photos, not normalised, by place."""
+        if not self.photo_count:
+            return torch.empty(0, self.centroid_ret.shape[1])
+        return torch.from_numpy(self._gather(slice(None), _ret))
+
+    def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
+        """Tokens as in ``ClusterRows`` of single photos by place; no other photo's are read."""
+        return self._tokens(places)
+
+    def photo(self, photo: int) -> PhotoEntry:
+        """The entry that a live id belongs to.
+
+        Raises:
+            UnknownPhoto: no photo that is shown has this id.
+        """
+        with self._lock:
+            files = self._catalog.sharing(photo)
+        if not files or files[0].cluster is None:
+            raise UnknownPhoto(f"no photo has the id {photo}.")
+        names = self.manifest.root_names
+        paths = tuple(shown_path(names, file.root, file.path) for file in files)
+        return PhotoEntry(files[0].id, paths, files[0].cluster, files[0].hash, files[0].size)
+
+    def open_photo(self, photo: int) -> bytes:
+        """The bytes of the original: of the first of its files that can be read below its root, by no link.
+
+        Raises:
+            UnknownPhoto: no photo that is shown has this id. PhotoUnavailable: none of its files can be read.
+        """
+        with self._lock:
+            files = self._catalog.sharing(photo)
+        if not files:
+            raise UnknownPhoto(f"no photo has the id {photo}.")
+        reason = ""
+        for file in files:
+            try:
+                return read_below(self._roots[file.root], file.path).data
+            except OSError as error:
+                reason = error.strerror or str(error)
+        raise PhotoUnavailable(
+            f"photo {photo} cannot be read any more ({reason}); run `python -m indexer build` to bring the index up "
+            "to date."
+        )
+
+    def close(self) -> None:
+        """Let go of the catalog; the maps go with the arrays that use them."""
+        with self._lock:
+            self._catalog.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _range(self, number: int) -> slice:
+        if not 0 <= number < self.cluster_count:
+            raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
+        return slice(int(self._starts[number]), int(self._starts[number + 1]))
+
+    def _tokens(self, place: slice | npt.NDArray[np.int64]) -> Tokens:
+        if self.manifest.tokens == 1:
+            return Tokens.of_ret(torch.from_numpy(self._gather(place, _ret)))
+        features, positions = self._gather(place, RowArrays.features), self._gather(place, _positions)
+        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
+
+    def _gather(self, place: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
+        """(m, ...): what ``read`` gives of photos in the order of ``place``, in memory."""
+        segments, rows = self._segment[place], self._row[place]
+        if not len(rows):
+            return read(self._segments[0], slice(0))
+        numbers = np.unique(segments)
+        if len(numbers) == 1:
+            in_one_piece = (np.diff(rows) == 1).all()
+            return read(self._segments[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
+        parts = [read(self._segments[number], rows[segments == number]) for number in numbers]
+        found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
+        for number, part in zip(numbers, parts, strict=True):
+            found[segments == number] = part
+        return found
+
+
+def _ret(arrays: RowArrays, rows: Choice) -> Array:
+    return np.array(arrays.ret[rows])
+
+
+def _positions(arrays: RowArrays, rows: Choice) -> Array:
+    assert arrays.positions is not None
+    return np.array(arrays.positions[rows], np.int64)
+
+
+def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:
+    """Open the live generation of an index for searching with ``matcher``.
+
+    Args:
+        gallery_roots: where the roots are on this machine, in the manifest's order; None for where they were.
+
+    Raises:
+        IndexRefused: there is none, it is of a newer format, was built with another checkpoint or preprocessing, or
+            a file is missing or short.
+    """
+    folder = IndexFolder(path)
+    while True:
+        generation = live_generation(folder)
+        try:
+            return _open(folder, generation, matcher, gallery_roots)
+        except IndexRefused:
+            # What was live a moment ago may have been deleted meanwhile, as compact does.
+            if folder.current() == generation.name:
+                raise
+
+
+def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Path] | None) -> Index:
+    manifest = generation.manifest
+    if manifest.checkpoint_sha256 != matcher.checkpoint_sha256:
+        raise IndexRefused(
+            f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
+            f"{manifest.checkpoint_sha256[:12]}; this is {matcher.checkpoint_sha256[:12]}); "
+            "load that one with --weights, or run `python -m indexer build` with this one."
+        )
+    if manifest.preprocessing_fingerprint != matcher.preprocessing_fingerprint:
+        raise IndexRefused(
+            f"the index at {folder.path} was built with other image preprocessing; run `python -m indexer build` again."
+        )
+    roots = [Path(root.path) for root in manifest.roots]
+    if gallery_roots is not None:
+        if len(gallery_roots) != len(roots):
+            names = ", ".join(manifest.root_names)
+            raise IndexRefused(
+                f"the index has {len(roots)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
+                "name a folder for each, in that order (SBIR_GALLERY)."
+            )
+        roots = [root.expanduser().absolute() for root in gallery_roots]
+    return Index(folder, generation, roots)

@@ -1,0 +1,122 @@
+"""Released ZSE-SBIR files (.pth) to checkpoints of this project."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.checkpoint.file import save_checkpoint
+from model.errors import ModelError
+from model.network.config import ModelConfig, preset
+from model.network.zse import Network
+
+# What numpy scalars beside the weights need; files written with numpy 1 name the first by its old path.
+SAFE_GLOBALS = [
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    np.dtype,
+    np.dtypes.Float64DType,
+]
+
+RENAMED = (
+    (r"^sa\.model\.pos_embedding$", "encoder.position"),
+    (r"^sa\.model\.cls$", "encoder.ret"),
+    (r"^sa\.model\.embedding\.", "encoder.tokenizer.patch."),
+    (r"^sa\.model\.scale\.seq\.", "encoder.tokenizer.learnable.layers."),
+    (r"^sa\.model\.transformer\.encoder_norm\.", "encoder.norm."),
+    (r"^sa\.model\.transformer\.layers\.(\d+)\.0\.layer_norm_input\.", r"encoder.blocks.\1.norm1."),
+    (r"^sa\.model\.transformer\.layers\.(\d+)\.0\.layer_norm_out\.", r"encoder.blocks.\1.norm2."),
+    (r"^sa\.model\.transformer\.layers\.(\d+)\.0\.attention\.to_qkv\.", r"encoder.blocks.\1.attn.qkv."),
+    (r"^sa\.model\.transformer\.layers\.(\d+)\.0\.attention\.to_out\.0\.", r"encoder.blocks.\1.attn.proj."),
+    (r"^sa\.model\.transformer\.layers\.(\d+)\.0\.mlp\.net\.0\.", r"encoder.blocks.\1.mlp.fc1."),
+    (r"^sa\.model\.transformer\.layers\.(\d+)\.0\.mlp\.net\.3\.", r"encoder.blocks.\1.mlp.fc2."),
+    (r"^ca\.encoder\.layer1\.0\.", "cross.sketch."),
+    (r"^ca\.encoder\.layer2\.0\.", "cross.photo."),
+    (r"self_attn\.linears\.0\.", "query."),
+    (r"self_attn\.linears\.1\.", "key."),
+    (r"self_attn\.linears\.2\.", "value."),
+    (r"self_attn\.linears\.3\.", "out."),
+    (r"feed_forward\.w_1\.", "ffn.0."),
+    (r"feed_forward\.w_2\.", "ffn.3."),
+    (r"sublayer\.0\.norm\.a$", "norm1.weight"),
+    (r"sublayer\.0\.norm\.b$", "norm1.bias"),
+    (r"sublayer\.1\.norm\.a$", "norm2.weight"),
+    (r"sublayer\.1\.norm\.b$", "norm2.bias"),
+    (r"^rn\.rn\.", "relation.mlp."),
+    (r"^conv2d\.", "relation.downsample."),
+)
+# The released code builds this stack and never calls it.
+UNUSED = "ca.encoder.layers."
+
+
+def released_config() -> ModelConfig:
+    """The paper's network with every quirk of the released files switched on."""
+    return dataclasses.replace(
+        preset("zse-b16"),
+        name="zse-b16-released",
+        norm_eps=1e-5,
+        methods=("rn", "ret"),
+        best_method="rn",
+        released_preprocessing=True,
+        released_tokenizer_average=True,
+        released_value_from_query=True,
+        released_kernel_view=True,
+        released_cross_norm=True,
+    )
+
+
+def read_released(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a released file, read without running any code in it.
+
+    Raises ModelError, saying what is wrong, for a missing, damaged or different file.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
+            # Of odd pickles torch warns before it refuses them; the refusal below says enough.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = (str(error) or "it is empty").splitlines()[0]
+        raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone: {reason}") from error
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise ModelError(f'{path} holds no "model" state dict; expected a released ZSE-SBIR checkpoint')
+    return state
+
+
+def convert(source: Path, target: Path) -> None:
+    """Writes the released file ``source`` as the checkpoint ``target``; ModelError names what does not fit."""
+    state = read_released(source)
+    config = released_config()
+    first = state.get("rn.rn.0.weight")
+    if first is not None and first.ndim == 2 and first.shape[1] != (config.grid // 2) ** 4:
+        raise ModelError(
+            f"{source} has a relation network for {round(first.shape[1] ** 0.5)} tokens; only those for 49 can be "
+            "used, because the released forward pass always downsamples to 49"
+        )
+    renamed = {rename(key): value.float() for key, value in state.items() if not key.startswith(UNUSED)}
+    network = Network(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
+    if given != expected:
+        odd = sorted(expected.items() ^ given.items())
+        raise ModelError(f"{source} is not a released ZSE-SBIR checkpoint: {len(odd)} entries differ, first {odd[0]}")
+    network.load_state_dict(renamed)
+    save_checkpoint(network, target, {"origin": "converted from a released ZSE-SBIR checkpoint"})
+
+
+def rename(key: str) -> str:
+    """A released key's name here; keys of no known form stay as they are."""
+    for pattern, replacement in RENAMED:
+        key = re.sub(pattern, replacement, key)
+    return key

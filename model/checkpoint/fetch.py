@@ -1,0 +1,172 @@
+"""Public checkpoints that are known here, and how their files get to this disk."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import shlex
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from model.checkpoint.file import file_sha256
+from model.errors import ModelError
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_RECORD: TypeAdapter[dict[str, Sha256]] = TypeAdapter(dict[str, Sha256])
+
+
+class KnownCheckpoint(BaseModel):
+    """One entry of weights/known.toml, whose head says what the fields are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Literal["clip", "backbone", "released"]
+    purpose: str
+    licence: str
+    source: str
+    use: str
+    parameters: int = Field(gt=0)
+    repository: str | None = None
+    files: tuple[str, ...] = ()
+    sha256: Sha256 | None = None
+
+    @property
+    def megabytes(self) -> int:
+        """About how large the file is, at four bytes a parameter; 1 MB is 10^6 bytes."""
+        return round(self.parameters * 4 / 1e6)
+
+    def command(self, path: Path, *, cached: bool) -> str:
+        """What to run with the file at ``path``, in the cache or elsewhere."""
+        if self.kind == "clip" and not cached:
+            spec = f"clip:{self.name.partition('/')[0]}@{path}"
+            return f"python -m indexer build FOLDER --embedder {shlex.quote(spec)}"
+        return self.use.replace("FILE", shlex.quote(str(path)))
+
+
+class _Registry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: tuple[KnownCheckpoint, ...]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was fetched, now or before.
+
+    Attributes:
+        sha256: of its bytes, hex. checked: what that was found equal to: the registry, the record of an earlier
+            fetch, or nothing: it was written down for the next time.
+    """
+
+    path: Path
+    sha256: str
+    checked: Literal["registry", "record", "nothing"]
+
+
+def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
+    """All that weights/known.toml names."""
+    text = (importlib.resources.files("weights") / "known.toml").read_text("utf-8")
+    return _Registry.model_validate(tomllib.loads(text)).checkpoint
+
+
+def known_checkpoint(name: str) -> KnownCheckpoint:
+    """The entry of that name; ModelError names the ones there are."""
+    entries = known_checkpoints()
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    raise ModelError(f"{name!r} is not known here; choose one of {', '.join(entry.name for entry in entries)}")
+
+
+def default_record() -> Path:
+    """Where the hashes of fetched files are written down."""
+    return platformdirs.user_data_path("sketch-search", appauthor=False) / "fetched.json"
+
+
+def fetch(entry: KnownCheckpoint, folder: Path | None = None, record: Path | None = None) -> Fetched:
+    """Download the file of ``entry`` unless it is here, and check it; a file that fails the check is deleted.
+
+    Without ``folder`` it goes to the Hugging Face cache of this machine, where open_clip, timm and the indexer find it
+    (HF_HOME moves that). ``record`` defaults to ``default_record()``.
+
+    Raises:
+        ModelError: it has to be fetched by hand, cannot be downloaded, or is not the file it should be; what to do.
+    """
+    if entry.repository is None:
+        raise ModelError(f"{entry.name} has to be fetched by hand: {entry.source}. Then: {entry.use}")
+    record = record if record is not None else default_record()
+    recorded = _read_record(record)
+    path = _download(entry, entry.repository, folder)
+    key = f"{entry.repository}/{path.name}"
+    digest = file_sha256(path)
+    expected = entry.sha256 or recorded.get(key)
+    if expected is not None and digest != expected:
+        _delete(path)
+        known, remedy = (
+            ("should have", "somebody changed it on its way or at its source")
+            if entry.sha256
+            else ("had, when it was first fetched,", f"if it is meant to be another now, delete {key} from {record}")
+        )
+        raise ModelError(
+            f"{key} has the SHA-256 {digest} and {known} {expected}, so it was deleted; try again, and {remedy}"
+        )
+    if entry.sha256:
+        return Fetched(path, digest, "registry")
+    if expected is None:
+        _write_record(record, recorded | {key: digest})
+    return Fetched(path, digest, "nothing" if expected is None else "record")
+
+
+def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> Path:
+    by_hand = f"or fetch {' or '.join(entry.files)} of {repository} by hand"
+    for name in entry.files:
+        try:
+            return Path(hf_hub_download(repository, name, local_dir=folder))
+        except LocalEntryNotFoundError as error:
+            raise ModelError(
+                f"{entry.name} is not on this disk and the Hugging Face Hub does not answer; connect to the network, "
+                f"unset HF_HUB_OFFLINE, {by_hand}"
+            ) from error
+        except EntryNotFoundError:
+            continue
+        # Which errors the library lets through has changed with each HTTP client that it has used.
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            reason = lines[0][:200] if lines else type(error).__name__
+            raise ModelError(
+                f"{entry.name} could not be downloaded ({reason}); try again, since what has arrived is kept, {by_hand}"
+            ) from error
+    raise ModelError(
+        f"{repository} has no file {' or '.join(entry.files)} any more; install a newer sketch-search, or look for its "
+        "weights on the Hugging Face Hub by hand"
+    )
+
+
+def _delete(path: Path) -> None:
+    # In the cache the name is a link to the bytes.
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
+
+
+def _read_record(record: Path) -> dict[str, str]:
+    try:
+        return _RECORD.validate_json(record.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValidationError as error:
+        raise ModelError(f"{record} is damaged; delete it, and hashes are written down anew") from error
+
+
+def _write_record(record: Path, hashes: dict[str, str]) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    partial = record.with_name(record.name + ".partial")
+    partial.write_bytes(_RECORD.dump_json(hashes, indent=1))
+    os.replace(partial, record)

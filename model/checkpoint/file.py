@@ -1,0 +1,107 @@
+"""Checkpoints: safetensors files that carry their network's configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from model.errors import ModelError
+from model.network.config import ModelConfig
+from model.network.zse import Network
+
+FORMAT = "sketch-search"
+VERSION = 1
+
+
+def default_checkpoint(explicit: str | Path | None = None) -> Path:
+    """The checkpoint to use: the one named, else the one that comes with the package.
+
+    ModelError, with what to do, where there is neither.
+    """
+    if explicit is not None:
+        path = Path(explicit).expanduser()
+        if not path.is_file():
+            raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
+        return path
+    embedded = Path(str(importlib.resources.files("weights") / "default.safetensors"))
+    if not embedded.is_file():
+        raise ModelError(
+            "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS "
+            "(python -m model init makes one from a pretrained ViT, python -m model convert from a released one)"
+        )
+    return embedded
+
+
+def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | None = None) -> None:
+    """Writes ``path`` atomically, tensors as they are, the configuration in the metadata.
+
+    ``notes`` are further metadata entries, free text by name. Raises ModelError where it cannot be written.
+    """
+    metadata = {**(notes or {}), "format": FORMAT, "version": str(VERSION), "config": network.config.to_json()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        save_file(tensors, partial, metadata=metadata)
+        partial.chmod(0o644)  # the library writes for the owner alone; services often run as somebody else
+        os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """A checkpoint's metadata. ModelError, with what to do, for anything that is not a checkpoint of ours."""
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a safetensors file ({error}); a released .pth file is turned into one by "
+            "python -m model convert"
+        ) from error
+    if metadata.get("format") != FORMAT or "config" not in metadata:
+        raise ModelError(
+            f"{path} is a safetensors file without this project's configuration; "
+            "python -m model init makes a checkpoint from a backbone's weights"
+        )
+    if metadata.get("version") != str(VERSION):
+        raise ModelError(
+            f"{path} has checkpoint version {metadata.get('version')}; this program reads {VERSION}: "
+            "install a newer sketch-search"
+        )
+    return metadata
+
+
+def load_network(path: Path) -> Network:
+    """The network stored at ``path``, in float32 and evaluation mode, on the CPU. ModelError if it does not fit."""
+    config = ModelConfig.from_json(read_metadata(path)["config"])
+    with torch.device("meta"):
+        network = Network(config)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        network.load_state_dict(tensors, strict=True, assign=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{path} does not hold the tensors its configuration asks for: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
+    return network.requires_grad_(False).eval()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,181 @@
+"""Labelled sketches and photos on disk, for training and evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from model.errors import ModelError
+from model.images.files import IMAGE_SUFFIXES
+
+DATA_VARIABLE = "SKETCH_SEARCH_DATA"
+# Photos of these sets are 84 and 64 pixels wide: good enough to train on, too small to judge by.
+THUMBNAIL_SETS = frozenset({"miniimagenet", "tinyimagenet"})
+# What holds no labelled classes.
+UNLABELLED_SETS = frozenset({"realphotos"})
+QUERIES_PER_CLASS = 10
+# Classes of the unseen split of which ImageNet-1k has no kind: networks that start from ImageNet never saw them named.
+WITHOUT_NAMESAKE = (
+    "bat",
+    "brain",
+    "cabin",
+    "pear",
+    "rollerblades",
+    "saw",
+    "skyscraper",
+    "sword",
+    "tree",
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One labelled file; ``source`` names the set it comes from."""
+
+    path: Path
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sketches and photos, each sorted by source, class and file name."""
+
+    sketches: tuple[Picture, ...]
+    photos: tuple[Picture, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All classes, sorted."""
+        return tuple(sorted({picture.label for picture in (*self.sketches, *self.photos)}))
+
+    def of(self, labels: Collection[str]) -> Corpus:
+        """Only the pictures of these classes."""
+        wanted = frozenset(labels)
+        return Corpus(
+            tuple(p for p in self.sketches if p.label in wanted), tuple(p for p in self.photos if p.label in wanted)
+        )
+
+    def protocol(self) -> Corpus:
+        """The queries and the gallery that figures are measured on.
+
+        Queries: of each class the first ten sketches by file name from each source that has it. Gallery: all photos
+        of the sources of 96 pixels and more.
+        """
+        queries: list[Picture] = []
+        taken: dict[tuple[str, str], int] = {}
+        for picture in self.sketches:
+            key = (picture.source, picture.label)
+            taken[key] = taken.get(key, 0) + 1
+            if taken[key] <= QUERIES_PER_CLASS:
+                queries.append(picture)
+        return Corpus(tuple(queries), tuple(p for p in self.photos if p.source not in THUMBNAIL_SETS))
+
+
+def read_class_folders(folder: Path, source: str = "") -> Corpus:
+    """``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``; either half may be missing, not both.
+
+    Raises ModelError naming the folder that is not laid out so.
+    """
+    halves = {half: folder / half for half in ("sketch", "photo")}
+    if not any(path.is_dir() for path in halves.values()):
+        raise ModelError(f"{folder} holds neither sketch/<class>/ nor photo/<class>/ folders")
+    return Corpus(*(tuple(_pictures(path, source)) for path in halves.values()))
+
+
+def data_folder() -> Path:
+    """The folder of optional data named by SKETCH_SEARCH_DATA. Raises ModelError when there is none."""
+    value = os.environ.get(DATA_VARIABLE)
+    if not value or not (Path(value) / "data").is_dir():
+        raise ModelError(
+            f"set {DATA_VARIABLE} to the folder that holds data/ (archives of class folders and split.json), "
+            "or name a folder of sketch/<class>/ and photo/<class>/ with --data"
+        )
+    return Path(value)
+
+
+def read_data(folder: Path) -> Corpus:
+    """All labelled sets among the archives in ``folder``/data, unpacked once to the user's cache."""
+    place = cache_folder() / "images"
+    names = set()
+    for packed in sorted((folder / "data").glob("*.tar.gz")):
+        if packed.name.removesuffix(".tar.gz") not in UNLABELLED_SETS:
+            names |= {(unpacked(packed, place), child) for child in _children(unpacked(packed, place))}
+    parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
+
+    def in_order(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
+        return tuple(sorted(pictures, key=lambda p: (p.source, p.label, p.path.name)))
+
+    return Corpus(in_order(p for c in parts for p in c.sketches), in_order(p for c in parts for p in c.photos))
+
+
+def read_split(folder: Path, name: str) -> tuple[str, ...]:
+    """The classes of one part ("train", "val" or "unseen") of ``folder``/data/split.json."""
+    path = folder / "data" / "split.json"
+    try:
+        content = json.loads(path.read_text())
+        return tuple(content[name])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} holds no list of classes named {name!r} ({error})") from error
+
+
+def thin_classes(folder: Path, corpus: Corpus) -> tuple[str, ...]:
+    """Classes with sketches and photos that ``folder``/data/split.json leaves out, as too thin to be measured on."""
+    named = {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
+    both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
+    return tuple(sorted(both - named))
+
+
+def read_protocol(part: str) -> Corpus:
+    """Queries and gallery of one part of the split, from the folder that SKETCH_SEARCH_DATA names."""
+    folder = data_folder()
+    return read_data(folder).of(read_split(folder, part)).protocol()
+
+
+def cache_folder() -> Path:
+    """Where unpacked archives and prepared pixels are kept between runs."""
+    return platformdirs.user_cache_path("sketch-search")
+
+
+def unpacked(archive: Path, place: Path) -> Path:
+    """The folder with what a .tar.gz holds, unpacked once for all runs and all parallel processes.
+
+    Its name carries the archive's size, so that another archive of the same name is unpacked anew.
+    """
+    target = place / f"{archive.name.removesuffix('.tar.gz')}-{archive.stat().st_size}"
+    if target.exists():
+        return target
+    place.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=target.name, suffix=".partial", dir=place))
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(partial, filter="data")
+        partial.rename(target)
+    except OSError:
+        # Another process was first: a folder that holds files cannot be renamed onto.
+        if not target.exists():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _children(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.is_dir())
+
+
+def _pictures(folder: Path, source: str) -> Iterable[Picture]:
+    if not folder.is_dir():
+        return
+    for label in _children(folder):
+        for path in sorted((folder / label).iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                yield Picture(path, label, source)

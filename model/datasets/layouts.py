@@ -1,0 +1,161 @@
+"""Public data sets as they lie on disk: file lists of category sets, pairs of instance sets; standard splits."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from model.datasets.corpus import Corpus, Picture
+from model.errors import ModelError
+from model.evaluation.instances import photo_name
+from model.images.files import IMAGE_SUFFIXES
+
+# Class lists that publications use, seen and unseen; the numbers count them.
+STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
+# What the lists of Sketchy, TU-Berlin and QuickDraw Extended are called in the release of ZSE-SBIR.
+_SKETCH_LISTS = ("sketch_tx_000000000000_ready_filelist_{}.txt", "png_ready_filelist_{}.txt", "sketch_{}.txt")
+_PHOTO_LISTS = ("all_photo_filelist_{}.txt", "ImageResized_ready_filelist_{}.txt", "all_photo_{}.txt")
+_CLASS_LISTS = {"train": "cname_cid.txt", "zero": "cname_cid_zero.txt"}
+# QMUL's lists name drawings, which are distributed as SVG and used as PNG.
+_LISTED_SUFFIXES = frozenset({*IMAGE_SUFFIXES, ".svg"})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Classes to train on and classes to test on, as their data set spells them."""
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+def standard_split(name: str) -> Split:
+    """One of STANDARD_SPLITS. Raises ModelError for another name."""
+    if name not in STANDARD_SPLITS:
+        raise ModelError(f"there is no standard split {name!r}; choose one of {', '.join(STANDARD_SPLITS)}")
+    folder = importlib.resources.files("model.datasets") / "splits"
+
+    def classes(part: str) -> tuple[str, ...]:
+        lines = (folder / f"{name}.{part}.txt").read_text(encoding="utf-8").splitlines()
+        return tuple(line for line in lines if line and not line.startswith("#"))
+
+    return Split(classes("seen"), classes("unseen"))
+
+
+def class_key(name: str) -> str:
+    """What "hot-air_balloon", "hot air balloon" and "Hot_air_balloon" have in common."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def named(corpus: Corpus, names: Collection[str], *, without: bool = False) -> Corpus:
+    """Only the classes so named in any spelling, or all but them. Raises ModelError where nothing is left."""
+    keys = {class_key(name) for name in names}
+    labels = [label for label in corpus.labels if (class_key(label) in keys) != without]
+    if not labels:
+        raise ModelError("none of the classes asked for is in the data; check the spelling of its class names")
+    return corpus.of(labels)
+
+
+def read_file_lists(folder: Path, part: Literal["train", "zero"]) -> Corpus:
+    """The pictures that a folder of lists names, such as ``datasets/Sketchy/zeroshot1`` of the public release.
+
+    A line of a list is a path relative to the folder's parent, a space and a class number; one of the class list is a
+    name, a space and a number. ``zero`` are the unseen classes. The source is the parent's name in lower case.
+    Raises ModelError naming file and line of what is not so, or the file that is missing.
+    """
+    classes = _read_classes(folder / _CLASS_LISTS[part])
+    halves = []
+    for names in (_SKETCH_LISTS, _PHOTO_LISTS):
+        paths = [folder / name.format(part) for name in names]
+        found = next((path for path in paths if path.is_file()), None)
+        if found is None:
+            raise ModelError(f"{folder} holds none of the lists {', '.join(path.name for path in paths)}")
+        halves.append(tuple(_read_list(found, folder.resolve().parent, classes)))
+    return Corpus(*halves)
+
+
+def read_qmul(folder: Path, part: Literal["train", "test"]) -> Corpus:
+    """Shoe or chair sketches, each drawn from one photo: QMUL-ShoeV2 and QMUL-ChairV2, one class a folder.
+
+    Either ``NAME_photo/`` and ``NAME_sketch_png/`` (or ``NAME_sketch/``) with the lists ``photo_<part>.txt`` and
+    ``sketch_<part>.txt``, a file name a line; or ``<part>A/`` with sketches and ``<part>B/`` with photos. The class is
+    the folder's name. ``model.evaluation.instances.drawn_from`` tells which photo a sketch belongs to.
+    Raises ModelError naming file and line of what has no picture or no photo.
+    """
+    listed = {half: folder / f"{half}_{part}.txt" for half in ("sketch", "photo")}
+    if all(path.is_file() for path in listed.values()):
+        halves = {half: list(_read_names(path, _half(folder, half))) for half, path in listed.items()}
+    else:
+        places = {"sketch": folder / f"{part}A", "photo": folder / f"{part}B"}
+        if not all(place.is_dir() for place in places.values()):
+            raise ModelError(
+                f"{folder} holds neither {listed['sketch'].name} and {listed['photo'].name} nor {part}A/ and {part}B/"
+            )
+        halves = {half: [(str(path), path) for path in _images(place)] for half, place in places.items()}
+    photos = {path.stem for _, path in halves["photo"]}
+    for where, path in halves["sketch"]:
+        if photo_name(path) not in photos:
+            raise ModelError(f"{where}: no photo of the same part is named as sketch {path.name} without its number")
+    label = folder.resolve().name
+    return Corpus(*(tuple(Picture(path, label, "qmul") for _, path in halves[half]) for half in ("sketch", "photo")))
+
+
+def _read_classes(path: Path) -> dict[int, str]:
+    classes: dict[int, str] = {}
+    for where, line in _lines(path):
+        name, number = _ends_in_number(where, line, "class name")
+        if number in classes:
+            raise ModelError(f"{where}: class {number} is named a second time")
+        classes[number] = name
+    return classes
+
+
+def _read_list(path: Path, root: Path, classes: dict[int, str]) -> Iterator[Picture]:
+    for where, line in _lines(path):
+        name, number = _ends_in_number(where, line, "path")
+        if number not in classes:
+            raise ModelError(f"{where}: class {number} has no name in the list of classes beside it")
+        if not (root / name).is_file():
+            raise ModelError(f"{where}: there is no file {root / name}; the paths are relative to {root}")
+        yield Picture(root / name, classes[number], root.name.lower())
+
+
+def _read_names(path: Path, place: Path) -> Iterator[tuple[str, Path]]:
+    pictures = {picture.stem: picture for picture in _images(place)}
+    for where, line in _lines(path):
+        stem = line.rsplit(".", 1)[0] if Path(line).suffix.lower() in _LISTED_SUFFIXES else line
+        if stem not in pictures:
+            raise ModelError(f"{where}: {place} holds no picture named {stem}")
+        yield where, pictures[stem]
+
+
+def _half(folder: Path, half: str) -> Path:
+    places = [p for pattern in (f"*_{half}_png", f"*_{half}") for p in sorted(folder.glob(pattern)) if p.is_dir()]
+    if not places:
+        raise ModelError(f"{folder} holds no folder NAME_{half}/")
+    return places[0]
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Where a line stands, and the line, without empty ones."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({error})") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield f"{path}:{number}", line.strip()
+
+
+def _ends_in_number(where: str, line: str, what: str) -> tuple[str, int]:
+    name, _, number = line.rpartition(" ")
+    if not name.strip() or not number.isdecimal():
+        raise ModelError(f"{where}: not a {what}, a space and a class number: {line!r}")
+    return name.strip(), int(number)

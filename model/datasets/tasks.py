@@ -1,0 +1,151 @@
+"""From the names a user gives to the queries and the gallery that are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from model.datasets.corpus import WITHOUT_NAMESAKE, Corpus, data_folder, read_class_folders, read_data, read_split
+from model.datasets.layouts import STANDARD_SPLITS, named, read_file_lists, read_qmul, standard_split
+from model.datasets.protocols import HELD_OUT, Protocol, answerable, cross_data_set, fine_grained, generalised
+from model.errors import ModelError
+from model.evaluation.instances import with_pairs
+
+Layout = Literal["folders", "lists", "qmul"]
+LAYOUTS: tuple[Layout, ...] = ("folders", "lists", "qmul")
+PARTS = ("val", "unseen", "train")
+SPLITS = (*PARTS, *STANDARD_SPLITS)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured.
+
+    Attributes:
+        protocol: which rules made it.
+        corpus: the queries and the gallery.
+        apart: classes whose queries are measured once more by themselves.
+        about: sentences that belong beside the figures.
+    """
+
+    protocol: Protocol
+    corpus: Corpus
+    apart: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
+
+
+def read_task(
+    protocol: Protocol = "zero-shot",
+    split: str | None = None,
+    trained_on: str | None = None,
+    data: Path | None = None,
+    layout: Layout = "folders",
+) -> Task:
+    """Reads the pictures of one protocol.
+
+    Args:
+        split: one of SPLITS, whose classes are asked for; None for "val" of the optional data, or all of ``data``.
+        trained_on: what a checkpoint has to have been trained on for the figures to mean what the protocol says:
+            in cross-data-set "sketchy", "tuberlin" or "quickdraw" (None: "sketchy"), or, with ``data``, a standard
+            split, whose seen classes are left out; in generalised parts of the split joined by "+" (None: "train").
+        data: a folder laid out as ``layout`` says; None for the optional data.
+
+    Raises ModelError for what cannot be asked for together, or is not there.
+    """
+    takes_training = protocol == "cross-data-set" or (protocol == "generalised" and data is None)
+    if trained_on is not None and not takes_training:
+        raise ModelError("--trained-on belongs to --protocol cross-data-set, and to generalised without --data")
+    if data is None:
+        if layout != "folders":
+            raise ModelError(f"the layout {layout!r} needs a folder: --data DIR")
+        return _of_optional_data(protocol, split or "val", trained_on)
+    readers: dict[Layout, Callable[[Protocol, str | None, Path], tuple[Corpus, tuple[str, ...]]]] = {
+        "folders": _of_folders,
+        "lists": _of_lists,
+        "qmul": _of_pairs,
+    }
+    if protocol == "cross-data-set" and trained_on not in STANDARD_SPLITS:
+        raise ModelError(
+            "across data sets a folder is measured without the classes trained on: "
+            f"name their split with --trained-on, one of {', '.join(STANDARD_SPLITS)}"
+        )
+    corpus, about = readers[layout](protocol, split, data)
+    if protocol == "cross-data-set" and trained_on is not None:
+        corpus = named(corpus, standard_split(trained_on).seen, without=True)
+        about = (f"classes outside the training classes of {trained_on}",)
+    return Task(protocol, corpus, about=about)
+
+
+def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) -> Task:
+    folder = data_folder()
+    everything = read_data(folder)
+    corpus = (
+        everything.of(read_split(folder, split)) if split in PARTS else named(everything, standard_split(split).unseen)
+    )
+    apart = WITHOUT_NAMESAKE if split == "unseen" else ()
+    if protocol == "generalised":
+        parts = (trained_on or "train").split("+")
+        seen = [label for part in parts for label in read_split(folder, part)]
+        if set(seen) & set(corpus.labels):
+            raise ModelError(f"{split} has classes of {trained_on or 'train'}; name another --split")
+        whole = generalised(everything, seen, corpus.labels).protocol()
+        return Task(protocol, whole, apart, (_held_out(len(whole.photos) - len(corpus.protocol().photos), parts),))
+    if protocol == "cross-data-set":
+        trained = trained_on or "sketchy"
+        crossed = cross_data_set(corpus, trained).protocol()
+        lost = len({p.label for p in crossed.sketches}) - len({p.label for p in answerable(crossed).sketches})
+        about = f"means what it says for a checkpoint that was trained on {trained} alone"
+        if lost:
+            about += f"; {lost} classes are left out, of which the gallery has no photo"
+        return Task(protocol, answerable(crossed), apart, (about,))
+    if protocol == "fine-grained":
+        return Task(protocol, fine_grained(Corpus(corpus.sketches, corpus.protocol().photos)))
+    return Task(protocol, corpus.protocol(), apart)
+
+
+def _of_folders(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus, tuple[str, ...]]:
+    corpus = read_class_folders(data)
+    if protocol == "generalised":
+        if split in STANDARD_SPLITS:
+            standard = standard_split(split)
+            seen, unseen = named(corpus, standard.seen).labels, named(corpus, standard.unseen).labels
+        else:
+            unseen = corpus.labels[::5]
+            seen = tuple(set(corpus.labels) - set(unseen))
+        return _generalised(corpus, seen, unseen)
+    if split in STANDARD_SPLITS:
+        corpus = named(corpus, standard_split(split).unseen)
+    return (with_pairs(corpus) if protocol == "fine-grained" else corpus), ()
+
+
+def _of_lists(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus, tuple[str, ...]]:
+    if split not in (None, "train", "unseen"):
+        raise ModelError(f"file lists have the parts train and unseen, not {split!r}")
+    corpus = read_file_lists(data, "train" if split == "train" else "zero")
+    if protocol == "generalised":
+        if split == "train":
+            raise ModelError("the queries of the generalised protocol are of unseen classes: --split unseen")
+        seen = read_file_lists(data, "train")
+        both = Corpus(corpus.sketches + seen.sketches, corpus.photos + seen.photos)
+        return _generalised(both, seen.labels, corpus.labels)
+    return (with_pairs(corpus) if protocol == "fine-grained" else corpus), ()
+
+
+def _of_pairs(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus, tuple[str, ...]]:
+    if protocol != "fine-grained":
+        raise ModelError("pairs of one class are for --protocol fine-grained")
+    return with_pairs(read_qmul(data, "train" if split == "train" else "test")), ()
+
+
+def _generalised(corpus: Corpus, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[Corpus, tuple[str, ...]]:
+    whole = generalised(corpus, seen, unseen)
+    return whole, (_held_out(len(whole.photos) - len(corpus.of(unseen).photos), ["seen"]),)
+
+
+def _held_out(count: int, parts: list[str]) -> str:
+    return (
+        f"the gallery holds {count} photos, {HELD_OUT:.0%} of each {' and '.join(parts)} class; means what it says for "
+        "a checkpoint that was trained without them"
+    )

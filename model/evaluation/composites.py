@@ -1,0 +1,139 @@
+"""Do correspondences point at the right thing? Photos of four things on one canvas, and a sketch of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from model.datasets.corpus import Corpus, Picture
+from model.errors import ModelError
+from model.evaluation.intervals import Interval, bootstrap
+from model.explanation.pair import Explanation
+from model.images.files import open_image
+from model.matcher import Matcher
+
+COMPOSITES = 50
+QUARTERS = 4
+CHANCE = 1 / QUARTERS
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A sketch, and photos of four classes; ``photos[quarter]`` is of the sketch's own.
+
+    Quarters: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
+    """
+
+    sketch: Picture
+    photos: tuple[Picture, ...]
+    quarter: int
+
+
+@dataclass(frozen=True)
+class CompositeReport:
+    """Means over composites with 95% intervals, from resampling composites.
+
+    Attributes:
+        composites, classes: how many canvases, and of how many classes the sketches.
+        right: share of the sketch tokens whose best match on the canvas lies in the right quarter; by chance CHANCE.
+        tokens: share of the canvas's compared tokens that lie there; by selection alone it may differ from CHANCE.
+        most: share of the composites in which more sketch tokens point at the right quarter than at any other.
+    """
+
+    composites: int
+    classes: int
+    right: Interval
+    tokens: Interval
+    most: Interval
+
+
+def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> tuple[Composite, ...]:
+    """The same composites for the same corpus, count and seed: classes in turn, quarters equally often.
+
+    Raises ModelError where there are fewer than four classes with photos, or none of them has a sketch.
+    """
+    photos = _by_label(corpus.photos)
+    sketches = {label: of for label, of in _by_label(corpus.sketches).items() if label in photos}
+    if len(photos) < QUARTERS or not sketches:
+        raise ModelError(
+            f"composites need photos of {QUARTERS} classes and a sketch of one of them; "
+            f"there are photos of {len(photos)} and sketches of {len(sketches)} of these"
+        )
+    chance = np.random.default_rng(seed)
+    labels = [str(label) for label in chance.permutation(sorted(sketches))]
+    quarters = chance.permutation(np.arange(count) % QUARTERS).tolist()
+
+    def one_of(pictures: list[Picture]) -> Picture:
+        return pictures[int(chance.integers(len(pictures)))]
+
+    chosen = []
+    for number, quarter in enumerate(quarters):
+        label = labels[number % len(labels)]
+        others = chance.choice(sorted(photos.keys() - {label}), QUARTERS - 1, replace=False).tolist()
+        around = [one_of(photos[name]) for name in (*others[:quarter], label, *others[quarter:])]
+        chosen.append(Composite(one_of(sketches[label]), tuple(around), quarter))
+    return tuple(chosen)
+
+
+def compose(photos: Sequence[Image.Image], size: int) -> Image.Image:
+    """Four photos, each squashed to a quarter, on a (size, size) canvas; the size is even."""
+    half = size // 2
+    canvas = Image.new("RGB", (size, size))
+    for quarter, photo in enumerate(photos):
+        canvas.paste(photo.resize((half, half), Image.Resampling.BICUBIC), (quarter % 2 * half, quarter // 2 * half))
+    return canvas
+
+
+def quarters_of(cells: torch.Tensor, grid: int) -> torch.Tensor:
+    """The quarter in which each cell lies with its centre; same shape."""
+    down, across = cells // grid, cells % grid
+    return (2 * down + 1 > grid).long() * 2 + (2 * across + 1 > grid).long()
+
+
+def pointed_at(explanation: Explanation) -> torch.Tensor:
+    """(4,) int64: how many sketch tokens have their best match in each quarter of the photo."""
+    best = explanation.photo_cells[explanation.correspondence.argmax(dim=1)]
+    return torch.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
+
+
+def measure_composites(
+    matcher: Matcher,
+    corpus: Corpus,
+    count: int = COMPOSITES,
+    seed: int = 0,
+    report: Callable[[int], object] = lambda done: None,
+) -> CompositeReport:
+    """Explain ``count`` composites and see where the sketch tokens' best matches lie.
+
+    report: told how many are done, after each. Raises ModelError like ``choose_composites``, ImageError for a
+    picture that cannot be read.
+    """
+    composites = choose_composites(corpus, count, seed)
+    rows = []
+    for done, composite in enumerate(composites, 1):
+        canvas = compose([open_image(photo.path) for photo in composite.photos], matcher.config.image_size)
+        explanation = matcher.explain(open_image(composite.sketch.path), canvas)
+        pointed = pointed_at(explanation)
+        there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
+        others = pointed[torch.arange(QUARTERS) != composite.quarter]
+        rows.append(
+            (
+                float(pointed[composite.quarter] / pointed.sum()),
+                float(there.float().mean()),
+                float(pointed[composite.quarter] > others.max()),
+            )
+        )
+        report(done)
+    right, tokens, most = bootstrap(np.array(rows))
+    return CompositeReport(len(rows), len({c.sketch.label for c in composites}), right, tokens, most)
+
+
+def _by_label(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
+    labelled: dict[str, list[Picture]] = {}
+    for picture in pictures:
+        labelled.setdefault(picture.label, []).append(picture)
+    return labelled

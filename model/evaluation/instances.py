@@ -1,0 +1,101 @@
+"""Fine-grained retrieval: the one photo that a sketch was drawn from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.datasets.corpus import Corpus, Picture
+from model.errors import ModelError
+from model.evaluation.per_query import PerQuery
+from model.metrics import target_ranks
+
+# A sketch is named after its photo and numbered: NAME-3.png in Sketchy, NAME_3.png in QMUL's sets.
+_OF_PHOTO = re.compile(r"(.+)[-_]\d+")
+# Ranks among the photos of the sketch's own class and source, and among the whole gallery.
+WITHIN = (1, 5, 10)
+GALLERY = (1, 10)
+
+
+@dataclass(frozen=True)
+class InstanceEvaluation:
+    """How often the photo drawn from is among the best.
+
+    Attributes:
+        queries, photos, classes: how much was measured.
+        figures: by method, "acc_1", "acc_5" and "acc_10" among the photos of the sketch's class and source, and
+            "gallery_acc_1" and "gallery_acc_10" among all photos; in 0..1.
+        chance: the same of an order thrown by dice.
+        each: for each query 1 where it was found, else 0, by method and figure.
+    """
+
+    queries: int
+    photos: int
+    classes: int
+    figures: dict[str, dict[str, float]]
+    chance: dict[str, float]
+    each: PerQuery
+
+
+def photo_name(sketch: Path) -> str | None:
+    """What a sketch's file name says its photo is named, without the suffix; None where it says nothing."""
+    name = _OF_PHOTO.fullmatch(sketch.stem)
+    return None if name is None else name[1]
+
+
+def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
+    """(sketches,): the number of the photo each sketch was drawn from, -1 where its file name tells of none.
+
+    A pair shares class and source, and the sketch is named as the photo, with "-3" or "_3" behind.
+    """
+    photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
+
+    numbers = [photos.get((p.source, p.label, photo_name(p.path) or ""), -1) for p in corpus.sketches]
+    return np.array(numbers, np.int64)
+
+
+def with_pairs(corpus: Corpus) -> Corpus:
+    """Only the sketches that were drawn from one of the photos, and all the photos. Raises ModelError without any."""
+    targets = drawn_from(corpus)
+    sketches = tuple(s for s, target in zip(corpus.sketches, targets, strict=True) if target >= 0)
+    if not sketches:
+        raise ModelError(
+            "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg), "
+            "so there is nothing fine-grained to measure"
+        )
+    return Corpus(sketches, corpus.photos)
+
+
+def measure_instances(corpus: Corpus, matrices: Mapping[str, NDArray[np.floating]]) -> InstanceEvaluation:
+    """Figures of scores (sketches, photos), higher is better, of a corpus all of whose sketches have their photo."""
+    targets = drawn_from(corpus)
+    if (targets < 0).any():
+        raise ModelError(f"{corpus.sketches[int(targets.argmin())].path} was drawn from none of the photos")
+    kinds = {kind: number for number, kind in enumerate(sorted({_kind(p) for p in corpus.photos}))}
+    of_photo = np.array([kinds[_kind(p)] for p in corpus.photos])
+    among = of_photo[targets][:, None] == of_photo[None]
+    values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for method, scores in matrices.items():
+        within, whole = target_ranks(scores, targets, among), target_ranks(scores, targets)
+        values[method] = {f"acc_{k}": (within < k).astype(np.float64) for k in WITHIN}
+        values[method] |= {f"gallery_acc_{k}": (whole < k).astype(np.float64) for k in GALLERY}
+    sizes = among.sum(axis=1)
+    chance = {f"acc_{k}": float(np.minimum(k / sizes, 1).mean()) for k in WITHIN}
+    chance |= {f"gallery_acc_{k}": min(k / len(corpus.photos), 1.0) for k in GALLERY}
+    return InstanceEvaluation(
+        len(corpus.sketches),
+        len(corpus.photos),
+        len({p.label for p in corpus.sketches}),
+        {method: {name: float(column.mean()) for name, column in f.items()} for method, f in values.items()},
+        chance,
+        PerQuery(corpus.sketches, values),
+    )
+
+
+def _kind(picture: Picture) -> tuple[str, str]:
+    return picture.source, picture.label

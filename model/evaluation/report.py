@@ -1,0 +1,189 @@
+"""What an evaluation prints: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.evaluation.instances import InstanceEvaluation
+from model.evaluation.intervals import LEVEL, RESAMPLES, Interval, Resampled
+from model.evaluation.keep_rates import KeepFigures
+from model.evaluation.per_query import Difference, PerQuery, intervals
+from model.evaluation.retrieval import Evaluation
+from model.metrics import CategoryMetrics
+
+_TITLES = {
+    "map_all": "mAP@all",
+    "map_200": "mAP@200",
+    "precision_100": "P@100",
+    "precision_200": "P@200",
+    "acc_1": "acc@1",
+    "acc_5": "acc@5",
+    "acc_10": "acc@10",
+    "gallery_acc_1": "all@1",
+    "gallery_acc_10": "all@10",
+}
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """What is said about how sure the figures are.
+
+    Attributes:
+        resampled: what was drawn anew.
+        differences: between the methods measured.
+        against: to another measurement's methods.
+    """
+
+    resampled: Resampled
+    differences: tuple[Difference, ...]
+    against: tuple[Difference, ...] = ()
+
+
+def category_table(result: Evaluation, apart: Sequence[str]) -> str:
+    """One line a method, source and class apart."""
+
+    def row(name: str, what: str, m: CategoryMetrics) -> str:
+        values = (m.map_all, m.map_200, m.precision_100, m.precision_200)
+        return f"{name:<17}{what:<22}" + "".join(f"{value:>10.4f}" for value in values)
+
+    lines = [f"{result.queries} sketches of {result.classes} classes against {result.photos} photos", ""]
+    lines.append(
+        f"{'method':<17}{'queries':<22}" + "".join(f"{n:>10}" for n in ("mAP@all", "mAP@200", "P@100", "P@200"))
+    )
+    for method, part in result.methods.items():
+        lines.append(row(method, "all", part.overall))
+        lines += [row("", source, figures) for source, figures in part.by_source.items()]
+        if part.apart is not None:
+            lines.append(row("", "without namesake", part.apart))
+    if apart and any(part.apart for part in result.methods.values()):
+        lines += ["", "without a namesake in ImageNet-1k: " + ", ".join(apart)]
+    return "\n".join(lines)
+
+
+def instance_table(result: InstanceEvaluation) -> str:
+    """One line a method, and one of chance."""
+    lines = [
+        f"{result.queries} sketches of {result.classes} classes, each looking for the photo it was drawn from",
+        f"acc@k: among the photos of its class and source; all@k: among all {result.photos} photos",
+        "",
+        f"{'method':<17}" + "".join(f"{_TITLES[name]:>10}" for name in result.chance),
+    ]
+    for method, figures in [*result.figures.items(), ("chance", result.chance)]:
+        lines.append(f"{method:<17}" + "".join(f"{figures[name]:>10.4f}" for name in result.chance))
+    return "\n".join(lines)
+
+
+def comparison_table(each: PerQuery, compared: Comparisons) -> str:
+    """Intervals of all figures, then the differences between methods and those to another measurement."""
+    figures = list(next(iter(each.values.values())))
+    head = "".join(f"{_TITLES.get(name, name):>28}" for name in figures)
+    lines = [f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {compared.resampled}", "", f"{'method':<34}{head}"]
+    for method, row in intervals(each, compared.resampled).items():
+        cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
+        lines.append(f"{method:<34}" + "".join(f"{cell:>28}" for cell in cells))
+    for title, differences, mark in (
+        ("differences, same queries", compared.differences, ""),
+        ("differences to the other measurement, same queries", compared.against, " (other)"),
+    ):
+        if not differences:
+            continue
+        lines += ["", title]
+        for first, second in dict.fromkeys((d.first, d.second) for d in differences):
+            found = {d.figure: d.interval for d in differences if (d.first, d.second) == (first, second)}
+            cells = (_signed(found[name]) if name in found else "" for name in figures)
+            lines.append(f"{f'{first} - {second}{mark}':<34}" + "".join(f"{cell:>28}" for cell in cells))
+    return "\n".join(lines)
+
+
+def category_json(result: Evaluation) -> dict[str, object]:
+    """The figures of a category protocol, and how much was measured."""
+    figures = result.methods.items()
+    return {
+        "methods": {method: dataclasses.asdict(part.overall) for method, part in figures},
+        "by_source": {
+            method: {source: dataclasses.asdict(row) for source, row in part.by_source.items()}
+            for method, part in figures
+        },
+        "without_namesake": {method: dataclasses.asdict(part.apart) for method, part in figures if part.apart},
+        "queries": result.queries,
+        "photos": result.photos,
+        "classes": result.classes,
+    }
+
+
+def instance_json(result: InstanceEvaluation) -> dict[str, object]:
+    """The figures of the fine-grained protocol, and how much was measured."""
+    return {
+        "methods": result.figures,
+        "chance": result.chance,
+        "queries": result.queries,
+        "photos": result.photos,
+        "classes": result.classes,
+    }
+
+
+def comparison_json(each: PerQuery, compared: Comparisons, apart: Sequence[str] = ()) -> dict[str, object]:
+    """Intervals of all figures, of the sources' and of the classes apart, and the differences."""
+
+    def table(part: PerQuery) -> dict[str, dict[str, dict[str, float]]]:
+        found = intervals(part, compared.resampled)
+        return {m: {figure: dataclasses.asdict(i) for figure, i in row.items()} for m, row in found.items()}
+
+    def listed(differences: Sequence[Difference]) -> list[dict[str, object]]:
+        return [
+            {"first": d.first, "second": d.second, "figure": d.figure, **dataclasses.asdict(d.interval)}
+            for d in differences
+        ]
+
+    sources = sorted({picture.source for picture in each.queries} - {""})
+    rows_apart = np.array([picture.label in apart for picture in each.queries])
+    return {
+        "intervals": {
+            "level": LEVEL,
+            "resamples": RESAMPLES,
+            "resampled": compared.resampled,
+            "methods": table(each),
+            "by_source": {s: table(each.rows(np.array([p.source == s for p in each.queries]))) for s in sources},
+            "without_namesake": table(each.rows(rows_apart)) if rows_apart.any() else {},
+        },
+        "differences": listed(compared.differences),
+        "against": listed(compared.against),
+    }
+
+
+def keep_table(found: Sequence[KeepFigures]) -> str:
+    """One line a setting: mAP@all by method, then what it costs."""
+    methods = list(found[0].methods)
+    costs = ("ms/pair", "M MAC/pair", "G MAC/photo", "KiB/photo")
+    lines = [
+        f"mAP@all by method; {found[0].costs.parameters / 1e6:.1f} M parameters; milliseconds as they were here",
+        "",
+        f"{'r_S/r_I/r_CA':<17}" + "".join(f"{name:>17}" for name in methods) + "".join(f"{n:>13}" for n in costs),
+    ]
+    for row in found:
+        figures = "".join(f"{row.methods[method].map_all:>17.4f}" for method in methods)
+        c = row.costs
+        values = (row.milliseconds, c.pair_macs / 1e6, c.photo_macs / 1e9, c.photo_bytes / 1024)
+        lines.append(f"{row.rates!s:<17}" + figures + "".join(f"{value:>13.3f}" for value in values))
+    return "\n".join(lines)
+
+
+def keep_json(found: Sequence[KeepFigures]) -> dict[str, object]:
+    """The same with all figures."""
+    return {
+        "keep": [
+            dataclasses.asdict(row.rates)
+            | {"methods": {method: dataclasses.asdict(figures) for method, figures in row.methods.items()}}
+            | dataclasses.asdict(row.costs)
+            | {"milliseconds_a_pair": row.milliseconds}
+            for row in found
+        ]
+    }
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"

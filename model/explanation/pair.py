@@ -1,0 +1,165 @@
+"""Why a photo matches a sketch, taken from one forward pass over the pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from model.errors import ModelError
+from model.network.config import Modality
+from model.network.cross import CrossAttention, Side
+from model.network.encoder import Encoder, EncoderTrace
+from model.network.relation import kernel_matrix
+from model.network.tokens import Tokens
+from model.network.zse import Network
+
+
+@dataclass(frozen=True)
+class SelfAttention:
+    """What one image's [Ret] looked at, block by block, and which tokens survived.
+
+    Attributes:
+        blocks: (depth, heads, grid, grid) float32, [Ret]'s attention in each block, zero where a token had been
+            dropped. A row sums to 1 less what [Ret] gave to itself.
+        kept: one (grid, grid) bool map for each selection, in order.
+    """
+
+    blocks: torch.Tensor
+    kept: tuple[torch.Tensor, ...]
+
+    @property
+    def heads(self) -> torch.Tensor:
+        """(heads, grid, grid): the last block, head by head (Fig. 5)."""
+        return self.blocks[-1]
+
+    @property
+    def layers(self) -> torch.Tensor:
+        """(depth, grid, grid): each block, averaged over its heads; what selection goes by (eq. 7)."""
+        return self.blocks.mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One image as it left the encoder, and what went on inside. tokens: a batch of one, on the network's device."""
+
+    tokens: Tokens
+    attention: SelfAttention
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One pair, explained. Cells count the patch grid row by row from the top left. All tensors are on the CPU.
+
+    Attributes:
+        grid: patches along one side.
+        sketch, photo: self-attention and selection of each.
+        sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patch tokens compared below: those that
+            left the encoder, of the photo only those that the cross-attention kept (r_CA).
+        sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch
+            tokens, None without cross-attention.
+        ret_to_photo, ret_to_sketch: (heads, n_p) and (heads, n_s), the same of the sketch's [Ret] over the photo's
+            patches and of the photo's [Ret] over the sketch's.
+        correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8).
+        relation_score: in (0, 1), None where the checkpoint's relation network is untrained.
+        ret_distance: Euclidean distance of the L2-normalised [Ret] tokens, in [0, 2].
+    """
+
+    grid: int
+    sketch: SelfAttention
+    photo: SelfAttention
+    sketch_cells: torch.Tensor
+    photo_cells: torch.Tensor
+    sketch_to_photo: torch.Tensor | None
+    photo_to_sketch: torch.Tensor | None
+    ret_to_photo: torch.Tensor | None
+    ret_to_sketch: torch.Tensor | None
+    correspondence: torch.Tensor
+    relation_score: float | None
+    ret_distance: float
+
+    def matches(self) -> list[tuple[int, int, float]]:
+        """For each sketch token its best photo token: (sketch cell, photo cell, cosine), strongest first."""
+        best, column = self.correspondence.max(dim=1)
+        order = best.argsort(descending=True, stable=True).tolist()
+        return [(int(self.sketch_cells[i]), int(self.photo_cells[column[i]]), float(best[i])) for i in order]
+
+
+@torch.inference_mode()
+def observe(network: Network, image: torch.Tensor, modality: Modality) -> Observed:
+    """image: (1, 3, H, W), prepared, on the network's device. Raises ModelError where nothing attends to itself."""
+    if not isinstance(network.encoder, Encoder):
+        raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
+    trace = EncoderTrace()
+    tokens = network.encode(image, modality, trace)
+    area = network.config.grid**2
+    blocks = torch.zeros(len(trace.attention), network.config.heads, area)
+    for block, attention, positions in zip(blocks, trace.attention, trace.positions, strict=True):
+        block[:, positions[0].cpu()] = attention[0].cpu()
+    kept = []
+    for cells in trace.kept:
+        mask = torch.zeros(area, dtype=torch.bool)
+        mask[cells[0].cpu()] = True
+        kept.append(mask.reshape(network.config.grid, -1))
+    return Observed(tokens, SelfAttention(blocks.reshape(*blocks.shape[:2], network.config.grid, -1), tuple(kept)))
+
+
+@torch.inference_mode()
+def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
+    """A pair of observed images, explained."""
+    s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
+    forth = back = None
+    if network.cross is not None:
+        forth, back = _cross_attention(network.cross, s_side, p_side)
+    s_out, p_out = network.align(s_side, p_side)
+    trained = bool(set(network.config.methods) - {"ret"})
+    s_ret, p_ret = (F.normalize(side.tokens.ret.float(), dim=-1) for side in (sketch, photo))
+    return Explanation(
+        grid=network.config.grid,
+        sketch=sketch.attention,
+        photo=photo.attention,
+        sketch_cells=s_out.positions[0].cpu(),
+        photo_cells=p_out.positions[0].cpu(),
+        sketch_to_photo=None if forth is None else forth[:, 1:, 1:],
+        photo_to_sketch=None if back is None else back[:, 1:, 1:],
+        ret_to_photo=None if forth is None else forth[:, 0, 1:],
+        ret_to_sketch=None if back is None else back[:, 0, 1:],
+        correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
+        relation_score=float(network.relate(s_side, p_side).sigmoid()) if trained else None,
+        ret_distance=float((s_ret - p_ret).norm()),
+    )
+
+
+def explain(network: Network, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
+    """sketch, photo: (1, 3, H, W) prepared images on the network's device."""
+    return compare(network, observe(network, sketch, "sketch"), observe(network, photo, "photo"))
+
+
+def holding(attention: torch.Tensor, share: float) -> torch.Tensor:
+    """The smallest set of cells that holds ``share`` of the attention, as a bool map of the same shape.
+
+    attention: any shape, at least 0; of equal cells the first ones are taken. No cell where there is no attention.
+    share: in (0, 1]. Raises ValueError for another.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], not {share}")
+    flat = attention.flatten().double()
+    falling, order = flat.sort(descending=True, stable=True)
+    mass = falling.cumsum(0)
+    needed = (mass - falling < share * mass[-1]) & (falling > 0)
+    chosen = torch.zeros_like(flat, dtype=torch.bool)
+    chosen[order[needed]] = True
+    return chosen.reshape(attention.shape)
+
+
+def _cross_attention(cross: CrossAttention, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
+    """(heads, 1+n_s, 1+n_p) and (heads, 1+n_p, 1+n_s) over the tokens that r_CA keeps, [Ret] in front."""
+    forth, back = (weights[0].cpu() for weights in cross.attention(sketch, photo))
+    if cross.keep < 1:
+        chosen = cross.select(sketch, photo)[0].cpu()
+        rows = torch.cat([torch.zeros(1, dtype=chosen.dtype), chosen + 1])
+        # The layer's softmax runs over the chosen keys alone: the same weights, scaled to sum to 1 again.
+        forth = forth[:, :, rows] / forth[:, :, rows].sum(dim=2, keepdim=True)
+        back = back[:, rows]
+    return forth, back

@@ -1,0 +1,232 @@
+"""Pictures into network inputs: how photos and sketches are cropped, scaled and normalised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from model.errors import ModelError
+from model.images.files import Source, open_image, to_rgb
+from model.images.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
+
+_MODALITIES = ("sketch", "photo")
+
+# Of the input's side, on each side of the ink: strokes at the very edge would be lost to the patch projection.
+_MARGIN = 0.05
+# Beyond this reduction the greatest value of each block goes on, so that hair lines on a huge canvas survive.
+_MOST_REDUCTION = 8
+_KEPT_REDUCTION = 4
+# Times the side of the input: what a JPEG is decoded to at least. It changes tokens as much as saving the photo again.
+_PHOTO_DETAIL = 3
+
+# The released code's figures: sum of the channels, and pixels around the ink.
+_RELEASED_INK = 300
+_RELEASED_MARGIN = 10
+_STRIP_PIXELS = 1 << 22
+# OpenCV's fixed point for bilinear weights.
+_WEIGHT_BITS = 11
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How one network's inputs are made, completely.
+
+    Photos are squashed to a square with Pillow's bicubic filter. Sketches are cropped to their ink, drawn dark on
+    white whatever their colours, scaled with antialias and centred on a white square; or, `released`, treated as the
+    public ZSE-SBIR checkpoints were trained: see `prepare_released_sketch`.
+    """
+
+    image_size: int = 224
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    released: bool = False
+
+    def open(self, source: Source, modality: str) -> Image.Image:
+        """A picture's file as `prepare` is to get it; raises what `open_image` does.
+
+        A photo that is a large JPEG comes at a fraction of its size, no side shorter than thrice `image_size`.
+        Sketches come whole, and so do photos for the `released` networks.
+        """
+        return open_image(source, least_side=self._photo_side() if modality == "photo" else None)
+
+    def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
+        """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
+
+        Raises `BlankSketch` for a sketch without ink, `ModelError` for a modality other than "sketch" and "photo".
+        """
+        return self.to_tensor(self.pixels(image, modality))
+
+    def pixels(self, image: Image.Image, modality: str) -> Pixels:
+        """The same before normalising: (image_size, image_size, 3) uint8."""
+        if modality not in _MODALITIES:
+            raise ModelError(f"modality must be 'sketch' or 'photo', not {modality!r}")
+        if modality == "photo":
+            return prepare_photo(image, self.image_size)
+        return (prepare_released_sketch if self.released else prepare_sketch)(image, self.image_size)
+
+    def to_tensor(self, pixels: Pixels) -> torch.Tensor:
+        """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
+        # In NumPy: each thread that prepares would get PyTorch's threads beside it, and they wait at full load.
+        mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
+        values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+        values /= np.float32(255)
+        values -= mean
+        values /= std
+        return torch.from_numpy(values)
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of what this makes of a few probe pictures: changes when, and only when, inputs would."""
+        return _fingerprint(self)
+
+    def _photo_side(self) -> int | None:
+        return None if self.released else _PHOTO_DETAIL * self.image_size
+
+
+def prepare_photo(image: Image.Image, size: int) -> Pixels:
+    """A photo squashed to (size, size, 3) uint8 with Pillow's antialiased bicubic filter."""
+    return np.array(_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def prepare_sketch(image: Image.Image, size: int) -> Pixels:
+    """A sketch on any paper, in any colour, as dark strokes centred on a white square: (size, size, 3) uint8.
+
+    The ink's longer side, with a margin of 5% of `size` on both ends, fills the square. The strongest ink is black;
+    paper is white; what lies between keeps its proportion. Raises `BlankSketch` when nothing stands out.
+    """
+    darkness = find_ink(_rgb(image)).crop
+    side = max(1, size - 2 * round(size * _MARGIN))
+    scale = max(darkness.shape) / side
+    if scale > _MOST_REDUCTION:
+        darkness = keep_greatest(darkness, int(scale) // _KEPT_REDUCTION)
+    height, width = darkness.shape
+    longer = max(height, width)
+    shape = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
+    scaled = np.asarray(Image.fromarray(darkness).resize(shape, Image.Resampling.BICUBIC))
+    # Averaging has paled thin lines: the strongest twentieth of what is left becomes black again.
+    strongest = percentile(np.array(Image.fromarray(scaled).histogram()), LEAST_CONTRAST, 95)
+    scaled = stretched(scaled, strongest) if strongest else scaled
+    square = np.full((size, size), 255, np.uint8)
+    y, x = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
+    square[y : y + scaled.shape[0], x : x + scaled.shape[1]] = 255 - scaled
+    return _three_channels(square)
+
+
+def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
+    """A sketch as the released ZSE-SBIR networks saw theirs: (size, size, 3) uint8.
+
+    Crop to the pixels with R+G+B <= 300 and a margin of 10 pixels left and above, 9 right and below; scale so that
+    the longer side is `size`, bilinear without antialias as OpenCV's; pad to a square with the crop's largest value,
+    half of the margin before. Where the paper is dark or no ink is, the sketch is first drawn dark on white (as
+    `prepare_sketch` sees it) and then cropped alike. Raises `BlankSketch` when nothing stands out.
+    """
+    rgb = _rgb(image)
+    pixels = np.asarray(rgb)
+    box = None if sum(paper_colour(rgb)) <= _RELEASED_INK else _released_box(pixels)
+    if box is None:
+        ink = find_ink(rgb)
+        box = ink.top, ink.bottom, ink.left, ink.right
+        pixels = _three_channels(255 - ink.darkness)
+    top, bottom, left, right = box
+    crop = pixels[
+        max(0, top - _RELEASED_MARGIN) : bottom - 1 + _RELEASED_MARGIN,
+        max(0, left - _RELEASED_MARGIN) : right - 1 + _RELEASED_MARGIN,
+    ]
+    height, width = crop.shape[:2]
+    # The quotient first, as there: truncation makes size / (h / w) and size * w / h differ by a pixel at times.
+    ratio = height / width
+    shape = (size, max(1, int(size / ratio))) if height > width else (max(1, int(size * ratio)), size)
+    square = np.full((size, size, 3), crop.max(), np.uint8)
+    y, x = (size - shape[0]) // 2, (size - shape[1]) // 2
+    square[y : y + shape[0], x : x + shape[1]] = _bilinear(crop, *shape)
+    return square
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else to_rgb(image)
+
+
+def _three_channels(grey: Pixels) -> Pixels:
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _released_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
+    dark = np.empty(pixels.shape[:2], np.bool_)
+    rows = max(1, _STRIP_PIXELS // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        dark[top : top + rows] = pixels[top : top + rows].sum(axis=2, dtype=np.uint16) <= _RELEASED_INK
+    y, x = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
+    return (int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1) if len(y) else None
+
+
+def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
+    """OpenCV's INTER_LINEAR without antialias, in whole numbers, so that every machine gives the same bytes."""
+    top, bottom, down = _neighbours(pixels.shape[0], height)
+    left, right, across = _neighbours(pixels.shape[1], width)
+    one = 1 << _WEIGHT_BITS
+    across, down = across[None, :, None], down[:, None, None]
+
+    def row(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return pixels[rows][:, left].astype(np.int64) * (one - across) + pixels[rows][:, right] * across
+
+    mixed = row(top) * (one - down) + row(bottom) * down
+    return ((mixed + (1 << (2 * _WEIGHT_BITS - 1))) >> (2 * _WEIGHT_BITS)).astype(np.uint8)
+
+
+def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """For each new pixel the two old ones beside its centre, and the second one's weight in fixed point."""
+    # Twice the position, times the new length: the centre (i + 0.5) * old / new - 0.5 without a fraction.
+    doubled = np.clip((2 * np.arange(new, dtype=np.int64) + 1) * old - new, 0, 2 * new * (old - 1))
+    first = doubled // (2 * new)
+    weight = ((doubled - 2 * new * first) * (1 << _WEIGHT_BITS) + new) // (2 * new)
+    return first, np.minimum(first + 1, old - 1), weight
+
+
+@lru_cache(maxsize=32)
+def _fingerprint(preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256()
+    digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
+    # The probes are no files, and of files this alone is decided here.
+    if (side := preprocessing._photo_side()) is not None:
+        digest.update(f"JPEG from {side}".encode())
+    for picture in _probes():
+        for modality in _MODALITIES:
+            digest.update(preprocessing.pixels(picture, modality).tobytes())
+    return digest.hexdigest()
+
+
+def _probes() -> Iterator[Image.Image]:
+    """Pictures that between them take every path above: clean, tinted, light on dark, faint, huge, narrow, noisy."""
+    for size, paper, pen, width in (
+        ((256, 256), (255, 255, 255), (0, 0, 0), 3),
+        ((301, 173), (244, 233, 200), (30, 60, 160), 5),
+        ((97, 211), (0, 0, 0), (255, 255, 255), 1),
+        ((640, 480), (255, 255, 255), (165, 165, 165), 2),
+        ((3201, 801), (255, 255, 255), (90, 90, 90), 2),
+        ((3000, 3), (255, 255, 255), (0, 0, 0), 1),
+    ):
+        picture = Image.new("RGB", size, paper)
+        x, y = size[0] - 1, size[1] - 1
+        draw = ImageDraw.Draw(picture)
+        draw.line([(x // 5, y // 7), (x // 2, y // 2), (x // 4, y * 4 // 5)], fill=pen, width=width)
+        draw.rectangle([x // 2, y // 3, x * 3 // 4, y * 2 // 3], outline=pen, width=width)
+        smudge = [(5 * p + i) // 6 for p, i in zip(paper, pen, strict=True)]
+        draw.line([(0, y // 9), (x, y // 9)], fill=(smudge[0], smudge[1], smudge[2]), width=2)
+        yield picture
+    rows, columns = np.mgrid[0:211, 0:307]
+    planes: list[NDArray[Any]] = [rows + columns // 3, columns * 7 % 256, rows * columns // 64 + 31 * (rows // 16)]
+    yield Image.fromarray((np.stack(planes, axis=-1) % 256).astype(np.uint8))
+    grain = (rows * rows * 31 + columns * columns * 17 + rows * columns) % 13
+    strokes = 25 * (np.abs(rows - columns) < 5) + 90 * (np.abs(rows + columns - 200) < 5)
+    rough = Image.fromarray((200 + grain - strokes).astype(np.uint8)).convert("RGB")
+    yield rough
+    framed = Image.new("RGB", (100, 100), (0, 90, 60))
+    framed.paste(rough.crop((40, 40, 124, 124)), (8, 8))
+    yield framed

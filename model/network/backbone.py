@@ -1,0 +1,111 @@
+"""New networks from pretrained vision transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers.pos_embed import resample_abs_pos_embed
+
+from model.errors import ModelError
+from model.network.config import ModelConfig
+from model.network.encoder import Encoder
+from model.network.zse import Network
+
+# Where a network keeps its position embedding.
+POSITION = "encoder.position"
+
+RENAMED = {
+    "cls_token": "ret",
+    "pos_embed": "position",
+    "patch_embed.proj.weight": "tokenizer.patch.weight",
+    "patch_embed.proj.bias": "tokenizer.patch.bias",
+}
+
+
+def read_backbone(source: str) -> dict[str, torch.Tensor]:
+    """Weights under timm's key names, from a safetensors file or, downloaded at need, by timm tag.
+
+    Raises ModelError saying what to do.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ModelError(f"{path} is not a safetensors file ({error})") from error
+    if path.suffix == ".safetensors" or "/" in source or not timm.is_model(source):
+        raise ModelError(f"{source} is neither a safetensors file nor a timm model tag")
+    try:
+        state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights of {source} could not be fetched ({error}); give a safetensors file instead"
+        ) from error
+    return state
+
+
+def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
+    """A network whose encoder starts as the given ViT; all else is random but reproducible.
+
+    The class token becomes [Ret], the learnable tokenizer starts at zero, and ``methods`` is ("ret",): a relation
+    network nobody has trained is not offered. A convolutional encoder
+    takes nothing from a ViT. Position embeddings are resampled to the config's grid.
+    Raises ModelError where the ViT has other dimensions than the config.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(dataclasses.replace(config, methods=("ret",), best_method="ret", fusion=None))
+    encoder = network.encoder
+    if not isinstance(encoder, Encoder):
+        return network
+    if encoder.tokenizer.learnable is not None:
+        encoder.tokenizer.learnable.start_at_zero()
+    state = encoder.state_dict()
+    given = {RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
+    if "position" in given and given["position"].ndim == 3 and given["position"].shape != state["position"].shape:
+        given["position"] = resample_abs_pos_embed(
+            given["position"], new_size=[config.grid, config.grid], num_prefix_tokens=1
+        )
+    for name, tensor in state.items():
+        if name.startswith("tokenizer.learnable."):
+            continue
+        if name not in given:
+            raise ModelError(f"the backbone has no {name}; {config.name} needs a plain ViT with a class token")
+        if given[name].shape != tensor.shape:
+            raise ModelError(
+                f"the backbone's {name} is {tuple(given[name].shape)}, {config.name} needs {tuple(tensor.shape)}; "
+                "use the preset of its size"
+            )
+        state[name] = given[name]
+    encoder.load_state_dict(state)
+    return network
+
+
+def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Network:
+    """The same network for another input size.
+
+    Only what its position embedding has learned since ``native``, the backbone's (1, 1+g*g, d), is resampled from
+    grid to grid: going down and up again would wash out the fine structure that the backbone came with.
+    """
+
+    def at(position: torch.Tensor, grid: int) -> torch.Tensor:
+        moved: torch.Tensor = resample_abs_pos_embed(position, new_size=[grid, grid], num_prefix_tokens=1)
+        return moved
+
+    other = Network(config)
+    state = network.state_dict()
+    if POSITION not in state:
+        other.load_state_dict(state)
+        return other
+    learned = state[POSITION] - at(native, network.config.grid)
+    state[POSITION] = at(native, config.grid) + at(learned, config.grid)
+    try:
+        other.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"this network is tied to its input size, so all phases need one: {error}") from error
+    return other

@@ -1,0 +1,205 @@
+"""One frozen description of a network; it travels in the checkpoint's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from model.errors import ModelError
+
+Modality = Literal["sketch", "photo"]
+Method = Literal["rn", "ret", "fused"]
+METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to rebuild a network and to feed it. Sections are the ZSE-SBIR paper's.
+
+    Attributes:
+        name: the preset or recipe it came from, shown to users.
+        image_size, patch_size: side of the square input and of one patch, in pixels.
+        width, depth, heads, mlp_ratio, norm_eps: the ViT encoder (3.2).
+        encoder: "vit"; "resnet50" takes the map of a ResNet-50 as tokens (the ablation "w/o SA" of Table 3), without
+            self-attention and selection; [Ret] is then their mean.
+        tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
+        tokenizer_widths: channels of its first three convolutions; the last has ``width``.
+        select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
+        keep_sketch, keep_photo, keep_cross: keep rates r_S, r_I and r_CA in (0, 1].
+        cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
+        cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
+        relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
+            weighs each token's best match on the other side; "pair-mlp" is the paper's with a metric learned on each
+            concatenated pair in the cosine's place (the ablation "w/o Cos-K").
+        kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp, pair-mlp).
+        relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
+        relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
+        dropout: in encoder, cross-attention and relation network, while training only.
+        methods: what this checkpoint has been trained to do; best_method: what "auto" means.
+        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
+        diffusion: cosine from which two photos lend each other their scores, where rankings are diffused
+            (``model.ranking.diffusion``); None where that was never tried.
+        nprobe: clusters searched unless told otherwise.
+        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
+        released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
+    """
+
+    name: str
+    width: int
+    heads: int
+    depth: int = 12
+    image_size: int = 224
+    patch_size: int = 16
+    mlp_ratio: float = 4.0
+    norm_eps: float = 1e-6
+    encoder: Literal["vit", "resnet50"] = "vit"
+    tokenizer: Literal["learnable", "plain"] = "learnable"
+    tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
+    select_after: tuple[int, ...] = (3, 6, 9)
+    keep_sketch: float = 1.0
+    keep_photo: float = 1.0
+    keep_cross: float = 1.0
+    cross_attention: bool = True
+    cross_heads: int = 8
+    cross_ffn: int = 1024
+    relation: Literal["kernel-mlp", "best-match", "pair-mlp"] = "kernel-mlp"
+    kernel_width: int = 512
+    relation_hidden: tuple[int, int] = (343, 49)
+    relation_ret: bool = False
+    dropout: float = 0.1
+    methods: tuple[Method, ...] = ("ret",)
+    best_method: Method = "ret"
+    fusion: float | None = None
+    diffusion: float | None = None
+    nprobe: int = 4
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # The released loader squashes photos and crops sketches by fixed thresholds and margins.
+    released_preprocessing: bool = False
+    # The released tokenizer averages its two branches where the paper adds them.
+    released_tokenizer_average: bool = False
+    # The released cross-attention takes the value from the query's own side, where eq. 6 takes the key's.
+    released_value_from_query: bool = False
+    # The released kernel views (n, d) tokens as a (d, 14, 14) map without transposing them.
+    released_kernel_view: bool = False
+    # The released cross-attention divides by the unbiased standard deviation plus epsilon.
+    released_cross_norm: bool = False
+
+    def __post_init__(self) -> None:
+        problems = []
+        if min(self.width, self.heads, self.depth, self.cross_heads, self.patch_size, self.image_size) < 1:
+            raise ModelError("unusable network configuration: sizes must be at least 1")
+        if self.image_size % self.patch_size:
+            problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.width % self.heads or self.width % self.cross_heads:
+            problems.append(f"width {self.width} is not a multiple of heads {self.heads} and {self.cross_heads}")
+        if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo, self.keep_cross)):
+            problems.append("keep rates must lie in (0, 1]")
+        if any(not 0 <= index < self.depth for index in self.select_after):
+            problems.append(f"select_after {self.select_after} names a block beyond depth {self.depth}")
+        if self.patch_size != 16:
+            problems.append("patch_size must be 16, the total stride of the tokenizer's four convolutions")
+        if self.relation != "best-match" and (self.image_size // self.patch_size) % 2:
+            problems.append("the kernel's 2x2 downsampling needs an even patch grid")
+        if not self.methods or set(self.methods) - set(METHODS) or self.best_method not in self.methods:
+            problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
+        if "fused" in self.methods and self.fusion is None:
+            problems.append('method "fused" needs a fusion weight')
+        if self.diffusion is not None and not -1 <= self.diffusion < 1:
+            problems.append("diffusion must lie in [-1, 1)")
+        if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
+            problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
+        if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
+            problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
+        if self.nprobe < 1:
+            problems.append("nprobe must be at least 1")
+        if problems:
+            raise ModelError("unusable network configuration: " + "; ".join(problems))
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the input."""
+        return self.image_size // self.patch_size
+
+    def keep_rate(self, modality: Modality) -> float:
+        """r_S or r_I."""
+        return self.keep_sketch if modality == "sketch" else self.keep_photo
+
+    def kept(self, modality: Modality) -> tuple[int, ...]:
+        """Patch tokens left after each selection, in order; the last is what leaves the encoder."""
+        counts = []
+        left = self.grid**2
+        for _ in self.select_after:
+            left = kept_count(left, self.keep_rate(modality))
+            counts.append(left)
+        return tuple(counts)
+
+    def token_count(self, modality: Modality) -> int:
+        """Tokens that leave the encoder, [Ret] included."""
+        return 1 + (self.kept(modality) or (self.grid**2,))[-1]
+
+    def to_json(self) -> str:
+        """As stored in a checkpoint."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> ModelConfig:
+        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
+        known = {field.name for field in dataclasses.fields(ModelConfig)}
+        try:
+            values: dict[str, Any] = json.loads(text)
+            unknown = sorted(set(values) - known)
+            if unknown:
+                raise ModelError(
+                    f"the checkpoint's configuration has fields this version does not know ({', '.join(unknown)}); "
+                    "install a newer sketch-search"
+                )
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return ModelConfig(**fields)
+        except (json.JSONDecodeError, TypeError, AttributeError) as error:
+            raise ModelError(f"the checkpoint's configuration cannot be read: {error}") from error
+
+
+def kept_count(tokens: int, rate: float) -> int:
+    """ceil(rate * tokens), with the rate taken as the decimal number it was written as."""
+    return math.ceil(Fraction(str(rate)) * tokens)
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "zse-b16": ModelConfig(name="zse-b16", width=768, heads=12),
+    "zse-s16": ModelConfig(
+        name="zse-s16",
+        width=384,
+        heads=6,
+        cross_heads=6,
+        cross_ffn=512,
+        relation="best-match",
+        relation_ret=True,
+        keep_sketch=0.7,
+        keep_photo=0.7,
+    ),
+    "zse-ti16": ModelConfig(
+        name="zse-ti16",
+        width=192,
+        heads=3,
+        tokenizer_widths=(16, 32, 64),
+        cross_heads=6,
+        cross_ffn=256,
+        relation="best-match",
+        relation_ret=True,
+        keep_sketch=0.7,
+        keep_photo=0.7,
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The configuration of that name; ModelError names the ones there are."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ModelError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}") from None

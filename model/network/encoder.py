@@ -1,0 +1,114 @@
+"""The ViT encoder with a retrieval token (section 3.2) and token selection (section 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from model.network.config import Modality, ModelConfig, kept_count
+from model.network.tokenizer import Tokenizer
+from model.network.tokens import Tokens
+
+
+@dataclass
+class EncoderTrace:
+    """What an explanation needs to see of a forward pass.
+
+    Attributes:
+        attention: (b, heads, n) for each block, [Ret]'s attention to the patch tokens it still had.
+        positions: (b, n) for each block, the grid cells of those tokens.
+        kept: (b, n) for each selection, the grid cells that survived it.
+    """
+
+    attention: list[torch.Tensor] = field(default_factory=list)
+    positions: list[torch.Tensor] = field(default_factory=list)
+    kept: list[torch.Tensor] = field(default_factory=list)
+
+
+class Encoder(nn.Module):
+    """Tokenizer, [Ret], position embedding and pre-norm blocks; one encoder for both modalities."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
+        self.tokenizer = Tokenizer(config)
+        self.ret = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                config.width,
+                config.heads,
+                mlp_ratio=config.mlp_ratio,
+                qkv_bias=True,
+                proj_drop=config.dropout,
+                norm_layer=norm,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = norm(config.width)
+        nn.init.trunc_normal_(self.ret, std=0.02)
+        nn.init.trunc_normal_(self.position, std=0.02)
+
+    def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        """(b, 3, H, W) -> tokens of (b, 1 + kept, d), final norm applied."""
+        patches = self.tokenizer(images)
+        x = torch.cat([self.ret.expand(len(images), -1, -1), patches], dim=1) + self.position
+        x = self.dropout(x)
+        positions = torch.arange(patches.shape[1], device=x.device).expand(len(images), -1)
+        rate = self.config.keep_rate(modality)
+        block: Any
+        for index, block in enumerate(self.blocks):
+            selects = rate < 1 and index in self.config.select_after
+            if not selects and trace is None:
+                x = block(x)
+                continue
+            attended, attention = attend(block, x)
+            x = x + block.drop_path1(block.ls1(attended))
+            if trace is not None:
+                trace.attention.append(attention)
+                trace.positions.append(positions)
+            if selects:
+                chosen = select(attention.mean(dim=1), rate)
+                x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
+                positions = positions.gather(1, chosen)
+            if trace is not None and index in self.config.select_after:
+                trace.kept.append(positions)
+            x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+        return Tokens(self.norm(x), positions)
+
+
+def attend(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One block's self-attention (eqs. 4 and 5) and [Ret]'s row of it (eq. 7).
+
+    x (b, n, d) -> output (b, n, d), attention (b, heads, n-1) of [Ret] to each patch token, the softmax being
+    over all n keys. The output goes through the fused kernel; only [Ret]'s one row is written out.
+    """
+    attn = block.attn
+    b, n, _ = x.shape
+    q, k, v = attn.qkv(block.norm1(x)).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    out = F.scaled_dot_product_attention(q, k, v)
+    ret_row = (q[:, :, :1].float() @ k.float().transpose(-2, -1) * attn.scale).softmax(dim=-1)
+    return attn.proj_drop(attn.proj(out.transpose(1, 2).reshape(b, n, -1))), ret_row[:, :, 0, 1:]
+
+
+def select(importance: torch.Tensor, rate: float) -> torch.Tensor:
+    """Indices (b, ceil(rate*n)) of the most important of n tokens, in ascending order; ties go to the first.
+
+    importance: (b, n), higher is kept.
+    """
+    count = kept_count(importance.shape[1], rate)
+    order = importance.argsort(dim=1, descending=True, stable=True)
+    return order[:, :count].sort(dim=1).values
+
+
+def gather(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows ``index`` (b, k) of ``tokens`` (b, n, d)."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -1,0 +1,129 @@
+"""The table of ablations and baselines: each row trained by its recipe, one budget and one start for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.checkpoint.file import file_sha256
+from model.datasets.protocols import thinned
+from model.datasets.tasks import read_task
+from model.errors import ModelError
+from model.evaluation.intervals import Interval
+from model.evaluation.per_query import intervals
+from model.evaluation.retrieval import measure, score_matrices
+from model.matcher import load
+from model.network.costs import costs
+from model.training.recipe import RECIPES, read_recipe
+from model.training.runs import Run, train
+
+FOLDER = RECIPES / "ablations"
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One network of the table.
+
+    Attributes:
+        name: of its recipe.
+        pictures: what it was trained on, repeats counted.
+        parameters: numbers in its checkpoint.
+        queries, photos: what it was measured on.
+        figures: "map_all" and "precision_100" by method, with 95% intervals over queries; "vis" is the mean visual
+            token without any relation network.
+        checkpoint_sha256: which weights were measured.
+    """
+
+    name: str
+    pictures: int
+    parameters: int
+    queries: int
+    photos: int
+    figures: dict[str, dict[str, Interval]]
+    checkpoint_sha256: str
+
+
+def ablation_names() -> tuple[str, ...]:
+    """Of all rows."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def ablate(
+    names: Sequence[str],
+    backbone: str,
+    folder: Path,
+    say: Callable[[str], object],
+    *,
+    data: Path | None = None,
+    every: tuple[int, int] = (1, 1),
+) -> tuple[AblationRow, ...]:
+    """Trains and measures each row on the validation classes; what is done already in ``folder`` stays.
+
+    Args:
+        names: of recipes; none for all.
+        backbone: what all start from.
+        folder: FOLDER/NAME.safetensors and NAME.json for each row, FOLDER/NAME for its training.
+        say: told of each row's progress.
+        data, every: as for ``model.evaluation.measurement``.
+    """
+    unknown = sorted(set(names) - set(ablation_names()))
+    if unknown:
+        raise ModelError(f"there is no row {unknown[0]!r}; choose among {', '.join(ablation_names())}")
+    rows = []
+    for name in names or ablation_names():
+        say(f"{name}:")
+        target = folder / f"{name}.safetensors"
+        if not target.exists():
+            train(Run(FOLDER / f"{name}.toml", backbone, folder / name, target, data), say)
+        rows.append(_measured(name, target, data, every))
+    return tuple(rows)
+
+
+def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, int]) -> AblationRow:
+    task = read_task("zero-shot", None if data else "val", None, data, "folders")
+    corpus = thinned(task.corpus, *every)
+    kept, sha256 = checkpoint.with_suffix(".json"), file_sha256(checkpoint)
+    size = {"queries": len(corpus.sketches), "photos": len(corpus.photos), "checkpoint_sha256": sha256}
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        if {key: found.get(key) for key in size} == size:
+            figures = {m: {f: Interval(**i) for f, i in row.items()} for m, row in found.pop("figures").items()}
+            return AblationRow(figures=figures, **found)
+    matcher = load(checkpoint)
+    result = measure(corpus, score_matrices(matcher, corpus, visual=True))
+    wanted = [method for method in result.methods if not method.endswith("+diffusion")]
+    each = intervals(result.each, "queries")
+    row = AblationRow(
+        name=name,
+        pictures=read_recipe(FOLDER / f"{name}.toml").pictures,
+        parameters=costs(matcher.config).parameters,
+        queries=len(corpus.sketches),
+        photos=len(corpus.photos),
+        figures={m: {f: each[m][f] for f in ("map_all", "precision_100")} for m in wanted},
+        checkpoint_sha256=sha256,
+    )
+    kept.write_text(json.dumps(dataclasses.asdict(row)) + "\n")
+    return row
+
+
+def ablation_table(rows: Sequence[AblationRow]) -> str:
+    """In Markdown, mAP@all with its interval and Prec@100, a column a method."""
+    methods = {"rn": "relation network", "ret": "[Ret]", "fused": "fused", "vis": "mean visual token"}
+    lines = ["| row | parameters | " + " | ".join(f"{title}: mAP@all, Prec@100" for title in methods.values()) + " |"]
+    lines.append("| --- " * (2 + len(methods)) + "|")
+    for row in rows:
+        cells = []
+        for method in methods:
+            figures = row.figures.get(method)
+            cells.append(
+                "" if figures is None else f"{_spoken(figures['map_all'])}, {figures['precision_100'].value:.3f}"
+            )
+        lines.append(f"| {row.name} | {row.parameters / 1e6:.1f} M | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spoken(interval: Interval) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"

@@ -1,0 +1,109 @@
+"""What a trained network is offered for: methods, their fusion and the best of them, chosen on validation classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from model.datasets.corpus import Corpus
+from model.errors import ModelError
+from model.evaluation.retrieval import encode_pictures, relevance
+from model.matcher import Matcher
+from model.metrics import category_metrics
+from model.network.config import Method, ModelConfig
+from model.network.zse import Network
+from model.ranking.diffusion import diffused
+from model.training.loop import Trainer
+
+FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+
+
+def trained_matcher(
+    network: Network, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = ("rn", "ret")
+) -> Matcher:
+    """A copy of a network in training, as a matcher that offers what is being trained."""
+    config = dataclasses.replace(network.config, methods=tuple(methods), best_method=methods[0])
+    return Matcher(with_config(network, config).set_precision(dtype), "untracked")
+
+
+def with_config(network: Network, config: ModelConfig) -> Network:
+    """The same weights in a network of its own that announces another configuration."""
+    other = Network(config)
+    other.load_state_dict(network.state_dict())
+    return other.requires_grad_(False).eval()
+
+
+def inheriting(network: Network, chosen: ModelConfig) -> Network:
+    """The same weights with another's methods, fusion, diffusion and nprobe: no classes are left to choose them on."""
+    config = dataclasses.replace(
+        network.config,
+        methods=chosen.methods,
+        best_method=chosen.best_method,
+        fusion=chosen.fusion,
+        diffusion=chosen.diffusion,
+        nprobe=chosen.nprobe,
+    )
+    return with_config(network, config)
+
+
+def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
+    """mAP@all by [Ret] and relation network on a share of the validation queries and photos, for the log."""
+    share = trainer.recipe.evaluate_share
+    part = Corpus(validation.sketches[::share], validation.photos[::share])
+    dtype = torch.bfloat16 if trainer.recipe.bf16 else torch.float32
+    matcher = trained_matcher(trainer.average, dtype, trainer.recipe.methods)
+    queries = encode_pictures(matcher, part.sketches, "sketch")
+    gallery = encode_pictures(matcher, part.photos, "photo")
+    relevant = relevance(part)
+    figures = {}
+    for method in matcher.methods:
+        scores = matcher.scores(queries, gallery, method).numpy()
+        figures[f"val_{method}"] = round(category_metrics(scores, relevant).map_all, 4)
+    return figures
+
+
+def calibrated(
+    network: Network,
+    validation: Corpus,
+    dtype: torch.dtype = torch.float32,
+    methods: Sequence[Method] = ("rn", "ret"),
+) -> tuple[Network, dict[str, float]]:
+    """The network with the methods it is offered for, and their mAP@all on the validation classes.
+
+    The fusion weight is the best of FUSIONS, the best method that with the highest mAP@all, the diffusion's threshold
+    the best of DIFFUSIONS for it; ``dtype`` is what they are measured in. ``methods`` are those that were trained;
+    "fused" comes with both.
+    """
+    if not validation.sketches or not validation.photos:
+        raise ModelError("methods are chosen on validation classes; there are none")
+    matcher = trained_matcher(network, dtype, methods)
+    queries = encode_pictures(matcher, validation.sketches, "sketch")
+    gallery = encode_pictures(matcher, validation.photos, "photo")
+    relevant = relevance(validation)
+
+    def figure(scores: torch.Tensor) -> float:
+        return category_metrics(scores.numpy(), relevant).map_all
+
+    scores: dict[Method, torch.Tensor] = {}
+    fusion = None
+    if "rn" in methods:
+        logits = matcher.relation_logits(queries, gallery)
+        scores["rn"] = logits.sigmoid()
+    if "ret" in methods:
+        distances = matcher.ret_distances(queries, gallery)
+        scores["ret"] = -distances
+    if len(scores) == 2:
+        fusion = max(FUSIONS, key=lambda weight: figure(logits - weight * distances))
+        scores["fused"] = logits - fusion * distances
+    figures = {method: figure(matrix) for method, matrix in scores.items()}
+    best = max(figures, key=lambda method: figures[method])
+    spread = {c: figure(diffused(scores[best], gallery.ret, c, best)) for c in DIFFUSIONS}
+    diffusion = max(spread, key=lambda threshold: spread[threshold])
+    config = dataclasses.replace(
+        network.config, methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion
+    )
+    all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": spread[diffusion]}
+    return with_config(network, config), {name: round(value, 4) for name, value in all_figures.items()}

@@ -1,0 +1,65 @@
+"""Losses: [Ret] against the teacher's photos, and the relation network against all pairs of a batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from model.training.objectives.teacher import Teacher
+
+
+def bank_loss(ret: torch.Tensor, labels: torch.Tensor, teacher: Teacher, temperature: float) -> torch.Tensor:
+    """Cross-entropy of finding an image's class among the teacher's photos.
+
+    A class's logit is the log of the mean of exp(cosine / temperature) over its photos, so that large classes
+    weigh no more than small ones. ret: (b, d); labels: (b,) int64 training classes.
+    """
+    cosines = F.normalize(ret, dim=1) @ teacher.features.T / temperature
+    # Cosines are bounded, so a constant shift keeps the exponentials finite.
+    mass = torch.exp(cosines - 1 / temperature)
+    sums = torch.zeros(len(ret), teacher.classes, dtype=mass.dtype).index_add(1, teacher.labels, mass)
+    means = sums / torch.bincount(teacher.labels, minlength=teacher.classes)
+    return F.cross_entropy(means.clamp(min=1e-30).log(), labels)
+
+
+def contrast_loss(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The list-wise loss of the cosines of [Ret], over a batch's own photos.
+
+    sketches: (k * c, d), the k of a class together; photos: (c, d), one of each class.
+    """
+    cosines = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T / temperature
+    of_turn = cosines.view(len(photos), -1, len(photos)).unbind(dim=1)
+    return torch.stack([listwise_loss(logits) for logits in of_turn]).mean()
+
+
+def instance_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher, temperature: float) -> torch.Tensor:
+    """Cross-entropy of finding the very photo that an image was drawn from; photos: (b,) int64 rows of the bank."""
+    return F.cross_entropy(F.normalize(ret, dim=1) @ teacher.features.T / temperature, photos)
+
+
+def belief_loss(ret: torch.Tensor, beliefs: torch.Tensor, teacher: Teacher) -> torch.Tensor:
+    """Cross-entropy between what the teacher's classifier says of ``ret`` (b, d) and ``beliefs`` (b, k)."""
+    said = F.linear(ret, teacher.head_weight, teacher.head_bias).log_softmax(dim=1)
+    return -(beliefs * said).sum(dim=1).mean()
+
+
+def teacher_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher) -> torch.Tensor:
+    """One minus the cosine between [Ret] (b, d) and the teacher's feature of the same photos (b,)."""
+    return (1 - F.cosine_similarity(ret, teacher.features[photos], dim=1)).mean()
+
+
+def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def calibration_loss(logits: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of the pair matrix (c, c), matching and other pairs weighing the same.
+
+    It reaches the bias alone: the list-wise loss does not know it, and without it scores would not be probabilities.
+    """
+    target = torch.eye(len(logits))
+    weight = torch.where(target > 0, 0.5 / len(logits), 0.5 / max(1, target.numel() - len(logits)))
+    level = logits.detach() - bias.detach() + bias
+    return F.binary_cross_entropy_with_logits(level, target, weight=weight, reduction="sum")

@@ -1,0 +1,93 @@
+"""The pretrained ViT as a teacher: where photos lie, and what they show, before any training on sketches."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from model.datasets.pixels import normalised
+from model.errors import ModelError
+from model.images.preprocess import Preprocessing
+from model.network.backbone import from_backbone
+from model.network.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What the pretrained ViT says of the training photos.
+
+    Attributes:
+        features: (n, d) float32, L2-normalised class tokens.
+        labels: (n,) int64, each photo's training class.
+        beliefs: (n, k) float32, its class probabilities over the k classes it was pretrained on; k = 0 without head.
+        head_weight, head_bias: (k, d) and (k,), its classifier.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    beliefs: torch.Tensor
+    head_weight: torch.Tensor
+    head_bias: torch.Tensor
+
+    def save(self, path: Path, origin: str) -> None:
+        """Writes the answers, atomically, so that a resumed run need not ask again; ``origin`` says whose they are."""
+        partial = path.with_suffix(".partial")
+        tensors = {name: tensor.contiguous() for name, tensor in vars(self).items()}
+        save_file(tensors, partial, metadata={"origin": origin})
+        os.replace(partial, path)
+
+    @staticmethod
+    def load(path: Path, origin: str) -> Teacher | None:
+        """Reads them back; None where there are none, or another origin's."""
+        if not path.exists():
+            return None
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("origin") != origin:
+                return None
+            return Teacher(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
+
+    @property
+    def classes(self) -> int:
+        """Training classes."""
+        return int(self.labels.max()) + 1
+
+    def class_means(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, m) -> (classes, m): the mean of each class's photos."""
+        sums = torch.zeros(self.classes, rows.shape[1]).index_add(0, self.labels, rows)
+        return sums / torch.bincount(self.labels, minlength=self.classes)[:, None]
+
+
+@torch.no_grad()
+def ask_teacher(
+    weights: dict[str, torch.Tensor], config: ModelConfig, pixels: torch.Tensor, labels: torch.Tensor
+) -> Teacher:
+    """Runs the pretrained ViT (timm's key names) over all training photos, at 224 pixels and without selection.
+
+    pixels: (n, 3, 224, 224) uint8; labels: (n,) int64. Raises ModelError if the ViT does not fit ``config``.
+    """
+    whole = dataclasses.replace(
+        config, encoder="vit", image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0, keep_cross=1.0
+    )
+    encoder = from_backbone(whole, weights).encoder.eval().to(torch.bfloat16)
+    preprocessing = Preprocessing(mean=config.mean, std=config.std)
+    parts = [
+        encoder(normalised(pixels[start : start + 32], preprocessing).to(torch.bfloat16), "photo").ret.float()
+        for start in tqdm(range(0, len(pixels), 32), desc="asking the teacher", unit="batch", disable=None)
+    ]
+    tokens = torch.cat(parts)
+    if "head.weight" in weights:
+        head_weight, head_bias = weights["head.weight"].float(), weights["head.bias"].float()
+    else:
+        head_weight, head_bias = torch.zeros(0, config.width), torch.zeros(0)
+    if head_weight.shape[1] != config.width:
+        raise ModelError("the backbone's classifier does not fit its width")
+    beliefs = F.linear(tokens, head_weight, head_bias).softmax(dim=1) if len(head_bias) else tokens[:, :0]
+    return Teacher(F.normalize(tokens, dim=1), labels, beliefs, head_weight, head_bias)

@@ -1,0 +1,215 @@
+"""What a training run does: one frozen recipe, read from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from model.errors import ModelError
+from model.network.config import Method, ModelConfig, preset
+
+# The recipes of what is published.
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Part of a run at one input size. ``encoder`` False trains cross-attention and relation network alone."""
+
+    image_size: int
+    steps: int
+    encoder: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees.
+
+    Attributes:
+        classes: distinct classes a step.
+        near: share of them chosen because they look like the first one; the rest are random.
+        photos: of each class. Of several, each has to be found by sketches drawn from it: instances are learned.
+        sketches: of each photo; the first of them goes through the relation network.
+        drawn: further photos that are turned into line drawings.
+    """
+
+    classes: int = 24
+    near: float = 0.5
+    photos: int = 1
+    sketches: int = 2
+    drawn: int = 16
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the losses; 0 switches one off. See ``model.training.objectives.losses``."""
+
+    bank: float = 1.0
+    contrast: float = 0.0
+    labels: float = 1.0
+    teacher: float = 1.0
+    relation: float = 1.0
+
+
+@dataclass(frozen=True)
+class Quadruplets:
+    """The paper's samples and losses, in place of ``Batch`` and ``Weights``; see ``objectives.quadruplets``.
+
+    Attributes:
+        samples: a step, four pictures each.
+        triplet, relation: weights of the two losses (eq. 12); 0 switches one off.
+        margin: of the triplet loss.
+        token: what the triplet loss is on: "ret", or "visual" for the mean of the patch tokens.
+    """
+
+    samples: int = 15
+    triplet: float = 2.0
+    relation: float = 4.0
+    margin: float = 1.0
+    token: Literal["ret", "visual"] = "ret"
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """AdamW with a linear warm-up, a constant stretch, a cosine decay to a hundredth, and an average over steps.
+
+    ``stable`` is the share of all steps before the decay begins; 1 for none.
+    """
+
+    encoder_rate: float = 1e-4
+    head_rate: float = 5e-4
+    decay: float = 0.05
+    warmup: int = 50
+    stable: float = 0.0
+    clip: float = 1.0
+    average: float = 0.998
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run.
+
+    Attributes:
+        preset, network: the network, and fields of its configuration that differ from the preset.
+        split: parts of the data's split.json that are trained on, "thin" for the classes that it leaves out; "val" is
+            what choices are made on, and a run that trains on it keeps those of the checkpoint that it began with.
+        hold_out: leaves out of training the photos that galleries of the generalised protocol show.
+        data_set: the only set of sketches trained on, with the photos that go with it; None for all.
+        quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
+        phases: in order; the learning rate's schedule spans all of them.
+        temperature: of the bank loss.
+        seed: every step's choices follow from it and the step's number.
+        save_every, evaluate_every: steps between checkpoints and between looks at the validation classes.
+        evaluate_share: one in so many validation queries and photos is used for those looks.
+        choose_share: one in so many is what methods, fusion and diffusion are chosen on in the end.
+        bf16: whether to compute in bfloat16 what autocast allows; on where it was measured faster.
+    """
+
+    preset: str
+    phases: tuple[Phase, ...]
+    network: dict[str, Any] = field(default_factory=dict)
+    split: tuple[str, ...] = ("train",)
+    hold_out: bool = False
+    data_set: str | None = None
+    quadruplets: Quadruplets | None = None
+    batch: Batch = Batch()
+    weights: Weights = Weights()
+    optimiser: Optimiser = Optimiser()
+    temperature: float = 0.07
+    seed: int = 0
+    save_every: int = 50
+    evaluate_every: int = 250
+    evaluate_share: int = 3
+    choose_share: int = 1
+    bf16: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Of all phases together."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def pictures(self) -> int:
+        """That go through the encoder in a whole run: its budget."""
+        if self.quadruplets is not None:
+            return self.steps * 4 * self.quadruplets.samples
+        photos = self.batch.classes * self.batch.photos
+        return self.steps * (photos * (1 + self.batch.sketches) + self.batch.drawn)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What the losses train: "rn", "ret" or both."""
+        if self.quadruplets is not None:
+            relation, ret = self.quadruplets.relation, self.quadruplets.triplet
+        else:
+            weights = self.weights
+            relation, ret = weights.relation, weights.bank + weights.contrast + weights.labels + weights.teacher
+        trained: dict[Method, float] = {"rn": relation, "ret": ret}
+        return tuple(method for method, weight in trained.items() if weight)
+
+    def config(self, image_size: int) -> ModelConfig:
+        """The network's configuration at one input size."""
+        changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}
+        try:
+            return dataclasses.replace(preset(self.preset), **{**changes, "image_size": image_size})
+        except TypeError as error:
+            raise ModelError(f"the recipe's [network] table has an unknown field: {error}") from error
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that step (from 0) belongs to."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase
+            step -= phase.steps
+        return self.phases[-1]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from TOML; ``base`` in it names another one beside it that it changes.
+
+    A name without an ending, as "default" or "ablations/full", is one of RECIPES.
+
+    Raises ModelError naming the file and what is wrong in it.
+    """
+    if not path.suffix:
+        path = RECIPES / f"{path}.toml"
+    try:
+        content = _content(path)
+        tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
+        fields: dict[str, Any] = {
+            name: tables[name](**value) if name in tables else tuple(value) if name == "split" else value
+            for name, value in content.items()
+        }
+        fields["phases"] = tuple(Phase(**phase) for phase in content.get("phases", ()))
+        recipe = Recipe(**fields)
+    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} is not a usable training recipe: {error}; model/training/recipe.py says which keys there are"
+        ) from error
+    if not recipe.phases or "unseen" in recipe.split:
+        raise ModelError(f'{path}: a recipe needs [[phases]] and may not train on "unseen"')
+    if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
+        raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1]")
+    if not recipe.methods:
+        raise ModelError(f"{path}: all losses are switched off")
+    fixed = {"mean", "std", "released_preprocessing", "image_size"} & set(recipe.network)
+    if fixed:
+        raise ModelError(f"{path}: [network] may not set {', '.join(sorted(fixed))}; training fixes how pictures look")
+    for phase in recipe.phases:
+        recipe.config(phase.image_size)
+    return recipe
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """A recipe's keys; those of its base where it does not say otherwise, tables key by key."""
+    content: dict[str, Any] = tomllib.loads(path.read_text())
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    merged = _content(path.parent / base)
+    for name, value in content.items():
+        merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,105 @@
+"""What a training learns from, as pixels in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_data, read_split, thin_classes
+from model.datasets.pixels import pictures_key, prepared_pixels
+from model.datasets.protocols import hold_out, one_data_set
+from model.errors import ModelError
+from model.evaluation.instances import drawn_from
+from model.images.preprocess import Preprocessing
+from model.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training pictures as pixels, with the rows of each class.
+
+    Attributes:
+        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8.
+        sketch_rows, photo_rows: for each class, its rows in them.
+        pairs: for each class, the photos that sketches were drawn from, and the rows of those sketches.
+        key: changes with the pictures and their labels.
+    """
+
+    sketches: torch.Tensor
+    photos: torch.Tensor
+    sketch_rows: tuple[torch.Tensor, ...]
+    photo_rows: tuple[torch.Tensor, ...]
+    pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
+    key: str
+
+    @property
+    def photo_labels(self) -> torch.Tensor:
+        """(m,) int64"""
+        labels = torch.empty(len(self.photos), dtype=torch.int64)
+        for number, rows in enumerate(self.photo_rows):
+            labels[rows] = number
+        return labels
+
+
+def training_corpora(folder: Path | None, recipe: Recipe) -> tuple[Corpus, Corpus | None]:
+    """Training and validation pictures.
+
+    Args:
+        folder: class folders, every fifth class of which is for validation; None for the data that SKETCH_SEARCH_DATA
+            names.
+        recipe: its ``split`` says which parts of that data's split are trained on; "thin" are the classes that it
+            leaves out. With "val" among them there is nothing to validate on: None. Its ``hold_out`` and ``data_set``
+            leave out pictures (``model.datasets.protocols``), and classes that then lack sketches or photos.
+    """
+    if folder is not None:
+        corpus = read_class_folders(folder)
+        held = corpus.labels[::5]
+        return _seen(corpus.of(set(corpus.labels) - set(held)), recipe), corpus.of(held)
+    data = data_folder()
+    corpus = read_data(data)
+    wanted = {label for part in recipe.split for label in _part(data, corpus, part)}
+    training = _seen(corpus.of(wanted), recipe)
+    return training, None if "val" in recipe.split else corpus.of(read_split(data, "val")).protocol()
+
+
+def _seen(corpus: Corpus, recipe: Recipe) -> Corpus:
+    if recipe.hold_out:
+        corpus = hold_out(corpus)[0]
+    if recipe.data_set is None:
+        return corpus
+    corpus = one_data_set(corpus, recipe.data_set)
+    return corpus.of({p.label for p in corpus.sketches} & {p.label for p in corpus.photos})
+
+
+def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
+    return thin_classes(data, corpus) if part == "thin" else read_split(data, part)
+
+
+def training_set(corpus: Corpus, cache: Path) -> TrainingSet:
+    """The corpus' pixels; classes that lack sketches or photos are an error, since no step could use them."""
+    labels = corpus.labels
+    rows = []
+    for pictures in (corpus.sketches, corpus.photos):
+        found = [torch.tensor([i for i, p in enumerate(pictures) if p.label == label]) for label in labels]
+        if any(not len(r) for r in found):
+            lacking = labels[[len(r) for r in found].index(0)]
+            raise ModelError(f"class {lacking} lacks sketches or photos; every training class needs both")
+        rows.append(tuple(found))
+    preprocessing = Preprocessing()
+    targets = torch.from_numpy(drawn_from(corpus))
+    return TrainingSet(
+        prepared_pixels(corpus.sketches, "sketch", preprocessing, cache),
+        prepared_pixels(corpus.photos, "photo", preprocessing, cache),
+        rows[0],
+        rows[1],
+        tuple(_pairs(targets, photos) for photos in rows[1]),
+        pictures_key(corpus.sketches, preprocessing) + pictures_key(corpus.photos, preprocessing),
+    )
+
+
+def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:
+    """Of these photos those that are the target of a sketch, with the rows of the sketches."""
+    found = ((photo, torch.nonzero(targets == photo).flatten()) for photo in photos.tolist())
+    return tuple((photo, sketches) for photo, sketches in found if len(sketches))

@@ -1,0 +1,98 @@
+"""The photos to explain where none are named: a sketch's best ones of an index, or of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from indexer import Index, PhotoUnavailable, open_index
+from model import Matcher, ModelError
+from model.errors import ImageError
+from model.images.files import IMAGE_SUFFIXES
+from service.photos.originals import picture
+from service.search.searcher import Searcher
+
+# Photos of a folder that are encoded at once.
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class NamedPhoto:
+    """A photo, and the path it goes by: relative to the index's root, or as found in a folder."""
+
+    name: str
+    image: Image.Image
+
+
+def best_of_index(index: Index, matcher: Matcher, sketch: Image.Image, count: int) -> list[NamedPhoto]:
+    """At most ``count`` photos, best first, as a search finds them; those that are gone or have changed left out.
+
+    Raises BlankSketch.
+    """
+    searcher = Searcher(index, matcher)
+    found: list[NamedPhoto] = []
+    looked_at: set[int] = set()
+    for offset in range(0, index.photo_count, count):
+        for hit in searcher.search(sketch, k=count, offset=offset).results:
+            # A page that opens more clusters may bring a photo a second time.
+            if hit.id in looked_at:
+                continue
+            looked_at.add(hit.id)
+            try:
+                found.append(NamedPhoto(hit.paths[0], picture(index, matcher, index.photo(hit.id))))
+            except PhotoUnavailable:
+                continue
+            if len(found) == count:
+                return found
+    return found
+
+
+def best_of_folder(folder: Path, matcher: Matcher, sketch: Image.Image) -> NamedPhoto:
+    """The best photo in a folder and the folders below it, by the checkpoint's best method; ties by path.
+
+    Files that do not open are passed over. Raises BlankSketch, and ModelError where no photo is left.
+    """
+    drawn = matcher.encode(matcher.prepare(sketch, "sketch")[None], "sketch")
+    best: tuple[float, Path] | None = None
+    for paths, pixels in _batches(folder, matcher):
+        scores = matcher.scores(drawn, matcher.encode(pixels, "photo"))[0]
+        place = int(scores.argmax())
+        if best is None or float(scores[place]) > best[0]:
+            best = float(scores[place]), paths[place]
+    if best is None:
+        raise ModelError(f"{folder} holds no photo that can be opened; name a folder of photos")
+    return NamedPhoto(best[1].relative_to(folder).as_posix(), matcher.open(best[1], "photo"))
+
+
+def best_of(place: Path, matcher: Matcher, sketch: Image.Image) -> NamedPhoto:
+    """The best photo of an index or, where ``place`` holds none, of a folder of photos.
+
+    Raises BlankSketch, IndexRefused for an index that cannot be used, ModelError where there is no photo.
+    """
+    if not (place / "CURRENT").is_file():
+        return best_of_folder(place, matcher, sketch)
+    with open_index(place, matcher) as index:
+        found = best_of_index(index, matcher, sketch, 1)
+    if not found:
+        raise ModelError(f"no photo of the index at {place} can be read any more; build it again")
+    return found[0]
+
+
+def _batches(folder: Path, matcher: Matcher) -> Iterator[tuple[list[Path], torch.Tensor]]:
+    paths: list[Path] = []
+    prepared: list[torch.Tensor] = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
+        try:
+            prepared.append(matcher.prepare(matcher.open(path, "photo"), "photo"))
+        except (ImageError, OSError):
+            continue
+        paths.append(path)
+        if len(paths) == _BATCH:
+            yield paths, torch.stack(prepared)
+            paths, prepared = [], []
+    if paths:
+        yield paths, torch.stack(prepared)

@@ -1,0 +1,63 @@
+"""A sketch rebuilt from the nearest patches of a whole index (Fig. 7b)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from indexer import Index, PhotoUnavailable
+from model import Matcher, Tokens
+from model.explanation.rebuild import NearestPatches, Replacement, assembled, nearest_replacements
+from model.images.ink import Pixels
+from service.errors import ClientGone
+from service.photos.originals import picture
+
+# Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
+BATCH = 64
+
+
+def rebuild_from_gallery(
+    index: Index,
+    matcher: Matcher,
+    sketch: Tokens,
+    neighbours: Sequence[int],
+    gone: Callable[[], bool] = lambda: False,
+) -> tuple[Image.Image, ...]:
+    """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
+
+    Nearest by the tokens as the index keeps them, which is before cross-attention: that would have to look at every
+    photo of the index apart. All photos are searched, in chunks. Photos that are gone or have changed are passed
+    over: for each patch there are as many in reserve as are wanted.
+
+    White where the network kept no patch, or where no photo is left.
+
+    Args:
+        sketch: a batch of one.
+        gone: whether nobody waits for the result any more; asked before each chunk.
+
+    Raises:
+        ClientGone: ``gone`` says so.
+    """
+    nearest = NearestPatches(sketch, 2 * max(neighbours))
+    for start in range(0, index.photo_count, BATCH):
+        if gone():
+            raise ClientGone("Whoever asked has hung up.")
+        places = np.arange(start, min(start + BATCH, index.photo_count))
+        nearest.add(index.ids[places], index.photo_tokens(places))
+    found, grid, size = nearest.found(), matcher.config.grid, matcher.config.image_size
+
+    def square(photo: int) -> Pixels | None:
+        try:
+            image = picture(index, matcher, index.photo(photo))
+        except PhotoUnavailable:
+            return None
+        return matcher.preprocessing.pixels(image, "photo")
+
+    replacements, pixels = nearest_replacements(found, max(neighbours), square, grid)
+    # The nearest k are the first k of more of them.
+    return tuple(
+        assembled((Replacement(r.cell, r.patches[:k]) for r in replacements), pixels, grid, size // grid)
+        for k in neighbours
+    )

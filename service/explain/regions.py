@@ -1,0 +1,88 @@
+"""Regions of a sketch that are pinned, where photos match them, and what two photos match alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from model import Explanation
+from model.explanation.rebuild import cut
+from model.images.ink import Pixels
+
+# Cells between the middles of two regions, so that they do not overlap.
+APART = 4
+# Prepared sketches are black on white; a stroke's edge alone is no stroke.
+_INK = 128
+
+
+@dataclass(frozen=True)
+class SharedMatch:
+    """A sketch cell, the cells that match it best in two photos, and the lesser of the two cosines."""
+
+    sketch_cell: int
+    first_cell: int
+    second_cell: int
+    cosine: float
+
+
+def inked_cells(sketch: Pixels, grid: int) -> frozenset[int]:
+    """The cells of a prepared sketch that hold a stroke."""
+    return frozenset(cell for cell in range(grid * grid) if cut(sketch, cell, grid).min() < _INK)
+
+
+def pinned_regions(
+    explanations: Sequence[Explanation], inked: Collection[int], count: int
+) -> tuple[tuple[int, ...], ...]:
+    """At most ``count`` regions of one sketch that these photos match best on average: a kept cell and its neighbours.
+
+    Args:
+        explanations: of one sketch and at least one photo.
+        inked: cells that may be in the middle. Networks use tokens of bare paper to keep notes in, which match each
+            other well and mean nothing to whoever looks.
+
+    Returns:
+        Cells, strongest region first; the middles are APART cells from each other.
+    """
+    grid, cells = explanations[0].grid, explanations[0].sketch_cells.tolist()
+    strength = torch.stack([e.correspondence.amax(dim=1) for e in explanations]).mean(dim=0)
+    order = strength.argsort(descending=True, stable=True).tolist()
+    middles = spread((cells[i] for i in order if cells[i] in inked), count, grid)
+    return tuple(tuple(c for c in cells if distance(c, middle, grid) <= 1) for middle in middles)
+
+
+def matched_cells(explanation: Explanation, region: Collection[int]) -> tuple[int, ...]:
+    """The photo cells that match the kept cells of a sketch region best, ascending."""
+    return tuple(sorted({photo for sketch, photo, _ in explanation.matches() if sketch in region}))
+
+
+def shared_matches(
+    first: Explanation, second: Explanation, inked: Collection[int], count: int
+) -> tuple[SharedMatch, ...]:
+    """The sketch cells, of those ``inked``, that two photos both match best: at most ``count``, APART from each other.
+
+    first, second: of the same sketch. Strongest first, by the lesser of the two cosines.
+    """
+    others = {sketch: (photo, cosine) for sketch, photo, cosine in second.matches()}
+    both = {
+        sketch: SharedMatch(sketch, photo, others[sketch][0], min(cosine, others[sketch][1]))
+        for sketch, photo, cosine in first.matches()
+        if sketch in inked
+    }
+    order = sorted(both, key=lambda cell: (-both[cell].cosine, cell))
+    return tuple(both[cell] for cell in spread(order, count, first.grid))
+
+
+def spread(cells: Iterable[int], count: int, grid: int) -> list[int]:
+    """The first ``count`` cells, without those nearer than APART to one already taken."""
+    taken: list[int] = []
+    for cell in cells:
+        if len(taken) < count and all(distance(cell, other, grid) >= APART for other in taken):
+            taken.append(cell)
+    return taken
+
+
+def distance(one: int, other: int, grid: int) -> int:
+    """Steps between two cells, diagonal ones too."""
+    return max(abs(one // grid - other // grid), abs(one % grid - other % grid))

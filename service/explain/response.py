@@ -1,0 +1,201 @@
+"""Why photos of an index match a sketch: what POST /explain answers, computed without HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from indexer import Index
+from model import Explanation, Matcher
+from model.explanation.influence import PairInfluence, influential_pairs
+from model.explanation.pair import Observed, compare, observe
+from model.explanation.rebuild import from_photos
+from model.images.files import open_image
+from model.images.ink import Pixels
+from model.network.config import Modality
+from service.explain.gallery_patches import rebuild_from_gallery
+from service.photos.originals import picture
+from service.schemas.explain import (
+    CrossAttention,
+    ExplainedImage,
+    ExplainedPair,
+    ExplainedPhoto,
+    ExplainParams,
+    ExplainResponse,
+    ExplainTimings,
+    InfluentialPair,
+    MatchedCells,
+    Rebuilt,
+)
+from service.schemas.search import photo_url, thumbnail_url
+
+# Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
+TOGETHER = 3
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture as the network saw it: its prepared pixels (H, W, 3) uint8, and what the encoder made of it."""
+
+    pixels: Pixels
+    observed: Observed
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sketch beside a photo, explained, with the most influential token pairs."""
+
+    explanation: Explanation
+    influence: tuple[PairInfluence, ...]
+
+
+def look(matcher: Matcher, image: Image.Image, modality: Modality) -> Seen:
+    """Prepare and encode one picture. Raises BlankSketch for a sketch without ink."""
+    pixels = matcher.preprocessing.pixels(image, modality)
+    prepared = matcher.preprocessing.to_tensor(pixels)[None].to(matcher.device)
+    return Seen(pixels, observe(matcher.network, prepared, modality))
+
+
+def explain(
+    index: Index,
+    matcher: Matcher,
+    sketch: bytes,
+    params: ExplainParams,
+    *,
+    max_pixels: int,
+    originals: bool,
+    gone: Callable[[], bool] = lambda: False,
+) -> ExplainResponse:
+    """Why the photos asked for match a sketch, given as an image file.
+
+    The photos are read and encoded anew, in full precision, so scores may differ from a search's in the third digit.
+
+    Args:
+        max_pixels: of the sketch.
+        originals: whether photos have a ``photo_url``.
+        gone: whether nobody waits for the answer any more; asked where the whole gallery is looked through.
+
+    Raises:
+        ImageError: the sketch cannot be read, is too large or blank. UnknownPhoto: an id that no photo has.
+        ClientGone: ``gone`` says so.
+        PhotoUnavailable: a photo is gone or has changed since it was indexed.
+    """
+    start = time.perf_counter()
+    entries = [index.photo(photo) for photo in params.photo]
+    drawn = look(matcher, open_image(sketch, max_pixels=max_pixels), "sketch")
+    photos = [look(matcher, picture(index, matcher, entry), "photo") for entry in entries]
+    encoded = time.perf_counter()
+    explanations = [compare(matcher.network, drawn.observed, photo.observed) for photo in photos]
+    compared = time.perf_counter()
+    influence = [influential_pairs(matcher.network, drawn.observed.tokens, p.observed.tokens) for p in photos]
+    weighed = time.perf_counter()
+    rebuilt: list[Rebuilt] = []
+    if params.rebuild == "photos":
+        rebuilt = _from_photos([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
+    elif params.rebuild == "gallery":
+        (image,) = rebuild_from_gallery(index, matcher, drawn.observed.tokens, [params.neighbours], gone)
+        rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
+    finished = time.perf_counter()
+    shown = [
+        ExplainedPhoto(
+            id=entry.id,
+            photo_url=photo_url(entry.id, originals),
+            thumbnail_url=thumbnail_url(entry.id),
+            **vars(explained_pair(photo, Pair(explanation, pairs))),
+        )
+        for entry, photo, explanation, pairs in zip(entries, photos, explanations, influence, strict=True)
+    ]
+    return ExplainResponse(
+        grid=matcher.config.grid,
+        sketch=explained_image(drawn, "PNG"),
+        photos=shown,
+        rebuilt=rebuilt,
+        timings_ms=ExplainTimings(
+            encode=_milliseconds(start, encoded),
+            pairs=_milliseconds(encoded, compared),
+            influence=_milliseconds(compared, weighed),
+            rebuild=_milliseconds(weighed, finished),
+            total=_milliseconds(start, finished),
+        ),
+        method=matcher.best_method,
+        generation=index.generation,
+        model=matcher.config.name,
+    )
+
+
+def explain_pair(matcher: Matcher, sketch: Seen, photo: Seen) -> Pair:
+    """One photo, of an index or not, beside a sketch."""
+    influence = influential_pairs(matcher.network, sketch.observed.tokens, photo.observed.tokens)
+    return Pair(compare(matcher.network, sketch.observed, photo.observed), influence)
+
+
+def explained_image(seen: Seen, kind: str) -> ExplainedImage:
+    """As it is answered; kind: "PNG" or "JPEG"."""
+    attention = seen.observed.attention
+    return ExplainedImage(
+        image=data_url(Image.fromarray(seen.pixels), kind),
+        attention=_rounded(attention.heads.flatten(1), 4),
+        attention_layers=_rounded(attention.layers.flatten(1), 4),
+        kept=[kept.flatten().nonzero()[:, 0].tolist() for kept in attention.kept],
+    )
+
+
+def explained_pair(photo: Seen, pair: Pair) -> ExplainedPair:
+    """As it is answered."""
+    explanation = pair.explanation
+    crossed = None
+    if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
+        crossed = CrossAttention(
+            sketch_to_photo=_rounded(explanation.ret_to_photo, 4),
+            photo_to_sketch=_rounded(explanation.ret_to_sketch, 4),
+        )
+    return ExplainedPair(
+        **vars(explained_image(photo, "JPEG")),
+        relation_score=explanation.relation_score,
+        ret_distance=explanation.ret_distance,
+        sketch_cells=explanation.sketch_cells.tolist(),
+        photo_cells=explanation.photo_cells.tolist(),
+        correspondence=_rounded(explanation.correspondence, 3),
+        cross_attention=crossed,
+        matches=[
+            MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
+            for there, here, cosine in explanation.matches()
+        ],
+        influence=[InfluentialPair(**vars(influence)) for influence in pair.influence],
+    )
+
+
+def data_url(image: Image.Image, kind: str) -> str:
+    """A picture as a data URL; kind: "PNG" or "JPEG"."""
+    out = io.BytesIO()
+    image.save(out, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _from_photos(ids: list[int], explanations: list[Explanation], squares: list[Pixels]) -> list[Rebuilt]:
+    """Each photo by itself, and the first three together where there are several."""
+    rebuilt = [
+        Rebuilt(source="photo", photo=photo, image=data_url(from_photos([explanation], [square]), "PNG"))
+        for photo, explanation, square in zip(ids, explanations, squares, strict=True)
+    ]
+    if len(ids) > 1:
+        together = from_photos(explanations[:TOGETHER], squares[:TOGETHER])
+        rebuilt.append(Rebuilt(source="photos", photo=None, image=data_url(together, "PNG")))
+    return rebuilt
+
+
+def _rounded(values: torch.Tensor, decimals: int) -> list[list[float]]:
+    rounded: list[list[float]] = np.round(values.double().numpy(), decimals).tolist()
+    return rounded
+
+
+def _milliseconds(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)

@@ -1,0 +1,168 @@
+"""Request ids, known hosts and error answers: what all requests have in common."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
+from service.schemas.search import UNKNOWN_PARAMETER, ErrorDetail, ErrorResponse
+
+# What may be echoed and logged as it is.
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+log = logging.getLogger("sketch_search")
+
+
+class RequestIds:
+    """ASGI middleware: an ``X-Request-ID`` on every answer, and a 500 that says no more than it.
+
+    A sane id that comes with the request is kept. It is also ``request.state.request_id``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = Headers(scope=scope).get("x-request-id", "")
+        request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        # The last stop before the network: whatever goes wrong is logged in full and told in short.
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if started:
+                raise
+            answer = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
+            await answer(scope, receive, send_with_id)
+
+
+class KnownHosts:
+    """ASGI middleware: refuses a request whose ``Host`` header names none of ``hosts``.
+
+    A web page can have its own name resolve to this machine and then read the answers as if they came from its server;
+    the header still bears that name. Inside of RequestIds.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        """``hosts``: names and addresses without a port; "*.example.org" is all below it, "*" any."""
+        self._app = app
+        self._check = TrustedHostMiddleware(self._passed, hosts, www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # It would answer in plain text.
+        await self._check(scope, receive, _say_nothing)
+        if scope["state"].get("known_host"):
+            await self._app(scope, receive, send)
+            return
+        message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
+        await error_answer(400, "bad_host", message, scope["state"]["request_id"])(scope, receive, send)
+
+    @staticmethod
+    async def _passed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["known_host"] = True
+
+
+async def _say_nothing(_: Message) -> None:
+    return
+
+
+def error_answer(
+    status: int, code: str, message: str, request_id: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The one shape that errors have."""
+    body = ErrorResponse(error=ErrorDetail(code=code, message=message, request_id=request_id))
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every typed error, and those of the framework, are answered as ``VERDICTS`` says."""
+    for kind in VERDICTS:
+        app.add_exception_handler(kind, _answer_typed)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+
+
+async def _answer_typed(request: Request, error: Exception) -> Response:
+    verdict = next(VERDICTS[kind] for kind in type(error).__mro__ if kind in VERDICTS)
+    headers = {}
+    if isinstance(error, QueueFull):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return error_answer(verdict.status, verdict.code, _sentence(error), request.state.request_id, headers)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    if any(problem["loc"][0] == "path" for problem in problems):
+        return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
+    # ("query", "nprobe", "constrained-int") is nprobe.
+    named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems[:5]]
+    return error_answer(422, "bad_parameter", f"{told(named)}.", request.state.request_id)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    message = {404: "There is nothing here.", 405: f"{request.method} is not for this path."}.get(
+        error.status_code, str(error.detail)
+    )
+    return error_answer(error.status_code, code, message, request.state.request_id, dict(error.headers or {}))
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
+
+
+def told(problems: Sequence[Mapping[str, Any]]) -> str:
+    """What pydantic found wrong, in one line, without a full stop: a problem's ``loc`` begins with the parameter."""
+    said: dict[str, list[str]] = {}
+    for problem in problems:
+        name = problem["loc"][0]
+        begin = "" if problem["type"] == UNKNOWN_PARAMETER else f"{str(name)[:64]}: "
+        said.setdefault(begin, []).append(str(problem["msg"]))
+    # What may be of several kinds has a problem for each of them.
+    return "; ".join(begin + ", or ".join([first, *map(_lower, others)]) for begin, (first, *others) in said.items())
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, ServiceFault):
+        # It is a sentence already, and may begin with the name of a parameter.
+        return text
+    return text[:1].upper() + text[1:]

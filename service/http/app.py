@@ -1,0 +1,96 @@
+"""The application: its settings, its parts, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from service.http.answers import KnownHosts, RequestIds, add_error_handlers
+from service.http.middleware.access import Observed
+from service.http.middleware.headers import SecurityHeaders
+from service.http.middleware.rate import RateLimited
+from service.http.page import page
+from service.http.routes import Context, api, health, monitoring
+from service.http.upload import Uploads
+from service.serving.live import Live
+from service.serving.metrics import Metrics
+from service.serving.worker import Worker
+from service.settings import Settings
+
+# Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
+API_VERSION = "1.4.2"
+# Decoding a large photo takes a few hundred MiB.
+READERS = 2
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503.
+
+    ``app.state.metrics`` are its Metrics, from the beginning.
+    """
+    chosen = settings if settings is not None else Settings()
+    version = _installed_version()
+    metrics = Metrics(version)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        live, worker = Live(chosen), Worker(chosen.queue, metrics.waited)
+        # As many as may run and wait, so that sketches take at most twice their memory.
+        uploads = Uploads(chosen.max_upload_bytes, chosen.queue + 1, chosen.upload_seconds)
+        app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))
+        metrics.observe(live, worker)
+        await live.look()
+        watching = asyncio.create_task(live.watch())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        worker.close()
+        live.close()
+
+    app = FastAPI(
+        title="sketch-search",
+        summary="Draw something, find the photos of it.",
+        version=API_VERSION,
+        lifespan=lifespan,
+        # The documentation pages load scripts from a CDN; the document itself is enough.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.metrics = metrics
+    app.include_router(api)
+    app.include_router(health)
+    if chosen.metrics_port is None:
+        app.include_router(monitoring)
+    app.include_router(page)
+    add_error_handlers(app)
+    # The one added last is the outermost.
+    if chosen.rate_limit is not None:
+        app.add_middleware(RateLimited, per_minute=chosen.rate_limit)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(KnownHosts, hosts=chosen.known_hosts)
+    app.add_middleware(RequestIds)
+    app.add_middleware(SecurityHeaders, shared=bool(chosen.cors_origins))
+    app.add_middleware(Observed, metrics=metrics)
+    return app
+
+
+def _installed_version() -> str:
+    try:
+        return importlib.metadata.version("sketch-search")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

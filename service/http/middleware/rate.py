@@ -1,0 +1,78 @@
+"""How many requests one client may make."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.http.answers import error_answer
+
+# Buckets kept, of the clients seen last; some hundred bytes each.
+CLIENTS = 10_000
+# Whoever watches over the service must not be kept from it by whoever strains it.
+_FREE = frozenset({"/healthz", "/readyz"})
+# The page's own files and its small pictures come by the dozen for each thing that a person does.
+_OF_THE_PAGE = ("/page/", "/thumbnails/")
+
+
+class Buckets:
+    """A token bucket for each client: it holds a minute's requests and fills up evenly."""
+
+    def __init__(self, per_minute: int, *, clients: int = CLIENTS, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clients``: how many are remembered; one that was forgotten starts anew. ``clock``: seconds."""
+        self._most = float(per_minute)
+        self._clients = clients
+        self._clock = clock
+        #: client -> tokens left, and when that was; the one seen last is the last one.
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> float:
+        """Take a token; 0.0 where there was one, else the seconds until there is."""
+        now = self._clock()
+        left, then = self._left.pop(client, (self._most, now))
+        left = min(self._most, left + (now - then) * self._most / 60)
+        wait = 0.0 if left >= 1 else (1 - left) * 60 / self._most
+        self._left[client] = (left if wait else left - 1, now)
+        if len(self._left) > self._clients:
+            self._left.popitem(last=False)
+        return wait
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+
+class RateLimited:
+    """ASGI middleware: 429 with Retry-After for a client that asks too often. Inside of RequestIds."""
+
+    def __init__(self, app: ASGIApp, per_minute: int) -> None:
+        self._app = app
+        self._buckets = Buckets(per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _FREE or scope["path"].startswith(_OF_THE_PAGE):
+            await self._app(scope, receive, send)
+            return
+        wait = math.ceil(self._buckets.take(network(scope["client"][0] if scope.get("client") else "")))
+        if not wait:
+            await self._app(scope, receive, send)
+            return
+        message = f"You ask more often than this server allows. Try again in {wait} s."
+        request_id = scope["state"]["request_id"]
+        answer = error_answer(429, "rate_limited", message, request_id, {"Retry-After": str(wait)})
+        await answer(scope, receive, send)
+
+
+def network(address: str) -> str:
+    """Who is one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)

@@ -1,0 +1,282 @@
+"""The paths of the HTTP API."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar, cast
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import Response
+
+from service.engine import Engine, build_info
+from service.errors import BadSearch, NotFound, NotReady, Unauthorized
+from service.http.contract import SKETCH_BODY, error_answers, image_answers
+from service.http.middleware.access import SearchNote
+from service.http.upload import Uploads
+from service.schemas.explain import ExplainParams, ExplainResponse
+from service.schemas.search import (
+    MAX_ID,
+    ClusterResponse,
+    HealthResponse,
+    IndexInfo,
+    InfoResponse,
+    Limits,
+    ModelInfo,
+    PageParams,
+    SearchParams,
+    SearchResponse,
+    ThumbnailParams,
+)
+from service.serving.live import Live
+from service.serving.metrics import Metrics
+from service.serving.worker import Worker
+from service.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the handlers of one application share.
+
+    Attributes:
+        readers: how many files are read and shrunk at once, so that a page of thumbnails cannot fill the memory.
+    """
+
+    settings: Settings
+    version: str
+    live: Live
+    worker: Worker
+    uploads: Uploads
+    metrics: Metrics
+    readers: CapacityLimiter
+
+
+def context(request: Request) -> Context:
+    """The application's context, made when it started."""
+    return cast(Context, request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(context)]
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Where the server has SBIR_API_KEY set.")
+_bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
+
+
+def require_key(
+    ctx: Ctx,
+    header: Annotated[str | None, Depends(_header)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> None:
+    """Raise Unauthorized unless the request carries the API key, where there is one."""
+    if ctx.settings.api_key is None:
+        return
+    given = header or (bearer.credentials if bearer else "")
+    # HTTP headers are bytes that the server has read as Latin-1.
+    if not secrets.compare_digest(given.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
+        raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
+
+
+def refuse_doubles(request: Request) -> None:
+    """Raise BadSearch where a query parameter is given twice: one of the two would be ignored. For plain parameters."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadSearch(f"The parameter {name[:64]} is given {names.count(name)} times; give it once.")
+
+
+health = APIRouter(tags=["health"], responses=error_answers(400))
+api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
+monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
+
+Id = Annotated[int, Path(ge=0, le=MAX_ID)]
+_once = [Depends(refuse_doubles)]
+
+
+@api.post("/search", dependencies=_once, responses=error_answers(413, 415, 422, 503), openapi_extra=SKETCH_BODY)
+async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
+    """The photos that match a sketch best."""
+    engine = ctx.live.engine()
+    sketch = await _received(request, ctx)
+    answer = await ctx.worker.run(lambda: engine.search(sketch, params), _hung_up(request))
+    ctx.metrics.searched(answer.timings_ms)
+    asked = "default" if params.nprobe is None else str(params.nprobe)
+    request.state.search = SearchNote(answer.method, answer.select, asked, answer.generation)
+    return answer
+
+
+@api.post("/explain", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=SKETCH_BODY)
+async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Query()]) -> ExplainResponse:
+    """Why these photos match a sketch."""
+    engine = ctx.live.engine()
+    sketch = await _received(request, ctx)
+    over = threading.Event()
+    try:
+        return await ctx.worker.run(lambda: engine.explain(sketch, params, over.is_set), _hung_up(request))
+    finally:
+        # A job that has begun goes on where its client has gone; this one can take long.
+        over.set()
+
+
+async def _received(request: Request, ctx: Context) -> bytes:
+    """The sketch of a request."""
+    # Who would not be let in with it need not send it.
+    ctx.worker.check_room()
+    return await ctx.uploads.read(request)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@api.get(
+    "/photos/{photo_id}",
+    response_class=Response,
+    responses={**image_answers("image/*"), **error_answers(404, 422, 503)},
+)
+async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
+    """The original file of a photo, as it is."""
+    if not ctx.settings.serve_originals:
+        raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
+    engine = ctx.live.engine()
+    return await _read(ctx, lambda: _original(engine, photo_id, request.headers.get("if-none-match")))
+
+
+@api.get(
+    "/thumbnails/{photo_id}",
+    dependencies=_once,
+    response_class=Response,
+    responses={**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
+)
+async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[ThumbnailParams, Query()]) -> Response:
+    """A small JPEG of a photo."""
+    engine = ctx.live.engine()
+    return await _read(ctx, lambda: _small(engine, photo_id, params.size, request.headers.get("if-none-match")))
+
+
+@api.get(
+    "/clusters/{cluster_id}",
+    dependencies=_once,
+    response_model=ClusterResponse,
+    responses={
+        200: {"description": "The photos, with their ETag."},
+        304: {"description": "If-None-Match names the photos as they are."},
+        **error_answers(404, 422, 503),
+    },
+)
+async def cluster(
+    request: Request, response: Response, ctx: Ctx, cluster_id: Id, page: Annotated[PageParams, Query()]
+) -> ClusterResponse | Response:
+    """The photos of a cluster, in pages."""
+    engine = ctx.live.engine()
+    headers = _headers(f'"{engine.cluster_tag(cluster_id, page)}"')
+    if is_known(headers["ETag"], request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return await _read(ctx, lambda: engine.cluster(cluster_id, page))
+
+
+@api.get("/info")
+async def info(ctx: Ctx) -> InfoResponse:
+    """What is loaded, and what this server takes."""
+    settings = ctx.settings
+    limits = Limits(
+        max_upload_bytes=settings.max_upload_bytes,
+        max_pixels=settings.max_pixels,
+        default_k=settings.default_k,
+        max_k=settings.max_k,
+        queue=settings.queue,
+    )
+    build = await _read(ctx, lambda: build_info(settings))
+    loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
+    reason = None
+    try:
+        loaded = ctx.live.engine().info()
+    except NotReady as why:
+        reason = str(why)
+    model, index = loaded
+    return InfoResponse(
+        ready=reason is None,
+        reason=reason,
+        version=ctx.version,
+        model=model,
+        index=index,
+        refused=ctx.live.refused,
+        build=build,
+        limits=limits,
+    )
+
+
+@health.get("/healthz")
+async def alive() -> HealthResponse:
+    """Alive."""
+    return HealthResponse(status="ok")
+
+
+@health.get("/readyz", responses=error_answers(503))
+async def ready(ctx: Ctx) -> HealthResponse:
+    """Able to answer searches."""
+    try:
+        ctx.live.engine()
+    except NotReady:
+        if ctx.settings.api_key is None:
+            raise
+        # The reason names folders of this machine, and whoever asks here may be anybody.
+        raise NotReady("The service is not ready; /info says why to those who have the API key.") from None
+    return HealthResponse(status="ready")
+
+
+@monitoring.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
+)
+async def metrics(request: Request, ctx: Ctx) -> Response:
+    """What this server has counted and timed."""
+    text, kind = ctx.metrics.exposition(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": kind})
+
+
+async def _read(ctx: Context, job: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(job, limiter=ctx.readers)
+
+
+def _original(engine: Engine, photo_id: int, known: str | None) -> Response:
+    entry = engine.photo(photo_id)
+    etag = f'"{entry.content_hash}"'
+    if is_known(etag, known):
+        return _image(None, "", etag)
+    return _image(*engine.original(entry), etag)
+
+
+def _small(engine: Engine, photo_id: int, size: int, known: str | None) -> Response:
+    entry = engine.photo(photo_id)
+    etag = f'"{entry.content_hash}-{size}"'
+    if is_known(etag, known):
+        return _image(None, "", etag)
+    return _image(engine.thumbnail(entry, size), "image/jpeg", etag)
+
+
+def is_known(etag: str, known: str | None) -> bool:
+    """Whether an If-None-Match header names ``etag``; a proxy may have made it weak."""
+    return known is not None and (
+        known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
+    )
+
+
+def _image(data: bytes | None, kind: str, etag: str) -> Response:
+    """An image, or a 304 where ``data`` is None."""
+    if data is None:
+        return Response(status_code=304, headers=_headers(etag))
+    return Response(data, media_type=kind, headers=_headers(etag))
+
+
+def _headers(etag: str) -> dict[str, str]:
+    """Browsers must ask before they use an answer again."""
+    return {"ETag": etag, "Cache-Control": "private, no-cache"}

@@ -1,0 +1,120 @@
+"""What /explain takes and answers, as pydantic models. A cell is row * grid + column, from the top left."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from service.schemas.search import MAX_ID, Params
+
+MOST_PHOTOS = 12
+
+
+class ExplainParams(Params):
+    """The query parameters of an explanation."""
+
+    photo: list[Annotated[int, Field(ge=0, le=MAX_ID)]] = Field(
+        min_length=1, max_length=MOST_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
+    )
+    rebuild: Literal["none", "photos", "gallery"] = Field(
+        default="none",
+        description="Put the sketch together anew from patches of these photos, or of all photos of the index.",
+    )
+    neighbours: int = Field(
+        default=5, ge=1, le=20, description="Nearest patches averaged when rebuilding from the gallery."
+    )
+
+
+class ExplainedImage(BaseModel):
+    """One picture as the network saw it, and where [Ret] looked."""
+
+    image: str = Field(description="Data URL of exactly the square the network saw.")
+    attention: list[list[float]] = Field(
+        description="By head: [Ret]'s attention to each cell in the last block; 0 where the token was dropped."
+    )
+    attention_layers: list[list[float]] = Field(description="By block: the same, averaged over the heads.")
+    kept: list[list[int]] = Field(description="The cells left after each token selection, in order.")
+
+
+class CrossAttention(BaseModel):
+    """By head: the attention of one side's [Ret] to the other side's patches."""
+
+    sketch_to_photo: list[list[float]] = Field(description="heads x photo_cells")
+    photo_to_sketch: list[list[float]] = Field(description="heads x sketch_cells")
+
+
+class MatchedCells(BaseModel):
+    """A sketch token and the photo token most like it."""
+
+    sketch_cell: int
+    photo_cell: int
+    cosine: float
+
+
+class InfluentialPair(BaseModel):
+    """A pair of tokens that the relation score rests on."""
+
+    sketch_cell: int
+    photo_cell: int
+    drop: float = Field(description="The share of the relation score that is lost when this pair does not count.")
+
+
+class ExplainedPair(ExplainedImage):
+    """A photo beside the sketch."""
+
+    relation_score: float | None = Field(description="In (0, 1); null where the relation network is untrained.")
+    ret_distance: float = Field(description="Distance of the normalised [Ret] tokens, in [0, 2].")
+    sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
+    photo_cells: list[int] = Field(description="Cells of the photo's tokens that are compared.")
+    correspondence: list[list[float]] = Field(
+        description="sketch_cells x photo_cells: cosines of the tokens after cross-attention."
+    )
+    cross_attention: CrossAttention | None = Field(description="Null for networks without cross-attention.")
+    matches: list[MatchedCells] = Field(description="Each sketch token's best photo token, strongest first.")
+    influence: list[InfluentialPair] = Field(
+        description="The pairs whose leaving out lowers the relation score most, at most 10, strongest first."
+    )
+
+
+class ExplainedPhoto(ExplainedPair):
+    """A photo of the index beside the sketch."""
+
+    id: int
+    rank: None = Field(default=None, description="Always null: an explanation ranks nothing.")
+    photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
+    thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
+
+
+class Rebuilt(BaseModel):
+    """The sketch, put together from patches of photos; white where the network kept no patch of it."""
+
+    source: Literal["photo", "photos", "gallery"] = Field(
+        description="The closest patches of one photo, of the first three asked for together, or the mean of the "
+        "nearest of all photos of the index."
+    )
+    photo: int | None = Field(description="Which photo, where it is one.")
+    image: str = Field(description="Data URL.")
+
+
+class ExplainTimings(BaseModel):
+    """Milliseconds a stage."""
+
+    encode: float = Field(description="Read, prepare and encode the sketch and the photos.")
+    pairs: float = Field(description="Compare the sketch with each photo.")
+    influence: float = Field(description="Leave out the pairs of tokens.")
+    rebuild: float = Field(description="Put the sketch together anew.")
+    total: float = Field(description="All of these.")
+
+
+class ExplainResponse(BaseModel):
+    """Why photos match a sketch."""
+
+    grid: int = Field(description="Patches along one side.")
+    sketch: ExplainedImage
+    photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
+    rebuilt: list[Rebuilt] = Field(description="Empty unless asked for.")
+    timings_ms: ExplainTimings
+    method: str = Field(description="The checkpoint's best method, by which searches rank.")
+    generation: str = Field(description="The index generation.")
+    model: str = Field(description="The checkpoint's name.")

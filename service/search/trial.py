@@ -1,0 +1,48 @@
+"""The trial that an index has to stand before it may answer anybody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from indexer import Index, IndexRefused
+from service.search.searcher import Searcher
+
+RESULTS = 5
+
+
+def search_once(searcher: Searcher, methods: Sequence[str], index: Index) -> None:
+    """Search with a small drawing, as who names nothing does and by each of ``methods``.
+
+    Raises:
+        IndexRefused: too few results, a score that is no number, or the search itself failed.
+    """
+    for method in ("auto", *methods):
+        nprobe = None if method == "auto" else 1
+        try:
+            found = searcher.search(_drawing(), k=RESULTS, nprobe=nprobe, method=method)
+        # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
+        except Exception as error:
+            raise _refused(index, f"a search by {method} failed ({type(error).__name__})") from error
+        wanted = min(RESULTS, index.photo_count)
+        if len(found.results) != wanted:
+            raise _refused(index, f"a search by {method} found {len(found.results)} photos instead of {wanted}")
+        scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
+        if not all(map(math.isfinite, scores)):
+            raise _refused(index, f"a search by {method} gave a score that is no number")
+
+
+def _drawing() -> Image.Image:
+    picture = Image.new("RGB", (64, 64), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((12, 20, 52, 60), outline="black", width=2)
+    draw.line((8, 28, 32, 4, 56, 28), fill="black", width=2)
+    return picture
+
+
+def _refused(index: Index, problem: str) -> IndexRefused:
+    return IndexRefused(
+        f"generation {index.generation} did not stand its trial: {problem}; run `python -m indexer verify`."
+    )

@@ -1,0 +1,115 @@
+"""What the service counts and times, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from service.errors import NotReady
+from service.schemas.search import StageTimings
+from service.serving.live import Live
+from service.serving.worker import Worker
+
+# From one stage of a small network on a fast machine to an exhaustive search on a slow one.
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Any other word in its place would be one more series.
+VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Metrics:
+    """The metrics of one application, in a registry of its own. All names begin with ``sbir_``, but the process's."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._stages = Histogram(
+            "sbir_search_stage_seconds",
+            "Time of each stage of a search; queue is the wait before it, total all the others.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        for stage in ("queue", *StageTimings.model_fields):
+            self._stages.labels(stage)
+        self._requests = Counter(
+            "sbir_http_requests", "Requests that are over.", ["verb", "route", "status"], registry=self.registry
+        )
+        self._request_seconds = Histogram(
+            "sbir_http_request_seconds",
+            "Time of a request, from its head to the end of the answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._in_flight = Gauge("sbir_http_requests_in_flight", "Requests being answered.", registry=self.registry)
+        build = Gauge("sbir_build_info", "Always 1; the version of the program.", ["version"], registry=self.registry)
+        build.labels(version).set(1)
+
+    def observe(self, live: Live, worker: Worker) -> None:
+        """Tell of these from now on. To be called once."""
+        self.registry.register(_State(live, worker))
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """While the block runs, one more request is in flight."""
+        with self._in_flight.track_inprogress():
+            yield
+
+    def answered(self, verb: str, route: str, status: int, seconds: float) -> None:
+        """Count a request. ``route``: the template of its path, so that there are no more of them than routes."""
+        self._requests.labels(verb if verb in VERBS else "other", route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Note how long a search has waited for its turn."""
+        self._stages.labels("queue").observe(seconds)
+
+    def searched(self, timings: StageTimings) -> None:
+        """Note a search that was answered."""
+        for stage in StageTimings.model_fields:
+            self._stages.labels(stage).observe(getattr(timings, stage) / 1000)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All of it as text, and its media type: OpenMetrics where ``accept``, a header, asks for it."""
+        encode, kind = choose_encoder(accept)
+        return encode(self.registry), kind
+
+
+class _State(Collector):
+    """What is read when it is asked for."""
+
+    def __init__(self, live: Live, worker: Worker) -> None:
+        self._live = live
+        self._worker = worker
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        held = self._worker.held
+        yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that run or wait.", value=held)
+        yield GaugeMetricFamily("sbir_queue_depth", "The same without the one that runs.", value=max(0, held - 1))
+        yield GaugeMetricFamily("sbir_queue_limit", "Searches that may wait.", value=self._worker.queue)
+        yield CounterMetricFamily(
+            "sbir_index_swaps", "Generations that have taken another's place.", value=self._live.swaps
+        )
+        refused = self._live.refused is not None
+        yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
+        try:
+            engine = self._live.engine()
+        except NotReady:
+            yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=0)
+            return
+        yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=1)
+        model, index = engine.info()
+        info = GaugeMetricFamily(
+            "sbir_index_info", "Always 1; what is searched.", labels=["generation", "model", "embedder"]
+        )
+        info.add_metric([index.generation, model.name, index.embedder], 1)
+        yield info
+        number = int("".join(filter(str.isdigit, index.generation)) or 0)
+        yield GaugeMetricFamily("sbir_index_generation", "Number of the generation searched.", value=number)
+        yield GaugeMetricFamily("sbir_index_photos", "Photos searched.", value=index.photos)
+        yield GaugeMetricFamily("sbir_index_clusters", "Clusters they are in.", value=index.clusters)
