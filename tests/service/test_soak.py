@@ -13,7 +13,7 @@ import pytest
 from service.settings import Settings
 from tests.pictures import ODD_FILES, encoded
 from tests.service.conftest import PHOTOS, draw_sketch
-from tests.service.test_serving import address, running
+from tests.service.serving.test_serving import address, running
 from tests.soak_report import noted
 
 # Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an

@@ -14,8 +14,8 @@ import pytest
 from service.serving.connection import Connection
 from service.settings import Settings
 from tests.service.conftest import MAX_UPLOAD, Served, served
+from tests.service.http.test_readiness import wait_until_room_is
 from tests.service.talk import connect, plain_http, rest
-from tests.service.test_readiness import wait_until_room_is
 
 SEARCH = b"POST /search HTTP/1.1\r\nHost: localhost\r\n"
 CLOSE = b"Connection: close\r\n"

@@ -9,7 +9,7 @@ import pytest
 import model
 from indexer import IndexRefused, build, open_index, read_info, remove, repair, verify
 from tests.indexer.galleries import catalog, save_photo, save_photos
-from tests.indexer.test_verify import not_finite, sign, sql
+from tests.indexer.upkeep.test_verify import not_finite, sign, sql
 
 
 def flip(path: Path) -> None:

@@ -25,8 +25,8 @@ from model import Matcher
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.service.conftest import Served, draw_photo, draw_sketch, served
+from tests.service.serving.test_worker import Gate, never
 from tests.service.talk import error
-from tests.service.test_worker import Gate, never
 from tests.soak_report import Run, noted
 
 CLIENTS = 4

@@ -21,7 +21,7 @@ from tests.indexer.galleries import catalog, save_photo
 from tests.indexer.tiny_index import place_photos
 from tests.networks import tiny_network
 
-COMMITTED = Path(__file__).parent / "version_1"
+COMMITTED = Path(__file__).parent.parent / "version_1"
 
 
 @pytest.fixture

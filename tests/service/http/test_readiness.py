@@ -21,8 +21,8 @@ from service.errors import BrokenUpload, QueueFull
 from service.http.upload import Uploads
 from service.settings import Settings
 from tests.service.conftest import CLUSTERS, MAX_UPLOAD, PHOTOS, Served, served
+from tests.service.serving.test_worker import Gate, never
 from tests.service.talk import connect, error
-from tests.service.test_worker import Gate, never
 
 
 @contextmanager

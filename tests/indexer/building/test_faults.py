@@ -19,7 +19,7 @@ from model.network.config import Modality
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import save_photo, save_photos
 from tests.indexer.strange_networks import GlobalVector
-from tests.indexer.test_repair import flip
+from tests.indexer.upkeep.test_repair import flip
 
 MIB = 2**20
 

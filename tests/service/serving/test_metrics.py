@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from indexer import Index
 from service.settings import Settings
 from tests.service.conftest import CLUSTERS, PHOTOS, Served, served
+from tests.service.http.test_readiness import occupied, wait_until_room_is
 from tests.service.talk import connect, error
-from tests.service.test_readiness import occupied, wait_until_room_is
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
