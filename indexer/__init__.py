@@ -1,7 +1,6 @@
 """Photos in, an index on disk out; and the index opened for searching."""
 
-from indexer.building.builder import BuildReport, add, build
-from indexer.building.progress import Progress, ProgressState, read_progress
+from indexer.building import BuildReport, Progress, ProgressState, add, build, read_progress
 from indexer.errors import (
     BadInvocation,
     EmbedderUnavailable,
@@ -12,14 +11,8 @@ from indexer.errors import (
     PhotoUnavailable,
     UnknownPhoto,
 )
-from indexer.store.drift import Drift
-from indexer.store.location import default_index_path, live_stamp
-from indexer.store.manifest import Manifest
-from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
-from indexer.upkeep.compact import UpkeepReport, compact, remove
-from indexer.upkeep.info import IndexInfo, read_info
-from indexer.upkeep.repair import RepairReport, repair
-from indexer.upkeep.verify import verify
+from indexer.store import ClusterRows, Drift, Index, Manifest, PhotoEntry, default_index_path, live_stamp, open_index
+from indexer.upkeep import IndexInfo, RepairReport, UpkeepReport, compact, read_info, remove, repair, verify
 
 __all__ = [
     "BadInvocation",

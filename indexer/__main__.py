@@ -15,19 +15,13 @@ import faiss
 import torch
 
 import model
-from indexer.building.builder import BuildReport, run
-from indexer.building.progress import Progress
-from indexer.building.request import DEFAULT_BATCH, Request
-from indexer.building.watch import look, watch
+from indexer.building import DEFAULT_BATCH, BuildReport, Progress, Request, look, run, watch
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
-from indexer.store.location import IndexFolder, default_index_path
+from indexer.store import IndexFolder, default_index_path
 from indexer.tables import build_lines, compact_lines, info_lines, remove_lines, sample_lines, update_line
-from indexer.upkeep.compact import compact, remove
-from indexer.upkeep.info import read_info
-from indexer.upkeep.repair import repair
-from indexer.upkeep.verify import verify
-from model.checkpoint.file import default_checkpoint
+from indexer.upkeep import compact, read_info, remove, repair, verify
+from model.checkpoint import default_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from indexer.building.builder import BuildReport
+from indexer.building import BuildReport
 from indexer.samples import Samples
-from indexer.upkeep.compact import UpkeepReport
-from indexer.upkeep.info import IndexInfo
+from indexer.upkeep import IndexInfo, UpkeepReport
 
 
 def build_lines(report: BuildReport) -> list[str]:

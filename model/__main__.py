@@ -13,20 +13,23 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from model.checkpoint.convert import convert
-from model.checkpoint.fetch import fetch, known_checkpoint, known_checkpoints
-from model.checkpoint.file import default_checkpoint, file_sha256, load_network, read_metadata, save_checkpoint
-from model.datasets.corpus import read_class_folders, read_protocol
-from model.datasets.protocols import PROTOCOLS
-from model.datasets.tasks import LAYOUTS, SPLITS
+from model.checkpoint import (
+    convert,
+    default_checkpoint,
+    fetch,
+    file_sha256,
+    known_checkpoint,
+    known_checkpoints,
+    load_network,
+    read_metadata,
+    save_checkpoint,
+)
+from model.datasets import LAYOUTS, PROTOCOLS, SPLITS, read_class_folders, read_protocol
 from model.errors import ImageError, ModelError
-from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
-from model.evaluation.intervals import RESAMPLED
-from model.evaluation.measurement import Measurement, perform
+from model.evaluation import CHANCE, COMPOSITES, RESAMPLED, Measurement, measure_composites, perform
 from model.matcher import load
-from model.network.backbone import from_backbone, read_backbone
-from model.network.config import METHODS, PRESETS, preset
-from model.training.recipe import RECIPES
+from model.network import METHODS, PRESETS, from_backbone, preset, read_backbone
+from model.training import RECIPES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,7 +224,7 @@ def run_info(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out OUT.safetensors]"""
-    from model.training.runs import Run, train
+    from model.training import Run, train
 
     folder = options.folder or Path("runs") / options.recipe.stem
     target = options.out or folder / "final.safetensors"
@@ -231,7 +234,7 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_ablate(options: argparse.Namespace) -> None:
     """ablate [ROW...] --backbone FILE|TIMM-TAG [--run DIR] [--every S,P] [--json]"""
-    from model.training.ablations import ablate, ablation_table
+    from model.training import ablate, ablation_table
 
     def say(sentence: str) -> None:
         print(sentence, file=sys.stderr)

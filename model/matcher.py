@@ -9,18 +9,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from model.checkpoint.file import default_checkpoint, file_sha256, load_network
+from model.checkpoint import default_checkpoint, file_sha256, load_network
 from model.errors import ModelError
-from model.explanation.pair import Explanation, explain
-from model.images.files import Source
-from model.images.preprocess import Preprocessing
-from model.network.config import Method, Modality, ModelConfig
-from model.network.cross import Side
-from model.network.precision import fastest_dtype
-from model.network.tokens import Tokens
-from model.network.zse import Network
-from model.ranking.diffusion import diffused
-from model.ranking.estimate import estimated
+from model.explanation import Explanation, explain
+from model.images import Preprocessing, Source
+from model.network import Method, Modality, ModelConfig, Network, Side, Tokens, fastest_dtype
+from model.ranking import diffused, estimated
 
 # Large enough to fill two cores, small enough that the last, padded chunk wastes little. Not calibrated: other sizes
 # gain next to nothing, and it decides the last bit of a score.

@@ -17,19 +17,16 @@ import uvicorn
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from model.images.files import open_image
+from model.images import open_image
 from service.client import Client, ServiceError
 from service.demo import Demo, prepare, search_once
 from service.engine import Engine, open_matcher
 from service.errors import REFUSALS
 from service.evaluation import evaluate_server, figures_table, labelled_sketches
-from service.explain.best_photos import NamedPhoto
-from service.http.answers import told
-from service.http.app import create_app
-from service.http.logs import configure
-from service.schemas.search import SearchParams, SearchResponse
-from service.serving.connection import server_config
-from service.serving.ports import PortTaken, address, listening, metrics_served
+from service.explain import NamedPhoto
+from service.http import configure, create_app, told
+from service.schemas import SearchParams, SearchResponse
+from service.serving import PortTaken, address, listening, metrics_served, server_config
 from service.settings import Settings
 
 OPENAPI = Path(__file__).parent / "http" / "openapi.json"

@@ -12,7 +12,7 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from service.schemas.search import ClusterResponse, ErrorResponse, InfoResponse, SearchResponse
+from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchResponse
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -9,7 +9,7 @@ from indexer import BuildReport, Progress, build
 from indexer.samples import THINGS, draw_sketch, write_samples
 from service.client import Client
 from service.engine import open_matcher
-from service.schemas.search import SearchResponse
+from service.schemas import SearchResponse
 from service.settings import Settings
 
 SKETCHED = "umbrella"

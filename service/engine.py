@@ -14,21 +14,18 @@ from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
-from model.checkpoint.file import default_checkpoint
+from model.checkpoint import default_checkpoint
 from model.errors import ImageError
-from model.images.files import media_type, open_image
+from model.images import media_type, open_image
 from service.errors import BadSearch, NotFound
-from service.explain.best_photos import NamedPhoto, best_of_index
-from service.explain.figures import EXPLAINED, figures
-from service.explain.files import write_explanation
-from service.explain.response import explain
-from service.photos.originals import original
-from service.photos.thumbnails import Shelf, thumbnail
-from service.schemas.explain import ExplainParams, ExplainResponse
-from service.schemas.search import (
+from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
+from service.photos import Shelf, original, thumbnail
+from service.schemas import (
     BuildInfo,
     Cluster,
     ClusterResponse,
+    ExplainParams,
+    ExplainResponse,
     IndexInfo,
     ModelInfo,
     PageParams,
@@ -40,9 +37,7 @@ from service.schemas.search import (
     photo_url,
     thumbnail_url,
 )
-from service.search.outcome import Hit, SearchOutcome
-from service.search.searcher import Searcher
-from service.search.trial import search_once
+from service.search import Hit, Searcher, SearchOutcome, search_once
 from service.settings import Settings
 
 
@@ -139,7 +134,7 @@ class Engine:
         return write_explanation(self._matcher, sketch, chosen, out)
 
     def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
-        """Figures 3 to 8 of the paper; see ``service.explain.figures``."""
+        """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""
         return figures(self._index, self._matcher, sketches, out, training)
 
     def photo(self, photo_id: int) -> PhotoEntry:

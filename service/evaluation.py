@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from model.datasets.corpus import Picture, read_class_folders, read_protocol
+from model.datasets import Picture, read_class_folders, read_protocol
 from model.metrics import list_metrics
 from service.client import Client
 from service.errors import BadSearch
-from service.schemas.search import Photo, SearchResponse
+from service.schemas import Photo, SearchResponse
 
 WARM_UP = 3
 

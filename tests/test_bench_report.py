@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation.intervals import Interval
+from model.evaluation.resampling import Interval
 from tests.benchmarks import growth, indexing, pen_up, scoring, two_stage
 from tests.benchmarks.circumstances import Circumstances, Measurement
 from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, SINGLY, Share

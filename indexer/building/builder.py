@@ -16,14 +16,32 @@ from indexer.building.request import DEFAULT_BATCH, Request
 from indexer.building.staging import Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 from indexer.errors import BadInvocation
-from indexer.store.catalog import Photo, read_drift
-from indexer.store.clusters import MOST_CELLS, assign, cluster, default_clusters, read_centroids
-from indexer.store.drift import Drift
-from indexer.store.generation import Generation, kept, open_generation, previous
-from indexer.store.location import IndexFolder
-from indexer.store.manifest import FORMAT_VERSION, Origin
-from indexer.store.roots import BadFile, Gallery, locate, shown_path, walk
-from indexer.store.segment import RowArrays, RowRef, Rows, open_segment
+from indexer.store import (
+    FORMAT_VERSION,
+    MOST_CELLS,
+    BadFile,
+    Drift,
+    Gallery,
+    Generation,
+    IndexFolder,
+    Origin,
+    Photo,
+    RowArrays,
+    RowRef,
+    Rows,
+    assign,
+    cluster,
+    default_clusters,
+    kept,
+    locate,
+    open_generation,
+    open_segment,
+    previous,
+    read_centroids,
+    read_drift,
+    shown_path,
+    walk,
+)
 from model import Matcher
 
 

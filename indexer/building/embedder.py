@@ -14,9 +14,7 @@ import torch
 from PIL import Image
 
 from indexer.errors import EmbedderUnavailable
-from indexer.store.clusters import normalised
-from indexer.store.files import hash_file
-from indexer.store.manifest import EmbedderEntry
+from indexer.store import EmbedderEntry, hash_file, normalised
 
 Floats = npt.NDArray[np.float32]
 

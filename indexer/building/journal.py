@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.store.files import sync_folder
-from indexer.store.segment import Array, RowArrays
+from indexer.store import Array, RowArrays, sync_folder
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);

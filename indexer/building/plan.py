@@ -7,12 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from indexer.building.journal import FileRecord
-from indexer.store.catalog import Catalog, Photo, Status
-from indexer.store.drift import Drift
-from indexer.store.generation import Generation
-from indexer.store.removals import Removals
-from indexer.store.roots import FoundFile, Root
-from indexer.store.segment import RowRef
+from indexer.store import Catalog, Drift, FoundFile, Generation, Photo, Removals, Root, RowRef, Status
 
 FileKey = tuple[int, str]
 

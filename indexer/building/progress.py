@@ -11,8 +11,7 @@ from typing import Literal, Never
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from indexer.store.files import write_atomically
-from indexer.store.location import IndexFolder
+from indexer.store import IndexFolder, write_atomically
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0

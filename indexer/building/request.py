@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store.generation import open_generation
-from indexer.store.location import IndexFolder
-from indexer.store.manifest import Manifest
-from indexer.store.roots import Root, locate, resolve_roots
+from indexer.store import IndexFolder, Manifest, Root, locate, open_generation, resolve_roots
 
 # As many as four cores encode at once; a second's work, or a few, is all that a kill costs.
 DEFAULT_BATCH = 64

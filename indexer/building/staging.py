@@ -17,9 +17,7 @@ from indexer.building.embedder import Embedder
 from indexer.building.encoding import PhotoEncoder
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.progress import Progress
-from indexer.store.files import FileChanging, read_below
-from indexer.store.roots import FoundFile
-from indexer.store.segment import RowArrays
+from indexer.store import FileChanging, FoundFile, RowArrays, read_below
 from model import Matcher
 from model.errors import ImageError, UnsupportedImage
 

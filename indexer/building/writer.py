@@ -14,26 +14,36 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.building.plan import LiveState, members_by_cluster, shown_order
-from indexer.store.catalog import Photo, write_catalog
-from indexer.store.clusters import Centroids, write_centroids
-from indexer.store.drift import Drift, mean_distance
-from indexer.store.files import sync_folder, write_array, write_atomically
-from indexer.store.generation import Generation
-from indexer.store.location import IndexFolder, generation_name, generation_number
-from indexer.store.manifest import (
+from indexer.store import (
     PRECISION,
+    Centroids,
     Counts,
+    Drift,
     EmbedderEntry,
     FileEntry,
+    Generation,
+    IndexFolder,
     Manifest,
     Origin,
+    Photo,
+    Removals,
+    Root,
     RootEntry,
+    RowRef,
+    Rows,
     SegmentEntry,
+    generation_name,
+    generation_number,
+    map_array,
+    mean_distance,
     software_version,
+    sync_folder,
+    write_array,
+    write_atomically,
+    write_catalog,
+    write_centroids,
+    write_segment,
 )
-from indexer.store.removals import Removals
-from indexer.store.roots import Root
-from indexer.store.segment import RowRef, Rows, map_array, write_segment
 
 
 @dataclass(frozen=True)

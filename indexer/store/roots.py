@@ -9,7 +9,7 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store.removals import Removals
-from model.images.files import IMAGE_SUFFIXES
+from model.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from indexer.store.catalog import Catalog
-from indexer.store.drift import Drift
-from indexer.store.generation import generation_files, live_generation
-from indexer.store.location import IndexFolder
-from indexer.store.manifest import Manifest
-from indexer.store.roots import shown_path
+from indexer.store import Catalog, Drift, IndexFolder, Manifest, generation_files, live_generation, shown_path
 
 
 class BadEntry(BaseModel):

@@ -14,8 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.errors import ModelError
-from model.network.config import ModelConfig
-from model.network.zse import Network
+from model.network import ModelConfig, Network
 
 FORMAT = "sketch-search"
 VERSION = 1

@@ -1,0 +1,47 @@
+"""Labelled sketches and photos: where they lie, which classes and pairs, what is query and what is gallery."""
+
+from model.datasets.corpus import (
+    Corpus,
+    Picture,
+    cache_folder,
+    data_folder,
+    read_class_folders,
+    read_data,
+    read_protocol,
+    read_split,
+    thin_classes,
+)
+from model.datasets.layouts import class_key
+from model.datasets.pairs import drawn_from, photo_name, with_pairs
+from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
+from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set, thinned
+from model.datasets.tasks import LAYOUTS, SPLITS, Layout, read_task
+
+__all__ = [
+    "LAYOUTS",
+    "PROTOCOLS",
+    "SPLITS",
+    "Corpus",
+    "Layout",
+    "Picture",
+    "Protocol",
+    "cache_folder",
+    "class_key",
+    "data_folder",
+    "drawn_from",
+    "hold_out",
+    "network_input",
+    "normalised",
+    "one_data_set",
+    "photo_name",
+    "pictures_key",
+    "prepared_pixels",
+    "read_class_folders",
+    "read_data",
+    "read_protocol",
+    "read_split",
+    "read_task",
+    "thin_classes",
+    "thinned",
+    "with_pairs",
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from model.errors import ModelError
-from model.images.files import IMAGE_SUFFIXES
+from model.images import IMAGE_SUFFIXES
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
 # Photos of these sets are 84 and 64 pixels wide: good enough to train on, too small to judge by.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from model.datasets.corpus import Corpus, Picture
+from model.datasets.pairs import photo_name
 from model.errors import ModelError
-from model.evaluation.instances import photo_name
-from model.images.files import IMAGE_SUFFIXES
+from model.images import IMAGE_SUFFIXES
 
 # Class lists that publications use, seen and unseen; the numbers count them.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
@@ -82,7 +82,7 @@ def read_qmul(folder: Path, part: Literal["train", "test"]) -> Corpus:
 
     Either ``NAME_photo/`` and ``NAME_sketch_png/`` (or ``NAME_sketch/``) with the lists ``photo_<part>.txt`` and
     ``sketch_<part>.txt``, a file name a line; or ``<part>A/`` with sketches and ``<part>B/`` with photos. The class is
-    the folder's name. ``model.evaluation.instances.drawn_from`` tells which photo a sketch belongs to.
+    the folder's name. ``model.datasets.drawn_from`` tells which photo a sketch belongs to.
     Raises ModelError naming file and line of what has no picture or no photo.
     """
     listed = {half: folder / f"{half}_{part}.txt" for half in ("sketch", "photo")}

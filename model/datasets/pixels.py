@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from model.datasets.corpus import Picture
 from model.errors import ImageError, ModelError
-from model.images.preprocess import Preprocessing
-from model.network.config import Modality
+from model.images import Preprocessing
+from model.network import Modality
 
 
 def prepared_pixels(

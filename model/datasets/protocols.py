@@ -7,8 +7,8 @@ from collections.abc import Collection
 from typing import Literal
 
 from model.datasets.corpus import THUMBNAIL_SETS, Corpus, Picture
+from model.datasets.pairs import drawn_from, with_pairs
 from model.errors import ModelError
-from model.evaluation.instances import drawn_from, with_pairs
 
 Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained"]
 PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "fine-grained")

@@ -9,9 +9,9 @@ from typing import Literal
 
 from model.datasets.corpus import WITHOUT_NAMESAKE, Corpus, data_folder, read_class_folders, read_data, read_split
 from model.datasets.layouts import STANDARD_SPLITS, named, read_file_lists, read_qmul, standard_split
+from model.datasets.pairs import with_pairs
 from model.datasets.protocols import HELD_OUT, Protocol, answerable, cross_data_set, fine_grained, generalised
 from model.errors import ModelError
-from model.evaluation.instances import with_pairs
 
 Layout = Literal["folders", "lists", "qmul"]
 LAYOUTS: tuple[Layout, ...] = ("folders", "lists", "qmul")

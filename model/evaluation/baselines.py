@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets.corpus import Corpus
+from model.datasets import Corpus
 from model.errors import ModelError
 from model.evaluation.retrieval import VISUAL, score_matrices
 from model.matcher import Matcher
-from model.network.backbone import from_backbone
-from model.network.config import PRESETS, ModelConfig
+from model.network import PRESETS, ModelConfig, from_backbone
 
 # Width of one head of every ViT that comes in several sizes.
 _HEAD_WIDTH = 64

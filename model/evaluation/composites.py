@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.datasets.corpus import Corpus, Picture
+from model.datasets import Corpus, Picture
 from model.errors import ModelError
-from model.evaluation.intervals import Interval, bootstrap
-from model.explanation.pair import Explanation
-from model.images.files import open_image
+from model.evaluation.resampling import Interval, bootstrap
+from model.explanation import Explanation
+from model.images import open_image
 from model.matcher import Matcher
 
 COMPOSITES = 50

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets.corpus import Corpus, Picture
+from model.datasets import Corpus, Picture, drawn_from
 from model.errors import ModelError
 from model.evaluation.per_query import PerQuery
 from model.metrics import target_ranks
 
-# A sketch is named after its photo and numbered: NAME-3.png in Sketchy, NAME_3.png in QMUL's sets.
-_OF_PHOTO = re.compile(r"(.+)[-_]\d+")
 # Ranks among the photos of the sketch's own class and source, and among the whole gallery.
 WITHIN = (1, 5, 10)
 GALLERY = (1, 10)
@@ -40,35 +36,6 @@ class InstanceEvaluation:
     figures: dict[str, dict[str, float]]
     chance: dict[str, float]
     each: PerQuery
-
-
-def photo_name(sketch: Path) -> str | None:
-    """What a sketch's file name says its photo is named, without the suffix; None where it says nothing."""
-    name = _OF_PHOTO.fullmatch(sketch.stem)
-    return None if name is None else name[1]
-
-
-def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
-    """(sketches,): the number of the photo each sketch was drawn from, -1 where its file name tells of none.
-
-    A pair shares class and source, and the sketch is named as the photo, with "-3" or "_3" behind.
-    """
-    photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
-
-    numbers = [photos.get((p.source, p.label, photo_name(p.path) or ""), -1) for p in corpus.sketches]
-    return np.array(numbers, np.int64)
-
-
-def with_pairs(corpus: Corpus) -> Corpus:
-    """Only the sketches that were drawn from one of the photos, and all the photos. Raises ModelError without any."""
-    targets = drawn_from(corpus)
-    sketches = tuple(s for s, target in zip(corpus.sketches, targets, strict=True) if target >= 0)
-    if not sketches:
-        raise ModelError(
-            "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg), "
-            "so there is nothing fine-grained to measure"
-        )
-    return Corpus(sketches, corpus.photos)
 
 
 def measure_instances(corpus: Corpus, matrices: Mapping[str, NDArray[np.floating]]) -> InstanceEvaluation:

@@ -8,14 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.datasets.corpus import Corpus
+from model.datasets import Corpus
 from model.errors import ModelError
 from model.evaluation.retrieval import encode_pictures, evaluate
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics
-from model.network.config import Method
-from model.network.costs import Costs, costs
-from model.network.zse import Network
+from model.network import Costs, Method, Network, costs
 
 # Pairs that are timed: enough for a steady figure, few enough to take seconds.
 TIMED_SKETCHES = 4

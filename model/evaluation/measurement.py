@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.checkpoint.file import default_checkpoint, file_sha256
-from model.datasets.corpus import Corpus
-from model.datasets.protocols import Protocol, thinned
-from model.datasets.tasks import Layout, read_task
+from model.checkpoint import default_checkpoint, file_sha256
+from model.datasets import Corpus, Layout, Protocol, read_task, thinned
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_matcher, backbone_matrices
 from model.evaluation.instances import InstanceEvaluation, measure_instances
-from model.evaluation.intervals import RESAMPLED, Resampled
 from model.evaluation.keep_rates import KeepRates, sweep
 from model.evaluation.per_query import against, differences, read_csv, write_csv
 from model.evaluation.plots import draw_keep_rates, draw_precision_recall
@@ -33,11 +30,11 @@ from model.evaluation.report import (
     keep_json,
     keep_table,
 )
+from model.evaluation.resampling import RESAMPLED, Resampled
 from model.evaluation.retrieval import Evaluation, measure, score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
-from model.network.backbone import read_backbone
-from model.network.config import Method
+from model.network import Method, read_backbone
 
 
 @dataclass(frozen=True)

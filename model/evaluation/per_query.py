@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets.corpus import Picture
+from model.datasets import Picture
 from model.errors import ModelError
-from model.evaluation.intervals import Interval, Resampled, bootstrap
+from model.evaluation.resampling import Interval, Resampled, bootstrap
 
 _COLUMNS = ("query", "class", "source")
 

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets.corpus import Corpus, Picture
+from model.datasets import Corpus, Picture
 from model.errors import ImageError, ModelError
 from model.evaluation.per_query import PerQuery
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics, QueryMetrics, precision_by_recall, query_metrics
-from model.network.config import METHODS, Method, Modality
-from model.network.tokens import Tokens
+from model.network import METHODS, Method, Modality, Tokens
 
 ENCODED_AT_ONCE = 256
 # The row of a checkpoint's visual tokens alone, as the baseline ViT-Vis matches them.

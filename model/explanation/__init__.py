@@ -1,0 +1,23 @@
+"""Why a sketch and a photo match: attention, correspondences, influential pairs, rebuilt sketches."""
+
+from model.explanation.influence import PairInfluence, influential_pairs
+from model.explanation.pair import Explanation, Observed, SelfAttention, compare, explain, holding, observe
+from model.explanation.rebuild import NearestPatches, Replacement, assembled, cut, from_photos, nearest_replacements
+
+__all__ = [
+    "Explanation",
+    "NearestPatches",
+    "Observed",
+    "PairInfluence",
+    "Replacement",
+    "SelfAttention",
+    "assembled",
+    "compare",
+    "cut",
+    "explain",
+    "from_photos",
+    "holding",
+    "influential_pairs",
+    "nearest_replacements",
+    "observe",
+]

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
-from model.network.tokens import Tokens
-from model.network.zse import Network
+from model.network import BestMatchRelation, KernelRelation, Network, Tokens, kernel_matrix
 
 STRONGEST = 10
 

@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from model.errors import ModelError
-from model.network.config import Modality
-from model.network.cross import CrossAttention, Side
-from model.network.encoder import Encoder, EncoderTrace
-from model.network.relation import kernel_matrix
-from model.network.tokens import Tokens
-from model.network.zse import Network
+from model.network import CrossAttention, Encoder, EncoderTrace, Modality, Network, Side, Tokens, kernel_matrix
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.explanation.pair import Explanation
-from model.images.ink import Pixels
-from model.network.tokens import Tokens
+from model.images import Pixels
+from model.network import Tokens
 
 # Cells of the sketch that the network dropped stay paper.
 _PAPER = 255

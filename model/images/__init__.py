@@ -1,0 +1,14 @@
+"""Pictures: files opened safely, the ink of a sketch, and the pixels a network is fed."""
+
+from model.images.files import IMAGE_SUFFIXES, Source, media_type, open_image
+from model.images.ink import Pixels
+from model.images.preprocess import Preprocessing
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Pixels",
+    "Preprocessing",
+    "Source",
+    "media_type",
+    "open_image",
+]

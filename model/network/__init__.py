@@ -1,0 +1,36 @@
+"""The networks: from a picture to tokens, and from two pictures' tokens to their relation score."""
+
+from model.network.backbone import POSITION, from_backbone, read_backbone, resized
+from model.network.config import METHODS, PRESETS, Method, Modality, ModelConfig, preset
+from model.network.cost import Costs, costs
+from model.network.cross import CrossAttention, Side
+from model.network.encoder import Encoder, EncoderTrace
+from model.network.precision import fastest_dtype
+from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
+from model.network.tokens import Tokens
+from model.network.zse import Network
+
+__all__ = [
+    "METHODS",
+    "POSITION",
+    "PRESETS",
+    "BestMatchRelation",
+    "Costs",
+    "CrossAttention",
+    "Encoder",
+    "EncoderTrace",
+    "KernelRelation",
+    "Method",
+    "Modality",
+    "ModelConfig",
+    "Network",
+    "Side",
+    "Tokens",
+    "costs",
+    "fastest_dtype",
+    "from_backbone",
+    "kernel_matrix",
+    "preset",
+    "read_backbone",
+    "resized",
+]

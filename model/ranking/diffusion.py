@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from model.network.config import Method
+from model.network import Method
 
 # Steps of the diffusion: what neighbours' neighbours say still helps; far beyond them classes run together.
 ROUNDS = 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from model.network.config import Method
+from model.network import Method
 from model.ranking.diffusion import centred
 
 # So much likeness to scored photos counts as much as the line. On validation classes 0.1 to 2 differ less than chance.

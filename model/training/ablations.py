@@ -8,15 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.checkpoint.file import file_sha256
-from model.datasets.protocols import thinned
-from model.datasets.tasks import read_task
+from model.checkpoint import file_sha256
+from model.datasets import read_task, thinned
 from model.errors import ModelError
-from model.evaluation.intervals import Interval
-from model.evaluation.per_query import intervals
-from model.evaluation.retrieval import measure, score_matrices
+from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
-from model.network.costs import costs
+from model.network import costs
 from model.training.recipe import RECIPES, read_recipe
 from model.training.runs import Run, train
 

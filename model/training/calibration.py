@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import torch
 
-from model.datasets.corpus import Corpus
+from model.datasets import Corpus
 from model.errors import ModelError
-from model.evaluation.retrieval import encode_pictures, relevance
+from model.evaluation import encode_pictures, relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
-from model.network.config import Method, ModelConfig
-from model.network.zse import Network
-from model.ranking.diffusion import diffused
+from model.network import Method, ModelConfig, Network
+from model.ranking import diffused
 from model.training.loop import Trainer
 
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

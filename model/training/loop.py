@@ -22,13 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from model.errors import ModelError
-from model.evaluation.plots import draw_curve
-from model.network.backbone import POSITION, from_backbone, resized
-from model.network.encoder import Encoder
-from model.network.zse import Network
-from model.training.objectives.listwise import ListwiseObjective
-from model.training.objectives.quadruplets import QuadrupletObjective
-from model.training.objectives.teacher import Teacher, ask_teacher
+from model.evaluation import draw_curve
+from model.network import POSITION, Encoder, Network, from_backbone, resized
+from model.training.objectives import ListwiseObjective, QuadrupletObjective, Teacher, ask_teacher
 from model.training.recipe import Recipe
 from model.training.training_set import TrainingSet
 

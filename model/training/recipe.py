@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.errors import ModelError
-from model.network.config import Method, ModelConfig, preset
+from model.network import Method, ModelConfig, preset
 
 # The recipes of what is published.
 RECIPES = Path(__file__).parent / "recipes"

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint.file import load_network, save_checkpoint
-from model.datasets.corpus import cache_folder
-from model.datasets.protocols import thinned
+from model.checkpoint import load_network, save_checkpoint
+from model.datasets import cache_folder, thinned
 from model.errors import ModelError
-from model.evaluation.retrieval import counts
-from model.network.backbone import read_backbone
+from model.evaluation import counts
+from model.network import read_backbone
 from model.training.calibration import calibrated, glance, inheriting
 from model.training.loop import Trainer
 from model.training.recipe import read_recipe

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import torch
 
-from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_data, read_split, thin_classes
-from model.datasets.pixels import pictures_key, prepared_pixels
-from model.datasets.protocols import hold_out, one_data_set
+from model.datasets import (
+    Corpus,
+    data_folder,
+    drawn_from,
+    hold_out,
+    one_data_set,
+    pictures_key,
+    prepared_pixels,
+    read_class_folders,
+    read_data,
+    read_split,
+    thin_classes,
+)
 from model.errors import ModelError
-from model.evaluation.instances import drawn_from
-from model.images.preprocess import Preprocessing
+from model.images import Preprocessing
 from model.training.recipe import Recipe
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from indexer import Index, PhotoUnavailable, open_index
 from model import Matcher, ModelError
 from model.errors import ImageError
-from model.images.files import IMAGE_SUFFIXES
-from service.photos.originals import picture
-from service.search.searcher import Searcher
+from model.images import IMAGE_SUFFIXES
+from service.photos import picture
+from service.search import Searcher
 
 # Photos of a folder that are encoded at once.
 _BATCH = 16

@@ -10,9 +10,8 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from model import Matcher
-from model.explanation.pair import SelfAttention
-from model.explanation.rebuild import from_photos
-from model.images.ink import Pixels
+from model.explanation import SelfAttention, from_photos
+from model.images import Pixels
 from service.explain.best_photos import NamedPhoto
 from service.explain.overlays import (
     RED,
@@ -25,7 +24,7 @@ from service.explain.overlays import (
 )
 from service.explain.regions import inked_cells, matched_cells, pinned_regions
 from service.explain.response import TOGETHER, Pair, Seen, explain_pair, explained_image, explained_pair, look
-from service.schemas.explain import ExplainedImage, ExplainedPair
+from service.schemas import ExplainedImage, ExplainedPair
 
 DOCUMENT = "explanation.json"
 

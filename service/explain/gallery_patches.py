@@ -9,10 +9,10 @@ from PIL import Image
 
 from indexer import Index, PhotoUnavailable
 from model import Matcher, Tokens
-from model.explanation.rebuild import NearestPatches, Replacement, assembled, nearest_replacements
-from model.images.ink import Pixels
+from model.explanation import NearestPatches, Replacement, assembled, nearest_replacements
+from model.images import Pixels
 from service.errors import ClientGone
-from service.photos.originals import picture
+from service.photos import picture
 
 # Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
 BATCH = 64

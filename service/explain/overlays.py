@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from model.explanation.pair import holding
-from model.images.ink import Pixels
+from model.explanation import holding
+from model.images import Pixels
 
 Colour = tuple[int, int, int]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from model import Explanation
-from model.explanation.rebuild import cut
-from model.images.ink import Pixels
+from model.explanation import cut
+from model.images import Pixels
 
 # Cells between the middles of two regions, so that they do not overlap.
 APART = 4

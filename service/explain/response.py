@@ -14,15 +14,12 @@ from PIL import Image
 
 from indexer import Index
 from model import Explanation, Matcher
-from model.explanation.influence import PairInfluence, influential_pairs
-from model.explanation.pair import Observed, compare, observe
-from model.explanation.rebuild import from_photos
-from model.images.files import open_image
-from model.images.ink import Pixels
-from model.network.config import Modality
+from model.explanation import Observed, PairInfluence, compare, from_photos, influential_pairs, observe
+from model.images import Pixels, open_image
+from model.network import Modality
 from service.explain.gallery_patches import rebuild_from_gallery
-from service.photos.originals import picture
-from service.schemas.explain import (
+from service.photos import picture
+from service.schemas import (
     CrossAttention,
     ExplainedImage,
     ExplainedPair,
@@ -33,8 +30,9 @@ from service.schemas.explain import (
     InfluentialPair,
     MatchedCells,
     Rebuilt,
+    photo_url,
+    thumbnail_url,
 )
-from service.schemas.search import photo_url, thumbnail_url
 
 # Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
 TOGETHER = 3

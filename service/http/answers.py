@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
-from service.schemas.search import UNKNOWN_PARAMETER, ErrorDetail, ErrorResponse
+from service.schemas import UNKNOWN_PARAMETER, ErrorDetail, ErrorResponse
 
 # What may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -12,15 +12,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.http.answers import KnownHosts, RequestIds, add_error_handlers
-from service.http.middleware.access import Observed
-from service.http.middleware.headers import SecurityHeaders
-from service.http.middleware.rate import RateLimited
+from service.http.middleware import Observed, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
-from service.serving.live import Live
-from service.serving.metrics import Metrics
-from service.serving.worker import Worker
+from service.serving import Live, Metrics, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.schemas.search import ErrorResponse
+from service.schemas import ErrorResponse
 
 _BINARY = {"type": "string", "format": "binary"}
 SKETCH_BODY = {

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Literal
 
-from service.http.middleware.access import Access
+from service.http.middleware import Access
 
 LogFormat = Literal["text", "json"]
 

@@ -17,12 +17,13 @@ from starlette.responses import Response
 from service.engine import Engine, build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
 from service.http.contract import SKETCH_BODY, error_answers, image_answers
-from service.http.middleware.access import SearchNote
+from service.http.middleware import SearchNote
 from service.http.upload import Uploads
-from service.schemas.explain import ExplainParams, ExplainResponse
-from service.schemas.search import (
+from service.schemas import (
     MAX_ID,
     ClusterResponse,
+    ExplainParams,
+    ExplainResponse,
     HealthResponse,
     IndexInfo,
     InfoResponse,
@@ -33,9 +34,7 @@ from service.schemas.search import (
     SearchResponse,
     ThumbnailParams,
 )
-from service.serving.live import Live
-from service.serving.metrics import Metrics
-from service.serving.worker import Worker
+from service.serving import Live, Metrics, Worker
 from service.settings import Settings
 
 T = TypeVar("T")

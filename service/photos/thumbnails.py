@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from model.images.files import open_image
+from model.images import open_image
 
 
 def thumbnail(original: bytes, size: int) -> bytes:

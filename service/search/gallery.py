@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from indexer import Index
 from model import Matcher, Tokens
-from model.network.config import Method
+from model.network import Method
 
 # Photos by their place in the gallery: one cluster after the other, in each by id.
 Places = NDArray[np.int64]

@@ -20,8 +20,8 @@ from PIL import Image
 
 from indexer import Index
 from model import Matcher, Tokens
-from model.network.config import Method
-from model.ranking.diffusion import SHORTLIST
+from model.network import Method
+from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.search.gallery import Gallery, Places, Scores, best_first
 from service.search.outcome import Hit, OpenedCluster, SearchOutcome, Select, Timings

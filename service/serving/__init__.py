@@ -1,0 +1,18 @@
+"""The running server: the engine in use, the thread that searches, connections, ports and metrics."""
+
+from service.serving.connection import server_config
+from service.serving.live import Live
+from service.serving.metrics import Metrics
+from service.serving.ports import PortTaken, address, listening, metrics_served
+from service.serving.worker import Worker
+
+__all__ = [
+    "Live",
+    "Metrics",
+    "PortTaken",
+    "Worker",
+    "address",
+    "listening",
+    "metrics_served",
+    "server_config",
+]

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.schemas.search import ErrorDetail, ErrorResponse
+from service.schemas import ErrorDetail, ErrorResponse
 
 # For the head of a request; a browser keeps connections open that it has no use for yet, and opens them again.
 HEAD_SECONDS = 20.0

@@ -10,7 +10,7 @@ from indexer import IndexerError, live_stamp
 from model import Matcher, ModelError
 from service.engine import Engine, index_path, open_matcher
 from service.errors import NotReady
-from service.photos.thumbnails import Shelf
+from service.photos import Shelf
 from service.settings import Settings
 
 # A look costs one stat; a person hardly waits this long for a new index.

@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service.errors import NotReady
-from service.schemas.search import StageTimings
+from service.schemas import StageTimings
 from service.serving.live import Live
 from service.serving.worker import Worker
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.evaluation.intervals import Interval
+from model.evaluation.resampling import Interval
 from tests.benchmarks import growth, indexing, load_result, pen_up, scoring, two_stage
 from tests.benchmarks.circumstances import Measurement
 from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import model
 from indexer import Index, open_index
-from model.evaluation.intervals import Interval, bootstrap
+from model.evaluation.resampling import Interval, bootstrap
 from model.metrics import list_metrics
 from service.search.outcome import SearchOutcome
 from service.search.searcher import THIN, Searcher

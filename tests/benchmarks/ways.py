@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint.convert import released_config
+from model.checkpoint.conversion import released_config
 from model.matcher import Matcher
 from model.network.cross import Side
 from model.network.tokens import Tokens

@@ -14,7 +14,7 @@ from torch import nn
 
 from indexer import Index, open_index
 from model import Matcher
-from model.checkpoint.convert import released_config
+from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
 from tests.benchmarks import growth, indexing, scoring, two_stage

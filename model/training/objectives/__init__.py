@@ -1,0 +1,12 @@
+"""What a training step computes: losses and the batches they are taken over."""
+
+from model.training.objectives.listwise import ListwiseObjective
+from model.training.objectives.quadruplets import QuadrupletObjective
+from model.training.objectives.teacher import Teacher, ask_teacher
+
+__all__ = [
+    "ListwiseObjective",
+    "QuadrupletObjective",
+    "Teacher",
+    "ask_teacher",
+]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from model.datasets.pixels import network_input
-from model.network.relation import BestMatchRelation
-from model.network.zse import Network
+from model.datasets import network_input
+from model.network import BestMatchRelation, Network
 from model.training.augmentation import Augmentation
 from model.training.objectives.losses import (
     bank_loss,

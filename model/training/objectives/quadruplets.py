@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from model.datasets.pixels import network_input
-from model.network.tokens import Tokens
-from model.network.zse import Network
+from model.datasets import network_input
+from model.network import Network, Tokens
 from model.training.recipe import Quadruplets, Recipe
 from model.training.training_set import TrainingSet
 

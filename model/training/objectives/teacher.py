@@ -13,11 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from model.datasets.pixels import normalised
+from model.datasets import normalised
 from model.errors import ModelError
-from model.images.preprocess import Preprocessing
-from model.network.backbone import from_backbone
-from model.network.config import ModelConfig
+from model.images import Preprocessing
+from model.network import ModelConfig, from_backbone
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.serving.metrics import Metrics
+from service.serving import Metrics
 
 # Asked every few seconds by machines: worth a line only when something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})

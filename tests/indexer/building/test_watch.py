@@ -11,7 +11,7 @@ import pytest
 
 import model
 from indexer import IndexRefused, add, build, read_info
-from indexer.building.watch import PATIENCE, look, watch
+from indexer.building.watcher import PATIENCE, look, watch
 from tests.indexer.galleries import save_photo, save_photos
 
 

@@ -13,7 +13,7 @@ import torch
 
 import model
 from model.__main__ import main
-from model.checkpoint.convert import convert, released_config, rename
+from model.checkpoint.conversion import convert, released_config, rename
 from model.errors import ModelError
 from model.matcher import Matcher
 from model.network.zse import Network

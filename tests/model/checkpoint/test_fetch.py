@@ -17,7 +17,7 @@ from safetensors.torch import save
 import indexer.__main__
 import model.__main__
 from indexer.building.embedder import DEFAULT_CLIP, choose_embedder
-from model.checkpoint.fetch import KnownCheckpoint, default_record, fetch, known_checkpoint, known_checkpoints
+from model.checkpoint.download import KnownCheckpoint, default_record, fetch, known_checkpoint, known_checkpoints
 from model.errors import ModelError
 from model.network.backbone import read_backbone
 from model.network.config import PRESETS
@@ -81,7 +81,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Path) -> Iterat
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("model.checkpoint.fetch.default_record", lambda: record)
+    monkeypatch.setattr("model.checkpoint.download.default_record", lambda: record)
     try:
         yield served
     finally:

@@ -7,9 +7,9 @@ import pytest
 
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.layouts import STANDARD_SPLITS, class_key, named, read_file_lists, read_qmul, standard_split
+from model.datasets.pairs import drawn_from
 from model.datasets.tasks import read_task
 from model.errors import ModelError
-from model.evaluation.instances import drawn_from
 from tests.shared_data import data, needs_shared_data
 
 SKETCHES, PHOTOS = "sketch_tx_000000000000_ready_filelist_zero.txt", "all_photo_filelist_zero.txt"

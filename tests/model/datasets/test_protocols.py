@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model.datasets.corpus import Corpus, Picture
+from model.datasets.pairs import drawn_from, with_pairs
 from model.datasets.protocols import (
     answerable,
     cross_data_set,
@@ -16,7 +17,7 @@ from model.datasets.protocols import (
     thinned,
 )
 from model.errors import ModelError
-from model.evaluation.instances import drawn_from, measure_instances, with_pairs
+from model.evaluation.instances import measure_instances
 
 
 def pictures(half: str, source: str, label: str, *names: str) -> tuple[Picture, ...]:

@@ -18,7 +18,7 @@ from model.errors import ModelError
 from model.evaluation.keep_rates import KeepRates, at_rates, sweep
 from model.evaluation.retrieval import evaluate
 from model.network.config import Modality, ModelConfig, preset
-from model.network.costs import costs, encoder_macs, pair_macs, projection_macs
+from model.network.cost import costs, encoder_macs, pair_macs, projection_macs
 from model.network.cross import Side
 from model.network.zse import Network
 from tests.learning import write_class_folders

@@ -17,9 +17,9 @@ from indexer import Index, build, open_index
 from model import Matcher, ModelError
 from service.errors import BadSearch
 from service.explain.best_photos import best_of, best_of_folder, best_of_index
-from service.explain.figures import figures
 from service.explain.files import ExplainedFiles, write_explanation
 from service.explain.overlays import RED
+from service.explain.paper_figures import figures
 from service.schemas.explain import ExplainedPair
 from service.search.searcher import Searcher
 from tests.pictures import drawing, photo

@@ -10,10 +10,9 @@ from PIL import Image
 
 from indexer import Index
 from model import Matcher
-from model.datasets.layouts import class_key
-from model.explanation.pair import SelfAttention
-from model.images.files import open_image
-from model.images.ink import Pixels
+from model.datasets import class_key
+from model.explanation import SelfAttention
+from model.images import Pixels, open_image
 from service.errors import BadSearch
 from service.explain.best_photos import NamedPhoto, best_of, best_of_index
 from service.explain.files import head_row, influence_rows, kept_row, rebuilt_row, region_row

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from indexer.building.request import live_roots
-from indexer.store.generation import live_generation
-from indexer.store.location import IndexFolder
-from indexer.store.roots import walk
+from indexer.store import IndexFolder, live_generation, walk
 
 # A gallery that never rests is brought up to date after so many looks anyway.
 PATIENCE = 6

@@ -7,15 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.building.builder import Base, Builder, BuildReport
-from indexer.building.progress import Progress
-from indexer.building.request import DEFAULT_BATCH, Request, live_roots
+from indexer.building import DEFAULT_BATCH, Base, Builder, BuildReport, Progress, Request, live_roots
 from indexer.errors import IndexRefused, IndexTooNew
-from indexer.store.catalog import read_catalog
-from indexer.store.generation import Generation
-from indexer.store.location import IndexFolder
-from indexer.store.manifest import Manifest, read_manifest
-from indexer.upkeep.verify import examine
+from indexer.store import Generation, IndexFolder, Manifest, read_catalog, read_manifest
+from indexer.upkeep.verification import examine
 from model import Matcher
 
 

@@ -8,17 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.building.plan import LiveState, shown_order
-from indexer.building.request import live_roots
-from indexer.building.writer import Clustering, Contents, GenerationWriter
+from indexer.building import Clustering, Contents, GenerationWriter, LiveState, live_roots, shown_order
 from indexer.errors import BadInvocation, IndexRefused
-from indexer.store.catalog import Photo
-from indexer.store.clusters import read_centroids
-from indexer.store.generation import Generation, kept, live_generation, previous
-from indexer.store.location import IndexFolder
-from indexer.store.removals import Removals
-from indexer.store.roots import Root, locate, shown_path
-from indexer.store.segment import RowRef, Rows, open_segment
+from indexer.store import (
+    Generation,
+    IndexFolder,
+    Photo,
+    Removals,
+    Root,
+    RowRef,
+    Rows,
+    kept,
+    live_generation,
+    locate,
+    open_segment,
+    previous,
+    read_centroids,
+    shown_path,
+)
 
 _KEY = "upkeep"
 _ID = re.compile(r"\d+")

@@ -13,8 +13,7 @@ import torch
 
 from model.checkpoint.file import save_checkpoint
 from model.errors import ModelError
-from model.network.config import ModelConfig, preset
-from model.network.zse import Network
+from model.network import ModelConfig, Network, preset
 
 # What numpy scalars beside the weights need; files written with numpy 1 name the first by its old path.
 SAFE_GLOBALS = [

@@ -10,12 +10,20 @@ from typing import Literal
 import numpy as np
 
 from indexer.errors import IndexRefused, IndexTooNew
-from indexer.store.catalog import Photo, read_catalog
-from indexer.store.clusters import read_centroids
-from indexer.store.files import hash_file
-from indexer.store.generation import Generation, generation_files, live_generation
-from indexer.store.location import IndexFolder
-from indexer.store.segment import BLOCK, Array, map_array, open_segment
+from indexer.store import (
+    BLOCK,
+    Array,
+    Generation,
+    IndexFolder,
+    Photo,
+    generation_files,
+    hash_file,
+    live_generation,
+    map_array,
+    open_segment,
+    read_catalog,
+    read_centroids,
+)
 
 
 @dataclass(frozen=True)
