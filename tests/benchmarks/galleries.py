@@ -14,7 +14,7 @@ from indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
 from model import Matcher
 from model.datasets.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
 from model.images.files import open_image
-from service.evaluation import labelled_sketches
+from service.commands.evaluation import labelled_sketches
 
 # Queries a class: three, as the system evaluation that the two stages come from has them, where nothing was trained.
 PER_CLASS = {"unseen": 3, "val": 1, "train": 1}

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from service.__main__ import main
 from service.client import Client, ServiceError
+from service.commands.program import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from indexer.samples import THINGS
-from service.demo import RESULTS, describe_samples
+from service.commands.demo import RESULTS, describe_samples
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
 

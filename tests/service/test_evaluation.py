@@ -11,10 +11,10 @@ from pydantic import SecretStr
 import model
 from indexer import build
 from model.evaluation.retrieval import encode_pictures
-from service.__main__ import main
 from service.client import Client
+from service.commands.evaluation import evaluate_server, figures_table
+from service.commands.program import main
 from service.errors import BadSearch
-from service.evaluation import evaluate_server, figures_table
 from service.settings import Settings
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint

@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck
 from pydantic import SecretStr
 
-from service.__main__ import OPENAPI
+from service.commands.program import OPENAPI
 from service.settings import Settings
 from tests.service.conftest import Served, served
 from tests.soak_report import Run, noted

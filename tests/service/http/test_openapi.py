@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.__main__ import OPENAPI, main
+from service.commands.program import OPENAPI, main
 from service.schemas.search import ErrorResponse, SearchResponse
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.__main__ import main
 from service.client import Client
+from service.commands.program import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 
