@@ -199,18 +199,22 @@ def run_info(options: argparse.Namespace) -> None:
     path = default_checkpoint(_named(options.checkpoint))
     metadata = read_metadata(path)
     network = load_network(path)
-    config = network.config
+    config, calibration = network.config, network.calibration
     parameters = sum(tensor.numel() for tensor in network.parameters())
     lines = {
         "file": str(path),
         "sha256": file_sha256(path),
         "network": f"{config.name}, {parameters / 1e6:.1f} M parameters",
-        "methods": f"{', '.join(config.methods)} (best: {config.best_method})",
+        "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
         "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
     }
-    if "rn" not in config.methods:
+    if calibration.fusion is not None:
+        lines["fusion weight"] = f"{calibration.fusion:g}"
+    if calibration.diffusion is not None:
+        lines["diffusion from"] = f"cosine {calibration.diffusion:g}"
+    if "rn" not in calibration.methods:
         lines["relation network"] = "untrained, not offered"
-    lines |= {name: metadata[name] for name in sorted(set(metadata) - {"format", "version", "config"})}
+    lines |= {name: metadata[name] for name in sorted(set(metadata) - {"format", "version", "config", "calibration"})}
     released = [
         field.name.removeprefix("released_")
         for field in dataclasses.fields(config)

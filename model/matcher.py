@@ -13,7 +13,7 @@ from model.checkpoint import default_checkpoint, file_sha256, load_network
 from model.errors import ModelError
 from model.explanation import Explanation, explain
 from model.images import Preprocessing, Source
-from model.network import Method, Modality, ModelConfig, Network, Side, Tokens, fastest_dtype
+from model.network import Calibration, Method, Modality, ModelConfig, Network, Side, Tokens, fastest_dtype
 from model.ranking import diffused, estimated
 
 # Large enough to fill two cores, small enough that the last, padded chunk wastes little. Not calibrated: other sizes
@@ -59,7 +59,8 @@ class Matcher:
     """A network with its preprocessing, its methods and its precision.
 
     Attributes:
-        config: what the network is.
+        config: architecture and preprocessing of the network.
+        calibration: what was chosen for its weights: methods, fusion weight, diffusion threshold.
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: changes when the pixels that ``prepare`` gives would.
         device, dtype: where it computes, and in what precision cross-attention and kernel do; the encoder's is float32.
@@ -71,6 +72,7 @@ class Matcher:
             raise ModelError("chunk must be at least 1")
         self.network = network.eval()
         self.config: ModelConfig = network.config
+        self.calibration: Calibration = network.calibration
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = next(network.parameters()).device, network.precision
         self.chunk = chunk or (GPU_CHUNK if self.device.type == "cuda" else CHUNK)
@@ -82,12 +84,12 @@ class Matcher:
     @property
     def methods(self) -> tuple[Method, ...]:
         """What this checkpoint can do: some of "rn", "ret" and "fused"."""
-        return self.config.methods
+        return self.calibration.methods
 
     @property
     def best_method(self) -> Method:
         """What "auto" means for this checkpoint: its best on the validation classes."""
-        return self.config.best_method
+        return self.calibration.best_method
 
     def token_count(self, modality: Modality) -> int:
         """Tokens of an encoded image, [Ret] included."""
@@ -163,8 +165,8 @@ class Matcher:
             if "rn" in methods:
                 # Where in a matrix a logit stands decides its last bit in float32, not in float64 rounded to it.
                 scores["rn"] = logits.double().sigmoid().float()
-            if "fused" in methods and self.config.fusion is not None:
-                scores["fused"] = logits - self.config.fusion * distances
+            if "fused" in methods and self.calibration.fusion is not None:
+                scores["fused"] = logits - self.calibration.fusion * distances
         return scores
 
     @torch.inference_mode()
@@ -246,9 +248,9 @@ class Matcher:
         )
 
     def _threshold(self) -> float:
-        if self.config.diffusion is None:
+        if self.calibration.diffusion is None:
             raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it anew")
-        return self.config.diffusion
+        return self.calibration.diffusion
 
     def _chunks(self, images: Tokens | Side) -> Iterator[tuple[torch.Tensor | slice, int]]:
         return fixed_chunks(len(images), self.chunk, images.features.device)

@@ -78,7 +78,7 @@ class Engine:
         self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
         # Jobs outlive the requests that asked for them, so what counts is that nothing refers to the engine any more.
         self._close = weakref.finalize(self, self._index.close)
-        self._searcher = Searcher(self._index, matcher, select=settings.select)
+        self._searcher = Searcher(self._index, matcher, select=settings.select, nprobe=settings.nprobe)
         self._shelf = shelf if shelf is not None else Shelf(0)
 
     @property
@@ -185,8 +185,8 @@ class Engine:
                 checkpoint_sha256=matcher.checkpoint_sha256,
                 methods=matcher.methods,
                 best_method=matcher.best_method,
-                nprobe=matcher.config.nprobe,
-                diffuses=matcher.config.diffusion is not None,
+                nprobe=self._settings.nprobe,
+                diffuses=matcher.calibration.diffusion is not None,
                 device=str(matcher.device),
                 dtype=str(matcher.dtype).removeprefix("torch."),
             ),

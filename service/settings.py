@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         default="ret",
         description="What chooses the photos to be scored in a search that does not say: [Ret], or the clusters.",
     )
+    nprobe: int = Field(
+        default=4, ge=1, description="Clusters opened at least, where a search by clusters does not say how many."
+    )
     default_k: int = Field(default=20, ge=1, description="Results of a search that does not say how many it wants.")
     max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
     api_key: SecretStr | None = Field(

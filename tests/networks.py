@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from model.checkpoint.file import save_checkpoint
+from model.network.calibration import Calibration
 from model.network.config import ModelConfig
 from model.network.zse import Network
 
@@ -29,10 +30,9 @@ TINY = ModelConfig(
     relation_ret=True,
     kernel_width=16,
     relation_hidden=(8, 4),
-    methods=("rn", "ret"),
-    best_method="rn",
-    nprobe=2,
 )
+TINY_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn")
+CALIBRATED = {field.name for field in dataclasses.fields(Calibration)}
 
 
 def tiny_config(**overrides: Any) -> ModelConfig:
@@ -40,11 +40,21 @@ def tiny_config(**overrides: Any) -> ModelConfig:
     return dataclasses.replace(TINY, **overrides)
 
 
+def tiny_calibration(**overrides: Any) -> Calibration:
+    """Of the relation network and [Ret]; ``overrides`` are fields of Calibration."""
+    return dataclasses.replace(TINY_CALIBRATION, **overrides)
+
+
 def tiny_network(seed: int = 0, **overrides: Any) -> Network:
-    """Random weights, larger than a real start's, so that images differ clearly in their tokens."""
+    """Random weights, larger than a real start's, so that images differ clearly in their tokens.
+
+    ``overrides``: fields of ModelConfig and of Calibration.
+    """
+    calibration = {name: value for name, value in overrides.items() if name in CALIBRATED}
+    config = {name: value for name, value in overrides.items() if name not in CALIBRATED}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(tiny_config(**overrides))
+        network = Network(tiny_config(**config), tiny_calibration(**calibration))
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.5 if name.endswith(("ret", "position")) else 0.25)

@@ -13,7 +13,7 @@ import torch
 
 from model.checkpoint.file import save_checkpoint
 from model.errors import ModelError
-from model.network import ModelConfig, Network, preset
+from model.network import Calibration, ModelConfig, Network, preset
 
 # What numpy scalars beside the weights need; files written with numpy 1 name the first by its old path.
 SAFE_GLOBALS = [
@@ -52,6 +52,8 @@ RENAMED = (
 )
 # The released code builds this stack and never calls it.
 UNUSED = "ca.encoder.layers."
+# Released networks are trained for both and measured by the relation network; nothing else was chosen for them.
+RELEASED_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn")
 
 
 def released_config() -> ModelConfig:
@@ -60,8 +62,6 @@ def released_config() -> ModelConfig:
         preset("zse-b16"),
         name="zse-b16-released",
         norm_eps=1e-5,
-        methods=("rn", "ret"),
-        best_method="rn",
         released_preprocessing=True,
         released_tokenizer_average=True,
         released_value_from_query=True,
@@ -104,7 +104,7 @@ def convert(source: Path, target: Path) -> None:
             "used, because the released forward pass always downsamples to 49"
         )
     renamed = {rename(key): value.float() for key, value in state.items() if not key.startswith(UNUSED)}
-    network = Network(config)
+    network = Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
     if given != expected:

@@ -1,9 +1,11 @@
-"""Checkpoints: safetensors files that carry their network's configuration."""
+"""Checkpoints: safetensors files that carry their network's configuration and calibration."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.resources
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,10 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.errors import ModelError
-from model.network import ModelConfig, Network
+from model.network import Calibration, ModelConfig, Network
 
 FORMAT = "sketch-search"
-VERSION = 1
+# Version 1 kept the calibration and ``nprobe`` inside the configuration.
+VERSION = 2
+READABLE = {"1", str(VERSION)}
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
@@ -40,11 +44,17 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
 
 
 def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Writes ``path`` atomically, tensors as they are, the configuration in the metadata.
+    """Writes ``path`` atomically, tensors as they are, configuration and calibration in the metadata.
 
     ``notes`` are further metadata entries, free text by name. Raises ModelError where it cannot be written.
     """
-    metadata = {**(notes or {}), "format": FORMAT, "version": str(VERSION), "config": network.config.to_json()}
+    metadata = {
+        **(notes or {}),
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": network.config.to_json(),
+        "calibration": network.calibration.to_json(),
+    }
     partial = path.with_name(path.name + ".partial")
     try:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -75,9 +85,9 @@ def read_metadata(path: Path) -> dict[str, str]:
             f"{path} is a safetensors file without this project's configuration; "
             "python -m model init makes a checkpoint from a backbone's weights"
         )
-    if metadata.get("version") != str(VERSION):
+    if metadata.get("version") not in READABLE:
         raise ModelError(
-            f"{path} has checkpoint version {metadata.get('version')}; this program reads {VERSION}: "
+            f"{path} has checkpoint version {metadata.get('version')}; this program reads up to {VERSION}: "
             "install a newer sketch-search"
         )
     return metadata
@@ -85,9 +95,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def load_network(path: Path) -> Network:
     """The network stored at ``path``, in float32 and evaluation mode, on the CPU. ModelError if it does not fit."""
-    config = ModelConfig.from_json(read_metadata(path)["config"])
+    config, calibration = _description(read_metadata(path))
     with torch.device("meta"):
-        network = Network(config)
+        network = Network(config, calibration)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -98,6 +108,24 @@ def load_network(path: Path) -> Network:
     if broken:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
     return network.requires_grad_(False).eval()
+
+
+def _description(metadata: Mapping[str, str]) -> tuple[ModelConfig, Calibration]:
+    """What the metadata says of a network.
+
+    This is the one place that knows version 1: there the fields of the calibration stood in the configuration, and so
+    did ``nprobe``, which is a setting of the search service now and is ignored.
+    """
+    if metadata["version"] != "1":
+        return ModelConfig.from_json(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
+    try:
+        fields = dict(json.loads(metadata["config"]))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ModelError(f"the checkpoint's configuration cannot be read: {error}") from error
+    fields.pop("nprobe", None)
+    names = {field.name for field in dataclasses.fields(Calibration)}
+    calibration = {name: fields.pop(name) for name in names & fields.keys()}
+    return ModelConfig.from_json(json.dumps(fields)), Calibration.from_json(json.dumps(calibration))
 
 
 def file_sha256(path: Path) -> str:

@@ -76,7 +76,7 @@ def at_rates(matcher: Matcher, rates: KeepRates) -> Matcher:
     config = dataclasses.replace(
         matcher.config, keep_sketch=rates.sketch, keep_photo=rates.photo, keep_cross=rates.cross
     )
-    network = Network(config).requires_grad_(False).eval()
+    network = Network(config, matcher.calibration).requires_grad_(False).eval()
     network.load_state_dict(matcher.network.state_dict())
     network.to(matcher.device).set_precision(matcher.dtype)
     return Matcher(network, matcher.checkpoint_sha256, chunk=matcher.chunk)

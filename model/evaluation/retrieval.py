@@ -77,7 +77,7 @@ def score_matrices(
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
     matrices: dict[str, NDArray[np.floating]] = {method: scores[method].numpy() for method in chosen}
-    if matcher.config.diffusion is not None:
+    if matcher.calibration.diffusion is not None:
         for method in chosen:
             matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method).numpy()
     if visual:

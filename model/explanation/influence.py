@@ -43,7 +43,7 @@ def influential_pairs(
         patches so that no pair has a place.
     """
     config = network.config
-    if not set(config.methods) - {"ret"} or config.released_kernel_view:
+    if not network.calibration.relation_trained or config.released_kernel_view:
         return ()
     s_side, p_side = network.project(sketch, "sketch"), network.project(photo, "photo")
     s_out, p_out = network.align(s_side, p_side)

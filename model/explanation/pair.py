@@ -108,7 +108,7 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
     if network.cross is not None:
         forth, back = _cross_attention(network.cross, s_side, p_side)
     s_out, p_out = network.align(s_side, p_side)
-    trained = bool(set(network.config.methods) - {"ret"})
+    trained = network.calibration.relation_trained
     s_ret, p_ret = (F.normalize(side.tokens.ret.float(), dim=-1) for side in (sketch, photo))
     return Explanation(
         grid=network.config.grid,

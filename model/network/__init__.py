@@ -1,7 +1,8 @@
 """The networks: from a picture to tokens, and from two pictures' tokens to their relation score."""
 
 from model.network.backbone import POSITION, from_backbone, read_backbone, resized
-from model.network.config import METHODS, PRESETS, Method, Modality, ModelConfig, preset
+from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
+from model.network.config import PRESETS, Modality, ModelConfig, preset
 from model.network.cost import Costs, costs
 from model.network.cross import CrossAttention, Side
 from model.network.encoder import Encoder, EncoderTrace
@@ -14,7 +15,9 @@ __all__ = [
     "METHODS",
     "POSITION",
     "PRESETS",
+    "UNCALIBRATED",
     "BestMatchRelation",
+    "Calibration",
     "Costs",
     "CrossAttention",
     "Encoder",

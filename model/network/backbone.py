@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import timm
@@ -52,14 +51,15 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
     """A network whose encoder starts as the given ViT; all else is random but reproducible.
 
-    The class token becomes [Ret], the learnable tokenizer starts at zero, and ``methods`` is ("ret",): a relation
-    network nobody has trained is not offered. A convolutional encoder
-    takes nothing from a ViT. Position embeddings are resampled to the config's grid.
+    The class token becomes [Ret], and the learnable tokenizer starts at zero. Position embeddings are resampled to
+    the config's grid. A convolutional encoder takes nothing from a ViT. The calibration is UNCALIBRATED, because the
+    relation network is untrained.
+
     Raises ModelError where the ViT has other dimensions than the config.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(dataclasses.replace(config, methods=("ret",), best_method="ret", fusion=None))
+        network = Network(config)
     encoder = network.encoder
     if not isinstance(encoder, Encoder):
         return network

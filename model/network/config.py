@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 from model.errors import ModelError
+from model.network.json_fields import from_json, to_json
 
 Modality = Literal["sketch", "photo"]
-Method = Literal["rn", "ret", "fused"]
-METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,6 @@ class ModelConfig:
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         dropout: in encoder, cross-attention and relation network, while training only.
-        methods: what this checkpoint has been trained to do; best_method: what "auto" means.
-        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
-        diffusion: cosine from which two photos lend each other their scores, where rankings are diffused
-            (``model.ranking.diffusion``); None where that was never tried.
-        nprobe: clusters searched unless told otherwise.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
     """
@@ -71,11 +63,6 @@ class ModelConfig:
     relation_hidden: tuple[int, int] = (343, 49)
     relation_ret: bool = False
     dropout: float = 0.1
-    methods: tuple[Method, ...] = ("ret",)
-    best_method: Method = "ret"
-    fusion: float | None = None
-    diffusion: float | None = None
-    nprobe: int = 4
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     # The released loader squashes photos and crops sketches by fixed thresholds and margins.
@@ -105,18 +92,10 @@ class ModelConfig:
             problems.append("patch_size must be 16, the total stride of the tokenizer's four convolutions")
         if self.relation != "best-match" and (self.image_size // self.patch_size) % 2:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
-        if not self.methods or set(self.methods) - set(METHODS) or self.best_method not in self.methods:
-            problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
-        if "fused" in self.methods and self.fusion is None:
-            problems.append('method "fused" needs a fusion weight')
-        if self.diffusion is not None and not -1 <= self.diffusion < 1:
-            problems.append("diffusion must lie in [-1, 1)")
         if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
             problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
-        if self.nprobe < 1:
-            problems.append("nprobe must be at least 1")
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))
 
@@ -144,24 +123,12 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """As stored in a checkpoint."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return to_json(self)
 
     @staticmethod
     def from_json(text: str) -> ModelConfig:
         """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
-        known = {field.name for field in dataclasses.fields(ModelConfig)}
-        try:
-            values: dict[str, Any] = json.loads(text)
-            unknown = sorted(set(values) - known)
-            if unknown:
-                raise ModelError(
-                    f"the checkpoint's configuration has fields this version does not know ({', '.join(unknown)}); "
-                    "install a newer sketch-search"
-                )
-            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return ModelConfig(**fields)
-        except (json.JSONDecodeError, TypeError, AttributeError) as error:
-            raise ModelError(f"the checkpoint's configuration cannot be read: {error}") from error
+        return from_json(ModelConfig, text, "configuration")
 
 
 def kept_count(tokens: int, rate: float) -> int:

@@ -23,7 +23,7 @@ def fastest_dtype(network: Network, device: torch.device) -> torch.dtype:
         candidate = torch.bfloat16
     else:
         return torch.float32
-    if network.cross is None or not set(network.config.methods) - {"ret"}:
+    if network.cross is None or not network.calibration.relation_trained:
         return torch.float32
     exact = probe_logits(network, device)
     # Scores are compared where the sigmoid is steepest: far out on it any difference would look small.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality, ModelConfig
 from model.network.convolutional import ConvolutionalEncoder
 from model.network.cross import CrossAttention, Side
@@ -17,11 +18,16 @@ class Network(nn.Module):
     """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``).
 
     The encoder works in float32; cross-attention and kernel matrix may work in less (``set_precision``).
+
+    Attributes:
+        config: architecture and preprocessing.
+        calibration: what was chosen for the weights; no computation here depends on it.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__()
         self.config = config
+        self.calibration = calibration
         self.encoder: Encoder | ConvolutionalEncoder = (
             Encoder(config) if config.encoder == "vit" else ConvolutionalEncoder(config)
         )

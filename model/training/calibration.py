@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +11,7 @@ from model.errors import ModelError
 from model.evaluation import encode_pictures, relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
-from model.network import Method, ModelConfig, Network
+from model.network import Calibration, Method, Network
 from model.ranking import diffused
 from model.training.loop import Trainer
 
@@ -23,29 +22,16 @@ DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 def trained_matcher(
     network: Network, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = ("rn", "ret")
 ) -> Matcher:
-    """A copy of a network in training, as a matcher that offers what is being trained."""
-    config = dataclasses.replace(network.config, methods=tuple(methods), best_method=methods[0])
-    return Matcher(with_config(network, config).set_precision(dtype), "untracked")
+    """A copy of a network in training, as a matcher that scores by the methods that are being trained."""
+    calibration = Calibration(methods=tuple(methods), best_method=methods[0])
+    return Matcher(with_calibration(network, calibration).set_precision(dtype), "untracked")
 
 
-def with_config(network: Network, config: ModelConfig) -> Network:
-    """The same weights in a network of its own that announces another configuration."""
-    other = Network(config)
+def with_calibration(network: Network, calibration: Calibration) -> Network:
+    """A copy of the network, in evaluation mode, with another calibration."""
+    other = Network(network.config, calibration)
     other.load_state_dict(network.state_dict())
     return other.requires_grad_(False).eval()
-
-
-def inheriting(network: Network, chosen: ModelConfig) -> Network:
-    """The same weights with another's methods, fusion, diffusion and nprobe: no classes are left to choose them on."""
-    config = dataclasses.replace(
-        network.config,
-        methods=chosen.methods,
-        best_method=chosen.best_method,
-        fusion=chosen.fusion,
-        diffusion=chosen.diffusion,
-        nprobe=chosen.nprobe,
-    )
-    return with_config(network, config)
 
 
 def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
@@ -101,8 +87,6 @@ def calibrated(
     best = max(figures, key=lambda method: figures[method])
     spread = {c: figure(diffused(scores[best], gallery.ret, c, best)) for c in DIFFUSIONS}
     diffusion = max(spread, key=lambda threshold: spread[threshold])
-    config = dataclasses.replace(
-        network.config, methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion
-    )
+    calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
     all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": spread[diffusion]}
-    return with_config(network, config), {name: round(value, 4) for name, value in all_figures.items()}
+    return with_calibration(network, calibration), {name: round(value, 4) for name, value in all_figures.items()}

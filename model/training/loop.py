@@ -207,7 +207,6 @@ class Trainer:
         if self.network.config.image_size == side:
             return
         config = self.recipe.config(side)
-        config = dataclasses.replace(config, methods=("ret",), best_method="ret", fusion=None)
         old, self.network = self.network, resized(self.network, config, self.native).train()
         self.average = resized(self.average, config, self.native).requires_grad_(False)
         before, self.optimiser = self.optimiser.state, self._optimiser()

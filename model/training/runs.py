@@ -14,7 +14,7 @@ from model.datasets import cache_folder, thinned
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import read_backbone
-from model.training.calibration import calibrated, glance, inheriting
+from model.training.calibration import calibrated, glance, with_calibration
 from model.training.loop import Trainer
 from model.training.recipe import read_recipe
 from model.training.training_set import training_corpora, training_set
@@ -71,7 +71,7 @@ def train(run: Run, say: Callable[[str], object]) -> bool:
         said = f"; mAP@all on validation classes: {figures}"
     else:
         assert start is not None
-        network, said = inheriting(trainer.average, start.config), ""
+        network, said = with_calibration(trainer.average, start.calibration), ""
     save_checkpoint(network.half(), run.target, notes)
     say(f"wrote {run.target}{said}")
     return True

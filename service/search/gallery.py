@@ -111,7 +111,7 @@ class Gallery:
     def _fits(self) -> bool:
         """Whether the matcher's device is a GPU that has room for the tokens of all photos, and they are scored."""
         device = self._matcher.device
-        if not self._on_gpu() or not len(self.ids) or set(self._matcher.methods) == {"ret"}:
+        if not self._on_gpu() or not len(self.ids) or not self._matcher.calibration.relation_trained:
             return False
         one = self._index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes

@@ -44,11 +44,12 @@ class _Choice:
 class Searcher:
     """Searches one generation of an index with the checkpoint that made it. gallery: what it has in memory of that."""
 
-    def __init__(self, index: Index, matcher: Matcher, *, select: Select = "ret") -> None:
-        """``select``: what chooses the photos where a search does not say."""
+    def __init__(self, index: Index, matcher: Matcher, *, select: Select = "ret", nprobe: int = 4) -> None:
+        """Where a search does not say: ``select`` is what chooses the photos, ``nprobe`` the least clusters opened."""
         self._index = index
         self._matcher = matcher
         self._select: Select = select
+        self._nprobe = nprobe
         self.gallery = Gallery(index, matcher)
 
     def search(
@@ -73,7 +74,7 @@ class Searcher:
             select: what chooses the photos to be scored. "clusters": all photos of the best clusters. "ret": the best
                 ``thin`` of all photos by [Ret]; with method "ret", all. None for "clusters" where ``nprobe`` is given,
                 else for this searcher's.
-            nprobe: clusters to open at least; "all" for the exhaustive search; None for the checkpoint's default.
+            nprobe: clusters to open at least; "all" for the exhaustive search; None for this searcher's.
             method: one of the checkpoint's methods, or "auto" for its best.
             thin: only this many candidates, the best by [Ret], are scored by ``method``; there are no more results.
                 But if scores are diffused, the SHORTLIST best by [Ret] are ranked, with estimates for those not scored.
@@ -164,7 +165,7 @@ class Searcher:
         return chosen
 
     def _checked_diffusion(self, method: str, diffuse: bool | None) -> bool:
-        able = self._matcher.config.diffusion is not None
+        able = self._matcher.calibration.diffusion is not None
         if diffuse and not able:
             raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
         return able and method == "auto" if diffuse is None else diffuse
@@ -176,7 +177,7 @@ class Searcher:
         scores, sizes = self.gallery.centroid_scores(sketch, method), self.gallery.sizes
         order = [c for c in best_first(np.arange(len(scores)), scores).tolist() if sizes[c]]
         if nprobe != "all":
-            least = self._matcher.config.nprobe if nprobe is None else nprobe
+            least = self._nprobe if nprobe is None else nprobe
             enough = int(np.searchsorted(np.cumsum(sizes[order]), photos)) + 1
             order = order[: max(least, enough)]
         return [_Choice(OpenedCluster(c, float(scores[c]), int(sizes[c])), self.gallery.places(c)) for c in order]

@@ -114,7 +114,7 @@ def measure(
 ) -> tuple[list[Found], dict[str, Share]]:
     """Every query by every way; what ``log`` has is kept."""
     searcher = Searcher(index, matcher)
-    possible = [way for way in WAYS if matcher.config.diffusion is not None or "diffuse" not in WAYS[way]]
+    possible = [way for way in WAYS if matcher.calibration.diffusion is not None or "diffuse" not in WAYS[way]]
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
     where = {"device": described(matcher.device), "dtype": named(matcher.dtype), "generation": index.generation}

@@ -16,9 +16,10 @@ from model.__main__ import main
 from model.checkpoint.file import default_checkpoint, load_network, read_metadata
 from model.errors import ModelError
 from model.network.backbone import from_backbone, read_backbone
+from model.network.calibration import Calibration
 from model.network.config import ModelConfig, preset
 from model.network.encoder import Encoder
-from tests.networks import TINY, tiny_checkpoint, tiny_config
+from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
 
 
 def rewrite(
@@ -32,9 +33,11 @@ def rewrite(
     save_file(tensors, path, metadata=notes | (metadata or {}))
 
 
-def test_a_configuration_survives_its_journey_through_the_metadata() -> None:
+def test_configuration_and_calibration_survive_their_journey_through_the_metadata() -> None:
     for config in (TINY, preset("zse-b16"), preset("zse-ti16")):
         assert ModelConfig.from_json(config.to_json()) == config
+    calibration = Calibration(("rn", "ret", "fused"), "fused", fusion=2.0, diffusion=0.3)
+    assert Calibration.from_json(calibration.to_json()) == calibration
 
 
 def test_the_default_network_answers_with_69_tokens_of_192_dims() -> None:
@@ -49,17 +52,27 @@ def test_the_default_network_answers_with_69_tokens_of_192_dims() -> None:
         ({"heads": 3}, "not a multiple of heads"),
         ({"keep_photo": 0.0}, "keep rates"),
         ({"select_after": (9,)}, "beyond depth"),
-        ({"best_method": "fused"}, "best_method"),
-        ({"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
         ({"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
         ({"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
-        ({"nprobe": 0}, "nprobe"),
     ],
     ids=str,
 )
 def test_an_impossible_configuration_is_refused_with_a_sentence(overrides: dict[str, object], sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
         tiny_config(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"best_method": "fused"}, "best_method"),
+        ({"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
+    ],
+    ids=str,
+)
+def test_an_impossible_calibration_is_refused_with_a_sentence(overrides: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        tiny_calibration(**overrides)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
@@ -70,10 +83,22 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
 def test_a_checkpoint_gives_back_the_network_it_was_made_from(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "tiny.safetensors", seed=4)
     network = load_network(path)
-    assert network.config == TINY
+    assert (network.config, network.calibration) == (TINY, TINY_CALIBRATION)
     stored = load_file(path)
     assert all(torch.equal(tensor, stored[name]) for name, tensor in network.state_dict().items())
     assert not (tmp_path / "tiny.safetensors.partial").exists()
+
+
+def test_a_checkpoint_of_version_1_holds_its_calibration_inside_its_configuration(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    calibration = Calibration(("rn", "ret", "fused"), "fused", fusion=2.0, diffusion=0.3)
+    fields = dataclasses.asdict(TINY) | dataclasses.asdict(calibration) | {"nprobe": 7}
+    save_file(load_file(path), path, metadata={"format": "sketch-search", "version": "1", "config": json.dumps(fields)})
+    network = load_network(path)
+    assert (network.config, network.calibration) == (TINY, calibration)
+    rewrite(path, metadata={"config": "["})
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_network(path)
 
 
 def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -94,7 +119,7 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: P
     with pytest.raises(ModelError, match="not a safetensors file"):
         model.load(path)
     tiny_checkpoint(path)
-    rewrite(path, metadata={"version": "2"})
+    rewrite(path, metadata={"version": "3"})
     with pytest.raises(ModelError, match="install a newer sketch-search"):
         model.load(path)
     tiny_checkpoint(path)
@@ -161,7 +186,7 @@ def test_a_new_network_encodes_exactly_as_the_vit_it_starts_from(backbone: dict[
     with torch.inference_mode():
         expected = vit.forward_features(images)  # type: ignore[operator]
         torch.testing.assert_close(network.encode(images, "photo").features, expected)
-    assert network.config.methods == ("ret",)
+    assert network.calibration.methods == ("ret",)
     assert isinstance(network.encoder, Encoder)
     assert network.encoder.tokenizer.learnable is not None
     assert not network.encoder.tokenizer.learnable.last.weight.any()

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import model
 import model.ranking.diffusion
 from model.errors import ModelError
-from model.network.config import Method
+from model.network.calibration import Method
 from model.ranking.diffusion import diffused
-from tests.networks import tiny_checkpoint, tiny_config
+from tests.networks import tiny_calibration, tiny_checkpoint
 
 THRESHOLD = 0.4
 RANGES = {"rn": (0.0, 1.0), "ret": (-2.0, 0.0), "fused": (-12.0, 12.0)}
@@ -125,4 +125,4 @@ def test_a_checkpoint_without_a_threshold_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("threshold", [1.0, -1.5])
 def test_a_threshold_that_no_cosine_can_pass_or_miss_is_refused(threshold: float) -> None:
     with pytest.raises(ModelError, match="diffusion must lie in"):
-        tiny_config(diffusion=threshold)
+        tiny_calibration(diffusion=threshold)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.network.config import Method
+from model.network.calibration import Method
 from model.ranking.estimate import RESERVE, estimated
 
 THRESHOLD = 0.3

@@ -130,11 +130,11 @@ def test_an_ablation_is_offered_by_what_it_was_trained_for(
     trainer.run()
     validation = write_class_folders(tmp_path / "validation", seeds=range(2), shapes=SHAPES[:3])
     chosen, figures = calibrated(trainer.average, validation, methods=recipe.methods)
-    assert chosen.config.methods == methods
-    assert set(figures) == {*methods, f"{chosen.config.best_method}+diffusion"}
+    assert chosen.calibration.methods == methods
+    assert set(figures) == {*methods, f"{chosen.calibration.best_method}+diffusion"}
     save_checkpoint(chosen, tmp_path / "out.safetensors")
     again = load_network(tmp_path / "out.safetensors")
-    assert again.config == chosen.config
+    assert (again.config, again.calibration) == (chosen.config, chosen.calibration)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in chosen.state_dict().items())
 
 

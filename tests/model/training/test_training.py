@@ -4,7 +4,6 @@ import dataclasses
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from model.datasets.corpus import DATA_VARIABLE, Corpus
 from model.errors import ModelError
 from model.evaluation.retrieval import evaluate
 from model.network.backbone import POSITION, resized
+from model.network.calibration import Calibration
 from model.training.augmentation import SIDE, Augmentation
 from model.training.calibration import DIFFUSIONS, calibrated, trained_matcher
 from model.training.loop import Trainer
@@ -155,12 +155,13 @@ def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation
     trainer = Trainer(small_recipe((64, 2)), data, backbone, tmp_path)
     trainer.run()
     network, figures = calibrated(trainer.average, corpus)
-    best = network.config.best_method
-    assert set(network.config.methods) == {"rn", "ret", "fused"}
+    chosen = network.calibration
+    best = chosen.best_method
+    assert set(chosen.methods) == {"rn", "ret", "fused"}
     assert set(figures) == {"rn", "ret", "fused", f"{best}+diffusion"}
-    assert figures[best] == max(figures[method] for method in network.config.methods)
-    assert network.config.fusion is not None
-    assert network.config.diffusion in DIFFUSIONS
+    assert figures[best] == max(figures[method] for method in chosen.methods)
+    assert chosen.fusion is not None
+    assert chosen.diffusion in DIFFUSIONS
 
 
 def test_the_command_trains_stops_goes_on_and_evaluates(
@@ -215,12 +216,10 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
     command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--run", str(tmp_path / "run")]
     assert main(command) == 2
     assert "needs --start" in capsys.readouterr().err
-    chosen: dict[str, Any] = {"methods": ("rn", "ret", "fused"), "best_method": "fused", "fusion": 2.0, "nprobe": 7}
-    chosen["diffusion"] = 0.3
-    start = tiny_checkpoint(tmp_path / "start.safetensors", **chosen)
+    chosen = Calibration(("rn", "ret", "fused"), "fused", fusion=2.0, diffusion=0.3)
+    start = tiny_checkpoint(tmp_path / "start.safetensors", **dataclasses.asdict(chosen))
     assert main([*command, "--start", str(start)]) == 0
-    config = load_network(tmp_path / "run" / "final.safetensors").config
-    assert {name: getattr(config, name) for name in chosen} == chosen
+    assert load_network(tmp_path / "run" / "final.safetensors").calibration == chosen
 
 
 def test_the_committed_recipes_can_be_read() -> None:

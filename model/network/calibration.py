@@ -1,0 +1,63 @@
+"""What was chosen for a trained network by measurement: how it may score, and with which weights and thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.errors import ModelError
+from model.network.json_fields import from_json, to_json
+
+Method = Literal["rn", "ret", "fused"]
+METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Travels with the weights in the checkpoint's metadata, apart from the architecture (``ModelConfig``).
+
+    Attributes:
+        methods: the ways of scoring that were trained: "rn" by the relation network, "ret" by the distance of [Ret],
+            "fused" by both.
+        best_method: the one with the highest mAP@all on the validation classes; "auto" means it.
+        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
+        diffusion: cosine in [-1, 1) from which two photos lend each other their scores (``model.ranking.diffusion``);
+            None where none was chosen, so that rankings cannot be diffused.
+
+    Raises:
+        ModelError: the values contradict each other.
+    """
+
+    methods: tuple[Method, ...] = ("ret",)
+    best_method: Method = "ret"
+    fusion: float | None = None
+    diffusion: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.methods or set(self.methods) - set(METHODS) or self.best_method not in self.methods:
+            problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
+        if "fused" in self.methods and self.fusion is None:
+            problems.append('method "fused" needs a fusion weight')
+        if self.diffusion is not None and not -1 <= self.diffusion < 1:
+            problems.append("diffusion must lie in [-1, 1)")
+        if problems:
+            raise ModelError("unusable calibration: " + "; ".join(problems))
+
+    @property
+    def relation_trained(self) -> bool:
+        """Whether the relation network was trained, so that its score means something."""
+        return bool(set(self.methods) - {"ret"})
+
+    def to_json(self) -> str:
+        """As stored in a checkpoint."""
+        return to_json(self)
+
+    @staticmethod
+    def from_json(text: str) -> Calibration:
+        """Raises ModelError for unknown fields or unusable values: a newer or damaged checkpoint."""
+        return from_json(Calibration, text, "calibration")
+
+
+# Of a network with an untrained relation network: it scores by [Ret] alone.
+UNCALIBRATED = Calibration()

@@ -1,0 +1,39 @@
+"""Frozen dataclasses to and from the JSON text in a checkpoint's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from model.errors import ModelError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
+
+
+def to_json(record: DataclassInstance) -> str:
+    """One JSON object with a key for each field, sorted by name."""
+    return json.dumps(dataclasses.asdict(record), sort_keys=True)
+
+
+def from_json(kind: type[Record], text: str, title: str) -> Record:
+    """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
+
+    ``title`` says in errors what is read. Raises ModelError for unknown fields, and where a field without a default is
+    missing: a newer or damaged checkpoint.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    try:
+        values: dict[str, Any] = json.loads(text)
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ModelError(
+                f"the checkpoint's {title} has fields this version does not know ({', '.join(unknown)}); "
+                "install a newer sketch-search"
+            )
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        raise ModelError(f"the checkpoint's {title} cannot be read: {error}") from error
