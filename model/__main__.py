@@ -32,9 +32,9 @@ from model.network import METHODS, PRESETS, from_backbone, preset, read_backbone
 from model.training import RECIPES
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0, or 2 with a sentence on standard error."""
-    options = parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") -> int:
+    """Runs one command; 0, or 2 with a sentence on standard error. ``prog``: how help names this program."""
+    options = parser(prog).parse_args(arguments)
     try:
         options.run(options)
     except (ModelError, ImageError, OSError) as error:
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m model") -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    top = argparse.ArgumentParser(prog=prog, description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
