@@ -18,15 +18,30 @@ import model
 from indexer.building import DEFAULT_BATCH, BuildReport, Progress, Request, look, run, watch
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
-from indexer.store import IndexFolder, default_index_path
+from indexer.store import IndexFolder, default_index_path, software_version
 from indexer.tables import build_lines, compact_lines, info_lines, remove_lines, sample_lines, update_line
 from indexer.upkeep import compact, read_info, remove, repair, verify
 from model.checkpoint import default_checkpoint
 
+_EXAMPLES = """examples:
+  {prog} build ~/Pictures         # index a folder; again: bring the index up to date
+  {prog} build --watch            # stay, and follow changes of the photos
+  {prog} remove "holiday/blurred.jpg"
+  {prog} info
+"""
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. 0: done; 1: ``verify`` found problems; 2: it could not be done, and a sentence says why."""
-    options = parser().parse_args(arguments)
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer") -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command line without the program's name; None for this process's.
+        prog: what the help calls the program.
+
+    Returns:
+        the exit code. 0: done; 1: ``verify`` found problems; 2: it could not be done, and a sentence says why.
+    """
+    options = parser(prog).parse_args(arguments)
     # What Pillow grumbles about a picture says nothing that the report does not say better.
     warnings.filterwarnings("ignore", module=r"PIL\b")
     try:
@@ -46,9 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = argparse.ArgumentParser(prog="python -m indexer", description=__doc__)
+def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
+    """The command line of a program that calls itself ``prog``."""
+    top = argparse.ArgumentParser(
+        prog=prog,
+        description="Build an index of photos, look into it, and look after it.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"sketch-search {software_version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("build", help="index folders of photos, or bring their index up to date")

@@ -13,6 +13,7 @@ import torch
 
 from indexer import read_info, read_progress
 from indexer.__main__ import main
+from indexer.store import software_version
 from tests.indexer.galleries import save_photos
 
 
@@ -246,3 +247,23 @@ def test_the_live_index_survives_a_build_that_fails(gallery: Path, index_path: P
     assert main(["verify"]) == 0
     save_photos(gallery, 3, start=20)
     assert main(["build", str(gallery), "--quiet"]) == 0
+
+
+def test_help_fits_a_screen_has_examples_and_names_the_program_that_was_called(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for prog in ("python -m indexer", "sketch-search index"):
+        with pytest.raises(SystemExit) as ended:
+            main(["--help"], prog)
+        assert ended.value.code == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(f"usage: {prog} ")
+        assert f"  {prog} info" in lines
+        assert len(lines) <= 40
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"sketch-search {software_version()}\n"
