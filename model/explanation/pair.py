@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from model.errors import ModelError
-from model.network import CrossAttention, Encoder, EncoderTrace, Modality, Network, Side, Tokens, kernel_matrix
+from model.network import CrossAttention, CrossSide, Encoder, EncoderTrace, Modality, Network, Tokens, kernel_matrix
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
     """A pair of observed images, explained."""
     s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
     forth = back = None
-    if network.cross is not None:
+    if network.cross is not None and isinstance(s_side, CrossSide) and isinstance(p_side, CrossSide):
         forth, back = _cross_attention(network.cross, s_side, p_side)
     s_out, p_out = network.align(s_side, p_side)
     trained = network.calibration.relation_trained
@@ -148,11 +148,11 @@ def holding(attention: torch.Tensor, share: float) -> torch.Tensor:
     return chosen.reshape(attention.shape)
 
 
-def _cross_attention(cross: CrossAttention, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
+def _cross_attention(cross: CrossAttention, sketch: CrossSide, photo: CrossSide) -> tuple[torch.Tensor, torch.Tensor]:
     """(heads, 1+n_s, 1+n_p) and (heads, 1+n_p, 1+n_s) over the tokens that r_CA keeps, [Ret] in front."""
     forth, back = (weights[0].cpu() for weights in cross.attention(sketch, photo))
     if cross.keep < 1:
-        chosen = cross.select(sketch, photo)[0].cpu()
+        chosen = cross.selected_patches(sketch, photo)[0].cpu()
         rows = torch.cat([torch.zeros(1, dtype=chosen.dtype), chosen + 1])
         # The layer's softmax runs over the chosen keys alone: the same weights, scaled to sum to 1 again.
         forth = forth[:, :, rows] / forth[:, :, rows].sum(dim=2, keepdim=True)

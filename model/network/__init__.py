@@ -4,7 +4,7 @@ from model.network.backbone import POSITION, from_backbone, read_backbone, resiz
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
 from model.network.config import PRESETS, Modality, ModelConfig, preset
 from model.network.cost import Costs, costs
-from model.network.cross import CrossAttention, Side
+from model.network.cross import CrossAttention, CrossSide, Side
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.precision import fastest_dtype
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
@@ -20,6 +20,7 @@ __all__ = [
     "Calibration",
     "Costs",
     "CrossAttention",
+    "CrossSide",
     "Encoder",
     "EncoderTrace",
     "KernelRelation",

@@ -70,13 +70,13 @@ class Encoder(nn.Module):
             if not selects and trace is None:
                 x = block(x)
                 continue
-            attended, attention = attend(block, x)
+            attended, attention = self_attention(block, x)
             x = x + block.drop_path1(block.ls1(attended))
             if trace is not None:
                 trace.attention.append(attention)
                 trace.positions.append(positions)
             if selects:
-                chosen = select(attention.mean(dim=1), rate)
+                chosen = select_tokens(attention.mean(dim=1), rate)
                 x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
                 positions = positions.gather(1, chosen)
             if trace is not None and index in self.config.select_after:
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         return Tokens(self.norm(x), positions)
 
 
-def attend(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def self_attention(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One block's self-attention (eqs. 4 and 5) and [Ret]'s row of it (eq. 7).
 
     x (b, n, d) -> output (b, n, d), attention (b, heads, n-1) of [Ret] to each patch token, the softmax being
@@ -99,7 +99,7 @@ def attend(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return attn.proj_drop(attn.proj(out.transpose(1, 2).reshape(b, n, -1))), ret_row[:, :, 0, 1:]
 
 
-def select(importance: torch.Tensor, rate: float) -> torch.Tensor:
+def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:
     """Indices (b, ceil(rate*n)) of the most important of n tokens, in ascending order; ties go to the first.
 
     importance: (b, n), higher is kept.

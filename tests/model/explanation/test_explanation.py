@@ -104,8 +104,7 @@ def test_the_cross_attention_shown_is_the_one_that_updates_the_tokens(keep: floa
     explanation = compare(network, sketch, photo)
     assert explanation.sketch_to_photo is not None
     assert explanation.ret_to_photo is not None
-    s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
-    assert p_side.value is not None
+    s_side, p_side = network.cross.project(sketch.tokens, "sketch"), network.cross.project(photo.tokens, "photo")
     kept = torch.isin(photo.tokens.positions[0], explanation.photo_cells)
     assert int(kept.sum()) == len(explanation.photo_cells) == -(-photo.tokens.positions.shape[1] * keep // 1)
     values = p_side.value[0][:, 1:][:, kept]

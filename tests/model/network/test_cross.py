@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from model.network.config import preset
-from model.network.cross import CrossAttention, Side, StdNorm, attend
+from model.network.cross import CrossAttention, Side, StdNorm, dot_product_attention
 from model.network.relation import kernel_matrix
 from model.network.tokens import Tokens
 
@@ -28,7 +28,7 @@ def test_one_image_beside_many_gathers_what_it_does_beside_each(
         numbers(count, 3, tokens, 8, seed=seed).to(dtype)
         for seed, (count, tokens) in enumerate(zip(counts, (7, 11, 11), strict=True))
     )
-    gathered = attend(query, key, value)
+    gathered = dot_product_attention(query, key, value)
     assert gathered.shape == (max(counts), 3, 7, 8)
     for image in range(max(counts)):
         q, k, v = (t[image % len(t)].double() for t in (query, key, value))
@@ -39,7 +39,7 @@ def test_one_image_beside_many_gathers_what_it_does_beside_each(
 def test_gradients_go_through_the_fused_attention_in_any_precision() -> None:
     query = numbers(2, 3, 7, 8).bfloat16().requires_grad_()
     key, value = numbers(2, 3, 11, 8, seed=1).bfloat16(), numbers(2, 3, 11, 8, seed=2).bfloat16()
-    assert torch.equal(attend(query, key, value), F.scaled_dot_product_attention(query, key, value))
+    assert torch.equal(dot_product_attention(query, key, value), F.scaled_dot_product_attention(query, key, value))
 
 
 @pytest.mark.parametrize("released", [False, True])

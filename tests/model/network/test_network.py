@@ -5,7 +5,7 @@ import torch
 
 from model.matcher import Matcher
 from model.network.config import kept_count
-from model.network.encoder import EncoderTrace, select
+from model.network.encoder import EncoderTrace, select_tokens
 from tests.model import plain
 from tests.networks import tiny_network
 
@@ -87,8 +87,8 @@ def test_a_keep_rate_means_the_decimal_number_it_was_written_as() -> None:
 
 def test_selection_keeps_the_most_important_in_grid_order_and_the_first_of_equals() -> None:
     importance = torch.tensor([[0.1, 0.4, 0.2, 0.4, 0.4], [0.5, 0.0, 0.0, 0.0, 0.0]])
-    assert select(importance, 0.4).tolist() == [[1, 3], [0, 1]]
-    assert select(importance, 1.0).tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert select_tokens(importance, 0.4).tolist() == [[1, 3], [0, 1]]
+    assert select_tokens(importance, 1.0).tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
 def test_a_kernel_cell_without_kept_tokens_is_zero_in_its_row_and_column() -> None:
