@@ -44,19 +44,19 @@ test: $(STAMP) ## style, types and tests
 demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## the README's figures of speed between its marks, measured anew and put there; QUICK=1: in minutes, only printed
+bench: $(STAMP) ## measure the speeds in docs/figures.md anew and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.growth --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.load --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
-	@$(BIN)/python -m tests.benchmarks.report $(RESULTS) $(if $(QUICK),--quick,--readme README.md)
+	@$(BIN)/python -m tests.benchmarks.report $(RESULTS) $(if $(QUICK),--quick,--page docs/figures.md)
 
-soak: $(STAMP) ## what takes long: 200 kills, 10,000 requests, swaps under load, odd requests; prints the README's table
+soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, odd requests; writes their table to docs/figures.md
 	@rm -rf build/soak
 	$(BIN)/python -m pytest -m soak
-	@$(BIN)/python -m tests.soak_report
+	@$(BIN)/python -m tests.soak_report --page docs/figures.md
 
 lock: ## write constraints.txt anew from what a fresh install gets
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }

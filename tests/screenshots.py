@@ -1,6 +1,6 @@
 """Pictures of the page: `python -m tests.screenshots OUT_DIR URL`, of a server that is running.
 
-Those of the README are of the sample gallery, as `make demo` serves it, and of a shape of `tests.pictures`. With your
+Those in docs/ are of the sample gallery, as `make demo` serves it, and of a shape of `tests.pictures`. With your
 own photos and sketch: `make demo PHOTOS=DIR`, and here `--sketch FILE`.
 """
 

@@ -1,14 +1,19 @@
-"""python -m tests.soak_report: the README's table of reliability, of what the last `make soak` has noted."""
+"""The table of reliability in docs/figures.md, from what the last `make soak` has noted: its last step."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from tests.blocks import PageError, rewrite_page
+
+BLOCK = "Reliability"
 FOLDER = Path(__file__).parents[1] / "build" / "soak"
 #: What the long tests do, by the name of the file each leaves.
 RUNS = {
@@ -25,9 +30,10 @@ class Run(BaseModel):
     """One long test.
 
     Attributes:
-        made: how often it was done what RUNS says. failed: how often that went wrong; 1 where a test ends with the
-            first. seconds: of the whole test. grown_mib: how much more memory the server had in the end; None where
-            nobody looked.
+        made: how often it did what RUNS says.
+        failed: how often that went wrong; 1 where a test ends with the first failure.
+        seconds: how long the whole test took.
+        grown_mib: how much more memory the server had at the end; None where that was not measured.
     """
 
     made: int = 0
@@ -38,7 +44,7 @@ class Run(BaseModel):
 
 @contextmanager
 def noted(name: str, folder: Path = FOLDER) -> Iterator[Run]:
-    """A Run to be filled in by the block, and then written as one of RUNS, whether the block fails or not."""
+    """A Run for the block to fill in. It is written as one of RUNS when the block ends, also when it fails."""
     assert name in RUNS
     run, begun = Run(), time.monotonic()
     try:
@@ -52,13 +58,18 @@ def noted(name: str, folder: Path = FOLDER) -> Iterator[Run]:
         (folder / f"{name}.json").write_text(run.model_dump_json() + "\n", encoding="utf-8")
 
 
-def table(folder: Path = FOLDER) -> str:
-    """A row for each of RUNS; those that were not made are said to be so."""
+def read(folder: Path) -> dict[str, Run]:
+    """What was noted in ``folder``, by name; tests that did not run are left out."""
+    files = {name: folder / f"{name}.json" for name in RUNS}
+    return {name: Run.model_validate_json(file.read_bytes()) for name, file in files.items() if file.exists()}
+
+
+def table(runs: dict[str, Run]) -> str:
+    """A row for each of RUNS; tests that did not run are said to be so."""
     lines = ["| what | times | failed | memory grew by | took |", "| --- | --- | --- | --- | --- |"]
     for name, what in RUNS.items():
-        try:
-            run = Run.model_validate_json((folder / f"{name}.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        run = runs.get(name)
+        if run is None:
             lines.append(f"| {what} | not run | | | |")
             continue
         grown = "" if run.grown_mib is None else f"{run.grown_mib:.1f} MiB"
@@ -66,5 +77,30 @@ def table(folder: Path = FOLDER) -> str:
     return "\n".join(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.soak_report", description=__doc__)
+    made.add_argument("--page", type=Path, metavar="FILE", help="also put the table into this page")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """Print the table; put it into the page where every test has run, else 2 with a sentence."""
+    options = parser().parse_args(arguments)
+    runs = read(folder)
+    print(table(runs))
+    if options.page is None:
+        return 0
+    if missing := ", ".join(RUNS.keys() - runs.keys()):
+        print(f"error: {options.page} is left as it is, for these did not run: {missing}", file=sys.stderr)
+        return 2
+    try:
+        rewrite_page(options.page, {BLOCK: table(runs)})
+    except PageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    print(table())
+    sys.exit(main())

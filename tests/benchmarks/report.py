@@ -1,13 +1,11 @@
-"""The README's tables and plots, of what the benchmarks have measured; the end of `make bench`.
+"""The tables and plots of docs/figures.md, from what the benchmarks have measured; the last step of `make bench`.
 
-The README has a pair of comments for every part, ``<!-- bench: NAME -->`` and ``<!-- end -->``; what is between them is
-this command's. A part that was not measured stays as it is.
+Each part has a block of its name in that page. A part that was not measured stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +14,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from indexer.store.files import write_atomically
 from tests.benchmarks import growth, indexing, load_result, pen_up, plots, scoring, tables, two_stage
 from tests.benchmarks.circumstances import Measurement
-
-MARKER = re.compile(r"^<!-- (?:bench: (?P<name>.+)|end) -->$", re.MULTILINE)
+from tests.blocks import PageError, replace_blocks, rewrite_page
 
 
 class ReportError(Exception):
-    """A result that cannot be published, or a README without a place for it; the message says which."""
+    """A result that cannot be published; the message says which."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture in the README's folder ``docs``, what it shows, and how it is drawn."""
+    """A picture beside the page.
+
+    Attributes:
+        name: of its file.
+        shows: its caption.
+        draw: writes it, from a part's result.
+    """
 
     name: str
     shows: str
@@ -38,11 +40,12 @@ class Plot:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the README.
+    """One block of the page.
 
     Attributes:
-        name: in its marker. document: the file with the result, of the type ``result``.
-        markdown: makes the text of it, without the plot and the line about circumstances.
+        name: of the block.
+        document: the file with the result, of the type ``result``.
+        markdown: makes its text from the result, without the plot and the line about circumstances.
     """
 
     name: str
@@ -76,9 +79,9 @@ PARTS = (
 
 
 def read(folder: Path, *, quick: bool) -> dict[str, Measurement]:
-    """By part, its result; those that were not measured left out.
+    """The results in ``folder`` by the name of their part; parts that were not measured are left out.
 
-    ``quick``: whether results of quick runs will do. Raises ReportError.
+    ``quick``: whether results of quick runs are taken, too. Raises ReportError.
     """
     results: dict[str, Measurement] = {}
     for part in PARTS:
@@ -97,74 +100,57 @@ def read(folder: Path, *, quick: bool) -> dict[str, Measurement]:
     return results
 
 
-def text(part: Part, result: Measurement, docs: Path | None) -> str:
-    """Of one part; its plot where it is there, in ``docs``."""
+def text(part: Part, result: Measurement, folder: Path | None) -> str:
+    """The block of one part, with its plot where that lies in ``folder``."""
     lines = [part.markdown(result)]
-    if docs is not None and part.plot is not None and (docs / part.plot.name).exists():
-        lines.append(f"![{part.plot.shows}]({docs.name}/{part.plot.name})")
+    if folder is not None and part.plot is not None and (folder / part.plot.name).exists():
+        lines.append(f"![{part.plot.shows}]({part.plot.name})")
     return "\n\n".join([*lines, tables.foot(result)])
 
 
-def rewritten(readme: str, texts: Mapping[str, str]) -> str:
-    """``readme`` with these texts between the markers of their names, all else as it was.
+def publish(page: Path, results: Mapping[str, Measurement]) -> None:
+    """Rewrite the page's blocks, and draw the plots beside it; without matplotlib plots stay as they are.
 
-    Raises ReportError where the markers of PARTS are not each there once, with an end.
+    Raises PageError before anything is written.
     """
-    marks = list(MARKER.finditer(readme))
-    names = [mark["name"] for mark in marks if mark["name"]]
-    for part in PARTS:
-        if names.count(part.name) != 1:
-            raise ReportError(f"the README has {names.count(part.name)} markers <!-- bench: {part.name} -->, not one")
-    for name in set(names) - {part.name for part in PARTS}:
-        raise ReportError(f"the README has a marker <!-- bench: {name} -->, but no benchmark of that name")
-    if [bool(mark["name"]) for mark in marks] != [True, False] * len(PARTS):
-        raise ReportError("the README's markers <!-- bench: NAME --> and <!-- end --> do not take turns")
-    # From the last to the first, so that those in front stay where they are.
-    for start, end in reversed(list(zip(marks[::2], marks[1::2], strict=True))):
-        if start["name"] in texts:
-            readme = f"{readme[: start.end()]}\n{texts[start['name']]}\n{readme[end.start() :]}"
-    return readme
-
-
-def publish(readme: Path, results: Mapping[str, Measurement]) -> None:
-    """Rewrite the README, and draw the plots beside it, which stay as they are without matplotlib.
-
-    Raises ReportError before anything is written.
-    """
-    docs = readme.parent / "docs"
-    before = readme.read_text(encoding="utf-8")
-    rewritten(before, {})
-    drawn = [(part, part.plot) for part in PARTS if part.plot is not None and part.name in results]
-    docs.mkdir(exist_ok=True)
+    # A page without a place for a result is found out before a plot is drawn.
+    replace_blocks(page.read_text(encoding="utf-8"), dict.fromkeys(results, ""))
     try:
-        for part, plot in drawn:
-            plot.draw(results[part.name], docs / plot.name)
+        for part in PARTS:
+            if part.plot is not None and part.name in results:
+                part.plot.draw(results[part.name], page.parent / part.plot.name)
     except ImportError:
         print("matplotlib is not installed; the plots are left as they are")
-    texts = {part.name: text(part, results[part.name], docs) for part in PARTS if part.name in results}
-    write_atomically(readme, rewritten(before, texts).encode())
+    rewrite_page(
+        page, {part.name: text(part, results[part.name], page.parent) for part in PARTS if part.name in results}
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.benchmarks.report", description=__doc__)
+    made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benchmarks wrote to")
+    made.add_argument("--page", type=Path, metavar="FILE", help="rewrite this page instead of printing the tables")
+    made.add_argument("--quick", action="store_true", help="take results of quick runs, too")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite the README, or print the tables; 2 with a sentence where a result or a marker is not as it should be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.report", description=__doc__)
-    parser.add_argument("results", type=Path, metavar="DIR", help="the folder that the benchmarks wrote to")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="rewrite this file instead of printing the tables")
-    parser.add_argument("--quick", action="store_true", help="take results of quick runs, too")
-    options = parser.parse_args(arguments)
+    """Rewrite the page, or print the tables; 2 with a sentence where a result or a mark is not as it should be."""
+    options = parser().parse_args(arguments)
     try:
         results = read(options.results, quick=options.quick)
         if not results:
             raise ReportError(f"there is no result in {options.results}; run the benchmarks with --output there first")
-        if options.readme:
-            publish(options.readme, results)
-    except ReportError as error:
+        if options.page:
+            publish(options.page, results)
+    except (ReportError, PageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for part in PARTS:
         if part.name not in results:
             print(f"{part.name}: left as it is, there is no {options.results / part.document}")
-        elif not options.readme:
+        elif not options.page:
             print(f"{part.name}\n\n{text(part, results[part.name], None)}\n")
     return 0
 

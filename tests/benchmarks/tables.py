@@ -1,4 +1,4 @@
-"""What was measured, in Markdown: one function a part of the README."""
+"""What was measured, in Markdown: one function for each block of docs/figures.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from model.evaluation.resampling import Interval
 from tests.benchmarks import growth, indexing, load_result, pen_up, scoring, two_stage
 from tests.benchmarks.circumstances import Measurement
-from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share
 
 PARTS = {"score": "a pair", "encode": "a picture"}
 WAITS = {
@@ -38,28 +37,14 @@ def scores(result: scoring.Result) -> str:
 
 
 def ways(result: two_stage.Result) -> str:
-    """Ways to choose photos, all queries and those of unseen classes; and ways to rank the clusters."""
+    """Ways to choose photos: all queries, then those of unseen classes."""
     kind = "drawn pictures" if result.drawn else "photos"
     said = f"{result.photos:,} {kind} in {result.clusters:,} clusters by {result.embedder}; differences to scoring all"
     parts = [f"{said} with 95% intervals, by resampling queries."]
     for name, rows in (("All", result.all_queries), ("Unseen classes", result.unseen_queries)):
         if rows:
             parts += [f"{name}: {rows[0].queries:,} queries.", _table(_WAYS_HEAD, [_way(row) for row in rows])]
-    if result.clusters_found:
-        head = ["clusters ranked by", "pairs for that", *(f"in {n}" for n in NPROBES), *(f"by {n}" for n in BUDGETS)]
-        ranked = [_ranking(name, share) for name, share in result.clusters_found.items()]
-        parts += [
-            "Share of the relevant photos in the first clusters, and in as many as so many pairs allow, those for the "
-            "ranking included; nothing where the ranking alone takes more.",
-            _table(head, ranked),
-        ]
     return _paragraphs(*parts)
-
-
-def _ranking(name: str, share: Share) -> list[str]:
-    in_clusters = [f"{share.clusters[n]:.2f}" if share.clusters else "" for n in NPROBES]
-    in_pairs = [f"{share.budgets[n]:.2f}" if n > share.pairs else "" for n in BUDGETS]
-    return [name, f"{share.pairs:,}", *in_clusters, *in_pairs]
 
 
 _WAYS_HEAD = [

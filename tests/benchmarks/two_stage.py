@@ -24,12 +24,12 @@ from model.metrics import list_metrics
 from service.search.outcome import SearchOutcome
 from service.search.searcher import THIN, Searcher
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
-from tests.benchmarks.cluster_ranking import BUDGETS, NPROBES, Share, recalls
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import Query, prepare
 
 K = 100
 TOP = 20
+NPROBES = (1, 2, 4, 8, 16, 32)
 EXHAUSTIVE = "exhaustive"
 # By plain relation scores, as the student system that the two stages come from has them.
 PLAIN = "plain, "
@@ -96,8 +96,8 @@ class Result(Measurement):
     """One run.
 
     Attributes:
-        drawn: whether the photos were drawn for it. embedder: what they are clustered by.
-        clusters_found: by ranking of the clusters, the share of relevant photos in the first.
+        drawn: whether the photos were drawn for it.
+        embedder: what they are clustered by.
     """
 
     drawn: bool
@@ -106,13 +106,10 @@ class Result(Measurement):
     embedder: str
     all_queries: list[Row]
     unseen_queries: list[Row]
-    clusters_found: dict[str, Share]
 
 
-def measure(
-    index: Index, matcher: model.Matcher, queries: Sequence[Query], log: Path
-) -> tuple[list[Found], dict[str, Share]]:
-    """Every query by every way; what ``log`` has is kept."""
+def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log: Path) -> list[Found]:
+    """Search every query by every way; what ``log`` already has is kept and not searched again."""
     searcher = Searcher(index, matcher)
     possible = [way for way in WAYS if matcher.calibration.diffusion is not None or "diffuse" not in WAYS[way]]
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
@@ -136,7 +133,7 @@ def measure(
                 found.append(_judged(query, way, outcome, label_of, relevant))
                 file.write(found[-1].model_dump_json() + "\n")
             file.flush()
-    return found, recalls(index, matcher, [(q.image(), labels == q.label) for q in queries])
+    return found
 
 
 def rows(found: Sequence[Found]) -> list[Row]:
@@ -208,15 +205,6 @@ def table(result: Result) -> str:
                 f"{row.figures['map_100']:>9.3f}{told:>27}{row.figures['precision_100']:>7.3f}"
                 f"{row.figures['recall_100']:>7.3f}{row.agreement:>7.2f}"
             )
-    head = "".join(f"{n:>7}" for n in NPROBES) + "  " + "".join(f"{n:>7}" for n in BUDGETS)
-    lines += [
-        "\nrelevant photos in the first clusters, and within so many pairs",
-        f"{'ranked by':<40}{'pairs':>6}{head}",
-    ]
-    for name, share in result.clusters_found.items():
-        in_clusters = "".join(f"{share.clusters[n]:>7.3f}" if share.clusters else f"{'':>7}" for n in NPROBES)
-        in_pairs = "".join(f"{share.budgets[n]:>7.3f}" for n in BUDGETS)
-        lines.append(f"{name:<40}{share.pairs:>6}{in_clusters}  {in_pairs}")
     return "\n".join(lines)
 
 
@@ -234,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = options.output / f"{name}-{matcher.checkpoint_sha256[:8]}"
     queries = prepare(place, matcher, drawn)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
-        found, clusters = measure(index, matcher, queries, place.with_suffix(".jsonl"))
+        found = measure(index, matcher, queries, place.with_suffix(".jsonl"))
         result = Result(
             circumstances=circumstances(matcher, call),
             peak_mib=peak_mib(matcher.device),
@@ -244,7 +232,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             embedder=index.manifest.embedder.name,
             all_queries=rows(found),
             unseen_queries=rows([one for one in found if one.unseen]),
-            clusters_found=clusters,
         )
     document = options.output / "two_stage.json"
     result.save(document)

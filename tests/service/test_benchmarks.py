@@ -19,7 +19,6 @@ from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
 from tests.benchmarks import growth, indexing, scoring, two_stage
 from tests.benchmarks.circumstances import Call
-from tests.benchmarks.cluster_ranking import BY_RET, SINGLY, Clusters, recalls
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
 from tests.service.conftest import draw_sketch
@@ -31,11 +30,11 @@ def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes
     place, log = tmp_path / "index", tmp_path / "log.jsonl"
     queries = prepare(place, matcher, 50)[:2]
     with open_index(place, matcher) as index:
-        found, _ = two_stage.measure(index, matcher, queries, log)
+        found = two_stage.measure(index, matcher, queries, log)
         written = log.read_text(encoding="utf-8")
         # As it is when a run was stopped while it wrote.
         log.write_text(written[:-20], encoding="utf-8")
-        again, clusters = two_stage.measure(index, matcher, queries, log)
+        again = two_stage.measure(index, matcher, queries, log)
     assert [one.top for one in again] == [one.top for one in found]
     assert again[:-1] == found[:-1]
     compared = {row.way: row for row in two_stage.rows(found)}
@@ -46,40 +45,6 @@ def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes
         assert (row.queries, row.agreement, row.pairs_ratio, row.pairs) == (2, 1, 1, 50 + index.cluster_count)
         assert row.differences["map_100"].value == 0
     assert compared["ret, thin 32"].pairs == 32
-    assert all(share.clusters[32] == pytest.approx(1) for share in clusters.values() if share.clusters)
-
-
-def test_every_ranking_of_the_clusters_finds_all_photos_in_the_end(index: Index, matcher: Matcher) -> None:
-    relevant = np.arange(index.photo_count) % 4 == 0
-    found = recalls(index, matcher, [(draw_sketch(), relevant)])
-    assert list(found)[-1 - len(BY_RET) :] == [*BY_RET, SINGLY]
-    assert found["relation network, mean tokens"].pairs == index.cluster_count
-    assert found["relation network, means of 4 parts"].pairs > index.cluster_count
-    for name, share in found.items():
-        assert sorted(share.clusters.values()) == list(share.clusters.values())
-        assert name == SINGLY or share.clusters[32] == pytest.approx(1)
-        assert share.budgets[100] == pytest.approx(1)
-
-
-def test_a_clusters_mean_is_the_indexs_own_and_its_medoid_one_of_its_photos(index: Index, matcher: Matcher) -> None:
-    clusters = Clusters(index, matcher)
-    for number in range(index.cluster_count):
-        places = clusters.gallery.places(number)
-        mean, kept = clusters.mean(places), index.centroids[[number]]
-        assert mean.positions.equal(kept.positions)
-        assert torch.allclose(mean.features.float(), kept.features.float(), rtol=1e-2, atol=1e-2)
-        photos = index.photo_tokens(places).features
-        assert any(clusters.medoid(places).features[0].equal(photo) for photo in photos)
-        assert clusters.mean_by_worth(places).features.shape == mean.features.shape
-
-
-def test_clusters_are_ranked_by_the_photos_they_hold() -> None:
-    scores = np.array([-0.9, -0.2, -0.4, -0.6], np.float32)
-    ranked = {name: score(scores, -0.4) for name, score in BY_RET.items()}
-    assert ranked["[Ret], best photo"] == pytest.approx(-0.2)
-    assert ranked["[Ret], mean of 3 best photos"] == pytest.approx(-0.4)
-    assert ranked["[Ret], photos among 200 best"] == pytest.approx(2 - 0.05)
-    assert ranked["[Ret], expected gain"] == pytest.approx(4 * ranked["[Ret], expected gain a pair"])
 
 
 def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher: Matcher, tmp_path: Path) -> None:
@@ -109,7 +74,7 @@ def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher
 def test_the_command_writes_its_tables(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--output", str(tmp_path), "--weights", str(weights), "--drawn", "30", "--queries", "1"]
     assert two_stage.main(command) == 0
-    assert "relation network, mean tokens" in capsys.readouterr().out
+    assert two_stage.EXHAUSTIVE in capsys.readouterr().out
     result = two_stage.Result.model_validate_json((tmp_path / "two_stage.json").read_text())
     assert (result.photos, result.drawn, len(result.all_queries)) == (30, True, len(two_stage.WAYS) - 1)
     head = result.circumstances
