@@ -2,93 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from PIL import Image
-from starlette.types import Message, Receive, Scope, Send
 
 import model
 from indexer import Index, build, open_index
 from model import Matcher
 from service.client import Client
-from service.http.app import create_app
-from service.http.routes import Context
-from service.serving.connection import server_config
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
-from tests.pictures import SHAPES, drawing, encoded, photo
+from tests.pictures import encoded
+from tests.service.served import Served, served
+from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS, draw_photo, draw_sketch
 
 # Only the tests of the page need selenium.
 if TYPE_CHECKING:
     from tests.browser import Browser
-
-PHOTOS = 23
-CLUSTERS = 5
-MAX_UPLOAD = 500_000
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running server: where it is, the application, and the event loop it runs in."""
-
-    url: str
-    app: FastAPI
-    loop: asyncio.AbstractEventLoop
-
-    @property
-    def context(self) -> Context:
-        context: Context = self.app.state.context
-        return context
-
-
-@contextmanager
-def served(settings: Settings, app: FastAPI | None = None) -> Iterator[Served]:
-    """Serve with uvicorn in a thread; the server is gone when the block ends."""
-    app = app or create_app(settings)
-    loops: list[asyncio.AbstractEventLoop] = []
-    started = threading.Event()
-
-    async def noticing(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_on(message: Message) -> None:
-            await send(message)
-            if message["type"] == "lifespan.startup.complete":
-                loops.append(asyncio.get_running_loop())
-                started.set()
-
-        await app(scope, receive, send_on)
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(noticing, timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        assert started.wait(30)
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", app, loops[0])
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
-
-
-def draw_photo(seed: int) -> Image.Image:
-    """A small photo; every seed another one."""
-    return photo(SHAPES[seed % len(SHAPES)], size=96, seed=seed)
-
-
-def draw_sketch(seed: int = 0) -> Image.Image:
-    """A small drawing; every seed another one."""
-    return drawing(SHAPES[seed % len(SHAPES)], size=128, seed=seed)
 
 
 @pytest.fixture(scope="module")

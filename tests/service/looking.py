@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.service.conftest import Served
+from tests.service.served import Served
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.service.conftest import Served
+from tests.service.served import Served
 
 
 def without_timings(answer: httpx.Response) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.benchmarks import growth, indexing, scoring, two_stage
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
-from tests.service.conftest import draw_sketch
+from tests.service.small_gallery import draw_sketch
 
 
 def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(

@@ -20,7 +20,8 @@ from service.commands.program import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded
-from tests.service.conftest import PHOTOS, draw_sketch, served
+from tests.service.served import served
+from tests.service.small_gallery import PHOTOS, draw_sketch
 
 
 def timeless(answer: SearchResponse | dict[str, Any]) -> dict[str, Any]:

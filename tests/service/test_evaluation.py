@@ -18,7 +18,7 @@ from service.errors import BadSearch
 from service.settings import Settings
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
-from tests.service.conftest import served
+from tests.service.served import served
 
 
 def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from service.settings import Settings
 from tests.pictures import ODD_FILES, encoded
-from tests.service.conftest import PHOTOS, draw_sketch
-from tests.service.serving.test_serving import address, running
+from tests.service.server_process import address, running
+from tests.service.small_gallery import PHOTOS, draw_sketch
 from tests.soak_report import noted
 
 # Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an

@@ -16,10 +16,10 @@ import model
 from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_info, remove, repair, verify
 from indexer.store.location import IndexFolder
 from model.network.config import Modality
+from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import save_photo, save_photos
 from tests.indexer.strange_networks import GlobalVector
-from tests.indexer.upkeep.test_repair import flip
 
 MIB = 2**20
 

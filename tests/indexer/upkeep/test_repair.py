@@ -8,21 +8,8 @@ import pytest
 
 import model
 from indexer import IndexRefused, build, open_index, read_info, remove, repair, verify
+from tests.indexer.damages import DAMAGES, flip, not_finite, shorten, sign, sql
 from tests.indexer.galleries import catalog, save_photo, save_photos
-from tests.indexer.upkeep.test_verify import not_finite, sign, sql
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-
-
-def shorten(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-DAMAGES: dict[str, Callable[[Path], None]] = {"a flipped bit": flip, "cut short": shorten, "gone": Path.unlink}
 
 
 @pytest.fixture(scope="module")

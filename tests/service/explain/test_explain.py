@@ -29,7 +29,7 @@ from service.explain.response import explain
 from service.schemas.explain import MOST_PHOTOS, ExplainParams, ExplainResponse
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded, photo
-from tests.service.conftest import PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
 GRID, SIDE = 4, 16
 

@@ -17,7 +17,7 @@ from service.engine import Engine
 from service.errors import ClientGone
 from service.schemas.explain import ExplainParams, ExplainResponse
 from tests.pictures import drawing, encoded, photo
-from tests.service.conftest import Served
+from tests.service.served import Served
 from tests.service.talk import connect
 
 

@@ -23,7 +23,7 @@ from service.explain.paper_figures import figures
 from service.schemas.explain import ExplainedPair
 from service.search.searcher import Searcher
 from tests.pictures import drawing, photo
-from tests.service.conftest import draw_sketch
+from tests.service.small_gallery import draw_sketch
 
 SHAPES = ("circle", "star")
 

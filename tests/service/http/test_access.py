@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from service.http.logs import JsonLines, TextLines
 from service.http.middleware.access import Access, SearchNote
 from service.settings import Settings
-from tests.service.conftest import Served, served
+from tests.service.served import Served, served
 from tests.service.talk import connect
 
 ACCESS = Access("abc", "127.0.0.1", "POST", "/search", 200, 12.3, 45, SearchNote("rn", "clusters", "all", "g000002"))

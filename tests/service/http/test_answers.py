@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from service.http.app import create_app
 from service.settings import Settings
-from tests.service.conftest import Served, served
+from tests.service.served import Served, served
 from tests.service.talk import error
 
 

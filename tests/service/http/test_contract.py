@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from service.commands.program import OPENAPI
 from service.settings import Settings
-from tests.service.conftest import Served, served
+from tests.service.served import Served, served
 from tests.soak_report import Run, noted
 
 schema = schemathesis.openapi.from_path(OPENAPI)

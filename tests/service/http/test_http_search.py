@@ -11,7 +11,8 @@ from PIL import Image
 
 from indexer import Index
 from tests.pictures import encoded
-from tests.service.conftest import CLUSTERS, PHOTOS, Served, draw_sketch
+from tests.service.served import Served
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 from tests.service.talk import error, without_timings
 
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from service.http.page import FILES
 from service.settings import Settings
-from tests.service.conftest import served
+from tests.service.served import served
 
 PAGE = resources.files("service").joinpath("page")
 TEXTS = {entry.name: entry.read_text(encoding="utf-8") for entry in PAGE.iterdir()}

@@ -7,7 +7,7 @@ import pytest
 
 from service.http.middleware.rate import Buckets, network
 from service.settings import Settings
-from tests.service.conftest import served
+from tests.service.served import served
 from tests.service.talk import error
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -17,61 +15,13 @@ from fastapi import Request
 from starlette.types import Message
 
 from indexer import Index
-from service.errors import BrokenUpload, QueueFull
+from service.errors import BrokenUpload
 from service.http.upload import Uploads
 from service.settings import Settings
-from tests.service.conftest import CLUSTERS, MAX_UPLOAD, PHOTOS, Served, served
-from tests.service.serving.test_worker import Gate, never
+from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
+from tests.service.served import Served, served
+from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS
 from tests.service.talk import connect, error
-
-
-@contextmanager
-def occupied(server: Served) -> Iterator[None]:
-    """While the block runs, so does a job in the one thread that searches."""
-    gate = Gate()
-    running: Future[str] = asyncio.run_coroutine_threadsafe(server.context.worker.run(gate, never()), server.loop)
-    assert gate.begun.wait(10)
-    try:
-        yield
-    finally:
-        gate.opened.set()
-        running.result(10)
-
-
-@contextmanager
-def begun_upload(server: Served, part: bytes = b"half") -> Iterator[socket.socket]:
-    """While the block runs, an upload is on its way, and this much of it there; it breaks off then."""
-    with connect(server) as connection:
-        announced = len(part) + 1
-        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % announced + part)
-        yield connection
-
-
-def wait_until_held(server: Served, bytes_held: int) -> None:
-    """Until so many bytes of sketches are here that are on their way."""
-
-    async def waiting() -> None:
-        async with asyncio.timeout(20):
-            while server.context.uploads.held != bytes_held:
-                await asyncio.sleep(0)
-
-    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
-
-
-def wait_until_room_is(server: Served, there: bool) -> None:
-    async def waiting() -> None:
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    server.context.worker.check_room()
-                    room = True
-                except QueueFull:
-                    room = False
-                if room == there:
-                    return
-                await asyncio.sleep(0)
-
-    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded
-from tests.service.conftest import MAX_UPLOAD, Served
+from tests.service.served import Served
+from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import error, plain_http, without_timings
 
 

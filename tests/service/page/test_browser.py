@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from indexer.building.progress import Phase, ProgressState
 from service.settings import Settings
 from tests.pictures import strokes
-from tests.service.conftest import PHOTOS, Served, served
+from tests.service.served import Served, served
+from tests.service.small_gallery import PHOTOS
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 

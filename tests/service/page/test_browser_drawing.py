@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.pictures import encoded, strokes
-from tests.service.conftest import Served, draw_sketch
+from tests.service.served import Served
+from tests.service.small_gallery import draw_sketch
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from service.http.app import create_app
 from service.settings import Settings
 from tests.pictures import strokes
-from tests.service.conftest import Served, served
+from tests.service.served import Served, served
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 

@@ -12,7 +12,8 @@ from PIL import Image
 from indexer import Index
 from service.settings import Settings
 from tests.pictures import encoded
-from tests.service.conftest import CLUSTERS, PHOTOS, Served, draw_photo, served
+from tests.service.served import Served, served
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo
 from tests.service.talk import error, plain_http
 
 

@@ -10,7 +10,7 @@ from indexer import Index
 from model import Matcher
 from service.search.gallery import BATCH, Gallery, best_first
 from service.search.searcher import Searcher
-from tests.service.conftest import draw_sketch
+from tests.service.small_gallery import draw_sketch
 
 
 def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(

@@ -24,7 +24,7 @@ from service.errors import BadSearch
 from service.search import searcher as search
 from service.search.searcher import THIN_PLAIN, Searcher
 from tests.networks import tiny_checkpoint
-from tests.service.conftest import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from model import Matcher, Tokens
 from service.search import searcher as search
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
-from tests.service.conftest import CLUSTERS, PHOTOS, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import pytest
 
 from service.serving.connection import Connection
 from service.settings import Settings
-from tests.service.conftest import MAX_UPLOAD, Served, served
-from tests.service.http.test_readiness import wait_until_room_is
+from tests.service.busy_server import wait_until_room_is
+from tests.service.served import Served, served
+from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import connect, plain_http, rest
 
 SEARCH = b"POST /search HTTP/1.1\r\nHost: localhost\r\n"

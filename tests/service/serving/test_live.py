@@ -24,8 +24,9 @@ from indexer import build
 from model import Matcher
 from service.settings import Settings
 from tests.pictures import encoded
-from tests.service.conftest import Served, draw_photo, draw_sketch, served
-from tests.service.serving.test_worker import Gate, never
+from tests.service.jobs import Gate, never
+from tests.service.served import Served, served
+from tests.service.small_gallery import draw_photo, draw_sketch
 from tests.service.talk import error
 from tests.soak_report import Run, noted
 

@@ -11,8 +11,9 @@ from pydantic import SecretStr
 
 from indexer import Index
 from service.settings import Settings
-from tests.service.conftest import CLUSTERS, PHOTOS, Served, served
-from tests.service.http.test_readiness import occupied, wait_until_room_is
+from tests.service.busy_server import occupied, wait_until_room_is
+from tests.service.served import Served, served
+from tests.service.small_gallery import CLUSTERS, PHOTOS
 from tests.service.talk import connect, error
 
 Sample = tuple[str, frozenset[tuple[str, str]]]

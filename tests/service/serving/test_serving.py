@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,35 +14,9 @@ from service.client import Client
 from service.commands.program import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
+from tests.service.server_process import address, running
 
 SEARCHES = 8
-
-
-@contextmanager
-def running(settings: Settings, log: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block."""
-    place = {"SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights), "SBIR_PORT": "0"}
-    command = [sys.executable, "-m", "service"]
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env={**os.environ, **place, **environment},
-        ) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
-def address(process: subprocess.Popen[str]) -> str:
-    """The last word of the line it prints next."""
-    assert process.stdout is not None
-    return process.stdout.readline().split()[-1]
 
 
 def test_told_to_stop_it_finishes_what_runs_and_what_waits(settings: Settings, sketch: bytes, tmp_path: Path) -> None:

@@ -13,41 +13,7 @@ import pytest
 
 from service.errors import ClientGone, QueueFull
 from service.serving.worker import Worker
-
-
-async def never() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
-async def at_once() -> None:
-    return
-
-
-async def until(condition: threading.Event) -> None:
-    await asyncio.to_thread(condition.wait, 10)
-
-
-async def room(worker: Worker) -> None:
-    """Until one more job may wait."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                return worker.check_room()
-            except QueueFull:
-                await asyncio.sleep(0)
-
-
-class Gate:
-    """A job that says when it has begun and ends when it is told to."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.opened = threading.Event()
-
-    def __call__(self) -> str:
-        self.begun.set()
-        assert self.opened.wait(10)
-        return "through"
+from tests.service.jobs import Gate, at_once, never, room, until
 
 
 def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:

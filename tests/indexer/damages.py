@@ -1,0 +1,71 @@
+"""Damages to an index: of its bytes, its arrays, its catalog."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from indexer.store.files import hash_file
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {"a flipped bit": flip, "cut short": shorten, "gone": Path.unlink}
+
+
+def sql(statement: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        with closing(sqlite3.connect(index / "g000001" / "photos.sqlite")) as database, database:
+            database.execute(statement)
+
+    return run
+
+
+def not_finite(name: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        array = np.load(path)
+        array.reshape(-1)[3] = np.nan
+        np.save(path, array)
+
+    return run
+
+
+def short(name: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        np.save(path, np.load(path)[:-1])
+
+    return run
+
+
+def wider(name: str) -> Callable[[Path], None]:
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        np.save(path, np.load(path).astype(np.float16))
+
+    return run
+
+
+def sign(index: Path) -> None:
+    """Make the manifest agree with the files as they are now, as a faulty writer would."""
+    path = index / "g000001" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    places = [(index / "g000001", manifest)] + [(index / "segments" / s["id"], s) for s in manifest["segments"]]
+    for folder, holder in places:
+        for entry in holder["files"]:
+            entry |= {"size": (folder / entry["name"]).stat().st_size, "sha256": hash_file(folder / entry["name"])}
+    path.write_text(json.dumps(manifest))

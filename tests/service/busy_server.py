@@ -1,0 +1,63 @@
+"""What keeps a server busy, and waiting until it is or no longer is."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from service.errors import QueueFull
+from tests.service.jobs import Gate, never
+from tests.service.served import Served
+from tests.service.talk import connect
+
+
+@contextmanager
+def occupied(server: Served) -> Iterator[None]:
+    """While the block runs, so does a job in the one thread that searches."""
+    gate = Gate()
+    running: Future[str] = asyncio.run_coroutine_threadsafe(server.context.worker.run(gate, never()), server.loop)
+    assert gate.begun.wait(10)
+    try:
+        yield
+    finally:
+        gate.opened.set()
+        running.result(10)
+
+
+@contextmanager
+def begun_upload(server: Served, part: bytes = b"half") -> Iterator[socket.socket]:
+    """While the block runs, an upload is on its way, and this much of it there; it breaks off then."""
+    with connect(server) as connection:
+        announced = len(part) + 1
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % announced + part)
+        yield connection
+
+
+def wait_until_held(server: Served, bytes_held: int) -> None:
+    """Until so many bytes of sketches are here that are on their way."""
+
+    async def waiting() -> None:
+        async with asyncio.timeout(20):
+            while server.context.uploads.held != bytes_held:
+                await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
+
+
+def wait_until_room_is(server: Served, there: bool) -> None:
+    async def waiting() -> None:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    server.context.worker.check_room()
+                    room = True
+                except QueueFull:
+                    room = False
+                if room == there:
+                    return
+                await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
