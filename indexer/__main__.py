@@ -24,8 +24,8 @@ from indexer.upkeep import compact, read_info, remove, repair, verify
 from model.checkpoint import default_checkpoint
 
 _EXAMPLES = """examples:
-  {prog} build ~/Pictures         # index a folder; again: bring the index up to date
-  {prog} build --watch            # stay, and follow changes of the photos
+  {prog} build ~/Pictures    # once, and again to update
+  {prog} build --watch       # stay, and follow changes
   {prog} remove "holiday/blurred.jpg"
   {prog} info
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import os
 import sys
@@ -31,6 +32,13 @@ from model.matcher import load
 from model.network import METHODS, PRESETS, from_backbone, preset, read_backbone
 from model.training import RECIPES
 
+_EXAMPLES = """examples:
+  {prog} info                   # of the network in use
+  {prog} evaluate --data DIR    # sketch/CLASS/*, photo/CLASS/*
+  {prog} train default --backbone FILE
+  {prog} convert RELEASED.pth OUT.safetensors
+"""
+
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") -> int:
     """Runs one command; 0, or 2 with a sentence on standard error. ``prog``: how help names this program."""
@@ -48,7 +56,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") 
 
 def parser(prog: str = "python -m model") -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog=prog, description=__doc__)
+    top = argparse.ArgumentParser(
+        prog=prog,
+        description="Make, train and measure networks, and look into their checkpoints.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"sketch-search {_version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
@@ -258,6 +272,13 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def _named(weights: Path | None) -> Path | str | None:
     return weights or os.environ.get("SBIR_WEIGHTS") or None
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("sketch-search")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _two_numbers(text: str) -> tuple[int, int]:

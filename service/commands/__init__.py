@@ -1,5 +1,8 @@
-"""The command line `sketch-search`: one module a command, or a small family of them; `main` starts them."""
+"""The command line `sketch-search`, which `python -m service` is, too: one module a command, or a family of them.
 
-from service.commands.program import main
+`command_line` says what may be written, `dispatch` calls the command that was named.
+"""
+
+from service.commands.command_line import main
 
 __all__ = ["main"]

@@ -1,30 +1,40 @@
-"""A first look: a gallery indexed in a folder of its own, and one sketch to search it with."""
+"""`sketch-search demo`: index a gallery in a folder of its own, serve it, and search it once with a sketch."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from indexer import BuildReport, Progress, build
 from indexer.samples import THINGS, draw_sketch, write_samples
-from service.client import Client
+from service.client import Client, ServiceError
+from service.commands.search import results_table
+from service.commands.serve import check_port, print_build, serve_until_stopped
 from service.engine import open_matcher
+from service.program import PROGRAM
 from service.schemas import SearchResponse
 from service.settings import Settings
 
 SKETCHED = "umbrella"
 RESULTS = 5
 # The first search may wait for the checkpoint and the index to be opened.
-PATIENCE = 120.0
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What is there to be served.
+    """An indexed gallery, ready to be served.
 
     Attributes:
-        settings: those given, with the demo's own index. gallery: the folder indexed. sketch: the file to search with.
-        contents: what the gallery holds, in words. report: what the build of the index did.
+        settings: those given, with the demo's own index.
+        gallery: the folder that was indexed.
+        sketch: the image file to search it with.
+        contents: what the gallery holds, in words.
+        report: what the build of the index did.
     """
 
     settings: Settings
@@ -34,11 +44,26 @@ class Demo:
     report: BuildReport
 
 
+def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
+    """Prepare the gallery, serve it until stopped, and show the results of one search. Returns the exit code.
+
+    Raises:
+        PortTaken: the port cannot be listened on. Otherwise as ``prepare``.
+    """
+    check_port(settings)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
+    print("preparing the gallery and its index", flush=True)
+    prepared = prepare(settings, folder, photos, bar=sys.stderr.isatty())
+    print(f"{prepared.gallery}: {prepared.contents}")
+    print_build(prepared.report)
+    return serve_until_stopped(prepared.settings, lambda url: _show_first_search(prepared, url))
+
+
 def prepare(settings: Settings, folder: Path, photos: Path | None, *, bar: bool) -> Demo:
-    """Index ``photos``, or else a sample gallery drawn once, in ``folder``; what is there already is not done again.
+    """Index ``photos`` in ``folder``; None: a sample gallery, drawn there. What is there already is not done again.
 
     Args:
-        bar: show how far it is on standard error.
+        bar: show a progress bar on standard error.
 
     Raises:
         ModelError, IndexerError: the checkpoint cannot be opened, or the gallery cannot be indexed.
@@ -51,7 +76,7 @@ def prepare(settings: Settings, folder: Path, photos: Path | None, *, bar: bool)
     if photos is None and not (samples / "photos").is_dir():
         write_samples(samples)
     gallery = photos if photos is not None else samples / "photos"
-    # Two indexes, so that the samples and one's own photos do not take turns in one.
+    # One index for the samples and one for the user's photos, so that neither replaces the other.
     index = folder / ("samples-index" if photos is None else "photos-index")
     report = build([gallery], index, matcher, clusters=None, embedder="auto", progress=Progress(bar=bar))
     sketch = folder / f"{SKETCHED}.png"
@@ -61,8 +86,8 @@ def prepare(settings: Settings, folder: Path, photos: Path | None, *, bar: bool)
 
 
 def describe_samples(gallery: Path) -> str:
-    """How many pictures of a sample gallery are drawn, and how many are photos."""
-    # Counted in the folder, which an earlier run may have written, with or without scikit-learn.
+    """Say how many pictures of a sample gallery are drawn, and how many are photos."""
+    # Counted in the folder: an earlier run may have written it, with or without scikit-learn.
     things = [file.parent.name for file in gallery.glob("*/*.jpg")]
     drawn = [thing for thing in things if thing in THINGS]
     copied = len(things) - len(drawn)
@@ -70,12 +95,22 @@ def describe_samples(gallery: Path) -> str:
     return f"{said}, {copied} photos from scikit-learn" if copied else said
 
 
-def search_once(demo: Demo, url: str) -> SearchResponse:
-    """The answer of the server at ``url`` to the demo's sketch; waits while it starts.
+def first_search(prepared: Demo, url: str) -> SearchResponse:
+    """Search with the demo's sketch at ``url``, and wait while the server starts.
 
     Raises:
         ServiceError: it refuses. httpx.HTTPError: it does not answer.
     """
-    key = demo.settings.api_key
-    with Client(url, None if key is None else key.get_secret_value(), timeout=PATIENCE) as client:
-        return client.search(demo.sketch, k=RESULTS)
+    key = prepared.settings.api_key
+    with Client(url, None if key is None else key.get_secret_value(), timeout=PATIENCE_SECONDS) as client:
+        return client.search(prepared.sketch, k=RESULTS)
+
+
+def _show_first_search(prepared: Demo, url: str) -> None:
+    try:
+        answer = first_search(prepared, url)
+    except (ServiceError, httpx.HTTPError) as error:
+        print(f"{PROGRAM}: the first search failed: {error}", file=sys.stderr)
+        return
+    print(f"\n{prepared.sketch} finds, in {answer.timings_ms.total:.0f} ms:\n\n{results_table(answer)}\n")
+    print(f"Draw your own at {url} (Ctrl-C ends)", flush=True)

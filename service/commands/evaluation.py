@@ -1,8 +1,10 @@
-"""Figures of a running server: how good its answers are, how they differ from the exhaustive search's, how fast."""
+"""`sketch-search evaluate`: how good and how fast a running server's answers are, beside the exhaustive search's."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
+from pydantic import SecretStr
+from tqdm import tqdm
 
 from model.datasets import Picture, read_class_folders, read_protocol
 from model.metrics import list_metrics
@@ -27,12 +31,14 @@ class Figures:
     """One way of searching, over all queries.
 
     Attributes:
-        map: mean average precision of the first k results, over min(k, the gallery's photos of the sketch's class).
-        map_of_found: the same over those found, as in the two-stage system's paper; it does not see lost photos.
+        map: mean average precision of the first k results, divided by min(k, the gallery's photos of the sketch's
+            class), 0 to 1.
+        map_of_found: the same, divided by the photos of the class that were found, as in the two-stage system's
+            paper. Photos that the search lost do not lower it.
         precision: mean share of k results that are of the sketch's class, 0 to 1.
         recall: mean share of the gallery's photos of the sketch's class that are among the first k.
-        agreement: mean share of the exhaustive search's first k that were found, too.
-        pairs: mean number of sketch-centroid and sketch-photo pairs scored.
+        agreement: mean share of the exhaustive search's first k results that this search found too, 0 to 1.
+        pairs: mean number of sketch-centroid and sketch-photo pairs that were scored.
         p50_ms, p95_ms: from the first byte sent to the last byte of the answer, in milliseconds.
     """
 
@@ -48,9 +54,13 @@ class Figures:
 
 @dataclass(frozen=True)
 class ServerEvaluation:
-    """Two-stage searches against the exhaustive one.
+    """Two-stage searches compared with the exhaustive one.
 
-    ``searches``: method -> nprobe as asked for ("default", a number, or "all", the exhaustive search) -> figures.
+    Attributes:
+        queries: sketches that were searched with.
+        photos, clusters: of the server's index.
+        k: results looked at.
+        searches: by method, then by nprobe as it was asked for: "default", a number, or "all" (the exhaustive search).
     """
 
     queries: int
@@ -60,8 +70,33 @@ class ServerEvaluation:
     searches: dict[str, dict[str, Figures]]
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The same as plain dicts, for JSON."""
         return dataclasses.asdict(self)
+
+
+def evaluate(
+    url: str,
+    key: SecretStr | None,
+    *,
+    data: Path | None,
+    split: str,
+    per_class: int,
+    k: int,
+    methods: Sequence[str] | None,
+    nprobes: Sequence[int] | None,
+    as_json: bool,
+) -> int:
+    """Measure the server at ``url`` and print its figures. Raises as ``labelled_sketches`` and ``evaluate_server``."""
+    sketches = labelled_sketches(data, per_class, split)
+    wanted: tuple[int | None, ...] = (None, *(nprobes or ()))
+    with Client(url, None if key is None else key.get_secret_value()) as client:
+        model = client.info().model
+        chosen = methods or (("auto", *model.methods) if model else ())
+        total = len(sketches) * (len(wanted) + 1) * len(chosen)
+        with tqdm(desc="searching", unit="search", total=total or None, disable=not sys.stderr.isatty()) as bar:
+            result = evaluate_server(client, sketches, k=k, methods=chosen, nprobes=wanted, advance=bar.update)
+    print(json.dumps(result.as_dict()) if as_json else figures_table(result))
+    return 0
 
 
 def evaluate_server(
@@ -73,14 +108,15 @@ def evaluate_server(
     nprobes: Sequence[int | None] = (None,),
     advance: Callable[[], object] = lambda: None,
 ) -> ServerEvaluation:
-    """Posts every sketch to the server, exhaustively and with each nprobe, by each method.
+    """Search with every sketch: by each method, with each nprobe and exhaustively, one search after the other.
 
-    A photo is relevant when the folder it lies in bears the sketch's class. Queries go one after the other. Classes of
-    which the gallery has no photo are left out.
+    A photo is relevant when the folder that it lies in has the name of the sketch's class. Sketches of classes that
+    the gallery has no photo of are left out.
 
     Args:
+        k: results looked at.
         methods: None for "auto" and all that the server offers.
-        nprobes: of the two-stage searches; None for the server's default.
+        nprobes: of the two-stage searches; None among them for the server's default.
         advance: called after every search.
 
     Raises:
@@ -101,7 +137,7 @@ def evaluate_server(
     for method in methods or ("auto", *info.model.methods):
         for picture in sketches[:WARM_UP]:
             client.search(picture.path, k=k, method=method)
-        # One sketch after the other by every way, so that a machine that slows down slows all of them.
+        # Each sketch is searched with in every way before the next: a machine that slows down then slows all ways.
         answers: dict[int | str | None, list[tuple[SearchResponse, float]]] = {nprobe: [] for nprobe in wanted}
         for picture in sketches:
             data = picture.path.read_bytes()
@@ -118,11 +154,14 @@ def evaluate_server(
 
 
 def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
-    """The first ``per_class`` sketches of each class, a class's sources taking turns.
+    """The first ``per_class`` sketches of each class; where a class has several sources, they take turns.
 
-    folder: its sketch/<class>/*; None for the classes ``split`` of the data that SKETCH_SEARCH_DATA names.
+    Args:
+        folder: holds sketch/<class>/*. None for the data that SKETCH_SEARCH_DATA names.
+        split: which classes of that data.
 
-    Raises ModelError where there is neither.
+    Raises:
+        ModelError: there is neither.
     """
     corpus = read_protocol(split) if folder is None else read_class_folders(folder)
     by_class: dict[str, dict[str, list[Picture]]] = {}
@@ -136,7 +175,7 @@ def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -
 
 
 def figures_table(result: ServerEvaluation) -> str:
-    """For people."""
+    """The figures as a table for people."""
     head = (f"mAP@{result.k}", "of found", f"P@{result.k}", f"R@{result.k}", "agreement", "pairs", "p50 ms", "p95 ms")
     lines = [
         f"{result.queries} sketches against {result.photos} photos in {result.clusters} clusters, "
@@ -190,7 +229,7 @@ def _figures(
 
 
 def _relevant(client: Client, clusters: int) -> Counter[str]:
-    """How many photos of the gallery lie in folders of each name."""
+    """Count the gallery's photos by the names of the folders that they lie in."""
     found: Counter[str] = Counter()
     for number in range(clusters):
         seen, size = 0, 1

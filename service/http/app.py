@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -16,6 +15,7 @@ from service.http.middleware import Observed, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
+from service.program import installed_version
 from service.serving import Live, Metrics, Worker
 from service.settings import Settings
 
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ``app.state.metrics`` are its Metrics, from the beginning.
     """
     chosen = settings if settings is not None else Settings()
-    version = _installed_version()
+    version = installed_version()
     metrics = Metrics(version)
 
     @asynccontextmanager
@@ -83,10 +83,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, shared=bool(chosen.cors_origins))
     app.add_middleware(Observed, metrics=metrics)
     return app
-
-
-def _installed_version() -> str:
-    try:
-        return importlib.metadata.version("sketch-search")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from service.client import Client, ServiceError
-from service.commands.program import main
+from service.commands import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded

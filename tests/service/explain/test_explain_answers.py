@@ -12,7 +12,7 @@ import pytest
 
 from indexer import build
 from model import Matcher
-from service.commands.program import main
+from service.commands import main
 from service.engine import Engine
 from service.errors import ClientGone
 from service.schemas.explain import ExplainParams, ExplainResponse

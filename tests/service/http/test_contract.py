@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck
 from pydantic import SecretStr
 
-from service.commands.program import OPENAPI
+from service.commands.openapi import OPENAPI
 from service.settings import Settings
 from tests.service.served import Served, served
 from tests.soak_report import Run, noted

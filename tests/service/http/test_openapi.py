@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.commands.program import OPENAPI, main
+from service.commands import main
+from service.commands.openapi import OPENAPI
 from service.schemas.search import ErrorResponse, SearchResponse
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from service.client import Client
-from service.commands.program import main
+from service.commands import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.service.server_process import address, running

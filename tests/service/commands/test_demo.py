@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from indexer.samples import THINGS
 from service.commands.demo import RESULTS, describe_samples
+from tests.service.commands.stopped import run_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
 
@@ -33,19 +33,8 @@ def test_drawn_pictures_and_photos_are_told_apart(tmp_path: Path, photos: int, s
 
 
 def run_demo(*arguments: str) -> tuple[int, str]:
-    """Exit code and output of a demo that is stopped with Ctrl-C once it says that it waits for that."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-    command = [sys.executable, "-m", "service", "demo", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Ctrl-C ends" in line or "failed" in line:
-                process.send_signal(signal.SIGINT)
-        return process.wait(60), "".join(lines)
+    """Exit code and output of a demo that is stopped once it says that it waits for that."""
+    return run_until(["demo", *arguments], lambda line: "Ctrl-C ends" in line or "failed" in line)
 
 
 def test_photos_are_indexed_once_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path, weights: Path) -> None:

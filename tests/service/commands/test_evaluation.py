@@ -12,8 +12,8 @@ import model
 from indexer import build
 from model.evaluation.retrieval import encode_pictures
 from service.client import Client
+from service.commands import main
 from service.commands.evaluation import evaluate_server, figures_table
-from service.commands.program import main
 from service.errors import BadSearch
 from service.settings import Settings
 from tests.learning import write_class_folders

@@ -1,0 +1,248 @@
+"""What may be written on the command line. Nothing slow is imported before `--help` and `--version` are answered."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.program import PROGRAM, installed_version
+
+# The first command is the one that runs where none is named.
+COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")
+PROGRAMS = ("index", "model")
+# `sketch-search index` followed by anything else means `sketch-search index build`.
+INDEX_COMMANDS = ("build", "add", "remove", "compact", "info", "verify", "samples")
+ANSWERED_AT_ONCE = ("-h", "--help", "--version")
+# The options that may stand before a command and take the next argument as their value.
+_VALUED = ("--index", "--weights", "--device", "--host", "--port")
+
+_WEIGHTS = "checkpoint, a safetensors file (the embedded one)"
+# Examples stay in lines of their own, and most options fit one line with what they do.
+_FORMAT = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=27)
+_DESCRIPTION = "Draw something, find the photos of it. FOLDERs are indexed, then served."
+_EXAMPLES = """\
+examples:
+  sketch-search ~/Pictures --open      index the folder, serve it, open the page
+  sketch-search --port 8080            serve what was indexed before
+  sketch-search search cat.png --k 5   search without a server
+  sketch-search index add ~/More       have one more folder in the index
+
+`sketch-search COMMAND --help` says more. A folder named like a command is
+written with its path: ./search. Every setting is an environment variable, too:
+SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, or 2 with a sentence on stderr about what the user can mend."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["index"]:
+        from indexer.__main__ import main as index
+
+        return index(with_index_command(given[1:]), prog=f"{PROGRAM} index")
+    if given[:1] == ["model"]:
+        from model.__main__ import main as model
+
+        return model(given[1:], prog=f"{PROGRAM} model")
+    options = parse(given)
+    # Imported late: the libraries of the networks take seconds to load.
+    from service.commands.dispatch import run
+
+    return run(options)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of one command, whose name is ``command``. Where they are wrong, the program ends with code 2."""
+    parser = _parser()
+    if (word := _first_word(arguments)) in PROGRAMS:
+        parser.error(f"{word} is a program of its own: write its options behind its name")
+    return parser.parse_args(with_command(arguments))
+
+
+def with_command(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with "serve" in front where they name no command."""
+    word = _first_word(arguments)
+    if word in (*COMMANDS, *PROGRAMS) or (word is None and any(asked in arguments for asked in ANSWERED_AT_ONCE)):
+        return list(arguments)
+    return [COMMANDS[0], *arguments]
+
+
+def with_index_command(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the indexer, with "build" in front where they name none of its commands."""
+    if arguments and arguments[0] in (*INDEX_COMMANDS, *ANSWERED_AT_ONCE):
+        return list(arguments)
+    return ["build", *arguments]
+
+
+def _first_word(arguments: Sequence[str]) -> str | None:
+    """The first argument that is neither an option nor the value of one; None if there is none."""
+    place = 0
+    while place < len(arguments):
+        if not arguments[place].startswith("-"):
+            return arguments[place]
+        place += 2 if arguments[place] in _VALUED else 1
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [FOLDER ...] [--open] [OPTION ...]\n       {PROGRAM} COMMAND ...",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=_FORMAT,
+        allow_abbrev=False,
+    )
+    # Accepted before a command, too. Behind it they have no default, which would overwrite what stands before it.
+    _add_settings(parser, default=None)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {installed_version()}")
+    commands = parser.add_subparsers(dest="command", prog=PROGRAM, title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_search(commands)
+    _add_explain(commands)
+    _add_figures(commands)
+    commands.add_parser("index", help="build an index, look after it: python -m indexer", add_help=False)
+    commands.add_parser("model", help="train, measure, convert networks: python -m model", add_help=False)
+    _add_evaluate(commands)
+    _add_demo(commands)
+    _add_openapi(commands)
+    return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = _add_command(
+        commands,
+        "serve",
+        "index FOLDERs, if any, and serve them (the default)",
+        "sketch-search ~/Pictures --open\nsketch-search serve --port 8080",
+        allow_abbrev=False,
+    )
+    serve.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="photos to index first (none)")
+    serve.add_argument("--open", action="store_true", help="open the page in a browser")
+    serve.add_argument("--host", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
+    _add_settings(serve)
+
+
+def _add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    search = _add_command(
+        commands,
+        "search",
+        "search without a server",
+        "sketch-search search cat.png --k 10\nsketch-search search - --json < cat.png",
+    )
+    search.add_argument("sketch", help="an image file, or - for standard input")
+    # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
+    search.add_argument("--k", help="results wanted (20)")
+    search.add_argument("--offset", help="results to skip (0)")
+    search.add_argument("--select", help="what chooses the photos to be scored: clusters or ret (ret)")
+    search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
+    search.add_argument("--method", help="rn, ret, fused or auto (auto)")
+    search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret)")
+    search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
+    search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
+    search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
+    _add_settings(search)
+
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    explain = _add_command(
+        commands,
+        "explain",
+        "show on pictures why photos match a sketch",
+        "sketch-search explain cat.png -o why\nsketch-search explain cat.png a.jpg b.jpg -o why",
+    )
+    explain.add_argument("sketch", type=Path, help="an image file")
+    explain.add_argument("photos", type=Path, nargs="*", metavar="PHOTO", help="image files (the best of the index)")
+    explain.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    _add_settings(explain)
+
+
+def _add_figures(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    figures = _add_command(
+        commands,
+        "figures",
+        "draw figures 3 to 8 of the ZSE-SBIR paper",
+        "sketch-search figures cat.png house.png -o figures",
+    )
+    figures.add_argument("sketches", type=Path, nargs="+", metavar="SKETCH", help="an image file")
+    figures.add_argument("--training", type=Path, metavar="DIR", help="photos trained on, for figure 8a")
+    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
+    _add_settings(figures)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = _add_command(
+        commands,
+        "evaluate",
+        "measure a running server with labelled sketches",
+        "sketch-search evaluate --data ~/labelled --per-class 10\nsketch-search evaluate --method rn --nprobe 4 --json",
+    )
+    evaluate.add_argument("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
+    evaluate.add_argument("--api-key", help="the server's key (SBIR_API_KEY)")
+    evaluate.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="sketch/<class>/*, of photos indexed as .../<class>/* (SKETCH_SEARCH_DATA)",
+    )
+    evaluate.add_argument(
+        "--split", choices=["val", "unseen", "train"], default="val", help="classes of SKETCH_SEARCH_DATA (val)"
+    )
+    evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
+    evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
+    evaluate.add_argument("--method", action="append", help="one to measure, again for more (auto and all there are)")
+    evaluate.add_argument("--nprobe", action="append", type=int, help="also by so many clusters, again for more")
+    evaluate.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = _add_command(
+        commands,
+        "demo",
+        "index a sample gallery, serve it, search it once",
+        "sketch-search demo try-it\nsketch-search demo try-it --photos ~/Pictures",
+    )
+    demo.add_argument("folder", type=Path, metavar="DIR", help="where to keep the gallery and its index")
+    demo.add_argument("--photos", type=Path, metavar="FOLDER", help="photos to index instead of the sample gallery")
+    demo.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
+    demo.add_argument("--weights", type=Path, default=argparse.SUPPRESS, help=_WEIGHTS)
+
+
+def _add_openapi(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    openapi = _add_command(
+        commands, "openapi", "write the OpenAPI document of the HTTP API", "sketch-search openapi --output api.json"
+    )
+    openapi.add_argument("--output", type=Path, metavar="FILE", help="file to write (service/http/openapi.json)")
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    purpose: str,
+    examples: str,
+    *,
+    allow_abbrev: bool = True,
+) -> argparse.ArgumentParser:
+    indented = "\n".join(f"  {line}" for line in examples.splitlines())
+    return commands.add_parser(
+        name,
+        help=purpose,
+        description=f"{purpose[0].upper()}{purpose[1:]}.",
+        epilog=f"examples:\n{indented}",
+        formatter_class=_FORMAT,
+        allow_abbrev=allow_abbrev,
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser, default: str | None = argparse.SUPPRESS) -> None:
+    parser.add_argument(
+        "--index", type=Path, default=default, metavar="DIR", help="folder of the index (in the platform's data folder)"
+    )
+    parser.add_argument("--weights", type=Path, default=default, metavar="FILE", help=_WEIGHTS)
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default=default, metavar="NAME", help="auto, cpu or cuda (auto)"
+    )

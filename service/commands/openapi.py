@@ -1,0 +1,23 @@
+"""`sketch-search openapi`: the document that describes the HTTP API to programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from service.http import create_app
+from service.settings import Settings
+
+# The committed document. A test compares it with what the routes say.
+OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
+
+
+def write_document(output: Path | None) -> int:
+    """Write the OpenAPI document to ``output``; None: over the committed one."""
+    target = OPENAPI if output is None else output
+    # The defaults, whatever the environment says.
+    document: dict[str, Any] = create_app(Settings.model_construct()).openapi()
+    target.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(target)
+    return 0

@@ -1,0 +1,124 @@
+"""`sketch-search serve`, which `sketch-search` alone means too: index folders if any are named, then serve."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import uvicorn
+
+from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_info
+from service.commands.search import printable
+from service.engine import index_path, open_matcher
+from service.http import configure, create_app
+from service.program import PROGRAM
+from service.serving import address, listening, metrics_served, server_config
+from service.settings import Settings
+
+# Addresses that mean "all of this machine's": a browser is sent to loopback instead.
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def serve(settings: Settings, folders: Sequence[Path], *, browser: bool) -> int:
+    """Index ``folders``, if any are named, and serve until stopped; with ``browser`` open the page.
+
+    Raises:
+        ModelError, IndexerError: the checkpoint cannot be opened, or the folders cannot be indexed.
+        PortTaken: the port cannot be listened on.
+    """
+    if folders:
+        settings = index_folders(settings, folders)
+    elif live_stamp(index_path(settings)) is None:
+        print(f"There is no index yet: `{PROGRAM} FOLDER` makes one of a folder of photos.", file=sys.stderr)
+    return serve_until_stopped(settings, _open_page if browser else None)
+
+
+def serve_until_stopped(settings: Settings, beside: Callable[[str], None] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM. Returns the exit code.
+
+    Args:
+        beside: called with the server's address, in a thread of its own, while the server starts.
+
+    Raises:
+        PortTaken: a port cannot be listened on.
+    """
+    app = create_app(settings)
+    with ExitStack() as opened:
+        # Bound here, because uvicorn would end the program over a port in use.
+        listener = opened.enter_context(listening(settings.host, settings.port))
+        if settings.metrics_port is not None:
+            port = opened.enter_context(metrics_served(app, settings.host, settings.metrics_port))
+            print(f"metrics at {address(settings.host, port)}/metrics", flush=True)
+        port = listener.getsockname()[1]
+        print(f"sketch-search at {address(settings.host, port)}", flush=True)
+        configure(settings.log_format)
+        server = uvicorn.Server(server_config(app))
+        if beside is not None:
+            reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
+            threading.Thread(target=beside, args=(reached,), daemon=True).start()
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
+            server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
+    """Build or update the index of ``folders``, and say what was done. Returns the settings to serve it with.
+
+    Raises:
+        BadInvocation: one of them is no folder, or the index has other folders, which it would lose.
+        ModelError, IndexerError: the checkpoint cannot be opened, or the folders cannot be indexed.
+        PortTaken: the port to serve at cannot be listened on.
+    """
+    index = index_path(settings)
+    for folder in folders:
+        if not folder.expanduser().is_dir():
+            raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
+    _check_nothing_is_lost(index, folders)
+    check_port(settings)
+    report = build(
+        folders,
+        index,
+        open_matcher(settings),
+        clusters=None,
+        embedder="auto",
+        progress=Progress(bar=sys.stderr.isatty()),
+    )
+    print(f"{', '.join(map(str, folders))}: {report.photos} photos")
+    print_build(report)
+    # The photos lie where they were indexed just now, wherever SBIR_GALLERY has them.
+    return settings.model_copy(update={"gallery": ()})
+
+
+def check_port(settings: Settings) -> None:
+    """Raise PortTaken where the port cannot be listened on: to be known before a build that may take long."""
+    with listening(settings.host, settings.port):
+        pass
+
+
+def print_build(report: BuildReport) -> None:
+    """Say how much a build had to do, and which files it could not index."""
+    print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
+    for bad in report.bad:
+        print(f"not indexed: {printable(bad.path)}: {bad.reason}")
+    sys.stdout.flush()
+
+
+def _check_nothing_is_lost(index: Path, folders: Sequence[Path]) -> None:
+    if live_stamp(index) is None:
+        return
+    named = {folder.expanduser().resolve() for folder in folders}
+    others = [root.path for root in read_info(index).manifest.roots if Path(root.path) not in named]
+    if others:
+        raise BadInvocation(
+            f"the index {index} holds other folders: {', '.join(others)}. Name these, too; or another index with "
+            f"--index DIR; or replace them with `{PROGRAM} index build FOLDER`."
+        )
+
+
+def _open_page(url: str) -> None:
+    if not webbrowser.open(url):
+        print(f"{PROGRAM}: no browser can be opened here; the page is at {url}", file=sys.stderr)

@@ -1,0 +1,40 @@
+"""Commands that serve until they are stopped, run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+LIMIT_SECONDS = 120
+
+
+def run_until(
+    arguments: Sequence[str], said: Callable[[str], bool], environment: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Run `python -m service` until it prints a line that ``said`` accepts, then stop it as Ctrl-C does.
+
+    Args:
+        environment: variables to set; those of the service are unset first.
+
+    Returns:
+        The exit code, and all that was printed.
+    """
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    command = [sys.executable, "-m", "service", *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**variables, **(environment or {})},
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if said(line):
+                process.send_signal(signal.SIGINT)
+        return process.wait(LIMIT_SECONDS), "".join(lines)
