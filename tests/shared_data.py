@@ -1,6 +1,7 @@
 """The real images and golden figures that some tests need; they are not part of the project.
 
-SKETCH_SEARCH_DATA names a folder holding `data/`, `golden/` and `splits/`. Without it those tests are skipped.
+SKETCH_SEARCH_DATA names a folder holding `data/`, `golden/` and `splits/`. `needs_shared_data` of tests.requirements
+marks the tests that use it.
 """
 
 from __future__ import annotations
@@ -8,14 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from model.datasets.corpus import DATA_VARIABLE, cache_folder, unpacked
-
-needs_shared_data = pytest.mark.skipif(
-    not os.environ.get(DATA_VARIABLE),
-    reason=f"{DATA_VARIABLE} does not name the folder of real images and golden figures",
-)
 
 
 def golden(name: str) -> Path:

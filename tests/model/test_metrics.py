@@ -18,7 +18,8 @@ from model.metrics import (
     recall_levels,
     target_ranks,
 )
-from tests.shared_data import golden, needs_shared_data
+from tests.requirements import needs_shared_data
+from tests.shared_data import golden
 
 FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
 

@@ -9,18 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
-
-from tests.service.served import Served
-
-pytest.importorskip("selenium", reason="selenium is not installed")
-
 from selenium.webdriver.common.by import By
 
 from tests import browser
 from tests.browser import Browser, wait
+from tests.service.served import Served
 
 
 def forgetful(driver: Browser) -> Browser:

@@ -17,7 +17,8 @@ from model.checkpoint.conversion import convert, released_config, rename
 from model.errors import ModelError
 from model.matcher import Matcher
 from model.network.zse import Network
-from tests.shared_data import golden, needs_shared_data
+from tests.requirements import needs_shared_data
+from tests.shared_data import golden
 
 
 @pytest.fixture(scope="module")

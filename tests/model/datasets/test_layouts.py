@@ -10,7 +10,8 @@ from model.datasets.layouts import STANDARD_SPLITS, class_key, named, read_file_
 from model.datasets.pairs import drawn_from
 from model.datasets.tasks import read_task
 from model.errors import ModelError
-from tests.shared_data import data, needs_shared_data
+from tests.requirements import needs_shared_data
+from tests.shared_data import data
 
 SKETCHES, PHOTOS = "sketch_tx_000000000000_ready_filelist_zero.txt", "all_photo_filelist_zero.txt"
 

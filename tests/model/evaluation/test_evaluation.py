@@ -26,7 +26,7 @@ from model.metrics import category_metrics
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo
-from tests.shared_data import needs_shared_data
+from tests.requirements import needs_shared_data
 
 FOUR = SHAPES[:4]
 

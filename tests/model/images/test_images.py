@@ -15,7 +15,8 @@ from PIL import Image
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images.files import IMAGE_SUFFIXES, MAX_PIXELS, media_type, open_image
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, oriented, photo, png
-from tests.shared_data import archive, needs_shared_data
+from tests.requirements import needs_shared_data
+from tests.shared_data import archive
 
 by_name = pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
 

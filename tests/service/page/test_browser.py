@@ -9,23 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import SecretStr
-
-from indexer.building.progress import Phase, ProgressState
-from service.settings import Settings
-from tests.pictures import strokes
-from tests.service.served import Served, served
-from tests.service.small_gallery import PHOTOS
-
-pytest.importorskip("selenium", reason="selenium is not installed")
-
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from indexer.building.progress import Phase, ProgressState
+from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
+from tests.pictures import strokes
+from tests.requirements import needs_browser
 from tests.service.looking import check_quiet, ends_with, live_search, module, paper, text, wait_for_notice
+from tests.service.served import Served, served
+from tests.service.small_gallery import PHOTOS
 
-pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
+pytestmark = needs_browser
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=lambda screen: screen.name)

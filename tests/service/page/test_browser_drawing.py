@@ -7,13 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from tests.pictures import encoded, strokes
-from tests.service.served import Served
-from tests.service.small_gallery import draw_sketch
-
-pytest.importorskip("selenium", reason="selenium is not installed")
-
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.interaction import POINTER_PEN
 from selenium.webdriver.common.by import By
@@ -21,6 +14,8 @@ from selenium.webdriver.common.keys import Keys
 
 from tests import browser
 from tests.browser import DESKTOP, Browser, draw, stroke, wait, wait_for_photos
+from tests.pictures import encoded, strokes
+from tests.requirements import needs_browser
 from tests.service.looking import (
     check_quiet,
     ink,
@@ -28,8 +23,10 @@ from tests.service.looking import (
     text,
     wait_for_notice,
 )
+from tests.service.served import Served
+from tests.service.small_gallery import draw_sketch
 
-pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
+pytestmark = needs_browser
 
 
 def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:

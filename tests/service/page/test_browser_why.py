@@ -5,31 +5,28 @@ from __future__ import annotations
 from importlib import resources
 
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.http.app import create_app
 from service.settings import Settings
-from tests.pictures import strokes
-from tests.service.served import Served, served
-
-pytest.importorskip("selenium", reason="selenium is not installed")
-
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.expected_conditions import visibility_of_element_located
-
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
+from tests.pictures import strokes
+from tests.requirements import needs_browser
 from tests.service.looking import (
     check_quiet,
     module,
     text,
 )
+from tests.service.served import Served, served
 
-pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=browser.missing() or "")
+pytestmark = needs_browser
 
 
 # Of an element's width, as far as the boxes around it let it be seen; None where it is not shown at all.

@@ -9,14 +9,11 @@ import pytest
 from model import Matcher
 from tests.benchmarks.circumstances import Call, circumstances
 from tests.benchmarks.pen_up import Lift, Result, drawings, main, table
+from tests.requirements import needs_browser
 
 
+@needs_browser
 def test_a_stroke_is_measured_from_its_end_to_the_photos(gallery: Path, weights: Path, tmp_path: Path) -> None:
-    pytest.importorskip("selenium", reason="selenium is not installed")
-    from tests.browser import missing
-
-    if reason := missing():
-        pytest.skip(reason)
     place = ["--output", str(tmp_path), "--photos", str(gallery), "--weights", str(weights)]
     assert main([*place, "--quick"]) == 0
     result = Result.model_validate_json((tmp_path / "pen_up.json").read_text(encoding="utf-8"))

@@ -1,0 +1,33 @@
+"""What holds for every test: how long it may take, and what it may need of the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.requirements import need_browser, need_data, required
+
+#: Seconds after which a long test is ended; pyproject.toml has those for all others.
+SOAK_TIMEOUT = 2 * 60 * 60
+
+
+def pytest_configure() -> None:
+    # A misspelt requirement would otherwise require nothing.
+    required()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> None:
+    """Skips what needs a browser where there is none."""
+    need_browser()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> None:
+    """Skips what needs the shared data where it is not."""
+    need_data()

@@ -1,0 +1,55 @@
+"""What some tests need of the machine, and that its lack is a failure where it is known to be there.
+
+Without a browser, or without the shared data, the tests that need it are skipped, each with its reason. On a machine
+that has them a skip would hide a mistake. There SKETCH_SEARCH_REQUIRE names them: `browser`, `data`, or both with a
+comma between them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Literal, NoReturn
+
+import pytest
+
+from model.datasets.corpus import DATA_VARIABLE
+
+Requirement = Literal["browser", "data"]
+VARIABLE = "SKETCH_SEARCH_REQUIRE"
+KNOWN: tuple[Requirement, ...] = ("browser", "data")
+
+#: For tests, or for all of a module as its `pytestmark`. The fixtures are in tests/conftest.py.
+needs_browser = pytest.mark.usefixtures("chromium")
+needs_shared_data = pytest.mark.usefixtures("shared_data")
+
+
+def required(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """What this machine must have. UsageError: the variable names something else than KNOWN."""
+    names = frozenset(filter(None, map(str.strip, environment.get(VARIABLE, "").split(","))))
+    if unknown := names.difference(KNOWN):
+        raise pytest.UsageError(f"{VARIABLE} may name {' and '.join(KNOWN)}, but not {', '.join(sorted(unknown))}")
+    return names
+
+
+def need_browser() -> None:
+    """Skip or fail the test unless a browser can be started."""
+    if find_spec("selenium") is None:
+        _lacks("browser", "selenium is not installed")
+    from tests.browser import missing
+
+    if reason := missing():
+        _lacks("browser", reason)
+
+
+def need_data() -> None:
+    """Skip or fail the test unless SKETCH_SEARCH_DATA names the folder of shared data."""
+    if not os.environ.get(DATA_VARIABLE):
+        _lacks("data", f"{DATA_VARIABLE} does not name the folder of real images and golden figures")
+
+
+def _lacks(what: Requirement, reason: str) -> NoReturn:
+    if what in required():
+        pytest.fail(f"{VARIABLE} names {what}, but {reason}", pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,50 @@
+"""Tests that lack what they need are skipped, or fail where the machine must have it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.datasets.corpus import DATA_VARIABLE
+from tests.requirements import VARIABLE, required
+
+NEEDING = """
+from tests.requirements import needs_browser, needs_shared_data
+
+@needs_browser
+def test_looks():
+    pass
+
+@needs_shared_data
+def test_measures():
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("requirements", "code", "counts"),
+    [("", 0, "2 skipped in"), ("browser,data", 1, "2 errors in")],
+)
+def test_what_a_machine_lacks_is_skipped_unless_it_must_be_there(
+    requirements: str, code: int, counts: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_needing.py").write_text(NEEDING)
+    environment = {**os.environ, "PATH": "", VARIABLE: requirements}
+    environment.pop(DATA_VARIABLE, None)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", str(tmp_path)]
+    checkout = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert counts in done.stdout
+
+
+def test_requirements_are_separated_by_commas_and_a_misspelt_one_is_refused() -> None:
+    assert required({}) == frozenset()
+    assert required({VARIABLE: "browser, data"}) == {"browser", "data"}
+    with pytest.raises(pytest.UsageError, match="may name browser and data, but not browsers"):
+        required({VARIABLE: "browsers"})
