@@ -23,8 +23,8 @@ from model import Matcher, Tokens
 from model.network import Method
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
-from service.search.gallery import Gallery, Places, Scores, best_first
 from service.search.outcome import Hit, OpenedCluster, SearchOutcome, Select, Timings
+from service.search.scorer import Gallery, Places, Scores, best_first
 
 # Photos that [Ret] lets through to the relation network, unless told otherwise. On validation queries, scoring all of
 # 11,761 photos instead changed mAP@100 by less than chance in either case; where nothing is diffused, and so nothing

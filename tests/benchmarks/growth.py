@@ -25,7 +25,7 @@ from indexer import Index, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Tokens
 from model.network.cross import Side
-from service.search.gallery import Gallery
+from service.search.scorer import Gallery
 from service.search.searcher import Searcher
 from tests.benchmarks.circumstances import Call, Measurement, circumstances, peak_mib
 from tests.benchmarks.command import Command

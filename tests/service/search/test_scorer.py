@@ -8,7 +8,7 @@ import torch
 
 from indexer import Index
 from model import Matcher
-from service.search.gallery import BATCH, Gallery, best_first
+from service.search.scorer import BATCH, Gallery, best_first
 from service.search.searcher import Searcher
 from tests.service.small_gallery import draw_sketch
 
@@ -16,7 +16,7 @@ from tests.service.small_gallery import draw_sketch
 def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.gallery.BATCH", 4)
+    monkeypatch.setattr("service.search.scorer.BATCH", 4)
     read = Searcher(index, matcher)
     monkeypatch.setattr(Gallery, "_fits", lambda _: True)
     kept = Searcher(index, matcher)
@@ -76,7 +76,7 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 def test_all_photos_score_by_ret_as_those_that_are_named(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.gallery.RET_BATCH", 4)
+    monkeypatch.setattr("service.search.scorer.RET_BATCH", 4)
     gallery = Gallery(index, matcher)
     sketch = matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch")
     places = np.random.default_rng(0).permutation(index.photo_count)
