@@ -6,13 +6,13 @@ import io
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchResponse
+from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchQuery, SearchResponse
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -51,28 +51,25 @@ class Client:
     def search(
         self,
         sketch: str | os.PathLike[str] | bytes | Image.Image,
-        *,
-        k: int | None = None,
-        offset: int = 0,
-        select: Literal["clusters", "ret"] | None = None,
-        nprobe: int | Literal["all"] | None = None,
-        method: str = "auto",
-        thin: int | None = None,
-        diffuse: bool | None = None,
-        budget_ms: float | None = None,
+        query: SearchQuery | None = None,
+        **options: Any,
     ) -> SearchResponse:
-        """The photos that match a sketch best: a path, the bytes of an image file, or a picture."""
-        wanted: dict[str, Any] = {
-            "k": k,
-            "offset": offset,
-            "select": select,
-            "nprobe": nprobe,
-            "method": method,
-            "thin": thin,
-            "diffuse": diffuse,
-            "budget_ms": budget_ms,
-        }
-        params = {name: value for name, value in wanted.items() if value is not None}
+        """The photos that match a sketch best.
+
+        Args:
+            sketch: a path, the bytes of an image file, or a picture.
+            query: what is asked; None for what ``options`` say.
+            options: the fields of a SearchQuery, as in ``search("cat.png", k=5, nprobe="all")``.
+
+        Raises:
+            ValueError: an option that does not exist, or is out of its range.
+            TypeError: both a query and options.
+        """
+        if query is None:
+            query = SearchQuery(**options)
+        elif options:
+            raise TypeError("give a query or options, not both")
+        params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._model(SearchResponse, self._http.post("/search", params=params, content=_as_bytes(sketch)))
 
     def photo(self, photo_id: int) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
@@ -22,7 +21,6 @@ from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figur
 from service.photos import Shelf, original, thumbnail
 from service.schemas import (
     BuildInfo,
-    Cluster,
     ClusterResponse,
     ExplainParams,
     ExplainResponse,
@@ -30,14 +28,13 @@ from service.schemas import (
     ModelInfo,
     PageParams,
     Photo,
-    SearchParams,
+    SearchQuery,
     SearchResponse,
     SearchResult,
-    StageTimings,
     photo_url,
     thumbnail_url,
 )
-from service.search import Hit, Searcher, SearchOutcome, search_once
+from service.search import Defaults, Hit, Searcher, SearchOutcome, check_searches
 from service.settings import Settings
 
 
@@ -78,7 +75,8 @@ class Engine:
         self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
         # Jobs outlive the requests that asked for them, so what counts is that nothing refers to the engine any more.
         self._close = weakref.finalize(self, self._index.close)
-        self._searcher = Searcher(self._index, matcher, select=settings.select, nprobe=settings.nprobe)
+        defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
+        self._searcher = Searcher(self._index, matcher, defaults)
         self._shelf = shelf if shelf is not None else Shelf(0)
 
     @property
@@ -93,22 +91,12 @@ class Engine:
 
     def try_out(self) -> None:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
-        search_once(self._searcher, self._matcher.methods, self._index)
+        check_searches(self._searcher, self._matcher.methods, self._index)
 
-    def search(self, sketch: bytes, params: SearchParams) -> SearchResponse:
+    def search(self, sketch: bytes, query: SearchQuery) -> SearchResponse:
         """The answer to a sketch, given as an image file. Raises ImageError and BadSearch."""
-        k = self._page_size(params.k)
-        outcome = self._searcher.search(
-            open_image(sketch, max_pixels=self._settings.max_pixels),
-            k=k,
-            offset=params.offset,
-            select=params.select,
-            nprobe=params.nprobe,
-            method=params.method,
-            thin=params.thin,
-            diffuse=params.diffuse,
-            budget_ms=params.budget_ms,
-        )
+        self._check_page_size(query.k)
+        outcome = self._searcher.search(open_image(sketch, max_pixels=self._settings.max_pixels), query)
         return search_response(outcome, originals=self._settings.serve_originals)
 
     def explain(
@@ -126,16 +114,17 @@ class Engine:
             gone=gone,
         )
 
-    def explain_into(self, sketch: Image.Image, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
+    def explain_into(self, sketch: Path, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
         """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
-        chosen = photos or best_of_index(self._index, self._matcher, sketch, EXPLAINED)
+        image = open_image(sketch, max_pixels=self._settings.max_pixels)
+        chosen = photos or best_of_index(self._searcher, image, EXPLAINED)
         if not chosen:
             raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
-        return write_explanation(self._matcher, sketch, chosen, out)
+        return write_explanation(self._matcher, image, chosen, out)
 
     def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
         """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""
-        return figures(self._index, self._matcher, sketches, out, training)
+        return figures(self._searcher, sketches, out, training, max_pixels=self._settings.max_pixels)
 
     def photo(self, photo_id: int) -> PhotoEntry:
         """What the index knows of a photo. Raises UnknownPhoto."""
@@ -215,27 +204,28 @@ class Engine:
             thumbnail_url=thumbnail_url(photo_id),
         )
 
-    def _page_size(self, k: int | None) -> int:
-        if k is None:
-            return self._settings.default_k
-        if k > self._settings.max_k:
+    def _check_page_size(self, k: int | None) -> None:
+        if k is not None and k > self._settings.max_k:
             raise BadSearch(f"k must be at most {self._settings.max_k}, not {k}; use offset for the next page.")
-        return k
+
+    def _page_size(self, k: int | None) -> int:
+        self._check_page_size(k)
+        return self._settings.default_k if k is None else k
 
 
 def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchResponse:
     """A search's outcome as it is answered; ``originals``: whether photos have a ``photo_url``."""
     return SearchResponse(
         results=tuple(_result(hit, originals) for hit in outcome.results),
-        clusters=tuple(Cluster(id=c.id, score=c.score, size=c.size) for c in outcome.clusters),
+        clusters=outcome.clusters,
         candidates=outcome.candidates,
         pairs_scored=outcome.pairs_scored,
         method=outcome.method,
-        select=outcome.select,
-        thin=outcome.thin,
+        select=outcome.first_stage,
+        thin=outcome.rerank,
         diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,
-        timings_ms=StageTimings(**{name: round(value, 3) for name, value in vars(outcome.timings).items()}),
+        timings_ms=outcome.timings,
         generation=outcome.generation,
         model=outcome.model,
         embedder=outcome.embedder,

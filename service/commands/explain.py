@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from model.images import open_image
 from service.engine import Engine, open_matcher
 from service.explain import NamedPhoto
 from service.settings import Settings
@@ -17,7 +16,7 @@ def explain(settings: Settings, sketch: Path, photos: Sequence[Path], output: Pa
     matcher = open_matcher(settings)
     named = [NamedPhoto(str(photo), matcher.open(photo, "photo")) for photo in photos]
     with closing(Engine(settings, matcher)) as engine:
-        written = engine.explain_into(open_image(sketch), named, output)
+        written = engine.explain_into(sketch, named, output)
     print(*written, sep="\n")
     return 0
 

@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from service.engine import Engine, open_matcher
-from service.schemas import SearchParams, SearchResponse
+from service.schemas import SearchQuery, SearchResponse
 from service.settings import Settings
 
 
-def search(settings: Settings, sketch: str, params: SearchParams, *, as_json: bool) -> int:
+def search(settings: Settings, sketch: str, params: SearchQuery, *, as_json: bool) -> int:
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
     Raises:
@@ -25,7 +25,7 @@ def search(settings: Settings, sketch: str, params: SearchParams, *, as_json: bo
     return 0
 
 
-def search_params(options: argparse.Namespace) -> SearchParams:
+def search_params(options: argparse.Namespace) -> SearchQuery:
     """The query on the command line, checked like that of an HTTP request. Raises pydantic's ValidationError."""
     asked = {
         "k": options.k,
@@ -37,7 +37,7 @@ def search_params(options: argparse.Namespace) -> SearchParams:
         "diffuse": options.diffuse,
         "budget_ms": options.budget_ms,
     }
-    return SearchParams.model_validate({name: text for name, text in asked.items() if text is not None})
+    return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 
 def results_table(answer: SearchResponse) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from indexer import Index, PhotoUnavailable, open_index
+from indexer import PhotoUnavailable, open_index
 from model import Matcher, ModelError
 from model.errors import ImageError
 from model.images import IMAGE_SUFFIXES
 from service.photos import picture
+from service.schemas import SearchQuery
 from service.search import Searcher
 
 # Photos of a folder that are encoded at once.
@@ -28,16 +29,16 @@ class NamedPhoto:
     image: Image.Image
 
 
-def best_of_index(index: Index, matcher: Matcher, sketch: Image.Image, count: int) -> list[NamedPhoto]:
-    """At most ``count`` photos, best first, as a search finds them; those that are gone or have changed left out.
+def best_of_index(searcher: Searcher, sketch: Image.Image, count: int) -> list[NamedPhoto]:
+    """At most ``count`` photos, best first, as ``searcher`` finds them; those that are gone or have changed left out.
 
     Raises BlankSketch.
     """
-    searcher = Searcher(index, matcher)
+    index, matcher = searcher.index, searcher.matcher
     found: list[NamedPhoto] = []
     looked_at: set[int] = set()
     for offset in range(0, index.photo_count, count):
-        for hit in searcher.search(sketch, k=count, offset=offset).results:
+        for hit in searcher.search(sketch, SearchQuery(k=count, offset=offset)).results:
             # A page that opens more clusters may bring a photo a second time.
             if hit.id in looked_at:
                 continue
@@ -60,25 +61,25 @@ def best_of_folder(folder: Path, matcher: Matcher, sketch: Image.Image) -> Named
     best: tuple[float, Path] | None = None
     for paths, pixels in _batches(folder, matcher):
         scores = matcher.scores(drawn, matcher.encode(pixels, "photo"))[0]
-        place = int(scores.argmax())
-        if best is None or float(scores[place]) > best[0]:
-            best = float(scores[place]), paths[place]
+        first = int(scores.argmax())
+        if best is None or float(scores[first]) > best[0]:
+            best = float(scores[first]), paths[first]
     if best is None:
         raise ModelError(f"{folder} holds no photo that can be opened; name a folder of photos")
     return NamedPhoto(best[1].relative_to(folder).as_posix(), matcher.open(best[1], "photo"))
 
 
-def best_of(place: Path, matcher: Matcher, sketch: Image.Image) -> NamedPhoto:
-    """The best photo of an index or, where ``place`` holds none, of a folder of photos.
+def best_of(folder: Path, matcher: Matcher, sketch: Image.Image) -> NamedPhoto:
+    """The best photo of the index in a folder or, where there is none in it, of the photos in the folder.
 
     Raises BlankSketch, IndexRefused for an index that cannot be used, ModelError where there is no photo.
     """
-    if not (place / "CURRENT").is_file():
-        return best_of_folder(place, matcher, sketch)
-    with open_index(place, matcher) as index:
-        found = best_of_index(index, matcher, sketch, 1)
+    if not (folder / "CURRENT").is_file():
+        return best_of_folder(folder, matcher, sketch)
+    with open_index(folder, matcher) as index:
+        found = best_of_index(Searcher(index, matcher), sketch, 1)
     if not found:
-        raise ModelError(f"no photo of the index at {place} can be read any more; build it again")
+        raise ModelError(f"no photo of the index at {folder} can be read any more; build it again")
     return found[0]
 
 

@@ -20,6 +20,7 @@ from service.explain.gallery_patches import rebuild_from_gallery
 from service.explain.overlays import RED, REGION_COLOURS, Tile, framed, region_overlay, sheet
 from service.explain.regions import inked_cells, shared_matches
 from service.explain.response import Pair, Seen, explain_pair, look
+from service.search import Searcher
 
 TOP = 5
 EXPLAINED = 3
@@ -42,7 +43,12 @@ class Found:
 
 
 def figures(
-    index: Index, matcher: Matcher, sketches: Sequence[Path], out: Path, training: Path | None = None
+    searcher: Searcher,
+    sketches: Sequence[Path],
+    out: Path,
+    training: Path | None = None,
+    *,
+    max_pixels: int,
 ) -> tuple[Path, ...]:
     """Draw figures 3 to 8, a row a sketch, into ``out``, which is made if need be; the files written.
 
@@ -56,7 +62,8 @@ def figures(
     - ``figure8b.png``: the pair of patches on which the score of the best photo rests most; only where there is one.
 
     Args:
-        sketches: image files, at least one.
+        searcher: finds each sketch's best photos.
+        sketches: image files, at least one, of at most ``max_pixels`` pixels.
         training: a folder of photos the network was trained on, or an index of them.
 
     Raises:
@@ -65,7 +72,8 @@ def figures(
     """
     if not sketches:
         raise BadSearch("Name at least one sketch to draw the figures with.")
-    rows = [_found(index, matcher, path) for path in sketches]
+    index, matcher = searcher.index, searcher.matcher
+    rows = [_found(searcher, path, max_pixels) for path in sketches]
     labels = _folder_names(index)
     sheets = {
         "figure3.png": [_results(found, labels) for found in rows],
@@ -88,10 +96,11 @@ def figures(
     return tuple(written)
 
 
-def _found(index: Index, matcher: Matcher, path: Path) -> Found:
-    image = open_image(path)
+def _found(searcher: Searcher, path: Path, max_pixels: int) -> Found:
+    matcher = searcher.matcher
+    image = open_image(path, max_pixels=max_pixels)
     sketch = look(matcher, image, "sketch")
-    photos = best_of_index(index, matcher, image, TOP)
+    photos = best_of_index(searcher, image, TOP)
     if not photos:
         raise BadSearch("The index holds no photo that can be read; build it again.")
     seen = tuple(look(matcher, photo.image, "photo") for photo in photos[:EXPLAINED])

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
-from service.schemas import UNKNOWN_PARAMETER, ErrorDetail, ErrorResponse
+from service.schemas import SENTENCE, ErrorDetail, ErrorResponse
 
 # What may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -149,8 +149,7 @@ def told(problems: Sequence[Mapping[str, Any]]) -> str:
     """What pydantic found wrong, in one line, without a full stop: a problem's ``loc`` begins with the parameter."""
     said: dict[str, list[str]] = {}
     for problem in problems:
-        name = problem["loc"][0]
-        begin = "" if problem["type"] == UNKNOWN_PARAMETER else f"{str(name)[:64]}: "
+        begin = "" if problem["type"] == SENTENCE else f"{str(problem['loc'][0])[:64]}: "
         said.setdefault(begin, []).append(str(problem["msg"]))
     # What may be of several kinds has a problem for each of them.
     return "; ".join(begin + ", or ".join([first, *map(_lower, others)]) for begin, (first, *others) in said.items())

@@ -30,7 +30,7 @@ from service.schemas import (
     Limits,
     ModelInfo,
     PageParams,
-    SearchParams,
+    SearchQuery,
     SearchResponse,
     ThumbnailParams,
 )
@@ -98,13 +98,13 @@ _once = [Depends(refuse_doubles)]
 
 
 @api.post("/search", dependencies=_once, responses=error_answers(413, 415, 422, 503), openapi_extra=SKETCH_BODY)
-async def search(request: Request, ctx: Ctx, params: Annotated[SearchParams, Query()]) -> SearchResponse:
+async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """The photos that match a sketch best."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
-    answer = await ctx.worker.run(lambda: engine.search(sketch, params), _hung_up(request))
+    answer = await ctx.worker.run(lambda: engine.search(sketch, query), _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
-    asked = "default" if params.nprobe is None else str(params.nprobe)
+    asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.select, asked, answer.generation)
     return answer
 

@@ -12,9 +12,9 @@ from service.schemas.explain import (
     MatchedCells,
     Rebuilt,
 )
+from service.schemas.query import SENTENCE, FirstStage, PageParams, SearchQuery, ThumbnailParams
 from service.schemas.search import (
     MAX_ID,
-    UNKNOWN_PARAMETER,
     BuildInfo,
     Cluster,
     ClusterResponse,
@@ -25,20 +25,17 @@ from service.schemas.search import (
     InfoResponse,
     Limits,
     ModelInfo,
-    PageParams,
     Photo,
-    SearchParams,
     SearchResponse,
     SearchResult,
     StageTimings,
-    ThumbnailParams,
     photo_url,
     thumbnail_url,
 )
 
 __all__ = [
     "MAX_ID",
-    "UNKNOWN_PARAMETER",
+    "SENTENCE",
     "BuildInfo",
     "Cluster",
     "ClusterResponse",
@@ -51,6 +48,7 @@ __all__ = [
     "ExplainedImage",
     "ExplainedPair",
     "ExplainedPhoto",
+    "FirstStage",
     "HealthResponse",
     "IndexInfo",
     "InfluentialPair",
@@ -61,7 +59,7 @@ __all__ = [
     "PageParams",
     "Photo",
     "Rebuilt",
-    "SearchParams",
+    "SearchQuery",
     "SearchResponse",
     "SearchResult",
     "StageTimings",

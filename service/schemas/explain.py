@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.search import MAX_ID, Params
+from service.schemas.query import Params
+from service.schemas.search import MAX_ID
 
 MOST_PHOTOS = 12
 

@@ -2,96 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field, PlainSerializer
+
+from service.schemas.query import FirstStage
 
 # SQLite's largest integer: a longer id is nobody's.
 MAX_ID = 2**63 - 1
-# The type of the validation error whose message is a whole sentence.
-UNKNOWN_PARAMETER: Final = "unknown_parameter"
-
-
-class Params(BaseModel):
-    """Query parameters; an unknown one is refused, since a misspelt one would change the answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_the_unknown(cls, given: Any) -> Any:
-        unknown = [name for name in given if name not in cls.model_fields] if isinstance(given, dict) else []
-        if unknown:
-            said = {"name": repr(unknown[0][:64]), "known": ", ".join(cls.model_fields)}
-            raise PydanticCustomError(UNKNOWN_PARAMETER, "There is no parameter {name}; there are {known}", said)
-        return given
-
-
-class SearchParams(Params):
-    """The query parameters of a search."""
-
-    k: int | None = Field(
-        default=None, ge=1, description="Results wanted; default: the server's (20 unless configured)."
-    )
-    offset: int = Field(
-        default=0,
-        ge=0,
-        le=2**31,
-        description="Results to skip. Beyond the candidates more photos are scored, which may reorder earlier pages; "
-        "with nprobe=all it does not.",
-    )
-    select: Literal["clusters", "ret"] | None = Field(
-        default=None,
-        description="What chooses the photos to be scored. clusters: the sketch is scored against the clusters' "
-        "centroids, and all photos of the best ones are taken. ret: the best `thin` photos of the gallery by [Ret]. "
-        "Default: clusters where nprobe is given, else the server's (ret unless configured).",
-    )
-    nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
-        default=None,
-        description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s. Not with '
-        "select=ret.",
-    )
-    method: str = Field(
-        default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
-    )
-    thin: int | None = Field(
-        default=None,
-        ge=1,
-        le=2**31,
-        description="Let only so many candidates, the best by [Ret], reach the relation network. Default: with "
-        "select=ret 96 if scores are diffused, else 192, or what a long page takes; with select=clusters all.",
-    )
-    diffuse: bool | None = Field(
-        default=None,
-        description="Photos that look alike lend each other their scores; default: yes with method auto, where the "
-        "checkpoint knows how.",
-    )
-    budget_ms: float | None = Field(
-        default=None,
-        gt=0,
-        le=600_000,
-        allow_inf_nan=False,
-        description="Score no further photos once this time has passed: those of further clusters, or with thin those "
-        "that [Ret] puts behind.",
-    )
-
-
-class PageParams(Params):
-    """The query parameters of a list in pages."""
-
-    k: int | None = Field(
-        default=None, ge=1, description="Photos wanted; default: the server's (20 unless configured)."
-    )
-    offset: int = Field(default=0, ge=0, le=2**31, description="Photos to skip.")
-
-
-class ThumbnailParams(Params):
-    """The query parameters of a thumbnail."""
-
-    size: int = Field(
-        default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
-    )
+# Answered to the microsecond.
+Milliseconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float)]
 
 
 class Photo(BaseModel):
@@ -132,12 +52,12 @@ class Cluster(BaseModel):
 class StageTimings(BaseModel):
     """Milliseconds a stage."""
 
-    prepare: float = Field(description="Crop and resize the sketch.")
-    encode: float = Field(description="Encode it.")
-    clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
-    photos: float = Field(description="Read and score the photos.")
-    diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
-    total: float = Field(description="All of these.")
+    prepare: Milliseconds = Field(description="Crop and resize the sketch.")
+    encode: Milliseconds = Field(description="Encode it.")
+    clusters: Milliseconds = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
+    photos: Milliseconds = Field(description="Read and score the photos.")
+    diffusion: Milliseconds = Field(description="Let photos that look alike lend each other their scores.")
+    total: Milliseconds = Field(description="All of these.")
 
 
 class SearchResponse(BaseModel):
@@ -148,7 +68,7 @@ class SearchResponse(BaseModel):
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used; what auto became.")
-    select: Literal["clusters", "ret"] = Field(description="What chose the photos that were scored.")
+    select: FirstStage = Field(description="What chose the photos that were scored.")
     thin: int | None = Field(description="Candidates that [Ret] let through; null: all.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
     budget_spent: bool = Field(description="Whether budget_ms ended the search early.")

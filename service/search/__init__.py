@@ -1,12 +1,14 @@
-"""The two-stage search over one generation of an index."""
+"""The two-stage search over one generation of an index; ``searcher`` tells it in one screen."""
 
 from service.search.outcome import Hit, SearchOutcome
+from service.search.plan import Defaults
 from service.search.searcher import Searcher
-from service.search.trial import search_once
+from service.search.trial import check_searches
 
 __all__ = [
+    "Defaults",
     "Hit",
     "SearchOutcome",
     "Searcher",
-    "search_once",
+    "check_searches",
 ]

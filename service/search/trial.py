@@ -1,4 +1,4 @@
-"""The trial that an index has to stand before it may answer anybody."""
+"""The trial of an index before it answers anybody: its files may be damaged in ways that only a search shows."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from indexer import Index, IndexRefused
+from service.schemas import SearchQuery
 from service.search.searcher import Searcher
 
 RESULTS = 5
 
 
-def search_once(searcher: Searcher, methods: Sequence[str], index: Index) -> None:
-    """Search with a small drawing, as who names nothing does and by each of ``methods``.
+def check_searches(searcher: Searcher, methods: Sequence[str], index: Index) -> None:
+    """Search with a small drawing, once with nothing said but the number of results, and once by each of ``methods``.
 
     Raises:
         IndexRefused: too few results, a score that is no number, or the search itself failed.
     """
     for method in ("auto", *methods):
-        nprobe = None if method == "auto" else 1
+        query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:
-            found = searcher.search(_drawing(), k=RESULTS, nprobe=nprobe, method=method)
+            found = searcher.search(_drawing(), query)
         # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
         except Exception as error:
             raise _refused(index, f"a search by {method} failed ({type(error).__name__})") from error

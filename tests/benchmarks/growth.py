@@ -25,7 +25,8 @@ from indexer import Index, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Tokens
 from model.network.cross import Side
-from service.search.scorer import Gallery
+from service.schemas import SearchQuery
+from service.search.scorer import GalleryScorer
 from service.search.searcher import Searcher
 from tests.benchmarks.circumstances import Call, Measurement, circumstances, peak_mib
 from tests.benchmarks.command import Command
@@ -87,9 +88,9 @@ class RepeatedIndex:
         """As an index."""
         return self._ret
 
-    def photo_tokens(self, places: NDArray[np.int64]) -> Tokens:
+    def photo_tokens(self, rows: NDArray[np.int64]) -> Tokens:
         """As an index."""
-        return self._tokens[torch.from_numpy(places % len(self._tokens))]
+        return self._tokens[torch.from_numpy(rows % len(self._tokens))]
 
 
 class Result(Measurement):
@@ -118,12 +119,12 @@ def measure(
         pairs: dict[str, int] = {}
         for sketch in sketches:
             for way in ways:
-                found = searcher.search(sketch, **WAYS[way])
+                found = searcher.search(sketch, SearchQuery(**WAYS[way]))
                 pairs[way] = found.pairs_scored
                 times[way].append(found.timings.clusters + found.timings.photos + found.timings.diffusion)
         clusters = len(larger.cluster_sizes)
         centroids = sum(t.nbytes for t in (larger.centroids.features, larger.centroids.positions, larger.centroid_ret))
-        room = Room(photos=size, disk_mib=(size * each + centroids) / MIB, memory_mib=held(searcher.gallery) / MIB)
+        room = Room(photos=size, disk_mib=(size * each + centroids) / MIB, memory_mib=held(searcher.scorer) / MIB)
         result.room.append(room)
         result.points += [
             Point(way=way, photos=size, clusters=clusters, pairs=pairs[way], milliseconds=statistics.median(times[way]))
@@ -134,9 +135,9 @@ def measure(
     return result
 
 
-def held(gallery: Gallery) -> int:
-    """Bytes of a gallery's arrays, but for the photos' tokens, which a GPU may have, too."""
-    values = [value for name, value in vars(gallery).items() if name != "_resident"]
+def held(scorer: GalleryScorer) -> int:
+    """Bytes of a scorer's arrays, but for the photos' tokens, which a GPU may have, too."""
+    values = [value for name, value in vars(scorer).items() if name != "_resident"]
     parts = [
         part for value in values for part in (vars(value).values() if isinstance(value, Tokens | Side) else [value])
     ]

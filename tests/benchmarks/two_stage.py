@@ -22,7 +22,9 @@ from indexer import Index, open_index
 from model.evaluation.resampling import Interval, bootstrap
 from model.metrics import list_metrics
 from service.search.outcome import SearchOutcome
-from service.search.searcher import THIN, Searcher
+from service.schemas import SearchQuery
+from service.search.plan import RERANK
+from service.search.searcher import Searcher
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import Query, prepare
@@ -35,11 +37,11 @@ EXHAUSTIVE = "exhaustive"
 PLAIN = "plain, "
 _plain = {"method": "rn"}
 # What a search does that names nothing.
-DEFAULT = f"ret, thin {THIN}"
+DEFAULT = f"ret, thin {RERANK}"
 WAYS: dict[str, dict[str, Any]] = {
     EXHAUSTIVE: {"nprobe": "all"},
     **{f"clusters, nprobe {n}": {"nprobe": n} for n in NPROBES},
-    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (32, 64, THIN, 192, 384)},
+    **{f"ret, thin {n}": {"select": "ret", "thin": n} for n in (32, 64, RERANK, 192, 384)},
     "method ret, diffused": {"method": "ret", "diffuse": True},
     PLAIN + EXHAUSTIVE: {"nprobe": "all", **_plain},
     **{f"{PLAIN}clusters, nprobe {n}": {"nprobe": n, **_plain} for n in (1, 4, 16)},
@@ -127,9 +129,9 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log:
             sketch, relevant = query.image(), int((labels == query.label).sum())
             ways = [way for way in possible if (query.name, way) not in done]
             if ways:
-                searcher.search(sketch, k=K)  # to warm up
+                searcher.search(sketch, SearchQuery(k=K))  # to warm up
             for way in ways:
-                outcome = searcher.search(sketch, k=K, **WAYS[way])
+                outcome = searcher.search(sketch, SearchQuery(k=K, **WAYS[way]))
                 found.append(_judged(query, way, outcome, label_of, relevant))
                 file.write(found[-1].model_dump_json() + "\n")
             file.flush()

@@ -20,19 +20,22 @@ from service.explain.best_photos import best_of, best_of_folder, best_of_index
 from service.explain.files import ExplainedFiles, write_explanation
 from service.explain.overlays import RED
 from service.explain.paper_figures import figures
+from service.schemas import SearchQuery
 from service.schemas.explain import ExplainedPair
 from service.search.searcher import Searcher
 from tests.pictures import drawing, photo
 from tests.service.small_gallery import draw_sketch
 
 SHAPES = ("circle", "star")
+MAX_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """An index of two folders of shapes, its photos, and sketches of both shapes."""
+    """An index of two folders of shapes, its searcher, its photos, and sketches of both shapes."""
 
     index: Index
+    searcher: Searcher
     matcher: Matcher
     photos: Path
     path: Path
@@ -53,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[P
     matcher = model.load(weights)
     build([root / "photos"], root / "index", matcher, clusters=2, embedder="ret")
     with open_index(root / "index", matcher) as index:
-        yield Place(index, matcher, root / "photos", root / "index", tuple(sketches))
+        yield Place(index, Searcher(index, matcher), matcher, root / "photos", root / "index", tuple(sketches))
 
 
 def reds(path: Path) -> int:
@@ -62,11 +65,11 @@ def reds(path: Path) -> int:
 
 
 def test_every_figure_is_drawn_with_a_row_a_sketch(place: Place, tmp_path: Path) -> None:
-    written = figures(place.index, place.matcher, place.sketches, tmp_path / "new" / "out", place.photos)
+    written = figures(place.searcher, place.sketches, tmp_path / "new" / "out", place.photos, max_pixels=MAX_PIXELS)
     assert [path.name for path in written] == [
         f"figure{name}.png" for name in ("3", "4", "5", "6", "7a", "7b", "8a", "8b")
     ]
-    one = figures(place.index, place.matcher, place.sketches[:1], tmp_path / "one", place.photos)
+    one = figures(place.searcher, place.sketches[:1], tmp_path / "one", place.photos, max_pixels=MAX_PIXELS)
     for path, smaller in zip(written, one, strict=True):
         with Image.open(path) as image, Image.open(smaller) as of_one:
             assert len(image.getcolors(1 << 20) or [()] * 999) > 2
@@ -75,8 +78,8 @@ def test_every_figure_is_drawn_with_a_row_a_sketch(place: Place, tmp_path: Path)
 
 def test_photos_in_another_folder_than_the_sketchs_are_framed_in_red(place: Place, tmp_path: Path) -> None:
     (drawn,) = place.sketches[:1]
-    framed = figures(place.index, place.matcher, [drawn], tmp_path / "known")[0]
-    wrong = [p.name for p in best_of_index(place.index, place.matcher, draw(drawn), 5) if "circle" not in p.name]
+    framed = figures(place.searcher, [drawn], tmp_path / "known", max_pixels=MAX_PIXELS)[0]
+    wrong = [p.name for p in best_of_index(place.searcher, draw(drawn), 5) if "circle" not in p.name]
     assert wrong
     frame = reds(framed) / len(wrong)
     assert frame > 4 * 60
@@ -85,7 +88,7 @@ def test_photos_in_another_folder_than_the_sketchs_are_framed_in_red(place: Plac
     stranger = tmp_path / "who knows" / "0.png"
     stranger.parent.mkdir()
     shutil.copy(drawn, stranger)
-    assert reds(figures(place.index, place.matcher, [stranger], tmp_path / "unknown")[0]) == 0
+    assert reds(figures(place.searcher, [stranger], tmp_path / "unknown", max_pixels=MAX_PIXELS)[0]) == 0
 
 
 def draw(path: Path) -> Image.Image:
@@ -96,7 +99,7 @@ def draw(path: Path) -> Image.Image:
 def test_without_training_photos_and_without_a_relation_network_their_figures_are_left_out(
     place: Place, tmp_path: Path
 ) -> None:
-    names = {path.name for path in figures(place.index, place.matcher, place.sketches[:1], tmp_path / "out")}
+    names = {path.name for path in figures(place.searcher, place.sketches[:1], tmp_path / "out", max_pixels=MAX_PIXELS)}
     assert "figure8a.png" not in names
     assert "figure8b.png" in names
     assert names == {path.name for path in (tmp_path / "out").iterdir()}
@@ -104,16 +107,16 @@ def test_without_training_photos_and_without_a_relation_network_their_figures_ar
 
 def test_no_sketch_is_refused(place: Place, tmp_path: Path) -> None:
     with pytest.raises(BadSearch, match="at least one sketch"):
-        figures(place.index, place.matcher, [], tmp_path)
+        figures(place.searcher, [], tmp_path, max_pixels=MAX_PIXELS)
 
 
 def test_the_best_photos_are_those_a_search_finds(place: Place) -> None:
-    hits = Searcher(place.index, place.matcher).search(draw_sketch(), k=3).results
-    found = best_of_index(place.index, place.matcher, draw_sketch(), 3)
+    hits = place.searcher.search(draw_sketch(), SearchQuery(k=3)).results
+    found = best_of_index(place.searcher, draw_sketch(), 3)
     assert [photo.name for photo in found] == [hit.paths[0] for hit in hits]
     with Image.open(place.photos / found[0].name) as image:
         assert np.array_equal(np.asarray(found[0].image), np.asarray(image))
-    assert len(best_of_index(place.index, place.matcher, draw_sketch(), 50)) == place.index.photo_count
+    assert len(best_of_index(place.searcher, draw_sketch(), 50)) == place.index.photo_count
 
 
 def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weights: Path) -> None:
@@ -124,15 +127,16 @@ def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weight
     matcher = model.load(weights)
     build([root], tmp_path / "index", matcher, clusters=2, embedder="ret")
     with open_index(tmp_path / "index", matcher) as index:
-        names = [p.name for p in best_of_index(index, matcher, draw_sketch(), 6)]
+        searcher = Searcher(index, matcher)
+        names = [p.name for p in best_of_index(searcher, draw_sketch(), 6)]
         (root / names[0]).unlink()
         (root / names[2]).write_bytes(b"something else")
         left = [name for n, name in enumerate(names) if n not in (0, 2)]
-        assert [p.name for p in best_of_index(index, matcher, draw_sketch(), 2)] == left[:2]
-        assert [p.name for p in best_of_index(index, matcher, draw_sketch(), 9)] == left
+        assert [p.name for p in best_of_index(searcher, draw_sketch(), 2)] == left[:2]
+        assert [p.name for p in best_of_index(searcher, draw_sketch(), 9)] == left
         shutil.rmtree(root)
         with pytest.raises(BadSearch, match="no photo that can be read"):
-            figures(index, matcher, [save(draw_sketch(), tmp_path / "sketch.png")], tmp_path / "out")
+            figures(searcher, [save(draw_sketch(), tmp_path / "sketch.png")], tmp_path / "out", max_pixels=MAX_PIXELS)
 
 
 def save(image: Image.Image, path: Path) -> Path:
@@ -160,7 +164,7 @@ def test_the_best_photo_of_a_folder_is_the_one_that_scores_highest(place: Place,
 
 
 def test_an_explanation_is_written_as_overlays_of_every_picture_and_one_document(place: Place, tmp_path: Path) -> None:
-    photos = best_of_index(place.index, place.matcher, draw_sketch(), 2)
+    photos = best_of_index(place.searcher, draw_sketch(), 2)
     written = write_explanation(place.matcher, draw_sketch(), photos, tmp_path / "out")
     names = ["sketch.png", "1.png", "2.png", "matches.png", "rebuilt.png", "explanation.json"]
     assert [path.name for path in written] == names

@@ -8,7 +8,10 @@ import torch
 
 from indexer import Index
 from model import Matcher
-from service.search.scorer import BATCH, Gallery, best_first
+from service.schemas import SearchQuery
+from service.search.parts import QueryParts
+from service.search.ranking import best_first
+from service.search.scorer import BATCH, GalleryScorer
 from service.search.searcher import Searcher
 from tests.service.small_gallery import draw_sketch
 
@@ -18,13 +21,13 @@ def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
 ) -> None:
     monkeypatch.setattr("service.search.scorer.BATCH", 4)
     read = Searcher(index, matcher)
-    monkeypatch.setattr(Gallery, "_fits", lambda _: True)
+    monkeypatch.setattr(GalleryScorer, "_fits", lambda _: True)
     kept = Searcher(index, matcher)
     # From now on nothing may be read.
     monkeypatch.setattr(index, "photo_tokens", None)
-    found = kept.search(draw_sketch(0), nprobe="all", method="rn", k=50)
+    found = kept.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50))
     monkeypatch.undo()
-    assert found.results == read.search(draw_sketch(0), nprobe="all", method="rn", k=50).results
+    assert found.results == read.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50)).results
     assert len(found.results) == index.photo_count
 
 
@@ -49,20 +52,20 @@ def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
     matcher: Matcher,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gallery = Gallery(index, matcher)
-    monkeypatch.setattr(gallery, "_matcher", SimpleNamespace(device=torch.device(device), methods=methods))
+    scorer = GalleryScorer(index, matcher)
+    monkeypatch.setattr(scorer, "_matcher", SimpleNamespace(device=torch.device(device), methods=methods))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
-    assert gallery._fits() is fits
+    assert scorer._fits() is fits
 
 
 def test_photos_scored_in_several_batches_score_as_alone(index: Index, matcher: Matcher) -> None:
-    gallery = Gallery(index, matcher)
-    sketch = matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch")
-    places = np.arange(index.photo_count)[np.arange(BATCH + 5) % index.photo_count]
-    scores = gallery.scores(sketch, places, "rn")
-    alone = [gallery.scores(sketch, places[i : i + 1], "rn")[0] for i in range(index.photo_count)]
-    assert scores.tolist() == [alone[i % index.photo_count] for i in range(len(places))]
+    scorer = GalleryScorer(index, matcher)
+    parts = QueryParts(matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch"))
+    rows = np.arange(index.photo_count)[np.arange(BATCH + 5) % index.photo_count]
+    scores = scorer.scores(parts, rows, "rn")
+    alone = [scorer.scores(parts, rows[i : i + 1], "rn")[0] for i in range(index.photo_count)]
+    assert scores.tolist() == [alone[i % index.photo_count] for i in range(len(rows))]
 
 
 @pytest.mark.parametrize("count", [None, 0, 1, 7, 30, 31])
@@ -77,7 +80,7 @@ def test_all_photos_score_by_ret_as_those_that_are_named(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.search.scorer.RET_BATCH", 4)
-    gallery = Gallery(index, matcher)
-    sketch = matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch")
-    places = np.random.default_rng(0).permutation(index.photo_count)
-    assert gallery.ret_scores(sketch)[places].tolist() == gallery.scores(sketch, places, "ret").tolist()
+    scorer = GalleryScorer(index, matcher)
+    parts = QueryParts(matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch"))
+    rows = np.random.default_rng(0).permutation(index.photo_count)
+    assert scorer.ret_scores(parts)[rows].tolist() == scorer.scores(parts, rows, "ret").tolist()

@@ -21,8 +21,10 @@ from model.errors import BlankSketch
 from model.images.files import open_image
 from model.network.calibration import Method
 from service.errors import BadSearch
-from service.search import searcher as search
-from service.search.searcher import THIN_PLAIN, Searcher
+from service.schemas import SearchQuery
+from service.search import plan
+from service.search.plan import RERANK_PLAIN, Defaults
+from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
@@ -57,7 +59,7 @@ def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
 ) -> None:
     scores = scores_of_files(gallery, index, matcher, method)
     wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-    outcome = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method=method)
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method=method))
     assert [(hit.id, hit.score) for hit in outcome.results] == wanted
     assert [hit.rank for hit in outcome.results] == list(range(1, PHOTOS + 1))
     assert outcome.candidates == PHOTOS
@@ -72,9 +74,9 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
     ret = Tokens(index.centroid_ret.unsqueeze(1), torch.empty(CLUSTERS, 0, dtype=torch.int64))
     ranking = matcher.scores(sketch, ret if method == "ret" else index.centroids, method)[0]
     clusters = sorted(range(CLUSTERS), key=lambda c: (-float(ranking[c]), c))
-    everything = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method=method)
+    everything = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method=method))
 
-    outcome = searcher.search(draw_sketch(), k=2, nprobe=2, method=method)
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=2, nprobe=2, method=method))
     assert [(c.id, c.score) for c in outcome.clusters] == [(c, float(ranking[c])) for c in clusters[:2]]
     assert [c.size for c in outcome.clusters] == [sizes(index)[c] for c in clusters[:2]]
     assert outcome.candidates == sum(sizes(index)[c] for c in clusters[:2])
@@ -84,7 +86,7 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
 
 
 def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -> None:
-    outcome = searcher.search(draw_sketch(), k=PHOTOS - 1, nprobe=1)
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS - 1, nprobe=1))
     assert len(outcome.results) == PHOTOS - 1
     without_the_last = [c.size for c in outcome.clusters[:-1]]
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
@@ -93,100 +95,106 @@ def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -
 def test_unless_told_otherwise_ret_chooses_and_the_checkpoints_best_method_scores(
     searcher: Searcher, matcher: Matcher
 ) -> None:
-    outcome = searcher.search(draw_sketch(), k=1)
-    told = searcher.search(draw_sketch(), k=1, select="ret", method=matcher.best_method, thin=THIN_PLAIN)
-    assert (outcome.method, outcome.select, outcome.thin) == (matcher.best_method, "ret", THIN_PLAIN)
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=1))
+    told = searcher.search(draw_sketch(), SearchQuery(k=1, select="ret", method=matcher.best_method, thin=RERANK_PLAIN))
+    assert (outcome.method, outcome.first_stage, outcome.rerank) == (matcher.best_method, "ret", RERANK_PLAIN)
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
 
 
 def test_who_counts_clusters_has_clusters_choose_by_default_the_searchers_nprobe(
     searcher: Searcher, index: Index, matcher: Matcher
 ) -> None:
-    outcome = searcher.search(draw_sketch(), k=1, select="clusters")
-    told = searcher.search(draw_sketch(), k=1, nprobe=4)
-    assert told.select == "clusters"
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=1, select="clusters"))
+    told = searcher.search(draw_sketch(), SearchQuery(k=1, nprobe=4))
+    assert told.first_stage == "clusters"
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
-    by_clusters = Searcher(index, matcher, select="clusters", nprobe=2)
-    fewer = searcher.search(draw_sketch(), k=1, nprobe=2)
-    assert by_clusters.search(draw_sketch(), k=1).clusters == fewer.clusters != outcome.clusters
+    by_clusters = Searcher(index, matcher, Defaults(first_stage="clusters", nprobe=2))
+    fewer = searcher.search(draw_sketch(), SearchQuery(k=1, nprobe=2))
+    assert by_clusters.search(draw_sketch(), SearchQuery(k=1)).clusters == fewer.clusters != outcome.clusters
 
 
 def test_more_clusters_than_there_are_means_all(searcher: Searcher) -> None:
-    assert searcher.search(draw_sketch(), nprobe=1000).results == searcher.search(draw_sketch(), nprobe="all").results
+    assert (
+        searcher.search(draw_sketch(), SearchQuery(nprobe=1000)).results
+        == searcher.search(draw_sketch(), SearchQuery(nprobe="all")).results
+    )
 
 
 def test_pages_continue_the_ranking(searcher: Searcher) -> None:
-    whole = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all").results
-    pages = [searcher.search(draw_sketch(), k=5, offset=offset, nprobe="all").results for offset in range(0, 30, 5)]
+    whole = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all")).results
+    pages = [
+        searcher.search(draw_sketch(), SearchQuery(k=5, offset=offset, nprobe="all")).results
+        for offset in range(0, 30, 5)
+    ]
     assert tuple(hit for page in pages for hit in page) == whole
     assert pages[-1] == ()
 
 
 def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
-    by_ret = searcher.search(draw_sketch(), k=6, nprobe="all", method="ret")
-    by_rn = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
-    thinned = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", thin=6)
+    by_ret = searcher.search(draw_sketch(), SearchQuery(k=6, nprobe="all", method="ret"))
+    by_rn = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
+    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", thin=6))
     let_through = {hit.id for hit in by_ret.results}
     assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
     assert {(hit.id, hit.score) for hit in thinned.results} <= {(hit.id, hit.score) for hit in by_rn.results}
-    assert (thinned.thin, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
+    assert (thinned.rerank, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
 
 
 def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) -> None:
-    by_clusters = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", thin=6)
-    by_ret = searcher.search(draw_sketch(), k=PHOTOS, select="ret", method="rn", thin=6)
+    by_clusters = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", thin=6))
+    by_ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, select="ret", method="rn", thin=6))
     assert by_ret.results == by_clusters.results
     assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
-    ret = searcher.search(draw_sketch(), k=PHOTOS, select="ret", method="ret")
-    assert ret.results == searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="ret").results
-    assert (ret.thin, ret.candidates) == (None, PHOTOS)
+    ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, select="ret", method="ret"))
+    assert ret.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="ret")).results
+    assert (ret.rerank, ret.candidates) == (None, PHOTOS)
 
 
 def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "THIN_PLAIN", 4)
-    assert searcher.search(draw_sketch(), k=3, method="rn").candidates == 4
-    deep = searcher.search(draw_sketch(), k=3, offset=6, method="rn")
+    monkeypatch.setattr(plan, "RERANK_PLAIN", 4)
+    assert searcher.search(draw_sketch(), SearchQuery(k=3, method="rn")).candidates == 4
+    deep = searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn"))
     assert deep.candidates == 9
     assert [hit.rank for hit in deep.results] == [7, 8, 9]
-    assert searcher.search(draw_sketch(), k=3, offset=6, method="rn", thin=4).results == ()
+    assert searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn", thin=4)).results == ()
 
 
 def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> None:
-    plain = searcher.search(draw_sketch(), nprobe=2)
-    thinned = searcher.search(draw_sketch(), nprobe=2, thin=10_000)
+    plain = searcher.search(draw_sketch(), SearchQuery(nprobe=2))
+    thinned = searcher.search(draw_sketch(), SearchQuery(nprobe=2, thin=10_000))
     assert thinned.results == plain.results
 
 
 def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher) -> None:
-    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, nprobe="all")
-    at_ease = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e9, nprobe="all")
+    hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, nprobe="all"))
+    at_ease = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=600_000, nprobe="all"))
     assert hurried.budget_spent
     assert len(hurried.clusters) == 1
     assert len(hurried.results) == hurried.candidates == hurried.clusters[0].size
     assert hurried.clusters == at_ease.clusters[:1]
     assert not at_ease.budget_spent
     assert len(at_ease.results) == PHOTOS
-    assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, nprobe="all").results
+    assert at_ease.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all")).results
 
 
 @pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all", "thin": PHOTOS}])
 def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path, how: dict[str, Any]) -> None:
     searcher = Searcher(index, model.load(weights, dtype=torch.float32, chunk=4))
-    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, method="rn", **how)
-    best = searcher.search(draw_sketch(), k=4, method="ret", nprobe="all")
+    hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, method="rn", **how))
+    best = searcher.search(draw_sketch(), SearchQuery(k=4, method="ret", nprobe="all"))
     assert hurried.budget_spent
     assert {hit.id for hit in hurried.results} == {hit.id for hit in best.results}
     assert {cluster.id for cluster in hurried.clusters} == {hit.cluster for hit in best.results}
-    at_ease = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e9, method="rn", **how)
+    at_ease = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=600_000, method="rn", **how))
     assert not at_ease.budget_spent
-    assert at_ease.results == searcher.search(draw_sketch(), k=PHOTOS, method="rn", **how).results
+    assert at_ease.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", **how)).results
 
 
 def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> None:
-    hurried = searcher.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6, method="ret")
+    hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, method="ret"))
     assert (len(hurried.results), hurried.budget_spent) == (PHOTOS, False)
 
 
@@ -199,7 +207,7 @@ def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> Non
         draw_photo(3).save(tmp_path / "photos" / f"{number}.png", pnginfo=note)
     build([tmp_path / "photos"], tmp_path / "index", matcher, clusters=1, embedder="ret")
     index = open_index(tmp_path / "index", matcher)
-    outcome = Searcher(index, matcher).search(draw_sketch(), nprobe="all")
+    outcome = Searcher(index, matcher).search(draw_sketch(), SearchQuery(nprobe="all"))
     assert len({hit.score for hit in outcome.results}) == 1
     assert [hit.id for hit in outcome.results] == sorted(hit.id for hit in outcome.results)
     assert len(outcome.results) == 6
@@ -211,42 +219,37 @@ def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tm
     build([gallery], tmp_path / "index", lone, clusters=CLUSTERS, embedder="ret")
     index = open_index(tmp_path / "index", lone)
     searcher = Searcher(index, lone)
-    outcome = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all")
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
     assert outcome.method == "ret"
     assert len(outcome.results) == PHOTOS
     with pytest.raises(BadSearch, match="auto, ret"):
-        searcher.search(draw_sketch(), method="rn")
+        searcher.search(draw_sketch(), SearchQuery(method="rn"))
     index.close()
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"k": 0}, "k must be at least 1"),
-        ({"offset": -1}, "offset must be at least 0"),
-        ({"nprobe": 0}, "nprobe must be at least 1"),
-        ({"thin": 0}, "thin must be at least 1"),
         ({"method": "clip"}, "it has auto, rn, ret"),
         ({"method": "fused"}, "it has auto, rn, ret"),
         ({"diffuse": True}, "no threshold for diffusion"),
         ({"method": "ret", "thin": 5}, "leave it out"),
-        ({"select": "ret", "nprobe": 3}, "leave one of them out"),
     ],
 )
-def test_a_parameter_out_of_range_is_refused_with_what_is_possible(
-    searcher: Searcher, wrong: dict[str, int | str], sentence: str
+def test_what_the_checkpoint_cannot_do_is_refused_with_what_it_can(
+    searcher: Searcher, wrong: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(BadSearch, match=sentence):
-        searcher.search(draw_sketch(), **wrong)  # type: ignore[arg-type]
+        searcher.search(draw_sketch(), SearchQuery(**wrong))
 
 
 def test_a_blank_sketch_is_refused(searcher: Searcher) -> None:
     with pytest.raises(BlankSketch):
-        searcher.search(draw_sketch().point(lambda _: 255))
+        searcher.search(draw_sketch().point(lambda _: 255), SearchQuery())
 
 
 def test_the_stages_take_no_more_time_than_all_of_the_search(searcher: Searcher) -> None:
-    took = searcher.search(draw_sketch()).timings
+    took = searcher.search(draw_sketch(), SearchQuery()).timings
     stages = (took.prepare, took.encode, took.clusters, took.photos)
     assert all(stage > 0 for stage in stages)
     assert sum(stages) + took.diffusion == pytest.approx(took.total)

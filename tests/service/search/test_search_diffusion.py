@@ -11,7 +11,8 @@ import torch
 import model
 from indexer import Index, build, open_index
 from model import Matcher, Tokens
-from service.search import searcher as search
+from service.schemas import SearchQuery
+from service.search import plan
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
@@ -30,7 +31,7 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     diffusing: tuple[Searcher, Index, Matcher],
 ) -> None:
     searcher, index, matcher = diffusing
-    plain = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn")
+    plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
     ids, ret = index.ids, index.all_ret()
@@ -38,15 +39,15 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
     wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
 
-    auto = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all")
+    auto = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
     assert auto.diffused
     assert [(hit.id, hit.score) for hit in auto.results] == wanted
     assert wanted != [(hit.id, hit.score) for hit in plain.results]
-    asked = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", method="rn", diffuse=True)
+    asked = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", diffuse=True))
     assert asked.results == auto.results
-    refused = searcher.search(draw_sketch(), k=PHOTOS, nprobe="all", diffuse=False)
+    refused = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", diffuse=False))
     assert refused.results == plain.results
-    assert searcher.search(draw_sketch(), method="ret", diffuse=True).diffused
+    assert searcher.search(draw_sketch(), SearchQuery(method="ret", diffuse=True)).diffused
 
 
 @pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all"}])
@@ -54,7 +55,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     diffusing: tuple[Searcher, Index, Matcher], how: dict[str, Any]
 ) -> None:
     searcher, index, matcher = diffusing
-    plain = searcher.search(draw_sketch(), k=PHOTOS, method="rn", thin=5, diffuse=False, **how)
+    plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", thin=5, diffuse=False, **how))
     ids, ret = index.ids, index.all_ret()
     order = ids.argsort()
     known = {hit.id: hit.score for hit in plain.results}
@@ -68,7 +69,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     } == known
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
-    thinned = searcher.search(draw_sketch(), k=PHOTOS, thin=5, **how)
+    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, thin=5, **how))
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.score for hit in thinned.results} == expected
     assert thinned.pairs_scored == plain.pairs_scored
@@ -78,19 +79,19 @@ def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
     diffusing: tuple[Searcher, Index, Matcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searcher, _, _ = diffusing
-    monkeypatch.setattr(search, "SHORTLIST", 8)
-    by_ret = searcher.search(draw_sketch(), k=8, method="ret")
-    thinned = searcher.search(draw_sketch(), k=8, thin=5)
+    monkeypatch.setattr(plan, "SHORTLIST", 8)
+    by_ret = searcher.search(draw_sketch(), SearchQuery(k=8, method="ret"))
+    thinned = searcher.search(draw_sketch(), SearchQuery(k=8, thin=5))
     assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
     assert thinned.candidates == 8
     # A longer page than can be ranked so has as many photos scored as it takes.
-    monkeypatch.setattr(search, "THIN", 5)
-    assert searcher.search(draw_sketch(), k=8).pairs_scored == 5
-    assert searcher.search(draw_sketch(), k=9).pairs_scored == 9
+    monkeypatch.setattr(plan, "RERANK", 5)
+    assert searcher.search(draw_sketch(), SearchQuery(k=8)).pairs_scored == 5
+    assert searcher.search(draw_sketch(), SearchQuery(k=9)).pairs_scored == 9
 
 
 def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: tuple[Searcher, Index, Matcher]) -> None:
     _, index, matcher = diffusing
     few = Searcher(index, Matcher(matcher.network, matcher.checkpoint_sha256, chunk=4))
-    hurried = few.search(draw_sketch(), k=PHOTOS, budget_ms=1e-6)
+    hurried = few.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6))
     assert (hurried.budget_spent, hurried.pairs_scored, len(hurried.results)) == (True, 4, PHOTOS)

@@ -1,0 +1,111 @@
+"""What a search is asked: one object from HTTP, the command line and the client to the searcher."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+# What chooses the photos that are scored: the clusters' centroids, or [Ret] of every photo.
+FirstStage = Literal["clusters", "ret"]
+# The type of the validation errors whose message is a whole sentence and names the parameters itself.
+SENTENCE: Final = "sentence"
+
+
+class Params(BaseModel):
+    """Query parameters. An unknown name is refused: a misspelt one would silently change the answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_unknown(cls, given: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
+        if unknown:
+            said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
+            raise PydanticCustomError(SENTENCE, "There is no parameter {name}; there are {known}", said)
+        return given
+
+
+class SearchQuery(Params):
+    """What is asked of a search, beside the sketch itself; its ranges are checked once, when it is made.
+
+    It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
+    client's arguments are its fields, and the searcher takes it as it is. A field with an alias goes by the alias
+    outside (``select``, ``thin``), which is also the name to construct it by. What depends on the checkpoint, such as
+    whether it has the method, is checked by ``service.search.plan``. Further parts of a query, words or photos, are to
+    become fields here.
+    """
+
+    k: int | None = Field(
+        default=None, ge=1, description="Results wanted; default: the server's (20 unless configured)."
+    )
+    offset: int = Field(
+        default=0,
+        ge=0,
+        le=2**31,
+        description="Results to skip. Beyond the candidates more photos are scored, which may reorder earlier pages; "
+        "with nprobe=all it does not.",
+    )
+    first_stage: FirstStage | None = Field(
+        default=None,
+        alias="select",
+        description="What chooses the photos to be scored. clusters: the sketch is scored against the clusters' "
+        "centroids, and all photos of the best ones are taken. ret: the best `thin` photos of the gallery by [Ret]. "
+        "Default: clusters where nprobe is given, else the server's (ret unless configured).",
+    )
+    nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
+        default=None,
+        description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s. Not with '
+        "select=ret.",
+    )
+    method: str = Field(
+        default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
+    )
+    rerank: int | None = Field(
+        default=None,
+        alias="thin",
+        ge=1,
+        le=2**31,
+        description="Let only so many candidates, the best by [Ret], reach the relation network. Default: with "
+        "select=ret 96 if scores are diffused, else 192, or what a long page takes; with select=clusters all.",
+    )
+    diffuse: bool | None = Field(
+        default=None,
+        description="Photos that look alike lend each other their scores; default: yes with method auto, where the "
+        "checkpoint knows how.",
+    )
+    budget_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=600_000,
+        allow_inf_nan=False,
+        description="Score no further photos once this time has passed: those of further clusters, or with thin those "
+        "that [Ret] puts behind.",
+    )
+
+    @model_validator(mode="after")
+    def _choose_by_one(self) -> SearchQuery:
+        if self.first_stage == "ret" and self.nprobe is not None:
+            problem = "nprobe counts clusters, which select=ret does not choose by: leave one of them out"
+            raise PydanticCustomError(SENTENCE, problem)
+        return self
+
+
+class PageParams(Params):
+    """The query parameters of a list in pages."""
+
+    k: int | None = Field(
+        default=None, ge=1, description="Photos wanted; default: the server's (20 unless configured)."
+    )
+    offset: int = Field(default=0, ge=0, le=2**31, description="Photos to skip.")
+
+
+class ThumbnailParams(Params):
+    """The query parameters of a thumbnail."""
+
+    size: int = Field(
+        default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
+    )

@@ -1,0 +1,105 @@
+"""The first stage: choose the photos that are worth the cost of scoring.
+
+``by_clusters`` is the papers' way: the sketch is scored against the centroid tokens of every cluster, and all photos of
+the best clusters are chosen. ``by_ret`` needs no clusters: the distances of [Ret] to all photos of the gallery cost
+less than scoring the centroids does, and the best photos by it are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.schemas import Cluster
+from service.search.parts import QueryParts
+from service.search.plan import Plan
+from service.search.ranking import Scores, best_first
+from service.search.scorer import GalleryScorer, Rows
+
+NO_ROWS: Rows = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Photos that the diffusion ranks, whether or not they are scored.
+
+    Attributes:
+        rows: the photos, best by [Ret] first.
+        ret_scores: (p,), all photos' scores by [Ret], from which the missing ones are estimated.
+    """
+
+    rows: Rows
+    ret_scores: Scores
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The photos that the first stage chose.
+
+    Attributes:
+        portions: rows to be scored, most promising first. A budget may end the search between two of them.
+        clusters: those opened, or those that the chosen photos are in; best first.
+        centroids_scored: how many centroids were scored by the query's method.
+        shortlist: None where all of the candidates are to be scored, or nothing is diffused.
+    """
+
+    portions: tuple[Rows, ...]
+    clusters: tuple[Cluster, ...]
+    centroids_scored: int = 0
+    shortlist: Shortlist | None = None
+
+
+def choose(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> Candidates:
+    """The photos to be scored, as the plan says."""
+    return by_ret(scorer, parts, plan) if plan.first_stage == "ret" else by_clusters(scorer, parts, plan)
+
+
+def by_ret(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> Candidates:
+    """The ``plan.rerank`` best of all photos by [Ret]; all photos where the plan names no number."""
+    every = np.arange(scorer.photo_count)
+    if plan.rerank is None:
+        opened = np.flatnonzero(scorer.cluster_sizes)
+        # One portion: all distances of [Ret] take less time than looking at the clock between them would save.
+        return Candidates((every,), scorer.clusters_by_ret(parts, opened))
+    portions, shortlist = _reranked(scorer, parts, plan, every, plan.rerank)
+    opened = np.unique(scorer.clusters_of(joined(portions)))
+    return Candidates(portions, scorer.clusters_by_ret(parts, opened), shortlist=shortlist)
+
+
+def by_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> Candidates:
+    """All photos of the best clusters; with ``plan.rerank`` only the best of these by [Ret]."""
+    clusters = best_clusters(scorer, parts, plan)
+    portions = tuple(scorer.rows_of(cluster.id) for cluster in clusters)
+    shortlist = None
+    if plan.rerank is not None:
+        portions, shortlist = _reranked(scorer, parts, plan, joined(portions), plan.rerank)
+    return Candidates(portions, clusters, len(scorer.cluster_sizes), shortlist)
+
+
+def best_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> tuple[Cluster, ...]:
+    """The best clusters by their centroids, ties by id: at least ``nprobe``, and enough to fill the page asked for."""
+    scores, sizes = scorer.centroid_scores(parts, plan.method), scorer.cluster_sizes
+    order = best_first(np.arange(len(scores)), scores)
+    order = order[sizes[order] > 0]
+    if plan.nprobe != "all":
+        enough = int(np.searchsorted(np.cumsum(sizes[order]), plan.results)) + 1
+        order = order[: max(plan.nprobe, enough)]
+    return tuple(Cluster(id=c, score=float(scores[c]), size=int(sizes[c])) for c in order.tolist())
+
+
+def joined(portions: Iterable[Rows]) -> Rows:
+    """All rows of these portions."""
+    return np.concatenate([NO_ROWS, *portions])
+
+
+def _reranked(
+    scorer: GalleryScorer, parts: QueryParts, plan: Plan, rows: Rows, count: int
+) -> tuple[tuple[Rows, ...], Shortlist | None]:
+    """The ``count`` best of ``rows`` by [Ret], in portions of what the matcher scores at once; and the shortlist."""
+    ret_scores = scorer.ret_scores(parts)
+    ranked = rows[best_first(scorer.ids[rows], ret_scores[rows], max(count, plan.estimated))]
+    best = ranked[:count]
+    portions = tuple(np.split(best, range(scorer.chunk, len(best), scorer.chunk)))
+    return portions, Shortlist(ranked[: plan.estimated], ret_scores) if plan.diffuse else None

@@ -1,0 +1,44 @@
+"""How long each stage of a search takes."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import torch
+
+from service.schemas import StageTimings
+
+Stage = Literal["prepare", "encode", "clusters", "photos", "diffusion"]
+
+
+class Stopwatch:
+    """Times the stages of one search, from the moment it is made. All time goes to one stage or another.
+
+    On a GPU work is only queued: each reading waits for it, or a stage's time would show in the next one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._seconds: dict[Stage, float] = dict.fromkeys(("prepare", "encode", "clusters", "photos", "diffusion"), 0.0)
+        self._start = self._last = self._now()
+
+    def lap(self, stage: Stage) -> None:
+        """Count the time since the last lap as this stage's. A stage may have several laps."""
+        now = self._now()
+        self._seconds[stage] += now - self._last
+        self._last = now
+
+    def has_passed(self, milliseconds: float) -> bool:
+        """Whether so much time is over since the start."""
+        return (self._now() - self._start) * 1000 >= milliseconds
+
+    def timings(self) -> StageTimings:
+        """Milliseconds of each stage, and of all until the last lap."""
+        milliseconds = {stage: seconds * 1000 for stage, seconds in self._seconds.items()}
+        return StageTimings(**milliseconds, total=(self._last - self._start) * 1000)
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
