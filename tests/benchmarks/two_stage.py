@@ -21,8 +21,8 @@ import model
 from indexer import Index, open_index
 from model.evaluation.resampling import Interval, bootstrap
 from model.metrics import list_metrics
-from service.search.outcome import SearchOutcome
 from service.schemas import SearchQuery
+from service.search.outcome import SearchOutcome
 from service.search.plan import RERANK
 from service.search.searcher import Searcher
 from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib

@@ -158,7 +158,7 @@ def test_the_best_photo_of_a_folder_is_the_one_that_scores_highest(place: Place,
     assert found.name == max(scores, key=lambda name: scores[name])
     assert best_of(folder, matcher, draw_sketch()).name == found.name
     of_index = best_of(place.path, matcher, draw_sketch())
-    assert of_index.name == best_of_index(place.index, matcher, draw_sketch(), 1)[0].name
+    assert of_index.name == best_of_index(place.searcher, draw_sketch(), 1)[0].name
     with pytest.raises(ModelError, match="no photo that can be opened"):
         best_of_folder(tmp_path / "nowhere", matcher, draw_sketch())
 

@@ -33,7 +33,7 @@ def test_a_parameter_out_of_range_is_refused_by_the_name_it_was_given(wrong: dic
 
 def test_a_query_cannot_be_changed_once_it_is_checked() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        SearchQuery(k=3).k = 0  # type: ignore[misc]
+        SearchQuery(k=3).k = 0
 
 
 def test_the_names_of_users_are_plain_words_within() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from indexer import Index
 from model import Matcher
+from model.network import Calibration, Method
 from service.schemas import SearchQuery
 from service.search.parts import QueryParts
 from service.search.ranking import best_first
@@ -44,7 +45,7 @@ def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
 )
 def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
     device: str,
-    methods: tuple[str, ...],
+    methods: tuple[Method, ...],
     free: int,
     reserved: int,
     fits: bool,
@@ -53,7 +54,8 @@ def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scorer = GalleryScorer(index, matcher)
-    monkeypatch.setattr(scorer, "_matcher", SimpleNamespace(device=torch.device(device), methods=methods))
+    calibration = Calibration(methods=methods)
+    monkeypatch.setattr(scorer, "_matcher", SimpleNamespace(device=torch.device(device), calibration=calibration))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
     assert scorer._fits() is fits
