@@ -14,7 +14,7 @@ from service.commands.demo import demo
 from service.commands.evaluation import evaluate
 from service.commands.explain import draw_figures, explain
 from service.commands.openapi import write_document
-from service.commands.search import search, search_params
+from service.commands.search import search, search_query
 from service.commands.serve import serve
 from service.errors import REFUSALS
 from service.http import told
@@ -51,7 +51,7 @@ def _call(options: argparse.Namespace) -> int:
             settings = _settings(options, host=options.host, port=options.port)
             return serve(settings, options.folders, browser=options.open)
         case "search":
-            return search(_settings(options), options.sketch, search_params(options), as_json=options.as_json)
+            return search(_settings(options), options.sketch, search_query(options), as_json=options.as_json)
         case "explain":
             return explain(_settings(options), options.sketch, options.photos, options.output)
         case "figures":

@@ -12,7 +12,7 @@ from service.schemas import SearchQuery, SearchResponse
 from service.settings import Settings
 
 
-def search(settings: Settings, sketch: str, params: SearchQuery, *, as_json: bool) -> int:
+def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool) -> int:
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
     Raises:
@@ -20,23 +20,14 @@ def search(settings: Settings, sketch: str, params: SearchQuery, *, as_json: boo
     """
     data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        answer = engine.search(data, params)
+        answer = engine.search(data, query)
     print(answer.model_dump_json() if as_json else results_table(answer))
     return 0
 
 
-def search_params(options: argparse.Namespace) -> SearchQuery:
+def search_query(options: argparse.Namespace) -> SearchQuery:
     """The query on the command line, checked like that of an HTTP request. Raises pydantic's ValidationError."""
-    asked = {
-        "k": options.k,
-        "offset": options.offset,
-        "select": options.select,
-        "nprobe": options.nprobe,
-        "method": options.method,
-        "thin": options.thin,
-        "diffuse": options.diffuse,
-        "budget_ms": options.budget_ms,
-    }
+    asked = {name: getattr(options, name) for name in SearchQuery.names()}
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 

@@ -18,10 +18,15 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The parameters by the names that users know."""
+        return tuple(field.alias or name for name, field in cls.model_fields.items())
+
     @model_validator(mode="before")
     @classmethod
     def _name_the_unknown(cls, given: Any) -> Any:
-        known = [field.alias or name for name, field in cls.model_fields.items()]
+        known = cls.names()
         unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
         if unknown:
             said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
