@@ -11,7 +11,7 @@ from model.datasets.corpus import (
     read_split,
     thin_classes,
 )
-from model.datasets.layouts import class_key
+from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from, photo_name, with_pairs
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
 from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set, thinned
@@ -21,6 +21,7 @@ __all__ = [
     "LAYOUTS",
     "PROTOCOLS",
     "SPLITS",
+    "STANDARD_SPLITS",
     "Corpus",
     "Layout",
     "Picture",

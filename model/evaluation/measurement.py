@@ -1,4 +1,4 @@
-"""One measurement as the command line asks for it: from pictures and a network to figures, files and plots."""
+"""One whole evaluation: from a request, through pictures and networks, to figures, files and plots."""
 
 from __future__ import annotations
 
@@ -38,19 +38,23 @@ from model.network import Method, read_backbone
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What is to be measured, on what, and how it is told: the options of ``python -m model evaluate``.
+class EvaluationRequest:
+    """What is measured, on which pictures, and what comes out: the options of ``python -m model evaluate``.
 
     Attributes:
-        weights: the checkpoint; None for the embedded one or, where ``backbone`` is named, for none.
-        backbone: an untrained ViT, measured by itself or beside the checkpoint: a file or a timm tag.
-        protocol, split, trained_on, data, layout: see ``model.datasets.tasks.read_task``.
-        every: only every so many-th sketch and photo.
-        method: None for all that the checkpoint has. visual: also by the mean visual token.
-        device, dtype: where and in what precision; "auto" as ``model.load`` chooses.
-        json: one JSON object instead of tables. intervals: what is resampled for them; None leaves them out.
-        csv, against: where each query's figures go, and others' to compare with.
-        keep: keep rates to sweep, with commas between. plot: a picture to draw.
+        weights: the checkpoint; None for the embedded one or, where ``backbone`` is given, for none.
+        backbone: an untrained ViT that is measured, by itself or beside the checkpoint: a file or a timm tag.
+        protocol, split, trained_on, data, layout: as for ``model.datasets.read_task``.
+        every: (n, m) takes every n-th sketch and every m-th photo; None takes all.
+        methods: None for all that the checkpoint has.
+        visual: whether to score by the mean visual token, too.
+        device, dtype: where to compute and in which precision; dtype "auto" leaves the choice to ``model.load``.
+        json: print one JSON object instead of tables.
+        intervals: what the confidence intervals are resampled over; None for no intervals.
+        csv: a file to write each query's figures to; None for none.
+        against: such a file of another evaluation, to compare with; None for none.
+        keep: keep rates to compare, separated by commas; None for those of the checkpoint.
+        plot: an image file to draw a plot to; None for none.
     """
 
     weights: Path | str | None
@@ -61,7 +65,7 @@ class Measurement:
     data: Path | None
     layout: Layout
     every: tuple[int, int] | None
-    method: Sequence[Method] | None
+    methods: Sequence[Method] | None
     visual: bool
     device: str
     dtype: str
@@ -73,79 +77,84 @@ class Measurement:
     plot: Path | None
 
 
-def perform(wanted: Measurement, say: Callable[[str], object]) -> None:
-    """Measures, hands the figures to ``say`` and then writes the files asked for.
+def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) -> None:
+    """Measures, passes the figures as text to ``report``, then writes the requested files.
 
-    Raises ModelError for what does not go together, ImageError and OSError for files that cannot be read or written.
+    Raises ModelError for options that contradict each other, ImageError and OSError for files that cannot be read or
+    written.
     """
-    task = read_task(wanted.protocol, wanted.split, wanted.trained_on, wanted.data, wanted.layout)
-    corpus = thinned(task.corpus, *wanted.every) if wanted.every else task.corpus
-    if wanted.keep:
-        _sweep(wanted, wanted.keep, task.protocol, corpus, say)
+    task = read_task(request.protocol, request.split, request.trained_on, request.data, request.layout)
+    corpus = thinned(task.corpus, *request.every) if request.every else task.corpus
+    if request.keep:
+        _sweep(request, request.keep, task.protocol, corpus, report)
         return
-    if wanted.plot and task.protocol == "fine-grained":
+    if request.plot and task.protocol == "fine-grained":
         raise ModelError("precision over recall is drawn of the category protocols; leave out --plot")
-    other = read_csv(wanted.against) if wanted.against else None
-    matrices, measured = _scored(wanted, corpus)
+    other = read_csv(request.against) if request.against else None
+    matrices, measured = _scored(request, corpus)
     result: Evaluation | InstanceEvaluation
     if task.protocol == "fine-grained":
         result = measure_instances(corpus, matrices)
     else:
-        result = measure(corpus, matrices, task.apart, curves=wanted.plot is not None)
-    resampled = wanted.intervals or RESAMPLED[0]
+        result = measure(corpus, matrices, task.apart, curves=request.plot is not None)
+    resampled = request.intervals or RESAMPLED[0]
     paired = against(result.each, other, resampled) if other else ()
     compared = Comparisons(resampled, differences(result.each, resampled), paired)
-    if wanted.json:
+    if request.json:
         figures = category_json(result) if isinstance(result, Evaluation) else instance_json(result)
         about = {"protocol": task.protocol, "about": task.about}
-        say(json.dumps(figures | measured | about | comparison_json(result.each, compared, task.apart)))
+        report(json.dumps(figures | measured | about | comparison_json(result.each, compared, task.apart)))
     else:
-        say(category_table(result, task.apart) if isinstance(result, Evaluation) else instance_table(result))
+        report(category_table(result, task.apart) if isinstance(result, Evaluation) else instance_table(result))
         for sentence in task.about:
-            say(f"\n{task.protocol}: {sentence}")
-        if wanted.intervals or other:
-            say("\n" + comparison_table(result.each, compared))
-    if wanted.csv:
-        write_csv(result.each, wanted.csv)
-    if wanted.plot and isinstance(result, Evaluation):
+            report(f"\n{task.protocol}: {sentence}")
+        if request.intervals or other:
+            report("\n" + comparison_table(result.each, compared))
+    if request.csv:
+        write_csv(result.each, request.csv)
+    if request.plot and isinstance(result, Evaluation):
         title = f"{measured['checkpoint']}, {task.protocol}"
-        draw_precision_recall(recall_levels(), result.curves, title, wanted.plot)
+        draw_precision_recall(recall_levels(), result.curves, title, request.plot)
 
 
-def _sweep(wanted: Measurement, keep: str, protocol: Protocol, corpus: Corpus, say: Callable[[str], object]) -> None:
-    others = ("csv", "against", "intervals", "backbone", "visual")
-    if protocol == "fine-grained" or any(getattr(wanted, name) for name in others):
-        raise ModelError(f"--keep is for category protocols and without {', '.join(f'--{name}' for name in others)}")
-    path, matcher = _checkpoint(wanted)
+def _sweep(
+    request: EvaluationRequest, keep: str, protocol: Protocol, corpus: Corpus, report: Callable[[str], object]
+) -> None:
+    others = request.csv or request.against or request.intervals or request.backbone or request.visual
+    if protocol == "fine-grained" or others:
+        raise ModelError(
+            "--keep is for category protocols and without --csv, --against, --intervals, --backbone, --visual"
+        )
+    path, matcher = _checkpoint(request)
     settings = [KeepRates.parse(text, matcher.config.keep_cross) for text in keep.split(",")]
-    found = sweep(matcher, corpus, settings, wanted.method)
-    say(json.dumps(keep_json(found) | _identity(path.name, matcher)) if wanted.json else keep_table(found))
-    if wanted.plot:
+    found = sweep(matcher, corpus, settings, request.methods)
+    report(json.dumps(keep_json(found) | _identity(path.name, matcher)) if request.json else keep_table(found))
+    if request.plot:
         series = {m: [(row.costs.pair_macs / 1e6, row.methods[m].map_all) for row in found] for m in found[0].methods}
-        draw_keep_rates(series, "million multiply-adds a pair", f"{path.name}, {protocol}", wanted.plot)
+        draw_keep_rates(series, "million multiply-adds a pair", f"{path.name}, {protocol}", request.plot)
 
 
-def _scored(wanted: Measurement, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str]]:
+def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str]]:
     """Scores by method, and what scored them."""
     matrices: dict[str, NDArray[np.floating]] = {}
     measured = {}
-    if wanted.weights or not wanted.backbone:
-        path, matcher = _checkpoint(wanted)
-        matrices |= score_matrices(matcher, corpus, wanted.method, visual=wanted.visual)
+    if request.weights or not request.backbone:
+        path, matcher = _checkpoint(request)
+        matrices |= score_matrices(matcher, corpus, request.methods, visual=request.visual)
         measured = _identity(path.name, matcher)
-    if wanted.backbone:
-        weights = read_backbone(wanted.backbone)
-        file = Path(wanted.backbone).expanduser()
-        matcher = backbone_matcher(weights, file_sha256(file) if file.is_file() else "", wanted.device)
+    if request.backbone:
+        weights = read_backbone(request.backbone)
+        file = Path(request.backbone).expanduser()
+        matcher = backbone_matcher(weights, file_sha256(file) if file.is_file() else "", request.device)
         matrices |= backbone_matrices(matcher, corpus)
         measured = measured or _identity(file.name, matcher)
     return matrices, measured
 
 
-def _checkpoint(wanted: Measurement) -> tuple[Path, Matcher]:
-    path = default_checkpoint(wanted.weights)
-    matcher = load(path, wanted.device, None if wanted.dtype == "auto" else getattr(torch, wanted.dtype))
-    unknown = [method for method in wanted.method or () if method not in matcher.methods]
+def _checkpoint(request: EvaluationRequest) -> tuple[Path, Matcher]:
+    path = default_checkpoint(request.weights)
+    matcher = load(path, request.device, None if request.dtype == "auto" else getattr(torch, request.dtype))
+    unknown = [method for method in request.methods or () if method not in matcher.methods]
     if unknown:
         raise ModelError(f"{path} cannot score by {unknown[0]!r}, only by {', '.join(matcher.methods)}")
     return path, matcher

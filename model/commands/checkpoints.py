@@ -1,0 +1,121 @@
+"""Commands about checkpoint files: convert, init, info, fetch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.checkpoint import (
+    convert,
+    default_checkpoint,
+    fetch,
+    file_sha256,
+    known_checkpoint,
+    known_checkpoints,
+    load_network,
+    read_metadata,
+    save_checkpoint,
+)
+from model.commands.options import add_backbone, chosen_weights
+from model.network import PRESETS, from_backbone, preset, read_backbone
+
+if TYPE_CHECKING:
+    from model.commands.options import Commands
+
+# Entries of the metadata that describe the network; all others are notes for people.
+_DESCRIPTION = {"format", "version", "config", "calibration"}
+
+
+def add_commands(commands: Commands) -> None:
+    """Adds the parsers of this module's commands; each calls its ``run_`` function."""
+    command = commands.add_parser("info", help="show what a checkpoint is")
+    command.add_argument("checkpoint", type=Path, nargs="?", help="default: the embedded one")
+    command.set_defaults(run=run_info)
+
+    command = commands.add_parser("fetch", help="download a public checkpoint or backbone, or list them")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="as --list prints it")
+    which.add_argument("--list", action="store_true", help="print all that are known")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: the Hugging Face cache, where the indexer and timm find it"
+    )
+    command.set_defaults(run=run_fetch)
+
+    command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
+    command.add_argument("source", type=Path, metavar="RELEASED.pth")
+    command.add_argument("target", type=Path, metavar="OUT.safetensors")
+    command.set_defaults(run=run_convert)
+
+    command = commands.add_parser("init", help="make an untrained checkpoint from a pretrained ViT")
+    command.add_argument("preset", choices=sorted(PRESETS))
+    add_backbone(command, "the ViT: a safetensors file or a timm tag")
+    command.add_argument("--seed", type=int, default=0, help="of the weights that start random (default: 0)")
+    command.add_argument("target", type=Path, metavar="OUT.safetensors")
+    command.set_defaults(run=run_init)
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """info [CHECKPOINT]"""
+    path = default_checkpoint(chosen_weights(options.checkpoint))
+    metadata = read_metadata(path)
+    network = load_network(path)
+    config, calibration = network.config, network.calibration
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    lines = {
+        "file": str(path),
+        "sha256": file_sha256(path),
+        "network": f"{config.name}, {parameters / 1e6:.1f} M parameters",
+        "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
+        "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
+    }
+    if calibration.fusion is not None:
+        lines["fusion weight"] = f"{calibration.fusion:g}"
+    if calibration.diffusion is not None:
+        lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
+    if not calibration.relation_trained:
+        lines["relation network"] = "untrained, not offered"
+    lines |= {name: metadata[name] for name in sorted(metadata.keys() - _DESCRIPTION)}
+    released = [
+        field.name.removeprefix("released_")
+        for field in dataclasses.fields(config)
+        if field.name.startswith("released_") and getattr(config, field.name)
+    ]
+    if released:
+        lines["released quirks"] = ", ".join(released)
+    for name, value in lines.items():
+        print(f"{name + ':':<21}{value}")
+
+
+def run_fetch(options: argparse.Namespace) -> None:
+    """fetch NAME [--out DIR], fetch --list"""
+    if options.list:
+        for entry in known_checkpoints():
+            origin = f"https://huggingface.co/{entry.repository}" if entry.repository else "by hand"
+            print(f"{entry.name}\n  {entry.kind}, about {entry.megabytes} MB: {entry.purpose}")
+            print(f"  licence: {entry.licence}\n  from: {entry.source}; {origin}\n  then: {entry.use}\n")
+        return
+    entry = known_checkpoint(options.name)
+    fetched = fetch(entry, options.out)
+    checks = {
+        "registry": "as it should be",
+        "record": "as when it was first fetched",
+        "nothing": "not known before; written down, and compared from now on",
+    }
+    print(f"file:    {fetched.path}\nsha256:  {fetched.sha256}, {checks[fetched.checked]}\nlicence: {entry.licence}")
+    print(f"then:    {entry.command(fetched.path, cached=options.out is None)}")
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """convert RELEASED.pth OUT.safetensors"""
+    convert(options.source, options.target)
+    print(f"wrote {options.target}")
+
+
+def run_init(options: argparse.Namespace) -> None:
+    """init PRESET --backbone FILE|TIMM-TAG OUT.safetensors"""
+    network = from_backbone(preset(options.preset), read_backbone(options.backbone), options.seed)
+    origin = f"encoder started from {Path(options.backbone).name}; relation network untrained"
+    save_checkpoint(network, options.target, {"origin": origin})
+    print(f"wrote {options.target}: {origin}, so it matches by [Ret] alone until trained")
