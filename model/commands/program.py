@@ -59,9 +59,7 @@ def parser(prog: str = "python -m model") -> argparse.ArgumentParser:
         epilog=EXAMPLES.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument(
-        "--version", action="version", version=f"sketch-search {importlib.metadata.version('sketch-search')}"
-    )
+    top.add_argument("--version", action="version", version=f"sketch-search {_version()}")
     commands = top.add_subparsers(required=True, title="commands", metavar="COMMAND")
     checkpoints.add_commands(commands)
     trainings.add_commands(commands)
