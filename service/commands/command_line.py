@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of one command, whose name is ``command``. Where they are wrong, the program ends with code 2."""
-    parser = _parser()
+    parser = build_parser()
     if (word := _first_word(arguments)) in PROGRAMS:
         parser.error(f"{word} is a program of its own: write its options behind its name")
     return parser.parse_args(with_command(arguments))
@@ -87,7 +87,8 @@ def _first_word(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, but for those of the indexer and the model, which are programs of their own."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [FOLDER ...] [--open] [OPTION ...]\n       {PROGRAM} COMMAND ...",

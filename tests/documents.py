@@ -1,0 +1,91 @@
+"""What the documentation says that a test can check: links, anchors, commands and code spans of Markdown pages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+PAGES = (
+    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "weights/CARD.md")),
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+)
+_FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`(?P<text>[^`]+)`")
+_LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(?P<title>.+)$", re.MULTILINE)
+# What a shell puts between two commands.
+_SEPARATORS = frozenset({"&&", "||", ";", "|"})
+_ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link or a picture of a page: the file it names, and the anchor in that, "" for none."""
+
+    page: Path
+    target: str
+
+    @property
+    def file(self) -> Path:
+        """Where it leads; the page itself for an anchor alone."""
+        path = self.target.partition("#")[0]
+        return (self.page.parent / path).resolve() if path else self.page
+
+    @property
+    def anchor(self) -> str:
+        """What stands behind "#"."""
+        return self.target.partition("#")[2]
+
+
+def read(page: Path) -> str:
+    """The text of a page."""
+    return page.read_text(encoding="utf-8")
+
+
+def links(page: Path) -> list[Link]:
+    """The links and pictures of a page that lead to files of the project."""
+    prose = _SPAN.sub("", _FENCE.sub("", read(page)))
+    targets = [match["target"] for match in _LINK.finditer(prose)]
+    return [Link(page, target) for target in targets if not re.match(r"\w+:", target)]
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """What the headings of a page can be linked by, as GitHub names them."""
+    titles = [match["title"] for match in _HEADING.finditer(_FENCE.sub("", read(page)))]
+    names: list[str] = []
+    for title in titles:
+        text = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        names.append(text if text not in names else f"{text}-{names.count(text)}")
+    return frozenset(names)
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between backticks in the prose and tables of a page, line ends as spaces."""
+    prose = _FENCE.sub("", read(page))
+    return [" ".join(match["text"].split()) for match in _SPAN.finditer(prose)]
+
+
+def shell_commands(page: Path) -> list[list[str]]:
+    """The words of every command in the shell blocks of a page; without sudo and without settings in front."""
+    blocks = [match["text"] for match in _FENCE.finditer(read(page)) if match["language"] == "sh"]
+    return [words for block in blocks for line in block.replace("\\\n", " ").splitlines() for words in commands(line)]
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """The words of every command of a line, without its comment."""
+    words: list[str] = []
+    for word in [*shlex.split(line, comments=True), ";"]:
+        if word.rstrip(";") and word not in _SEPARATORS:
+            words.append(word.rstrip(";"))
+        if word in _SEPARATORS or word.endswith(";"):
+            while words and (words[0] == "sudo" or _ASSIGNMENT.fullmatch(words[0])):
+                words.pop(0)
+            if words:
+                yield words
+            words = []

@@ -1,0 +1,211 @@
+"""The documentation tells the truth: links, commands, settings, paths and figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import indexer.__main__
+import model.__main__
+from service.commands.command_line import build_parser, with_command, with_index_command
+from service.settings import Settings
+from tests.benchmarks.report import PARTS
+from tests.blocks import read_blocks
+from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
+from tests.soak_report import BLOCK
+
+README = CHECKOUT / "README.md"
+HTTP = CHECKOUT / "docs" / "http.md"
+FIGURES = CHECKOUT / "docs" / "figures.md"
+MAKEFILE = read(CHECKOUT / "Makefile")
+COMPOSE = read(CHECKOUT / "docker-compose.yml")
+
+# Programs that the pages name and that are not the project's.
+OTHERS = {"cd", "curl", "docker", "export", "git", "pip", "cp", "systemctl", "python3"}
+OTHER_MODULES = {"build", "mypy", "pip", "pytest", "ruff", "twine", "venv"}
+# Options in the prose that belong to these programs.
+OTHER_OPTIONS = {"--profile"}
+of_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+
+
+@of_page
+def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
+    found = links(page)
+    assert [link.target for link in found if not (link.file.exists() and link.file.is_relative_to(CHECKOUT))] == []
+    assert [link.target for link in found if link.anchor and link.anchor not in anchors(link.file)] == []
+
+
+@of_page
+def test_every_command_in_a_shell_block_would_run(page: Path) -> None:
+    for words in shell_commands(page):
+        program, *arguments = _program(words)
+        if program == "make":
+            _check_make(arguments)
+        elif program.startswith("tests."):
+            _check_own_module(program, arguments)
+        elif program in PARSERS:
+            _check_parses(program, arguments)
+        else:
+            assert program in OTHERS | OTHER_MODULES, f"{words}: what is {program}?"
+
+
+@of_page
+def test_every_command_in_the_prose_has_the_names_that_it_uses(page: Path) -> None:
+    for words in (words for span in spans(page) if _begins_a_command(span) for words in commands(span)):
+        program, *arguments = _program(words)
+        if program == "make":
+            _check_make(arguments)
+        elif program.startswith("tests."):
+            _check_own_module(program, arguments)
+        elif program in PARSERS:
+            _check_names(program, arguments)
+
+
+@of_page
+def test_every_option_in_the_prose_is_one_of_some_command(page: Path) -> None:
+    known = {
+        option for program in PARSERS for parser in _all_parsers(PARSERS[program]()) for option in _options(parser)
+    }
+    known |= set(re.findall(r'"(--[a-z-]+)"', read(CHECKOUT / "tests" / "benchmarks" / "command.py")))
+    for span in spans(page):
+        if span.startswith("--"):
+            assert span.split()[0] in known | OTHER_OPTIONS, span
+
+
+def test_commands_are_read_out_of_a_line_of_shell() -> None:
+    line = "sudo A=b make test && cd x; python -m model info  # what it is"
+    assert list(commands(line)) == [["make", "test"], ["cd", "x"], ["python", "-m", "model", "info"]]
+    assert _program(["python", "-m", "service", "index", "add", "x"]) == ["indexer", "add", "x"]
+    assert _program(["sketch-search", "~/Pictures"]) == ["service", "serve", "~/Pictures"]
+
+
+def test_the_readme_fits_two_screens() -> None:
+    assert len(read(README).splitlines()) <= 150
+
+
+@of_page
+def test_every_variable_named_is_a_setting_or_one_of_the_compose_file(page: Path) -> None:
+    known = {f"SBIR_{name.upper()}" for name in Settings.model_fields} | set(re.findall(r"\$\{(SBIR_\w+)", COMPOSE))
+    assert set(re.findall(r"SBIR_[A-Z_]+[A-Z]", read(page))) <= known
+
+
+def test_every_setting_is_documented() -> None:
+    documented = set(re.findall(r"`(SBIR_\w+)`", read(HTTP)))
+    assert {f"SBIR_{name.upper()}" for name in Settings.model_fields} <= documented
+
+
+def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:
+    document: dict[str, Any] = json.loads(read(CHECKOUT / "service" / "http" / "openapi.json"))
+    text = read(HTTP)
+    for path, operations in document["paths"].items():
+        for verb, operation in operations.items():
+            assert f"`{verb.upper()} {path}`" in text
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "query":
+                    assert re.search(rf"`{parameter['name']}\b", text), parameter["name"]
+
+
+def test_every_measured_part_has_its_block_among_the_figures() -> None:
+    assert read_blocks(read(FIGURES)).keys() == {*(part.name for part in PARTS), BLOCK, "Coverage"}
+
+
+def test_the_readmes_figures_are_those_of_the_page_of_figures() -> None:
+    table = read(README).partition("## What it reaches")[2].partition("\n## ")[0]
+    figures = [row.split("|")[2].strip() for row in table.splitlines() if row.startswith("| ")][2:]
+    assert len(figures) >= 5
+    for figure in figures:
+        number = figure.replace(" times faster", "x")
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", read(FIGURES)), figure
+
+
+def _index_parser() -> argparse.ArgumentParser:
+    return indexer.__main__.parser()
+
+
+def _model_parser() -> argparse.ArgumentParser:
+    return model.__main__.parser()
+
+
+# By the name that ``_program`` gives.
+PARSERS = {"service": build_parser, "indexer": _index_parser, "model": _model_parser}
+
+
+def _begins_a_command(span: str) -> bool:
+    return bool(re.match(r"(\.venv/bin/)?(python -m|sketch-search|make) ", span))
+
+
+def _program(words: Sequence[str]) -> list[str]:
+    """The program or module, and its arguments as it would get them."""
+    name, *arguments = words
+    name = name.removeprefix(".venv/bin/")
+    if name == "python" and arguments[0] == "-m":
+        name, *arguments = arguments[1:]
+    if name in {"service", "sketch-search"}:
+        if arguments[:1] == ["index"]:
+            return ["indexer", *with_index_command(arguments[1:])]
+        return ["model", *arguments[1:]] if arguments[:1] == ["model"] else ["service", *with_command(arguments)]
+    return [name, *arguments]
+
+
+def _check_make(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name, assigned, _ = argument.partition("=")
+        pattern = rf"^{name} \??:?=" if assigned else rf"^{name}:"
+        assert re.search(pattern, MAKEFILE, re.MULTILINE), f"make {argument}"
+
+
+def _check_own_module(module: str, arguments: Sequence[str]) -> None:
+    found = importlib.util.find_spec(module)
+    assert found is not None, module
+    assert found.origin is not None, module
+    if module.startswith("tests.benchmarks.") and not module.endswith(".report"):
+        # Their parsers are made as they run.
+        source = read(Path(found.origin)) + read(CHECKOUT / "tests" / "benchmarks" / "command.py")
+        assert all(f'"{argument}"' in source for argument in arguments if argument.startswith("-")), arguments
+        return
+    importlib.import_module(module).parser().parse_args(arguments)
+
+
+def _check_parses(program: str, arguments: Sequence[str]) -> None:
+    try:
+        PARSERS[program]().parse_args(arguments)
+    except SystemExit as ended:
+        pytest.fail(f"{program} {' '.join(arguments)} ends with {ended.code}")
+
+
+def _check_names(program: str, arguments: Sequence[str]) -> None:
+    """That command and options exist; what else the command needs may be left out in a sentence."""
+    parser = PARSERS[program]()
+    for argument in arguments:
+        if argument.startswith("-"):
+            assert argument.partition("=")[0] in _options(parser), f"{program} {' '.join(arguments)}"
+        elif argument in (inner := _commands(parser)):
+            parser = inner[argument]
+        else:
+            # A program with commands has no arguments of its own.
+            assert not inner or not argument.islower(), f"{program} {' '.join(arguments)}"
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: inner
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, inner in action.choices.items()
+    }
+
+
+def _all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    return [parser, *(below for inner in _commands(parser).values() for below in _all_parsers(inner))]
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
