@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import indexer.__main__
-import model.__main__
+from indexer.__main__ import parser as indexer_parser
+from model.commands.program import parser as model_parser
 from service.commands.command_line import build_parser, with_command, with_index_command
 from service.settings import Settings
 from tests.benchmarks.report import PARTS
@@ -126,16 +126,8 @@ def test_the_readmes_figures_are_those_of_the_page_of_figures() -> None:
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", read(FIGURES)), figure
 
 
-def _index_parser() -> argparse.ArgumentParser:
-    return indexer.__main__.parser()
-
-
-def _model_parser() -> argparse.ArgumentParser:
-    return model.__main__.parser()
-
-
 # By the name that ``_program`` gives.
-PARSERS = {"service": build_parser, "indexer": _index_parser, "model": _model_parser}
+PARSERS = {"service": build_parser, "indexer": indexer_parser, "model": model_parser}
 
 
 def _begins_a_command(span: str) -> bool:
