@@ -2,9 +2,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# The demo needs less than the tests. Each stamp says that its part is installed.
+DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
-EXTRAS := dev,heic,train
+DEMO_EXTRAS := heic
+EXTRAS := $(DEMO_EXTRAS),dev,train
 FROZEN := build/lock
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # The first Python here that is new enough; PYTHON=... names another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -20,7 +24,7 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 # Small tensors gain nothing from threads, and parallel tests would fight for the cores.
 test soak: export OMP_NUM_THREADS := 1
 
-.PHONY: help install test demo bench soak lock clean
+.PHONY: help install test demo bench soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,21 +32,28 @@ help: ## list the targets
 
 install: $(STAMP) ## make .venv, with this project and all that its targets need
 
-$(STAMP): pyproject.toml constraints.txt
+$(DEMO_STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its venv module; PYTHON=... names one." >&2; exit 2; }
-	@echo "installing into $(VENV); the first time this takes some minutes"
+	@echo "Installing what the program needs into $(VENV). The first time this downloads about 3 GB on Linux"
+	@echo "(6 GB on the disk), nearly all of it PyTorch with its CUDA libraries, and less on other systems."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PIP) -e '.[$(DEMO_EXTRAS)]'
 	@touch $@
 
-test: $(STAMP) ## style, types and tests
+$(STAMP): $(DEMO_STAMP)
+	@echo "Installing what tests, benchmarks and training need besides: about 0.2 GB the first time."
+	@$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+test: $(STAMP) ## style, types, rooms and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4
 
-demo: $(STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
-	@$(BIN)/python -m service demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
+demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
+	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 bench: $(STAMP) ## measure the speeds in docs/figures.md anew and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
@@ -57,6 +68,11 @@ soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, odd 
 	@rm -rf build/soak
 	$(BIN)/python -m pytest -m soak
 	@$(BIN)/python -m tests.soak_report --page docs/figures.md
+
+dist: $(STAMP) ## build sdist and wheel in dist/, and check them
+	@rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 lock: ## write constraints.txt anew from what a fresh install gets
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }

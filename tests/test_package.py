@@ -1,4 +1,4 @@
-"""The wheel, installed outside the checkout."""
+"""The source distribution and the wheel made of it, installed outside the checkout."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
+from service.client import Client
+from service.schemas import SearchResponse
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, encoded, photo
+from tests.service.commands.stopped import run_until
 
+PHOTOS = 6
 PACKAGES = ("model", "indexer", "service", "weights")
 _CHECKOUT = Path(__file__).resolve().parent.parent
-_BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
+_BUILT_FROM = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 _NO_PART = shutil.ignore_patterns("__pycache__", "*.partial", ".*")
 
 _IMPORT_ALL = """
@@ -35,16 +41,27 @@ for name in names:
 
 @dataclass(frozen=True)
 class Installed:
-    """A wheel and where it is installed."""
+    """What was built, and where the wheel is installed."""
 
+    source: Path
     wheel: Path
     site: Path
 
+    @property
+    def command(self) -> str:
+        """The command that the wheel installs."""
+        # pip gives it the interpreter that installed it, and PYTHONPATH puts the installed packages first.
+        return str(self.site / "bin" / "sketch-search")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of this process, but for the program's settings, with the installed packages first."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+        return {**kept, "PYTHONPATH": str(self.site)}
+
     def run(self, command: Sequence[str], folder: Path) -> str:
         """What the command prints, run in ``folder`` with the installed packages first; it must succeed."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-        environment["PYTHONPATH"] = str(self.site)
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -58,11 +75,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     for name in PACKAGES:
         shutil.copytree(_CHECKOUT / name, source / name, ignore=_NO_PART)
     dist, site = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("site")
-    _python(["-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(source)])
+    # The source distribution, and the wheel made of nothing else.
+    _python(["-m", "build", "--no-isolation", "--outdir", str(dist), str(source)])
     (wheel,) = dist.glob("*.whl")
+    (archive,) = dist.glob("*.tar.gz")
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
     _python([*pip, "--target", str(site), str(wheel)])
-    return Installed(wheel, site)
+    return Installed(archive, wheel, site)
 
 
 def _python(arguments: Sequence[str]) -> None:
@@ -84,6 +103,15 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(installed: 
     assert len(licences) == 1
 
 
+def test_the_distributions_describe_themselves_as_an_index_wants_it(installed: Installed) -> None:
+    _python(["-m", "twine", "check", "--strict", str(installed.source), str(installed.wheel)])
+
+
+def test_the_source_distribution_holds_no_part_of_the_tests(installed: Installed) -> None:
+    with tarfile.open(installed.source) as archive:
+        assert not [name for name in archive.getnames() if name.partition("/")[2].startswith("tests")]
+
+
 def test_every_module_can_be_imported_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
     printed = installed.run([sys.executable, "-W", "error", "-c", _IMPORT_ALL, *PACKAGES], tmp_path)
     imported = dict(line.split(" ", 1) for line in printed.splitlines())
@@ -97,23 +125,45 @@ def test_every_module_can_be_imported_from_the_wheel(installed: Installed, tmp_p
     assert all(Path(file).is_relative_to(installed.site) for file in imported.values())
 
 
-def test_the_installed_wheel_indexes_and_searches_outside_the_checkout(installed: Installed, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(6):
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with nothing but a checkpoint, a sketch, and a folder of photos, which is returned."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(PHOTOS):
         shape = SHAPES[number % len(SHAPES)]
-        (photos / f"{number}.png").write_bytes(encoded(photo(shape, size=96, seed=number)))
+        (folder / f"{number}.png").write_bytes(encoded(photo(shape, size=96, seed=number)))
     (tmp_path / "sketch.png").write_bytes(encoded(drawing(SHAPES[0], size=128)))
-    weights = str(tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    place = ["--index", str(tmp_path / "index")]
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    return folder
 
-    told = installed.run([sys.executable, "-m", "indexer", "build", "photos", *place, "--weights", weights], tmp_path)
+
+def test_the_installed_wheel_indexes_and_searches_outside_the_checkout(installed: Installed, photos: Path) -> None:
+    folder, place, weights = photos.parent, ("--index", "index"), ("--weights", "tiny.safetensors")
+    told = installed.run([installed.command, "index", "photos", *place, *weights], folder)
     assert "now live" in told
-    info = json.loads(installed.run([sys.executable, "-m", "indexer", "info", "--json", *place], tmp_path))
-    assert info["manifest"]["counts"]["photos"] == 6
-    # pip gives the command the interpreter that installed it, and PYTHONPATH puts the installed packages first.
-    command = str(installed.site / "bin" / "sketch-search")
-    answer = json.loads(
-        installed.run([command, "search", "sketch.png", *place, "--weights", weights, "--json"], tmp_path)
-    )
-    assert sorted(result["paths"][0] for result in answer["results"]) == [f"{number}.png" for number in range(6)]
+    # The same program under its other name.
+    info = json.loads(installed.run([sys.executable, "-m", "indexer", "info", "--json", *place], folder))
+    assert info["manifest"]["counts"]["photos"] == PHOTOS
+    found = installed.run([installed.command, "search", "sketch.png", *place, *weights, "--json"], folder)
+    paths = sorted(result["paths"][0] for result in json.loads(found)["results"])
+    assert paths == [f"{number}.png" for number in range(PHOTOS)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
+def test_the_installed_command_alone_indexes_a_folder_and_serves_it(installed: Installed, photos: Path) -> None:
+    answers: list[SearchResponse] = []
+
+    def searched(line: str) -> bool:
+        if not line.startswith("sketch-search at "):
+            return False
+        url = line.split()[-1]
+        assert "<canvas" in httpx.get(url).text
+        with Client(url) as client:
+            answers.append(client.search(photos.parent / "sketch.png"))
+        return True
+
+    command = [installed.command, "photos", "--index", "index", "--weights", "tiny.safetensors", "--port", "0"]
+    code, printed = run_until(command, searched, environment=installed.environment, folder=photos.parent)
+    assert code == 0, printed
+    assert [len(answer.results) for answer in answers] == [PHOTOS]

@@ -6,26 +6,33 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+SERVICE = (sys.executable, "-m", "service")
 LIMIT_SECONDS = 120
 
 
 def run_until(
-    arguments: Sequence[str], said: Callable[[str], bool], environment: dict[str, str] | None = None
+    command: Sequence[str],
+    said: Callable[[str], bool],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> tuple[int, str]:
-    """Run `python -m service` until it prints a line that ``said`` accepts, then stop it as Ctrl-C does.
+    """Run a command until it prints a line that ``said`` accepts, then stop it as Ctrl-C does.
 
     Args:
         environment: variables to set; those of the service are unset first.
+        folder: where to run it; None for this process's.
 
     Returns:
         The exit code, and all that was printed.
     """
     variables = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-    command = [sys.executable, "-m", "service", *arguments]
     with subprocess.Popen(
         command,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -24,7 +24,7 @@ from service.commands.command_line import (
 )
 from service.program import installed_version
 from tests.pictures import encoded
-from tests.service.commands.stopped import run_until
+from tests.service.commands.stopped import SERVICE, run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
 SCREEN_LINES = 40
@@ -172,11 +172,8 @@ def test_a_folder_is_indexed_served_and_opened(tmp_path: Path, gallery: Path, we
             found.append(len(client.search(draw_sketch(), k=PHOTOS).results))
         return True
 
-    code, printed = run_until(
-        [str(gallery), "--index", str(tmp_path / "index"), "--weights", str(weights), "--port", "0", "--open"],
-        searched,
-        {"BROWSER": "echo opened %s"},
-    )
+    options = ["--index", str(tmp_path / "index"), "--weights", str(weights), "--port", "0", "--open"]
+    code, printed = run_until([*SERVICE, str(gallery), *options], searched, environment={"BROWSER": "echo opened %s"})
     assert code == 0, printed
     assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them encoded now" in printed
     assert f"sketch-search at {opened[0]}\n" in printed
@@ -186,6 +183,6 @@ def test_a_folder_is_indexed_served_and_opened(tmp_path: Path, gallery: Path, we
 @pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
 def test_without_an_index_it_serves_and_says_how_to_make_one(tmp_path: Path, weights: Path) -> None:
     options = ["--index", str(tmp_path / "none"), "--weights", str(weights), "--port", "0"]
-    code, printed = run_until(options, lambda line: "startup complete" in line)
+    code, printed = run_until([*SERVICE, *options], lambda line: "startup complete" in line)
     assert code == 0, printed
     assert "There is no index yet: `sketch-search FOLDER` makes one" in printed

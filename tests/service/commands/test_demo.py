@@ -12,7 +12,7 @@ import pytest
 
 from indexer.samples import THINGS
 from service.commands.demo import RESULTS, describe_samples
-from tests.service.commands.stopped import run_until
+from tests.service.commands.stopped import SERVICE, run_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
 
@@ -34,7 +34,7 @@ def test_drawn_pictures_and_photos_are_told_apart(tmp_path: Path, photos: int, s
 
 def run_demo(*arguments: str) -> tuple[int, str]:
     """Exit code and output of a demo that is stopped once it says that it waits for that."""
-    return run_until(["demo", *arguments], lambda line: "Ctrl-C ends" in line or "failed" in line)
+    return run_until([*SERVICE, "demo", *arguments], lambda line: "Ctrl-C ends" in line or "failed" in line)
 
 
 def test_photos_are_indexed_once_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path, weights: Path) -> None:
