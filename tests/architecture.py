@@ -152,6 +152,19 @@ def blocks() -> dict[str, str]:
     return texts
 
 
+def summary() -> str:
+    """A line for each package: how many rooms it has, how many modules the fullest of them, and how many calls."""
+    calls = read_calls()
+    lines = []
+    for package in PACKAGES:
+        if not (rooms := read_rooms(package)):
+            continue
+        fullest = max(len(room.modules) for room in rooms)
+        between = sum(len(_calls_inside(room, calls)) for room in rooms)
+        lines.append(f"{package}: {len(rooms)} rooms of at most {fullest} modules, {between} calls between rooms")
+    return "\n".join(lines)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m tests.architecture", description=__doc__)
@@ -160,13 +173,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the blocks; 2 with a sentence where the page has no place for one."""
+    """Write the blocks and print the summary; 2 with a sentence where the page has no place for a block."""
     options = parser().parse_args(arguments)
     try:
         rewrite_page(options.page, blocks())
     except PageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print(summary())
     return 0
 
 
