@@ -18,7 +18,7 @@ from model.errors import ImageError
 from model.images import media_type, open_image
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
-from service.photos import Shelf, original, thumbnail
+from service.photos import ThumbnailCache, original, thumbnail
 from service.schemas import (
     BuildInfo,
     ClusterResponse,
@@ -64,11 +64,11 @@ def build_info(settings: Settings) -> BuildInfo | None:
 class Engine:
     """One checkpoint and one generation of an index. Its methods may be called from any thread, and block."""
 
-    def __init__(self, settings: Settings, matcher: Matcher, shelf: Shelf | None = None) -> None:
+    def __init__(self, settings: Settings, matcher: Matcher, thumbnails: ThumbnailCache | None = None) -> None:
         """Opens the index that the settings name. Raises IndexerError with what to do.
 
         Args:
-            shelf: where thumbnails are kept, of any generation; None for nowhere.
+            thumbnails: keeps thumbnails from one generation to the next; None to keep none.
         """
         self._settings = settings
         self._matcher = matcher
@@ -77,7 +77,7 @@ class Engine:
         self._close = weakref.finalize(self, self._index.close)
         defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
         self._searcher = Searcher(self._index, matcher, defaults)
-        self._shelf = shelf if shelf is not None else Shelf(0)
+        self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
 
     @property
     def generation(self) -> str:
@@ -138,7 +138,7 @@ class Engine:
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
         """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
         try:
-            return self._shelf.get(
+            return self._thumbnails.get(
                 f"{entry.content_hash}-{size}", lambda: thumbnail(original(self._index, entry), size)
             )
         except ImageError as error:

@@ -23,7 +23,15 @@ from service.explain.overlays import (
     sheet,
 )
 from service.explain.regions import inked_cells, matched_cells, pinned_regions
-from service.explain.response import TOGETHER, Pair, Seen, explain_pair, explained_image, explained_pair, look
+from service.explain.response import (
+    TOGETHER,
+    EncodedPicture,
+    Pair,
+    encode_picture,
+    explain_pair,
+    explained_image,
+    explained_pair,
+)
 from service.schemas import ExplainedImage, ExplainedPair
 
 DOCUMENT = "explanation.json"
@@ -55,8 +63,8 @@ def write_explanation(
 
     photos: at least one. Returns the files written. Raises BlankSketch.
     """
-    drawn = look(matcher, sketch, "sketch")
-    seen = [look(matcher, photo.image, "photo") for photo in photos]
+    drawn = encode_picture(matcher, sketch, "sketch")
+    seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
     pairs = [explain_pair(matcher, drawn, photo) for photo in seen]
     out.mkdir(parents=True, exist_ok=True)
     sheets = {"sketch.png": _one_side(drawn, pairs[0].explanation.ret_to_sketch, pairs[0].explanation.sketch_cells)}
@@ -96,7 +104,7 @@ def kept_row(square: Pixels, attention: SelfAttention) -> list[Tile]:
 
 
 def region_row(
-    sketch: Seen, photos: Sequence[Seen], pairs: Sequence[Pair], names: Sequence[str], count: int
+    sketch: EncodedPicture, photos: Sequence[EncodedPicture], pairs: Sequence[Pair], names: Sequence[str], count: int
 ) -> list[Tile]:
     """A sketch's pinned regions in colours, and what matches them in each photo (Fig. 6)."""
     grid = pairs[0].explanation.grid
@@ -109,7 +117,7 @@ def region_row(
     return tiles
 
 
-def influence_rows(sketch: Seen, photos: Sequence[Seen], pairs: Sequence[Pair]) -> list[list[Tile]]:
+def influence_rows(sketch: EncodedPicture, photos: Sequence[EncodedPicture], pairs: Sequence[Pair]) -> list[list[Tile]]:
     """For each photo whose score hangs on pairs of tokens, the most influential one on both pictures (Fig. 8b)."""
     rows = []
     for photo, pair in zip(photos, pairs, strict=True):
@@ -125,7 +133,7 @@ def influence_rows(sketch: Seen, photos: Sequence[Seen], pairs: Sequence[Pair]) 
     return rows
 
 
-def rebuilt_row(sketch: Seen, photos: Sequence[Seen], pairs: Sequence[Pair]) -> list[Tile]:
+def rebuilt_row(sketch: EncodedPicture, photos: Sequence[EncodedPicture], pairs: Sequence[Pair]) -> list[Tile]:
     """A sketch, and what it is when rebuilt of patches of each photo, and of the first three together (Fig. 7a)."""
     explanations, squares = [pair.explanation for pair in pairs], [photo.pixels for photo in photos]
     tiles = [Tile(Image.fromarray(sketch.pixels), "sketch")]
@@ -137,7 +145,7 @@ def rebuilt_row(sketch: Seen, photos: Sequence[Seen], pairs: Sequence[Pair]) -> 
     return tiles
 
 
-def _one_side(seen: Seen, crossed: torch.Tensor | None, cells: torch.Tensor) -> Image.Image:
+def _one_side(seen: EncodedPicture, crossed: torch.Tensor | None, cells: torch.Tensor) -> Image.Image:
     attention = seen.observed.attention
     blocks = enumerate(attention.layers, 1)
     rows = [

@@ -19,7 +19,7 @@ from service.explain.files import head_row, influence_rows, kept_row, rebuilt_ro
 from service.explain.gallery_patches import rebuild_from_gallery
 from service.explain.overlays import RED, REGION_COLOURS, Tile, framed, region_overlay, sheet
 from service.explain.regions import inked_cells, shared_matches
-from service.explain.response import Pair, Seen, explain_pair, look
+from service.explain.response import EncodedPicture, Pair, encode_picture, explain_pair
 from service.search import Searcher
 
 TOP = 5
@@ -36,9 +36,9 @@ class Found:
     name: str
     label: str
     image: Image.Image
-    sketch: Seen
+    sketch: EncodedPicture
     photos: tuple[NamedPhoto, ...]
-    seen: tuple[Seen, ...]
+    seen: tuple[EncodedPicture, ...]
     pairs: tuple[Pair, ...]
 
 
@@ -99,11 +99,11 @@ def figures(
 def _found(searcher: Searcher, path: Path, max_pixels: int) -> Found:
     matcher = searcher.matcher
     image = open_image(path, max_pixels=max_pixels)
-    sketch = look(matcher, image, "sketch")
+    sketch = encode_picture(matcher, image, "sketch")
     photos = best_of_index(searcher, image, TOP)
     if not photos:
         raise BadSearch("The index holds no photo that can be read; build it again.")
-    seen = tuple(look(matcher, photo.image, "photo") for photo in photos[:EXPLAINED])
+    seen = tuple(encode_picture(matcher, photo.image, "photo") for photo in photos[:EXPLAINED])
     pairs = tuple(explain_pair(matcher, sketch, photo) for photo in seen)
     return Found(path.name, path.resolve().parent.name, image, sketch, tuple(photos), seen, pairs)
 
@@ -144,7 +144,7 @@ def _shared(matcher: Matcher, found: Found, training: Path | None) -> list[list[
     if training is None:
         return []
     known = best_of(training, matcher, found.image)
-    seen = look(matcher, known.image, "photo")
+    seen = encode_picture(matcher, known.image, "photo")
     pair = explain_pair(matcher, found.sketch, seen)
     grid = pair.explanation.grid
     inked = inked_cells(found.sketch.pixels, grid)

@@ -48,7 +48,7 @@ def pinned_regions(
     grid, cells = explanations[0].grid, explanations[0].sketch_cells.tolist()
     strength = torch.stack([e.correspondence.amax(dim=1) for e in explanations]).mean(dim=0)
     order = strength.argsort(descending=True, stable=True).tolist()
-    middles = spread((cells[i] for i in order if cells[i] in inked), count, grid)
+    middles = far_apart((cells[i] for i in order if cells[i] in inked), count, grid)
     return tuple(tuple(c for c in cells if distance(c, middle, grid) <= 1) for middle in middles)
 
 
@@ -71,10 +71,10 @@ def shared_matches(
         if sketch in inked
     }
     order = sorted(both, key=lambda cell: (-both[cell].cosine, cell))
-    return tuple(both[cell] for cell in spread(order, count, first.grid))
+    return tuple(both[cell] for cell in far_apart(order, count, first.grid))
 
 
-def spread(cells: Iterable[int], count: int, grid: int) -> list[int]:
+def far_apart(cells: Iterable[int], count: int, grid: int) -> list[int]:
     """The first ``count`` cells, without those nearer than APART to one already taken."""
     taken: list[int] = []
     for cell in cells:

@@ -40,7 +40,7 @@ _JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedPicture:
     """A picture as the network saw it: its prepared pixels (H, W, 3) uint8, and what the encoder made of it."""
 
     pixels: Pixels
@@ -55,11 +55,11 @@ class Pair:
     influence: tuple[PairInfluence, ...]
 
 
-def look(matcher: Matcher, image: Image.Image, modality: Modality) -> Seen:
+def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> EncodedPicture:
     """Prepare and encode one picture. Raises BlankSketch for a sketch without ink."""
     pixels = matcher.preprocessing.pixels(image, modality)
     prepared = matcher.preprocessing.to_tensor(pixels)[None].to(matcher.device)
-    return Seen(pixels, observe(matcher.network, prepared, modality))
+    return EncodedPicture(pixels, observe(matcher.network, prepared, modality))
 
 
 def explain(
@@ -88,8 +88,8 @@ def explain(
     """
     start = time.perf_counter()
     entries = [index.photo(photo) for photo in params.photo]
-    drawn = look(matcher, open_image(sketch, max_pixels=max_pixels), "sketch")
-    photos = [look(matcher, picture(index, matcher, entry), "photo") for entry in entries]
+    drawn = encode_picture(matcher, open_image(sketch, max_pixels=max_pixels), "sketch")
+    photos = [encode_picture(matcher, picture(index, matcher, entry), "photo") for entry in entries]
     encoded = time.perf_counter()
     explanations = [compare(matcher.network, drawn.observed, photo.observed) for photo in photos]
     compared = time.perf_counter()
@@ -129,13 +129,13 @@ def explain(
     )
 
 
-def explain_pair(matcher: Matcher, sketch: Seen, photo: Seen) -> Pair:
+def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture) -> Pair:
     """One photo, of an index or not, beside a sketch."""
     influence = influential_pairs(matcher.network, sketch.observed.tokens, photo.observed.tokens)
     return Pair(compare(matcher.network, sketch.observed, photo.observed), influence)
 
 
-def explained_image(seen: Seen, kind: str) -> ExplainedImage:
+def explained_image(seen: EncodedPicture, kind: str) -> ExplainedImage:
     """As it is answered; kind: "PNG" or "JPEG"."""
     attention = seen.observed.attention
     return ExplainedImage(
@@ -146,7 +146,7 @@ def explained_image(seen: Seen, kind: str) -> ExplainedImage:
     )
 
 
-def explained_pair(photo: Seen, pair: Pair) -> ExplainedPair:
+def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
     """As it is answered."""
     explanation = pair.explanation
     crossed = None

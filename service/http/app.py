@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.http.answers import KnownHosts, RequestIds, add_error_handlers
-from service.http.middleware import Observed, RateLimited, SecurityHeaders
+from service.http.middleware import AccessLog, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
@@ -81,5 +81,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(KnownHosts, hosts=chosen.known_hosts)
     app.add_middleware(RequestIds)
     app.add_middleware(SecurityHeaders, shared=bool(chosen.cors_origins))
-    app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(AccessLog, metrics=metrics)
     return app

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-import anyio.to_thread
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
 
@@ -49,74 +51,88 @@ class Uploads:
             BrokenUpload: it took too long, or is multipart that does not parse.
             BadUpload: multipart with anything but one file in a field named ``file``.
         """
-        content_type = request.headers.get("content-type", "")
-        multipart = content_type.lower().startswith("multipart/form-data")
+        multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
         try:
             async with asyncio.timeout(self._patience):
-                body = await self._body(request, self._limit + MULTIPART_OVERHEAD if multipart else self._limit)
+                return await (self._file_of_form(request) if multipart else self._raw_body(request))
         except TimeoutError:
             raise BrokenUpload(f"The sketch was not here after {self._patience:g} s; send a smaller one.") from None
-        if not multipart:
-            return body
-        return await anyio.to_thread.run_sync(_file_field, content_type, body, self._limit)
 
-    async def _body(self, request: Request, most: int) -> bytes:
+    async def _raw_body(self, request: Request) -> bytes:
+        async with aclosing(self._arriving(request, self._limit)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    async def _file_of_form(self, request: Request) -> bytes:
+        async with aclosing(self._arriving(request, self._limit + MULTIPART_OVERHEAD)) as chunks:
+            form = await _SketchForm(request.headers, chunks, max_files=2, max_fields=1).parse()
+        try:
+            image = await _only_file(form).read()
+        finally:
+            await form.close()
+        if len(image) > self._limit:
+            raise _too_large(self._limit)
+        return image
+
+    async def _arriving(self, request: Request, most: int) -> AsyncGenerator[bytes, None]:
+        """The body's chunks, of at most ``most`` bytes in all; until the generator is closed they count as held."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise _too_large(self._limit)
-        body = bytearray()
+        arrived = 0
         try:
             async for chunk in request.stream():
-                if len(body) + len(chunk) > most:
+                if arrived + len(chunk) > most:
                     raise _too_large(self._limit)
                 if self.held + len(chunk) > self._most_held:
                     raise QueueFull(RETRY_SECONDS)
                 self.held += len(chunk)
-                body += chunk
-            return bytes(body)
+                arrived += len(chunk)
+                yield chunk
         finally:
-            self.held -= len(body)
+            self.held -= arrived
 
 
-def _file_field(content_type: str, body: bytes, limit: int) -> bytes:
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
-    if not boundary:
-        raise BrokenUpload("The content type of the form names no boundary.")
-    files: list[File] = []
-    ends: list[bool] = []
+class _SketchForm(MultiPartParser):
+    """Starlette's parser, which also notices where a form is cut short. Files stay in memory: their bytes are limited.
 
-    def keep(part: Field | File) -> None:
-        # At once, since each part costs the parser far more than its bytes.
-        if not isinstance(part, File) or part.field_name != b"file" or files:
-            if part.field_name == b"file":
-                raise BadUpload(f"The form has {'a second' if files else 'no upload in its'} field 'file'; {_ALONE}")
-            name = (part.field_name or b"").decode(errors="replace")[:64]
-            raise BadUpload(f"The form has a part {name!r} that is not taken; {_ALONE}")
+    Two files and one field are let through, so that the answer can name the part that does not belong there.
+    """
+
+    spool_max_size = sys.maxsize
+    _ended = False
+
+    def on_end(self) -> None:
+        """The last boundary has come."""
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        """The form. Raises BrokenUpload, or BadUpload where it has too many parts."""
+        try:
+            form = await super().parse()
+        except MultiPartException as error:
+            if error.message.startswith("Too many"):
+                raise BadUpload(f"The form has parts that are not taken; {_ALONE}") from error
+            raise BrokenUpload("The form does not parse.") from error
+        if not self._ended:
+            await form.close()
+            raise BrokenUpload("The form is cut short.")
+        return form
+
+
+def _only_file(form: FormData) -> UploadFile:
+    """The file of the field ``file``. Raises BadUpload where the form has anything else, or nothing."""
+    files: list[UploadFile] = []
+    for name, part in form.multi_items():
+        if name != "file":
+            raise BadUpload(f"The form has a part {name[:64]!r} that is not taken; {_ALONE}")
+        if not isinstance(part, UploadFile):
+            raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
         files.append(part)
-
-    try:
-        parser = FormParser(
-            "multipart/form-data",
-            on_field=keep,
-            on_file=keep,
-            on_end=lambda: ends.append(True),
-            boundary=boundary,
-            config={"MAX_MEMORY_FILE_SIZE": float("inf")},  # the body is in memory already, and bounded
-        )
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise BrokenUpload("The form does not parse.") from error
-    if not ends:
-        raise BrokenUpload("The form is cut short.")
     if not files:
         raise BadUpload(f"The form is empty; {_ALONE}")
-    with files[0].file_object as stream:
-        stream.seek(0)
-        image = stream.read()
-    if len(image) > limit:
-        raise _too_large(limit)
-    return image
+    if len(files) > 1:
+        raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
+    return files[0]
 
 
 def _too_large(limit: int) -> UploadTooLarge:

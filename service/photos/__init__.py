@@ -1,10 +1,10 @@
-"""The photos' own files: originals and thumbnails."""
+"""The files of the photos that an index was made from: originals, the same opened as pictures, and thumbnails."""
 
 from service.photos.originals import original, picture
-from service.photos.thumbnails import Shelf, thumbnail
+from service.photos.thumbnails import ThumbnailCache, thumbnail
 
 __all__ = [
-    "Shelf",
+    "ThumbnailCache",
     "original",
     "picture",
     "thumbnail",

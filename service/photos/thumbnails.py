@@ -1,12 +1,12 @@
-"""Small JPEGs of the photos, and the ones asked for last kept in memory."""
+"""Small JPEGs of the photos; those asked for last are kept in memory."""
 
 from __future__ import annotations
 
 import io
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
+from cachetools import LRUCache, cached
 from PIL import Image
 
 from model.images import open_image
@@ -21,28 +21,17 @@ def thumbnail(original: bytes, size: int) -> bytes:
     return out.getvalue()
 
 
-class Shelf:
-    """The files asked for last, up to a number of bytes. Safe to use from several threads."""
+class ThumbnailCache:
+    """The thumbnails asked for last, up to a number of bytes. Safe to use from several threads."""
 
     def __init__(self, capacity: int) -> None:
-        """``capacity``: bytes kept at most."""
-        self._capacity = capacity
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
+        """``capacity``: bytes kept at most; 0 keeps nothing."""
+        self._cache: LRUCache[str, bytes] = LRUCache(capacity, getsizeof=len)
         self._lock = threading.Lock()
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """What is kept under ``key``; made, and kept, where nothing is."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        # Made outside the lock: two may make the same one, but none waits for the making of another.
-        made = make()
-        with self._lock:
-            self._bytes += len(made) - len(self._kept.pop(key, b""))
-            self._kept[key] = made
-            while self._bytes > self._capacity:
-                _, dropped = self._kept.popitem(last=False)
-                self._bytes -= len(dropped)
-        return made
+        """What is kept under ``key``; what ``make`` returns, which is then kept, where nothing is.
+
+        Two threads may make the same thumbnail at once, but none waits while another makes one.
+        """
+        return cached(self._cache, key=lambda: key, lock=self._lock)(make)()

@@ -10,14 +10,14 @@ from indexer import IndexerError, live_stamp
 from model import Matcher, ModelError
 from service.engine import Engine, index_path, open_matcher
 from service.errors import NotReady
-from service.photos import Shelf
+from service.photos import ThumbnailCache
 from service.settings import Settings
 
 # A look costs one stat; a person hardly waits this long for a new index.
 POLL_SECONDS = 0.5
 # What was refused may be cured without a new generation: a disk mounted again, a checkpoint put in its place.
 RETRY_SECONDS = 10.0
-SHELF_BYTES = 32 * 1024 * 1024
+THUMBNAIL_BYTES = 32 * 1024 * 1024
 
 # Their messages say all there is to say.
 _FORESEEN = (ModelError, IndexerError, OSError)
@@ -38,7 +38,7 @@ class Live:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._index = index_path(settings)
-        self._shelf = Shelf(SHELF_BYTES)
+        self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES)
         self._matcher: Matcher | None = None
         self._engine: Engine | None = None
         self._trouble: str | None = "The service has not been started."
@@ -88,7 +88,7 @@ class Live:
     def _opened(self) -> Engine:
         if self._matcher is None:
             self._matcher = open_matcher(self._settings)
-        engine = Engine(self._settings, self._matcher, self._shelf)
+        engine = Engine(self._settings, self._matcher, self._thumbnails)
         try:
             engine.try_out()
         except BaseException:

@@ -61,7 +61,7 @@ class Access:
         return " ".join(f"{name}={value}" for name, value in self.fields().items())
 
 
-class Observed:
+class AccessLog:
     """ASGI middleware: counts, times and logs every request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -110,3 +110,12 @@ def test_as_many_bytes_as_allowed_are_read(http: httpx.Client) -> None:
 def test_too_many_pixels_are_refused(http: httpx.Client) -> None:
     answer = http.post("/search", content=encoded(drawing("star", size=1001)))
     assert error(answer) == (413, "too_many_pixels")
+
+
+def test_a_form_with_many_parts_is_refused_for_them(http: httpx.Client, sketch: bytes) -> None:
+    for form in ([("file", sketch)] * 5, [(f"part{number}", b"x") for number in range(5)]):
+        answer = http.post("/search", files=form)
+        assert error(answer) == (422, "bad_parameter")
+        assert "send one sketch" in answer.json()["error"]["message"]
+    answer = http.post("/search", data={f"field{number}": "x" for number in range(5)}, files={"file": sketch})
+    assert error(answer) == (422, "bad_parameter")

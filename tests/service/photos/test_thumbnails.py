@@ -1,4 +1,4 @@
-"""Thumbnails, and the shelf that keeps some."""
+"""Thumbnails, and the cache that keeps some."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model.errors import ImageError
-from service.photos.thumbnails import Shelf, thumbnail
+from service.photos.thumbnails import ThumbnailCache, thumbnail
 from tests.pictures import drawing, encoded, oriented
 
 
@@ -29,15 +29,15 @@ def test_what_is_no_photo_has_no_thumbnail() -> None:
         thumbnail(b"text", 256)
 
 
-def test_the_shelf_keeps_what_was_asked_for_last_up_to_its_size() -> None:
-    shelf, made = Shelf(capacity=10), []
+def test_the_cache_keeps_what_was_asked_for_last_up_to_its_size() -> None:
+    cache, made = ThumbnailCache(capacity=10), []
 
     def get(key: str) -> bytes:
         def make() -> bytes:
             made.append(key)
             return key.encode() * 4
 
-        return shelf.get(key, make)
+        return cache.get(key, make)
 
     assert get("a") == get("a") == b"aaaa"
     get("b")
@@ -49,8 +49,14 @@ def test_the_shelf_keeps_what_was_asked_for_last_up_to_its_size() -> None:
     assert made == ["a", "b", "c", "b"]
 
 
-def test_what_is_larger_than_the_shelf_is_made_and_not_kept() -> None:
-    shelf, made = Shelf(capacity=3), []
+def test_what_is_larger_than_the_cache_is_made_and_not_kept() -> None:
+    cache, made = ThumbnailCache(capacity=3), []
     for _ in range(2):
-        assert shelf.get("key", lambda: made.append(1) or b"long") == b"long"  # type: ignore[func-returns-value]
+        assert cache.get("key", lambda: made.append(1) or b"long") == b"long"  # type: ignore[func-returns-value]
     assert len(made) == 2
+
+
+def test_no_thread_waits_while_another_makes_a_thumbnail() -> None:
+    cache = ThumbnailCache(capacity=100)
+    # Made while another is being made: with the lock held meanwhile, this would never end.
+    assert cache.get("a", lambda: cache.get("b", lambda: b"small")) == b"small"

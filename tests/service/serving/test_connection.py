@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import select
@@ -10,6 +11,8 @@ import socket
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.serving.connection import Connection
 from service.settings import Settings
@@ -228,3 +231,20 @@ def test_a_websocket_is_not_opened(server: Served) -> None:
 
 def test_an_answer_does_not_name_its_server(http: httpx.Client) -> None:
     assert "server" not in http.get("/healthz").headers
+
+
+# What Connection calls or sets of uvicorn's protocol, beside the methods it overrides.
+USED = ("cycle", "conn", "transport", "loop", "access_log")
+
+
+def test_uvicorns_protocol_still_has_what_is_overridden_and_used() -> None:
+    overridden = [name for name in vars(Connection) if not name.startswith("_") and callable(vars(Connection)[name])]
+    assert "send_400_response" in overridden
+    missing = [name for name in overridden if not callable(getattr(H11Protocol, name, None))]
+    assert not missing, (
+        f"uvicorn {uvicorn.__version__} has no {', '.join(missing)} in H11Protocol: what service.serving.connection "
+        "overrides is never called. Look for its new name there, and raise the range in pyproject.toml after that."
+    )
+    source = inspect.getsource(H11Protocol.__init__)
+    gone = [name for name in USED if f"self.{name}" not in source]
+    assert not gone, f"uvicorn {uvicorn.__version__} no longer keeps {', '.join(gone)} in H11Protocol"
