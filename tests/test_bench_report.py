@@ -8,7 +8,7 @@ import pytest
 
 from model.evaluation.resampling import Interval
 from tests.benchmarks import growth, indexing, pen_up, scoring, two_stage
-from tests.benchmarks.circumstances import Circumstances, Measurement
+from tests.benchmarks.circumstances import BenchmarkResult, Circumstances
 from tests.benchmarks.load_result import Answers, Clients, Level
 from tests.benchmarks.load_result import Result as LoadResult
 from tests.benchmarks.report import PARTS, main
@@ -49,7 +49,7 @@ def way(name: str, milliseconds: float, agreement: float) -> two_stage.Row:
     )
 
 
-def measured() -> dict[str, Measurement]:
+def measured() -> dict[str, BenchmarkResult]:
     """One result of every benchmark, by the name of its document."""
     scores = [
         scoring.Row(part="score", name="released computation", dtype="float32", microseconds=26765, ratio=1, rounds=15),

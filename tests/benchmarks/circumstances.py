@@ -1,4 +1,4 @@
-"""Where, when and by what command something was measured: the head of every benchmark's result."""
+"""The head of every benchmark's result: where, when and by what command it was measured."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Call:
-    """How a benchmark was called: the command line, and whether that was its shortest form, which proves nothing."""
+    """How a benchmark was called.
+
+    Attributes:
+        command: the command line.
+        quick: whether it was the shortest form, which shows that all works and proves nothing.
+    """
 
     command: str
     quick: bool
 
 
 class Circumstances(BaseModel):
-    """Of one run: network, processor and cores, device, threads, precision, versions, day and ``Call``."""
+    """What a run was measured with: network, machine, device, threads, precision, versions, day and ``Call``."""
 
     network: str
     machine: str
@@ -40,12 +45,12 @@ class Circumstances(BaseModel):
     quick: bool
 
 
-class Measurement(BaseModel):
-    """What a benchmark's result begins with.
+class BenchmarkResult(BaseModel):
+    """What every benchmark's result begins with.
 
     Attributes:
-        finished: False while it is still being measured, and for ever where that was stopped.
-        peak_mib: of a GPU's memory, the most that was ever in use.
+        finished: False while the benchmark runs; it stays so where the run was stopped.
+        peak_mib: the most memory of a GPU that was in use, in MiB; None on a CPU.
     """
 
     circumstances: Circumstances
@@ -53,17 +58,19 @@ class Measurement(BaseModel):
     peak_mib: float | None = None
 
     def save(self, document: Path) -> None:
-        """As JSON, all or nothing: a run that is stopped leaves what was finished."""
+        """Write it as JSON, all or nothing, so that a run that is stopped leaves what it had finished."""
         write_atomically(document, f"{self.model_dump_json(indent=1)}\n".encode())
 
 
 def circumstances(matcher: Matcher, call: Call) -> Circumstances:
-    """Those of now, for what a matcher does here."""
+    """The circumstances of a measurement that this process makes now with ``matcher``."""
     return _now(matcher.config.name, described(matcher.device), matcher.dtype, torch.get_num_threads(), call)
 
 
 def circumstances_at(url: str, call: Call) -> Circumstances:
-    """Those of now, for a server on this machine that was started with this process's environment."""
+    """The circumstances of a measurement of the server at ``url``, which runs on this machine with this process's
+    environment.
+    """
     told = httpx.get(f"{url}/info").json()["model"]
     threads = Settings().threads or torch.get_num_threads()
     return _now(told["name"], described(torch.device(told["device"])), getattr(torch, told["dtype"]), threads, call)
@@ -85,7 +92,7 @@ def _now(network: str, device: str, dtype: torch.dtype, threads: int, call: Call
 
 
 def machine() -> str:
-    """Processor and cores."""
+    """The processor and its cores, for people."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -94,21 +101,21 @@ def machine() -> str:
 
 
 def described(device: torch.device) -> str:
-    """For people: which GPU it is, or its kind."""
+    """The name of a GPU, else the kind of device, for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def named(dtype: torch.dtype) -> str:
-    """As "bfloat16"."""
+    """The name of a precision, such as "bfloat16"."""
     return str(dtype).removeprefix("torch.")
 
 
 def synchronised(device: torch.device) -> None:
-    """Wait until all that was given to ``device`` is done; a CPU has always done it."""
+    """Wait until ``device`` has done all its work. A CPU never has any left."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_mib(device: torch.device) -> float | None:
-    """MiB of a GPU's memory, the most that was ever in use by this process; None for a CPU."""
+    """The most memory of a GPU that this process had in use, in MiB; None for a CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""What the commands of the benchmarks begin with: their common options, the folder, the checkpoint."""
+"""What all benchmark commands share: their options, the output folder and the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from model.checkpoint.file import default_checkpoint
 from service.settings import Settings
 from tests.benchmarks.circumstances import Call
 
-# What a published command line says in the place of the folder that the run wrote to.
+# Published command lines name this folder, whichever one the run wrote to.
 OUTPUT = "build/bench"
 
 
 class Command(argparse.ArgumentParser):
-    """Has --output, --weights and --quick; where the benchmark computes by itself, and asks no server, --device."""
+    """A parser with --output, --weights and --quick; also --device where the benchmark computes by itself."""
 
     def __init__(self, name: str, description: str | None, *, device: bool) -> None:
         super().__init__(prog=f"python -m tests.benchmarks.{name}", description=description)
@@ -33,10 +33,10 @@ class Command(argparse.ArgumentParser):
             self.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (cpu)")
 
     def begin(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Call]:
-        """The options, and how the benchmark was called; makes the folder.
+        """Parse the options and make the output folder. Returns the options and how the benchmark was called.
 
         Args:
-            arguments: None for those of this process.
+            arguments: the command line; None for that of this process.
         """
         words = sys.argv[1:] if arguments is None else arguments
         options = self.parse_args(words)
@@ -45,14 +45,14 @@ class Command(argparse.ArgumentParser):
         return options, Call(f"{self.prog} {shlex.join(told)}", options.quick)
 
     def load(self, options: argparse.Namespace, dtype: torch.dtype | None = None) -> model.Matcher:
-        """The checkpoint of the options; where there is none, ends the process by 2, with a sentence."""
+        """Load the checkpoint that the options name. Where there is none, the process ends with 2 and a sentence."""
         try:
             return model.load(self.weights(options), getattr(options, "device", "cpu"), dtype)
         except model.ModelError as error:
             self.error(str(error))
 
     def weights(self, options: argparse.Namespace) -> Path:
-        """The checkpoint's file; where there is none, as ``load``."""
+        """The file of the checkpoint that the options name. Where there is none, the process ends as in ``load``."""
         try:
             return default_checkpoint(options.weights or Settings().weights)
         except model.ModelError as error:

@@ -1,4 +1,4 @@
-"""What the benchmarks of the search look for, and in what: real photos where there are any, else drawn ones."""
+"""Queries and galleries of the search benchmarks: real photos where there are any, else drawn ones."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ from model.datasets.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
 from model.images.files import open_image
 from service.commands.evaluation import labelled_sketches
 
-# Queries a class: three, as the system evaluation that the two stages come from has them, where nothing was trained.
+# Queries of each class. For unseen classes three, as in the evaluation of the system that the two stages come from.
 PER_CLASS = {"unseen": 3, "val": 1, "train": 1}
 
 
 @dataclass(frozen=True)
 class Query:
-    """A sketch: its name, the class it is of, whether nothing was trained on that class, its file or itself."""
+    """A labelled sketch.
+
+    Attributes:
+        name: unique among the queries.
+        label: its class.
+        unseen: whether the network was not trained on that class.
+        source: its file, or the picture itself.
+    """
 
     name: str
     label: str
@@ -35,10 +42,12 @@ class Query:
 
 
 def prepare(place: Path, matcher: Matcher, drawn: int | None) -> list[Query]:
-    """Have an index at ``place``, and the queries for it.
+    """Build or update the index at ``place``. Returns the queries for it.
 
-    ``drawn``: how many pictures to draw; None for all photos that SKETCH_SEARCH_DATA has, where it is set. A photo's
-    class is the folder it lies in. An index that is there is brought up to date, a killed build gone on with.
+    The class of a photo is the name of its folder. A build that was killed goes on where it was.
+
+    Args:
+        drawn: how many pictures to draw; None for all photos of SKETCH_SEARCH_DATA, where that is set.
     """
     if drawn is None and os.environ.get(DATA_VARIABLE):
         corpus = read_data(data_folder())
@@ -51,7 +60,7 @@ def prepare(place: Path, matcher: Matcher, drawn: int | None) -> list[Query]:
 
 
 def draw_gallery(folder: Path, count: int) -> None:
-    """``count`` different pictures, things in turn, each in the folder of its thing."""
+    """Draw ``count`` different pictures, each into the folder of the thing it shows; the things take turns."""
     names = list(THINGS)
     for number in range(count):
         name = names[number % len(names)]
@@ -62,13 +71,13 @@ def draw_gallery(folder: Path, count: int) -> None:
 
 
 def _sketches(corpus: Corpus) -> list[Query]:
-    """PER_CLASS of every class that has photos."""
+    """PER_CLASS sketches of every class that has photos."""
     there = {photo.label for photo in corpus.photos}
     queries: list[Query] = []
     for part, per_class in PER_CLASS.items():
         chosen = [p for p in labelled_sketches(None, per_class, part) if p.label in there]
         queries += [Query(f"{p.source}/{p.path.name}", p.label, part == "unseen", p.path) for p in chosen]
-    # The first sketches of all classes before the second ones: a part of the list is a fair one, too.
+    # First the first sketch of every class, then the second ones, so that the head of the list is a fair sample, too.
     turns: Counter[str] = Counter()
     order = []
     for query in queries:

@@ -1,7 +1,7 @@
 """What a query costs as the gallery grows; `make bench`.
 
-Only time is measured, so the rows of one drawn gallery are taken again and again, from memory, in clusters of equal
-size. The sketch's encoding is left out.
+Only time is measured. So a larger gallery just repeats the rows of one drawn gallery, from memory, in clusters of equal
+size. The encoding of the sketch is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from model.network.cross import Side
 from service.schemas import SearchQuery
 from service.search.scorer import GalleryScorer
 from service.search.searcher import Searcher
-from tests.benchmarks.circumstances import Call, Measurement, circumstances, peak_mib
+from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances, peak_mib
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
 
@@ -40,14 +40,19 @@ WAYS: dict[str, dict[str, Any]] = {
     "ret": {"select": "ret"},
     "method ret": {"method": "ret"},
 }
-# Beyond so many photos the exhaustive search is a line that needs no further point.
+# Above so many photos the exhaustive search is not measured: its time is a straight line.
 EXHAUSTIVE_UP_TO = 4000
 DRAWN = 200
 REPEATS = 5
 
 
 class Point(BaseModel):
-    """One way on one gallery: sketch-centroid and sketch-photo pairs, and the median of milliseconds a query."""
+    """One way on a gallery of one size.
+
+    Attributes:
+        pairs: sketch-centroid and sketch-photo pairs that were scored.
+        milliseconds: a query, the median.
+    """
 
     way: str
     photos: int
@@ -57,9 +62,12 @@ class Point(BaseModel):
 
 
 class Room(BaseModel):
-    """What so many photos take: on disk, their rows and their clusters' centroids; in memory, what every search needs.
+    """The space that so many photos take.
 
-    Their tokens are not part of the latter: those that are read stay in memory while nothing else needs it.
+    Attributes:
+        disk_mib: on disk, for their rows and the centroids of their clusters.
+        memory_mib: in memory, for what every search needs. Tokens are left out: the system keeps those that were read
+            in memory as long as nothing else needs it.
     """
 
     photos: int
@@ -68,9 +76,9 @@ class Room(BaseModel):
 
 
 class RepeatedIndex:
-    """An index with ``count`` photos that are those of ``index`` again and again, in about sqrt(count) clusters.
+    """An index of ``count`` photos that repeats the photos of ``index``, in about sqrt(count) clusters.
 
-    Has what a search reads; a cluster's centroid is one of its photos.
+    It has the parts of an index that a search reads. The centroid of a cluster is one of its photos.
     """
 
     def __init__(self, index: Index, count: int) -> None:
@@ -85,16 +93,16 @@ class RepeatedIndex:
         self.centroids, self.centroid_ret = self._tokens[torch.from_numpy(lasts)], ret[torch.from_numpy(lasts)]
 
     def all_ret(self) -> torch.Tensor:
-        """As an index."""
+        """As in ``Index``."""
         return self._ret
 
     def photo_tokens(self, rows: NDArray[np.int64]) -> Tokens:
-        """As an index."""
+        """As in ``Index``."""
         return self._tokens[torch.from_numpy(rows % len(self._tokens))]
 
 
-class Result(Measurement):
-    """One run, or what there is of it."""
+class Result(BenchmarkResult):
+    """One run, as far as it is."""
 
     points: list[Point]
     room: list[Room]
@@ -108,7 +116,7 @@ def measure(
     document: Path,
     call: Call,
 ) -> Result:
-    """Every way on a gallery of every size, the ways in turns; written to ``document`` after each size."""
+    """Measure every way on a gallery of every size; the ways take turns. Writes ``document`` after each size."""
     result = Result(circumstances=circumstances(matcher, call), finished=False, points=[], room=[])
     each = sum(file.size for segment in index.manifest.segments for file in segment.files) / index.photo_count
     for size in sizes:
@@ -145,7 +153,7 @@ def held(scorer: GalleryScorer) -> int:
 
 
 def table(result: Result) -> str:
-    """For people."""
+    """The result as a table for the terminal."""
     lines = [f"{'way':<12}{'photos':>8}{'clusters':>10}{'pairs':>8}{'ms':>9}"]
     lines += [f"{p.way:<12}{p.photos:>8}{p.clusters:>10}{p.pairs:>8}{p.milliseconds:>9.1f}" for p in result.points]
     lines.append(f"{'photos':>20}{'MiB on disk':>14}{'in memory':>12}")

@@ -1,7 +1,7 @@
 """How many photos a second are indexed, beside the released encoder's shape and CLIP; `make bench`.
 
-All ways take turns, and the least time of all rounds counts, so that whatever else the machine does strikes all alike.
-The released encoder and CLIP have random weights, for time does not depend on them; they see fewer of the same photos.
+All ways take turns, and the least time of all rounds counts, so that other work of the machine slows all of them alike.
+The released encoder and CLIP have random weights, on which time does not depend, and see fewer of the same photos.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from model.matcher import Matcher
 from model.network.config import Modality
 from model.network.tokens import Tokens
 from model.network.zse import Network
-from tests.benchmarks.circumstances import Call, Measurement, circumstances
+from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.released import released_tokens
@@ -48,14 +48,14 @@ LARGE = 32
 # The released encoder takes about ten times as long.
 FEW = 32
 ROUNDS = 5
-# What a phone's camera gives.
+# The size of a photo from a phone.
 MEGAPIXELS = (4032, 3024)
-# Of such a picture by middling light, in levels; without it the files would be far too small.
+# Noise of such a photo in mediocre light, in grey levels. Without it the files would be far too small.
 _NOISE = 4.0
-# As phones save them.
+# The JPEG quality that phones use.
 _QUALITY = 92
 _THREADS = os.cpu_count() or 1
-# What getrusage tells of a process begins with the peak of the one that started it.
+# Not by getrusage: what that says of a process includes the peak of the process that started it.
 _MEASURED_BUILD = """
 import sys
 from pathlib import Path
@@ -73,9 +73,10 @@ class Row(BaseModel):
     """One way to work through photos.
 
     Attributes:
-        photos: of one run. photos_per_second: the most of all rounds.
-        ratio: of the released encoder's photos a second: how many times as many these are.
-        peak_mib: memory of a process that does nothing else; only of whole builds.
+        photos: how many one run works through.
+        photos_per_second: the most of all rounds.
+        ratio: photos a second, divided by those of the released encoder.
+        peak_mib: the most memory of a process that does nothing else; only for whole builds.
     """
 
     name: str
@@ -85,8 +86,12 @@ class Row(BaseModel):
     peak_mib: float | None = None
 
 
-class Result(Measurement):
-    """One run, or what there is of it; real: whether the photos were not drawn for it."""
+class Result(BenchmarkResult):
+    """One run, as far as it is.
+
+    Attributes:
+        real: whether the photos are real ones, not drawn for the run.
+    """
 
     real: bool
     rounds: int = 0
@@ -95,7 +100,7 @@ class Result(Measurement):
 
 @dataclass(frozen=True)
 class Way:
-    """One way to work through ``photos`` photos; the first of its list is what the others are compared with."""
+    """One way to work through ``photos`` photos. The others of a list are compared with its first."""
 
     name: str
     photos: int
@@ -104,7 +109,7 @@ class Way:
 
 
 class Other:
-    """Another image encoder, (b, 3, H, W) -> (b, n, d) or (b, d), in a matcher's place."""
+    """Another image encoder, (b, 3, H, W) -> (b, n, d) or (b, d), used in place of a matcher."""
 
     device = torch.device("cpu")
 
@@ -113,20 +118,23 @@ class Other:
 
     @torch.inference_mode()
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """All it gives, as one vector a photo."""
+        """All that the encoder gives, as one vector a photo."""
         return Tokens.of_ret(self._encoder(images).reshape(len(images), -1))
 
 
 class WholePictures(Matcher):
-    """A matcher that has large JPEGs decoded whole."""
+    """A matcher for which large JPEGs are decoded whole."""
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
-        """Every picture as it is."""
+        """The picture at its full size."""
         return open_image(source)
 
 
 def gather(folder: Path, count: int) -> bool:
-    """``count`` photos: a seeded choice of those of SKETCH_SEARCH_DATA, where it is set, else drawn; whether real."""
+    """Put ``count`` photos into ``folder``: a seeded choice of SKETCH_SEARCH_DATA where that is set, else drawn ones.
+
+    Returns whether they are real.
+    """
     if not os.environ.get(DATA_VARIABLE):
         draw_gallery(folder, count)
         return False
@@ -138,7 +146,7 @@ def gather(folder: Path, count: int) -> bool:
 
 
 def enlarge(photos: Sequence[Path], folder: Path) -> None:
-    """These photos as a camera would have taken them: twelve megapixels, with its noise, as JPEG."""
+    """Write these photos as a camera would have taken them: JPEGs of twelve megapixels, with noise."""
     folder.mkdir(parents=True)
     noise = np.random.default_rng(SEED).normal(0, _NOISE, (*MEGAPIXELS[::-1], 3)).round().astype(np.int16)
     for number, path in enumerate(photos):
@@ -148,42 +156,42 @@ def enlarge(photos: Sequence[Path], folder: Path) -> None:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Its files, by path."""
+    """The files in a folder and below, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def build_anew(folder: Path, matcher: Matcher) -> None:
-    """A whole build, from nothing to a live index that is thrown away."""
+    """Build an index of ``folder`` from nothing until it is live, and throw it away."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         build([folder], Path(place) / "index", matcher, embedder="ret")
 
 
 def prepared(paths: Sequence[Path], prepare: Prepare) -> list[torch.Tensor]:
-    """All files opened and prepared, on all cores."""
+    """Open and prepare all files, on all cores."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(prepare, paths))
 
 
 def encode(pixels: Iterator[torch.Tensor], count: int, matcher: Matcher) -> None:
-    """``count`` prepared photos, in batches, as a build does it."""
+    """Encode ``count`` prepared photos in batches, as a build does."""
     with PhotoEncoder(matcher, DEFAULT_BATCH) as encoder:
         for start in range(0, count, DEFAULT_BATCH):
             encoder.encode([next(pixels) for _ in range(start, min(start + DEFAULT_BATCH, count))])
 
 
 def prepare_and_encode(paths: Sequence[Path], prepare: Prepare, matcher: Matcher) -> None:
-    """Files prepared on all cores, and encoded meanwhile."""
+    """Prepare files on all cores, and encode them at the same time."""
     with ThreadPoolExecutor(_THREADS) as pool:
         encode(pool.map(prepare, paths), len(paths), matcher)
 
 
 def preparing(preprocessing: Preprocessing) -> Prepare:
-    """From a file to a network's input."""
+    """What turns a file into the input of a network."""
     return lambda path: preprocessing.prepare(preprocessing.open(path, "photo"), "photo")
 
 
 def clip_preparing() -> Prepare:
-    """By open_clip's own transform."""
+    """What turns a file into CLIP's input: open_clip's own transform."""
     import open_clip
 
     transform = open_clip.image_transform(224, is_train=False)
@@ -191,7 +199,7 @@ def clip_preparing() -> Prepare:
 
 
 def peak_mib(folder: Path, weights: Path) -> float | None:
-    """Of a process that builds an index of this folder; None where the system does not tell."""
+    """The most memory, in MiB, of a process that builds an index of ``folder``; None where the system does not say."""
     if not Path("/proc/self/status").exists():
         return None
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
@@ -209,9 +217,12 @@ def ways(
     few: int,
     peaks: Sequence[float | None],
 ) -> list[Way]:
-    """The released encoder, what it is compared with, and large JPEGs, of photos in two folders.
+    """All ways: the released encoder, what is compared with it, and builds of large JPEGs.
 
-    few: photos for the released encoder and CLIP. peaks: of builds of ``small`` and ``large``.
+    Args:
+        small, large: folders of photos as they are, and of large JPEGs.
+        few: how many photos the released encoder and CLIP see.
+        peaks: the most memory of builds of ``small`` and ``large``, in MiB.
     """
     matcher, whole = Matcher(network, "0" * 64), WholePictures(network, "0" * 64)
     paths, larger = pictures(small), pictures(large)
@@ -232,7 +243,7 @@ def ways(
 
 
 def measured(ways: Sequence[Way], rounds: int) -> Iterator[list[Row]]:
-    """Rows of all ways after each round."""
+    """Run all ways in rounds; yields the rows of all of them after each round."""
     ways[0].run()
     for least in least_seconds([way.run for way in ways], rounds, torch.device("cpu")):
         each = [seconds / way.photos for way, seconds in zip(ways, least, strict=True)]
@@ -249,7 +260,7 @@ def measured(ways: Sequence[Way], rounds: int) -> Iterator[list[Row]]:
 
 
 def measure(document: Path, matcher: Matcher, weights: Path, released: Network, clip: nn.Module, call: Call) -> Result:
-    """All of it; ``document`` is written anew whenever a round is over. ``weights``: the matcher's file."""
+    """Measure everything. Writes ``document`` after every round. ``weights``: the file of the matcher."""
     few, rounds = (FEW // 2, 2) if call.quick else (FEW, ROUNDS)
     with tempfile.TemporaryDirectory() as place:
         small, large = Path(place) / "small", Path(place) / "large"
@@ -266,7 +277,7 @@ def measure(document: Path, matcher: Matcher, weights: Path, released: Network, 
 
 
 def table(result: Result) -> str:
-    """For people."""
+    """The result as a table for the terminal."""
     about = result.circumstances
     lines = [
         f"{about.machine}; {about.threads} threads; {about.date}; {'real' if result.real else 'drawn'} photos",

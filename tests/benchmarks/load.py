@@ -1,14 +1,14 @@
 """A server with patient clients, and under half, all and twice the load that it can bear; `make bench`.
 
-First some clients each ask again as soon as they are answered; what four of them get is the capacity. Then searches
-come at random moments, at rates that are shares of that. Clients and server share this machine, so all times are of
-both.
+First come clients who ask again as soon as they are answered. What four of them get is the capacity. Then searches
+arrive at random moments, at rates that are shares of the capacity. Clients and server share this machine, so all times
+are those of both.
 """
 
 from __future__ import annotations
 
 # isort: off
-# Before all others: it replaces parts of the standard library, which must not be in use by then.
+# Imported before all others: it replaces parts of the standard library, which nothing may use before.
 from locust import FastHttpUser, task
 from locust.env import Environment
 
@@ -31,10 +31,10 @@ from tests.benchmarks.load_result import EAGER, Answers, Clients, Level, Result,
 from tests.benchmarks.served_demo import demo
 
 SECONDS, QUICK_SECONDS = 30.0, 1.0
-# Together no more than fit the queue.
+# No more clients than fit into the queue.
 CLIENTS = (1, 4, 16)
 SHARES = (0.5, 1.0, 2.0)
-# More than can be in the queue, so that who waits for an answer does not keep the others from coming.
+# More visitors than places in the queue, so that those who wait for an answer do not keep others from coming.
 VISITORS = 60
 SEED = 0
 
@@ -43,7 +43,7 @@ class Visitor(FastHttpUser):
     """Sends sketches.
 
     Attributes:
-        rate: how many a second, at random moments, however long the answers take; None for one after the other.
+        rate: sketches a second, sent at random moments however long answers take; None sends one after the other.
     """
 
     abstract = True
@@ -54,11 +54,11 @@ class Visitor(FastHttpUser):
     chance = random.Random(SEED)
 
     def on_start(self) -> None:
-        """Has done nothing yet."""
+        """Begin without a time at which the next search is due."""
         self._due: float | None = None
 
     def wait_time(self) -> float:
-        """Seconds until the next."""
+        """Seconds until the next search."""
         if self.rate is None or self._due is None:
             return 0.0
         self._due += self.chance.expovariate(self.rate)
@@ -66,7 +66,7 @@ class Visitor(FastHttpUser):
 
     @task
     def search(self) -> None:
-        """One search, with any of the sketches; the first time nothing, since all visitors begin at once."""
+        """Send one of the sketches. The first call sends nothing, because all visitors begin at the same moment."""
         if self._due is None:
             self._due = time.monotonic()
             return
@@ -92,12 +92,15 @@ class Outcomes:
             self.failed += 1
 
     def percentile(self, share: float) -> float | None:
-        """Milliseconds, of those answered."""
+        """This percentile of the milliseconds of answered searches; None where none was answered."""
         return round(float(np.percentile(self.answered, share)), 1) if self.answered else None
 
 
 def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | None, seconds: float) -> Answers:
-    """Have visitors come for so long, and wait for the answers to those who have; ``rate``: of all of them together."""
+    """Let visitors come for ``seconds``, and wait until all of them are answered.
+
+    ``rate``: searches a second of all visitors together.
+    """
     each = None if rate is None else rate / visitors
     kind = type("Visitors", (Visitor,), {"sketches": sketches, "rate": each, "abstract": False})
     environment = Environment(user_classes=[kind], host=url, stop_timeout=300)
@@ -107,7 +110,7 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
     runner.start(visitors, spawn_rate=visitors)
     gevent.sleep(seconds)
     runner.stop()
-    # Until the last of them has been answered.
+    # The time until the last of them was answered.
     took = time.monotonic() - begun
     runner.quit()
     return Answers(
@@ -123,14 +126,14 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
 
 
 def resident(url: str) -> float:
-    """MiB of memory that the server's process has."""
+    """The memory of the server's process, in MiB."""
     told = httpx.get(f"{url}/metrics").text.splitlines()
     (line,) = (line for line in told if line.startswith("process_resident_memory_bytes "))
     return float(line.split()[1]) / 2**20
 
 
 def measure(url: str, sketches: tuple[bytes, ...], seconds: float, call: Call) -> Result:
-    """Each of CLIENTS, and then each of SHARES."""
+    """Measure with each number of CLIENTS, then with each of SHARES."""
     info = httpx.get(f"{url}/info").json()
     visit(url, sketches, EAGER, None, min(seconds, 5.0))  # to warm up
     clients = [Clients(clients=n, answers=visit(url, sketches, n, None, seconds)) for n in CLIENTS]

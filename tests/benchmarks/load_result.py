@@ -1,12 +1,12 @@
-"""What a server under load did; apart from its measurement, which replaces parts of the standard library."""
+"""What a server under load did. Not in ``load``, whose imports replace parts of the standard library."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel
 
-from tests.benchmarks.circumstances import Measurement
+from tests.benchmarks.circumstances import BenchmarkResult
 
-# Enough that one search always waits, too few for the queue to be full.
+# Enough clients that one search always waits, and too few to fill the queue.
 EAGER = 4
 
 
@@ -14,10 +14,13 @@ class Answers(BaseModel):
     """What became of the searches of one measurement.
 
     Attributes:
-        answered, refused, failed: how many were answered with photos, with 429 and Retry-After, with anything else or
-            not at all.
-        per_second: answered. p50_ms, p95_ms, p99_ms: of those answered, from the first byte sent to the last one read;
-            None where there was none. grown_mib: how much more memory the server's process had afterwards.
+        answered: how many were answered with photos.
+        refused: how many got 429 and Retry-After.
+        failed: how many got anything else, or no answer.
+        per_second: answered searches a second.
+        p50_ms, p95_ms, p99_ms: milliseconds of answered searches, from the first byte sent to the last byte read; None
+            where none was answered.
+        grown_mib: how much more memory the server's process had afterwards, in MiB.
     """
 
     answered: int
@@ -31,22 +34,32 @@ class Answers(BaseModel):
 
 
 class Clients(BaseModel):
-    """So many of them, who each ask again as soon as they are answered."""
+    """The answers to so many clients, each of which asks again as soon as it is answered."""
 
     clients: int
     answers: Answers
 
 
 class Level(BaseModel):
-    """One rate of arrivals. share: of the capacity. offered: searches a second that came."""
+    """The answers at one rate of arrivals.
+
+    Attributes:
+        share: the rate, as a share of the capacity.
+        offered: searches a second that came.
+    """
 
     share: float
     offered: float
     answers: Answers
 
 
-class Result(Measurement):
-    """One run; capacity: searches a second that EAGER clients were answered. ``seconds``: of each measurement."""
+class Result(BenchmarkResult):
+    """One run.
+
+    Attributes:
+        capacity: searches a second that were answered to EAGER clients.
+        seconds: how long each measurement took.
+    """
 
     photos: int
     queue: int
@@ -57,12 +70,12 @@ class Result(Measurement):
 
     @property
     def failed(self) -> int:
-        """Searches of all of them."""
+        """Failed searches of the whole run."""
         return sum(row.answers.failed for row in self.clients) + sum(row.answers.failed for row in self.levels)
 
 
 def table(result: Result) -> str:
-    """For people."""
+    """The result as a table for the terminal."""
     named = [(f"{row.clients} clients", "", row.answers) for row in result.clients]
     named += [(f"load {level.share}", f"{level.offered:.2f}", level.answers) for level in result.levels]
     lines = [

@@ -1,8 +1,8 @@
 """How long the page takes from the end of a stroke to the photos, in a real browser; `make bench`.
 
-Strokes are drawn one after the other on the page of the demo, each when the photos of the one before are there. The
-browser's own clock says when the pen was lifted, when the search was sent and answered, and when the photos in sight
-were shown. Browser and server share this machine, so all times are of both.
+Strokes are drawn on the page of the demo, each one when the photos of the stroke before it are shown. The browser's own
+clock says when the pen was lifted, when the search was sent and answered, and when all visible photos were shown.
+Browser and server share this machine, so all times are those of both.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel
 
-from tests.benchmarks.circumstances import Measurement, circumstances_at
+from tests.benchmarks.circumstances import BenchmarkResult, circumstances_at
 from tests.benchmarks.command import Command
 from tests.benchmarks.served_demo import demo
 from tests.pictures import SHAPES, strokes
 
-# Only a run needs a browser; without one there is a reason to be told.
+# Imported only where a browser is used: without selenium, `main` says why nothing is measured.
 if TYPE_CHECKING:
     from tests.browser import Browser
 
 STROKES, QUICK_STROKES = 20, 3
-# From the end of a stroke to the photos.
+# What is wanted from the end of a stroke to its photos.
 TARGET_MS = 500
-# The browser lists a request when it is over; one that began before the pen was lifted is of an older drawing.
+# The browser lists a request when it is over. One that began before the pen was lifted belongs to an older drawing.
 WATCH = """
 window.lifts = [];
 document.getElementById("paper").addEventListener("pointerup", ({ timeStamp: lifted }) => {
@@ -68,13 +68,13 @@ class Lift(BaseModel):
         return self.pause_ms + self.request_ms + self.show_ms
 
 
-class Result(Measurement):
+class Result(BenchmarkResult):
     """One run."""
 
     lifts: list[Lift]
 
     def parts(self) -> dict[str, list[float]]:
-        """By what is waited for, milliseconds of all strokes; the last is their sum."""
+        """Milliseconds of all strokes, by what is waited for; the last entry is the sum of the others."""
         return {
             "pause": [lift.pause_ms for lift in self.lifts],
             "search": [lift.request_ms for lift in self.lifts],
@@ -84,14 +84,14 @@ class Result(Measurement):
 
 
 def drawings() -> Iterator[tuple[bool, list[tuple[float, float]]]]:
-    """Lines without an end, each with whether it begins a new drawing."""
+    """Endless lines to draw; each comes with whether it begins a new drawing."""
     for shape in itertools.cycle(SHAPES):
         for number, line in enumerate(strokes(shape)):
             yield number == 0, line
 
 
 def measure(url: str, count: int) -> list[Lift]:
-    """What ``count`` strokes take; one before them is not counted, since the first search is slower than all others."""
+    """Measure ``count`` strokes. A stroke before them is not counted, because the first search is the slowest."""
     from selenium.webdriver.common.by import By
 
     from tests.browser import DESKTOP, browser, draw, wait, wait_for_photos
@@ -117,7 +117,7 @@ def _measured(count: int, driver: Browser) -> bool:
 
 
 def table(result: Result) -> str:
-    """For people."""
+    """The result as a table for the terminal."""
     lines = [f"{len(result.lifts)} strokes, {result.circumstances.machine}", f"{'':<18}{'median ms':>10}{'p95 ms':>9}"]
     lines += [
         f"{name:<18}{np.median(values):>10.0f}{np.percentile(values, 95):>9.0f}"

@@ -1,4 +1,4 @@
-"""Pictures of what was measured, as small SVGs that are the same bytes for the same result."""
+"""Plots of results, as small SVG files. The same result gives the same bytes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from tests.benchmarks import growth, two_stage
 
-# Only a run that draws needs matplotlib, of the extra ``train``.
+# Imported only where something is drawn: matplotlib comes with the extra ``train``.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def axes() -> Axes:
-    """Of a new figure. Raises ImportError where matplotlib is not installed."""
+    """The axes of a new figure. Raises ImportError where matplotlib is not installed."""
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(6, 4), layout="constrained").subplots()
@@ -23,7 +23,7 @@ def axes() -> Axes:
 
 
 def save(drawn: Axes, picture: Path) -> None:
-    """As SVG; text stays text, which is small and can be searched."""
+    """Write as SVG. Text stays text, which is small and can be searched."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -33,7 +33,7 @@ def save(drawn: Axes, picture: Path) -> None:
 
 
 def draw_growth(result: growth.Result, picture: Path) -> None:
-    """Milliseconds over photos, both logarithmic, and what would grow like the square root."""
+    """Plot milliseconds over photos, both logarithmic, with a line that grows like the square root."""
     drawn = axes()
     for way in growth.WAYS:
         points = [(point.photos, point.milliseconds) for point in result.points if point.way == way]
@@ -48,7 +48,7 @@ def draw_growth(result: growth.Result, picture: Path) -> None:
 
 
 def draw_recall(result: two_stage.Result, picture: Path) -> None:
-    """The share of the exhaustive best that ways to choose photos find, over what they take."""
+    """Plot the share of the exhaustive best photos that each way to choose photos finds, over its milliseconds."""
     drawn = axes()
     by_way = {row.way: row for row in result.all_queries}
     for name, prefix in (("clusters", "clusters, nprobe "), ("[Ret]", "ret, thin ")):

@@ -1,7 +1,7 @@
-"""The released computation in plain eager PyTorch: what the speed of this project's networks is compared with.
+"""The released computation in plain eager PyTorch, with which the speed of this project's networks is compared.
 
-One sketch is repeated beside the photos, attention is written out, and every projection is made anew for each pair.
-It shares the weights of a network, and no other code; its results are tested equal.
+The sketch is repeated for each photo, attention is written out, and every projection is computed again for each pair.
+It shares only the weights with a network; tests check that its results are equal.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def released_logits(network: Network, sketch: torch.Tensor, photos: torch.Tensor
 
 
 def updated(branch: CrossBranch, x: torch.Tensor, other: torch.Tensor, heads: int) -> torch.Tensor:
-    """x (b, n, d) asks the other side's keys for its own values."""
+    """Attention of x (b, n, d) to the keys of the other side, with its own values (a quirk of the released code)."""
     y = x + branch.out(attention(branch.query(x), branch.key(other), branch.value(x), heads))
     y = normed(branch.norm1, y)
     return normed(branch.norm2, y + branch.ffn(y))

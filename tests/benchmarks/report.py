@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tests.benchmarks import growth, indexing, load_result, pen_up, plots, scoring, tables, two_stage
-from tests.benchmarks.circumstances import Measurement
+from tests.benchmarks.circumstances import BenchmarkResult
 from tests.blocks import PageError, replace_blocks, rewrite_page
 
 
@@ -50,7 +50,7 @@ class Part:
 
     name: str
     document: str
-    result: type[Measurement]
+    result: type[BenchmarkResult]
     markdown: Callable[[Any], str]
     plot: Plot | None = None
 
@@ -78,12 +78,12 @@ PARTS = (
 )
 
 
-def read(folder: Path, *, quick: bool) -> dict[str, Measurement]:
+def read(folder: Path, *, quick: bool) -> dict[str, BenchmarkResult]:
     """The results in ``folder`` by the name of their part; parts that were not measured are left out.
 
     ``quick``: whether results of quick runs are taken, too. Raises ReportError.
     """
-    results: dict[str, Measurement] = {}
+    results: dict[str, BenchmarkResult] = {}
     for part in PARTS:
         path = folder / part.document
         if not path.exists():
@@ -100,7 +100,7 @@ def read(folder: Path, *, quick: bool) -> dict[str, Measurement]:
     return results
 
 
-def text(part: Part, result: Measurement, folder: Path | None) -> str:
+def text(part: Part, result: BenchmarkResult, folder: Path | None) -> str:
     """The block of one part, with its plot where that lies in ``folder``."""
     lines = [part.markdown(result)]
     if folder is not None and part.plot is not None and (folder / part.plot.name).exists():
@@ -108,7 +108,7 @@ def text(part: Part, result: Measurement, folder: Path | None) -> str:
     return "\n\n".join([*lines, tables.foot(result)])
 
 
-def publish(page: Path, results: Mapping[str, Measurement]) -> None:
+def publish(page: Path, results: Mapping[str, BenchmarkResult]) -> None:
     """Rewrite the page's blocks, and draw the plots beside it; without matplotlib plots stay as they are.
 
     Raises PageError before anything is written.

@@ -1,8 +1,8 @@
-"""What a score and an encoded picture cost, beside the released computation, as ratios of one run; `make bench`.
+"""What a score and an encoded picture cost, compared with the released computation in one run; `make bench`.
 
-The released network's shape has random weights here: time does not depend on them. The default network is another one,
-and much smaller; its rows say what that saves. All take turns, and the least time of all rounds counts, so that
-whatever else the machine does strikes all alike.
+The released network's shape has random weights here, because time does not depend on them. The default network is
+another one, and much smaller; its rows say what that saves. All ways take turns, and the least time of all rounds
+counts, so that other work of the machine slows all of them alike.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 from indexer.samples import SKETCHED, draw_photo, draw_sketch
 from model.network.precision import fastest_dtype
 from model.network.zse import Network
-from tests.benchmarks.circumstances import Call, Measurement, circumstances, named, peak_mib, synchronised
+from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances, named, peak_mib, synchronised
 from tests.benchmarks.command import Command
 from tests.benchmarks.turns import least_seconds
 from tests.benchmarks.ways import (
@@ -43,9 +43,9 @@ class Row(BaseModel):
     """One way to compute.
 
     Attributes:
-        part: what is computed: a pair's relation score from encoded tokens, or the tokens of a picture.
-        microseconds: a pair or a picture, the least of ``rounds``.
-        ratio: the released computation's, divided by this.
+        part: what is computed: the relation score of a pair from encoded tokens, or the tokens of a picture.
+        microseconds: for a pair or a picture, the least of ``rounds``.
+        ratio: the microseconds of the released computation, divided by these.
     """
 
     part: Part
@@ -57,7 +57,7 @@ class Row(BaseModel):
 
 
 class Difference(BaseModel):
-    """The largest of the default network's relation scores in ``dtype`` from those in float32; ``logit``: of logits."""
+    """The largest differences between ``dtype`` and float32 in the default network's relation scores and logits."""
 
     dtype: str
     score: float
@@ -71,13 +71,13 @@ class ChunkTime(BaseModel):
     microseconds: float
 
 
-class Result(Measurement):
-    """One run; the circumstances' precision is the fastest of the default network.
+class Result(BenchmarkResult):
+    """One run. The precision of its circumstances is the default network's fastest.
 
     Attributes:
         differences: over ``compared`` pairs of generated pictures.
-        chunks: in the fastest precision. The size is fixed for all machines, since another one would change the last
-            bit of scores; this tells what that costs.
+        chunks: in the fastest precision. The size of a chunk is fixed for all machines, because another one would
+            change the last bit of scores. These times say what that costs.
     """
 
     compared: int
@@ -87,7 +87,7 @@ class Result(Measurement):
 
 
 def measured(ways: Sequence[Way], rounds: int, device: torch.device) -> Iterator[list[Row]]:
-    """Rows of all ways after each round."""
+    """Run all ways in rounds; yields the rows of all of them after each round."""
     for way in ways:
         way.run()
     synchronised(device)
@@ -107,7 +107,7 @@ def measured(ways: Sequence[Way], rounds: int, device: torch.device) -> Iterator
 
 
 def chunk_times(network: Network, dtype: torch.dtype, rounds: int) -> list[ChunkTime]:
-    """Of all CHUNKS, the least of ``rounds``."""
+    """The time of a pair for each of CHUNKS, the least of ``rounds``."""
     one, many = random_tokens(network, 1, SEED), random_tokens(network, max(CHUNKS), SEED + 1)
     ways = [scoring_way("", in_precision(network, dtype, chunk), one, many) for chunk in CHUNKS]
     *_, rows = measured(ways, rounds, device_of(network))
@@ -115,7 +115,7 @@ def chunk_times(network: Network, dtype: torch.dtype, rounds: int) -> list[Chunk
 
 
 def differences(network: Network, sketches: int, photos: int) -> list[Difference]:
-    """Of every reduced precision here."""
+    """The differences of every precision below float32 that this device has."""
     exact = in_precision(network, torch.float32)
     drawn = torch.stack([exact.prepare(draw_sketch(name), "sketch") for name in SKETCHED[:sketches]])
     names = [SKETCHED[number % len(SKETCHED)] for number in range(photos)]
@@ -131,7 +131,7 @@ def differences(network: Network, sketches: int, photos: int) -> list[Difference
 
 
 def table(result: Result) -> str:
-    """For people."""
+    """The result as a table for the terminal."""
     head = result.circumstances
     lines = [
         f"{head.machine}; {head.device}, {head.threads} threads; {head.date}",
@@ -152,7 +152,7 @@ def table(result: Result) -> str:
 
 @torch.inference_mode()
 def measure(document: Path, released: Network, default: Network, clip: nn.Module, call: Call) -> Result:
-    """All of it, on the device that the networks are on; ``document`` is written anew after every round."""
+    """Measure everything on the networks' device. Writes ``document`` after every round."""
     device = device_of(default)
     fastest = fastest_dtype(default, device)
     sketches, photos = (2, 8) if call.quick else (len(SKETCHED), 128)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def demo(folder: Path, photos: Path | None, weights: Path | None) -> Iterator[str]:
-    """A server of the demo on a free port of this machine, its first search over; ends with the block. Its address.
+    """Start the demo on a free port, and stop it when the block ends. Yields its address after its first search.
 
-    ``photos``, ``weights``: None for the sample gallery and for the checkpoint that a service takes by itself.
+    Args:
+        photos: the gallery; None for the sample gallery.
+        weights: the checkpoint; None for the service's default.
     """
     command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]
     for flag, path in (("--photos", photos), ("--weights", weights)):

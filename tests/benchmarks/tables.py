@@ -1,4 +1,4 @@
-"""What was measured, in Markdown: one function for each block of docs/figures.md."""
+"""Results in Markdown: one function for each block of docs/figures.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from model.evaluation.resampling import Interval
 from tests.benchmarks import growth, indexing, load_result, pen_up, scoring, two_stage
-from tests.benchmarks.circumstances import Measurement
+from tests.benchmarks.circumstances import BenchmarkResult
 
 PARTS = {"score": "a pair", "encode": "a picture"}
 WAITS = {
@@ -20,7 +20,7 @@ WAITS = {
 
 
 def scores(result: scoring.Result) -> str:
-    """A pair and a picture, each way beside the released computation."""
+    """The time of a pair and of a picture, each way compared with the released computation."""
     rows, before = [], ""
     for row in result.rows:
         part = "" if row.part == before else PARTS[row.part]
@@ -72,7 +72,7 @@ def _way(row: two_stage.Row) -> list[str]:
 
 
 def grown(result: growth.Result) -> str:
-    """Milliseconds a query, by size of the gallery and way."""
+    """Milliseconds a query, by the size of the gallery and the way."""
     taken = {(point.photos, point.way): point.milliseconds for point in result.points}
     clusters = {point.photos: point.clusters for point in result.points}
     room = {one.photos: [f"{one.disk_mib:,.0f} MiB", f"{one.memory_mib:,.0f} MiB"] for one in result.room}
@@ -84,7 +84,7 @@ def grown(result: growth.Result) -> str:
 
 
 def indexed(result: indexing.Result) -> str:
-    """Photos a second."""
+    """Photos indexed in a second."""
     rows = [
         [
             row.name,
@@ -100,7 +100,7 @@ def indexed(result: indexing.Result) -> str:
 
 
 def overload(result: load_result.Result) -> str:
-    """Searches that come at random moments."""
+    """The answers to searches that come at random moments."""
     rows = [
         [f"{_times(level.share)} the capacity", f"{level.offered:.1f}", *_answers(level.answers)]
         for level in result.levels
@@ -113,7 +113,7 @@ def overload(result: load_result.Result) -> str:
 
 
 def clients(result: load_result.Result) -> str:
-    """Clients who ask again as soon as they are answered."""
+    """The answers to clients who ask again as soon as they are answered."""
     rows = [[str(row.clients), *_answers(row.answers)] for row in result.clients]
     return _paragraphs(f"{_load_head(result)}.", _table(["clients", *_ANSWERS_HEAD], rows))
 
@@ -132,7 +132,7 @@ def _answers(answers: load_result.Answers) -> list[str]:
 
 
 def drawing(result: pen_up.Result) -> str:
-    """From the end of a stroke to its photos."""
+    """The time from the end of a stroke to its photos."""
     rows = [
         [WAITS[name], _time(float(np.median(values))), _time(float(np.percentile(values, 95)))]
         for name, values in result.parts().items()
@@ -140,8 +140,8 @@ def drawing(result: pen_up.Result) -> str:
     return _table([f"{len(result.lifts)} strokes", "median", "95% within"], rows)
 
 
-def foot(result: Measurement) -> str:
-    """Where, when and by what command."""
+def foot(result: BenchmarkResult) -> str:
+    """A line that says where, when and by what command it was measured."""
     head = result.circumstances
     memory = "" if result.peak_mib is None else f" (at most {result.peak_mib:,.0f} MiB of its memory)"
     threads = f"{head.threads} thread{'s' if head.threads > 1 else ''}"

@@ -1,4 +1,4 @@
-"""Ways that take turns, so that whatever else the machine does strikes all alike."""
+"""Timing of ways that take turns, so that other work of the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tests.benchmarks.circumstances import synchronised
 
 
 def least_seconds(runs: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> Iterator[list[float]]:
-    """After each round, in which every one runs once on ``device``, the least seconds that each has taken so far."""
+    """Run each of ``runs`` once in every round, on ``device``.
+
+    Yields after each round the least seconds that each of them has taken so far.
+    """
     least = [float("inf")] * len(runs)
     for _ in range(rounds):
         for index, run in enumerate(runs):

@@ -1,8 +1,8 @@
-"""Ways to choose the photos that are scored, against scoring all of them: pairs, time and quality; `make bench`.
+"""Ways to choose the photos that are scored, compared with scoring all of them; `make bench`.
 
-Over all photos that SKETCH_SEARCH_DATA has, else over drawn ones, which are no harder than the sample gallery: then
-the ratios say what a way saves, and little about the network. Every query goes through all ways in turn, and is written
-down before the next one, so that a run that was stopped goes on where it was.
+The gallery is all photos of SKETCH_SEARCH_DATA, or else drawn ones. Drawn photos are no harder than the sample gallery:
+the ratios then say what a way saves, and little about the network. Every query goes through all ways and is written
+down before the next one begins, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from service.schemas import SearchQuery
 from service.search.outcome import SearchOutcome
 from service.search.plan import RERANK
 from service.search.searcher import Searcher
-from tests.benchmarks.circumstances import Measurement, circumstances, described, named, peak_mib
+from tests.benchmarks.circumstances import BenchmarkResult, circumstances, described, named, peak_mib
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import Query, prepare
 
@@ -33,10 +33,10 @@ K = 100
 TOP = 20
 NPROBES = (1, 2, 4, 8, 16, 32)
 EXHAUSTIVE = "exhaustive"
-# By plain relation scores, as the student system that the two stages come from has them.
+# Ways that rank by plain relation scores, as the student system does that the two stages come from.
 PLAIN = "plain, "
 _plain = {"method": "rn"}
-# What a search does that names nothing.
+# What a search does without options.
 DEFAULT = f"ret, thin {RERANK}"
 WAYS: dict[str, dict[str, Any]] = {
     EXHAUSTIVE: {"nprobe": "all"},
@@ -56,7 +56,7 @@ class Found(BaseModel):
     """What one way found for one query.
 
     Attributes:
-        milliseconds: of choosing, scoring and diffusing; the sketch's encoding, alike for all, left out.
+        milliseconds: to choose, score and diffuse. The sketch's encoding is left out; it is the same for all ways.
         map_100: interpolated average precision of the first 100, over min(100, relevant photos).
         precision_100: relevant share of the first min(100, relevant). recall_100: relevant photos among the first 100.
         top: ids of the best TOP.
@@ -75,12 +75,15 @@ class Found(BaseModel):
 
 
 class Row(BaseModel):
-    """One way, compared with the exhaustive search, plain ones with the plain one.
+    """One way, compared with the exhaustive search; plain ways with the plain exhaustive search.
 
     Attributes:
-        pairs, milliseconds: mean and median a query. pairs_ratio, time_ratio: of the exhaustive search to this.
-        figures: means. differences: to the exhaustive search, with 95% intervals by resampling queries.
-        agreement: share of the exhaustive search's best TOP that is among this one's, mean.
+        pairs: scored for a query, the mean.
+        milliseconds: a query, the median.
+        pairs_ratio, time_ratio: those of the exhaustive search, divided by these.
+        figures: their means.
+        differences: from the exhaustive search, with 95% intervals by resampling queries.
+        agreement: the share of the exhaustive search's best TOP that are among this way's, the mean.
     """
 
     way: str
@@ -94,7 +97,7 @@ class Row(BaseModel):
     agreement: float
 
 
-class Result(Measurement):
+class Result(BenchmarkResult):
     """One run.
 
     Attributes:
@@ -187,7 +190,7 @@ def _judged(query: Query, way: str, outcome: SearchOutcome, label_of: dict[int, 
 
 
 def table(result: Result) -> str:
-    """For people."""
+    """The result as a table for the terminal."""
     lines = [
         f"{result.circumstances.network}: {result.photos} photos in {result.clusters} clusters by {result.embedder}"
     ]

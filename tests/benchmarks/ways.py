@@ -1,4 +1,4 @@
-"""Ways to compute scores and encoded pictures, the released one first."""
+"""The ways to compute scores and to encode pictures that are compared; the released one is the first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.benchmarks.circumstances import named
 from tests.benchmarks.released import released_logits, released_tokens
 
 Part = Literal["score", "encode"]
-# The released search scores one sketch with so many photos at once.
+# The released search scores one sketch against so many photos at once.
 RELEASED_BATCH = 16
 PICTURES = 16
 # Precisions that may be faster than float32, by kind of device.
@@ -31,7 +31,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Way:
-    """One way to compute ``count`` pairs or pictures; the first of its list is what the others are compared with."""
+    """One way to compute ``count`` pairs or pictures. The others of a list are compared with its first."""
 
     part: Part
     name: str
@@ -41,18 +41,21 @@ class Way:
 
 
 def in_precision(network: Network, dtype: torch.dtype, chunk: int | None = None) -> Matcher:
-    """The same network in another precision; the encoder is shared, not copied. ``chunk``: None for the matcher's."""
+    """A matcher of the same network in another precision; the encoder is shared, not copied.
+
+    ``chunk``: pairs scored at once; None for the matcher's default.
+    """
     other = copy.deepcopy(network, {id(network.encoder): network.encoder})
     return Matcher(other.set_precision(dtype), "0" * 64, chunk=chunk)
 
 
 def device_of(network: Network) -> torch.device:
-    """Where it computes."""
+    """The device that a network computes on."""
     return next(network.parameters()).device
 
 
 def random_tokens(network: Network, count: int, seed: int) -> Tokens:
-    """As they come out of an encoder's last normalisation; every token is kept that the network keeps of a photo."""
+    """Random tokens like those from an encoder's last normalisation, as many as the network keeps of a photo."""
     config = network.config
     n = config.token_count("photo")
     features = torch.randn(count, n, config.width, generator=torch.Generator().manual_seed(seed))
@@ -61,9 +64,11 @@ def random_tokens(network: Network, count: int, seed: int) -> Tokens:
 
 
 def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, compiled: bool) -> list[Way]:
-    """One sketch against photos: their projections are part of it, as in a search.
+    """Ways to score one sketch against photos. Projecting the photos is part of it, as in a search.
 
-    ``fastest``: precision of the default network's further rows, the compiled ones only where asked for.
+    Args:
+        fastest: the precision of the default network's further ways.
+        compiled: whether to add compiled ways.
     """
     sketch, photos = random_tokens(released, 1, SEED), random_tokens(released, RELEASED_BATCH, SEED + 1)
     ways = [
@@ -94,7 +99,10 @@ def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, c
 
 
 def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **options: Any) -> Way | None:
-    """With pairs scored by a program compiled for their shape; None, said on stderr, where none can be compiled."""
+    """A way whose pairs are scored by a program compiled for their shape.
+
+    None where it cannot be compiled; stderr says why.
+    """
     try:
         compiled = torch.compile(matcher.network.relate, dynamic=False, **options)
         matcher.network.relate = compiled  # type: ignore[method-assign]
@@ -107,12 +115,12 @@ def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **
 
 
 def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens | Side) -> Way:
-    """By a matcher."""
+    """A way to score by a matcher."""
     return Way("score", name, named(matcher.dtype), len(photos), lambda: matcher.relation_logits(sketch, photos))
 
 
 def encoding_ways(released: Network, default: Network, clip: nn.Module) -> list[Way]:
-    """Pictures as they leave the preprocessing. ``clip``: an image tower for pictures of the released size."""
+    """Ways to encode preprocessed pictures. ``clip``: an image tower for pictures of the released size."""
 
     def pictures(network: Network) -> torch.Tensor:
         size = network.config.image_size
