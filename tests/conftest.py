@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.patience import SOAK_TIMEOUT
 from tests.requirements import need_browser, need_data, required
-
-#: Seconds after which a long test is ended; pyproject.toml has those for all others.
-SOAK_TIMEOUT = 2 * 60 * 60
 
 
 def pytest_configure() -> None:

@@ -23,6 +23,8 @@ import indexer.__main__
 from service.serving.connection import GRACE_SECONDS
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
+from tests.patience import PATIENCE
+from tests.programs import run_python, started_python
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"
@@ -131,8 +133,8 @@ def test_an_image_runs_as_nobody_listens_and_gets_signals(stages: dict[str, Stag
 
 def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[str, Stage]) -> None:
     def needed(*arguments: str) -> set[str]:
-        command = [sys.executable, str(_DOCKER / "requirements.py"), *arguments]
-        done = subprocess.run(command, cwd=_CHECKOUT, capture_output=True, text=True, check=True)
+        done = run_python(str(_DOCKER / "requirements.py"), *arguments, folder=_CHECKOUT)
+        assert done.returncode == 0, done.stderr
         return {re.split(r"[<>=]", line)[0].lower().replace("_", "-") for line in done.stdout.splitlines()}
 
     locked = {
@@ -157,25 +159,21 @@ def test_the_service_is_alive_without_an_index_and_stops_when_told(tmp_path: Pat
     }
 
     def healthy(port: int) -> int:
-        command = [sys.executable, str(_DOCKER / "healthcheck.py")]
         # A proxy that is not there: the check must not ask one.
         proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-        return subprocess.run(command, env={**os.environ, **proxies, "SBIR_PORT": str(port)}, check=False).returncode
+        variables = {**os.environ, **proxies, "SBIR_PORT": str(port)}
+        return run_python(str(_DOCKER / "healthcheck.py"), environment=variables).returncode
 
-    command = [sys.executable, "-m", "service"]
-    with subprocess.Popen(
-        command, cwd=_CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    with started_python(
+        "-m", "service", folder=_CHECKOUT, environment=environment, errors=subprocess.DEVNULL
     ) as process:
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline().rpartition(":")[2])
-            url = f"http://127.0.0.1:{port}/readyz"
-            assert httpx.get(url, headers={"Host": "photos.example"}, timeout=60).status_code == 503
-            assert httpx.get(url, timeout=60).status_code == 400
-            assert healthy(port) == 0
-        finally:
-            process.terminate()
-        assert process.wait(60) in {0, -signal.SIGTERM}
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        url = f"http://127.0.0.1:{port}/readyz"
+        assert httpx.get(url, headers={"Host": "photos.example"}, timeout=PATIENCE).status_code == 503
+        assert httpx.get(url, timeout=PATIENCE).status_code == 400
+        assert healthy(port) == 0
+    assert process.returncode in {0, -signal.SIGTERM}
     assert healthy(port) == 1
 
 
@@ -262,6 +260,6 @@ def test_systemd_finds_nothing_wrong_with_the_units(name: str, tmp_path: Path) -
     text = (_DOCKER / name).read_text().replace("/opt/sketch-search/.venv/bin/python", sys.executable)
     (tmp_path / name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert name not in done.stderr

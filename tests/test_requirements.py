@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from model.datasets.corpus import DATA_VARIABLE
+from tests.programs import run_python
 from tests.requirements import VARIABLE, required
 
 NEEDING = """
@@ -36,9 +35,8 @@ def test_what_a_machine_lacks_is_skipped_unless_it_must_be_there(
     (tmp_path / "test_needing.py").write_text(NEEDING)
     environment = {**os.environ, "PATH": "", VARIABLE: requirements}
     environment.pop(DATA_VARIABLE, None)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", str(tmp_path)]
-    checkout = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=120)
+    arguments = ("-m", "pytest", "-q", "-p", "tests.conftest", str(tmp_path))
+    done = run_python(*arguments, folder=Path(__file__).parents[1], environment=environment)
     assert done.returncode == code, done.stdout + done.stderr
     assert counts in done.stdout
 

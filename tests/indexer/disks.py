@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 
 @contextmanager
 def small_disk(place: Path, size: int) -> Iterator[Path]:
@@ -22,17 +24,17 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
         yield place
     finally:
         # Lazily: a memory map may be waiting for its last reference to go.
-        subprocess.run(["umount", "-l", place], check=True)
+        subprocess.run(["umount", "-l", place], check=True, timeout=PATIENCE)
 
 
 @contextmanager
 def read_only(disk: Path) -> Iterator[None]:
     """Let nothing be written to a disk."""
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True, timeout=PATIENCE)
     try:
         yield
     finally:
-        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True, timeout=PATIENCE)
 
 
 def fill(disk: Path, room: int = 0) -> Path:
@@ -46,6 +48,6 @@ def fill(disk: Path, room: int = 0) -> Path:
 
 def _done(*command: str | Path) -> bool:
     try:
-        return subprocess.run(command, capture_output=True).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE).returncode == 0
     except OSError:
         return False

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from indexer import read_info, read_progress
 from indexer.__main__ import main
 from indexer.store import software_version
 from tests.indexer.galleries import save_photos
+from tests.programs import run_python
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +37,7 @@ def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path
     (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "indexer", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+        done = run_python("-m", "indexer", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from service.errors import QueueFull
+from tests.patience import PATIENCE, wait_for
 from tests.service.jobs import Gate, never
 from tests.service.served import Served
 from tests.service.talk import connect
@@ -19,12 +20,12 @@ def occupied(server: Served) -> Iterator[None]:
     """While the block runs, so does a job in the one thread that searches."""
     gate = Gate()
     running: Future[str] = asyncio.run_coroutine_threadsafe(server.context.worker.run(gate, never()), server.loop)
-    assert gate.begun.wait(10)
+    wait_for(gate.begun, "the job has not begun")
     try:
         yield
     finally:
         gate.opened.set()
-        running.result(10)
+        running.result(PATIENCE)
 
 
 @contextmanager
@@ -40,16 +41,16 @@ def wait_until_held(server: Served, bytes_held: int) -> None:
     """Until so many bytes of sketches are here that are on their way."""
 
     async def waiting() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while server.context.uploads.held != bytes_held:
                 await asyncio.sleep(0)
 
-    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
+    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(PATIENCE)
 
 
 def wait_until_room_is(server: Served, there: bool) -> None:
     async def waiting() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     server.context.worker.check_room()
@@ -60,4 +61,4 @@ def wait_until_room_is(server: Served, there: bool) -> None:
                     return
                 await asyncio.sleep(0)
 
-    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(30)
+    asyncio.run_coroutine_threadsafe(waiting(), server.loop).result(PATIENCE)

@@ -7,6 +7,7 @@ import threading
 
 from service.errors import QueueFull
 from service.serving.worker import Worker
+from tests.patience import PATIENCE, wait_for
 
 
 class Gate:
@@ -18,7 +19,7 @@ class Gate:
 
     def __call__(self) -> str:
         self.begun.set()
-        assert self.opened.wait(10)
+        wait_for(self.opened, "the gate was not opened")
         return "through"
 
 
@@ -31,12 +32,12 @@ async def at_once() -> None:
 
 
 async def until(condition: threading.Event) -> None:
-    await asyncio.to_thread(condition.wait, 10)
+    await asyncio.to_thread(wait_for, condition, "it did not happen")
 
 
 async def room(worker: Worker) -> None:
     """Until one more job may wait."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return worker.check_room()

@@ -17,6 +17,7 @@ from service.http.app import create_app
 from service.http.routes import Context
 from service.serving.connection import server_config
 from service.settings import Settings
+from tests.patience import join, wait_for
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def served(settings: Settings, app: FastAPI | None = None) -> Iterator[Served]:
 
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(server_config(noticing, timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        assert started.wait(30)
+        wait_for(started, "the server has not started")
         yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", app, loops[0])
     finally:
         server.should_exit = True
-        thread.join()
+        join(thread)
         listener.close()

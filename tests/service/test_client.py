@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from service.commands import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded
+from tests.programs import run_python
 from tests.service.served import served
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
@@ -159,5 +158,5 @@ def test_a_port_in_use_is_a_sentence_and_exit_code_2(options: list[str], capsys:
 
 def test_the_client_loads_no_networks() -> None:
     code = "import sys, service.client; print(sorted({'torch', 'faiss', 'fastapi', 'model'} & set(sys.modules)))"
-    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert printed.strip() == "[]"
+    done = run_python("-c", code)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from indexer import EmbedderUnavailable, build, open_index, verify
 from indexer.building.embedder import choose_embedder
 from model.images.files import open_image
 from tests.pictures import SHAPES, photo
+from tests.programs import run_python
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -127,7 +126,7 @@ command = ["build", {str(gallery)!r}, "--index", {str(index_path)!r}, "--embedde
 assert main([*command, "clip"]) == 2
 assert main([*command, "auto"]) == 0
 """
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    done = run_python("-c", script, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "by the checkpoint's own retrieval token" in done.stdout
     assert "could not be downloaded; connect to the network" in done.stderr

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import save_photo, save_photos
 from tests.indexer.strange_networks import GlobalVector
+from tests.programs import started_python
 
 MIB = 2**20
 
@@ -183,8 +182,7 @@ def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_
     gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
     build([gallery], index_path, matcher)
-    command = [sys.executable, "-c", SECOND, str(index_path / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with started_python("-c", SECOND, str(index_path / ".lock")) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         for work in (

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from indexer.store.catalog import read_catalog
 from indexer.store.segment import RowArrays
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
+from tests.patience import SOAK_TIMEOUT
+from tests.programs import LONG, run_python
 from tests.soak_report import noted
 
 POINTS = 12
@@ -30,8 +31,9 @@ def disturbed(out: Path, weights: Path, count: int) -> Path:
     photos = save_photos(out / "photos", 14)
     shutil.copy(photos / "Ännchen 001.png", photos / "zz a copy.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    command = [sys.executable, "-m", "tests.indexer.killed_builds", str(photos), str(weights), str(out), str(count)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    arguments = ("-m", "tests.indexer.killed_builds", str(photos), str(weights), str(out), str(count))
+    seconds = LONG if count == POINTS else SOAK_TIMEOUT
+    done = run_python(*arguments, environment={**os.environ, "OMP_NUM_THREADS": "1"}, seconds=seconds)
     assert done.returncode == 0, done.stderr
     return out
 

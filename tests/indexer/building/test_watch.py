@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,11 @@ import pytest
 
 import model
 from indexer import IndexRefused, add, build, read_info
-from indexer.building.watcher import PATIENCE, look, watch
+from indexer.building import watcher
+from indexer.building.watcher import look, watch
 from tests.indexer.galleries import save_photo, save_photos
+from tests.patience import PATIENCE
+from tests.programs import started_python
 
 
 class Scene:
@@ -49,7 +51,7 @@ def test_a_change_is_indexed_when_it_has_rested() -> None:
 
 def test_a_gallery_that_never_rests_is_indexed_all_the_same() -> None:
     states = "abcdefghijklmnopqrstuvwxyz"
-    assert len(Scene(*states).run()) == len(states) // PATIENCE
+    assert len(Scene(*states).run()) == len(states) // watcher.PATIENCE
 
 
 def test_what_failed_is_tried_again_at_every_pause() -> None:
@@ -89,8 +91,7 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
     end: signal.Signals, gallery: Path, index_path: Path, weights: Path
 ) -> None:
     arguments = [str(gallery), "--index", str(index_path), "--weights", str(weights), "--watch", "--interval", "0.05"]
-    command = [sys.executable, "-m", "indexer", "build", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started_python("-m", "indexer", "build", *arguments, errors=subprocess.PIPE) as process:
         assert process.stdout is not None
         # The report of the first build ends with this line.
         assert any(line.startswith("index:") for line in process.stdout)
@@ -100,5 +101,5 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
         (gallery / "new.png").unlink()
         assert "generation g000003: 12 photos, 0 encoded now, 1 gone" in process.stdout.readline()
         process.send_signal(end)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "stopped watching.\n", "")

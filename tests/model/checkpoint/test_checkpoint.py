@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from model.network.calibration import Calibration
 from model.network.config import ModelConfig, preset
 from model.network.encoder import Encoder
 from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
+from tests.programs import run_python
 
 
 def rewrite(
@@ -232,5 +231,6 @@ def test_importing_model_brings_in_neither_faiss_nor_fastapi_nor_open_clip() -> 
     code = (
         "import sys, model; print(sorted({'faiss', 'fastapi', 'open_clip', 'indexer', 'service'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

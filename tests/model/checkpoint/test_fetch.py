@@ -21,6 +21,7 @@ from model.checkpoint.download import KnownCheckpoint, default_record, fetch, kn
 from model.errors import ModelError
 from model.network.backbone import read_backbone
 from model.network.config import PRESETS
+from tests.patience import join
 
 CPU = torch.device("cpu")
 
@@ -86,7 +87,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Path) -> Iterat
         yield served
     finally:
         server.shutdown()
-        thread.join()
+        join(thread)
         server.server_close()
 
 

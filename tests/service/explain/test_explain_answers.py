@@ -16,6 +16,7 @@ from service.commands import main
 from service.engine import Engine
 from service.errors import ClientGone
 from service.schemas.explain import ExplainParams, ExplainResponse
+from tests.patience import PATIENCE, wait_for
 from tests.pictures import drawing, encoded, photo
 from tests.service.served import Served
 from tests.service.talk import connect
@@ -63,7 +64,7 @@ def test_an_explanation_is_told_when_its_client_has_gone(
     def explain(_: Engine, __: bytes, ___: ExplainParams, gone: Callable[[], bool]) -> ExplainResponse:
         begun.set()
         while not gone():
-            begun.wait()
+            begun.wait(PATIENCE)
         told.set()
         raise ClientGone("Whoever asked has hung up.")
 
@@ -71,8 +72,8 @@ def test_an_explanation_is_told_when_its_client_has_gone(
     with connect(server) as connection:
         head = f"POST /explain?photo=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sketch)}\r\n\r\n"
         connection.sendall(head.encode() + sketch)
-        assert begun.wait(30)
-    assert told.wait(30)
+        wait_for(begun, "the explanation has not begun")
+    wait_for(told, "the explanation was not told")
 
 
 def test_the_commands_write_an_explanation_and_the_papers_figures(

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from service.http.logs import JsonLines, TextLines
 from service.http.middleware.access import Access, SearchNote
 from service.settings import Settings
+from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 from tests.service.talk import connect
 
@@ -31,11 +32,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[Access]:
 
 def wait_for_lines(server: Served, caplog: pytest.LogCaptureFixture, count: int) -> list[Access]:
     """A line is written after its answer; whoever has the answer may be a little early."""
-    for _ in range(100_000):
-        if len(lines(caplog)) >= count:
-            return lines(caplog)
-        httpx.get(f"{server.url}/healthz")
-    raise AssertionError(caplog.text)
+    wait_until(
+        lambda: len(lines(caplog)) >= count or not httpx.get(f"{server.url}/healthz", timeout=PATIENCE),
+        "there are too few lines",
+    )
+    return lines(caplog)
 
 
 def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, sketch: bytes) -> None:

@@ -18,6 +18,7 @@ from indexer import Index
 from service.errors import BrokenUpload
 from service.http.upload import Uploads
 from service.settings import Settings
+from tests.patience import PATIENCE, join, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS
@@ -50,9 +51,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
 
         shutil.copytree(index_path, tmp_path / "copy")
         (tmp_path / "copy").rename(missing)
-        for _ in range(100_000):
-            if http.get("/readyz").status_code == 200:
-                break
+        wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         assert http.post("/search", content=sketch).status_code == 200
         assert http.get("/info").json()["ready"] is True
 
@@ -68,7 +67,11 @@ def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settin
 def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, sketch: bytes) -> None:
     with httpx.Client(base_url=small.url, timeout=30) as http, occupied(small):
         answers: list[httpx.Response] = []
-        waiting = threading.Thread(target=lambda: answers.append(httpx.post(f"{small.url}/search", content=sketch)))
+
+        def search() -> None:
+            answers.append(httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE))
+
+        waiting = threading.Thread(target=search)
         waiting.start()
         wait_until_room_is(small, False)
         refused = http.post("/search", content=sketch)
@@ -77,7 +80,7 @@ def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, 
         assert http.get("/healthz").status_code == 200
         assert http.get("/thumbnails/1").status_code == 200
         assert not answers
-    waiting.join()
+    join(waiting)
     assert answers[0].status_code == 200
     assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
 

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from indexer import build
 from model import Matcher
 from service.settings import Settings
+from tests.patience import PATIENCE, join, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.jobs import Gate, never
 from tests.service.served import Served, served
@@ -98,14 +99,11 @@ def generation(http: httpx.Client) -> str | None:
 
 
 def wait_for_generation(http: httpx.Client, name: str) -> None:
-    for _ in range(100_000):
-        if generation(http) == name:
-            return
-    raise AssertionError(f"{name} is not live")
+    wait_until(lambda: generation(http) == name, f"{name} is not live")
 
 
 def look(server: Served) -> None:
-    asyncio.run_coroutine_threadsafe(server.context.live.look(), server.loop).result(30)
+    asyncio.run_coroutine_threadsafe(server.context.live.look(), server.loop).result(PATIENCE)
 
 
 @contextmanager
@@ -139,7 +137,7 @@ def load(url: str) -> Iterator[Counter[str]]:
     finally:
         over.set()
         for thread in threads:
-            thread.join()
+            join(thread)
 
 
 def test_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
@@ -188,7 +186,7 @@ def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Grow
         running.append(asyncio.run_coroutine_threadsafe(server.context.worker.run(job, never()), server.loop))
         return gate
 
-    assert begin().begun.wait(10)
+    wait_for(begin().begun, "the job has not begun")
     with httpx.Client(base_url=server.url, timeout=60) as http:
         before = growing.generation
         wait_for_generation(http, growing.grow())
@@ -197,9 +195,9 @@ def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Grow
         assert engine.photo(1).paths
         del engine
         gate.opened.set()
-        assert running.pop().result(10) == before
+        assert running.pop().result(PATIENCE) == before
         http.get("/healthz")
-        assert gone.wait(10)
+        wait_for(gone, "the old generation is still there")
 
 
 def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, server: Served) -> None:
@@ -214,7 +212,7 @@ def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, serv
             assert http.get("/photos/1000").status_code == 404
             wait_for_generation(http, growing.grow())
             assert http.get("/healthz").status_code == 200
-            assert gone.wait(10), old()
+            wait_for(gone, f"{old()} is still there")
     finally:
         gc.enable()
 
@@ -251,11 +249,11 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
 
 
 def wait_for_refusal(http: httpx.Client, reason: str | None) -> None:
-    for _ in range(100_000):
+    def refused_for_it() -> bool:
         refused = http.get("/info").json()["refused"]
-        if refused == reason or (reason and refused and reason in refused):
-            return
-    raise AssertionError(f"not refused for {reason}")
+        return refused == reason or bool(reason and refused and reason in refused)
+
+    wait_until(refused_for_it, f"not refused for {reason}")
 
 
 def test_what_was_refused_is_tried_again_when_it_may_be_cured(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.load_result import EAGER, Result, table
+from tests.programs import LONG, run_python
 
 # Its measurement is not imported here: it replaces parts of the standard library.
 pytestmark = pytest.mark.skipif(not find_spec("locust"), reason="locust is not installed")
@@ -17,8 +16,7 @@ pytestmark = pytest.mark.skipif(not find_spec("locust"), reason="locust is not i
 
 def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, weights: Path, tmp_path: Path) -> None:
     place = ["--output", str(tmp_path), "--photos", str(gallery), "--weights", str(weights)]
-    command = [sys.executable, "-m", "tests.benchmarks.load", "--quick", *place]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python("-m", "tests.benchmarks.load", "--quick", *place, seconds=LONG)
     assert done.returncode == 0, done.stdout + done.stderr
     result = Result.model_validate_json((tmp_path / "load.json").read_text(encoding="utf-8"))
     assert result.failed == 0

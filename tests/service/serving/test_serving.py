@@ -14,6 +14,7 @@ from service.client import Client
 from service.commands import main
 from service.schemas.search import SearchResponse
 from service.settings import Settings
+from tests.patience import PATIENCE, wait_until
 from tests.service.server_process import address, running
 
 SEARCHES = 8
@@ -35,7 +36,7 @@ def test_told_to_stop_it_finishes_what_runs_and_what_waits(settings: Settings, s
             wait_for_searches(metrics)
             process.terminate()
             assert {len(answer.result().results) for answer in begun} == {20}
-        assert process.wait(30) in (0, -15)
+        assert process.wait(PATIENCE) in (0, -15)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     searches = [line for line in lines if line.get("route") == "/search"]
     assert [line["status"] for line in searches] == [200] * SEARCHES
@@ -46,13 +47,14 @@ def test_told_to_stop_it_finishes_what_runs_and_what_waits(settings: Settings, s
 
 def wait_for_searches(metrics: str) -> None:
     """Until all the searches have arrived: those over, and those with a place in the queue."""
-    for _ in range(100_000):
-        told = httpx.get(metrics).text.splitlines()
+
+    def arrived() -> bool:
+        told = httpx.get(metrics, timeout=PATIENCE).text.splitlines()
         values = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in told if line[0] != "#")}
         over = values.get('sbir_http_requests_total{route="/search",status="200",verb="POST"}', 0)
-        if over + values["sbir_queue_places_taken"] >= SEARCHES:
-            return
-    raise AssertionError("the searches do not arrive")
+        return over + values["sbir_queue_places_taken"] >= SEARCHES
+
+    wait_until(arrived, "the searches do not arrive")
 
 
 def test_a_taken_port_for_metrics_is_a_sentence(

@@ -1,0 +1,34 @@
+"""Waiting for a state: as long as a busy machine may need for it, but not for ever.
+
+Nothing here waits for time to pass. What a test waits for comes within seconds; on a machine that is busy with other
+things it may take many times as long. What does not come at all fails the test in words.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+#: Seconds. Below the limit of a whole test, so that the test says itself what did not come.
+PATIENCE = 240
+#: Seconds after which a test marked `soak` is ended; pyproject.toml has those for all others.
+SOAK_TIMEOUT = 2 * 60 * 60
+
+
+def wait_until(holds: Callable[[], object], otherwise: str) -> None:
+    """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, f"{otherwise}, after {PATIENCE} seconds"
+
+
+def wait_for(event: threading.Event, otherwise: str) -> None:
+    """Wait until ``event`` is set. AssertionError, with ``otherwise``: it was not in time."""
+    assert event.wait(PATIENCE), f"{otherwise}, after {PATIENCE} seconds"
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait until a thread has ended. AssertionError: it was not in time."""
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), f"the thread {thread.name} has not ended, after {PATIENCE} seconds"

@@ -1,0 +1,62 @@
+"""Programs that tests start as users do: none runs for longer than a test may wait for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tests.patience import PATIENCE
+
+#: Seconds for a program that does a lot, such as a whole measurement; below the limit of a whole test, too.
+LONG = 540
+
+
+def run_python(
+    *arguments: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, seconds: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
+    """Run this Python with these arguments to its end, and keep what it prints.
+
+    ``folder``: where it runs, if not here. ``environment``: all of its environment variables, if not those of the test.
+    subprocess.TimeoutExpired, once it is killed: it takes more than ``seconds``.
+    """
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds)
+
+
+@contextmanager
+def started_python(
+    *arguments: str,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    errors: IO[str] | int | None = None,
+) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs beside the block, its output and input in pipes.
+
+    At the block's end it is told to stop, if it has not ended by itself. One that does not stop in time is killed, and
+    the test fails with subprocess.TimeoutExpired. Where the block fails, it is killed at once.
+
+    ``folder``, ``environment``: as for `run_python`. ``errors``: where its stderr goes, as Popen has it.
+    """
+    command = [sys.executable, *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ if environment is None else environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+    )
+    # The outer block closes the pipes, and waits for what has been killed.
+    with process:
+        try:
+            yield process
+            process.terminate()
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
