@@ -17,11 +17,11 @@ BLOCK = "Reliability"
 FOLDER = Path(__file__).parents[1] / "build" / "soak"
 #: What the long tests do, by the name of the file each leaves.
 RUNS = {
-    "kills": "Builds and updates killed at 200 moments, `remove`, `compact` and `repair` in front of each of their "
-    "writes; run again, they leave what they leave undisturbed",
-    "store": "Files changed and commands run in any order; then the index is what a plain model expects",
-    "contract": "Requests made up from the contract and against it; each answer is as documented",
-    "requests": "Requests of every kind in a row, odd and damaged files among them; each is answered as it should be",
+    "kills": "Builds and updates killed at 200 moments; `remove`, `compact` and `repair` killed before each of their "
+    "writes. Run again, each ends with the index that an undisturbed run makes",
+    "store": "Files changed and commands run in random order. The index is then what a simple model of it expects",
+    "contract": "Requests generated from the contract, and against it. Each answer is as documented",
+    "requests": "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be",
     "swaps": "Requests answered while another build went live 60 times",
 }
 

@@ -31,15 +31,17 @@ def scores(result: scoring.Result) -> str:
     moved = [f"{one.dtype} by at most {one.score:.2g}" for one in result.differences]
     return _paragraphs(
         _table(["", "way", "time", "faster"], rows),
-        f"A pair of {network} in {result.circumstances.dtype}, by how many are scored at once: {chunks}.",
-        f"What a lower precision moves a score of {network}, {result.compared:,} pairs: {'; '.join(moved)}.",
+        f"The time of a pair of {network} in {result.circumstances.dtype}, by the number scored at once: {chunks}.",
+        f"Change of a score of {network} by a lower precision, over {result.compared:,} pairs: {'; '.join(moved)}.",
     )
 
 
 def ways(result: two_stage.Result) -> str:
     """Ways to choose photos: all queries, then those of unseen classes."""
     kind = "drawn pictures" if result.drawn else "photos"
-    said = f"{result.photos:,} {kind} in {result.clusters:,} clusters by {result.embedder}; differences to scoring all"
+    said = (
+        f"{result.photos:,} {kind} in {result.clusters:,} clusters by {result.embedder}; differences from scoring all,"
+    )
     parts = [f"{said} with 95% intervals, by resampling queries."]
     for name, rows in (("All", result.all_queries), ("Unseen classes", result.unseen_queries)):
         if rows:
