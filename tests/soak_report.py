@@ -21,7 +21,8 @@ RUNS = {
     "writes. Run again, each ends with the index that an undisturbed run makes",
     "store": "Files changed and commands run in random order. The index is then what a simple model of it expects",
     "contract": "Requests generated from the contract, and against it. Each answer is as documented",
-    "requests": "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be",
+    "requests": "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should "
+    "be",
     "swaps": "Requests answered while another build went live 60 times",
 }
 
