@@ -1,11 +1,11 @@
 """How well a checkpoint retrieves: figures, intervals, reports and plots."""
 
+from model.evaluation.categories import counts, encode_pictures, measure, relevance, score_matrices
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
-from model.evaluation.measurement import EvaluationRequest, run_evaluation
 from model.evaluation.per_query import intervals
 from model.evaluation.plots import draw_curve
 from model.evaluation.resampling import RESAMPLED, Interval
-from model.evaluation.retrieval import counts, encode_pictures, measure, relevance, score_matrices
+from model.evaluation.run import EvaluationRequest, run_evaluation
 
 __all__ = [
     "CHANCE",

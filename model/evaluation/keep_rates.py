@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from model.datasets import Corpus
 from model.errors import ModelError
-from model.evaluation.retrieval import encode_pictures, evaluate
+from model.evaluation.categories import encode_pictures, evaluate
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics
 from model.network import Costs, Method, Network, costs

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.evaluation.categories import Evaluation
 from model.evaluation.instances import InstanceEvaluation
 from model.evaluation.keep_rates import KeepFigures
 from model.evaluation.per_query import Difference, PerQuery, intervals
 from model.evaluation.resampling import LEVEL, RESAMPLES, Interval, Resampled
-from model.evaluation.retrieval import Evaluation
 from model.metrics import CategoryMetrics
 
 _TITLES = {

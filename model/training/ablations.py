@@ -64,7 +64,7 @@ def ablate(
         backbone: what all start from.
         folder: FOLDER/NAME.safetensors and NAME.json for each row, FOLDER/NAME for its training.
         say: told of each row's progress.
-        data, every: as for ``model.evaluation.measurement``.
+        data, every: as for ``model.evaluation.run``.
     """
     unknown = sorted(set(names) - set(ablation_names()))
     if unknown:

@@ -19,7 +19,7 @@ from model.datasets.corpus import (
     unpacked,
 )
 from model.errors import ModelError
-from model.evaluation.retrieval import evaluate, relevance
+from model.evaluation.categories import evaluate, relevance
 from model.metrics import category_metrics
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint

@@ -20,7 +20,7 @@ from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_config, backbone_matcher, backbone_matrices
-from model.evaluation.retrieval import encode_pictures, measure, score_matrices
+from model.evaluation.categories import encode_pictures, measure, score_matrices
 from model.images.files import open_image
 from model.metrics import category_metrics
 from tests.learning import small_backbone, write_class_folders

@@ -15,8 +15,8 @@ import model
 from model.__main__ import main
 from model.datasets.corpus import Corpus
 from model.errors import ModelError
+from model.evaluation.categories import evaluate
 from model.evaluation.keep_rates import KeepRates, at_rates, sweep
-from model.evaluation.retrieval import evaluate
 from model.network.config import Modality, ModelConfig, preset
 from model.network.cost import costs, encoder_macs, pair_macs, projection_macs
 from model.network.cross import Side

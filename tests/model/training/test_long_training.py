@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation.retrieval import evaluate
+from model.evaluation.categories import evaluate
 from model.training.calibration import trained_matcher
 from model.training.loop import Trainer
 from model.training.recipe import Batch, Optimiser, Weights

@@ -13,7 +13,7 @@ from model.checkpoint.file import load_network, save_checkpoint
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.protocols import hold_out
 from model.errors import ModelError
-from model.evaluation.retrieval import evaluate
+from model.evaluation.categories import evaluate
 from model.matcher import Matcher
 from model.network.backbone import from_backbone
 from model.network.tokens import Tokens

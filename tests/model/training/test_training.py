@@ -14,7 +14,7 @@ from model.__main__ import main
 from model.checkpoint.file import load_network, read_metadata
 from model.datasets.corpus import DATA_VARIABLE, Corpus
 from model.errors import ModelError
-from model.evaluation.retrieval import evaluate
+from model.evaluation.categories import evaluate
 from model.network.backbone import POSITION, resized
 from model.network.calibration import Calibration
 from model.training.augmentation import SIDE, Augmentation

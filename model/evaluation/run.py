@@ -15,6 +15,7 @@ from model.checkpoint import default_checkpoint, file_sha256
 from model.datasets import Corpus, Layout, Protocol, read_task, thinned
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_matcher, backbone_matrices
+from model.evaluation.categories import Evaluation, measure, score_matrices
 from model.evaluation.instances import InstanceEvaluation, measure_instances
 from model.evaluation.keep_rates import KeepRates, sweep
 from model.evaluation.per_query import against, differences, read_csv, write_csv
@@ -31,7 +32,6 @@ from model.evaluation.report import (
     keep_table,
 )
 from model.evaluation.resampling import RESAMPLED, Resampled
-from model.evaluation.retrieval import Evaluation, measure, score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
 from model.network import Method, read_backbone
