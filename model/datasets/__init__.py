@@ -14,7 +14,7 @@ from model.datasets.corpus import (
 from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from, photo_name, with_pairs
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
-from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set, thinned
+from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set, subsampled
 from model.datasets.tasks import LAYOUTS, SPLITS, Layout, read_task
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "read_protocol",
     "read_split",
     "read_task",
+    "subsampled",
     "thin_classes",
-    "thinned",
     "with_pairs",
 ]

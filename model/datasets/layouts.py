@@ -46,14 +46,14 @@ def standard_split(name: str) -> Split:
 
 
 def class_key(name: str) -> str:
-    """What "hot-air_balloon", "hot air balloon" and "Hot_air_balloon" have in common."""
+    """One spelling for all of a class name: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def named(corpus: Corpus, names: Collection[str], *, without: bool = False) -> Corpus:
-    """Only the classes so named in any spelling, or all but them. Raises ModelError where nothing is left."""
+def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:
+    """Only the classes of these names in any spelling, or all but them. Raises ModelError where nothing is left."""
     keys = {class_key(name) for name in names}
-    labels = [label for label in corpus.labels if (class_key(label) in keys) != without]
+    labels = [label for label in corpus.labels if (class_key(label) in keys) != exclude]
     if not labels:
         raise ModelError("none of the classes asked for is in the data; check the spelling of its class names")
     return corpus.of(labels)

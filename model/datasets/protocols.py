@@ -87,8 +87,8 @@ def answerable(corpus: Corpus) -> Corpus:
     return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
 
 
-def thinned(corpus: Corpus, sketches: int, photos: int) -> Corpus:
-    """Every n-th sketch and every n-th photo, as the quick forms of the published protocols take them."""
+def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
+    """Every ``sketches``-th sketch and every ``photos``-th photo, as the quick forms of the published protocols do."""
     return Corpus(corpus.sketches[::sketches], corpus.photos[::photos])
 
 

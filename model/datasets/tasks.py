@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from model.datasets.corpus import WITHOUT_NAMESAKE, Corpus, data_folder, read_class_folders, read_data, read_split
-from model.datasets.layouts import STANDARD_SPLITS, named, read_file_lists, read_qmul, standard_split
+from model.datasets.layouts import STANDARD_SPLITS, classes_named, read_file_lists, read_qmul, standard_split
 from model.datasets.pairs import with_pairs
 from model.datasets.protocols import HELD_OUT, Protocol, answerable, cross_data_set, fine_grained, generalised
 from model.errors import ModelError
@@ -26,13 +26,13 @@ class Task:
     Attributes:
         protocol: which rules made it.
         corpus: the queries and the gallery.
-        apart: classes whose queries are measured once more by themselves.
+        subset: classes whose queries are measured once more separately; empty for none.
         about: sentences that belong beside the figures.
     """
 
     protocol: Protocol
     corpus: Corpus
-    apart: tuple[str, ...] = ()
+    subset: tuple[str, ...] = ()
     about: tuple[str, ...] = ()
 
 
@@ -73,7 +73,7 @@ def read_task(
         )
     corpus, about = readers[layout](protocol, split, data)
     if protocol == "cross-data-set" and trained_on is not None:
-        corpus = named(corpus, standard_split(trained_on).seen, without=True)
+        corpus = classes_named(corpus, standard_split(trained_on).seen, exclude=True)
         about = (f"classes outside the training classes of {trained_on}",)
     return Task(protocol, corpus, about=about)
 
@@ -82,16 +82,18 @@ def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) ->
     folder = data_folder()
     everything = read_data(folder)
     corpus = (
-        everything.of(read_split(folder, split)) if split in PARTS else named(everything, standard_split(split).unseen)
+        everything.of(read_split(folder, split))
+        if split in PARTS
+        else classes_named(everything, standard_split(split).unseen)
     )
-    apart = WITHOUT_NAMESAKE if split == "unseen" else ()
+    subset = WITHOUT_NAMESAKE if split == "unseen" else ()
     if protocol == "generalised":
         parts = (trained_on or "train").split("+")
         seen = [label for part in parts for label in read_split(folder, part)]
         if set(seen) & set(corpus.labels):
             raise ModelError(f"{split} has classes of {trained_on or 'train'}; name another --split")
         whole = generalised(everything, seen, corpus.labels).protocol()
-        return Task(protocol, whole, apart, (_held_out(len(whole.photos) - len(corpus.protocol().photos), parts),))
+        return Task(protocol, whole, subset, (_held_out(len(whole.photos) - len(corpus.protocol().photos), parts),))
     if protocol == "cross-data-set":
         trained = trained_on or "sketchy"
         crossed = cross_data_set(corpus, trained).protocol()
@@ -99,10 +101,10 @@ def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) ->
         about = f"means what it says for a checkpoint that was trained on {trained} alone"
         if lost:
             about += f"; {lost} classes are left out, of which the gallery has no photo"
-        return Task(protocol, answerable(crossed), apart, (about,))
+        return Task(protocol, answerable(crossed), subset, (about,))
     if protocol == "fine-grained":
         return Task(protocol, fine_grained(Corpus(corpus.sketches, corpus.protocol().photos)))
-    return Task(protocol, corpus.protocol(), apart)
+    return Task(protocol, corpus.protocol(), subset)
 
 
 def _of_folders(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus, tuple[str, ...]]:
@@ -110,13 +112,13 @@ def _of_folders(protocol: Protocol, split: str | None, data: Path) -> tuple[Corp
     if protocol == "generalised":
         if split in STANDARD_SPLITS:
             standard = standard_split(split)
-            seen, unseen = named(corpus, standard.seen).labels, named(corpus, standard.unseen).labels
+            seen, unseen = classes_named(corpus, standard.seen).labels, classes_named(corpus, standard.unseen).labels
         else:
             unseen = corpus.labels[::5]
             seen = tuple(set(corpus.labels) - set(unseen))
         return _generalised(corpus, seen, unseen)
     if split in STANDARD_SPLITS:
-        corpus = named(corpus, standard_split(split).unseen)
+        corpus = classes_named(corpus, standard_split(split).unseen)
     return (with_pairs(corpus) if protocol == "fine-grained" else corpus), ()
 
 

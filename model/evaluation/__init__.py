@@ -1,11 +1,12 @@
 """How well a checkpoint retrieves: figures, intervals, reports and plots."""
 
-from model.evaluation.categories import counts, encode_pictures, measure, relevance, score_matrices
+from model.evaluation.categories import measure, relevance
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
 from model.evaluation.per_query import intervals
 from model.evaluation.plots import draw_curve
 from model.evaluation.resampling import RESAMPLED, Interval
 from model.evaluation.run import EvaluationRequest, run_evaluation
+from model.evaluation.scoring import counts, encode_pictures, score_matrices
 
 __all__ = [
     "CHANCE",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.datasets import Corpus
 from model.errors import ModelError
-from model.evaluation.categories import VISUAL, score_matrices
+from model.evaluation.scoring import VISUAL, score_matrices
 from model.matcher import Matcher
 from model.network import PRESETS, ModelConfig, from_backbone
 

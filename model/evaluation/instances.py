@@ -13,21 +13,21 @@ from model.errors import ModelError
 from model.evaluation.per_query import PerQuery
 from model.metrics import target_ranks
 
-# Ranks among the photos of the sketch's own class and source, and among the whole gallery.
+# Ranks that count as found: among the photos of the sketch's class and source, and in the whole gallery.
 WITHIN = (1, 5, 10)
 GALLERY = (1, 10)
 
 
 @dataclass(frozen=True)
 class InstanceEvaluation:
-    """How often the photo drawn from is among the best.
+    """How often the photo that a sketch was drawn from is among the best ones.
 
     Attributes:
-        queries, photos, classes: how much was measured.
-        figures: by method, "acc_1", "acc_5" and "acc_10" among the photos of the sketch's class and source, and
+        queries, photos, classes: how many were measured.
+        figures: for each method "acc_1", "acc_5" and "acc_10" among the photos of the sketch's class and source, and
             "gallery_acc_1" and "gallery_acc_10" among all photos; in 0..1.
-        chance: the same of an order thrown by dice.
-        each: for each query 1 where it was found, else 0, by method and figure.
+        chance: the same figures of a random order.
+        per_query: for each method and figure, 1 for a query whose photo was found, else 0.
     """
 
     queries: int
@@ -35,11 +35,14 @@ class InstanceEvaluation:
     classes: int
     figures: dict[str, dict[str, float]]
     chance: dict[str, float]
-    each: PerQuery
+    per_query: PerQuery
 
 
 def measure_instances(corpus: Corpus, matrices: Mapping[str, NDArray[np.floating]]) -> InstanceEvaluation:
-    """Figures of scores (sketches, photos), higher is better, of a corpus all of whose sketches have their photo."""
+    """The figures of each method's scores (sketches, photos), higher is better.
+
+    Raises ModelError for a sketch that was drawn from none of the photos.
+    """
     targets = drawn_from(corpus)
     if (targets < 0).any():
         raise ModelError(f"{corpus.sketches[int(targets.argmin())].path} was drawn from none of the photos")

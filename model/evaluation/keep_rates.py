@@ -1,4 +1,4 @@
-"""One checkpoint at several keep rates: what is lost, and what is gained by it."""
+"""One checkpoint at several keep rates: its figures and its costs at each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from model.datasets import Corpus
 from model.errors import ModelError
-from model.evaluation.categories import encode_pictures, evaluate
+from model.evaluation.categories import evaluate
+from model.evaluation.scoring import encode_pictures
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics
 from model.network import Costs, Method, Network, costs
 
-# Pairs that are timed: enough for a steady figure, few enough to take seconds.
+# So many pairs give a steady time and take only seconds.
 TIMED_SKETCHES = 4
 TIMED_PHOTOS = 128
 TIMED_ROUNDS = 5
@@ -34,7 +35,7 @@ class KeepRates:
 
     @staticmethod
     def parse(text: str, cross: float) -> KeepRates:
-        """From "r" (r_S and r_I), "r_S/r_I" or "r_S/r_I/r_CA"; ``cross`` is what r_CA is else."""
+        """From "r" (for r_S and r_I), "r_S/r_I" or "r_S/r_I/r_CA"; ``cross`` is r_CA where the text has none."""
         try:
             values = [float(part) for part in text.split("/")]
         except ValueError:
@@ -47,9 +48,13 @@ class KeepRates:
 
 @dataclass(frozen=True)
 class KeepFigures:
-    """One setting: its figures by method, its costs, and the milliseconds a pair took here.
+    """One setting.
 
-    A pair's time is that of cross-attention and relation network, the photo's projection included, tokens at hand.
+    Attributes:
+        rates: the keep rates.
+        methods: the figures of each method.
+        costs: computed from the configuration.
+        milliseconds: time of one pair on this machine: the photo's projection, cross-attention and relation network.
     """
 
     rates: KeepRates
@@ -61,7 +66,7 @@ class KeepFigures:
 def sweep(
     matcher: Matcher, corpus: Corpus, settings: Sequence[KeepRates], methods: Sequence[Method] | None = None
 ) -> tuple[KeepFigures, ...]:
-    """Measures the same weights at each setting, one after the other."""
+    """Evaluates the same weights at each setting in turn."""
     found = []
     for rates in settings:
         other = at_rates(matcher, rates)
@@ -83,7 +88,7 @@ def at_rates(matcher: Matcher, rates: KeepRates) -> Matcher:
 
 
 def milliseconds_a_pair(matcher: Matcher, corpus: Corpus) -> float:
-    """The median over TIMED_ROUNDS rounds, after one to warm up."""
+    """Time of one pair: the median of TIMED_ROUNDS rounds, after one round to warm up."""
     sketches = encode_pictures(matcher, corpus.sketches[:TIMED_SKETCHES], "sketch")
     photos = encode_pictures(matcher, corpus.photos[:TIMED_PHOTOS], "photo")
     rounds = []

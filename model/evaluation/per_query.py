@@ -1,4 +1,4 @@
-"""Figures of single queries: kept as CSV, compared in pairs."""
+"""Figures of single queries: written as CSV, and compared pair by pair."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _COLUMNS = ("query", "class", "source")
 
 @dataclass(frozen=True)
 class PerQuery:
-    """What each query got.
+    """The figures of each query.
 
     Attributes:
-        queries: the q sketches; class, source and file name tell them apart, wherever they lie.
-        values: by method and figure, (q,) float64.
+        queries: the q sketches, identified by class, source and file name, whatever folder they are in.
+        values: for each method and figure, (q,) float64.
     """
 
     queries: tuple[Picture, ...]
@@ -44,7 +44,7 @@ class PerQuery:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher one method's figure is than another's, over the same queries."""
+    """How much higher a figure of the method ``first`` is than that of ``second``, over the same queries."""
 
     first: str
     second: str
@@ -53,7 +53,7 @@ class Difference:
 
 
 def intervals(measured: PerQuery, resampled: Resampled) -> dict[str, dict[str, Interval]]:
-    """Of every figure of every method."""
+    """The interval of every figure of every method."""
     names = [(method, figure) for method, figures in measured.values.items() for figure in figures]
     columns = np.stack([measured.values[method][figure] for method, figure in names], axis=1)
     found: dict[str, dict[str, Interval]] = {method: {} for method in measured.values}
@@ -63,16 +63,16 @@ def intervals(measured: PerQuery, resampled: Resampled) -> dict[str, dict[str, I
 
 
 def differences(measured: PerQuery, resampled: Resampled) -> tuple[Difference, ...]:
-    """Between all methods, each pair once."""
+    """The differences between all methods; each pair of methods once."""
     methods = list(measured.values)
     pairs = [(first, second) for i, first in enumerate(methods) for second in methods[i + 1 :]]
     return _compared(measured, measured, pairs, resampled)
 
 
 def against(measured: PerQuery, other: PerQuery, resampled: Resampled) -> tuple[Difference, ...]:
-    """Between this measurement's methods (``first``) and another's of the same queries (``second``).
+    """The differences between this evaluation's methods (``first``) and another's (``second``), over the same queries.
 
-    Methods of the same name are compared; where no name is the same, each with each.
+    Methods of the same name are compared; where no name is the same, every method with every other one.
     Raises ModelError where the queries are not the same.
     """
     rows = {_key(picture): row for row, picture in enumerate(other.queries)}
@@ -90,7 +90,7 @@ def against(measured: PerQuery, other: PerQuery, resampled: Resampled) -> tuple[
 
 
 def write_csv(measured: PerQuery, path: Path) -> None:
-    """One line a query: its file, class and source, then "METHOD.FIGURE" for each figure of each method."""
+    """One line for each query: file, class, source, then a column METHOD.FIGURE for each figure of each method."""
     names = [(method, figure) for method, figures in measured.values.items() for figure in figures]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

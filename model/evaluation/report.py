@@ -1,4 +1,4 @@
-"""What an evaluation prints: tables for people, JSON for programs."""
+"""Figures as text: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.evaluation.categories import Evaluation
+from model.evaluation.categories import CategoryEvaluation
 from model.evaluation.instances import InstanceEvaluation
 from model.evaluation.keep_rates import KeepFigures
 from model.evaluation.per_query import Difference, PerQuery, intervals
@@ -30,12 +30,12 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What is said about how sure the figures are.
+    """How certain differences of figures are.
 
     Attributes:
-        resampled: what was drawn anew.
+        resampled: what the intervals were resampled over.
         differences: between the methods measured.
-        against: to another measurement's methods.
+        against: between the methods measured and those of another evaluation.
     """
 
     resampled: Resampled
@@ -43,8 +43,8 @@ class Comparisons:
     against: tuple[Difference, ...] = ()
 
 
-def category_table(result: Evaluation, apart: Sequence[str]) -> str:
-    """One line a method, source and class apart."""
+def category_table(result: CategoryEvaluation, subset: Sequence[str]) -> str:
+    """One line for each method, for each source of its queries, and for the classes ``subset`` if there are any."""
 
     def row(name: str, what: str, m: CategoryMetrics) -> str:
         values = (m.map_all, m.map_200, m.precision_100, m.precision_200)
@@ -57,15 +57,15 @@ def category_table(result: Evaluation, apart: Sequence[str]) -> str:
     for method, part in result.methods.items():
         lines.append(row(method, "all", part.overall))
         lines += [row("", source, figures) for source, figures in part.by_source.items()]
-        if part.apart is not None:
-            lines.append(row("", "without namesake", part.apart))
-    if apart and any(part.apart for part in result.methods.values()):
-        lines += ["", "without a namesake in ImageNet-1k: " + ", ".join(apart)]
+        if part.subset is not None:
+            lines.append(row("", "without namesake", part.subset))
+    if subset and any(part.subset for part in result.methods.values()):
+        lines += ["", "without a namesake in ImageNet-1k: " + ", ".join(subset)]
     return "\n".join(lines)
 
 
 def instance_table(result: InstanceEvaluation) -> str:
-    """One line a method, and one of chance."""
+    """One line for each method, and one for a random order."""
     lines = [
         f"{result.queries} sketches of {result.classes} classes, each looking for the photo it was drawn from",
         f"acc@k: among the photos of its class and source; all@k: among all {result.photos} photos",
@@ -77,17 +77,17 @@ def instance_table(result: InstanceEvaluation) -> str:
     return "\n".join(lines)
 
 
-def comparison_table(each: PerQuery, compared: Comparisons) -> str:
-    """Intervals of all figures, then the differences between methods and those to another measurement."""
-    figures = list(next(iter(each.values.values())))
+def comparison_table(per_query: PerQuery, compared: Comparisons) -> str:
+    """Intervals of all figures, then differences between methods, then those to the other evaluation."""
+    figures = list(next(iter(per_query.values.values())))
     head = "".join(f"{_TITLES.get(name, name):>28}" for name in figures)
     lines = [f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {compared.resampled}", "", f"{'method':<34}{head}"]
-    for method, row in intervals(each, compared.resampled).items():
+    for method, row in intervals(per_query, compared.resampled).items():
         cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
         lines.append(f"{method:<34}" + "".join(f"{cell:>28}" for cell in cells))
     for title, differences, mark in (
         ("differences, same queries", compared.differences, ""),
-        ("differences to the other measurement, same queries", compared.against, " (other)"),
+        ("differences to the other evaluation, same queries", compared.against, " (other)"),
     ):
         if not differences:
             continue
@@ -99,8 +99,8 @@ def comparison_table(each: PerQuery, compared: Comparisons) -> str:
     return "\n".join(lines)
 
 
-def category_json(result: Evaluation) -> dict[str, object]:
-    """The figures of a category protocol, and how much was measured."""
+def category_json(result: CategoryEvaluation) -> dict[str, object]:
+    """The figures of a category protocol, and how many pictures were measured."""
     figures = result.methods.items()
     return {
         "methods": {method: dataclasses.asdict(part.overall) for method, part in figures},
@@ -108,7 +108,7 @@ def category_json(result: Evaluation) -> dict[str, object]:
             method: {source: dataclasses.asdict(row) for source, row in part.by_source.items()}
             for method, part in figures
         },
-        "without_namesake": {method: dataclasses.asdict(part.apart) for method, part in figures if part.apart},
+        "without_namesake": {method: dataclasses.asdict(part.subset) for method, part in figures if part.subset},
         "queries": result.queries,
         "photos": result.photos,
         "classes": result.classes,
@@ -116,7 +116,7 @@ def category_json(result: Evaluation) -> dict[str, object]:
 
 
 def instance_json(result: InstanceEvaluation) -> dict[str, object]:
-    """The figures of the fine-grained protocol, and how much was measured."""
+    """The figures of the fine-grained protocol, and how many pictures were measured."""
     return {
         "methods": result.figures,
         "chance": result.chance,
@@ -126,8 +126,8 @@ def instance_json(result: InstanceEvaluation) -> dict[str, object]:
     }
 
 
-def comparison_json(each: PerQuery, compared: Comparisons, apart: Sequence[str] = ()) -> dict[str, object]:
-    """Intervals of all figures, of the sources' and of the classes apart, and the differences."""
+def comparison_json(per_query: PerQuery, compared: Comparisons, subset: Sequence[str] = ()) -> dict[str, object]:
+    """Intervals of all figures: over all queries, by source and of the classes ``subset``; then the differences."""
 
     def table(part: PerQuery) -> dict[str, dict[str, dict[str, float]]]:
         found = intervals(part, compared.resampled)
@@ -139,16 +139,18 @@ def comparison_json(each: PerQuery, compared: Comparisons, apart: Sequence[str] 
             for d in differences
         ]
 
-    sources = sorted({picture.source for picture in each.queries} - {""})
-    rows_apart = np.array([picture.label in apart for picture in each.queries])
+    sources = sorted({picture.source for picture in per_query.queries} - {""})
+    rows_subset = np.array([picture.label in subset for picture in per_query.queries])
     return {
         "intervals": {
             "level": LEVEL,
             "resamples": RESAMPLES,
             "resampled": compared.resampled,
-            "methods": table(each),
-            "by_source": {s: table(each.rows(np.array([p.source == s for p in each.queries]))) for s in sources},
-            "without_namesake": table(each.rows(rows_apart)) if rows_apart.any() else {},
+            "methods": table(per_query),
+            "by_source": {
+                s: table(per_query.rows(np.array([p.source == s for p in per_query.queries]))) for s in sources
+            },
+            "without_namesake": table(per_query.rows(rows_subset)) if rows_subset.any() else {},
         },
         "differences": listed(compared.differences),
         "against": listed(compared.against),
@@ -156,7 +158,7 @@ def comparison_json(each: PerQuery, compared: Comparisons, apart: Sequence[str] 
 
 
 def keep_table(found: Sequence[KeepFigures]) -> str:
-    """One line a setting: mAP@all by method, then what it costs."""
+    """One line for each setting: mAP@all of each method, then the costs."""
     methods = list(found[0].methods)
     costs = ("ms/pair", "M MAC/pair", "G MAC/photo", "KiB/photo")
     lines = [
@@ -173,7 +175,7 @@ def keep_table(found: Sequence[KeepFigures]) -> str:
 
 
 def keep_json(found: Sequence[KeepFigures]) -> dict[str, object]:
-    """The same with all figures."""
+    """All figures and costs of each setting."""
     return {
         "keep": [
             dataclasses.asdict(row.rates)

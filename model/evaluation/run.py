@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import default_checkpoint, file_sha256
-from model.datasets import Corpus, Layout, Protocol, read_task, thinned
+from model.datasets import Corpus, Layout, Protocol, read_task, subsampled
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_matcher, backbone_matrices
-from model.evaluation.categories import Evaluation, measure, score_matrices
+from model.evaluation.categories import CategoryEvaluation, measure
 from model.evaluation.instances import InstanceEvaluation, measure_instances
 from model.evaluation.keep_rates import KeepRates, sweep
 from model.evaluation.per_query import against, differences, read_csv, write_csv
@@ -32,6 +32,7 @@ from model.evaluation.report import (
     keep_table,
 )
 from model.evaluation.resampling import RESAMPLED, Resampled
+from model.evaluation.scoring import score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
 from model.network import Method, read_backbone
@@ -84,7 +85,7 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
     written.
     """
     task = read_task(request.protocol, request.split, request.trained_on, request.data, request.layout)
-    corpus = thinned(task.corpus, *request.every) if request.every else task.corpus
+    corpus = subsampled(task.corpus, *request.every) if request.every else task.corpus
     if request.keep:
         _sweep(request, request.keep, task.protocol, corpus, report)
         return
@@ -92,27 +93,29 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
         raise ModelError("precision over recall is drawn of the category protocols; leave out --plot")
     other = read_csv(request.against) if request.against else None
     matrices, measured = _scored(request, corpus)
-    result: Evaluation | InstanceEvaluation
+    result: CategoryEvaluation | InstanceEvaluation
     if task.protocol == "fine-grained":
         result = measure_instances(corpus, matrices)
     else:
-        result = measure(corpus, matrices, task.apart, curves=request.plot is not None)
+        result = measure(corpus, matrices, task.subset, curves=request.plot is not None)
     resampled = request.intervals or RESAMPLED[0]
-    paired = against(result.each, other, resampled) if other else ()
-    compared = Comparisons(resampled, differences(result.each, resampled), paired)
+    paired = against(result.per_query, other, resampled) if other else ()
+    compared = Comparisons(resampled, differences(result.per_query, resampled), paired)
     if request.json:
-        figures = category_json(result) if isinstance(result, Evaluation) else instance_json(result)
+        figures = category_json(result) if isinstance(result, CategoryEvaluation) else instance_json(result)
         about = {"protocol": task.protocol, "about": task.about}
-        report(json.dumps(figures | measured | about | comparison_json(result.each, compared, task.apart)))
+        report(json.dumps(figures | measured | about | comparison_json(result.per_query, compared, task.subset)))
     else:
-        report(category_table(result, task.apart) if isinstance(result, Evaluation) else instance_table(result))
+        report(
+            category_table(result, task.subset) if isinstance(result, CategoryEvaluation) else instance_table(result)
+        )
         for sentence in task.about:
             report(f"\n{task.protocol}: {sentence}")
         if request.intervals or other:
-            report("\n" + comparison_table(result.each, compared))
+            report("\n" + comparison_table(result.per_query, compared))
     if request.csv:
-        write_csv(result.each, request.csv)
-    if request.plot and isinstance(result, Evaluation):
+        write_csv(result.per_query, request.csv)
+    if request.plot and isinstance(result, CategoryEvaluation):
         title = f"{measured['checkpoint']}, {task.protocol}"
         draw_precision_recall(recall_levels(), result.curves, title, request.plot)
 
@@ -135,7 +138,7 @@ def _sweep(
 
 
 def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str]]:
-    """Scores by method, and what scored them."""
+    """The scores of each method, and the identity of what scored."""
     matrices: dict[str, NDArray[np.floating]] = {}
     measured = {}
     if request.weights or not request.backbone:

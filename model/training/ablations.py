@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint import file_sha256
-from model.datasets import read_task, thinned
+from model.datasets import read_task, subsampled
 from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
@@ -81,7 +81,7 @@ def ablate(
 
 def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, int]) -> AblationRow:
     task = read_task("zero-shot", None if data else "val", None, data, "folders")
-    corpus = thinned(task.corpus, *every)
+    corpus = subsampled(task.corpus, *every)
     kept, sha256 = checkpoint.with_suffix(".json"), file_sha256(checkpoint)
     size = {"queries": len(corpus.sketches), "photos": len(corpus.photos), "checkpoint_sha256": sha256}
     if kept.exists():
@@ -92,14 +92,14 @@ def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, 
     matcher = load(checkpoint)
     result = measure(corpus, score_matrices(matcher, corpus, visual=True))
     wanted = [method for method in result.methods if not method.endswith("+diffusion")]
-    each = intervals(result.each, "queries")
+    found_intervals = intervals(result.per_query, "queries")
     row = AblationRow(
         name=name,
         pictures=read_recipe(FOLDER / f"{name}.toml").pictures,
         parameters=costs(matcher.config).parameters,
         queries=len(corpus.sketches),
         photos=len(corpus.photos),
-        figures={m: {f: each[m][f] for f in ("map_all", "precision_100")} for m in wanted},
+        figures={m: {f: found_intervals[m][f] for f in ("map_all", "precision_100")} for m in wanted},
         checkpoint_sha256=sha256,
     )
     kept.write_text(json.dumps(dataclasses.asdict(row)) + "\n")

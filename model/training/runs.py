@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import load_network, save_checkpoint
-from model.datasets import cache_folder, thinned
+from model.datasets import cache_folder, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import read_backbone
@@ -64,7 +64,7 @@ def train(run: Run, say: Callable[[str], object]) -> bool:
         return False
     notes = {"origin": f"trained by recipe {run.recipe.name} from {(run.start or Path(run.backbone)).name}"}
     if validation:
-        chosen_on = thinned(validation, recipe.choose_share, recipe.choose_share)
+        chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
         dtype = torch.bfloat16 if recipe.bf16 else torch.float32
         network, figures = calibrated(trainer.average, chosen_on, dtype, recipe.methods)
         notes["validation mAP@all"] = json.dumps(figures)

@@ -90,14 +90,14 @@ def test_without_data_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch
 def test_an_evaluation_measures_every_sketch_against_every_photo(tmp_path: Path) -> None:
     corpus = write_class_folders(tmp_path / "data", seeds=range(3), shapes=("star", "house", "circle"))
     matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    result = evaluate(matcher, corpus, apart=("star",))
+    result = evaluate(matcher, corpus, subset=("star",))
     assert (result.queries, result.photos, result.classes) == (9, 9, 3)
     relevant = relevance(corpus)
     assert relevant.sum() == 27
     assert set(result.methods) == {"rn", "ret"}
     for figures in result.methods.values():
         assert 0 < figures.overall.map_all <= 1
-        assert figures.apart is not None
+        assert figures.subset is not None
     assert category_metrics(relevant.astype(np.float32), relevant).map_all == 1
 
 

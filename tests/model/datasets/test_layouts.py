@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.datasets.corpus import Corpus, Picture
-from model.datasets.layouts import STANDARD_SPLITS, class_key, named, read_file_lists, read_qmul, standard_split
+from model.datasets.layouts import STANDARD_SPLITS, class_key, classes_named, read_file_lists, read_qmul, standard_split
 from model.datasets.pairs import drawn_from
 from model.datasets.tasks import read_task
 from model.errors import ModelError
@@ -142,15 +142,15 @@ def test_a_standard_split_has_as_many_classes_as_its_name_says(name: str) -> Non
 )
 def test_across_data_sets_as_many_classes_are_left_as_published(trained: str, tested: str, count: int) -> None:
     sketches = tuple(Picture(Path(f"{label}.png"), label, "a") for label in standard_split(tested).unseen)
-    assert len(named(Corpus(sketches, ()), standard_split(trained).seen, without=True).labels) == count
+    assert len(classes_named(Corpus(sketches, ()), standard_split(trained).seen, exclude=True).labels) == count
 
 
 def test_classes_are_found_in_any_spelling() -> None:
     corpus = Corpus(tuple(Picture(Path("1.png"), label, "") for label in ("ant", "hot_air_balloon", "t-shirt")), ())
-    assert named(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
-    assert named(corpus, ["ant"], without=True).labels == ("hot_air_balloon", "t-shirt")
+    assert classes_named(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
+    assert classes_named(corpus, ["ant"], exclude=True).labels == ("hot_air_balloon", "t-shirt")
     with pytest.raises(ModelError, match="none of the classes"):
-        named(corpus, ["zebra"])
+        classes_named(corpus, ["zebra"])
     with pytest.raises(ModelError, match="choose one of sketchy_104_21"):
         standard_split("sketchy_1_2")
 

@@ -14,7 +14,7 @@ from model.datasets.protocols import (
     generalised,
     hold_out,
     one_data_set,
-    thinned,
+    subsampled,
 )
 from model.errors import ModelError
 from model.evaluation.instances import measure_instances
@@ -101,7 +101,7 @@ def test_sketches_without_a_photo_of_their_class_can_be_left_out() -> None:
 
 def test_every_nth_picture_is_taken() -> None:
     corpus = Corpus(pictures("sketch", "a", "ant", *(f"{i}.png" for i in range(9))), photos("a", "ant", 5))
-    thin = thinned(corpus, 4, 2)
+    thin = subsampled(corpus, 4, 2)
     assert names(thin.sketches) == ["0.png", "4.png", "8.png"]
     assert names(thin.photos) == ["a000.jpg", "a002.jpg", "a004.jpg"]
 
@@ -158,6 +158,6 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
         "gallery_acc_1": 1 / 16,
         "gallery_acc_10": 10 / 16,
     }
-    assert result.each.values["rn"]["acc_1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert result.per_query.values["rn"]["acc_1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     with pytest.raises(ModelError, match="was drawn from none"):
         measure_instances(pairs(), {"rn": np.zeros((8, 6))})

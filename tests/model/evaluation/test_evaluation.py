@@ -20,7 +20,8 @@ from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_config, backbone_matcher, backbone_matrices
-from model.evaluation.categories import encode_pictures, measure, score_matrices
+from model.evaluation.categories import measure
+from model.evaluation.scoring import encode_pictures, score_matrices
 from model.images.files import open_image
 from model.metrics import category_metrics
 from tests.learning import small_backbone, write_class_folders
@@ -41,17 +42,17 @@ def test_a_known_ranking_has_its_known_figures() -> None:
         labelled("photo", "ant", "bee", "ant", "bee"),
     )
     scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    result = measure(corpus, {"rn": scores}, apart=("bee",), curves=True)
+    result = measure(corpus, {"rn": scores}, subset=("bee",), curves=True)
     # The ant finds hits at ranks 1 and 3; the bee at 2 and 4, each with precision 1/2; the fly has no photo.
     ant, bee = (1 + 2 / 3) / 2, 1 / 2
     rn = result.methods["rn"]
     assert rn.overall.map_all == pytest.approx((ant + bee) / 2)
     assert rn.overall.precision_100 == pytest.approx((1 / 2 + 1 / 2) / 2)
     assert {source: row.map_all for source, row in rn.by_source.items()} == pytest.approx({"a": ant, "b": bee})
-    assert rn.apart is not None
-    assert rn.apart.map_all == pytest.approx(bee)
-    assert [p.label for p in result.each.queries] == ["ant", "bee"]
-    assert result.each.values["rn"]["map_all"] == pytest.approx([ant, bee])
+    assert rn.subset is not None
+    assert rn.subset.map_all == pytest.approx(bee)
+    assert [p.label for p in result.per_query.queries] == ["ant", "bee"]
+    assert result.per_query.values["rn"]["map_all"] == pytest.approx([ant, bee])
     assert result.curves["rn"][[0, 50, 51, 100]] == pytest.approx(
         [3 / 4, 3 / 4, (2 / 3 + 1 / 2) / 2, (2 / 3 + 1 / 2) / 2]
     )
@@ -66,11 +67,11 @@ def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
     )
     scores = chance.uniform(size=(30, 80))
     relevant = np.array([[s.label == p.label for p in corpus.photos] for s in corpus.sketches])
-    found = measure(corpus, {"rn": scores}, apart=("0", "2")).methods["rn"]
+    found = measure(corpus, {"rn": scores}, subset=("0", "2")).methods["rn"]
     assert found.overall == category_metrics(scores, relevant)
     assert found.by_source["b"] == category_metrics(scores[1::2], relevant[1::2])
     rows = [i for i, label in enumerate(labels) if label != "1"]
-    assert found.apart == category_metrics(scores[rows], relevant[rows])
+    assert found.subset == category_metrics(scores[rows], relevant[rows])
 
 
 def test_the_visual_row_is_the_distance_of_normalised_token_means(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 import model
 from indexer import build
-from model.evaluation.categories import encode_pictures
+from model.evaluation.scoring import encode_pictures
 from service.client import Client
 from service.commands import main
 from service.commands.evaluation import evaluate_server, figures_table
