@@ -16,11 +16,12 @@ from model.images import Preprocessing, Source
 from model.network import Calibration, Method, Modality, ModelConfig, Network, Side, Tokens, fastest_dtype
 from model.ranking import diffused, estimated
 
-# Large enough to fill two cores, small enough that the last, padded chunk wastes little. Not calibrated: other sizes
-# gain next to nothing, and it decides the last bit of a score.
+# Pairs scored at once on a CPU: enough to keep two cores busy, few enough that padding the last chunk wastes little.
+# The size is fixed, not tuned on each machine, because other sizes are hardly faster and change the last bit of scores.
 CHUNK = 32
-# A GPU has more to fill.
+# A GPU needs more pairs at once to be busy.
 GPU_CHUNK = 256
+# Images encoded at once: a query is one sketch, photos come many at a time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
 
 
@@ -38,20 +39,20 @@ def load(
         device: where to compute.
         dtype: precision of cross-attention and kernel; None takes the fastest here whose relation scores stay within
             1e-2 of float32's. The encoder works in float32.
-        chunk: pairs scored at once; results at one chunk size do not depend on what is scored together. None for CHUNK,
-            on a GPU GPU_CHUNK.
+        chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
+            scores do not depend on what is scored together.
 
     Raises:
-        ModelError: the file is missing, damaged or of another kind, or the device is not there; says what to do.
+        ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
     """
     path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
     try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
+        target = torch.device(device)
+        torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"device {device!r} cannot be used here ({error}); use cpu") from error
-    network = load_network(path).to(place)
-    network.set_precision(dtype or fastest_dtype(network, place))
+    network = load_network(path).to(target)
+    network.set_precision(dtype or fastest_dtype(network, target))
     return Matcher(network, file_sha256(path), chunk=chunk)
 
 
@@ -62,8 +63,9 @@ class Matcher:
         config: architecture and preprocessing of the network.
         calibration: what was chosen for its weights: methods, fusion weight, diffusion threshold.
         checkpoint_sha256: hex digest of the file it came from.
-        preprocessing_fingerprint: changes when the pixels that ``prepare`` gives would.
-        device, dtype: where it computes, and in what precision cross-attention and kernel do; the encoder's is float32.
+        preprocessing_fingerprint: hex digest that changes when ``prepare`` would give other pixels.
+        device: where it computes.
+        dtype: precision of cross-attention and kernel; the encoder computes in float32.
         chunk: pairs scored at once.
     """
 
@@ -83,12 +85,12 @@ class Matcher:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """What this checkpoint can do: some of "rn", "ret" and "fused"."""
+        """The methods by which this checkpoint can score: some of "rn", "ret" and "fused"."""
         return self.calibration.methods
 
     @property
     def best_method(self) -> Method:
-        """What "auto" means for this checkpoint: its best on the validation classes."""
+        """The method that was best on the validation classes; "auto" means it."""
         return self.calibration.best_method
 
     def token_count(self, modality: Modality) -> int:
@@ -96,13 +98,15 @@ class Matcher:
         return self.config.token_count(modality)
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
-        """A picture's file (bytes, path or stream) as ``prepare`` is to get it: a photo's large JPEG at a fraction of
-        its size, but for released networks, all else whole. Raises what ``model.images.open_image`` does.
+        """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
+
+        A large JPEG photo is decoded at a fraction of its size, which is much faster; every other picture, and every
+        picture for a released network, is decoded whole. Raises what ``model.images.open_image`` raises.
         """
         return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
-        """(3, H, W) float32, cropped, resized and normalised as this network was trained.
+        """A picture as network input, (3, H, W) float32: cropped, resized and normalised as in this network's training.
 
         Raises BlankSketch for a sketch without ink.
         """
@@ -110,10 +114,10 @@ class Matcher:
 
     @torch.inference_mode()
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """(b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
+        """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
 
-        Images go through in chunks of one fixed size, the last one padded, so that no image's tokens depend on
-        which others are encoded with it.
+        Images are encoded in chunks of one fixed size, the last one padded, so that the tokens of an image do not
+        depend on which others are encoded with it. Raises ModelError for another shape.
         """
         size = (3, self.config.image_size, self.config.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != size or not len(images):
@@ -127,10 +131,10 @@ class Matcher:
 
     @torch.inference_mode()
     def project(self, tokens: Tokens, modality: Modality = "photo") -> Side:
-        """An image's own half of the cross-attention, on this matcher's device and in its precision.
+        """The part of the cross-attention that depends on each image alone, on this matcher's device, in its precision.
 
-        To keep where the same images are scored again and again; it takes about four times the memory of the tokens.
-        Its scores are bit for bit those of the tokens.
+        Keep the result where the same images are scored again and again. It takes about four times the memory of the
+        tokens, and gives the same scores bit for bit.
         """
         return Side.cat([self._side(tokens[index], modality).rows(slice(real)) for index, real in self._chunks(tokens)])
 
@@ -140,7 +144,7 @@ class Matcher:
 
         Args:
             sketches: tokens of any floating type, on any device.
-            photos: the same, or what ``project`` made of them.
+            photos: such tokens, or what ``project`` made of them.
             method: "rn", the relation score in (0, 1); "ret", minus the Euclidean distance of the L2-normalised
                 [Ret]; "fused", a weighted sum of both; None takes the checkpoint's best.
         """
@@ -151,27 +155,27 @@ class Matcher:
     def scores_by(
         self, sketches: Tokens, photos: Tokens | Side, methods: Sequence[Method]
     ) -> dict[Method, torch.Tensor]:
-        """``scores`` by several methods at the cost of the dearest of them."""
+        """``scores`` by several methods, at the cost of the most expensive one. Raises ModelError for one it lacks."""
         for method in methods:
             if method not in self.methods:
                 able = ", ".join(self.methods)
                 raise ModelError(f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {able}")
         scores: dict[Method, torch.Tensor] = {}
-        distances = self.ret_distances(sketches, photos) if {"ret", "fused"} & set(methods) else torch.empty(0)
-        if "ret" in methods:
+        logits = self.relation_logits(sketches, photos) if {"rn", "fused"} & set(methods) else None
+        distances = self.ret_distances(sketches, photos) if {"ret", "fused"} & set(methods) else None
+        if distances is not None and "ret" in methods:
             scores["ret"] = -distances
-        if {"rn", "fused"} & set(methods):
-            logits = self.relation_logits(sketches, photos)
-            if "rn" in methods:
-                # Where in a matrix a logit stands decides its last bit in float32, not in float64 rounded to it.
-                scores["rn"] = logits.double().sigmoid().float()
-            if "fused" in methods and self.calibration.fusion is not None:
-                scores["fused"] = logits - self.calibration.fusion * distances
+        if logits is not None and "rn" in methods:
+            # In float32 the last bit of a sigmoid depends on the logit's place in the matrix; rounded float64 does not.
+            scores["rn"] = logits.double().sigmoid().float()
+        fusion = self.calibration.fusion
+        if logits is not None and distances is not None and fusion is not None and "fused" in methods:
+            scores["fused"] = logits - fusion * distances
         return scores
 
     @torch.inference_mode()
     def diffuse(self, scores: torch.Tensor, ret: torch.Tensor, method: Method | None = None) -> torch.Tensor:
-        """What ``scores`` (s, p) of a gallery become when photos that look alike support each other.
+        """The scores (s, p) of a gallery after photos that look alike have shared theirs; see ``model.ranking``.
 
         Args:
             scores: from ``scores``, by ``method``.
@@ -179,10 +183,10 @@ class Matcher:
             method: None for the checkpoint's best.
 
         Returns:
-            (s, p) float32 on the CPU, higher is better, in the method's own range; see ``model.ranking.diffusion``.
+            (s, p) float32 on the CPU, higher is better, in the range of the method's scores.
 
         Raises:
-            ModelError: no threshold was chosen for this checkpoint.
+            ModelError: this checkpoint has no threshold for diffusion.
         """
         return diffused(scores, ret, self._threshold(), method or self.best_method)
 
@@ -195,36 +199,38 @@ class Matcher:
         ret: torch.Tensor,
         method: Method | None = None,
     ) -> torch.Tensor:
-        """One sketch's scores of a gallery where only some photos were scored; see ``model.ranking.estimate``.
+        """One sketch's scores of all photos, where only some were scored: the others' are estimated.
 
         Args:
-            scores: (p,) by ``method``, read where ``known``, (p,) bool.
-            distances: (p,), ``ret_distances`` of the photos. ret: (p, d) their retrieval tokens.
+            scores: (p,) by ``method``; only those of known photos are read.
+            known: (p,) bool, the photos that were scored.
+            distances: (p,) the photos' ``ret_distances`` to the sketch.
+            ret: (p, d) retrieval tokens of the photos.
             method: "rn" or "fused"; None for the checkpoint's best.
 
         Returns:
             (p,) float32 on the CPU.
 
         Raises:
-            ModelError: no threshold was chosen for this checkpoint.
+            ModelError: this checkpoint has no threshold for diffusion.
         """
         threshold = self._threshold()
         return estimated(scores.cpu(), known.cpu(), distances.cpu(), ret.cpu(), threshold, method or self.best_method)
 
     @torch.inference_mode()
     def ret_distances(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:
-        """(s, p) float32 in [0, 2]: distances of L2-normalised [Ret]; each pair computed by itself."""
+        """(s, p) float32 in [0, 2] on the CPU: Euclidean distances of the L2-normalised [Ret]."""
         s = F.normalize(sketches.ret.to(self.device, torch.float32), dim=-1)
         p = F.normalize(photos.ret.to(self.device, torch.float32), dim=-1)
         return torch.cdist(s, p, compute_mode="donot_use_mm_for_euclid_dist").cpu()
 
     @torch.inference_mode()
     def relation_logits(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:
-        """(s, p) float32: what the relation score is the sigmoid of.
+        """(s, p) float32 on the CPU: relation scores before the sigmoid.
 
-        The sketch's half of the cross-attention is computed once a sketch, a photo's once a photo.
+        What depends on one image alone is computed once for each sketch and once for each photo.
         """
-        # Fetched once: a GPU goes on with the next chunk while nobody asks for the last one.
+        # Results stay on the device until the end: a copy after each chunk would make a GPU wait.
         out = torch.empty(len(sketches), len(photos), device=self.device)
         sides = [self._side(sketches[row : row + 1], "sketch") for row in range(len(sketches))]
         start = 0
@@ -237,7 +243,7 @@ class Matcher:
         return out.cpu()
 
     def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:
-        """Why ``photo`` matches ``sketch``: attention, selection and correspondences of one pair.
+        """Why ``photo`` matches ``sketch``: attention, token selection and correspondences of the pair.
 
         Raises BlankSketch for a sketch without ink.
         """
@@ -262,10 +268,13 @@ class Matcher:
 def fixed_chunks(
     count: int, size: int, device: torch.device | None = None
 ) -> Iterator[tuple[torch.Tensor | slice, int]]:
-    """Index tensors of exactly ``size`` rows that cover 0..count-1, the last padded with repeats of row count-1.
+    """Cuts ``count`` rows into chunks of exactly ``size``; the last one is padded by repeating the last row.
 
-    Yields (indices, how many of them are real). Matrix kernels differ by shape, so fixed shapes keep every row's
-    result independent of its company.
+    Fixed shapes keep the result of a row independent of the other rows, because matrix kernels round differently for
+    different shapes.
+
+    Yields:
+        An index (a slice, or a tensor where rows repeat), and how many of its rows are not padding.
     """
     for start in range(0, count, size):
         if start + size <= count:

@@ -1,7 +1,7 @@
 """Why a sketch and a photo match: attention, correspondences, influential pairs, rebuilt sketches."""
 
 from model.explanation.influence import PairInfluence, influential_pairs
-from model.explanation.pair import Explanation, Observed, SelfAttention, compare, explain, holding, observe
+from model.explanation.pair import Explanation, Observed, SelfAttention, compare, explain, observe, strongest_cells
 from model.explanation.rebuild import NearestPatches, Replacement, assembled, cut, from_photos, nearest_replacements
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "cut",
     "explain",
     "from_photos",
-    "holding",
     "influential_pairs",
     "nearest_replacements",
     "observe",
+    "strongest_cells",
 ]

@@ -1,4 +1,4 @@
-"""Which pairs of tokens a relation score rests on: each pair left out in turn (section 4.3, Fig. 8b)."""
+"""Which pairs of tokens a relation score depends on: each pair is left out in turn (section 4.3, Fig. 8b)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRONGEST = 10
 
 @dataclass(frozen=True)
 class PairInfluence:
-    """A pair of patch tokens, by cell, and the share of the relation score that is lost without it.
+    """A pair of patch tokens, given by their cells, and the share of the relation score that is lost without it.
 
     drop: (score - score without the pair) / score; at most 1, below 0 where the pair lowers the score.
     """
@@ -29,18 +29,18 @@ class PairInfluence:
 def influential_pairs(
     network: Network, sketch: Tokens, photo: Tokens, count: int = STRONGEST
 ) -> tuple[PairInfluence, ...]:
-    """The pairs whose leaving out lowers the relation score most, strongest first; only those that lower it.
+    """The pairs without which the relation score falls most, strongest first; only pairs without which it falls.
 
-    The paper's relation network compares blocks of 2x2 cells. A pair of blocks is named by those of their kept tokens
-    that match best.
+    The paper's relation network compares blocks of 2x2 cells. A pair of blocks is reported as the two of their kept
+    tokens that match best.
 
     Args:
         sketch, photo: one image each, as encoded, on the network's device.
         count: how many at most.
 
     Returns:
-        Nothing where the relation network is untrained, or reads its tokens by the released view, which mixes
-        patches so that no pair has a place.
+        No pairs where the relation network is untrained, or where it views the tokens as released networks do: that
+        view mixes patches, so that an entry of the kernel matrix belongs to no pair of them.
     """
     config = network.config
     if not network.calibration.relation_trained or config.released_kernel_view:
@@ -48,7 +48,7 @@ def influential_pairs(
     s_side, p_side = network.project(sketch, "sketch"), network.project(photo, "photo")
     s_out, p_out = network.align(s_side, p_side)
     logit = network.relation(s_out, p_out)
-    # What [Ret] adds to the logit stays, whichever pair is left out.
+    # The [Ret] term of the logit does not depend on the pairs.
     added = network.relate(s_side, p_side) - logit
     without = logits_without_each(network.relation, s_out, p_out)
     drops = (1 - (without + added).double().sigmoid() / (logit + added).double().sigmoid()).cpu()
@@ -66,14 +66,14 @@ def influential_pairs(
 
 @torch.inference_mode()
 def logits_without_each(relation: KernelRelation | BestMatchRelation, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-    """What the relation network says when one entry of the kernel matrix does not count, for every entry.
+    """The relation logits without each entry of the kernel matrix in turn.
 
     Args:
         sketch, photo: one image each, after cross-attention.
 
     Returns:
-        (n_s, n_p) float32 logits for best-match, where the token's next best match takes over, 0 if it has none;
-        (cells, cells) for the paper's, where the entry is zero (Fig. 2d).
+        (n_s, n_p) float32 logits for best-match: the next best match takes the entry's place, or 0 if there is none;
+        (cells, cells) for the paper's relation network: the entry is set to zero (Fig. 2d).
     """
     if isinstance(relation, KernelRelation):
         return _kernel_without_each(relation, sketch, photo)
@@ -82,37 +82,37 @@ def logits_without_each(relation: KernelRelation | BestMatchRelation, sketch: To
 
 def _best_match_without_each(relation: BestMatchRelation, sketch: Tokens, photo: Tokens) -> torch.Tensor:
     kernel = relation.kernel(sketch, photo)[0]
-    worths = relation.worths(sketch, photo)
-    # Only a pair that is the best of its row or of its column counts at all; without it the next best does.
-    by_row, by_column = (_lost(k, worth[0]) for k, worth in zip((kernel, kernel.T), worths, strict=True))
+    weights = relation.token_weights(sketch, photo)
+    # A pair counts only where it is the best of its row or column; without it, the next best one counts.
+    by_row, by_column = (_lost(k, weight[0]) for k, weight in zip((kernel, kernel.T), weights, strict=True))
     logits: torch.Tensor = relation(sketch, photo) - relation.scale / 2 * (by_row + by_column.T)
     return logits
 
 
-def _lost(kernel: torch.Tensor, worth: torch.Tensor) -> torch.Tensor:
-    """(n, m): how much of the weighted sum of row maxima goes with each entry. worth: (n,)."""
+def _lost(kernel: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(n, m): by how much the weighted sum of row maxima falls without each entry; weight: (n,), of the rows."""
     if kernel.shape[1] == 1:
-        # Nothing else to match: what is left counts 0, as a removed entry does.
-        return worth[:, None] * kernel
+        # There is no next best match: a removed entry counts as 0.
+        return weight[:, None] * kernel
     best, places = kernel.topk(2, dim=1)
-    return torch.zeros_like(kernel).scatter(1, places[:, :1], (worth * (best[:, 0] - best[:, 1]))[:, None])
+    return torch.zeros_like(kernel).scatter(1, places[:, :1], (weight * (best[:, 0] - best[:, 1]))[:, None])
 
 
 def _kernel_without_each(relation: KernelRelation, sketch: Tokens, photo: Tokens) -> torch.Tensor:
     kernel = relation.kernel(sketch, photo)[0]
     first, *rest = relation.mlp
     assert isinstance(first, nn.Linear)
-    # The first layer is linear: without an entry it gives what it gave, less that entry's share.
+    # The first layer is linear: without an entry its output lacks that entry's share.
     hidden = F.linear(kernel.flatten(), first.weight, first.bias) - (first.weight * kernel.flatten()).T
     for layer in rest:
         hidden = layer(hidden)
     logits = hidden.reshape(kernel.shape)
-    # An entry that was zero is none: rounding should not make it one.
+    # Without an entry that is zero anyway, nothing changes; rounding must not say otherwise.
     return torch.where(kernel == 0, relation(sketch, photo), logits)
 
 
 def _best_of_blocks(grid: int, sketch: Tokens, photo: Tokens, row: int, column: int) -> tuple[int, int]:
-    """The numbers of the tokens that match best between two 2x2 blocks of cells, each of which kept some."""
+    """The indices of the two tokens that match best between two 2x2 blocks of cells, each of which kept some tokens."""
     inside = []
     for tokens, block in ((sketch, row), (photo, column)):
         down, across = tokens.positions[0] // grid, tokens.positions[0] % grid

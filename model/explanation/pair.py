@@ -1,4 +1,4 @@
-"""Why a photo matches a sketch, taken from one forward pass over the pair."""
+"""Why a photo matches a sketch: attention, selection and correspondences, from one forward pass over the pair."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from model.network import CrossAttention, CrossSide, Encoder, EncoderTrace, Moda
 
 @dataclass(frozen=True)
 class SelfAttention:
-    """What one image's [Ret] looked at, block by block, and which tokens survived.
+    """The attention of one image's [Ret] in each block, and the tokens that each selection kept.
 
     Attributes:
-        blocks: (depth, heads, grid, grid) float32, [Ret]'s attention in each block, zero where a token had been
-            dropped. A row sums to 1 less what [Ret] gave to itself.
+        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero where the token had
+            been dropped. One head's map sums to 1 minus the attention of [Ret] to itself.
         kept: one (grid, grid) bool map for each selection, in order.
     """
 
@@ -26,18 +26,23 @@ class SelfAttention:
 
     @property
     def heads(self) -> torch.Tensor:
-        """(heads, grid, grid): the last block, head by head (Fig. 5)."""
+        """(heads, grid, grid): the last block, by head (Fig. 5)."""
         return self.blocks[-1]
 
     @property
     def layers(self) -> torch.Tensor:
-        """(depth, grid, grid): each block, averaged over its heads; what selection goes by (eq. 7)."""
+        """(depth, grid, grid): each block, averaged over its heads; selection keeps the highest (eq. 7)."""
         return self.blocks.mean(dim=1)
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One image as it left the encoder, and what went on inside. tokens: a batch of one, on the network's device."""
+    """One encoded image, and the self-attention of its encoding.
+
+    Attributes:
+        tokens: a batch of one, on the network's device.
+        attention: self-attention and token selection, on the CPU.
+    """
 
     tokens: Tokens
     attention: SelfAttention
@@ -45,7 +50,9 @@ class Observed:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One pair, explained. Cells count the patch grid row by row from the top left. All tensors are on the CPU.
+    """The explanation of one pair. Cells of the patch grid are counted row by row from the top left.
+
+    All tensors are on the CPU.
 
     Attributes:
         grid: patches along one side.
@@ -83,7 +90,10 @@ class Explanation:
 
 @torch.inference_mode()
 def observe(network: Network, image: torch.Tensor, modality: Modality) -> Observed:
-    """image: (1, 3, H, W), prepared, on the network's device. Raises ModelError where nothing attends to itself."""
+    """Encodes one image and records its attention.
+
+    image: (1, 3, H, W), prepared, on the network's device. Raises ModelError for an encoder without self-attention.
+    """
     if not isinstance(network.encoder, Encoder):
         raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
@@ -102,7 +112,7 @@ def observe(network: Network, image: torch.Tensor, modality: Modality) -> Observ
 
 @torch.inference_mode()
 def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
-    """A pair of observed images, explained."""
+    """Explains a pair of observed images."""
     s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
     forth = back = None
     if network.cross is not None and isinstance(s_side, CrossSide) and isinstance(p_side, CrossSide):
@@ -127,15 +137,19 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
 
 
 def explain(network: Network, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
-    """sketch, photo: (1, 3, H, W) prepared images on the network's device."""
+    """Explains a pair of prepared images, each (1, 3, H, W) on the network's device."""
     return compare(network, observe(network, sketch, "sketch"), observe(network, photo, "photo"))
 
 
-def holding(attention: torch.Tensor, share: float) -> torch.Tensor:
-    """The smallest set of cells that holds ``share`` of the attention, as a bool map of the same shape.
+def strongest_cells(attention: torch.Tensor, share: float) -> torch.Tensor:
+    """The fewest cells that together have ``share`` of the attention, as a bool map of the same shape.
 
-    attention: any shape, at least 0; of equal cells the first ones are taken. No cell where there is no attention.
-    share: in (0, 1]. Raises ValueError for another.
+    Args:
+        attention: any shape, not negative. Of equal cells the first ones are taken; where all are zero, none.
+        share: in (0, 1].
+
+    Raises:
+        ValueError: another share.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], not {share}")

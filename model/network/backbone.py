@@ -15,7 +15,7 @@ from model.network.config import ModelConfig
 from model.network.encoder import Encoder
 from model.network.zse import Network
 
-# Where a network keeps its position embedding.
+# Name of the position embedding in a network's state dict.
 POSITION = "encoder.position"
 
 RENAMED = {
@@ -27,7 +27,7 @@ RENAMED = {
 
 
 def read_backbone(source: str) -> dict[str, torch.Tensor]:
-    """Weights under timm's key names, from a safetensors file or, downloaded at need, by timm tag.
+    """Weights under timm's key names, from a safetensors file or, downloaded if needed, by timm tag.
 
     Raises ModelError saying what to do.
     """
@@ -49,7 +49,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
 
 def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
-    """A network whose encoder starts as the given ViT; all else is random but reproducible.
+    """A network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
 
     The class token becomes [Ret], and the learnable tokenizer starts at zero. Position embeddings are resampled to
     the config's grid. A convolutional encoder takes nothing from a ViT. The calibration is UNCALIBRATED, because the
@@ -87,10 +87,11 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
 
 
 def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Network:
-    """The same network for another input size.
+    """A copy of the network for another input size.
 
-    Only what its position embedding has learned since ``native``, the backbone's (1, 1+g*g, d), is resampled from
-    grid to grid: going down and up again would wash out the fine structure that the backbone came with.
+    ``native`` is the backbone's position embedding (1, 1+g*g, d). It is resampled to the new grid directly, and only
+    what training has added to it is resampled from the old grid: resampling the sum down and up again would blur the
+    fine structure that the backbone came with. Raises ModelError for a network that is tied to its input size.
     """
 
     def at(position: torch.Tensor, grid: int) -> torch.Tensor:

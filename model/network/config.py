@@ -1,4 +1,4 @@
-"""One frozen description of a network; it travels in the checkpoint's metadata."""
+"""The architecture and preprocessing of a network; it travels in the checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ModelConfig:
         return self.keep_sketch if modality == "sketch" else self.keep_photo
 
     def kept(self, modality: Modality) -> tuple[int, ...]:
-        """Patch tokens left after each selection, in order; the last is what leaves the encoder."""
+        """How many patch tokens are left after each selection, in order; the last number leaves the encoder."""
         counts = []
         left = self.grid**2
         for _ in self.select_after:
@@ -118,7 +118,7 @@ class ModelConfig:
         return tuple(counts)
 
     def token_count(self, modality: Modality) -> int:
-        """Tokens that leave the encoder, [Ret] included."""
+        """How many tokens leave the encoder, [Ret] included."""
         return 1 + (self.kept(modality) or (self.grid**2,))[-1]
 
     def to_json(self) -> str:
@@ -132,7 +132,7 @@ class ModelConfig:
 
 
 def kept_count(tokens: int, rate: float) -> int:
-    """ceil(rate * tokens), with the rate taken as the decimal number it was written as."""
+    """ceil(rate * tokens). The rate counts as the decimal number that prints it, not as its binary approximation."""
     return math.ceil(Fraction(str(rate)) * tokens)
 
 

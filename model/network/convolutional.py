@@ -1,4 +1,4 @@
-"""A convolutional encoder in the place of the ViT: the ablation "w/o SA" of Table 3."""
+"""A convolutional encoder instead of the ViT: the ablation "w/o SA" of Table 3."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from model.network.config import Modality, ModelConfig
 from model.network.encoder import EncoderTrace
 from model.network.tokens import Tokens
 
-# The stage of stride 16, whose map has the patch grid's cells, and its channels.
+# The stage with stride 16, whose feature map has one cell for each patch, and the number of its channels.
 _STAGE, _CHANNELS = 3, 1024
 
 
 class ConvolutionalEncoder(nn.Module):
-    """The cells of a ResNet-50's map as patch tokens, their mean as [Ret].
+    """The cells of a ResNet-50's feature map are the patch tokens; their mean is [Ret].
 
-    With group normalisation, so that no image's tokens depend on its batch. It starts untrained.
+    Group normalisation is used, so that the tokens of an image do not depend on its batch. It starts untrained.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""What a network costs by its shape alone: multiply-adds, parameters, bytes kept of a photo."""
+"""Costs of a network, computed from its configuration: multiply-adds, parameters, bytes of a photo in the index."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from model.network.config import Modality, ModelConfig, kept_count
 from model.network.convolutional import ConvolutionalEncoder
 from model.network.zse import Network
 
-# As an index keeps them: features and positions in one byte each, and a scale for each token.
+# An index stores features and positions in one byte each, and a scale of four bytes for each token.
 _SCALE_BYTES = 4
 _TOKENIZER_KERNELS = (7, 3, 3, 3)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one configuration; multiply-adds (MACs) are those of matrix products and convolutions.
+    """Costs of one configuration. Multiply-adds (MACs) count matrix products and convolutions.
 
     Attributes:
-        sketch_macs, photo_macs: to encode one image and to project it for the cross-attention: once an image.
-        pair_macs: cross-attention and relation network of one pair, after that.
-        parameters: numbers in the checkpoint.
-        photo_bytes: tokens and positions of one encoded photo.
+        sketch_macs, photo_macs: of what is done once for each image: encoding, and projecting for the cross-attention.
+        pair_macs: of what is done for each pair: cross-attention and relation network.
+        parameters: how many numbers the checkpoint holds.
+        photo_bytes: tokens and positions of one photo as an index stores them.
     """
 
     sketch_macs: int
@@ -49,7 +49,7 @@ def costs(config: ModelConfig) -> Costs:
 
 
 def encoder_macs(config: ModelConfig, modality: Modality) -> int:
-    """Tokenizer and transformer blocks of one image."""
+    """MACs of tokenizer and transformer blocks for one image."""
     if config.encoder != "vit":
         return _convolution_macs(config)
     width, hidden = config.width, int(config.width * config.mlp_ratio)
@@ -66,7 +66,7 @@ def encoder_macs(config: ModelConfig, modality: Modality) -> int:
         tokens = patches + 1
         total += 4 * tokens * width**2 + 2 * tokens**2 * width
         if rate < 1 and block in config.select_after:
-            # [Ret]'s row of the attention is written out once more.
+            # The attention row of [Ret] is computed a second time.
             total += tokens * width
             patches = kept_count(patches, rate)
         total += 2 * (patches + 1) * width * hidden
@@ -74,17 +74,17 @@ def encoder_macs(config: ModelConfig, modality: Modality) -> int:
 
 
 def projection_macs(config: ModelConfig, modality: Modality) -> int:
-    """Query, key and value of one image's tokens for the cross-attention."""
+    """MACs of query, key and value of one image's tokens for the cross-attention."""
     return 3 * config.token_count(modality) * config.width**2 if config.cross_attention else 0
 
 
 def pair_macs(config: ModelConfig) -> int:
-    """From two projected images to the relation logit."""
+    """MACs from two projected images to the relation logit."""
     width, sketch, photo = config.width, config.token_count("sketch"), config.token_count("photo")
     total = 0
     if config.cross_attention:
         if config.keep_cross < 1:
-            # The sketch's [Ret] looks at all of the photo's tokens to choose among them.
+            # To select, the sketch's [Ret] is compared with all tokens of the photo.
             total += photo * width
             photo = 1 + kept_count(photo - 1, config.keep_cross)
         total += 4 * sketch * photo * width

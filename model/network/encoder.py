@@ -18,12 +18,12 @@ from model.network.tokens import Tokens
 
 @dataclass
 class EncoderTrace:
-    """What an explanation needs to see of a forward pass.
+    """A record of one forward pass, for explanations. Pass an empty one to ``Encoder``; it appends to the lists.
 
     Attributes:
-        attention: (b, heads, n) for each block, [Ret]'s attention to the patch tokens it still had.
-        positions: (b, n) for each block, the grid cells of those tokens.
-        kept: (b, n) for each selection, the grid cells that survived it.
+        attention: for each block (b, heads, n), the attention of [Ret] to the patch tokens that were left.
+        positions: for each block (b, n), the grid cells of those tokens.
+        kept: for each selection (b, n), the grid cells of the tokens that it kept.
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)
@@ -32,7 +32,7 @@ class EncoderTrace:
 
 
 class Encoder(nn.Module):
-    """Tokenizer, [Ret], position embedding and pre-norm blocks; one encoder for both modalities."""
+    """Tokenizer, [Ret], position embedding and pre-norm blocks; both modalities share its weights."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         nn.init.trunc_normal_(self.position, std=0.02)
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
-        """(b, 3, H, W) -> tokens of (b, 1 + kept, d), final norm applied."""
+        """(b, 3, H, W) -> tokens (b, 1 + kept, d) after the final norm; ``trace`` records the pass."""
         patches = self.tokenizer(images)
         x = torch.cat([self.ret.expand(len(images), -1, -1), patches], dim=1) + self.position
         x = self.dropout(x)
@@ -86,10 +86,10 @@ class Encoder(nn.Module):
 
 
 def self_attention(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One block's self-attention (eqs. 4 and 5) and [Ret]'s row of it (eq. 7).
+    """The self-attention of one block (eqs. 4 and 5), and the attention weights of [Ret] in it (eq. 7).
 
-    x (b, n, d) -> output (b, n, d), attention (b, heads, n-1) of [Ret] to each patch token, the softmax being
-    over all n keys. The output goes through the fused kernel; only [Ret]'s one row is written out.
+    x (b, n, d) -> output (b, n, d) and weights (b, heads, n-1) of [Ret] for each patch token; the softmax is over all n
+    keys. The fused kernel computes the output but does not return weights, so the one row of [Ret] is computed again.
     """
     attn = block.attn
     b, n, _ = x.shape

@@ -1,4 +1,4 @@
-"""Which precision is the fastest here without moving a relation score by more than a hundredth."""
+"""The fastest precision on this machine that changes no relation score by more than a hundredth."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TOLERANCE = 1e-2
 
 
 def fastest_dtype(network: Network, device: torch.device) -> torch.dtype:
-    """float16 on CUDA, bfloat16 on a CPU that multiplies it natively, where relation scores stay within TOLERANCE of
-    float32's on the probe pictures; float32 otherwise.
+    """float16 on CUDA, bfloat16 on a CPU that multiplies it natively, else float32.
 
-    network: in float32, on ``device``; left as it was.
+    The reduced precision is chosen only where the relation scores of the probe pictures stay within TOLERANCE of those
+    in float32. ``network`` is in float32 and on ``device``; it is not changed.
     """
     if device.type == "cuda":
         candidate = torch.float16
@@ -26,7 +26,7 @@ def fastest_dtype(network: Network, device: torch.device) -> torch.dtype:
     if network.cross is None or not network.calibration.relation_trained:
         return torch.float32
     exact = probe_logits(network, device)
-    # Scores are compared where the sigmoid is steepest: far out on it any difference would look small.
+    # The logits are shifted to where the sigmoid is steepest: elsewhere it would hide their differences.
     middle = exact.mean()
     other = probe_logits(copy.deepcopy(network).set_precision(candidate), device)
     close = ((other - middle).sigmoid() - (exact - middle).sigmoid()).abs().amax() <= TOLERANCE
@@ -34,7 +34,7 @@ def fastest_dtype(network: Network, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively; False where torch does not tell."""
+    """Whether this CPU multiplies bfloat16 natively; False where PyTorch cannot tell."""
     tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(tell is not None and tell())
 

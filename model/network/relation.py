@@ -33,7 +33,11 @@ class RetTerm(nn.Module):
 
 
 class KernelRelation(nn.Module):
-    """The paper's: tokens on their grid, 2x2 downsampling, cosine kernel, flattened into an MLP (eq. 9)."""
+    """The paper's relation network: the kernel matrix of downsampled tokens, flattened, goes through an MLP (eq. 9).
+
+    The tokens are put back on the patch grid, a strided 2x2 convolution makes one cell of four, and the kernel matrix
+    holds the cosines of all pairs of cells.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,11 +57,11 @@ class KernelRelation(nn.Module):
         )
 
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """(b, cells, cells), rows sketch, columns photo; zero where a cell kept none of its tokens (Fig. 2d)."""
+        """(b, cells, cells) cosines, rows sketch, columns photo; zero where a cell has no kept token (Fig. 2d)."""
         return kernel_matrix(self._cells(sketch), self._cells(photo))
 
     def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """Tokens after cross-attention, b pairs -> (b,) float32 logits."""
+        """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
         logits: torch.Tensor = self.mlp(self.kernel(sketch, photo).flatten(1))
         return logits[:, 0]
 
@@ -66,23 +70,23 @@ class KernelRelation(nn.Module):
         b, n, d = patches.shape
         area = self.grid**2
         if self.untransposed and n == area:
-            return self._flat(patches.reshape(b, d, self.grid, self.grid))
+            return self._downsampled(patches.reshape(b, d, self.grid, self.grid))
         index = tokens.positions.unsqueeze(-1).expand(-1, -1, d)
         on_grid = patches.new_zeros(b, area, d).scatter(1, index, patches)
-        cells = self._flat(on_grid.transpose(1, 2).reshape(b, d, self.grid, self.grid))
+        cells = self._downsampled(on_grid.transpose(1, 2).reshape(b, d, self.grid, self.grid))
         if n == area:
             return cells
         kept = patches.new_zeros(b, area).scatter(1, tokens.positions, 1.0)
-        some = F.max_pool2d(kept.reshape(b, 1, self.grid, self.grid), 2).reshape(b, -1, 1)
-        return cells * some
+        any_kept = F.max_pool2d(kept.reshape(b, 1, self.grid, self.grid), 2).reshape(b, -1, 1)
+        return cells * any_kept
 
-    def _flat(self, maps: torch.Tensor) -> torch.Tensor:
+    def _downsampled(self, maps: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.downsample(maps)
         return out.flatten(2).transpose(1, 2)
 
 
 class PairRelation(KernelRelation):
-    """The paper's with a learned metric of each concatenated pair of cells in the cosine's place (w/o Cos-K)."""
+    """The paper's relation network with a learned metric of concatenated cells instead of cosines (w/o Cos-K)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -93,21 +97,22 @@ class PairRelation(KernelRelation):
 
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
         """(b, cells, cells) in (0, 1), rows sketch, columns photo."""
-        # A linear layer on a concatenated pair is the sum of one on each half.
+        # A linear layer on a concatenated pair equals the sum of two linear layers, one on each half.
         s, p = self.sketch_part(self._cells(sketch).float()), self.photo_part(self._cells(photo).float())
         metric: torch.Tensor = self.metric(F.relu(s[:, :, None] + p[:, None])).sigmoid()
         return metric[..., 0]
 
 
 class BestMatchRelation(nn.Module):
-    """Each token's best match on the other side, weighed by what the tokens themselves say they are worth.
+    """The cosines of each token's best match on the other side, averaged with learned token weights.
 
-    With K_ij the cosine of sketch patch i and photo patch j, and worths w and v that sum to 1 on either side,
+    With K_ij the cosine of sketch patch i and photo patch j, w_i and v_j the weights of the tokens, each computed from
+    the token itself and summing to 1 over its image,
 
         logit = scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias.
 
-    Where on the grid a token sits plays no part, so what is learned holds for things drawn elsewhere and otherwise;
-    and the score is made of matched pairs, each with its share.
+    Positions on the grid play no part, so that a thing may be drawn anywhere; and the logit is a sum over matched
+    pairs, so that each pair's share of it is known.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -121,16 +126,16 @@ class BestMatchRelation(nn.Module):
         """(b, n_s, n_p): the cosine of every pair of patch tokens."""
         return kernel_matrix(sketch.patches, photo.patches)
 
-    def worths(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, n_s) and (b, n_p), each row summing to 1."""
+    def token_weights(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, n_s) and (b, n_p) float32 of aligned tokens; each row sums to 1."""
         w = self.sketch_worth(sketch.patches.float())[..., 0].softmax(dim=-1)
         v = self.photo_worth(photo.patches.float())[..., 0].softmax(dim=-1)
         return w, v
 
     def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-        """Tokens after cross-attention, b pairs -> (b,) float32 logits."""
+        """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
         kernel = self.kernel(sketch, photo)
-        w, v = self.worths(sketch, photo)
+        w, v = self.token_weights(sketch, photo)
         matched = (w * kernel.amax(dim=2)).sum(dim=1) + (v * kernel.amax(dim=1)).sum(dim=1)
         return self.scale * matched / 2 + self.bias
 

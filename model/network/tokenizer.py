@@ -9,9 +9,9 @@ from model.network.config import ModelConfig
 
 
 class LearnableTokenizer(nn.Module):
-    """Four bias-free convolutions of stride 2 that see far beyond one patch, for strokes are sparse.
+    """Four convolutions of stride 2 without bias. They see far beyond one patch, because strokes are sparse.
 
-    No ReLU follows the last one: a new network starts it at zero, and a ReLU would never let it learn.
+    No ReLU follows the last one: it starts at zero in a new network, and behind a ReLU it would get no gradient.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -44,7 +44,7 @@ class LearnableTokenizer(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """X = Tokenizer(S) + S': learnable tokens added to the patch projection's."""
+    """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Encoded images: patch tokens with the retrieval token in front, and where on the patch grid they came from."""
+"""Encoded images: the retrieval token, then patch tokens with their positions on the patch grid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tokens:
         return self.features.shape[0]
 
     def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> Tokens:
-        """The chosen images, in the chosen order; still a batch."""
+        """The images at ``rows``, in that order; the result is a batch, too."""
         return Tokens(self.features[rows], self.positions[rows])
 
     @property
@@ -46,12 +46,15 @@ class Tokens:
         return self.features[:, 1:]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
-        """The same tokens elsewhere or in another precision; positions keep their type."""
+        """The same tokens on another device or in another precision; positions stay int64."""
         return Tokens(self.features.to(device=device, dtype=dtype), self.positions.to(device=device))
 
     @staticmethod
     def of_ret(ret: torch.Tensor) -> Tokens:
-        """(b, d) retrieval tokens alone, n = 1: all that method "ret" reads."""
+        """Tokens with n = 1 from retrieval tokens (b, d).
+
+        That is all that the method "ret" reads, and all that a network with one global vector gives.
+        """
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What is done to the scores of a whole gallery: diffusion, and estimates for photos that were not scored."""
+"""Scores of a whole gallery: diffusion between similar photos, and estimates for photos that were not scored."""
 
 from model.ranking.diffusion import SHORTLIST, diffused
 from model.ranking.estimate import estimated

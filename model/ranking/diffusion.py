@@ -1,8 +1,8 @@
-"""Diffusion: photos that look alike lend each other their scores.
+"""Diffusion: photos that look alike share their scores.
 
-A pair's score judges one photo by itself, from a few strokes. What the photos of a gallery have in common is seen far
-more surely than what a sketch has in common with them, so an error that one photo's score makes is mended by the
-photos around it. This is a diffusion process on the gallery's affinity graph (Donoser and Bischof, CVPR 2013).
+The score of a pair judges one photo alone, by a few strokes. How similar two photos are is far more certain than how
+similar a sketch is to a photo. So an error in one photo's score is corrected by the photos that look like it. This is
+a diffusion process on the affinity graph of the gallery (Donoser and Bischof, CVPR 2013).
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ import torch.nn.functional as F
 
 from model.network import Method
 
-# Steps of the diffusion: what neighbours' neighbours say still helps; far beyond them classes run together.
+# Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
 ROUNDS = 3
-# Photos that take part, the best of a sketch's ranking: bounds the cost at (SHORTLIST, SHORTLIST) cosines a sketch.
+# How many of a sketch's best photos take part. It bounds the cost: SHORTLIST x SHORTLIST cosines for each sketch.
 SHORTLIST = 1000
-# Distances d of [Ret] are averaged as exp(-d^2 / RET_WIDTH), in which far photos weigh nothing.
+# [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
 RET_WIDTH = 0.2
-# Fused scores f are averaged as exp((f - best) / FUSED_WIDTH): where they lie depends on the fusion's weight.
+# Fused scores f are averaged as exp((f - best) / FUSED_WIDTH), because their range depends on the fusion weight.
 FUSED_WIDTH = 2.0
 
 
 def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: Method) -> torch.Tensor:
-    """Scores after their diffusion over the photos, each sketch's for itself.
+    """Scores after diffusion over the photos, computed for each sketch separately.
 
-    With r_i the direction of photo i's normalised [Ret] from the mean of all, and A_ij = max(0, r_i . r_j - threshold),
-    a round replaces the scores f by D^-1 A f, where D holds the row sums of A: each photo's becomes a weighted mean of
-    its own and of those near it. The mean is taken off because what all photos share, their style say, makes none of
-    them the like of another. Relation scores are averaged as they are, distances and fused scores in a form that lies
-    in (0, 1), and put back.
+    Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
+    A_ij = max(0, r_i . r_j - threshold). Each round replaces the scores f by D^-1 A f, where D holds the row sums of A:
+    every photo gets a weighted mean of its own score and of those of similar photos. The mean is subtracted because
+    what all photos share, such as their style, makes no two of them similar. Relation scores are averaged as they are;
+    distances and fused scores are mapped into (0, 1], averaged, and mapped back.
 
-    Only the SHORTLIST best photos of a sketch take part; the others follow behind them, in their order before, with
-    scores capped at the shortlist's last.
+    Only the SHORTLIST best photos of a sketch take part. The others follow in their previous order, their scores
+    capped at the lowest score of the shortlist.
 
     Args:
         scores: (s, p) by ``method``, higher is better.
         ret: (p, d) retrieval tokens of the photos.
-        threshold: cosine of those directions below which two photos have nothing to do with each other.
+        threshold: cosine r_i . r_j up to which two photos do not share scores.
+        method: how ``scores`` were computed.
 
     Returns:
-        (s, p) float32 on the CPU, in the range that the scores of ``method`` have.
+        (s, p) float32 on the CPU, in the range of the scores of ``method``.
     """
     before = scores.to("cpu", torch.float32)
     ret = ret.cpu()
@@ -48,8 +49,8 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
     for row, of_sketch in enumerate(before):
         order = of_sketch.argsort(descending=True, stable=True)
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
-        near = centred(ret[first])
-        weights = (near @ near.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold)
+        directions = centred(ret[first])
+        weights = (directions @ directions.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold)
         sums = weights.sum(dim=1)
         best = of_sketch[first[0]]
         support = _support(of_sketch[first], best, method)
@@ -62,7 +63,7 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
 
 
 def centred(ret: torch.Tensor) -> torch.Tensor:
-    """(p, d) retrieval tokens of photos -> (p, d) float32, directions of their directions from the mean of all."""
+    """(p, d) retrieval tokens of photos -> (p, d) float32: normalised, minus their mean, normalised again."""
     directions = F.normalize(ret.float(), dim=1)
     return F.normalize(directions - directions.mean(dim=0), dim=1)
 

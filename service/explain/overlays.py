@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from model.explanation import holding
+from model.explanation import strongest_cells
 from model.images import Pixels
 
 Colour = tuple[int, int, int]
@@ -45,7 +45,7 @@ def attention_overlay(square: Pixels, attention: torch.Tensor, share: float = CO
     strong = np.quantile(values[values > 0], _STRONG) if values.any() else 1.0
     opacity = (np.minimum(values / strong, 1.0) * _OPACITY).repeat(side, 0).repeat(side, 1)[..., None]
     image = Image.fromarray(np.rint(square * (1 - opacity) + np.array(RED) * opacity).astype(np.uint8))
-    _outline(image, holding(attention, share), RED)
+    _outline(image, strongest_cells(attention, share), RED)
     return image
 
 

@@ -35,7 +35,7 @@ class QuadrupletObjective:
             s = network.project(network.encode(network_input(ink.expand(-1, 3, -1, -1), side), "sketch"), "sketch")
             p = network.project(network.encode(network_input(photos, side), "photo"), "photo")
             sketches, pictures = network.align(s, p)
-            logits = network.judge(sketches, pictures, s, p)
+            logits = network.relation_logits(sketches, pictures, s, p)
         losses: dict[str, torch.Tensor] = {}
         if self.how.triplet:
             a, b = self._token(sketches)[:count], self._token(pictures)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.explanation.pair import Observed, SelfAttention, compare, explain, holding, observe
+from model.explanation.pair import Observed, SelfAttention, compare, explain, observe, strongest_cells
 from model.network.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
@@ -127,20 +127,20 @@ def test_an_untrained_relation_network_gives_no_score() -> None:
 
 def test_the_cells_that_hold_a_share_of_the_attention_are_the_fewest_that_do() -> None:
     attention = torch.tensor([[1.0, 4.0], [2.0, 3.0]])  # 10 in all
-    assert holding(attention, 0.4).tolist() == [[False, True], [False, False]]
-    assert holding(attention, 0.41).tolist() == [[False, True], [False, True]]
-    assert holding(attention, 0.9).tolist() == [[False, True], [True, True]]
-    assert holding(attention, 1.0).all()
-    assert not holding(torch.zeros(3), 0.5).any()
-    assert holding(torch.ones(4), 0.5).tolist() == [True, True, False, False]
+    assert strongest_cells(attention, 0.4).tolist() == [[False, True], [False, False]]
+    assert strongest_cells(attention, 0.41).tolist() == [[False, True], [False, True]]
+    assert strongest_cells(attention, 0.9).tolist() == [[False, True], [True, True]]
+    assert strongest_cells(attention, 1.0).all()
+    assert not strongest_cells(torch.zeros(3), 0.5).any()
+    assert strongest_cells(torch.ones(4), 0.5).tolist() == [True, True, False, False]
     with pytest.raises(ValueError, match="share"):
-        holding(attention, 0.0)
+        strongest_cells(attention, 0.0)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.floats(0.01, 1.0))
 def test_no_smaller_set_of_cells_holds_the_share(parts: list[int], share: float) -> None:
     attention = torch.tensor(parts, dtype=torch.float32)
-    chosen = holding(attention, share)
+    chosen = strongest_cells(attention, share)
     total, count = float(attention.double().sum()), int(chosen.sum())
     assert float(attention[chosen].double().sum()) >= share * total * (1 - 1e-12)
     if count:

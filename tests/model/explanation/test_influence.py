@@ -26,7 +26,7 @@ def scored_without(network: Network, kernel: torch.Tensor, sketch: Tokens, photo
     relation = network.relation
     if isinstance(relation, KernelRelation):
         return float(relation.mlp(kernel.flatten()[None]))
-    w, v = relation.worths(sketch, photo)
+    w, v = relation.token_weights(sketch, photo)
     matched = 0.0
     for i, row in enumerate(kernel):
         there = row[row > -torch.inf]
@@ -66,7 +66,7 @@ def test_of_two_equal_best_matches_neither_is_missed() -> None:
     # The first sketch token is still matched by the other twin; only that twin's own column loses.
     assert isinstance(network.relation, BestMatchRelation)
     kernel = network.relation.kernel(sketch, Tokens(twins, torch.tensor([[3, 4]])))[0]
-    v = network.relation.worths(sketch, Tokens(twins, torch.tensor([[3, 4]])))[1][0]
+    v = network.relation.token_weights(sketch, Tokens(twins, torch.tensor([[3, 4]])))[1][0]
     lost = network.relation.scale / 2 * v * (kernel[0] - kernel[1])
     torch.testing.assert_close(full - found[0], lost, atol=1e-5, rtol=0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.network.calibration import Method
-from model.ranking.estimate import RESERVE, estimated
+from model.ranking.estimate import PRIOR_WEIGHT, estimated
 
 THRESHOLD = 0.3
 PHOTOS = 12
@@ -49,7 +49,7 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
             continue
         alike = {j: max(0.0, float(unit[i] @ unit[j]) - THRESHOLD) for j in values}
         off = sum(weight * (values[j] - start - slope * float(distances[j])) for j, weight in alike.items())
-        likely = start + slope * float(distances[i]) + off / (RESERVE + sum(alike.values()))
+        likely = start + slope * float(distances[i]) + off / (PRIOR_WEIGHT + sum(alike.values()))
         assert float(after[i]) == pytest.approx(1 / (1 + math.exp(-likely)) if method == "rn" else likely, abs=1e-5)
 
 
