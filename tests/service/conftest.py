@@ -15,6 +15,7 @@ from model import Matcher
 from service.client import Client
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
+from tests.patience import PATIENCE
 from tests.pictures import encoded
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS, draw_photo, draw_sketch
@@ -91,7 +92,7 @@ def server(settings: Settings) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def http(server: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as connection:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as connection:
         yield connection
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.patience import PATIENCE
 from tests.service.served import Served
 
 
@@ -32,7 +33,7 @@ def error(answer: httpx.Response) -> tuple[int, str]:
 def connect(server: Served) -> socket.socket:
     """A connection to the server, for bytes that no HTTP library would send."""
     address = urlsplit(server.url)
-    return socket.create_connection((address.hostname, address.port or 80), timeout=30)
+    return socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE)
 
 
 def rest(connection: socket.socket) -> bytes:

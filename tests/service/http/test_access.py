@@ -40,7 +40,7 @@ def wait_for_lines(server: Served, caplog: pytest.LogCaptureFixture, count: int)
 
 
 def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, sketch: bytes) -> None:
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         plain = http.post("/search", content=sketch)
         wait_for_lines(server, logged, 1)
         exact = http.post("/search", content=sketch, params={"nprobe": "all", "method": "ret"})
@@ -55,7 +55,7 @@ def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, 
 
 
 def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture) -> None:
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         http.post("/search", content=b"text")
         http.get("/photos/1000")
         http.get("/no/such%0d%0apath?secret=1")
@@ -70,7 +70,7 @@ def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture
 
 
 def test_healthy_checks_are_not_logged(server: Served, logged: pytest.LogCaptureFixture) -> None:
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         for path in ("/healthz", "/readyz", "/metrics"):
             http.get(path)
         http.get("/info")
@@ -82,7 +82,7 @@ def test_neither_keys_nor_images_are_logged(
 ) -> None:
     logged.set_level(logging.DEBUG)
     with served(settings.model_copy(update={"api_key": SecretStr("sesame")})) as server:
-        with httpx.Client(base_url=server.url) as http:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
                 http.post("/search", content=sketch, headers=headers)
         wait_for_lines(server, logged, 3)
@@ -99,7 +99,7 @@ def test_neither_keys_nor_images_are_logged(
 
 def test_the_client_behind_a_proxy_is_named_but_not_quoted(server: Served, logged: pytest.LogCaptureFixture) -> None:
     # The server trusts a proxy on its own machine, as which this test poses.
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         for said in ("203.0.113.7", "2001:db8::1", "x status=200 route=/admin"):
             http.get("/info", headers={"x-forwarded-for": said})
         told = wait_for_lines(server, logged, 3)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from service.http.app import create_app
 from service.settings import Settings
+from tests.patience import PATIENCE
 from tests.service.served import Served, served
 from tests.service.talk import error
 
@@ -53,7 +54,7 @@ def test_every_answer_carries_a_request_id(http: httpx.Client) -> None:
 def test_every_answer_tells_browsers_to_trust_nothing(
     broken: Served, verb: str, path: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = httpx.request(verb, f"{broken.url}{path}")
+    answer = httpx.request(verb, f"{broken.url}{path}", timeout=PATIENCE)
     assert answer.status_code == status
     policy = [rule.strip() for rule in answer.headers["content-security-policy"].split(";")]
     assert policy == [
@@ -86,7 +87,7 @@ def test_with_an_api_key_only_those_who_have_it_are_answered(
     sent = httpx.Headers(header, encoding="utf-8")
     with (
         served(settings.model_copy(update={"api_key": SecretStr("schlüssel")})) as server,
-        httpx.Client(base_url=server.url, timeout=30) as http,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
     ):
         assert http.get("/healthz").status_code == 200
         assert http.get("/readyz").status_code == 200
@@ -105,9 +106,9 @@ def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: 
     origin = {"origin": "https://a.example"}
     assert "access-control-allow-origin" not in http.get("/healthz", headers=origin).headers
     with served(settings.model_copy(update={"cors_origins": ("https://a.example",)})) as server:
-        answer = httpx.get(f"{server.url}/nowhere", headers=origin)
+        answer = httpx.get(f"{server.url}/nowhere", headers=origin, timeout=PATIENCE)
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
-        other = httpx.get(f"{server.url}/healthz", headers={"origin": "https://b.example"})
+        other = httpx.get(f"{server.url}/healthz", headers={"origin": "https://b.example"}, timeout=PATIENCE)
         assert "access-control-allow-origin" not in other.headers
         # Its img elements may show the photos then.
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
@@ -124,13 +125,13 @@ def test_only_known_hosts_are_answered(http: httpx.Client, path: str) -> None:
 def test_hosts_can_be_named(settings: Settings) -> None:
     with served(settings.model_copy(update={"allowed_hosts": ("photos.example", "*.local")})) as server:
         for host, status in [("photos.example", 200), ("a.local:80", 200), ("localhost", 400), ("b.example", 400)]:
-            assert httpx.get(f"{server.url}/healthz", headers={"host": host}).status_code == status
+            assert httpx.get(f"{server.url}/healthz", headers={"host": host}, timeout=PATIENCE).status_code == status
 
 
 def test_a_failure_inside_says_only_its_request_id(broken: Served, caplog: pytest.LogCaptureFixture) -> None:
-    answer = httpx.get(f"{broken.url}/broken")
+    answer = httpx.get(f"{broken.url}/broken", timeout=PATIENCE)
     assert error(answer) == (500, "internal_error")
     assert "secret" not in answer.text
-    assert httpx.get(f"{broken.url}/healthz").status_code == 200
+    assert httpx.get(f"{broken.url}/healthz", timeout=PATIENCE).status_code == 200
     assert answer.headers["x-request-id"] in caplog.text
     assert "a secret from the inside" in caplog.text

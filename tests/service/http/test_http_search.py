@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from indexer import Index
+from tests.patience import PATIENCE
 from tests.pictures import encoded
 from tests.service.served import Served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
@@ -142,7 +143,7 @@ def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, i
 def test_parallel_searches_answer_like_sequential_ones(server: Served) -> None:
     def search(seed: int) -> dict[str, Any]:
         content = encoded(draw_sketch(seed))
-        return without_timings(httpx.post(f"{server.url}/search", content=content, params={"k": 8}, timeout=60))
+        return without_timings(httpx.post(f"{server.url}/search", content=content, params={"k": 8}, timeout=PATIENCE))
 
     seeds = [seed % 6 for seed in range(16)]
     in_turn = {seed: search(seed) for seed in set(seeds)}
@@ -152,7 +153,7 @@ def test_parallel_searches_answer_like_sequential_ones(server: Served) -> None:
 
 def test_a_failing_request_leaves_the_others_alone(server: Served, sketch: bytes) -> None:
     def post(body: bytes) -> int:
-        return httpx.post(f"{server.url}/search", content=body, timeout=60).status_code
+        return httpx.post(f"{server.url}/search", content=body, timeout=PATIENCE).status_code
 
     bodies = [sketch, b"", sketch, b"text", sketch, encoded(Image.new("RGB", (9, 9), "white"))] * 2
     with concurrent.futures.ThreadPoolExecutor(6) as pool:

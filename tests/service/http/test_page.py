@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from service.http.page import FILES
 from service.settings import Settings
+from tests.patience import PATIENCE
 from tests.service.served import served
 
 PAGE = resources.files("service").joinpath("page")
@@ -82,9 +83,9 @@ def test_a_file_that_the_browser_has_is_not_sent_again(http: httpx.Client) -> No
 
 def test_the_page_itself_needs_no_api_key(settings: Settings) -> None:
     with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
-        assert httpx.get(f"{server.url}/").status_code == 200
-        assert httpx.get(f"{server.url}/page/main.js").status_code == 200
-        assert httpx.get(f"{server.url}/info").status_code == 401
+        assert httpx.get(f"{server.url}/", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{server.url}/page/main.js", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{server.url}/info", timeout=PATIENCE).status_code == 401
 
 
 @pytest.mark.parametrize("name", TEXTS)

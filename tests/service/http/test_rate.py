@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import httpx
 import pytest
 
 from service.http.middleware.rate import Buckets, network
 from service.settings import Settings
+from tests.patience import PATIENCE
 from tests.service.served import served
 from tests.service.talk import error
 
@@ -17,6 +20,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, a server that is started now gives no client another request."""
+    monkeypatch.setattr("service.http.middleware.rate.Buckets", partial(Buckets, clock=Clock()))
 
 
 def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:
@@ -69,9 +78,10 @@ def test_an_ipv6_client_is_its_network(one: str, other: str, same: bool) -> None
     assert (network(one) == network(other)) is same
 
 
+@pytest.mark.usefixtures("clock_stands_still")
 def test_who_asks_too_often_is_told_when_to_come_back(settings: Settings, sketch: bytes) -> None:
     limited = settings.model_copy(update={"rate_limit": 3, "cors_origins": ("https://a.example",)})
-    with served(limited) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+    with served(limited) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         assert [http.get(path).status_code for path in ("/", "/info")] == [200, 200]
         assert http.post("/search", content=sketch).status_code == 200
         for _ in range(3):
@@ -89,8 +99,10 @@ def test_without_a_limit_nobody_is_refused(http: httpx.Client) -> None:
     assert {http.get("/info").status_code for _ in range(200)} == {200}
 
 
+@pytest.mark.usefixtures("clock_stands_still")
 def test_clients_behind_a_proxy_are_told_apart(settings: Settings) -> None:
     with served(settings.model_copy(update={"rate_limit": 1})) as server:
         asked = [("203.0.113.7", 200), ("203.0.113.7", 429), ("203.0.113.8", 200), ("203.0.113.8", 429)]
         for client, status in asked:
-            assert httpx.get(f"{server.url}/info", headers={"x-forwarded-for": client}).status_code == status
+            answer = httpx.get(f"{server.url}/info", headers={"x-forwarded-for": client}, timeout=PATIENCE)
+            assert answer.status_code == status

@@ -38,7 +38,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
     missing = tmp_path / "later"
     with (
         served(settings.model_copy(update={"index": missing})) as server,
-        httpx.Client(base_url=server.url, timeout=30) as http,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
     ):
         assert http.get("/healthz").status_code == 200
         for answer in (http.get("/readyz"), http.post("/search", content=sketch), http.get("/photos/1")):
@@ -58,14 +58,14 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
 
 def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
     with served(settings.model_copy(update={"weights": tmp_path / "none.safetensors"})) as server:
-        answer = httpx.get(f"{server.url}/readyz", timeout=30)
+        answer = httpx.get(f"{server.url}/readyz", timeout=PATIENCE)
         assert error(answer) == (503, "not_ready")
         assert "checkpoint" in answer.json()["error"]["message"]
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code == 200
 
 
 def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, sketch: bytes) -> None:
-    with httpx.Client(base_url=small.url, timeout=30) as http, occupied(small):
+    with httpx.Client(base_url=small.url, timeout=PATIENCE) as http, occupied(small):
         answers: list[httpx.Response] = []
 
         def search() -> None:
@@ -82,7 +82,7 @@ def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, 
         assert not answers
     join(waiting)
     assert answers[0].status_code == 200
-    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+    assert httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
 
 
 def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -> None:
@@ -93,7 +93,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
         wait_until_room_is(small, False)
         connection.close()
         wait_until_room_is(small, True)
-    assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+    assert httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
 
 
 def test_an_upload_that_breaks_off_disturbs_nobody(
@@ -103,7 +103,7 @@ def test_an_upload_that_breaks_off_disturbs_nobody(
         with begun_upload(server):
             wait_until_held(server, 4)
         wait_until_held(server, 0)
-        assert httpx.post(f"{server.url}/search", content=sketch).status_code == 200
+        assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
     assert "Traceback" not in caplog.text
 
 
@@ -112,7 +112,7 @@ def test_who_sends_slowly_keeps_nobody_out(small: Served, sketch: bytes) -> None
         for _ in range(20):
             slow.enter_context(begun_upload(small))
         wait_until_held(small, 20 * 4)
-        assert httpx.post(f"{small.url}/search", content=sketch).status_code == 200
+        assert httpx.post(f"{small.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
     wait_until_held(small, 0)
 
 
@@ -121,10 +121,10 @@ def test_sketches_that_are_on_their_way_take_a_limited_memory(settings: Settings
     with served(settings.model_copy(update={"queue": 0})) as server:
         with begun_upload(server, part):
             wait_until_held(server, len(part))
-            assert error(httpx.post(f"{server.url}/search", content=part)) == (429, "queue_full")
-            assert httpx.post(f"{server.url}/search", content=sketch).status_code == 200
+            assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (429, "queue_full")
+            assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
         wait_until_held(server, 0)
-        assert error(httpx.post(f"{server.url}/search", content=part)) == (415, "unsupported_image")
+        assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (415, "unsupported_image")
 
 
 def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:

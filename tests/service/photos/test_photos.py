@@ -11,6 +11,7 @@ from PIL import Image
 
 from indexer import Index
 from service.settings import Settings
+from tests.patience import PATIENCE
 from tests.pictures import encoded
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo
@@ -118,7 +119,7 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
         (tmp_path / "moved" / path).write_bytes((gallery / path).read_bytes() if content is None else content)
     with (
         served(settings.model_copy(update={"gallery": (tmp_path / "moved",)})) as server,
-        httpx.Client(base_url=server.url, timeout=30) as http,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
     ):
         for photo in (1, 3, 4):
             for path in (f"/photos/{photo}", f"/thumbnails/{photo}"):
@@ -133,7 +134,7 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
 def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
     with (
         served(settings.model_copy(update={"serve_originals": False})) as server,
-        httpx.Client(base_url=server.url, timeout=30) as http,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
     ):
         assert error(http.get("/photos/1")) == (404, "not_found")
         assert http.get("/thumbnails/1").status_code == 200

@@ -114,7 +114,7 @@ def load(url: str) -> Iterator[Counter[str]]:
     sketches = [encoded(draw_sketch(seed)) for seed in range(3)]
 
     def ask(number: int) -> None:
-        with httpx.Client(base_url=url, timeout=60) as http:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as http:
             turn = 0
             while not over.is_set():
                 turn += 1
@@ -153,7 +153,7 @@ def test_many_generations_swap_under_load_without_a_failed_request(growing: Grow
 def swap_under_load(growing: Growing, server: Served, run: Run, builds: int) -> None:
     """``run``: gets how many requests were made, and how many of them failed."""
     photos = {growing.generation: growing.photos}
-    with httpx.Client(base_url=server.url, timeout=60) as http, load(server.url) as told:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, load(server.url) as told:
         for _ in range(builds):
             name = growing.grow()
             photos[name] = growing.photos
@@ -187,7 +187,7 @@ def test_an_old_generation_is_let_go_when_its_last_request_is_over(growing: Grow
         return gate
 
     wait_for(begin().begun, "the job has not begun")
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         before = growing.generation
         wait_for_generation(http, growing.grow())
         engine = old()
@@ -206,7 +206,7 @@ def test_a_refused_search_does_not_keep_an_old_generation(growing: Growing, serv
     gc.collect()
     gc.disable()
     try:
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             for body, params in ((b"text", {}), (b"", {}), (encoded(draw_sketch()), {"method": "fused"})):
                 assert http.post("/search", content=body, params=params).status_code >= 400
             assert http.get("/photos/1000").status_code == 404
@@ -224,7 +224,7 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
     monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "sketch_search")
     sketch = encoded(draw_sketch())
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         before = growing.generation
         results = http.post("/search", content=sketch).json()["results"]
         growing.grow_damaged(damage)
@@ -260,7 +260,7 @@ def test_what_was_refused_is_tried_again_when_it_may_be_cured(
     growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)
-    with httpx.Client(base_url=server.url, timeout=60) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         name = growing.grow()
         wait_for_generation(http, name)
         catalog = growing.index / name / "photos.sqlite"
@@ -274,7 +274,8 @@ def test_what_was_refused_is_tried_again_when_it_may_be_cured(
 def test_who_lacks_the_key_does_not_learn_why_the_server_is_not_ready(settings: Settings, tmp_path: Path) -> None:
     closed = settings.model_copy(update={"index": tmp_path / "secret-place", "api_key": SecretStr("key")})
     with served(closed) as server:
-        answer = httpx.get(f"{server.url}/readyz")
+        answer = httpx.get(f"{server.url}/readyz", timeout=PATIENCE)
         assert error(answer) == (503, "not_ready")
         assert "secret-place" not in answer.text
-        assert "secret-place" in httpx.get(f"{server.url}/info", headers={"x-api-key": "key"}).json()["reason"]
+        known = httpx.get(f"{server.url}/info", headers={"x-api-key": "key"}, timeout=PATIENCE)
+        assert "secret-place" in known.json()["reason"]

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from indexer import Index
 from service.settings import Settings
+from tests.patience import PATIENCE
 from tests.service.busy_server import occupied, wait_until_room_is
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS
@@ -82,7 +83,10 @@ def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> 
 
 
 def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
-    with served(settings.model_copy(update={"queue": 1})) as server, httpx.Client(base_url=server.url) as http:
+    with (
+        served(settings.model_copy(update={"queue": 1})) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
         idle = scraped(http)
         assert (idle[sample("sbir_queue_depth")], idle[sample("sbir_queue_limit")]) == (0, 1)
         assert idle[sample("sbir_http_requests_in_flight")] == 1  # this one
@@ -97,28 +101,28 @@ def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
 
 def test_metrics_are_for_those_who_have_the_key(settings: Settings) -> None:
     with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
-        assert error(httpx.get(f"{server.url}/metrics")) == (401, "unauthorized")
+        assert error(httpx.get(f"{server.url}/metrics", timeout=PATIENCE)) == (401, "unauthorized")
         # As Prometheus sends it, with `authorization: credentials`.
         bearer = {"authorization": "Bearer secret"}
-        assert httpx.get(f"{server.url}/metrics", headers=bearer).status_code == 200
+        assert httpx.get(f"{server.url}/metrics", headers=bearer, timeout=PATIENCE).status_code == 200
 
 
 def test_with_a_port_of_their_own_they_are_not_on_the_main_one(settings: Settings) -> None:
     with served(settings.model_copy(update={"metrics_port": 0})) as server:
-        assert error(httpx.get(f"{server.url}/metrics")) == (404, "not_found")
+        assert error(httpx.get(f"{server.url}/metrics", timeout=PATIENCE)) == (404, "not_found")
 
 
 def test_two_applications_count_apart(server: Served, http: httpx.Client, settings: Settings, sketch: bytes) -> None:
     name = sample("sbir_search_stage_seconds_count", stage="total")
     http.post("/search", content=sketch)
-    with served(settings) as other, httpx.Client(base_url=other.url) as others:
+    with served(settings) as other, httpx.Client(base_url=other.url, timeout=PATIENCE) as others:
         assert scraped(others)[name] == 0
         assert scraped(http)[name] >= 1
 
 
 def test_a_server_that_is_not_ready_says_so(settings: Settings, tmp_path: object) -> None:
     missing = settings.model_copy(update={"index": settings.index / "none" if settings.index else None})
-    with served(missing) as server, httpx.Client(base_url=server.url) as http:
+    with served(missing) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         told = scraped(http)
         assert told[sample("sbir_ready")] == 0
         assert sample("sbir_index_photos") not in told

@@ -25,9 +25,9 @@ def test_told_to_stop_it_finishes_what_runs_and_what_waits(settings: Settings, s
     with running(settings, log, SBIR_METRICS_PORT="0", SBIR_LOG_FORMAT="json", SBIR_API_KEY="sesame") as process:
         metrics, url = address(process), address(process)
         # Metrics need no key on a port of their own, and are not on the main one.
-        with Client(url, api_key="sesame", timeout=60) as client, ThreadPoolExecutor(SEARCHES) as pool:
+        with Client(url, api_key="sesame", timeout=PATIENCE) as client, ThreadPoolExecutor(SEARCHES) as pool:
             assert client.info().ready
-            assert httpx.get(f"{url}/metrics", headers={"x-api-key": "sesame"}).status_code == 404
+            assert httpx.get(f"{url}/metrics", headers={"x-api-key": "sesame"}, timeout=PATIENCE).status_code == 404
 
             def search(_: int) -> SearchResponse:
                 return client.search(sketch, nprobe="all")
