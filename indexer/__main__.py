@@ -15,12 +15,12 @@ import faiss
 import torch
 
 import model
-from indexer.building import DEFAULT_BATCH, BuildReport, Progress, Request, look, run, watch
+from indexer.building import DEFAULT_BATCH, BuildReport, Progress, Request, run
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
 from indexer.store import IndexFolder, default_index_path, software_version
 from indexer.tables import build_lines, compact_lines, info_lines, remove_lines, sample_lines, update_line
-from indexer.upkeep import compact, read_info, remove, repair, verify
+from indexer.upkeep import compact, look, read_info, remove, repair, verify, watch
 from model.checkpoint import default_checkpoint
 
 _EXAMPLES = """examples:

@@ -4,7 +4,6 @@ from indexer.building.builder import Base, Builder, BuildReport, add, build, run
 from indexer.building.plan import LiveState, shown_order
 from indexer.building.progress import Progress, ProgressState, read_progress
 from indexer.building.request import DEFAULT_BATCH, Request, live_roots
-from indexer.building.watcher import look, watch
 from indexer.building.writer import Clustering, Contents, GenerationWriter
 
 __all__ = [
@@ -22,9 +21,7 @@ __all__ = [
     "add",
     "build",
     "live_roots",
-    "look",
     "read_progress",
     "run",
     "shown_order",
-    "watch",
 ]

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.building.embedder import ChosenEmbedder, choose_embedder
 from indexer.building.journal import BuildSettings, FileRecord, Journal
 from indexer.building.plan import FileKey, LiveState, Plan, catalog_entries, shown_order
 from indexer.building.progress import Progress
 from indexer.building.request import DEFAULT_BATCH, Request
 from indexer.building.staging import Stager
 from indexer.building.writer import Clustering, Contents, GenerationWriter
+from indexer.embedding import ChosenEmbedder, choose_embedder
 from indexer.errors import BadInvocation
 from indexer.store import (
     FORMAT_VERSION,

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indexer.building.embedder import Embedder
 from indexer.building.encoding import PhotoEncoder
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.progress import Progress
+from indexer.embedding import Embedder
 from indexer.store import FileChanging, FoundFile, RowArrays, read_below
 from model import Matcher
 from model.errors import ImageError, UnsupportedImage

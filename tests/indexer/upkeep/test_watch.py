@@ -10,8 +10,8 @@ import pytest
 
 import model
 from indexer import IndexRefused, add, build, read_info
-from indexer.building import watcher
-from indexer.building.watcher import look, watch
+from indexer.upkeep import watcher
+from indexer.upkeep.watcher import look, watch
 from tests.indexer.galleries import save_photo, save_photos
 from tests.patience import PATIENCE
 from tests.programs import started_python

@@ -10,7 +10,7 @@ import torch
 
 import model
 from indexer import EmbedderUnavailable, build, open_index, verify
-from indexer.building.embedder import choose_embedder
+from indexer.embedding.clip import choose_embedder
 from model.images.files import open_image
 from tests.pictures import SHAPES, photo
 from tests.programs import run_python

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from indexer.building.request import live_roots
+from indexer.building import live_roots
 from indexer.store import IndexFolder, live_generation, walk
 
 # A gallery that never rests is brought up to date after so many looks anyway.
