@@ -1,4 +1,4 @@
-"""Where an index is: its folder, which generation is live, and the lock that lets one build write at a time."""
+"""Where an index is: its folder, which generation is live, and the lock that lets only one process write."""
 
 from __future__ import annotations
 
@@ -6,29 +6,15 @@ import os
 import re
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import platformdirs
+from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
 from indexer.store.files import sync_folder, write_atomically
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _take_lock(file: BinaryIO) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _take_lock(file: BinaryIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
@@ -37,15 +23,16 @@ _BUILDING = ".building-"
 
 def default_index_path() -> Path:
     """``SBIR_INDEX`` where it is set, else ``sketch-search/index`` in the platform's folder for data."""
-    if told := os.environ.get("SBIR_INDEX"):
-        return Path(told).expanduser()
+    if path := os.environ.get("SBIR_INDEX"):
+        return Path(path).expanduser()
     return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:
-    """Tells what is live in an index from what was before, at the cost of one stat; None where nothing is.
+    """A value that changes when another generation becomes live; None where none is. It costs one ``stat``.
 
-    CURRENT is replaced atomically by whatever makes another generation live, also by an index built anew in its place.
+    It is told from the file CURRENT, which is replaced whenever another generation becomes live, also where an index is
+    deleted and built anew in the same place.
     """
     try:
         status = (index.expanduser() / "CURRENT").stat()
@@ -55,7 +42,7 @@ def live_stamp(index: Path) -> tuple[int, int, int] | None:
 
 
 class IndexFolder:
-    """The paths inside one index folder. Nothing is touched until a method says so."""
+    """The paths inside one index folder. Making the object touches nothing on disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
@@ -63,7 +50,7 @@ class IndexFolder:
         self.progress = self.path / "progress.json"
 
     def current(self) -> str | None:
-        """The live generation's name, or None where nothing was built yet.
+        """The live generation's name; None where nothing has been built yet.
 
         Raises:
             IndexRefused: CURRENT does not hold the name of a generation.
@@ -93,10 +80,10 @@ class IndexFolder:
         return self.path / f"{_BUILDING}{key}"
 
     def create(self) -> None:
-        """Make the folder, or make sure that the one there is an index or empty.
+        """Make the folder. One that is there already must be an index or empty.
 
         Raises:
-            BadInvocation: it holds other things, and a build would mix its files with them.
+            BadInvocation: it is a file, or a folder that holds other things, among which a build would put its files.
         """
         if self.path.exists() and not self.path.is_dir():
             raise BadInvocation(f"{self.path} is a file; name a folder with --index.")
@@ -109,26 +96,32 @@ class IndexFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the index for one build; the system lets go of it when the process ends, however it ends.
+        """Hold the index's lock. The system releases it when the process ends, also when it is killed.
 
         Raises:
-            IndexBusy: another build holds it.
+            IndexBusy: another process holds it, or another thread of this one.
         """
-        with (self.path / ".lock").open("ab") as file:
-            try:
-                _take_lock(file)
-            except OSError as error:
-                raise IndexBusy(
-                    f"another build is writing {self.path}; wait for it to end, or name another folder with --index."
-                ) from error
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise IndexBusy(
+                f"another build is writing {self.path}; wait for it to end, or name another folder with --index."
+            ) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Make the folder and hold it; what cannot be written becomes a sentence.
+        """Make the folder and hold its lock, to write into it.
 
         Raises:
-            IndexBusy: somebody else holds it. IndexUnwritable: read-only, not permitted, or full.
+            IndexBusy: another build holds the lock.
+            IndexUnwritable: the folder or a file in it cannot be written, when it is entered or later inside the block:
+                the disk is read-only or full, or permission is missing.
+            BadInvocation: as ``create`` does.
         """
         try:
             self.create()
@@ -136,26 +129,27 @@ class IndexFolder:
                 yield
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            place = (isinstance(error, OSError) and error.filename) or self.path
+            path = (isinstance(error, OSError) and error.filename) or self.path
             raise IndexUnwritable(
-                f"{place} cannot be written: {reason}; make room or give permission, and run the same again: it "
+                f"{path} cannot be written: {reason}; make room or give permission, and run the same again: it "
                 "goes on from here, and what was live still is."
             ) from error
 
     def generations(self) -> list[str]:
-        """The names of all generations that are complete, live or not, newest first."""
+        """The names of all complete generations, live or not, the newest first."""
         names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
         return sorted(names, key=generation_number, reverse=True)
 
     def make_live(self, name: str) -> None:
-        """Switch readers that open from now on to generation ``name``."""
+        """Make generation ``name`` the one that readers open from now on."""
         write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
-        """Delete every generation, segment and building folder not named; files that are not ours stay.
+        """Delete all generations, segments and building folders but those named. Other files stay.
 
         Args:
-            building: keys of building folders; None leaves them all.
+            generations, segments: names of those that stay.
+            building: keys of the building folders that stay; None: all of them.
         """
         for entry in sorted(self.path.iterdir()):
             old = _GENERATION.fullmatch(entry.name) and entry.name not in generations
@@ -173,7 +167,7 @@ class IndexFolder:
 
 
 def _delete(folder: Path) -> None:
-    # Where files in use cannot be deleted, the next build tries again.
+    # Windows does not delete files that are in use; there the next build tries again.
     shutil.rmtree(folder, ignore_errors=os.name == "nt")
 
 
