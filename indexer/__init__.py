@@ -1,4 +1,7 @@
-"""Photos in, an index on disk out; and the index opened for searching."""
+"""Photos in, an index on disk out; and the index opened for searching.
+
+``build`` and ``add`` make it, ``open_index`` opens it for searching, and the rest looks after it.
+"""
 
 from indexer.building import BuildReport, Progress, ProgressState, add, build, read_progress
 from indexer.errors import (
@@ -12,7 +15,7 @@ from indexer.errors import (
     UnknownPhoto,
 )
 from indexer.store import ClusterRows, Drift, Index, Manifest, PhotoEntry, default_index_path, live_stamp, open_index
-from indexer.upkeep import IndexInfo, RepairReport, UpkeepReport, compact, read_info, remove, repair, verify
+from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
 
 __all__ = [
     "BadInvocation",
@@ -22,8 +25,8 @@ __all__ = [
     "EmbedderUnavailable",
     "Index",
     "IndexBusy",
-    "IndexInfo",
     "IndexRefused",
+    "IndexSummary",
     "IndexUnwritable",
     "IndexerError",
     "Manifest",
@@ -40,8 +43,8 @@ __all__ = [
     "default_index_path",
     "live_stamp",
     "open_index",
-    "read_info",
     "read_progress",
+    "read_summary",
     "remove",
     "repair",
     "verify",

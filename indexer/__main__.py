@@ -9,18 +9,19 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
 import torch
 
 import model
-from indexer.building import DEFAULT_BATCH, BuildReport, Progress, Request, run
+from indexer.building import DEFAULT_BATCH, Progress, Request, run
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
 from indexer.store import IndexFolder, default_index_path, software_version
-from indexer.tables import build_lines, compact_lines, info_lines, remove_lines, sample_lines, update_line
-from indexer.upkeep import compact, look, read_info, remove, repair, verify, watch
+from indexer.tables import build_lines, compact_lines, remove_lines, sample_lines, summary_lines, update_line
+from indexer.upkeep import compact, gallery_state, read_summary, remove, repair, verify, watch
 from model.checkpoint import default_checkpoint
 
 _EXAMPLES = """examples:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer"
         the exit code. 0: done; 1: ``verify`` found problems; 2: it could not be done, and a sentence says why.
     """
     options = parser(prog).parse_args(arguments)
-    # What Pillow grumbles about a picture says nothing that the report does not say better.
+    # Where Pillow warns of a picture, the report says what is the matter with it.
     warnings.filterwarnings("ignore", module=r"PIL\b")
     try:
         return int(options.run(options))
@@ -50,9 +51,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer"
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        path = f"{error.filename}: " if error.filename else ""
         print(
-            f"error: {place}{error.strerror or error}; check its name and that it may be read and written.",
+            f"error: {path}{error.strerror or error}; check its name and that it may be read and written.",
             file=sys.stderr,
         )
         return 2
@@ -74,28 +75,36 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
 
     command = commands.add_parser("build", help="index folders of photos, or bring their index up to date")
     command.add_argument(
-        "folders", nargs="*", type=Path, metavar="FOLDER", help="all folders of the gallery; none: those it has"
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="all folders of photos; none: those that the index has"
     )
-    command.add_argument("--clusters", type=int, metavar="N", help="default: about the square root of the photos")
-    command.add_argument("--recluster", action="store_true", help="make the clusters anew, of all photos there are")
+    command.add_argument(
+        "--clusters", type=int, metavar="N", help="default: about the square root of the number of photos"
+    )
+    command.add_argument("--recluster", action="store_true", help="make the clusters anew, from all photos")
     command.add_argument(
         "--embedder",
         default="auto",
         metavar="auto|ret|clip[:TAG|FILE]",
-        help="what photos are clustered by: the checkpoint's [Ret], or CLIP (clip:MODEL/PRETRAINED, clip:MODEL@FILE, "
-        "clip:FOLDER); auto takes CLIP only where its weights are on this disk",
+        help="what photos are clustered by: the checkpoint's [Ret], or CLIP (clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
+        "clip:FOLDER); auto: CLIP where its weights are on this disk, else [Ret]",
     )
-    command.add_argument("--watch", action="store_true", help="stay, and bring the index up to date as photos change")
+    command.add_argument("--watch", action="store_true", help="stay, and bring the index up to date when photos change")
     command.add_argument(
-        "--interval", type=float, default=10.0, metavar="SECONDS", help="between two looks at the photos (default: 10)"
+        "--interval",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="with --watch: time between two looks at the photos (default: 10)",
     )
     _add_computing(command)
-    command.set_defaults(run=run_build, added=())
+    command.set_defaults(run=run_build)
 
-    command = commands.add_parser("add", help="add folders to the gallery; show again what was removed")
-    command.add_argument("added", nargs="+", type=Path, metavar="PATH", help="a folder; or what was removed, or around")
+    command = commands.add_parser("add", help="add folders to the gallery, or show again what was removed")
+    command.add_argument(
+        "added", nargs="+", type=Path, metavar="PATH", help="a folder to add, or a removed file or folder to show again"
+    )
     _add_computing(command)
-    command.set_defaults(run=run_build, folders=(), clusters=None, recluster=False, embedder="auto", watch=False)
+    command.set_defaults(run=run_add)
 
     command = commands.add_parser("remove", help="take photos out of the index; their files stay")
     command.add_argument(
@@ -105,7 +114,7 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
     command.add_argument("--quiet", action="store_true", help="errors only")
     command.set_defaults(run=run_remove)
 
-    command = commands.add_parser("compact", help="merge what updates have left, and free the space of removed photos")
+    command = commands.add_parser("compact", help="merge segments, and free the space of removed photos")
     _add_index(command)
     command.add_argument("--quiet", action="store_true", help="errors only")
     command.set_defaults(run=run_compact)
@@ -116,7 +125,7 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
     command.set_defaults(run=run_info)
 
     command = commands.add_parser("verify", help="check every byte of an index")
-    command.add_argument("--repair", action="store_true", help="make anew from the photos what is damaged")
+    command.add_argument("--repair", action="store_true", help="make what is damaged anew from the photos")
     _add_computing(command)
     command.set_defaults(run=run_verify)
 
@@ -135,16 +144,16 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", metavar="FILE", help="checkpoint (default: SBIR_WEIGHTS, else the embedded one)")
     command.add_argument(
         "--device",
-        default=_told("SBIR_DEVICE"),
+        default=_environment("SBIR_DEVICE"),
         help="auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute)",
     )
-    command.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="N", help="files between two commits")
+    command.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="N", help="files read between two commits")
     command.add_argument("--progress-file", type=Path, metavar="FILE", help="JSON, kept up to date while building")
     command.add_argument("--quiet", action="store_true", help="no bar and no report; errors only")
 
 
-def _told(name: str) -> str:
-    """An environment variable; one that is empty is unset, and so is one that says "auto"."""
+def _environment(name: str) -> str:
+    """The value of an environment variable; "auto" where it is unset or empty."""
     return os.environ.get(name) or "auto"
 
 
@@ -153,16 +162,18 @@ def _index(options: argparse.Namespace) -> Path:
 
 
 def _matcher(options: argparse.Namespace) -> model.Matcher:
-    told = _told("SBIR_THREADS")
-    if told != "auto":
-        if not told.isdecimal() or int(told) < 1:
-            raise BadInvocation(f"SBIR_THREADS is {told!r}; set it to a number of CPU threads, at least 1, or to auto.")
-        torch.set_num_threads(int(told))
-        faiss.omp_set_num_threads(int(told))
+    threads = _environment("SBIR_THREADS")
+    if threads != "auto":
+        if not threads.isdecimal() or int(threads) < 1:
+            raise BadInvocation(
+                f"SBIR_THREADS is {threads!r}; set it to a number of CPU threads, at least 1, or to auto."
+            )
+        torch.set_num_threads(int(threads))
+        faiss.omp_set_num_threads(int(threads))
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    # Photos are only encoded here, which is always done in float32; to look for a faster precision would take time.
+    # The indexer only encodes photos, which is always done in float32. Looking for a faster precision would take time.
     weights = options.weights or os.environ.get("SBIR_WEIGHTS") or None
     return model.load(default_checkpoint(weights), device, torch.float32)
 
@@ -177,64 +188,86 @@ def _print(options: argparse.Namespace, lines: Sequence[str]) -> None:
 
 
 def run_build(options: argparse.Namespace) -> int:
-    """build [FOLDER...], add PATH..."""
-    index = _index(options)
+    """build [FOLDER...]"""
     request = Request(
-        tuple(options.folders),
-        tuple(options.added),
-        options.clusters,
-        options.embedder,
-        options.recluster,
-        options.batch,
+        folders=tuple(options.folders),
+        clusters=options.clusters,
+        embedder=options.embedder,
+        recluster=options.recluster,
+        batch=options.batch,
     )
-    # Before the network is loaded, so that a slip of the pen is answered at once.
-    request.check(index)
-    if options.watch and not 0 < options.interval < float("inf"):
-        raise BadInvocation("the interval must be a number of seconds above 0.")
-    matcher = _matcher(options)
     if not options.watch:
-        _print(options, build_lines(run(index, request, matcher, _progress(options))))
-        return 0
-    # Ended by a service manager as by Ctrl-C: a build that is stopped loses nothing.
+        return _build(options, request)
+    if not 0 < options.interval < float("inf"):
+        raise BadInvocation("the interval must be a number of seconds above 0.")
+    index = _index(options)
+    request.check(index)
+    matcher = _matcher(options)
+    # A service manager ends the program by SIGTERM. That is then the same as Ctrl-C: a build that is stopped loses
+    # nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _print(options, build_lines(run(index, request, matcher, _progress(options))))
-        _watch(options, index, matcher)
+        watcher = _Watcher(options, index, matcher)
+        watch(watcher.read_state, watcher.update, _pauses(options.interval))
     except KeyboardInterrupt:
         _print(options, ["stopped watching."])
     return 0
 
 
-def _watch(options: argparse.Namespace, index: Path, matcher: model.Matcher) -> None:
-    told = ""
+def run_add(options: argparse.Namespace) -> int:
+    """add PATH..."""
+    return _build(options, Request(added=tuple(options.added), batch=options.batch))
 
-    def failed(error: IndexerError | OSError) -> None:
-        nonlocal told
-        if str(error) != told:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        told = str(error)
 
-    def seen() -> str:
+def _build(options: argparse.Namespace, request: Request) -> int:
+    index = _index(options)
+    # Before the network is loaded, so that simple mistakes are answered at once.
+    request.check(index)
+    matcher = _matcher(options)
+    _print(options, build_lines(run(index, request, matcher, _progress(options))))
+    return 0
+
+
+@dataclass
+class _Watcher:
+    """What watching does at each pause.
+
+    Attributes:
+        last_error: the error that was printed last, so that one that stays is printed only once.
+    """
+
+    options: argparse.Namespace
+    index: Path
+    matcher: model.Matcher
+    last_error: str | None = None
+
+    def read_state(self) -> str:
+        """The state of the gallery; a fixed word while it cannot be read."""
         try:
-            return look(index)
+            return gallery_state(self.index)
         except (IndexerError, OSError) as error:
-            failed(error)
+            self._print_error(error)
             return "unreadable"
 
-    def update() -> bool:
-        nonlocal told
+    def update(self) -> bool:
+        """Bring the index up to date; False where that failed."""
         try:
-            # The folders that the index has by now: add and remove may have been at work.
-            report: BuildReport = run(index, Request(batch=options.batch), matcher, _progress(options))
+            # Without folders, for those that the index has by now: ``add`` and ``remove`` may have changed them.
+            request = Request(batch=self.options.batch)
+            report = run(self.index, request, self.matcher, _progress(self.options))
         except (IndexerError, OSError) as error:
-            failed(error)
+            self._print_error(error)
             return False
-        told = ""
+        self.last_error = None
         if report.changed:
-            _print(options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {update_line(report)}"])
+            _print(self.options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {update_line(report)}"])
         return True
 
-    watch(seen, update, _pauses(options.interval))
+    def _print_error(self, error: IndexerError | OSError) -> None:
+        if str(error) != self.last_error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        self.last_error = str(error)
 
 
 def _pauses(seconds: float) -> Iterator[None]:
@@ -257,8 +290,8 @@ def run_compact(options: argparse.Namespace) -> int:
 
 def run_info(options: argparse.Namespace) -> int:
     """info [--json]"""
-    info = read_info(_index(options))
-    print(info.model_dump_json(indent=1) if options.json else "\n".join(info_lines(info)))
+    summary = read_summary(_index(options))
+    print(summary.model_dump_json(indent=1) if options.json else "\n".join(summary_lines(summary)))
     return 0
 
 

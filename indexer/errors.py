@@ -1,8 +1,8 @@
-"""The errors that this package raises; each message is a sentence that says what to do."""
+"""The errors that this package raises. Each message is a sentence that says what to do."""
 
 from __future__ import annotations
 
-# What helps against damage, to end a sentence with.
+# The end of a sentence about a damaged index.
 REPAIR = "run `python -m indexer verify --repair`, or delete the index folder and build again"
 
 
@@ -15,11 +15,11 @@ class BadInvocation(IndexerError):
 
 
 class EmbedderUnavailable(BadInvocation):
-    """The embedder asked for is unknown, or its weights are not here and could not be fetched."""
+    """The embedder is unknown, or its weights are not on this disk and could not be downloaded."""
 
 
 class IndexUnwritable(BadInvocation):
-    """The index folder cannot be written, or its disk is full; what was live stays live."""
+    """The index folder cannot be written, or its disk is full. The live generation stays live."""
 
 
 class IndexBusy(IndexerError):
@@ -27,16 +27,16 @@ class IndexBusy(IndexerError):
 
 
 class IndexRefused(IndexerError):
-    """The index cannot be read here: none yet, a newer format, another checkpoint, a missing or short file."""
+    """The index cannot be read: there is none, its format or checkpoint is another, or a file is missing or short."""
 
 
-class IndexTooNew(IndexRefused):
-    """The index was written by a later version of this program; nothing here may touch it."""
+class OtherFormat(IndexRefused):
+    """An earlier or later version of this program wrote the index in another format. Nothing here may touch it."""
 
 
 class UnknownPhoto(IndexerError, LookupError):
-    """No photo that is shown has this id."""
+    """No shown photo has this id."""
 
 
 class PhotoUnavailable(IndexerError):
-    """The photo is in the index, but its file can no longer be read."""
+    """The photo is in the index, but none of its files can be read any more."""

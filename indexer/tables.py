@@ -1,10 +1,10 @@
-"""What the commands say, as lines of a table."""
+"""What the commands print, as lines of a table."""
 
 from __future__ import annotations
 
 from indexer.building import BuildReport
 from indexer.samples import Samples
-from indexer.upkeep import IndexInfo, UpkeepReport
+from indexer.upkeep import IndexSummary, UpkeepReport
 
 
 def build_lines(report: BuildReport) -> list[str]:
@@ -18,7 +18,7 @@ def build_lines(report: BuildReport) -> list[str]:
     if report.bad:
         lines.append(_line("bad", f"{len(report.bad)}, named above"))
     lines.append(_line("clusters", f"{report.clusters}, by {report.embedder}"))
-    if report.drift is not None and report.drift.excessive:
+    if report.drift.excessive:
         lines.append(_line("drift", report.drift.describe()))
     lines.append(_line("time", f"{report.seconds:.1f} s"))
     lines.append(_line("index", f"{report.index}, {_state(report.generation, report.changed)}"))
@@ -26,8 +26,8 @@ def build_lines(report: BuildReport) -> list[str]:
 
 
 def update_line(report: BuildReport) -> str:
-    """The same in short, for a log."""
-    advice = f"; {report.drift.describe()}" if report.drift is not None and report.drift.excessive else ""
+    """What a build did, in one line for a log."""
+    advice = f"; {report.drift.describe()}" if report.drift.excessive else ""
     return (
         f"generation {report.generation}: {report.photos} photos, {report.encoded} encoded now, {report.gone} gone, "
         f"{len(report.bad)} not indexed{advice}"
@@ -53,36 +53,32 @@ def compact_lines(report: UpkeepReport) -> list[str]:
     ]
 
 
-def info_lines(info: IndexInfo) -> list[str]:
-    """What an index is."""
-    manifest, counts = info.manifest, info.manifest.counts
-    older = sum(segment.rows for segment in manifest.segments if segment.outdated)
-    outdated = f"; {_count(older, 'row')} as in format 1, which compact writes in half the space" if older else ""
+def summary_lines(summary: IndexSummary) -> list[str]:
+    """What an index holds."""
+    manifest, counts = summary.manifest, summary.manifest.counts
     lines = [
-        _line("index", f"{info.path}, generation {info.generation}, format {manifest.format_version}{outdated}"),
+        _line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
         _line("built", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by version {manifest.software}"),
         _line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
         _line("bad files", f"{counts.bad}"),
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
-        _line(
-            "drift", info.drift.describe() if info.drift is not None else "not measured by the version that built it"
-        ),
+        _line("drift", summary.drift.describe()),
         _line("network", f"{manifest.network}, {manifest.tokens} tokens of {manifest.width} dims"),
         _line("checkpoint", manifest.checkpoint_sha256),
         _line(
             "on disk",
-            f"{info.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}, "
-            f"{info.bytes_on_disk / 2**10 / counts.photos:.1f} KiB a photo",
+            f"{summary.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}, "
+            f"{summary.bytes_on_disk / 2**10 / counts.photos:.1f} KiB a photo",
         ),
     ]
     lines += [_line("root", f"{root.name}: {root.path}") for root in manifest.roots]
-    lines += [_line("removed", path) for path in info.removed]
-    lines += [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in info.bad]
+    lines += [_line("removed", path) for path in summary.removed]
+    lines += [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in summary.bad]
     return lines
 
 
 def sample_lines(samples: Samples) -> list[str]:
-    """What was drawn."""
+    """What the sample gallery has."""
     drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
     return [
         _line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn"),

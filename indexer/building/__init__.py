@@ -1,14 +1,18 @@
 """From folders of photos to the next generation of an index."""
 
-from indexer.building.builder import Base, Builder, BuildReport, add, build, run
-from indexer.building.plan import LiveState, shown_order
+from indexer.building.builder import Builder, BuildReport
+from indexer.building.clustering import Clustering
+from indexer.building.decision import StartingPoint, decide, wanted_embedder
+from indexer.building.execution import add, build, run
+from indexer.building.folder_listing import BadFile, list_photos
+from indexer.building.live_state import LiveState, shown_ids
 from indexer.building.progress import Progress, ProgressState, read_progress
 from indexer.building.request import DEFAULT_BATCH, Request, live_roots
-from indexer.building.writer import Clustering, Contents, GenerationWriter
+from indexer.building.writer import Contents, GenerationWriter
 
 __all__ = [
     "DEFAULT_BATCH",
-    "Base",
+    "BadFile",
     "BuildReport",
     "Builder",
     "Clustering",
@@ -18,10 +22,14 @@ __all__ = [
     "Progress",
     "ProgressState",
     "Request",
+    "StartingPoint",
     "add",
     "build",
+    "decide",
+    "list_photos",
     "live_roots",
     "read_progress",
     "run",
-    "shown_order",
+    "shown_ids",
+    "wanted_embedder",
 ]

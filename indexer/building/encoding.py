@@ -1,4 +1,4 @@
-"""Photos through the network on all cores."""
+"""Encoding photos on all cores."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from model.matcher import ENCODE_CHUNK
 
 
 class PhotoEncoder:
-    """Encodes photos with a matcher: on the CPU several chunks at a time, each in a thread of its own.
+    """Encodes photos with a matcher. On the CPU it encodes several chunks side by side, each in a thread of its own.
 
-    PyTorch's own threads share one chunk and wait for each other, at full load, at every step of the network: as soon
-    as anything else wants a core, decoding the next photos for one, that takes several times as long. Whole chunks
-    apart wait for nothing. A context manager: inside it, threads that are started anew compute on fewer cores.
+    PyTorch's own threads would share one chunk, and wait for each other after each step of the network. Where anything
+    else needs a core, such as decoding the next photos, that takes several times as long. Chunks that are computed side
+    by side do not wait for each other.
+
+    It is a context manager. While it is entered, threads that are started compute on fewer cores.
 
     Args:
-        at_once: photos that ``encode`` is given at most.
+        at_once: the most photos that ``encode`` is given.
     """
 
     def __init__(self, matcher: Matcher, at_once: int) -> None:
@@ -37,11 +39,15 @@ class PhotoEncoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        # A thread that sets its own number also sets that of all threads to come.
+        # The pool's threads set the number of cores for themselves and so for all threads that start later.
         torch.set_num_threads(self._threads)
 
     def encode(self, pixels: Sequence[torch.Tensor]) -> Tokens:
-        """Photos (3, H, W) each, at least one -> their tokens, as ``Matcher.encode`` gives them."""
+        """The photos' tokens, as ``Matcher.encode`` gives them.
+
+        Args:
+            pixels: (3, H, W) for each photo, at least one photo.
+        """
         chunks = [pixels[start : start + self._chunk] for start in range(0, len(pixels), self._chunk)]
         return Tokens.cat(list(self._pool.map(self._encode, chunks)))
 

@@ -1,7 +1,7 @@
-"""The journal of a running build: rows already computed, so that a build killed at any point goes on from there.
+"""The journal of a running build: the rows that it has computed, so that a killed build can be continued.
 
-Arrays are appended to raw files and then their records are committed to SQLite. Rows past the last commit are what a
-killed build left half written; the next batch overwrites them.
+A batch's arrays are first appended to raw files, and then its records are committed to SQLite. Where a build is killed
+between the two, there are rows in the files that no record knows. The next batch overwrites them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.store import Array, RowArrays, sync_folder
+from indexer.store import Array, FileKey, FileStamp, RowArrays, from_columns, sync_folder, to_columns
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
@@ -30,13 +30,13 @@ CREATE TABLE IF NOT EXISTS files (
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What staged rows depend on; rows staged under other settings are never used.
+    """What staged rows depend on. Rows that were staged with other settings are never used.
 
     Attributes:
-        checkpoint_sha256, preprocessing_fingerprint: of the matcher.
-        embedder: its ``--embedder`` value and the hash of its weights.
+        checkpoint_sha256, preprocessing_fingerprint: of the network.
+        embedder: its name, and the hash of its weights.
         roots: absolute paths, in order.
-        format_version: in which rows are staged.
+        format_version: the index format in which rows are staged.
     """
 
     checkpoint_sha256: str
@@ -47,33 +47,37 @@ class BuildSettings:
 
     @property
     def key(self) -> str:
-        """16 hex digits that differ where any setting does."""
+        """16 hex digits. They name the folder of the build, and differ where any setting differs."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What reading one file came to.
+    """What became of one file that was read.
 
     Attributes:
-        root, path: which file, as in FoundFile.
-        hash: SHA-256 of its content, hex; empty where it could not be read.
-        size: bytes, -1 where the next build is to try again: it could not be read, its decoder is missing, or memory
-            ran out. mtime: ns, 0 where size is -1.
-        reason: why it cannot be indexed, or None.
+        root, path: which file, as in ``FoundFile``.
+        content_hash: SHA-256 of its bytes, hex; None where they could not be read.
+        stamp: its size and time when it was read; None where the next build is to try again, because the file could not
+            be read, its decoder is missing, or memory ran out.
+        reason: why it cannot be indexed; None where it can.
     """
 
     root: int
     path: str
-    hash: str
-    size: int
-    mtime: int
-    reason: str | None
+    content_hash: str | None
+    stamp: FileStamp | None
+    reason: str | None = None
+
+    @property
+    def key(self) -> FileKey:
+        """Where the file is in the gallery."""
+        return self.root, self.path
 
 
 class Journal:
-    """The journal in one folder; created where there is none. Close it before deleting the folder."""
+    """The journal in one folder, which is made where it does not exist. Close it before the folder is deleted."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -83,34 +87,41 @@ class Journal:
         self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._database.close()
 
     def __len__(self) -> int:
         return self._count
 
     def rows(self) -> dict[str, int]:
-        """Staged rows by content hash."""
+        """The numbers of the staged rows, by content hash."""
         return dict(self._database.execute("SELECT hash, row FROM rows"))
 
-    def records(self) -> dict[tuple[int, str], FileRecord]:
-        """Files already read, by (root, path)."""
+    def records(self) -> dict[FileKey, FileRecord]:
+        """What became of the files that were read."""
         query = "SELECT root, path, hash, size, mtime, reason FROM files"
-        found = [FileRecord(*row) for row in self._database.execute(query)]
-        return {(record.root, record.path): record for record in found}
+        return {
+            (root, path): FileRecord(root, path, content_hash or None, from_columns(size, mtime), reason)
+            for root, path, content_hash, size, mtime, reason in self._database.execute(query)
+        }
 
     def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
-        """Commit one batch: what its files came to, and the new rows with their content hashes."""
+        """Commit one batch.
+
+        Args:
+            records: what became of its files. hashes: the content hashes of its new rows.
+            arrays: these rows; None where there are none.
+        """
         if arrays is not None:
             self._append_arrays(arrays)
         with self._database:
-            first = self._count
             self._database.executemany(
-                "INSERT INTO rows (row, hash) VALUES (?, ?)", [(first + i, name) for i, name in enumerate(hashes)]
+                "INSERT INTO rows (row, hash) VALUES (?, ?)",
+                [(row, content_hash) for row, content_hash in enumerate(hashes, self._count)],
             )
             self._database.executemany(
                 "INSERT OR REPLACE INTO files (root, path, hash, size, mtime, reason) VALUES (?, ?, ?, ?, ?, ?)",
-                [(r.root, r.path, r.hash, r.size, r.mtime, r.reason) for r in records],
+                [(r.root, r.path, r.content_hash or "", *to_columns(r.stamp), r.reason) for r in records],
             )
         self._count += len(hashes)
 
@@ -139,4 +150,4 @@ class Journal:
         for name, shape, dtype in self._database.execute("SELECT name, shape, dtype FROM arrays"):
             full = (self._count, *json.loads(shape))
             found[name] = np.memmap(self._folder / f"{name}.raw", dtype=dtype, mode="r", shape=full)
-        return RowArrays(**found)
+        return RowArrays.of_named(found)

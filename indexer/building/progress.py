@@ -1,4 +1,4 @@
-"""How far a build is: a bar for people, a JSON file for machines."""
+"""How far a build is: a progress bar for people, and a JSON file for machines."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _INTERVAL = 1.0
 
 
 class ProgressState(BaseModel):
-    """One look at a build.
+    """The state of a build at one moment.
 
     Attributes:
-        phase: "done" and "stopped" are final; a killed build stays in the phase it was in.
-        done, total: photos in this phase. bad: files that could not be indexed, so far.
-        photos_per_second, seconds_left: of this phase; None before there is anything to tell.
-        started, updated: seconds since the epoch. pid: the building process.
+        phase: "done" and "stopped" are final. A build that was killed stays in the phase it was in.
+        done, total: photos of this phase. bad: files so far that cannot be indexed.
+        photos_per_second, seconds_left: of this phase; None before the first photo is done.
+        started, updated: seconds since the epoch. pid: the process that builds.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -41,11 +41,12 @@ class ProgressState(BaseModel):
 
 
 class Progress:
-    """Takes the steps of a build and shows them.
+    """Is called at each step of a build, and shows how far it is.
 
     Args:
-        bar: draw a bar on standard error where that is a terminal; a log never gets one.
-        file: where to keep the JSON document; replaced atomically, at most once a second within a phase.
+        bar: whether to draw a bar on standard error, where that is a terminal; a log file gets no bar.
+        file: where to write the JSON document. It is replaced atomically, at most once a second within a phase.
+        clock: gives seconds.
     """
 
     def __init__(
@@ -62,11 +63,11 @@ class Progress:
         self._done = self._total = self._bad = 0
 
     def also_write(self, file: Path) -> None:
-        """Keep the JSON document in one more place."""
+        """Write the JSON document to one more file."""
         self._files.append(file)
 
     def start(self, phase: Phase, total: int = 0) -> None:
-        """Begin a phase of ``total`` photos, 0 where that is not known."""
+        """Begin a phase of ``total`` photos; 0 where their number is not known."""
         self._close_bar()
         self._phase, self._done, self._total = phase, 0, total
         self._phase_start = self._clock()
@@ -75,7 +76,7 @@ class Progress:
         self._write()
 
     def advance(self, done: int = 1, bad: int = 0) -> None:
-        """Count ``done`` more photos of this phase, ``bad`` of them unusable."""
+        """Count ``done`` more photos of this phase, and ``bad`` more files that cannot be indexed."""
         self._done += done
         self._bad += bad
         if self._bar is not None:
@@ -84,7 +85,7 @@ class Progress:
             self._write()
 
     def finish(self, phase: Literal["done", "stopped"]) -> None:
-        """The build is over."""
+        """Say that the build has ended."""
         self._close_bar()
         self._phase = phase
         self._write()
@@ -114,7 +115,7 @@ class Progress:
 
 
 def read_progress(index: Path) -> ProgressState | None:
-    """What the last build of an index said last; None where there was none."""
+    """The last state that the last build of an index wrote; None where there was no build."""
     try:
         return ProgressState.model_validate_json(IndexFolder(index).progress.read_bytes())
     except (OSError, ValidationError):

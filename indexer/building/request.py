@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import IndexFolder, Manifest, Root, locate, open_generation, resolve_roots
+from indexer.store import IndexFolder, Manifest, Root, live_generation_if_any, locate, resolve_roots
 
-# As many as four cores encode at once; a second's work, or a few, is all that a kill costs.
+# As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
 DEFAULT_BATCH = 64
 
 
@@ -17,11 +17,11 @@ class Request:
     """One build.
 
     Attributes:
-        folders: the whole gallery; none for the folders that the index has.
-        added: folders to have besides, and files or folders of the gallery to show again.
-        clusters: how many; None for about sqrt(photos), or what the index has.
-        embedder: "ret", "clip", "clip:...", or "auto".
-        recluster: make the clusters anew, even if their number stays.
+        folders: all folders of the gallery; none for those that the index has.
+        added: folders to add to the gallery, and files or folders in it to show again.
+        clusters: how many; None for about sqrt(photos), or for those that the index has.
+        embedder: "ret", "clip", "clip:..." or "auto".
+        recluster: whether to make the clusters anew even if their number stays.
         batch: files between two commits of the journal.
     """
 
@@ -33,10 +33,13 @@ class Request:
     batch: int = DEFAULT_BATCH
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
-        """The roots that the next generation is to have, those of the live one first and as they are.
+        """The roots of the next generation. Those of the live one come first and stay as they are.
+
+        Args:
+            index: the index's folder. manifest: of the live generation; None where there is none.
 
         Raises:
-            BadInvocation: a number is out of range, or folders are missing, no folders, or overlap.
+            BadInvocation: a number is out of range; or a folder is missing, is no folder, or overlaps another.
         """
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
@@ -52,16 +55,16 @@ class Request:
         return resolve_roots([*(self.folders or (root.path for root in live)), *new], index, live)
 
     def check(self, index: Path) -> None:
-        """Find slips of the pen, which should be answered before a network is loaded.
+        """Find simple mistakes at once, before a network is loaded.
 
         Raises:
-            BadInvocation: as ``roots`` does. IndexRefused: the live index is newer or damaged.
+            BadInvocation: as ``roots`` does. IndexRefused: the live index has another format or is damaged.
         """
         folder = IndexFolder(index)
-        name = folder.current()
-        self.roots(folder.path, open_generation(folder, name).manifest if name is not None else None)
+        live = live_generation_if_any(folder)
+        self.roots(folder.path, live.manifest if live is not None else None)
 
 
 def live_roots(manifest: Manifest | None) -> tuple[Root, ...]:
-    """The roots that an index has."""
+    """The roots that an index has; none where there is no index."""
     return tuple(Root(root.name, Path(root.path)) for root in manifest.roots) if manifest is not None else ()

@@ -1,4 +1,4 @@
-"""The long part of a build: every new file is read once, hashed, decoded, prepared, encoded, embedded, and staged."""
+"""The long part of a build: each new file is read once, hashed, decoded, encoded, embedded, and staged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +14,50 @@ import torch
 from PIL import Image
 
 from indexer.building.encoding import PhotoEncoder
+from indexer.building.folder_listing import FoundFile
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.progress import Progress
 from indexer.embedding import Embedder
-from indexer.store import FileChanging, FoundFile, RowArrays, read_below
+from indexer.store import FileChanging, FileKey, RowArrays, TokenArrays, read_below
 from model import Matcher
 from model.errors import ImageError, UnsupportedImage
 
-# Twelve megapixels that are no JPEG take some 110 MB while they are decoded; eight threads keep a GPU busy with JPEGs.
+# A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
+# these threads. Eight of them decode JPEGs as fast as a GPU encodes them.
 _MOST_DECODERS = 8
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A file that was read; ``pixels`` (3, H, W) only for new, good content, ``extra`` for the embedder."""
+class _Photo:
+    """A new photo, ready for the networks.
+
+    Attributes:
+        content_hash: SHA-256 of its bytes, hex. pixels: (3, H, W), as the network wants them.
+        for_embedder: what the embedder wants.
+    """
+
+    content_hash: str
+    pixels: torch.Tensor
+    for_embedder: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class _ReadFile:
+    """A file that was read: what became of it; and its photo, unless the content has a row or cannot be decoded."""
 
     record: FileRecord
-    pixels: torch.Tensor | None = None
-    extra: torch.Tensor | None = None
+    photo: _Photo | None = None
 
 
 class Stager:
-    """Computes rows for files and stages them in the journal.
+    """Computes the rows of new files and stages them in the journal.
 
     Args:
-        roots: absolute paths of the gallery's roots. known: content hashes whose rows exist already, in the live index
-            or the journal; it grows as rows are staged.
+        roots: the absolute paths of the gallery's roots.
+        known: the content hashes that have a row, in the live index or the journal. Those of new rows are added to it.
+
+    Attributes:
+        encoded: how many photos the network has encoded.
     """
 
     def __init__(
@@ -52,104 +70,92 @@ class Stager:
         self._known = known
         self.encoded = 0
 
-    def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[tuple[int, str], FileRecord]:
-        """Read all ``files``, in batches of ``batch`` that are committed one by one; what each came to, by file."""
-        records: dict[tuple[int, str], FileRecord] = {}
+    def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[FileKey, FileRecord]:
+        """Read all ``files``, and commit them in batches of ``batch``. Gives what became of each file."""
+        records: dict[FileKey, FileRecord] = {}
         workers = min(_MOST_DECODERS, torch.get_num_threads())
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
-            ready = _read_ahead(pool, self._prepare, files, window=batch + 2 * workers)
+            ready = _read_ahead(pool, self._read, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
                 done = self._commit(group, encoder)
-                records.update({(record.root, record.path): record for record in done})
+                records.update({record.key: record for record in done})
                 progress.advance(len(done), sum(record.reason is not None for record in done))
         return records
 
-    def _prepare(self, file: FoundFile) -> _Prepared:
-        if file.reason is not None:
-            return _Prepared(FileRecord(file.root, file.path, "", file.size, file.mtime, file.reason))
+    def _read(self, file: FoundFile) -> _ReadFile:
+        unread = FileRecord(file.root, file.path, content_hash=None, stamp=None)
         try:
             content = read_below(self._roots[file.root], file.path)
         except FileChanging:
-            reason = "it changed while it was read; the next build tries again"
-            return _Prepared(_to_retry(FileRecord(file.root, file.path, "", file.size, file.mtime, None), reason))
+            return _ReadFile(replace(unread, reason="it changed while it was read; the next build tries again"))
         except OSError as error:
-            reason = f"it cannot be read: {error.strerror}"
-            return _Prepared(_to_retry(FileRecord(file.root, file.path, "", file.size, file.mtime, None), reason))
-        digest = hashlib.sha256(content.data).hexdigest()
-        record = FileRecord(file.root, file.path, digest, content.size, content.mtime, None)
-        if digest in self._known:
-            return _Prepared(record)
+            return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
+        content_hash = hashlib.sha256(content.data).hexdigest()
+        record = FileRecord(file.root, file.path, content_hash, content.stamp)
+        if content_hash in self._known:
+            return _ReadFile(record)
         try:
             image = self._matcher.open(content.data, "photo")
-            return _Prepared(record, self._matcher.prepare(image, "photo"), self._embedder.prepare(image))
+            pixels = self._matcher.prepare(image, "photo")
+            return _ReadFile(record, _Photo(content_hash, pixels, self._embedder.prepare(image)))
         except UnsupportedImage as error:
-            # A decoder that is installed later opens the very same bytes.
-            return _Prepared(_to_retry(record, _sentence(error)))
+            # Tried again by the next build: a decoder may be installed by then.
+            return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
         except MemoryError:
-            return _Prepared(_to_retry(record, "there was not enough memory to decode it"))
+            return _ReadFile(replace(record, stamp=None, reason="there was not enough memory to decode it"))
         except (ImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            return _Prepared(_with_reason(record, _sentence(error)))
+            return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _commit(self, group: Sequence[_Prepared], encoder: PhotoEncoder) -> list[FileRecord]:
-        new: dict[str, _Prepared] = {}
-        for item in group:
-            if item.pixels is not None and item.record.hash not in self._known:
-                new.setdefault(item.record.hash, item)
-        records = [item.record for item in group]
+    def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> list[FileRecord]:
+        new: dict[str, _Photo] = {}
+        for file in group:
+            if file.photo is not None and file.photo.content_hash not in self._known:
+                new.setdefault(file.photo.content_hash, file.photo)
+        records = [file.record for file in group]
         arrays = None
         if new:
             arrays = self._compute(list(new.values()), encoder)
             finite = np.all([_finite(array) for array in arrays.named().values()], axis=0)
-            broken = {name for name, fine in zip(new, finite, strict=True) if not fine}
+            broken = {content for content, fine in zip(new, finite, strict=True) if not fine}
             if broken:
                 reason = "the network gives no finite values for it"
-                records = [_with_reason(r, reason) if r.hash in broken else r for r in records]
+                records = [replace(r, reason=reason) if r.content_hash in broken else r for r in records]
                 arrays = arrays.take(finite)
-                new = {name: item for name, item in new.items() if name not in broken}
+                new = {content: photo for content, photo in new.items() if content not in broken}
         self._journal.append(records, list(new), arrays if new else None)
         self._known.update(new)
         self.encoded += len(new)
         return records
 
-    def _compute(self, items: Sequence[_Prepared], encoder: PhotoEncoder) -> RowArrays:
-        tokens = encoder.encode([item.pixels for item in items if item.pixels is not None])
+    def _compute(self, photos: Sequence[_Photo], encoder: PhotoEncoder) -> RowArrays:
+        tokens = encoder.encode([photo.pixels for photo in photos])
         ret = tokens.ret.float().cpu().numpy()
-        embeddings = self._embedder.embed([item.extra for item in items], ret)
+        embeddings = self._embedder.embed([photo.for_embedder for photo in photos], ret)
         if tokens.features.shape[1] == 1:
             return RowArrays(ret, embeddings)
-        features = tokens.features.float().cpu().numpy()
-        # What float16 cannot hold becomes infinite, and the caller reports it.
+        # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot hold
+        # becomes infinite, and is reported as not finite.
         with np.errstate(over="ignore"):
-            halves = features.astype(np.float16)
+            features = tokens.features.float().cpu().numpy().astype(np.float16)
         positions = tokens.positions.cpu().numpy().astype(np.uint8)
-        # Of the halves, so that rows of format 1 that are written again become what they would be if computed now.
-        return RowArrays(ret, embeddings, halves, positions).quantised()
+        return RowArrays(ret, embeddings, TokenArrays.of(features, positions))
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, work: Callable[[FoundFile], _Prepared], files: Iterable[FoundFile], window: int
-) -> Iterator[_Prepared]:
-    """Results in order, at most ``window`` of them waiting: decoding goes on while the network computes."""
-    waiting: deque[Future[_Prepared]] = deque()
+    pool: ThreadPoolExecutor, read: Callable[[FoundFile], _ReadFile], files: Iterable[FoundFile], window: int
+) -> Iterator[_ReadFile]:
+    """The files in order, read by the pool's threads: up to ``window`` files ahead, while the network computes."""
+    waiting: deque[Future[_ReadFile]] = deque()
     for file in files:
-        waiting.append(pool.submit(work, file))
+        waiting.append(pool.submit(read, file))
         if len(waiting) > window:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _with_reason(record: FileRecord, reason: str) -> FileRecord:
-    return FileRecord(record.root, record.path, record.hash, record.size, record.mtime, reason)
-
-
-def _to_retry(record: FileRecord, reason: str) -> FileRecord:
-    """A failure that may be cured without any sign of a change in the file: no file has this size."""
-    return FileRecord(record.root, record.path, record.hash, -1, 0, reason)
 
 
 def _sentence(error: Exception) -> str:
@@ -157,4 +163,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(m,) bool: which rows have finite values only."""
     return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))

@@ -1,5 +1,9 @@
-"""The vectors that photos are clustered by."""
+"""The vectors that photos are clustered by. Another kind of embedding would be one more module here.
 
-from indexer.embedding.clip import ChosenEmbedder, Embedder, choose_embedder
+They are CLIP's where its weights are on this disk or are asked for, else the checkpoint's own [Ret].
+"""
 
-__all__ = ["ChosenEmbedder", "Embedder", "choose_embedder"]
+from indexer.embedding.choice import WantedEmbedder, choose_embedder
+from indexer.embedding.embedder import ChosenEmbedder, Embedder
+
+__all__ = ["ChosenEmbedder", "Embedder", "WantedEmbedder", "choose_embedder"]

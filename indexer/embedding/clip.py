@@ -1,58 +1,25 @@
-"""The vectors that photos are clustered by: CLIP's where its weights are at hand, else the checkpoint's own [Ret]."""
+"""CLIP image encoders by open_clip: where their weights are, and the embedder made of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
+from indexer.embedding.embedder import ChosenEmbedder, Embedder, Floats
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry, hash_file, normalised
 
-Floats = npt.NDArray[np.float32]
-
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
-_DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-_WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+# The forms of ``--embedder``, for sentences about one that is in none of them.
+FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 _CHUNK = 16
-_FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
-
-
-class Embedder(Protocol):
-    """Gives every photo a vector of unit length."""
-
-    def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """What ``embed`` needs of an RGB image; small, since the image itself is not kept. Safe in threads."""
-
-    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
-        """(b, e) float32, L2-normalised, from what ``prepare`` gave and the photos' [Ret] (b, d)."""
-
-
-@dataclass(frozen=True)
-class ChosenEmbedder:
-    """An embedder by name, not loaded yet: an update that finds nothing new never needs it."""
-
-    entry: EmbedderEntry
-    load: Callable[[], Embedder]
-
-
-class RetEmbedder:
-    """The stand-in: [Ret] of the encoding that is made anyway."""
-
-    def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """Nothing: the encoding has all."""
-        return None
-
-    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
-        """The L2-normalised [Ret]."""
-        return normalised(ret)
 
 
 class ClipEmbedder:
@@ -73,7 +40,11 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
-        """The model's image features; in padded chunks of one size, so that a photo's do not depend on its mates."""
+        """The model's image features, L2-normalised.
+
+        They are computed in chunks of one size, the last one padded, so that a photo's vector does not depend on the
+        photos that are computed with it.
+        """
         images = torch.stack([image for image in inputs if image is not None])
         out = []
         for start in range(0, len(images), _CHUNK):
@@ -84,42 +55,8 @@ class ClipEmbedder:
         return normalised(torch.cat(out).numpy())
 
 
-def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -> ChosenEmbedder:
-    """Find an embedder by its ``--embedder`` value.
-
-    ``auto`` is CLIP where the default weights are on this disk, and never downloads; naming a tag does download it,
-    unless ``download`` is off.
-
-    Raises:
-        EmbedderUnavailable: unknown, or its weights are not to be had.
-    """
-    if spec == "auto":
-        spec = "clip" if _cached(_DEFAULT_CLIP_REPOSITORY, _WEIGHT_FILES) else "ret"
-    if spec == "ret":
-        entry = EmbedderEntry(
-            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
-        )
-        return ChosenEmbedder(entry, RetEmbedder)
-    if spec == "clip":
-        spec = f"clip:{DEFAULT_CLIP}"
-    kind, _, source = spec.partition(":")
-    if kind != "clip" or not source:
-        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {_FORMS}, or auto.")
-    if Path(source).expanduser().is_dir():
-        return _from_folder(Path(source).expanduser().resolve(), device)
-    model, at, file = source.partition("@")
-    if at:
-        return _from_file(model, Path(file).expanduser().resolve(), device)
-    if Path(source).expanduser().is_file():
-        path = Path(source).expanduser().resolve()
-        raise EmbedderUnavailable(
-            f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
-        )
-    return _from_tag(source, device, download)
-
-
-def _cached(repository: str, names: Sequence[str]) -> Path | None:
-    """A file of a model repository that was downloaded before."""
+def cached_file(repository: str, names: Sequence[str]) -> Path | None:
+    """The first of these files of a model repository that was downloaded before; None where none was."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
@@ -136,17 +73,23 @@ def _open_clip() -> Any:
     return open_clip
 
 
-def _from_tag(source: str, device: torch.device, download: bool) -> ChosenEmbedder:
+def clip_by_tag(source: str, device: torch.device, download: bool) -> ChosenEmbedder:
+    """A model by its open_clip name, MODEL/PRETRAINED. Its weights are downloaded where they are not on this disk.
+
+    Raises:
+        EmbedderUnavailable: open_clip does not know it; or its weights are not on this disk, and ``download`` is False
+            or the download failed.
+    """
     open_clip = _open_clip()
     model, _, tag = source.rpartition("/")
     settings = open_clip.get_pretrained_cfg(model, tag) if model else {}
     if not settings:
         raise EmbedderUnavailable(
-            f"clip:{source} is neither a file nor an open_clip model with weights; use {_FORMS}, "
+            f"clip:{source} is neither a file nor an open_clip model with weights; use {FORMS}, "
             f"for instance clip:{DEFAULT_CLIP}."
         )
     repository, name = str(settings.get("hf_hub", "")).rpartition("/")[::2]
-    path = _cached(repository, (name,) if name else _WEIGHT_FILES) if repository else None
+    path = cached_file(repository, (name,) if name else WEIGHT_FILES) if repository else None
     if path is None:
         if not download:
             raise EmbedderUnavailable(
@@ -177,7 +120,12 @@ def _from_tag(source: str, device: torch.device, download: bool) -> ChosenEmbedd
     )
 
 
-def _from_file(model: str, path: Path, device: torch.device) -> ChosenEmbedder:
+def clip_from_file(model: str, path: Path, device: torch.device) -> ChosenEmbedder:
+    """A model by its open_clip name, and its weights in a file.
+
+    Raises:
+        EmbedderUnavailable: open_clip does not know the model, or there is no such file.
+    """
     if model not in _open_clip().list_models():
         raise EmbedderUnavailable(f"open_clip knows no model {model!r}; use a name such as ViT-B-32.")
     if not path.is_file():
@@ -185,14 +133,19 @@ def _from_file(model: str, path: Path, device: torch.device) -> ChosenEmbedder:
     return _chosen(f"clip:{model}@{path}", f"CLIP {model} ({path.name})", [path], lambda: _load(model, path, device))
 
 
-def _from_folder(folder: Path, device: torch.device) -> ChosenEmbedder:
+def clip_from_folder(folder: Path, device: torch.device) -> ChosenEmbedder:
+    """A model that open_clip saved in a folder, with its configuration.
+
+    Raises:
+        EmbedderUnavailable: the folder holds no such model.
+    """
     config = folder / "open_clip_config.json"
-    # In the order in which open_clip itself looks, so that the file hashed is the file loaded.
-    names = (_WEIGHT_FILES[0], "open_clip_pytorch_model.safetensors", _WEIGHT_FILES[1])
+    # The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
+    names = (WEIGHT_FILES[0], "open_clip_pytorch_model.safetensors", WEIGHT_FILES[1])
     weights = next((folder / name for name in names if (folder / name).is_file()), None)
     if not config.is_file() or weights is None:
         raise EmbedderUnavailable(
-            f"{folder} is no saved open_clip model; it needs open_clip_config.json and {' or '.join(_WEIGHT_FILES)}."
+            f"{folder} is no saved open_clip model; it needs open_clip_config.json and {' or '.join(WEIGHT_FILES)}."
         )
     return _chosen(
         f"clip:{folder}",
@@ -211,7 +164,7 @@ def _chosen(spec: str, name: str, files: Sequence[Path], load: Callable[[], Embe
 
 
 def _load(model: str, weights: Path, device: torch.device, **options: object) -> Embedder:
-    # Other suffixes are read by laxer code paths of the library; these are safetensors and weights-only.
+    # open_clip reads these as safetensors or with ``weights_only``. Files of other names could run code.
     if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
         raise EmbedderUnavailable(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file.")
     pretrained = None if model.startswith("local-dir:") else str(weights)
@@ -219,7 +172,7 @@ def _load(model: str, weights: Path, device: torch.device, **options: object) ->
         network, transform = _open_clip().create_model_from_pretrained(
             model, pretrained=pretrained, device=device, weights_only=True, **options
         )
-    # The library meets weights that do not fit with whatever error its code happens to run into.
+    # For weights that do not fit, open_clip raises whatever error its code happens to run into.
     except Exception as error:
         raise _unloadable(weights, error) from error
     return ClipEmbedder(network, transform, device)

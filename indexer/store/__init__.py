@@ -1,6 +1,10 @@
-"""The index on disk: its folder, files, rows, clusters and catalog, and the reader."""
+"""The index on disk: its folder, generations, segments, clusters and catalog, and the reader that searches use.
 
-from indexer.store.catalog import Catalog, Photo, Status, read_catalog, read_drift, write_catalog
+A search structure over the rows, such as an inverted file (FAISS's IVF) over [Ret], would be a module beside
+``clusters``, with its file named in the manifest and opened by ``reader``.
+"""
+
+from indexer.store.catalog import Catalog, CatalogFile, IndexedContent, Status, read_catalog, read_drift, write_catalog
 from indexer.store.clusters import (
     MOST_CELLS,
     Centroids,
@@ -12,8 +16,15 @@ from indexer.store.clusters import (
     write_centroids,
 )
 from indexer.store.drift import Drift, mean_distance
-from indexer.store.files import FileChanging, hash_file, read_below, sync_folder, write_array, write_atomically
-from indexer.store.generation import Generation, generation_files, kept, live_generation, open_generation, previous
+from indexer.store.files import FileChanging, hash_file, read_below, sync_folder, write_atomically
+from indexer.store.generation import (
+    Generation,
+    generation_files,
+    kept,
+    live_generation,
+    live_generation_if_any,
+    previous,
+)
 from indexer.store.location import IndexFolder, default_index_path, generation_name, generation_number, live_stamp
 from indexer.store.manifest import (
     FORMAT_VERSION,
@@ -30,8 +41,21 @@ from indexer.store.manifest import (
 )
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
 from indexer.store.removals import Removals
-from indexer.store.roots import BadFile, FoundFile, Gallery, Root, locate, resolve_roots, shown_path, walk
-from indexer.store.segment import BLOCK, Array, RowArrays, RowRef, Rows, map_array, open_segment, write_segment
+from indexer.store.roots import FileKey, Root, locate, printable_name, resolve_roots, shown_path
+from indexer.store.segment import (
+    BLOCK,
+    Array,
+    RowArrays,
+    RowRef,
+    Rows,
+    SegmentRow,
+    StagedRow,
+    TokenArrays,
+    map_array,
+    open_segment,
+    write_segment,
+)
+from indexer.store.stamps import FileStamp, from_columns, to_columns
 
 __all__ = [
     "BLOCK",
@@ -39,8 +63,8 @@ __all__ = [
     "MOST_CELLS",
     "PRECISION",
     "Array",
-    "BadFile",
     "Catalog",
+    "CatalogFile",
     "Centroids",
     "ClusterRows",
     "Counts",
@@ -48,14 +72,14 @@ __all__ = [
     "EmbedderEntry",
     "FileChanging",
     "FileEntry",
-    "FoundFile",
-    "Gallery",
+    "FileKey",
+    "FileStamp",
     "Generation",
     "Index",
     "IndexFolder",
+    "IndexedContent",
     "Manifest",
     "Origin",
-    "Photo",
     "PhotoEntry",
     "Removals",
     "Root",
@@ -64,26 +88,31 @@ __all__ = [
     "RowRef",
     "Rows",
     "SegmentEntry",
+    "SegmentRow",
+    "StagedRow",
     "Status",
+    "TokenArrays",
     "assign",
     "cluster",
     "default_clusters",
     "default_index_path",
+    "from_columns",
     "generation_files",
     "generation_name",
     "generation_number",
     "hash_file",
     "kept",
     "live_generation",
+    "live_generation_if_any",
     "live_stamp",
     "locate",
     "map_array",
     "mean_distance",
     "normalised",
-    "open_generation",
     "open_index",
     "open_segment",
     "previous",
+    "printable_name",
     "read_below",
     "read_catalog",
     "read_centroids",
@@ -93,8 +122,7 @@ __all__ = [
     "shown_path",
     "software_version",
     "sync_folder",
-    "walk",
-    "write_array",
+    "to_columns",
     "write_atomically",
     "write_catalog",
     "write_centroids",

@@ -1,4 +1,4 @@
-"""The catalog: one SQLite file a generation, with every file that has ever had an id."""
+"""The catalog: one SQLite file in each generation, with every file that has ever had an id."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from indexer.errors import REPAIR, IndexRefused, IndexTooNew
+from indexer.errors import REPAIR, IndexRefused, OtherFormat
 from indexer.store.drift import Drift
 from indexer.store.removals import Removal, Removals
+from indexer.store.segment import SegmentRow
+from indexer.store.stamps import FileStamp, from_columns, to_columns
 
 SCHEMA_VERSION = 1
 Status = Literal["indexed", "bad", "gone"]
@@ -43,34 +44,46 @@ _COLUMNS = "id, root, path, hash, size, mtime, status, reason, cluster, segment,
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One file. Files of equal content share (segment, row).
+class IndexedContent:
+    """Where the index has the content of a file: the row of its tokens, and its cluster, counted from 0."""
+
+    row: SegmentRow
+    cluster: int
+
+
+@dataclass(frozen=True)
+class CatalogFile:
+    """One file of the gallery. Files of equal content share one row, and are one photo to those who search.
 
     Attributes:
-        id: never given to another path. root, path: where it is, ``path`` relative to the root with '/'.
-        hash: SHA-256 of its bytes, hex; empty where they could not be read.
-        size: bytes; -1 where the next build is to try again: it could not be read, its decoder is missing, or memory
-            ran out. mtime: ns, 0 where size is -1.
-        status: "indexed", "bad" (see ``reason``), or "gone" from disk or removed by the user.
-        cluster, segment, row: where its tokens are; None for those that have none.
+        id: its number, from 1. It is never given to another path.
+        root, path: where the file is. ``root`` counts the manifest's roots from 0; ``path`` is relative to the root,
+            with '/'.
+        content_hash: SHA-256 of its bytes, hex; None where they could not be read.
+        stamp: the file's when it was read; None where the next build is to try again, because the file could not be
+            read, its decoder is missing, or memory ran out.
+        status: "indexed"; "bad", see ``reason``; or "gone", from disk or because the user removed it.
+        indexed: where its content is in the index; None where it is not there.
     """
 
     id: int
     root: int
     path: str
-    hash: str
-    size: int
-    mtime: int
+    content_hash: str | None
+    stamp: FileStamp | None
     status: Status
     reason: str | None = None
-    cluster: int | None = None
-    segment: str | None = None
-    row: int | None = None
+    indexed: IndexedContent | None = None
+
+    @property
+    def shown_content(self) -> str | None:
+        """The hash of the content that searches show because of this file; None where they show none."""
+        return self.content_hash if self.status == "indexed" else None
 
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row of a segment that is shown, and the lowest live id among the files that share it."""
+    """A row of a segment that is shown, and the lowest id among the indexed files that share it."""
 
     id: int
     cluster: int
@@ -78,35 +91,55 @@ class ShownRow:
     row: int
 
 
-def write_catalog(path: Path, photos: Iterable[Photo], removals: Removals, drift: Drift | None) -> None:
-    """Write a new catalog; the same contents give the same bytes."""
+def write_catalog(path: Path, files: Iterable[CatalogFile], removals: Removals, drift: Drift) -> None:
+    """Write a new catalog. The same contents give the same bytes."""
     with closing(sqlite3.connect(path)) as database:
-        # Nobody reads the file before it is complete, so one sync at the end does for all.
+        # Nobody reads the file before it is complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        columns = _COLUMNS.split(", ")
-        marks = ", ".join("?" * len(columns))
-        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(attrgetter(*columns), photos))
-        database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", map(astuple, removals))
-        if drift is not None:
-            database.execute("INSERT INTO drift VALUES (?, ?, ?, ?, ?)", astuple(drift))
+        marks = ", ".join("?" * len(_COLUMNS.split(", ")))
+        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(_to_row, files))
+        rules = [(rule.root, rule.path, rule.removed) for rule in removals]
+        database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", rules)
+        database.execute(
+            "INSERT INTO drift VALUES (?, ?, ?, ?, ?)",
+            (drift.clustered, drift.distance, drift.photos, drift.distance_now, drift.automatic),
+        )
         database.commit()
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def _to_row(file: CatalogFile) -> tuple[int | str | None, ...]:
+    location: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
+    if file.indexed is not None:
+        location = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
+    stamp = to_columns(file.stamp)
+    return (file.id, file.root, file.path, file.content_hash or "", *stamp, file.status, file.reason, *location)
+
+
+def _from_row(columns: tuple[Any, ...]) -> CatalogFile:
+    number, root, path, content_hash, size, mtime, status, reason, cluster, segment, row = columns
+    indexed = None
+    if cluster is not None and segment is not None and row is not None:
+        indexed = IndexedContent(SegmentRow(segment, row), cluster)
+    return CatalogFile(
+        number, root, path, content_hash or None, from_columns(size, mtime), status, reason=reason, indexed=indexed
+    )
 
 
 class Catalog:
     """A catalog opened for reading.
 
     Raises:
-        IndexRefused: it cannot be opened, is no catalog, or one of a newer schema; and from any method, since pages
-            are read when they are needed: it is damaged.
+        IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too where the
+            file is damaged, since pages are read when they are needed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            # Threads of a server share it; the reader guards every call with a lock.
+            # A server's threads share the connection, and the reader guards every call with a lock.
             self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise IndexRefused(f"{path} cannot be opened ({error}); check its permissions.") from error
@@ -119,42 +152,35 @@ class Catalog:
             self._database.close()
             if version < SCHEMA_VERSION:
                 raise IndexRefused(f"{path} is no catalog; {REPAIR}.")
-            raise IndexTooNew(
+            raise OtherFormat(
                 f"{path} has catalog version {version}, and this program reads {SCHEMA_VERSION}; "
                 "update the program, or build a new index."
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()
 
-    def photos(self) -> list[Photo]:
+    def files(self) -> list[CatalogFile]:
         """Every entry, by id."""
-        return [Photo(*row) for row in self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")]
+        return [_from_row(row) for row in self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")]
 
-    def bad(self) -> list[Photo]:
+    def bad(self) -> list[CatalogFile]:
         """The files that cannot be indexed, by id."""
         query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
-        return [Photo(*row) for row in self._rows(query)]
+        return [_from_row(row) for row in self._rows(query)]
 
     def removals(self) -> Removals:
-        """What the user removed; nothing in catalogs written before that could be done."""
-        if not self._has("removals"):
-            return Removals()
+        """What the user removed."""
         rules = self._rows("SELECT root, path, removed FROM removals")
         return Removals(Removal(root, path, bool(removed)) for root, path, removed in rules)
 
-    def drift(self) -> Drift | None:
-        """How well the clusters fit; None where the program that made them did not measure it."""
-        if not self._has("drift"):
-            return None
+    def drift(self) -> Drift:
+        """How well the clusters fit the photos."""
         found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
         for clustered, distance, photos, distance_now, automatic in found:
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
-        return None
-
-    def _has(self, table: str) -> bool:
-        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+        raise IndexRefused(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
 
     def shown(self) -> list[ShownRow]:
         """Every row that is shown, by cluster and then by id."""
@@ -162,34 +188,34 @@ class Catalog:
                    GROUP BY segment, row ORDER BY cluster, first"""
         return [ShownRow(*row) for row in self._rows(query)]
 
-    def sharing(self, photo: int) -> Sequence[Photo]:
-        """The live files with the content of this live photo, itself included, by id; empty for any other id."""
+    def sharing(self, photo: int) -> Sequence[CatalogFile]:
+        """The indexed files that have the content of this indexed file, itself included, by id; else none."""
         query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
-        return [Photo(*row) for row in self._rows(query, photo)]
+        return [_from_row(row) for row in self._rows(query, photo)]
 
     def _rows(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.ProgrammingError:
-            # The caller's mistake, such as reading on after close; it says nothing about the file.
+            # A mistake of the caller, such as reading after close. It says nothing about the file.
             raise
         except sqlite3.Error as error:
             raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
-def read_catalog(path: Path) -> list[Photo]:
+def read_catalog(path: Path) -> list[CatalogFile]:
     """Every entry of a catalog, by id.
 
     Raises:
-        IndexRefused: it is no catalog, one of a newer schema, or damaged.
+        IndexRefused: it is no catalog, has another schema, or is damaged.
     """
     with closing(Catalog(path)) as catalog:
-        return catalog.photos()
+        return catalog.files()
 
 
-def read_drift(path: Path) -> Drift | None:
-    """How well the clusters of a generation fit, by its catalog; None where that was not measured.
+def read_drift(path: Path) -> Drift:
+    """How well the clusters of a generation fit its photos, by its catalog.
 
     Raises:
         IndexRefused: as ``read_catalog`` does.

@@ -1,4 +1,4 @@
-"""Clusters of the gallery: seeded k-means over the embeddings, and what stands for a cluster in a search."""
+"""Clusters of the gallery: k-means over the photos' embeddings, and the tokens that stand for a cluster in a search."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused
-from indexer.store.files import write_atomically
-from indexer.store.segment import BLOCK, RowRef, Rows
+from indexer.store.files import write_array, write_atomically
+from indexer.store.segment import BLOCK, RowRef, Rows, map_array
 
 Floats = npt.NDArray[np.float32]
 SEED = 1234
 ITERATIONS = 25
-# Of a patch grid: positions are kept in one byte. What a smaller grid lacks counts 0 and is never chosen.
+# The most cells of a patch grid: a position is kept in one byte. Cells that a smaller grid does not have are in no
+# photo, and so never chosen.
 MOST_CELLS = 256
-# More points than this move no centroid visibly and cost time in every iteration.
+# k-means trains on at most so many photos: more would hardly move a centroid, and cost time in every iteration.
 _TRAINING_POINTS = 1_000_000
 
 
 def default_clusters(photos: int) -> int:
-    """About the square root: then ranking the clusters costs as much as scoring one of them."""
+    """About the square root of the photos: then ranking all clusters costs about as much as scoring one cluster."""
     return max(1, round(math.sqrt(photos)))
 
 
 def cluster(embeddings: Floats, count: int) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Plain k-means of L2-normalised embeddings, the same on every run.
+    """k-means of L2-normalised embeddings. The seed is fixed, so every run gives the same clusters.
 
     Args:
-        embeddings: (m, e) float32. count: clusters wanted, 1..m.
+        embeddings: (m, e) float32. count: how many clusters, 1..m.
 
     Returns:
-        centroids (c, e) float32 and assignment (m,) int64 in 0..c-1; clusters that ended empty are dropped, c <= count.
+        centroids (c, e) float32, and each photo's cluster (m,) int64 in 0..c-1. Empty clusters are dropped, so that c
+        may be less than ``count``.
     """
     points, width = embeddings.shape
     per_cluster = math.ceil(min(points, _TRAINING_POINTS) / count)
@@ -58,11 +60,11 @@ def cluster(embeddings: Floats, count: int) -> tuple[Floats, npt.NDArray[np.int6
 
 
 def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
-    """(m,): the nearest centroid of each embedding by Euclidean distance, ties to the lower number."""
+    """(m,) int64: each embedding's nearest centroid by Euclidean distance; of equal ones the one with lower number."""
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids))
-    # Blocks of one fixed size: the library computes small and large batches by different kernels, and the same photo
-    # must join the same cluster whatever comes with it.
+    # Blocks have one fixed size, because faiss computes small and large batches by different kernels, and a photo must
+    # join the same cluster whichever photos are assigned with it.
     found = [_nearest(index, embeddings[start : start + BLOCK]) for start in range(0, len(embeddings), BLOCK)]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
@@ -95,55 +97,91 @@ def read_centroids(path: Path) -> Floats:
 
 
 @dataclass(frozen=True)
+class CentroidTokens:
+    """The tokens that stand for c clusters.
+
+    Attributes:
+        features: (c, n, d) float16, the photos' mean [Ret] in row 0. positions: (c, n-1) uint8, cells of the grid.
+    """
+
+    features: npt.NDArray[np.float16]
+    positions: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Centroids:
     """What stands for c clusters in a search.
 
     Attributes:
         ret: (c, d) float32, the mean of the photos' L2-normalised [Ret].
-        tokens: (c, n, d) float16, positions: (c, n-1) uint8; None for networks with a global vector only.
+        tokens: None for networks that give a global vector only.
     """
 
     ret: Floats
-    tokens: npt.NDArray[np.float16] | None
-    positions: npt.NDArray[np.uint8] | None
+    tokens: CentroidTokens | None
 
     @staticmethod
     def empty(count: int, rows: Rows) -> Centroids:
-        """Room for ``count`` clusters."""
+        """Arrays of zeros for ``count`` clusters, to be filled in by ``copy`` and ``compute``."""
         like = rows.take([])
         ret = np.zeros((count, *like.ret.shape[1:]), np.float32)
-        if like.tokens is None or like.positions is None:
-            return Centroids(ret, None, None)
-        tokens = np.zeros((count, *like.tokens.shape[1:]), np.float16)
-        return Centroids(ret, tokens, np.zeros((count, *like.positions.shape[1:]), np.uint8))
+        if like.tokens is None:
+            return Centroids(ret, None)
+        features = np.zeros((count, *like.tokens.steps.shape[1:]), np.float16)
+        return Centroids(ret, CentroidTokens(features, np.zeros((count, *like.tokens.positions.shape[1:]), np.uint8)))
+
+    @staticmethod
+    def open(folder: Path) -> Centroids:
+        """Those of a generation, mapped into memory.
+
+        Raises:
+            IndexRefused: a file is missing or is no array.
+        """
+        tokens = None
+        if (folder / "centroid_tokens.npy").exists():
+            features, positions = (
+                map_array(folder / "centroid_tokens.npy"),
+                map_array(folder / "centroid_positions.npy"),
+            )
+            tokens = CentroidTokens(features, positions)
+        return Centroids(map_array(folder / "centroid_ret.npy"), tokens)
+
+    def write(self, folder: Path) -> None:
+        """Write them into a generation's folder."""
+        write_array(folder / "centroid_ret.npy", self.ret)
+        if self.tokens is not None:
+            write_array(folder / "centroid_tokens.npy", self.tokens.features)
+            write_array(folder / "centroid_positions.npy", self.tokens.positions)
 
     def copy(self, number: int, old: Centroids) -> None:
-        """Fill in cluster ``number`` from another generation's."""
+        """Fill in cluster ``number`` with that of another generation, which was made by the same network."""
         self.ret[number] = old.ret[number]
-        if self.tokens is not None and self.positions is not None:
-            assert old.tokens is not None
-            assert old.positions is not None
-            self.tokens[number], self.positions[number] = old.tokens[number], old.positions[number]
+        if self.tokens is not None and old.tokens is not None:
+            self.tokens.features[number] = old.tokens.features[number]
+            self.tokens.positions[number] = old.tokens.positions[number]
 
     def compute(self, number: int, rows: Rows, refs: Sequence[RowRef]) -> None:
-        """Fill in cluster ``number`` from its photos, in id order."""
-        raw = rows.gather(refs, "ret")
-        self.ret[number] = normalised(raw).mean(axis=0, dtype=np.float32)
-        if self.tokens is not None and self.positions is not None:
-            kept, patches = mean_tokens(rows, refs)
-            self.positions[number] = kept
-            self.tokens[number, 0] = raw.mean(axis=0, dtype=np.float32)
-            self.tokens[number, 1:] = patches
+        """Fill in cluster ``number`` from its photos, given in id order."""
+        ret = rows.ret(refs)
+        self.ret[number] = normalised(ret).mean(axis=0, dtype=np.float32)
+        if self.tokens is not None:
+            cells, patches = mean_tokens(rows, refs)
+            self.tokens.positions[number] = cells
+            self.tokens.features[number, 0] = ret.mean(axis=0, dtype=np.float32)
+            self.tokens.features[number, 1:] = patches
 
 
 def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats]:
-    """A cluster's patch tokens: at every cell of the grid the mean over the photos that kept it.
+    """The patch tokens that stand for a cluster.
+
+    A photo keeps tokens at n-1 cells of the patch grid. The cluster gets tokens at the n-1 cells that most of its
+    photos kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it.
 
     Args:
-        refs: the cluster's photos.
+        refs: the rows of the cluster's photos.
 
     Returns:
-        the n-1 cells kept most often, ties to the lower one, ascending; and (n-1, d) float32 there.
+        the cells (n-1,) int64, ascending, and the tokens' features (n-1, d) float32.
     """
     _, tokens, width = rows.features([]).shape
     sums = np.zeros((MOST_CELLS, width), np.float32)
@@ -151,8 +189,8 @@ def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int6
     for start in range(0, len(refs), BLOCK):
         block = refs[start : start + BLOCK]
         patches = rows.features(block)[:, 1:]
-        for photo, kept in zip(patches, rows.gather(block, "positions"), strict=True):
-            # Positions are distinct within a photo, so this adds each token once.
+        for photo, kept in zip(patches, rows.positions(block), strict=True):
+            # A photo's positions are all different, so this adds each of its tokens once.
             sums[kept] += photo
             counts[kept] += 1
     chosen = np.sort(np.argsort(-counts, kind="stable")[: tokens - 1])
@@ -161,7 +199,7 @@ def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int6
 
 
 def normalised(vectors: npt.NDArray[Any]) -> Floats:
-    """(m, d) float32 of unit length; a zero vector stays zero."""
+    """The vectors (m, d) at unit length, float32. A zero vector stays zero."""
     vectors = vectors.astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)

@@ -1,4 +1,7 @@
-"""How well the clusters still fit: photos that come after the k-means join the nearest one, and move no centroid."""
+"""How well the clusters still fit.
+
+Photos that come after k-means has run join the nearest cluster and move no centroid, so clusters fit less and less.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ import numpy as np
 from indexer.store.clusters import Floats
 from indexer.store.segment import BLOCK, RowRef, Rows
 
-# Clusters that lie this much wider about their centroids hold more of what a search opens them for in vain.
+# Beyond so much of the distance at first, a search opens too many clusters that have nothing for it.
 MOST_WIDENING = 1.1
-# About sqrt(photos) clusters rank as fast as one is scored; at twice the photos they are 1.4 times too few, and so on.
+# At twice the photos there should be 1.4 times the clusters, as their number is about the square root of the photos.
 MOST_GROWTH = 2.0
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The photos now, against those that the clusters were made of.
+    """The photos that are shown now, compared with those that the clusters were made from.
 
     Attributes:
-        clustered: photos shown when k-means ran. distance: their mean distance to their centroids then.
-        photos, distance_now: the same for the photos shown now.
-        automatic: whether the number of clusters followed from the number of photos.
+        clustered: how many photos were shown when k-means ran. distance: their mean distance to their centroids.
+        photos, distance_now: the same for the photos that are shown now.
+        automatic: whether the number of clusters was derived from the number of photos.
     """
 
     clustered: int
@@ -34,23 +37,31 @@ class Drift:
 
     @property
     def excessive(self) -> bool:
-        """Beyond the bounds: distances over MOST_WIDENING times those then, or photos over MOST_GROWTH times."""
-        grown = self.automatic and self.photos > MOST_GROWTH * self.clustered
-        return grown or self.distance_now > MOST_WIDENING * self.distance
+        """Whether the clusters should be made anew.
+
+        That is so where the mean distance is more than MOST_WIDENING times what it was, or where the number of clusters
+        is automatic and the photos are more than MOST_GROWTH times those that they were made from.
+        """
+        outgrown = self.automatic and self.photos > MOST_GROWTH * self.clustered
+        return outgrown or self.distance_now > MOST_WIDENING * self.distance
 
     def describe(self) -> str:
-        """A line for people; with advice where the bounds are passed."""
-        told = (
+        """One line for people, with advice where the drift is excessive."""
+        line = (
             f"clusters were made of {self.clustered} photos, {self.distance:.3f} from their centroids; "
             f"now {self.photos}, {self.distance_now:.3f}"
         )
-        return f"{told}; run build --recluster" if self.excessive else told
+        return f"{line}; run build --recluster" if self.excessive else line
 
 
 def mean_distance(rows: Rows, refs: Sequence[RowRef], clusters: Sequence[int], centroids: Floats) -> float:
-    """Mean Euclidean distance of the rows' embeddings to the centroids, (c, e), of their clusters; 0 for no rows."""
+    """The mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
+
+    Args:
+        refs: m rows. clusters: their clusters (m,). centroids: (c, e) float32.
+    """
     total = 0.0
     for start in range(0, len(refs), BLOCK):
-        block = rows.gather(refs[start : start + BLOCK], "embeddings")
+        block = rows.embeddings(refs[start : start + BLOCK])
         total += float(np.linalg.norm(block - centroids[list(clusters[start : start + BLOCK])], axis=1).sum())
     return total / len(refs) if refs else 0.0

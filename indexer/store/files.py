@@ -1,4 +1,8 @@
-"""Files on disk: written so that a crash leaves the old or the new, read so that a name cannot lead out of its root."""
+"""Files on disk.
+
+Writing is safe against crashes: afterwards a file has its old content or its new content. Reading a photo is safe
+against its name: no path and no symbolic link leads out of the photo's root folder.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +17,27 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-# Larger files are not photos; reading one whole would take the memory of everything else.
+from indexer.store.stamps import FileStamp
+
+# Larger files are not photos, and reading one would take the memory that everything else needs.
 MAX_FILE_BYTES = 512 * 2**20
 _HASH_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class FileContent:
-    """One file as it was read: its bytes, and the size and modification time (ns) it had when it was opened."""
+    """One file as it was read: its bytes, and its stamp when it was opened."""
 
     data: bytes
-    size: int
-    mtime: int
+    stamp: FileStamp
 
 
 class FileChanging(OSError):
-    """A file was changed while it was read, so that what was read may be of no one state of it."""
+    """A file changed while it was read, so the bytes that were read may mix two of its states."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut, where the platform can open folders."""
+    """Make the names in ``folder`` survive a power cut. Does nothing where the platform cannot open folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -43,8 +48,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``; a reader sees the old content or the new, never a part."""
-    # One fixed name: what a killed process leaves is overwritten by the next write, and never piles up.
+    """Replace the content of ``path`` by ``data``. A reader sees the old content or the new one, never a part."""
+    # The name is always the same, so that the next write overwrites what a killed process has left.
     temporary = path.with_name(f".{path.name}.partial")
     with temporary.open("wb") as file:
         file.write(data)
@@ -64,9 +69,13 @@ def hash_file(path: Path) -> str:
 
 
 class ArrayWriter:
-    """Writes one .npy file front to back, a block of rows at a time.
+    """Writes one .npy file from front to back, a block of rows at a time.
 
-    Plain writes and no memory map: a full disk is then an OSError and not a signal that ends the process.
+    It writes to the file and not through a memory map. On a full disk a write raises OSError, where a memory map would
+    end the process with a signal.
+
+    Args:
+        shape: of the whole array. All of its rows must be written before the writer is left, else it is a ValueError.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
@@ -113,7 +122,7 @@ def _safe_parts(relative: str) -> list[str]:
 
 
 def _open_below(root: Path, parts: list[str]) -> int:
-    """A descriptor of ``root``/parts, every step taken from the folder before it and never through a link."""
+    """A descriptor of ``root``/parts. Each part is opened from the folder before it and never through a link."""
     no_follow = os.O_NOFOLLOW | os.O_CLOEXEC
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -121,14 +130,14 @@ def _open_below(root: Path, parts: list[str]) -> int:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | no_follow, dir_fd=folder)
             os.close(folder)
             folder = inner
-        # Non-blocking, or opening a pipe that nobody writes to would wait for ever.
+        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
         return os.open(parts[-1], os.O_RDONLY | os.O_NONBLOCK | no_follow, dir_fd=folder)
     finally:
         os.close(folder)
 
 
 def _open_checked(root: Path, parts: list[str]) -> int:
-    """The same where folders cannot be opened: every step is looked at first."""
+    """As ``_open_below``, where the platform cannot open folders: each part is checked before the file is opened."""
     path = root
     for part in parts:
         path = path / part
@@ -143,9 +152,9 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
     """Read the regular file ``relative`` ('/'-separated) below ``root``.
 
     Raises:
-        OSError: it is missing, unreadable, too large, not a regular file, would leave ``root`` ('..', an absolute
-            path), or has a symbolic link anywhere below ``root``. ``root`` itself may be a link.
-        FileChanging: somebody is writing it.
+        OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
+            absolute path), or has a symbolic link below ``root``. ``root`` itself may be a link.
+        FileChanging: it changed while it was read.
     """
     parts = _safe_parts(relative)
     descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)
@@ -159,4 +168,4 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
             raise FileChanging(errno.EAGAIN, "it changed while it was read", relative)
-        return FileContent(data, status.st_size, status.st_mtime_ns)
+        return FileContent(data, FileStamp.of(status))

@@ -1,4 +1,4 @@
-"""Generations: complete states of an index. Read with every file checked for presence and size."""
+"""Generations: the complete states of an index. Opening one checks that all of its files are there at full size."""
 
 from __future__ import annotations
 
@@ -24,27 +24,38 @@ def live_generation(folder: IndexFolder) -> Generation:
     """The generation that readers are to use.
 
     Raises:
-        IndexRefused: there is none yet, or it is of a newer format, damaged or incomplete.
+        IndexRefused: there is none yet, or it has another format, is damaged or incomplete.
+    """
+    generation = live_generation_if_any(folder)
+    if generation is None:
+        raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
+    return generation
+
+
+def live_generation_if_any(folder: IndexFolder) -> Generation | None:
+    """The same, or None where nothing has been built yet.
+
+    Raises:
+        IndexRefused: it has another format, is damaged or incomplete.
     """
     name = folder.current()
-    if name is None:
-        raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
-    while True:
+    while name is not None:
         try:
             return open_generation(folder, name)
         except IndexRefused:
-            # Two builds may have ended since CURRENT was read, and the generation it named may be deleted.
+            # Two builds may have ended since CURRENT was read, and the second deletes the generation that it named.
             latest = folder.current()
             if latest is None or latest == name:
                 raise
             name = latest
+    return None
 
 
 def open_generation(folder: IndexFolder, name: str) -> Generation:
-    """A generation by name, all of its files there and of the right size.
+    """Open a generation by name.
 
     Raises:
-        IndexRefused: newer format, damaged manifest, a missing or short file.
+        IndexRefused: it has another format, its manifest is damaged, or a file is missing or short.
     """
     path = folder.generation(name)
     manifest = read_manifest(path / "manifest.json")
@@ -59,14 +70,14 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
 
 
 def kept(*generations: Generation | None) -> tuple[set[str], set[str]]:
-    """The generations and segments that must not be deleted while these are needed: they, and all that they use."""
-    there = [generation for generation in generations if generation is not None]
-    segments = {segment.id for generation in there for segment in generation.manifest.segments}
-    return {generation.name for generation in there}, segments
+    """The names of these generations, and of all segments that they use: what must not be deleted."""
+    needed = [generation for generation in generations if generation is not None]
+    segments = {segment.id for generation in needed for segment in generation.manifest.segments}
+    return {generation.name for generation in needed}, segments
 
 
 def previous(folder: IndexFolder, generation: Generation | None) -> Generation | None:
-    """The generation before, which readers may still be opening; None where there is none or it is not whole."""
+    """The generation before this one, which readers may still be opening; None where it is gone or incomplete."""
     if generation is None or generation.manifest.previous is None:
         return None
     try:
@@ -76,7 +87,7 @@ def previous(folder: IndexFolder, generation: Generation | None) -> Generation |
 
 
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
-    """Every file a generation needs, its manifest aside, with what the manifest says about it."""
+    """Every file that a generation needs, without its manifest, and what the manifest says about the file."""
     for entry in manifest.files:
         yield folder.generation(manifest.generation) / entry.name, entry
     for segment in manifest.segments:

@@ -1,4 +1,4 @@
-"""The manifest of a generation: what it was made from, and every file it needs with size and hash."""
+"""The manifest of a generation: what it was made from, and every file that it needs, with size and hash."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from indexer.errors import REPAIR, IndexRefused, IndexTooNew
+from indexer.errors import REPAIR, IndexRefused, OtherFormat
 from indexer.store.files import hash_file
 from model import Matcher
 
-# 2: tokens in int8 with a scale each; in 1 they were float16. Segments are immutable, so a generation of format 2 may
-# share some that were written in 1, and what they are is told by their files.
+# Counted up with every change that a program of another version could not read.
 FORMAT_VERSION: Final = 2
-# Networks encode in this, whatever they score in.
-PRECISION = "float32"
+# The precision in which photos are encoded, whatever precision a network scores in.
+PRECISION: Final = "float32"
 
 
 class _Frozen(BaseModel):
@@ -27,7 +26,7 @@ class _Frozen(BaseModel):
 
 
 class FileEntry(_Frozen):
-    """A file of a generation or a segment: name, bytes, SHA-256 (hex)."""
+    """A file of a generation or a segment: its name, its size in bytes, and its SHA-256 (hex)."""
 
     name: str
     size: int
@@ -35,40 +34,39 @@ class FileEntry(_Frozen):
 
     @staticmethod
     def of(path: Path) -> FileEntry:
-        """The entry of a file that is complete."""
+        """The entry of a file that has been written completely."""
         return FileEntry(name=path.name, size=path.stat().st_size, sha256=hash_file(path))
 
 
 class SegmentEntry(_Frozen):
-    """A segment: its id, its rows, the precision they were computed in (not that in which they lie), and its files."""
+    """A segment.
+
+    Attributes:
+        id: its name. rows: how many it has. files: its arrays.
+        dtype: the precision in which the rows were computed, not the one in which they are stored.
+    """
 
     id: str
     rows: int
     dtype: str
     files: tuple[FileEntry, ...]
 
-    @property
-    def outdated(self) -> bool:
-        """Whether its tokens are as format 1 has them."""
-        names = {file.name for file in self.files}
-        return "tokens.npy" in names and "scales.npy" not in names
-
 
 class RootEntry(_Frozen):
-    """A folder of the gallery: the name its paths begin with among several roots, and its absolute path."""
+    """A folder of the gallery: the name that paths begin with where there are several roots, and its absolute path."""
 
     name: str
     path: str
 
 
 class EmbedderEntry(_Frozen):
-    """What made the vectors that were clustered.
+    """The embedder: what made the vectors from which the clusters were made.
 
     Attributes:
         kind: "clip", or "ret" for the checkpoint's own retrieval token.
-        name: short, for a table. description: a full sentence part.
-        spec: what to pass as ``--embedder`` to get it again.
-        sha256: of its weights (and configuration); None for "ret", which the checkpoint's hash covers.
+        name: short, for a table. description: what it is in a few words, as part of a sentence.
+        spec: the value of ``--embedder`` that names it.
+        sha256: of its weights (and configuration); None for "ret", whose weights are the checkpoint's.
     """
 
     kind: Literal["ret", "clip"]
@@ -78,7 +76,7 @@ class EmbedderEntry(_Frozen):
     sha256: str | None = None
 
     def same(self, other: EmbedderEntry) -> bool:
-        """Whether both give the same vectors, by whatever words they were asked for."""
+        """Whether both give the same vectors, however they were named."""
         return (self.kind, self.name, self.sha256) == (other.kind, other.name, other.sha256)
 
 
@@ -86,9 +84,10 @@ class Counts(_Frozen):
     """How many of what.
 
     Attributes:
-        photos: distinct contents shown. files: files behind them. duplicates: files minus photos.
-        bad: files that cannot be indexed. gone: files once indexed and no longer there.
-        clusters: clusters. rows: rows in all segments, those no longer shown included.
+        photos: different contents that are shown. files: the indexed files, at least one a photo.
+        duplicates: files minus photos. bad: files that cannot be indexed.
+        gone: files that were indexed once, and are deleted or removed.
+        clusters: all clusters. rows: rows in all segments, with those that are no longer shown.
     """
 
     photos: int
@@ -102,10 +101,11 @@ class Counts(_Frozen):
 
 @dataclass(frozen=True)
 class Origin:
-    """The network that made an index: what its rows depend on, and what a reader must have to use them.
+    """The network that made an index. Rows depend on it, and a reader must have the same.
 
     Attributes:
-        network: its name. width: d. tokens: n, those of one photo.
+        checkpoint_sha256: of its weights, hex. preprocessing_fingerprint: of how it prepares images.
+        network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
     """
 
     checkpoint_sha256: str
@@ -130,12 +130,17 @@ class Manifest(_Frozen):
     """Everything about one generation.
 
     Attributes:
-        dtype: the precision that the newest rows were computed in.
-        clusters_asked: how many the user wanted; None for about sqrt(photos).
-        next_id: the first id never given.
+        previous: the generation before it; None for the first.
+        checkpoint_sha256 ... tokens: the network, see ``Origin``.
+        dtype: the precision in which the newest rows were computed.
+        clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
+        centroids: how a cluster's tokens are made from its photos' tokens.
+        next_id: the lowest id that no file has ever had.
+        created: UTC. software: the version of the program.
+        files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     generation: str
     previous: str | None
     checkpoint_sha256: str
@@ -161,18 +166,13 @@ class Manifest(_Frozen):
         return tuple(root.name for root in self.roots)
 
     @property
-    def exact(self) -> bool:
-        """Whether all rows were computed in PRECISION: earlier versions could reduce it, and selected other tokens."""
-        return all(segment.dtype == PRECISION for segment in self.segments)
-
-    @property
     def origin(self) -> Origin:
-        """The network that made this."""
+        """The network that made the rows."""
         return Origin(self.checkpoint_sha256, self.preprocessing_fingerprint, self.network, self.width, self.tokens)
 
 
 def software_version() -> str:
-    """The installed version of this program, or "unknown" when it runs from a folder."""
+    """The installed version of this program; "unknown" where it is not installed and runs from a folder."""
     try:
         return metadata.version("sketch-search")
     except metadata.PackageNotFoundError:
@@ -183,7 +183,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        IndexRefused: missing or damaged. IndexTooNew: of a newer format.
+        IndexRefused: it is missing or damaged. OtherFormat: its format is an earlier or a later one.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -195,13 +195,18 @@ def read_manifest(path: Path) -> Manifest:
         raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise IndexTooNew(
-            f"{path.parent.parent} has index format {version}, and this program reads up to {FORMAT_VERSION}; "
+        raise OtherFormat(
+            f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
+        )
+    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+        raise OtherFormat(
+            f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
+            "or name a new one with --index, and run `python -m indexer build FOLDER`."
         )
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise IndexRefused(f"{path} is damaged ({place}: {first['msg']}); {REPAIR}.") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise IndexRefused(f"{path} is damaged ({field}: {first['msg']}); {REPAIR}.") from error

@@ -1,4 +1,7 @@
-"""An index opened for searching: memory maps, contiguous reads by cluster, photos by id."""
+"""An index opened for searching: the photos of a cluster in one piece, single photos, and their files by id.
+
+Arrays are memory maps, so that opening a large index is quick and reads only what a search needs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class ClusterRows:
     """The photos of one cluster.
 
     Attributes:
-        ids: (m,) int64, ascending. tokens: m photos, features (m, n, d) float32 on the CPU.
+        ids: (m,) int64, ascending. tokens: of these m photos, features (m, n, d) float32, on the CPU.
     """
 
     ids: npt.NDArray[np.int64]
@@ -39,26 +42,29 @@ class PhotoEntry:
     """One shown photo: all files of one content.
 
     Attributes:
-        id: the lowest among its files. paths: of all its files by id, beginning with the root's name where there are
-            several roots. cluster: where it is. content_hash: SHA-256, hex. size: bytes.
+        id: the lowest id among its files.
+        paths: of all its files, by id; each begins with its root's name where there are several roots.
+        cluster: which cluster it is in. content_hash: SHA-256 of its bytes, hex.
     """
 
     id: int
     paths: tuple[str, ...]
     cluster: int
     content_hash: str
-    size: int
 
 
 class Index:
-    """A generation opened for reading; builds that end later do not touch it. Safe to share between threads.
+    """A generation opened for reading. Later builds do not change what it reads. Threads may share it.
+
+    A photo's *place* is its number in the order of ``ids``: one cluster after the other, and by id in each.
 
     Attributes:
-        generation: its name. manifest: what it was made from. photo_count: p, photos shown.
-        ids: (p,) int64, of the photos by place: one cluster after the other, in each ascending.
-        cluster_count: c. cluster_sizes: (c,) int64, photos shown in each.
-        centroids: c clusters' tokens, (c, n, d) float16; for networks with a global vector only (c, 1, d) float32.
-        centroid_ret: (c, d) float32, means of the photos' L2-normalised [Ret].
+        generation: its name. manifest: what it was made from. photo_count: p, how many photos are shown.
+        ids: (p,) int64, the photos' ids by place.
+        cluster_count: c. cluster_sizes: (c,) int64, how many shown photos each cluster has.
+        centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 for networks that
+            give a global vector only.
+        centroid_ret: (c, d) float32, the means of the photos' L2-normalised [Ret].
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path]) -> None:
@@ -105,43 +111,43 @@ class Index:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
     def cluster(self, number: int) -> ClusterRows:
-        """All photos of a cluster with their tokens, in memory. IndexError beyond the last."""
-        place = self._range(number)
-        return ClusterRows(self.ids[place], self._tokens(place))
+        """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""
+        places = self._range(number)
+        return ClusterRows(self.ids[places], self._tokens(places))
 
     def cluster_ids(self, number: int) -> npt.NDArray[np.int64]:
-        """(m,) ascending: the photos of a cluster. IndexError beyond the last."""
+        """(m,) int64, ascending: the ids of a cluster's photos. IndexError where there is no such cluster."""
         return self.ids[self._range(number)]
 
     def all_ret(self) -> torch.Tensor:
-        """(p, d) float32 in memory: [Ret] of all photos, not normalised, by place."""
+        """(p, d) float32 in memory: [Ret] of all photos by place, not normalised."""
         if not self.photo_count:
             return torch.empty(0, self.centroid_ret.shape[1])
-        return torch.from_numpy(self._gather(slice(None), _ret))
+        return torch.from_numpy(self._read(slice(None), _ret))
 
     def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
-        """Tokens as in ``ClusterRows`` of single photos by place; no other photo's are read."""
+        """The tokens of the photos at these places, as in ``ClusterRows``. No other photo's tokens are read."""
         return self._tokens(places)
 
     def photo(self, photo: int) -> PhotoEntry:
-        """The entry that a live id belongs to.
+        """The photo that a file's id belongs to.
 
         Raises:
-            UnknownPhoto: no photo that is shown has this id.
+            UnknownPhoto: no shown photo has a file with this id.
         """
         with self._lock:
             files = self._catalog.sharing(photo)
-        if not files or files[0].cluster is None:
+        if not files or files[0].indexed is None or files[0].content_hash is None:
             raise UnknownPhoto(f"no photo has the id {photo}.")
         names = self.manifest.root_names
         paths = tuple(shown_path(names, file.root, file.path) for file in files)
-        return PhotoEntry(files[0].id, paths, files[0].cluster, files[0].hash, files[0].size)
+        return PhotoEntry(files[0].id, paths, files[0].indexed.cluster, files[0].content_hash)
 
     def open_photo(self, photo: int) -> bytes:
-        """The bytes of the original: of the first of its files that can be read below its root, by no link.
+        """The bytes of the photo's file, or of the first of its files that can be read. Links are not followed.
 
         Raises:
-            UnknownPhoto: no photo that is shown has this id. PhotoUnavailable: none of its files can be read.
+            UnknownPhoto: no shown photo has a file with this id. PhotoUnavailable: none of its files can be read.
         """
         with self._lock:
             files = self._catalog.sharing(photo)
@@ -159,7 +165,7 @@ class Index:
         )
 
     def close(self) -> None:
-        """Let go of the catalog; the maps go with the arrays that use them."""
+        """Close the catalog. A memory map is closed when the last array that uses it goes."""
         with self._lock:
             self._catalog.close()
 
@@ -174,15 +180,13 @@ class Index:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
 
-    def _tokens(self, place: slice | npt.NDArray[np.int64]) -> Tokens:
-        if self.manifest.tokens == 1:
-            return Tokens.of_ret(torch.from_numpy(self._gather(place, _ret)))
-        features, positions = self._gather(place, RowArrays.features), self._gather(place, _positions)
+    def _tokens(self, places: slice | npt.NDArray[np.int64]) -> Tokens:
+        features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.positions)
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
-    def _gather(self, place: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
-        """(m, ...): what ``read`` gives of photos in the order of ``place``, in memory."""
-        segments, rows = self._segment[place], self._row[place]
+    def _read(self, places: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
+        """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
+        segments, rows = self._segment[places], self._row[places]
         if not len(rows):
             return read(self._segments[0], slice(0))
         numbers = np.unique(segments)
@@ -200,20 +204,15 @@ def _ret(arrays: RowArrays, rows: Choice) -> Array:
     return np.array(arrays.ret[rows])
 
 
-def _positions(arrays: RowArrays, rows: Choice) -> Array:
-    assert arrays.positions is not None
-    return np.array(arrays.positions[rows], np.int64)
-
-
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:
     """Open the live generation of an index for searching with ``matcher``.
 
     Args:
-        gallery_roots: where the roots are on this machine, in the manifest's order; None for where they were.
+        gallery_roots: where the roots are on this machine, in the manifest's order; None: where they were built.
 
     Raises:
-        IndexRefused: there is none, it is of a newer format, was built with another checkpoint or preprocessing, or
-            a file is missing or short.
+        IndexRefused: there is none, it has another format, it was built with another checkpoint or preprocessing, or a
+            file is missing or short.
     """
     folder = IndexFolder(path)
     while True:
@@ -221,7 +220,7 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | 
         try:
             return _open(folder, generation, matcher, gallery_roots)
         except IndexRefused:
-            # What was live a moment ago may have been deleted meanwhile, as compact does.
+            # The generation that was live a moment ago may be deleted by now, as ``compact`` does.
             if folder.current() == generation.name:
                 raise
 

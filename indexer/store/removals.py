@@ -1,4 +1,4 @@
-"""What the user took out of the index while its files stay where they are."""
+"""What the user has removed from the index. The files stay where they are, and builds pass over them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Removal:
-    """One rule: the file or folder ``path`` of a root ('' for all of it) is not shown, or is shown again after all.
+    """One rule: a file or folder is removed, or was added again.
 
     Attributes:
-        root, path: as in the catalog. removed: False inside a folder that is removed, for what was added again.
+        root, path: which file or folder, as in the catalog; path '' stands for the whole root.
+        removed: True where it is removed. False where it lies in a removed folder and was added again.
     """
 
     root: int
@@ -20,9 +21,10 @@ class Removal:
 
 
 class Removals:
-    """All rules of an index. For each file the rule nearest to it holds: its own, its folder's, that one's folder's.
+    """All rules of an index.
 
-    Rules go by path and outlive the files: what appears later in a removed folder is not shown either.
+    For a file the nearest rule holds: its own, else its folder's, else that of the folder around it, and so on. Rules
+    go by path and stay when the files go: a file that comes later into a removed folder is not shown either.
     """
 
     def __init__(self, rules: Iterable[Removal] = ()) -> None:
@@ -32,28 +34,28 @@ class Removals:
         """Whether a file or folder is removed."""
         if not self._rules:
             return False
-        return next((self._rules[root, place] for place in _upwards(path) if (root, place) in self._rules), False)
+        return next((self._rules[root, around] for around in _upwards(path) if (root, around) in self._rules), False)
 
     def removing(self, root: int, path: str) -> Removals:
-        """These rules, and that ``path`` and all below it are removed."""
-        return self._setting(root, path, True)
+        """These rules, changed so that ``path`` and all below it are removed."""
+        return self._changed(root, path, True)
 
     def readmitting(self, root: int, path: str) -> Removals:
-        """These rules, but that ``path`` and all below it are shown."""
-        return self._setting(root, path, False)
+        """These rules, changed so that ``path`` and all below it are shown."""
+        return self._changed(root, path, False)
 
-    def _setting(self, root: int, path: str, removed: bool) -> Removals:
-        rest = Removals(rule for rule in self if not (rule.root == root and path in _upwards(rule.path)))
-        return rest if rest.hides(root, path) == removed else Removals([*rest, Removal(root, path, removed)])
+    def _changed(self, root: int, path: str, removed: bool) -> Removals:
+        others = Removals(rule for rule in self if not (rule.root == root and path in _upwards(rule.path)))
+        return others if others.hides(root, path) == removed else Removals([*others, Removal(root, path, removed)])
 
     def renumbered(self, numbers: Sequence[int | None]) -> Removals:
-        """The rules with roots counted anew, those of roots that are None left out."""
+        """The rules with new numbers of the roots: ``numbers[old]`` is the new one, None for a root that leaves."""
         moved = [(numbers[rule.root], rule) for rule in self]
         return Removals(Removal(number, rule.path, rule.removed) for number, rule in moved if number is not None)
 
     def __iter__(self) -> Iterator[Removal]:
         """By root and path."""
-        return iter([Removal(*place, removed) for place, removed in sorted(self._rules.items())])
+        return iter([Removal(root, path, removed) for (root, path), removed in sorted(self._rules.items())])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Removals) and self._rules == other._rules
@@ -62,6 +64,6 @@ class Removals:
 
 
 def _upwards(path: str) -> list[str]:
-    """The path, its folder, that one's folder, and so on to the root, ''."""
+    """The path itself, its folder, the folder around that, and so on up to the root, ''."""
     parts = path.split("/") if path else []
     return ["/".join(parts[:end]) for end in range(len(parts), -1, -1)]

@@ -1,4 +1,4 @@
-"""The photos on disk: the folders named by the user, and the image files below them."""
+"""Roots: the folders of photos that the user named, and where a file is among them."""
 
 from __future__ import annotations
 
@@ -8,61 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store.removals import Removals
-from model.images import IMAGE_SUFFIXES
+
+# A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
+FileKey = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class Root:
-    """One folder of the gallery: its absolute path, and the name its photos' paths begin with among several roots."""
+    """One folder of the gallery.
+
+    Attributes:
+        name: what paths begin with where there are several roots. path: the folder's absolute path.
+    """
 
     name: str
     path: Path
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """An image file below a root, as the walk saw it.
-
-    Attributes:
-        root: which root, counted from 0.
-        path: relative to the root, '/'-separated; undecodable bytes of its name are written as escapes.
-        size: bytes. mtime: ns.
-        reason: why it cannot be indexed, where its name alone says so.
-    """
-
-    root: int
-    path: str
-    size: int
-    mtime: int
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file or folder that could not be used, by its path as it is shown, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """What a walk found: files in the order of their shown paths, and folders that could not be listed."""
-
-    files: tuple[FoundFile, ...]
-    unlisted: tuple[BadFile, ...]
 
 
 def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Check the folders and give each a name of its own.
 
     Args:
-        live: the roots that the index has. Those named again keep name and place, since readers may remap by it; new
-            ones come after them.
+        folders: as the user names them. index: the index's folder.
+        live: the roots that the index has. Those that are named again keep their names and their order, because readers
+            may say by the order where the roots are on another machine. New ones come after them.
 
     Raises:
-        BadInvocation: none given, one is missing or no folder, one holds another, or one lies inside the index.
+        BadInvocation: no folder is given, one is missing or is no folder, one lies in another or in the index.
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
@@ -84,7 +56,7 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
     for path in paths:
         if path in {root.path for root in roots}:
             continue
-        stem = _shown(path.name) or "root"
+        stem = printable_name(path.name) or "root"
         name, count = stem, 1
         while name in taken:
             count += 1
@@ -94,65 +66,27 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
     return tuple(roots)
 
 
-def locate(path: Path, roots: Sequence[Root]) -> tuple[int, str] | None:
-    """The root that ``path`` lies in, and where in it, '/'-separated and '' for the root itself; None for neither."""
-    # The last step is not followed where it is a link: the index has none.
+def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:
+    """Where a path on disk is in the gallery; None where it is below none of the roots."""
+    # The last part is not followed where it is a link, because the index holds no links.
     full = Path(os.path.abspath(path.expanduser()))
     full = full.parent.resolve() / full.name
     for number, root in enumerate(roots):
         if full.is_relative_to(root.path):
             inside = full.relative_to(root.path).as_posix()
-            return number, "" if inside == "." else _shown(inside)
+            return number, "" if inside == "." else printable_name(inside)
     return None
 
 
 def shown_path(names: Sequence[str], root: int, path: str) -> str:
-    """A photo's path as users see it: with the root's name in front where there are several roots."""
+    """A photo's path as users see it: it begins with its root's name where there are several roots.
+
+    Args:
+        names: the roots' names. root, path: of the file, as in the catalog.
+    """
     return f"{names[root]}/{path}" if len(names) > 1 else path
 
 
-def walk(roots: Sequence[Root], index: Path, removals: Removals | None = None) -> Gallery:
-    """All image files below the roots, but for those removed. Links, hidden names and the index are passed over."""
-    files: list[FoundFile] = []
-    unlisted: list[BadFile] = []
-    names = [root.name for root in roots]
-    index = index.resolve()
-    for number, root in enumerate(roots):
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            try:
-                with os.scandir(root.path / folder) as listing:
-                    entries = list(listing)
-            except OSError as error:
-                shown = shown_path(names, number, _shown(folder))
-                unlisted.append(BadFile(shown, f"the folder cannot be read: {error.strerror}"))
-                continue
-            for entry in entries:
-                if entry.name.startswith(".") or entry.is_symlink():
-                    continue
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if Path(entry.path) != index:
-                        folders.append(path)
-                elif entry.is_file(follow_symlinks=False) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                    files.append(_found(number, path, entry))
-    if removals is not None:
-        files = [file for file in files if not removals.hides(file.root, file.path)]
-    files.sort(key=lambda file: shown_path(names, file.root, file.path))
-    return Gallery(tuple(files), tuple(sorted(unlisted, key=lambda bad: bad.path)))
-
-
-def _found(root: int, path: str, entry: os.DirEntry[str]) -> FoundFile:
-    shown = _shown(path)
-    reason = None if shown == path else "its name is not valid UTF-8; rename it to have it indexed"
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except OSError as error:
-        return FoundFile(root, shown, -1, 0, f"it cannot be read: {error.strerror}")
-    return FoundFile(root, shown, status.st_size, status.st_mtime_ns, reason)
-
-
-def _shown(name: str) -> str:
-    """A file name that every database and terminal can hold; unchanged where it is valid Unicode."""
+def printable_name(name: str) -> str:
+    """A file name that every database and terminal can hold: bytes that are not Unicode are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,16 +1,18 @@
-"""Segments: immutable folders of rows, one row a distinct photo, ordered by cluster and then by id."""
+"""Segments: immutable folders with one row for each photo, ordered by cluster and then by id.
+
+A further kind of vector for each photo, such as a second embedding, would be one more array here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.errors import REPAIR, IndexRefused
 from indexer.store.files import ArrayWriter, sync_folder
@@ -18,10 +20,31 @@ from indexer.store.files import ArrayWriter, sync_folder
 Array = npt.NDArray[Any]
 # Which rows, as arrays are indexed.
 Choice = slice | Sequence[int] | npt.NDArray[Any]
-# Rows copied at a time; bounds memory at some 40 MiB for the largest network, four times that as float32.
+# Rows copied at a time. It bounds memory at some 40 MiB for the largest network, four times that as float32.
 BLOCK = 256
-# The largest step either way from 0: -128 has no counterpart.
+# Tokens are kept as -127..127: the same number of steps to either side of 0.
 _STEPS = 127
+
+
+@dataclass(frozen=True)
+class TokenArrays:
+    """The tokens of m photos.
+
+    Attributes:
+        steps: (m, n, d) int8, [Ret] in row 0.
+        positions: (m, n-1) uint8, each patch token's cell of the patch grid, ascending.
+        scales: (m, n) float32. A token's features are its steps times its scale.
+    """
+
+    steps: Array
+    positions: Array
+    scales: Array
+
+    @staticmethod
+    def of(features: npt.NDArray[np.floating[Any]], positions: npt.NDArray[np.uint8]) -> TokenArrays:
+        """The tokens with these features (m, n, d), as near as int8 comes to them, see ``quantised``."""
+        steps, scales = quantised(features)
+        return TokenArrays(steps, positions, scales)
 
 
 @dataclass(frozen=True)
@@ -30,53 +53,56 @@ class RowArrays:
 
     Attributes:
         ret: (m, d) float32, [Ret] as encoded, not normalised.
-        embeddings: (m, e) float32, L2-normalised; what is clustered.
-        tokens: (m, n, d) int8, [Ret] in row 0; None for networks with a global vector only (n = 1). Segments of format
-            1 have the features themselves, float16.
-        positions: (m, n-1) uint8, cells of the patch grid, ascending; None where ``tokens`` is.
-        scales: (m, n) float32, what each token is to be multiplied by; None where there are none, as in format 1.
+        embeddings: (m, e) float32, L2-normalised. Clusters are made from them.
+        tokens: None for networks that give a global vector only (n = 1), whose one token is ``ret``.
     """
 
     ret: Array
     embeddings: Array
-    tokens: Array | None = None
-    positions: Array | None = None
-    scales: Array | None = None
+    tokens: TokenArrays | None = None
 
     def __len__(self) -> int:
         return len(self.ret)
 
     def named(self) -> dict[str, Array]:
         """The arrays there are, by the name of their file."""
-        return {name: array for name, array in vars(self).items() if array is not None}
+        arrays = {"ret": self.ret, "embeddings": self.embeddings}
+        if self.tokens is not None:
+            arrays |= {"tokens": self.tokens.steps, "positions": self.tokens.positions, "scales": self.tokens.scales}
+        return arrays
+
+    @staticmethod
+    def of_named(arrays: Mapping[str, Array]) -> RowArrays:
+        """The opposite of ``named``."""
+        tokens = None
+        if "tokens" in arrays:
+            tokens = TokenArrays(arrays["tokens"], arrays["positions"], arrays["scales"])
+        return RowArrays(arrays["ret"], arrays["embeddings"], tokens)
 
     def take(self, rows: Choice) -> RowArrays:
         """These rows of every array."""
-        return RowArrays(**{name: array[rows] for name, array in self.named().items()})
+        return RowArrays.of_named({name: array[rows] for name, array in self.named().items()})
 
     def features(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """(len(rows), n, d) float32: the tokens of these rows, in memory. Only where there are tokens."""
-        assert self.tokens is not None
-        if self.scales is None:
-            # NumPy turns halves into floats one at a time, torch many at once.
-            return np.asarray(torch.from_numpy(np.array(self.tokens[rows])).float())
-        found = np.array(self.tokens[rows], np.float32)
-        found *= self.scales[rows][..., None]
-        return found
+        """(len(rows), n, d) float32 in memory: the features of these photos' tokens."""
+        if self.tokens is None:
+            return np.array(self.ret[rows], np.float32)[:, None]
+        features = np.array(self.tokens.steps[rows], np.float32)
+        features *= self.tokens.scales[rows][..., None]
+        return features
 
-    def quantised(self) -> RowArrays:
-        """The same as they are written now."""
-        if self.tokens is None or self.scales is not None:
-            return self
-        tokens, scales = quantised(self.tokens)
-        return replace(self, tokens=tokens, scales=scales)
+    def positions(self, rows: Choice) -> npt.NDArray[np.int64]:
+        """(len(rows), n-1) int64 in memory: the cells of these photos' patch tokens."""
+        if self.tokens is None:
+            return np.empty((len(self.ret[rows]), 0), np.int64)
+        return np.array(self.tokens.positions[rows], np.int64)
 
 
 def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Features (..., d) as int8 (..., d) and a scale for each token, (...) float32.
+    """Features (..., d) as steps (..., d) int8, and a scale for each token, (...) float32.
 
-    A token times its scale is off by at most half the scale, which is 1/127 of the largest value; ties go to the even
-    step. A token with a value that is not finite gets a scale that is not.
+    Steps times scale differ from the features by at most half the scale, which is 1/127 of the token's largest value;
+    ties go to the even step. A token with a value that is not finite gets a scale that is not finite.
     """
     features = np.asarray(features, np.float32)
     with np.errstate(invalid="ignore"):
@@ -86,47 +112,79 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
 
 
 @dataclass(frozen=True)
-class RowRef:
-    """Where a photo's row is: the name of a segment, or "" for the journal of a running build; and the row in it."""
+class SegmentRow:
+    """A row of a segment: the segment's name, and the row's number in it, from 0."""
 
-    source: str
-    row: int
+    segment: str
+    number: int
+
+
+@dataclass(frozen=True)
+class StagedRow:
+    """A row that a running build has computed, and that is in no segment yet: its number in the journal, from 0."""
+
+    number: int
+
+
+RowRef = SegmentRow | StagedRow
 
 
 class Rows:
-    """Rows of several sources, read by reference."""
+    """Rows of several segments, and of a running build's journal, read together.
 
-    def __init__(self, sources: Mapping[str, RowArrays]) -> None:
-        self._sources = dict(sources)
+    Args:
+        segments: opened segments by name. staged: the journal's rows; None where there are none.
+    """
 
-    def gather(self, refs: Sequence[RowRef], field: str) -> Array:
-        """(len(refs), ...): the rows, in the order of ``refs``, of an array that has one form in all segments."""
-        return self._collect(refs, lambda arrays, rows: {field: arrays.named()[field][rows]})[field]
+    def __init__(self, segments: Mapping[str, RowArrays], staged: RowArrays | None = None) -> None:
+        self._segments = dict(segments)
+        self._staged = staged
+
+    def ret(self, refs: Sequence[RowRef]) -> Array:
+        """(len(refs), d) float32: [Ret] of these rows, in the order of ``refs``, not normalised."""
+        return self._collect(refs, lambda arrays, rows: {"ret": arrays.ret[rows]})["ret"]
+
+    def embeddings(self, refs: Sequence[RowRef]) -> Array:
+        """(len(refs), e) float32, L2-normalised: the embeddings of these rows."""
+        return self._collect(refs, lambda arrays, rows: {"embeddings": arrays.embeddings[rows]})["embeddings"]
 
     def features(self, refs: Sequence[RowRef]) -> npt.NDArray[np.float32]:
-        """(len(refs), n, d) float32: their tokens. Only where there are tokens."""
+        """(len(refs), n, d) float32: the features of these rows' tokens."""
         return self._collect(refs, lambda arrays, rows: {"features": arrays.features(rows)})["features"]
 
+    def positions(self, refs: Sequence[RowRef]) -> npt.NDArray[np.int64]:
+        """(len(refs), n-1) int64: the cells of these rows' patch tokens."""
+        return self._collect(refs, lambda arrays, rows: {"positions": arrays.positions(rows)})["positions"]
+
     def take(self, refs: Sequence[RowRef]) -> RowArrays:
-        """All of the rows, in the order of ``refs``, in memory, in the form that is written now."""
-        return RowArrays(**self._collect(refs, lambda arrays, rows: arrays.take(rows).quantised().named()))
+        """All that is kept of these rows, in memory."""
+        return RowArrays.of_named(self._collect(refs, lambda arrays, rows: arrays.take(rows).named()))
 
     def _collect(
         self, refs: Sequence[RowRef], read: Callable[[RowArrays, list[int]], dict[str, Array]]
     ) -> dict[str, Array]:
         """What ``read`` gives of each source's rows, put together in the order of ``refs``."""
-        first = next(iter(self._sources.values()))
-        found = {name: np.empty((len(refs), *none.shape[1:]), none.dtype) for name, none in read(first, []).items()}
-        for source in {ref.source for ref in refs}:
-            places = [place for place, ref in enumerate(refs) if ref.source == source]
-            part = read(self._sources[source], [refs[place].row for place in places])
-            for name, array in part.items():
-                found[name][places] = array
+        # Reading no row tells the arrays' names, shapes and dtypes.
+        like = read(next(arrays for arrays in [*self._segments.values(), self._staged] if arrays is not None), [])
+        found = {name: np.empty((len(refs), *none.shape[1:]), none.dtype) for name, none in like.items()}
+        by_segment: dict[str, list[int]] = {}
+        in_journal: list[int] = []
+        for number, ref in enumerate(refs):
+            if isinstance(ref, SegmentRow):
+                by_segment.setdefault(ref.segment, []).append(number)
+            else:
+                in_journal.append(number)
+        sources = [(self._segments[name], wanted) for name, wanted in by_segment.items()]
+        if self._staged is not None:
+            sources.append((self._staged, in_journal))
+        for arrays, wanted in sources:
+            for name, array in read(arrays, [refs[number].number for number in wanted]).items():
+                found[name][wanted] = array
         return found
 
 
 def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
-    """Write the rows, in the order given, as a new segment; synced."""
+    """Write the rows, in the order given, as a new segment, and sync it to disk."""
     folder.mkdir()
     with ExitStack() as files:
         writers = {
@@ -140,21 +198,15 @@ def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
 
 
 def open_segment(folder: Path) -> RowArrays:
-    """Map a segment's arrays into memory; nothing is read until it is used.
+    """Map a segment's arrays into memory. Nothing is read before it is used.
 
     Raises:
         IndexRefused: a file is missing or is no array.
     """
-    tokens = map_array(folder / "tokens.npy") if (folder / "tokens.npy").exists() else None
-    # Format 1 has none, and int8 means nothing without them.
-    scaled = tokens is not None and (tokens.dtype == np.int8 or (folder / "scales.npy").exists())
-    return RowArrays(
-        ret=map_array(folder / "ret.npy"),
-        embeddings=map_array(folder / "embeddings.npy"),
-        tokens=tokens,
-        positions=map_array(folder / "positions.npy") if tokens is not None else None,
-        scales=map_array(folder / "scales.npy") if scaled else None,
-    )
+    names = ["ret", "embeddings"]
+    if (folder / "tokens.npy").exists():
+        names += ["tokens", "positions", "scales"]
+    return RowArrays.of_named({name: map_array(folder / f"{name}.npy") for name in names})
 
 
 def map_array(path: Path) -> Array:

@@ -1,18 +1,20 @@
-"""What is done to an index that is there: remove, compact, verify, repair, tell."""
+"""What is done to an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
 
-from indexer.upkeep.compaction import UpkeepReport, compact, remove
+from indexer.upkeep.compaction import compact
+from indexer.upkeep.removal import remove
 from indexer.upkeep.repairs import RepairReport, repair
-from indexer.upkeep.summary import IndexInfo, read_info
+from indexer.upkeep.rewriting import UpkeepReport
+from indexer.upkeep.summary import IndexSummary, read_summary
 from indexer.upkeep.verification import verify
-from indexer.upkeep.watcher import look, watch
+from indexer.upkeep.watcher import gallery_state, watch
 
 __all__ = [
-    "IndexInfo",
+    "IndexSummary",
     "RepairReport",
     "UpkeepReport",
     "compact",
-    "look",
-    "read_info",
+    "gallery_state",
+    "read_summary",
     "remove",
     "repair",
     "verify",

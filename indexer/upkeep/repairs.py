@@ -1,4 +1,4 @@
-"""An index made whole again: what is sound of it stays, and the photos give the rest."""
+"""Repair: what is sound of a damaged index stays, and the rest is made anew from the photos."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.building import DEFAULT_BATCH, Base, Builder, BuildReport, Progress, Request, live_roots
-from indexer.errors import IndexRefused, IndexTooNew
-from indexer.store import Generation, IndexFolder, Manifest, read_catalog, read_manifest
+from indexer.building import (
+    DEFAULT_BATCH,
+    Builder,
+    BuildReport,
+    Progress,
+    Request,
+    StartingPoint,
+    decide,
+    live_roots,
+    wanted_embedder,
+)
+from indexer.embedding import ChosenEmbedder, WantedEmbedder
+from indexer.errors import IndexRefused, OtherFormat
+from indexer.store import Generation, IndexFolder, Manifest, Origin, read_catalog, read_manifest
 from indexer.upkeep.verification import examine
 from model import Matcher
 
@@ -19,8 +30,8 @@ class RepairReport:
     """What was found and done.
 
     Attributes:
-        problems: what was wrong, a sentence each; none for a sound index, which is left alone.
-        build: what the build that mended it did; None where there was nothing to mend.
+        problems: what was wrong, one sentence each; nothing for a sound index, which is left alone.
+        build: what the build did that repaired it; None where there was nothing to repair.
         remaining: what is still wrong.
     """
 
@@ -31,45 +42,49 @@ class RepairReport:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with an index, and what is left to go on from.
+    """What is wrong with an index, and what a repair can go on from.
 
     Attributes:
-        problems: a sentence each. manifest: the newest that can be read; it names folders and network.
-        base: the newest generation with a sound catalog, and its damaged segments.
-        clusters: whether they have to be made anew.
+        problems: one sentence each.
+        manifest: the newest that can be read; it names the folders, the network and the embedder.
+        start: the newest generation whose catalog is sound, and which of its segments are damaged.
+        recluster: whether the clusters have to be made anew.
     """
 
     problems: tuple[str, ...]
     manifest: Manifest
-    base: Base
-    clusters: bool
+    start: StartingPoint
+    recluster: bool
 
 
 def diagnose(folder: IndexFolder) -> Diagnosis:
-    """Look at every byte of an index, at those of older generations where the live one does not suffice.
+    """Check the live generation, and earlier ones where the live one's catalog is damaged. All of them is read.
 
     Raises:
-        IndexRefused: nothing of it can be gone on from, or it is newer. OSError: a file may not be read.
+        IndexRefused: there is no index, it has another format, or nothing can be gone on from.
+        OSError: a file may not be read.
     """
     problems: list[str] = []
+    names = folder.generations()
+    # A generation newer than the live one is what a killed build has left. It was never live.
+    candidates = names
     try:
         live = folder.current()
     except IndexRefused as error:
-        live = ""
         problems.append(str(error))
-    if live is None:
-        raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
-    names = folder.generations()
-    if live and live not in names:
-        problems.append(f"{folder.generation(live)} is missing.")
-    # What is newer than the live generation was never live.
-    later = names.index(live) if live in names else 0
+    else:
+        if live is None:
+            raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
+        if live in names:
+            candidates = names[names.index(live) :]
+        else:
+            problems.append(f"{folder.generation(live)} is missing.")
     newest: Manifest | None = None
     next_id = _next_id(folder, names)
-    for name in names[later:]:
+    for name in candidates:
         try:
             manifest = read_manifest(folder.generation(name) / "manifest.json")
-        except IndexTooNew:
+        except OtherFormat:
             raise
         except IndexRefused as error:
             problems.append(str(error))
@@ -81,57 +96,73 @@ def diagnose(folder: IndexFolder) -> Diagnosis:
         parts = {problem.part for problem in found}
         if "catalog" in parts:
             continue
-        damaged = frozenset(problem.segment for problem in found if problem.part == "segment")
-        base = Base(generation, False, damaged, next_id)
-        return Diagnosis(tuple(problems), newest, base, clusters="clusters" in parts)
+        damaged = frozenset(problem.segment for problem in found if problem.segment is not None)
+        start = StartingPoint(generation, repairing=True, damaged=damaged, next_id=next_id)
+        return Diagnosis(tuple(problems), newest, start, recluster="clusters" in parts)
     if newest is None:
         raise IndexRefused(
             f"nothing of {folder.path} can be repaired: no manifest can be read; delete the folder and build again."
         )
     problems.append("no catalog is left: photos get new ids, and those that were removed come back.")
-    return Diagnosis(tuple(problems), newest, Base(None, False, frozenset(), next_id), clusters=True)
+    return Diagnosis(tuple(problems), newest, StartingPoint(None, repairing=True, next_id=next_id), recluster=True)
 
 
 def _next_id(folder: IndexFolder, names: Sequence[str]) -> int:
-    """Above every id that any manifest or catalog left knows of."""
+    """An id above all ids in the manifests and catalogs that can be read."""
     found = 1
     for name in names:
         with suppress(IndexRefused):
             found = max(found, read_manifest(folder.generation(name) / "manifest.json").next_id)
         with suppress(IndexRefused):
-            photos = read_catalog(folder.generation(name) / "photos.sqlite")
-            found = max([found, *(photo.id + 1 for photo in photos)])
+            files = read_catalog(folder.generation(name) / "photos.sqlite")
+            found = max([found, *(file.id + 1 for file in files)])
     return found
 
 
 def repair(
     index: Path, matcher: Matcher, *, progress: Progress | None = None, batch: int = DEFAULT_BATCH
 ) -> RepairReport:
-    """Check every byte of an index, and make anew from the photos what is damaged; brings it up to date as well.
+    """Check all of an index, and make what is damaged anew from the photos. That brings it up to date as well.
 
     Raises:
-        BadInvocation: a folder of photos is missing, IndexUnwritable among it. IndexBusy: a build is writing it.
-        IndexRefused: there is no index, it is newer, or another checkpoint's, or nothing is left to go on from.
+        BadInvocation: a folder of photos is missing; or as IndexUnwritable, the index's folder cannot be written.
+        IndexBusy: a build is writing this index.
+        IndexRefused: there is no index, it has another format or another checkpoint, or nothing of it can be used.
     """
     folder = IndexFolder(index)
     if not folder.path.is_dir():
         raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
-    with folder.writing():
-        diagnosis = diagnose(folder)
-        if not diagnosis.problems:
-            return RepairReport(())
-        manifest = diagnosis.manifest
-        if manifest.checkpoint_sha256 != matcher.checkpoint_sha256:
-            raise IndexRefused(
-                f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
-                f"{manifest.checkpoint_sha256[:12]}); name it with --weights."
-            )
-        request = Request(
-            folders=tuple(root.path for root in live_roots(manifest)),
-            # "auto" is what the base has, if there is one, and downloads nothing.
-            embedder=manifest.embedder.spec if diagnosis.base.generation is None else "auto",
-            recluster=diagnosis.clusters,
-            batch=batch,
+    origin = Origin.of(matcher)
+    found: dict[WantedEmbedder, ChosenEmbedder] = {}
+    while True:
+        with folder.writing():
+            diagnosis = diagnose(folder)
+            if not diagnosis.problems:
+                return RepairReport(())
+            request = _request(folder, diagnosis, matcher, batch)
+            wanted = wanted_embedder(request, diagnosis.start.manifest, origin)
+            if not wanted.download:
+                found[wanted] = wanted.find(matcher.device)
+            if wanted in found:
+                decision = decide(request, diagnosis.start, origin, found[wanted], folder.path)
+                report = Builder(folder, decision, matcher, progress or Progress()).run()
+                return RepairReport(diagnosis.problems, report, diagnose(folder).problems)
+        # It may have to be downloaded, and for that the lock is not held. What is wrong is then found out again.
+        found[wanted] = wanted.find(matcher.device)
+
+
+def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch: int) -> Request:
+    """The build that repairs."""
+    manifest = diagnosis.manifest
+    if manifest.checkpoint_sha256 != matcher.checkpoint_sha256:
+        raise IndexRefused(
+            f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
+            f"{manifest.checkpoint_sha256[:12]}); name it with --weights."
         )
-        report = Builder(folder, request, matcher, progress or Progress(), diagnosis.base).run()
-        return RepairReport(diagnosis.problems, report, diagnose(folder).problems)
+    return Request(
+        folders=tuple(root.path for root in live_roots(manifest)),
+        # "auto" is the embedder of the generation to go on from. Without any, the manifest still names it.
+        embedder="auto" if diagnosis.start.generation is not None else manifest.embedder.spec,
+        recluster=diagnosis.recluster,
+        batch=batch,
+    )

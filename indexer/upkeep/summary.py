@@ -1,4 +1,4 @@
-"""What an index is, for people and machines; needs no network."""
+"""What an index holds, for people and for machines. No network is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from indexer.store import Catalog, Drift, IndexFolder, Manifest, generation_file
 
 
 class BadEntry(BaseModel):
-    """A file that could not be indexed, by shown path, and why."""
+    """A file that cannot be indexed, by the path that users see, and why."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,13 +19,14 @@ class BadEntry(BaseModel):
     reason: str
 
 
-class IndexInfo(BaseModel):
-    """The live generation.
+class IndexSummary(BaseModel):
+    """The live generation of an index.
 
     Attributes:
-        path: where. manifest: from what. bytes_on_disk: how large.
-        bad: files that could not be used. removed: files and folders that were taken out, by shown path.
-        drift: how well its clusters fit; None where the program that made them did not measure it.
+        path: the index's folder. generation: the name. bytes_on_disk: the size of its files.
+        manifest: what it was made from.
+        bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
+        drift: how well the clusters fit the photos.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,26 +37,25 @@ class IndexInfo(BaseModel):
     manifest: Manifest
     bad: tuple[BadEntry, ...]
     removed: tuple[str, ...]
-    drift: Drift | None
+    drift: Drift
 
 
-def read_info(path: Path) -> IndexInfo:
-    """Look into an index.
+def read_summary(path: Path) -> IndexSummary:
+    """Say what an index holds.
 
     Raises:
-        IndexRefused: there is none, it is of a newer format, or a file is missing or short.
+        IndexRefused: there is none, it has another format, or a file is missing or short.
     """
     folder = IndexFolder(path)
     live = live_generation(folder)
     names = live.manifest.root_names
     with closing(Catalog(live.path / "photos.sqlite")) as catalog:
         bad = [
-            BadEntry(path=shown_path(names, photo.root, photo.path), reason=photo.reason or "")
-            for photo in catalog.bad()
+            BadEntry(path=shown_path(names, file.root, file.path), reason=file.reason or "") for file in catalog.bad()
         ]
         removed = [shown_path(names, rule.root, rule.path) for rule in catalog.removals() if rule.removed]
         drift = catalog.drift()
-    return IndexInfo(
+    return IndexSummary(
         path=folder.path,
         generation=live.name,
         bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, live.manifest)),

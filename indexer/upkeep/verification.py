@@ -1,4 +1,4 @@
-"""A full check of an index: every byte against its hash, the catalog against the arrays, every value finite."""
+"""A full check of an index: files against their hashes, the catalog against the arrays, and all values for NaN."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from indexer.errors import IndexRefused, IndexTooNew
+from indexer.errors import IndexRefused, OtherFormat
 from indexer.store import (
     BLOCK,
     Array,
+    CatalogFile,
     Generation,
     IndexFolder,
-    Photo,
+    SegmentRow,
     generation_files,
     hash_file,
     live_generation,
@@ -31,17 +32,19 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        part: what has to be made anew. segment: which one, where ``part`` is that.
-        sentence: for people.
+        part: what has to be made anew. sentence: for people. segment: which one, where ``part`` is "segment".
     """
 
     part: Literal["catalog", "clusters", "segment"]
     sentence: str
-    segment: str = ""
+    segment: str | None = None
 
 
 def verify(path: Path) -> list[str]:
-    """Problems of the live generation, a sentence each; empty for a sound index. Reads everything.
+    """Check the live generation, and read all of it.
+
+    Returns:
+        what is wrong, one sentence each; nothing for a sound index.
 
     Raises:
         OSError: a file of the index may not be read.
@@ -54,12 +57,12 @@ def verify(path: Path) -> list[str]:
 
 
 def examine(folder: IndexFolder, generation: Generation) -> list[Problem]:
-    """Problems of one generation, its manifest taken to be right.
+    """What is wrong with one generation. Its manifest is taken to be right.
 
     Raises:
-        IndexTooNew: the catalog was written by a later version. OSError: a file may not be read.
+        OtherFormat: the catalog has another schema. OSError: a file may not be read.
     """
-    # Damaged files would only be reported again in other words, or not open at all.
+    # Contents are only checked where all files are sound: what is in a damaged file would be reported twice.
     return list(_files(folder, generation)) or list(_contents(folder, generation))
 
 
@@ -85,12 +88,12 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
         except IndexRefused as error:
             yield Problem("segment", str(error), entry.id)
             continue
-        for sentence in _rows(opened.named(), entry.rows, manifest.tokens > 1):
+        for sentence in _rows(opened.named(), entry.rows, has_tokens=manifest.tokens > 1):
             yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
     try:
         for sentence in _catalog(read_catalog(live.path / "photos.sqlite"), live):
             yield Problem("catalog", sentence)
-    except IndexTooNew:
+    except OtherFormat:
         raise
     except IndexRefused as error:
         yield Problem("catalog", str(error))
@@ -106,37 +109,37 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
         yield Problem("clusters", str(error))
 
 
-def _rows(arrays: Mapping[str, Array], rows: int, pruned: bool) -> Iterator[str]:
+def _rows(arrays: Mapping[str, Array], rows: int, has_tokens: bool) -> Iterator[str]:
     if {len(array) for array in arrays.values()} != {rows}:
         yield f"does not have {rows} rows in every array."
-    scaled = "tokens" in arrays and arrays["tokens"].dtype == np.int8
-    if ("tokens" in arrays) != pruned or ("scales" in arrays) != scaled:
+    if ("tokens" in arrays) != has_tokens or (has_tokens and arrays["tokens"].dtype != np.int8):
         yield "does not have the arrays that its network makes."
     for name, array in arrays.items():
         if not _finite(array):
             yield f"holds values in {name}.npy that are not finite."
 
 
-def _catalog(photos: list[Photo], live: Generation) -> Iterator[str]:
+def _catalog(files: list[CatalogFile], live: Generation) -> Iterator[str]:
     counts = live.manifest.counts
     rows = {entry.id: entry.rows for entry in live.manifest.segments}
-    content: dict[tuple[str, int], str] = {}
-    for photo in photos:
-        if photo.segment is None or photo.row is None or photo.cluster is None:
-            if photo.status == "indexed":
-                yield f"photo {photo.id} is indexed and has no row."
+    content_of: dict[SegmentRow, str | None] = {}
+    for file in files:
+        if file.indexed is None:
+            if file.status == "indexed":
+                yield f"photo {file.id} is indexed and has no row."
             continue
-        if photo.segment not in rows or not 0 <= photo.row < rows[photo.segment]:
-            yield f"photo {photo.id} points at row {photo.row} of {photo.segment}, which is not there."
-        elif not 0 <= photo.cluster < counts.clusters:
-            yield f"photo {photo.id} is in cluster {photo.cluster} of {counts.clusters}."
-        elif content.setdefault((photo.segment, photo.row), photo.hash) != photo.hash:
-            yield f"photo {photo.id} shares a row with a photo of other content."
-    indexed = [photo for photo in photos if photo.status == "indexed"]
-    found = (len({photo.hash for photo in indexed}), len(indexed), sum(photo.status == "bad" for photo in photos))
+        row, cluster = file.indexed.row, file.indexed.cluster
+        if row.segment not in rows or not 0 <= row.number < rows[row.segment]:
+            yield f"photo {file.id} points at row {row.number} of {row.segment}, which is not there."
+        elif not 0 <= cluster < counts.clusters:
+            yield f"photo {file.id} is in cluster {cluster} of {counts.clusters}."
+        elif content_of.setdefault(row, file.content_hash) != file.content_hash:
+            yield f"photo {file.id} shares a row with a photo of other content."
+    indexed = [file for file in files if file.status == "indexed"]
+    found = (len({file.content_hash for file in indexed}), len(indexed), sum(file.status == "bad" for file in files))
     if found != (counts.photos, counts.files, counts.bad):
         yield "the catalog does not hold as many photos, files and bad files as the manifest says."
-    if any(photo.id >= live.manifest.next_id for photo in photos):
+    if any(file.id >= live.manifest.next_id for file in files):
         yield "the catalog holds an id that the manifest has not given yet."
 
 

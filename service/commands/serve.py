@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_info
+from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
 from service.commands.search import printable
 from service.engine import index_path, open_matcher
 from service.http import configure, create_app
@@ -111,7 +111,7 @@ def _check_nothing_is_lost(index: Path, folders: Sequence[Path]) -> None:
     if live_stamp(index) is None:
         return
     named = {folder.expanduser().resolve() for folder in folders}
-    others = [root.path for root in read_info(index).manifest.roots if Path(root.path) not in named]
+    others = [root.path for root in read_summary(index).manifest.roots if Path(root.path) not in named]
     if others:
         raise BadInvocation(
             f"the index {index} holds other folders: {', '.join(others)}. Name these, too; or another index with "

@@ -41,5 +41,10 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
     """What the live generation knows: id, status, cluster, segment and row by path."""
     live = IndexFolder(index).current()
     assert live is not None
-    photos = read_catalog(index / live / "photos.sqlite")
-    return {photo.path: (photo.id, photo.status, photo.cluster, photo.segment, photo.row) for photo in photos}
+    found: dict[str, tuple[int, str, int | None, str | None, int | None]] = {}
+    for file in read_catalog(index / live / "photos.sqlite"):
+        row: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
+        if file.indexed is not None:
+            row = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
+        found[file.path] = (file.id, file.status, *row)
+    return found

@@ -9,7 +9,7 @@ import faiss
 import pytest
 import torch
 
-from indexer import read_info, read_progress
+from indexer import read_progress, read_summary
 from indexer.__main__ import main
 from indexer.store import software_version
 from tests.indexer.galleries import save_photos
@@ -201,7 +201,7 @@ def test_the_precision_of_scores_does_not_reach_the_index(
 ) -> None:
     monkeypatch.setenv("SBIR_DTYPE", "bfloat16")
     assert main(["build", str(gallery), "--quiet"]) == 0
-    assert read_info(index_path).manifest.dtype == "float32"
+    assert read_summary(index_path).manifest.dtype == "float32"
 
 
 @pytest.mark.parametrize("value", ["", "auto"])

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import model
-from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_info, remove, repair, verify
+from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_summary, remove, repair, verify
 from indexer.store.location import IndexFolder
 from model.network.config import Modality
 from tests.indexer.damages import flip
@@ -75,7 +75,7 @@ def test_upkeep_on_a_full_disk_leaves_the_old_index_and_can_be_done_later(
         assert (opened.generation, opened.photo_count) == ("g000002", 17)
     filler.unlink()
     work(index, matcher)
-    assert read_info(index).generation != "g000002"
+    assert read_summary(index).generation != "g000002"
     assert verify(index) == []
 
 
@@ -90,7 +90,7 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(
             assert opened.cluster(0).tokens.features.shape[0] == len(opened.cluster(0).ids)
             assert opened.photo(1).id == 1
         assert verify(index) == []
-        assert read_info(index).manifest.counts.photos == 12
+        assert read_summary(index).manifest.counts.photos == 12
         for work in (
             lambda: build([gallery], index, matcher),
             lambda: add([gallery], index, matcher),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import build, read_info, verify
+from indexer import build, read_summary, verify
 from indexer.store.catalog import read_catalog
 from model.images.files import IMAGE_SUFFIXES
 from tests.indexer.galleries import catalog, save_photo, save_photos
@@ -29,7 +29,7 @@ def odd_index(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
 def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(odd: OddFile, odd_index: Path) -> None:
-    reasons = {bad.path: bad.reason for bad in read_info(odd_index).bad}
+    reasons = {bad.path: bad.reason for bad in read_summary(odd_index).bad}
     status = catalog(odd_index)[odd.name][1]
     assert status == ("indexed" if odd.opens else "bad")
     assert (odd.name in reasons) is not odd.opens
@@ -100,8 +100,8 @@ def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
         assert "sketch-search[heic]" in report.bad[1].reason
         assert not build([gallery], index_path, matcher).changed
     # The broken file is known by its size and time; only the other is read again.
-    sizes = {photo.path: photo.size for photo in read_catalog(index_path / "g000001" / "photos.sqlite")}
-    assert (sizes["broken.jpg"], sizes[heic.name]) == (3, -1)
+    stamps = {file.path: file.stamp for file in read_catalog(index_path / "g000001" / "photos.sqlite")}
+    assert (stamps["broken.jpg"] is not None, stamps[heic.name]) == (True, None)
     report = build([gallery], index_path, matcher)
     assert (report.encoded, report.photos, [bad.path for bad in report.bad]) == (1, 13, ["broken.jpg"])
     assert not build([gallery], index_path, matcher).changed

@@ -13,6 +13,7 @@ from indexer import IndexUnwritable, build, open_index, verify
 from indexer.building.journal import FileRecord, Journal
 from indexer.store.catalog import read_catalog
 from indexer.store.segment import RowArrays
+from indexer.store.stamps import FileStamp
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
@@ -97,7 +98,8 @@ def test_an_update_that_was_killed_had_photos_to_add_to_change_and_to_drop(kille
     after = {photo.path: photo for photo in read_catalog(killed / "updated" / "g000002" / "photos.sqlite")}
     assert len(after.keys() - before.keys()) == 8
     assert sum(photo.status == "gone" for photo in after.values()) == 2
-    assert sum(after[path].status == "indexed" and after[path].hash != before[path].hash for path in before) == 1
+    changed = [path for path in before if after[path].content_hash != before[path].content_hash]
+    assert [after[path].status for path in changed] == ["indexed"]
 
 
 def test_what_was_staged_is_not_computed_again(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
@@ -135,7 +137,7 @@ def test_what_was_staged_in_another_format_is_not_used(
     gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["indexer.building.builder"], "FORMAT_VERSION", 1)
+        patch.setattr(sys.modules["indexer.building.decision"], "FORMAT_VERSION", 1)
         with pytest.raises(Stopped):
             build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
     assert build([gallery], index_path, matcher, batch=4).encoded == 12
@@ -177,7 +179,7 @@ def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(
 
 
 def test_rows_written_but_not_committed_are_overwritten(tmp_path: Path) -> None:
-    record = FileRecord(0, "a.png", "aa", 1, 1, None)
+    record = FileRecord(0, "a.png", "aa", FileStamp(1, 1))
     journal = Journal(tmp_path / "journal")
     journal.append([record], ["aa"], _rows(1.0))
     journal.close()

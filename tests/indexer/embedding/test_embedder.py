@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,32 +9,18 @@ import torch
 
 import model
 from indexer import EmbedderUnavailable, build, open_index, verify
-from indexer.embedding.clip import choose_embedder
+from indexer.embedding.choice import choose_embedder
 from model.images.files import open_image
+from tests.indexer.clip_models import saved_clip
 from tests.pictures import SHAPES, photo
 from tests.programs import run_python
 
 CPU = torch.device("cpu")
-SMALL = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 64, "heads": 1, "layers": 1},
-}
 
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random model, saved as open_clip saves."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("small-clip")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": SMALL, "preprocess_cfg": {}}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = open_clip.CLIP(**SMALL)
-    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
+    return saved_clip(tmp_path_factory.mktemp("clip") / "small-clip")
 
 
 def test_an_index_is_built_by_a_local_clip_model(

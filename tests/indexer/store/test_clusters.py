@@ -19,34 +19,30 @@ from indexer.store.clusters import (
     read_centroids,
     write_centroids,
 )
-from indexer.store.segment import RowArrays, RowRef, Rows
+from indexer.store.segment import RowArrays, RowRef, Rows, SegmentRow, StagedRow, TokenArrays
 
 CELLS = 16
 
 
 def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list[RowRef], RowArrays]:
-    """Photos in two sources, of format 1 and as they are written now, every one with ``kept`` of 16 cells; and all of
-    them as features."""
+    """Photos in a segment and in a journal, every one with ``kept`` of 16 cells; and all of them in one piece."""
     draw = np.random.default_rng(seed)
     tokens = draw.normal(size=(count, kept + 1, width)).astype(np.float16)
     positions = np.stack([np.sort(draw.permutation(CELLS)[:kept]) for _ in range(count)]).astype(np.uint8)
     ret = draw.normal(size=(count, width)).astype(np.float32)
     half = count // 2
-    parts = {
-        "s": RowArrays(ret[:half], ret[:half], tokens[:half], positions[:half]),
-        "": RowArrays(ret[half:], ret[half:], tokens[half:], positions[half:]).quantised(),
-    }
-    refs = [RowRef("s", row) for row in range(half)] + [RowRef("", row) for row in range(count - half)]
-    rows = Rows(parts)
-    return rows, refs, RowArrays(ret, ret, rows.features(refs), positions)
+    together = RowArrays(ret, ret, TokenArrays.of(tokens, positions))
+    rows = Rows({"s": together.take(slice(0, half))}, staged=together.take(slice(half, count)))
+    refs: list[RowRef] = [SegmentRow("s", row) for row in range(half)]
+    refs += [StagedRow(row) for row in range(count - half)]
+    return rows, refs, together
 
 
 def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArray[np.float64]]]:
     """The definition, cell by cell."""
-    assert arrays.tokens is not None
-    assert arrays.positions is not None
     found: dict[int, list[npt.NDArray[np.float64]]] = {}
-    for photo, cells in zip(arrays.tokens, arrays.positions, strict=True):
+    everything = slice(None)
+    for photo, cells in zip(arrays.features(everything), arrays.positions(everything), strict=True):
         for token, cell in zip(photo[1:], cells.tolist(), strict=True):
             found.setdefault(cell, []).append(token.astype(np.float64))
     most = sorted(found, key=lambda cell: (-len(found[cell]), cell))[:kept]
@@ -67,26 +63,23 @@ def test_a_centroid_of_pruned_tokens_is_the_mean_by_cell_where_most_photos_kept_
 
 def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
     rows, refs, arrays = photos(3, 7, CELLS)
-    assert arrays.tokens is not None
     centroids = Centroids.empty(2, rows)
     centroids.compute(1, rows, refs)
     assert centroids.tokens is not None
-    assert centroids.positions is not None
-    np.testing.assert_allclose(
-        centroids.tokens[1, 1:], arrays.tokens[:, 1:].astype(np.float32).mean(0), atol=2e-3, rtol=1e-3
-    )
-    np.testing.assert_allclose(centroids.tokens[1, 0], arrays.ret.mean(0), atol=2e-3, rtol=1e-3)
+    means = arrays.features(slice(None))[:, 1:].mean(0)
+    np.testing.assert_allclose(centroids.tokens.features[1, 1:], means, atol=2e-3, rtol=1e-3)
+    np.testing.assert_allclose(centroids.tokens.features[1, 0], arrays.ret.mean(0), atol=2e-3, rtol=1e-3)
     np.testing.assert_allclose(centroids.ret[1], normalised(arrays.ret).mean(0), atol=1e-6)
-    assert centroids.positions[1].tolist() == list(range(CELLS))
+    assert centroids.tokens.positions[1].tolist() == list(range(CELLS))
 
 
 def test_rows_come_back_in_the_order_asked_for() -> None:
     rows, refs, arrays = photos(5, 8, 4)
-    assert arrays.tokens is not None
     order = [6, 0, 7, 3, 3]
     chosen = [refs[place] for place in order]
-    assert np.array_equal(rows.gather(chosen, "ret"), arrays.ret[order])
-    assert np.array_equal(rows.features(chosen), arrays.tokens[order])
+    assert np.array_equal(rows.ret(chosen), arrays.ret[order])
+    assert np.array_equal(rows.features(chosen), arrays.features(order))
+    assert np.array_equal(rows.positions(chosen), arrays.positions(order))
 
 
 def embeddings(count: int, seed: int = 0) -> npt.NDArray[np.float32]:

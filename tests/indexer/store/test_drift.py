@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import Drift, build, read_info, remove
+from indexer import Drift, build, read_summary, remove
 from tests.indexer.galleries import save_photos
 
 
@@ -39,7 +39,7 @@ def test_a_gallery_that_grows_drifts_until_it_is_clustered_anew(
     assert grown is not None
     assert (grown.clustered, grown.distance, grown.photos, grown.excessive) == (12, first.distance, 30, True)
     assert grown.distance_now != grown.distance
-    assert read_info(index_path).drift == grown
+    assert read_summary(index_path).drift == grown
     report = build([gallery], index_path, matcher, recluster=True)
     assert (report.encoded, report.clusters) == (0, 5)
     assert report.drift is not None
@@ -60,7 +60,7 @@ def test_clusters_made_anew_are_as_many_as_were_asked_for(
 def test_removing_photos_is_measured_too(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
     build([gallery], index_path, matcher)
     remove(["1", "2"], index_path)
-    drift = read_info(index_path).drift
+    drift = read_summary(index_path).drift
     assert drift is not None
     assert (drift.clustered, drift.photos) == (12, 10)
     assert drift.distance_now != drift.distance

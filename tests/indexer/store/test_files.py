@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from indexer import BadInvocation
 from indexer.store.files import ArrayWriter, FileChanging, read_below, write_array
 from indexer.store.roots import resolve_roots, shown_path
+from indexer.store.stamps import FileStamp
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 def test_a_file_is_read_with_its_size_and_time(root: Path) -> None:
     os.utime(root / "inner" / "photo.png", ns=(5, 7))
     content = read_below(root, "inner/photo.png")
-    assert (content.data, content.size, content.mtime) == (b"good", 4, 7)
+    assert (content.data, content.stamp) == (b"good", FileStamp(4, 7))
 
 
 @pytest.mark.parametrize(

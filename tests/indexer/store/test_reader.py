@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import IndexRefused, PhotoUnavailable, UnknownPhoto, build, open_index, read_info, verify
+from indexer import (
+    IndexRefused,
+    PhotoUnavailable,
+    UnknownPhoto,
+    build,
+    compact,
+    open_index,
+    read_summary,
+    remove,
+    repair,
+    verify,
+)
 from indexer.store.location import IndexFolder, default_index_path
 from tests.indexer.galleries import save_photos
 
@@ -37,12 +48,39 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
         open_index(tmp_path / "nowhere", matcher)
 
 
-def test_a_newer_format_is_refused(copy: Path, matcher: model.Matcher) -> None:
-    edit_manifest(copy, format_version=3, something_new=True)
-    with pytest.raises(IndexRefused, match="has index format 3, and this program reads up to 2; update the program"):
-        open_index(copy, matcher)
-    with pytest.raises(IndexRefused, match="format 3"):
-        build([copy.parent], copy.parent / "index", matcher)
+FORMATS = {
+    1: r"has index format 1, which this program no longer reads; delete that folder, .* run `python -m indexer build",
+    3: "has index format 3, and this program reads 2; update the program",
+}
+
+
+@pytest.mark.parametrize(("version", "sentence"), FORMATS.items())
+def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_write_it(
+    version: int, sentence: str, copy: Path, matcher: model.Matcher
+) -> None:
+    edit_manifest(copy, format_version=version, something_else=True)
+    before = {path.name for path in copy.iterdir()}
+    for work in (
+        lambda: open_index(copy, matcher),
+        lambda: read_summary(copy),
+        lambda: build([], copy, matcher),
+        lambda: remove(["1"], copy),
+        lambda: compact(copy),
+        lambda: repair(copy, matcher),
+    ):
+        with pytest.raises(IndexRefused, match=sentence):
+            work()
+    assert [f"has index format {version}" in problem for problem in verify(copy)] == [True]
+    assert {path.name for path in copy.iterdir()} == before
+
+
+def test_what_the_owner_of_an_index_of_another_format_is_told_to_do_helps(
+    copy: Path, built: Path, matcher: model.Matcher, tmp_path: Path
+) -> None:
+    edit_manifest(copy, format_version=1)
+    assert build([built / "photos"], tmp_path / "new", matcher).photos == 12
+    shutil.rmtree(copy)
+    assert build([built / "photos"], copy, matcher).photos == 12
 
 
 def test_a_newer_catalog_is_refused(copy: Path, matcher: model.Matcher) -> None:
@@ -120,7 +158,7 @@ def test_a_catalog_with_damaged_pages_is_refused_wherever_the_damage_is(copy: Pa
                         with suppress(UnknownPhoto, PhotoUnavailable):
                             index.photo(photo)
                             index.open_photo(photo)
-                read_info(copy)
+                read_summary(copy)
             except IndexRefused as error:
                 refusals.append(str(error))
     assert all("build" in refusal for refusal in refusals)
@@ -134,7 +172,7 @@ def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model
         open_index(copy, matcher)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 1}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 2}', "\udcff"])
 def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
     (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):
@@ -194,7 +232,7 @@ def test_an_original_is_never_read_through_a_link(built: Path, tmp_path: Path, m
 
 
 def test_info_tells_what_was_built(built: Path) -> None:
-    info = read_info(built / "index")
+    info = read_summary(built / "index")
     assert (info.generation, info.manifest.counts.photos, info.bad) == ("g000001", 12, ())
     assert info.manifest.embedder.kind == "ret"
     assert "clip" not in info.manifest.embedder.model_dump_json().lower()

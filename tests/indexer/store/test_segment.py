@@ -9,18 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.store.segment import RowArrays, RowRef, Rows, open_segment, quantised, write_segment
+from indexer.store.segment import (
+    RowArrays,
+    Rows,
+    SegmentRow,
+    StagedRow,
+    TokenArrays,
+    open_segment,
+    quantised,
+    write_segment,
+)
 
 Floats = npt.NDArray[np.float32]
 # What float16 holds, which is all that is kept.
 VALUES = st.floats(-65504, 65504, width=16)
-
-
-def rows_of(features: npt.NDArray[np.floating]) -> RowArrays:
-    """Photos of format 1 with these features, (m, n, d)."""
-    count, tokens, _ = features.shape
-    ret = np.arange(count, dtype=np.float32)[:, None]
-    return RowArrays(ret, ret, features.astype(np.float16), np.zeros((count, tokens - 1), np.uint8))
 
 
 @settings(max_examples=200, deadline=None)
@@ -46,18 +48,26 @@ def test_what_is_not_finite_shows_in_the_scale_of_its_token_alone(value: float) 
     assert np.isfinite(quantised(features)[1]).tolist() == [[True, False, True]]
 
 
-def test_rows_of_both_formats_become_one_segment_and_those_written_now_stay_as_they_are(tmp_path: Path) -> None:
+def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(np.float16)
-    old, new = rows_of(features[:3]), rows_of(features[3:]).quantised()
-    rows = Rows({"old": old, "new": new})
-    refs = [RowRef("new", 2), RowRef("old", 0), RowRef("new", 0), RowRef("old", 2)]
-    write_segment(tmp_path / "s", rows, refs)
+    ret = np.arange(6, dtype=np.float32)[:, None]
+    together = RowArrays(ret, ret, TokenArrays.of(features, np.arange(12, dtype=np.uint8).reshape(6, 2)))
+    rows = Rows({"old": together.take(slice(0, 3))}, staged=together.take(slice(3, 6)))
+    write_segment(tmp_path / "s", rows, [StagedRow(2), SegmentRow("old", 0), StagedRow(0), SegmentRow("old", 2)])
     opened = open_segment(tmp_path / "s")
-    steps, scales = quantised(features[[5, 0, 3, 2]])
-    assert opened.tokens is not None
-    assert opened.scales is not None
-    assert np.array_equal(opened.tokens, steps)
-    assert np.array_equal(opened.scales, scales)
+    order = [5, 0, 3, 2]
+    for name, array in together.named().items():
+        assert np.array_equal(opened.named()[name], array[order])
+        assert opened.named()[name].dtype == array.dtype
+    steps, scales = quantised(features[order])
     assert np.array_equal(opened.features([1, 2]), (steps * scales[..., None])[1:3])
-    assert np.array_equal(rows.features(refs[1:2])[0], features[0].astype(np.float32))
-    assert opened.quantised() is opened
+    assert opened.positions([1, 2]).tolist() == [[0, 1], [6, 7]]
+
+
+def test_a_global_vector_is_a_photos_only_token(tmp_path: Path) -> None:
+    ret = np.arange(6, dtype=np.float32).reshape(3, 2)
+    write_segment(tmp_path / "s", Rows({}, staged=RowArrays(ret, ret)), [StagedRow(1), StagedRow(2)])
+    opened = open_segment(tmp_path / "s")
+    assert opened.tokens is None
+    assert opened.features([1, 0]).tolist() == [[[4, 5]], [[2, 3]]]
+    assert opened.positions([1, 0]).shape == (2, 0)

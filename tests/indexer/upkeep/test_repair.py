@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import IndexRefused, build, open_index, read_info, remove, repair, verify
+from indexer import IndexRefused, build, open_index, read_summary, remove, repair, verify
 from tests.indexer.damages import DAMAGES, flip, not_finite, shorten, sign, sql
 from tests.indexer.galleries import catalog, save_photo, save_photos
 
@@ -137,7 +137,7 @@ def test_contents_that_a_faulty_program_signed_are_repaired(
     report = repair(index_path, matcher)
     assert len(report.problems) >= 1
     assert (report.remaining, verify(index_path)) == ((), [])
-    assert read_info(index_path).manifest.counts.photos == 12
+    assert read_summary(index_path).manifest.counts.photos == 12
 
 
 def test_a_photo_that_is_lost_with_its_row_is_gone_and_one_that_changed_is_itself(

@@ -19,7 +19,7 @@ from indexer import (
     compact,
     live_stamp,
     open_index,
-    read_info,
+    read_summary,
     remove,
     verify,
 )
@@ -62,7 +62,7 @@ def test_a_removed_photo_vanishes_at_once_and_its_file_stays(
         index.photo(3)
     assert verify(built) == []
     assert len(list(gallery.rglob("*.png"))) == 12
-    assert len(read_info(built).removed) == 1
+    assert len(read_summary(built).removed) == 1
 
 
 def test_what_was_removed_stays_out_of_updates_until_it_is_added_and_keeps_id_and_row(
@@ -79,7 +79,7 @@ def test_what_was_removed_stays_out_of_updates_until_it_is_added_and_keeps_id_an
     report = add([gallery / path], built, matcher)
     assert (report.encoded, report.photos) == (0, 13)
     assert catalog(built)[path] == before[path]
-    assert read_info(built).removed == ()
+    assert read_summary(built).removed == ()
 
 
 def test_a_removed_folder_takes_along_what_comes_into_it_later(
@@ -117,7 +117,7 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Path, gallery: 
     (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     assert len(build([gallery], built, matcher).bad) == 1
     remove(["broken.jpg"], built)
-    assert read_info(built).bad == ()
+    assert read_summary(built).bad == ()
     assert build([gallery], built, matcher).bad == ()
 
 
@@ -137,7 +137,7 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Path, gallery: 
 def test_what_is_not_there_cannot_be_removed_and_nothing_changes(targets: list[str], match: str, built: Path) -> None:
     with pytest.raises(BadInvocation, match=match):
         remove(targets, built)
-    info = read_info(built)
+    info = read_summary(built)
     assert (info.generation, info.manifest.counts.photos) == ("g000001", 12)
 
 
@@ -154,7 +154,7 @@ def test_add_extends_the_gallery_and_new_photos_join_the_clusters_there_are(
     more = save_photos(tmp_path / "more", 4, start=20)
     report = add([more], built, matcher)
     assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
-    info = read_info(built)
+    info = read_summary(built)
     assert info.manifest.root_names == ("photos", "more")
     after = catalog(built)
     assert {path: after[path] for path in before} == before
@@ -169,7 +169,7 @@ def test_a_root_that_is_removed_leaves_the_gallery(
     add([save_photos(tmp_path / "more", 4, start=20)], built, matcher)
     remove(["more/Ännchen 020.png"], built)
     assert remove([str(gallery)], built).photos == 3
-    info = read_info(built)
+    info = read_summary(built)
     assert info.manifest.root_names == ("more",)
     assert info.removed == ("Ännchen 020.png",)
     assert build([], built, matcher).photos == 3
@@ -254,7 +254,7 @@ def test_the_stamp_tells_when_another_generation_is_live(
     assert live_stamp(built) is None
     # Another index in its place has a generation of the same name.
     build([gallery], built, matcher, clusters=2)
-    assert (index.generation, read_info(built).generation) == ("g000001", "g000001")
+    assert (index.generation, read_summary(built).generation) == ("g000001", "g000001")
     assert live_stamp(built) not in (live, None)
     assert np.sum(index.cluster_sizes) == 12
     index.close()

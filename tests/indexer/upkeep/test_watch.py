@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import IndexRefused, add, build, read_info
+from indexer import IndexRefused, add, build, read_summary
 from indexer.upkeep import watcher
-from indexer.upkeep.watcher import look, watch
+from indexer.upkeep.watcher import gallery_state, watch
 from tests.indexer.galleries import save_photo, save_photos
 from tests.patience import PATIENCE
 from tests.programs import started_python
@@ -63,25 +63,25 @@ def test_a_change_during_an_update_is_seen() -> None:
     assert scene.run() == ["a", "b"]
 
 
-def test_the_look_of_a_gallery_changes_with_any_of_its_photos(
+def test_the_state_of_a_gallery_changes_with_any_of_its_photos(
     gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
 ) -> None:
     with pytest.raises(IndexRefused, match="there is no index"):
-        look(index_path)
+        gallery_state(index_path)
     build([gallery], index_path, matcher)
-    seen = [look(index_path)]
+    seen = [gallery_state(index_path)]
     (gallery / "letter.txt").write_text("dear")
-    assert look(index_path) == seen[0]
+    assert gallery_state(index_path) == seen[0]
     save_photo(gallery / "new.png", 40)
-    seen.append(look(index_path))
+    seen.append(gallery_state(index_path))
     os.utime(gallery / "new.png", ns=(1, 1))
-    seen.append(look(index_path))
+    seen.append(gallery_state(index_path))
     (gallery / "new.png").rename(gallery / "newer.png")
-    seen.append(look(index_path))
+    seen.append(gallery_state(index_path))
     (gallery / "newer.png").unlink()
-    assert look(index_path) == seen[0]
+    assert gallery_state(index_path) == seen[0]
     add([save_photos(tmp_path / "more", 2, start=20)], index_path, matcher)
-    seen.append(look(index_path))
+    seen.append(gallery_state(index_path))
     assert len(set(seen)) == len(seen)
 
 
@@ -95,7 +95,7 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
         assert process.stdout is not None
         # The report of the first build ends with this line.
         assert any(line.startswith("index:") for line in process.stdout)
-        assert read_info(index_path).manifest.counts.photos == 12
+        assert read_summary(index_path).manifest.counts.photos == 12
         save_photo(gallery / "new.png", 40)
         assert "generation g000002: 13 photos, 1 encoded now" in process.stdout.readline()
         (gallery / "new.png").unlink()

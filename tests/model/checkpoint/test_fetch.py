@@ -16,7 +16,8 @@ from safetensors.torch import save
 
 import indexer.__main__
 import model.commands.program
-from indexer.embedding.clip import DEFAULT_CLIP, choose_embedder
+from indexer.embedding.choice import choose_embedder
+from indexer.embedding.clip import DEFAULT_CLIP
 from model.checkpoint.download import KnownCheckpoint, default_record, fetch, known_checkpoint, known_checkpoints
 from model.errors import ModelError
 from model.network.backbone import read_backbone

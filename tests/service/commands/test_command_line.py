@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import indexer.__main__
-from indexer import build, read_info
+from indexer import build, read_summary
 from model import Matcher
 from service.client import Client
 from service.commands import main
@@ -155,7 +155,7 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
     assert main([str(gallery), "--index", str(index), "--weights", str(weights)]) == 2
     refused = capsys.readouterr().err
     assert f"holds other folders: {photos}" in refused
-    assert [root.path for root in read_info(index).manifest.roots] == [str(photos)]
+    assert [root.path for root in read_summary(index).manifest.roots] == [str(photos)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")

@@ -1,0 +1,91 @@
+"""A build from what is asked for to its report: find the embedder, take the lock, decide, build.
+
+An index over several machines would be several ordinary ones; what builds them side by side would be a room above this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from indexer.building.builder import Builder, BuildReport
+from indexer.building.decision import StartingPoint, decide, wanted_embedder
+from indexer.building.progress import Progress
+from indexer.building.request import DEFAULT_BATCH, Request
+from indexer.errors import BadInvocation
+from indexer.store import MOST_CELLS, IndexFolder, Origin, live_generation_if_any
+from model import Matcher
+
+
+def build(
+    folders: Sequence[Path],
+    index: Path,
+    matcher: Matcher,
+    *,
+    clusters: int | None = None,
+    embedder: str = "auto",
+    recluster: bool = False,
+    progress: Progress | None = None,
+    batch: int = DEFAULT_BATCH,
+) -> BuildReport:
+    """Index all photos below ``folders``, or bring their index up to date. A build that was killed is continued.
+
+    Args:
+        folders: all folders of the gallery; none for those that the index has.
+        clusters: how many; None for about sqrt(photos), or for those that the live index has. Another number than the
+            live index has makes the clusters anew.
+        embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else CLIP where its weights are on this disk,
+            else "ret".
+        recluster: make the clusters anew even if their number stays. Photos that are known are not computed again.
+        batch: files between two commits of the journal.
+
+    Raises:
+        BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
+        IndexBusy: another build is writing this index.
+        IndexRefused: the index that is there has another format or is damaged.
+    """
+    request = Request(folders=tuple(folders), clusters=clusters, embedder=embedder, recluster=recluster, batch=batch)
+    return run(index, request, matcher, progress)
+
+
+def add(
+    paths: Sequence[Path],
+    index: Path,
+    matcher: Matcher,
+    *,
+    progress: Progress | None = None,
+    batch: int = DEFAULT_BATCH,
+) -> BuildReport:
+    """Add folders to the gallery, and bring its index up to date.
+
+    A path inside the gallery is shown again with all below it, where ``remove`` took it out.
+
+    Raises:
+        BadInvocation, IndexBusy, IndexRefused: as ``build`` does.
+    """
+    return run(index, Request(added=tuple(paths), batch=batch), matcher, progress)
+
+
+def run(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
+    """Do what is asked for. Raises what ``build`` does."""
+    folder = IndexFolder(index)
+    request.check(folder.path)
+    if matcher.config.grid**2 > MOST_CELLS:
+        raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
+    # Taken and released, so that an index that is busy or cannot be written is refused now and not after a download.
+    with folder.writing():
+        pass
+    origin = Origin.of(matcher)
+    live = live_generation_if_any(folder)
+    wanted = wanted_embedder(request, live.manifest if live is not None else None, origin)
+    while True:
+        # Without the lock, because it may download.
+        embedder = wanted.find(matcher.device)
+        with folder.writing():
+            start = StartingPoint(live_generation_if_any(folder))
+            wanted_now = wanted_embedder(request, start.manifest, origin)
+            if wanted_now == wanted:
+                decision = decide(request, start, origin, embedder, folder.path)
+                return Builder(folder, decision, matcher, progress or Progress()).run()
+        # Another build ended before the lock was taken, and the index has another embedder now.
+        wanted = wanted_now

@@ -1,0 +1,111 @@
+"""What the live generation gives to the next one: ids, rows, clusters, and what the user removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from indexer.store import Catalog, CatalogFile, Drift, Generation, IndexedContent, Removals, Root
+
+
+@dataclass(frozen=True)
+class LiveClusters:
+    """The clusters of the live generation.
+
+    Attributes:
+        folder: the generation's, where the centroids are.
+        members: the content hashes of each cluster's photos, in id order.
+        drift: how well the clusters fit the photos.
+        asked: how many clusters the user asked for; None for about sqrt(photos).
+    """
+
+    folder: Path
+    members: Sequence[Sequence[str]]
+    drift: Drift
+    asked: int | None
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """What the next generation takes over from the live one.
+
+    Attributes:
+        generation: the live generation, or in a repair the one to go on from; None before the first build.
+        files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
+            the gallery are left out.
+        reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
+        contents: where each content is in it, by content hash; empty unless ``reusable``.
+        clusters: None before the first build.
+        removals: what the user removed.
+        next_id: the lowest id that no file has ever had.
+    """
+
+    generation: Generation | None
+    files: tuple[CatalogFile, ...]
+    reusable: bool
+    contents: Mapping[str, IndexedContent]
+    clusters: LiveClusters | None
+    removals: Removals
+    next_id: int
+
+    @staticmethod
+    def none(next_id: int = 1) -> LiveState:
+        """The state where there is no generation to go on from."""
+        return LiveState(None, (), False, {}, None, Removals(), next_id)
+
+    @staticmethod
+    def read(
+        generation: Generation,
+        roots: Sequence[Root],
+        reusable: bool = True,
+        damaged: frozenset[str] = frozenset(),
+        next_id: int = 1,
+    ) -> LiveState:
+        """The state of a generation.
+
+        Args:
+            roots: those of the next generation. damaged: segments whose rows cannot be used.
+            next_id: an id below which no new one may be given, beside those that the generation has given.
+        """
+        new_numbers = {str(root.path): number for number, root in enumerate(roots)}
+        numbers = [new_numbers.get(root.path) for root in generation.manifest.roots]
+        with closing(Catalog(generation.path / "photos.sqlite")) as catalog:
+            before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
+        files: list[CatalogFile] = []
+        contents: dict[str, IndexedContent] = {}
+        for file in before:
+            content, indexed = file.content_hash, file.indexed
+            if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
+                contents[content] = indexed
+            if (number := numbers[file.root]) is not None:
+                files.append(replace(file, root=number))
+        manifest = generation.manifest
+        ids = {content: number for content, number in shown_ids(before).items() if content in contents}
+        cluster_of = {content: indexed.cluster for content, indexed in contents.items()}
+        members = members_by_cluster(ids, cluster_of, manifest.counts.clusters)
+        clusters = LiveClusters(generation.path, members, drift, manifest.clusters_asked)
+        next_id = max(next_id, manifest.next_id)
+        return LiveState(generation, tuple(files), reusable, contents, clusters, removals.renumbered(numbers), next_id)
+
+
+def shown_ids(files: Sequence[CatalogFile]) -> dict[str, int]:
+    """The photos that are shown: the lowest id of each content's files, by content hash. ``files`` are in id order."""
+    ids: dict[str, int] = {}
+    for file in files:
+        if (content := file.shown_content) is not None:
+            ids.setdefault(content, file.id)
+    return ids
+
+
+def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
+    """The content hashes of each of ``count`` clusters, in id order.
+
+    Args:
+        ids: the photos' ids, as ``shown_ids`` gives them. cluster_of: their clusters. Both by content hash.
+    """
+    members: list[list[str]] = [[] for _ in range(count)]
+    for content in sorted(ids, key=ids.__getitem__):
+        members[cluster_of[content]].append(content)
+    return members

@@ -1,0 +1,75 @@
+"""Which embedder: from the value of ``--embedder`` to one that has been found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from indexer.embedding.clip import (
+    DEFAULT_CLIP,
+    DEFAULT_CLIP_REPOSITORY,
+    FORMS,
+    WEIGHT_FILES,
+    cached_file,
+    clip_by_tag,
+    clip_from_file,
+    clip_from_folder,
+)
+from indexer.embedding.embedder import ChosenEmbedder, RetEmbedder
+from indexer.errors import EmbedderUnavailable
+from indexer.store import EmbedderEntry
+
+
+@dataclass(frozen=True)
+class WantedEmbedder:
+    """An embedder that a build wants.
+
+    Attributes:
+        spec: as ``--embedder`` has it. download: whether its weights may be downloaded: only where the user named it.
+    """
+
+    spec: str
+    download: bool
+
+    def find(self, device: torch.device) -> ChosenEmbedder:
+        """Find it. Raises what ``choose_embedder`` does."""
+        return choose_embedder(self.spec, device, download=self.download)
+
+
+def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -> ChosenEmbedder:
+    """Find an embedder by its ``--embedder`` value.
+
+    "auto" is CLIP where the default weights are on this disk, else [Ret]; it never downloads.
+
+    Args:
+        device: where it is to compute. download: whether weights that are not on this disk may be downloaded.
+
+    Raises:
+        EmbedderUnavailable: there is no such embedder, or its weights are not to be had.
+    """
+    if spec == "auto":
+        spec = "clip" if cached_file(DEFAULT_CLIP_REPOSITORY, WEIGHT_FILES) else "ret"
+    if spec == "ret":
+        entry = EmbedderEntry(
+            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
+        )
+        return ChosenEmbedder(entry, RetEmbedder)
+    if spec == "clip":
+        spec = f"clip:{DEFAULT_CLIP}"
+    kind, _, source = spec.partition(":")
+    if kind != "clip" or not source:
+        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return clip_from_folder(path.resolve(), device)
+    model, at, file = source.partition("@")
+    if at:
+        return clip_from_file(model, Path(file).expanduser().resolve(), device)
+    if path.is_file():
+        path = path.resolve()
+        raise EmbedderUnavailable(
+            f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
+        )
+    return clip_by_tag(source, device, download)
