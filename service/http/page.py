@@ -1,77 +1,54 @@
-"""The web page: a fixed list of packaged files, with the headers that keep it to itself."""
+"""The web page: its files, with the headers that keep it to itself."""
 
 from __future__ import annotations
 
-import hashlib
-from importlib import resources
+from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from service.errors import NotFound
-from service.http.routes import is_known
 
-_SCRIPT = "text/javascript; charset=utf-8"
-_STYLE = "text/css; charset=utf-8"
-_MODULES = (
-    "about",
-    "api",
-    "canvas",
-    "cursor",
-    "desk",
-    "dom",
-    "examples",
-    "groups",
-    "ink",
-    "keys",
-    "main",
-    "notice",
-    "overlay",
-    "pages",
-    "query",
-    "regions",
-    "results",
-    "search",
-    "store",
-    "viewer",
-    "views",
-    "why",
-    "words",
-)
-#: What the page loads, and its media types. A name is looked up here and never becomes a path by itself.
-FILES = {
-    "icon.svg": "image/svg+xml",
-    **{f"{name}.css": _STYLE for name in ("base", "desk", "dialogs", "found", "why")},
-    **{f"{name}.js": _SCRIPT for name in _MODULES},
+#: Media types of what the page loads. Not those of the system: where it has others, browsers refuse the modules.
+KINDS = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 _HEADERS = {
-    # blob: are images that a script has fetched or was given; nothing may be loaded from anywhere else.
+    # blob: is for images that a script has fetched or was given; nothing may be loaded from another host.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+_FILES = StaticFiles(packages=[("service", "page")])
 
-# Without the API key: the page is what asks for it. Not part of the HTTP API, so not in its document.
+# These routes need no API key, because the page is what asks for it. They are not part of the HTTP API, so its document
+# does not list them.
 page = APIRouter(include_in_schema=False)
 
 
 @page.get("/")
-def index(request: Request) -> Response:
+async def index(request: Request) -> Response:
     """The page."""
-    return _file("index.html", "text/html; charset=utf-8", request)
+    return await _file("index.html", "text/html; charset=utf-8", request)
 
 
-@page.get("/page/{name}")
-def part(request: Request, name: str) -> Response:
-    """A file that the page loads."""
-    if name not in FILES:
+# Routes and not a mount: the access log names requests by their route.
+@page.get("/page/{path:path}")
+async def part(request: Request, path: str) -> Response:
+    """A file that the page loads. Raises NotFound for all others: index.html would find nothing from this address."""
+    kind = KINDS.get(PurePosixPath(path).suffix)
+    if kind is None:
         raise NotFound("The page has no such file.")
-    return _file(name, FILES[name], request)
+    return await _file(path, kind, request)
 
 
-def _file(name: str, kind: str, request: Request) -> Response:
-    data = resources.files("service").joinpath("page", name).read_bytes()
-    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"'}
-    if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
+async def _file(path: str, kind: str, request: Request) -> Response:
+    """The file, or a 304 where the browser has it; raises HTTPException 404 for what is not in the page's folder."""
+    answer = await _FILES.get_response(path, request.scope)
+    answer.headers.update(_HEADERS)
+    if answer.status_code == 200:
+        answer.headers["Content-Type"] = kind
+    return answer
