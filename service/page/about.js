@@ -1,8 +1,8 @@
 /** The dialog that says what is searched, and by what; and the line that says how far a build is. */
 
-import { element, part } from "./dom.js";
-import { progress } from "./notice.js";
-import { building, count, facts } from "./words.js";
+import { element, part } from "./shared/dom.js";
+import { progress } from "./results/notice.js";
+import { building, count, facts } from "./shared/words.js";
 
 export class About {
   #dialog = part("about");

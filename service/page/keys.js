@@ -1,6 +1,6 @@
 /** Keyboard shortcuts, and the dialog that lists them. */
 
-import { choose, element, part } from "./dom.js";
+import { choose, element, part } from "./shared/dom.js";
 
 const OFF = "sketch-search-keys-off";
 const TOOLS = { p: "pen", e: "eraser", l: "line", r: "rectangle", o: "ellipse" };
@@ -29,8 +29,8 @@ export class Keys {
   #dialog = part("help");
 
   /**
-   * @param {import("./canvas.js").Paper} paper
-   * @param {import("./query.js").Query} query
+   * @param {import("./drawing/paper.js").Paper} paper
+   * @param {import("./drawing/query.js").Query} query
    */
   constructor(paper, query) {
     this.#paper = paper;

@@ -56,7 +56,7 @@ def live_search(driver: Browser, steps: str) -> Any:
     return driver.execute_async_script(
         """
         const [done] = arguments;
-        import("/page/search.js").then(({ LiveSearch }) => {
+        import("/page/results/live_search.js").then(({ LiveSearch }) => {
           const asked = [], shown = [];
           const ask = (signal) => new Promise((answer, fail) => asked.push({ signal, answer, fail }));
           const found = (answer) => shown.push(answer), trouble = (error) => shown.push(error.message);

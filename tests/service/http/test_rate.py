@@ -92,7 +92,7 @@ def test_who_asks_too_often_is_told_when_to_come_back(settings: Settings, sketch
             assert refused.headers["access-control-allow-origin"] == "https://a.example"
         assert http.get("/healthz").status_code == 200
         assert http.get("/readyz").status_code == 200
-        assert {http.get(path).status_code for path in ("/page/main.js", "/page/base.css")} == {200}
+        assert {http.get(path).status_code for path in ("/page/main.js", "/page/styles/base.css")} == {200}
 
 
 def test_without_a_limit_nobody_is_refused(http: httpx.Client) -> None:

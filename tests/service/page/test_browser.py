@@ -203,7 +203,7 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
 )
 def test_every_refusal_has_a_title_of_its_own(desk: Browser, server: Served, code: str, title: str) -> None:
     desk.get(server.url)
-    assert module(desk, "words.js", "trouble({ code: data, message: 'Why.' })", code)[0] == title
+    assert module(desk, "shared/words.js", "trouble({ code: data, message: 'Why.' })", code)[0] == title
 
 
 def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settings) -> None:

@@ -139,14 +139,14 @@ def test_the_line_runs_around_the_fewest_cells_with_the_share_wanted(desk: Brows
     desk.get(server.url)
     values = [0.1, 0.5, 0.2, 0.0, 0.2]
     for share, cells in [(0.5, [1]), (0.6, [1, 2]), (0.9, [1, 2, 4]), (1.0, [0, 1, 2, 4])]:
-        found = module(desk, "views.js", "Array.from(heaviest(data[0], data[1])).sort()", [values, share])
+        found = module(desk, "why/views.js", "Array.from(heaviest(data[0], data[1])).sort()", [values, share])
         assert found == cells
 
 
 def test_the_best_matches_of_a_part_are_those_of_its_tokens(desk: Browser, server: Served) -> None:
     photo = {"sketch_cells": [0, 3, 5], "photo_cells": [2, 7], "correspondence": [[0.1, 0.9], [0.8, 0.2], [0.3, 0.6]]}
     desk.get(server.url)
-    found = module(desk, "views.js", "[...bestMatches(data, new Set([0, 5, 9]))]", photo)
+    found = module(desk, "why/views.js", "[...bestMatches(data, new Set([0, 5, 9]))]", photo)
     assert found == [[7, 0.9]]
 
 
@@ -156,7 +156,7 @@ def test_a_stroke_lights_the_cells_that_it_crosses_where_the_network_saw_it(desk
     cells = desk.execute_async_script(
         """
         const [done] = arguments;
-        Promise.all([import("/page/regions.js"), import("/page/ink.js")]).then(async ([{ partsOf }, { paint }]) => {
+        Promise.all([import("/page/why/regions.js"), import("/page/drawing/ink.js")]).then(async ([{ partsOf }, { paint }]) => {
           const line = (from, to) => ({ kind: "line", colour: "#000000", width: 0.01, points: [from, to] });
           const lines = (from, to) => [
             line({ x: from, y: from }, { x: to, y: from }),
@@ -186,7 +186,7 @@ def test_of_an_image_only_what_is_drawn_is_a_part(desk: Browser, server: Served)
     found = desk.execute_async_script(
         """
         const [done] = arguments;
-        import("/page/regions.js").then(async ({ partsOf, paintPart }) => {
+        import("/page/why/regions.js").then(async ({ partsOf, paintPart }) => {
           const sheet = Object.assign(document.createElement("canvas"), { width: 60, height: 60 });
           const context = sheet.getContext("2d");
           context.fillStyle = "#ffffff";

@@ -1,10 +1,10 @@
 /** The dialog that says why photos were found. */
 
-import { choice, element, part } from "./dom.js";
+import { choice, element, part } from "../shared/dom.js";
 import { Overlay } from "./overlay.js";
 import { paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS } from "./views.js";
-import { count, fileName, methodName, score, trouble } from "./words.js";
+import { count, fileName, methodName, score, trouble } from "../shared/words.js";
 
 // Told apart by people who do not see all colours, too; letters stand beside them.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -24,7 +24,7 @@ export class Why {
   #state = null;
 
   /**
-   * @param {import("./api.js").Api} api
+   * @param {import("../shared/api.js").Api} api
    * @param {(status: number) => void} gone told that this server, or its index, cannot explain these photos
    */
   constructor(api, gone) {

@@ -1,6 +1,6 @@
 /** The tools around the paper. */
 
-import { choice, choose, element, part } from "./dom.js";
+import { choice, choose, element, part } from "../shared/dom.js";
 
 const INKS = {
   Black: "#000000",
@@ -16,12 +16,12 @@ const INKS = {
 };
 const PAPERS = { White: "#ffffff", Cream: "#f6edd8", Grey: "#c9c9c4", Blue: "#cfe3f2", Black: "#1b1b1b" };
 
-export class Desk {
+export class Tools {
   #paper;
   #query;
 
   /**
-   * @param {import("./canvas.js").Paper} paper
+   * @param {import("./paper.js").Paper} paper
    * @param {import("./query.js").Query} query
    */
   constructor(paper, query) {

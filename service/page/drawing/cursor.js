@@ -13,7 +13,7 @@ export class Cursor {
   #down = false;
 
   /**
-   * @param {import("./canvas.js").Paper} paper
+   * @param {import("./paper.js").Paper} paper
    * @param {HTMLCanvasElement} canvas the paper's, which can have the focus
    * @param {HTMLElement} mark shown where the cursor is
    * @param {(text: string) => void} say tells people who do not see it

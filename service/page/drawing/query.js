@@ -1,7 +1,7 @@
 /** What is searched with: the drawing, over an image or not; or an image file that only the server can read. */
 
-import { download, element, part } from "./dom.js";
-import { restore, save } from "./store.js";
+import { download, element, part } from "../shared/dom.js";
+import { restore, save } from "./saved.js";
 
 // More than any network looks at, and little enough to be kept.
 const IMAGE_SIDE = 1024;
@@ -15,7 +15,7 @@ export class Query extends EventTarget {
   /**
    * Takes image files that are picked, dropped or pasted. Event "change": what is searched with is another one.
    *
-   * @param {import("./canvas.js").Paper} paper
+   * @param {import("./paper.js").Paper} paper
    */
   constructor(paper) {
     super();

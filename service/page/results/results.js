@@ -1,7 +1,7 @@
 /** The grid of thumbnails. */
 
-import { element } from "./dom.js";
-import { fileName, score } from "./words.js";
+import { element } from "../shared/dom.js";
+import { fileName, score } from "../shared/words.js";
 
 /** The id alone may be that of another photo, once the server has another index. */
 function identity(result) {
@@ -17,7 +17,7 @@ export class Results {
 
   /**
    * @param {HTMLOListElement} list
-   * @param {import("./api.js").Api} api
+   * @param {import("../shared/api.js").Api} api
    * @param {(place: number) => void} open called with the place in the list, from 0, of a photo that was chosen
    */
   constructor(list, api, open) {

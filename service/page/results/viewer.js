@@ -1,7 +1,7 @@
 /** The dialog with the whole photo, and what can be done with it. */
 
-import { download, element, part } from "./dom.js";
-import { fileName, score, trouble } from "./words.js";
+import { download, element, part } from "../shared/dom.js";
+import { fileName, score, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
 
@@ -14,7 +14,7 @@ export class Viewer {
   #place = 0;
 
   /**
-   * @param {import("./api.js").Api} api
+   * @param {import("../shared/api.js").Api} api
    * @param {{search: (file: File) => void, explain: (photo: object) => void}} react searches with a photo; says why a
    *   result is one
    */

@@ -1,7 +1,7 @@
 /** The clusters that a search has opened, each as a strip of its photos' faces. */
 
-import { element, part } from "./dom.js";
-import { count, fileName, trouble } from "./words.js";
+import { element, part } from "../shared/dom.js";
+import { count, fileName, trouble } from "../shared/words.js";
 
 // A strip is as wide as a phone; opening every cluster of a large gallery would be no strip any more.
 const FACES = 7;
@@ -16,7 +16,7 @@ export class Groups {
   #running = null;
 
   /**
-   * @param {import("./api.js").Api} api
+   * @param {import("../shared/api.js").Api} api
    * @param {(photos: object[], place: number) => void} open shows one of these photos
    */
   constructor(api, open) {

@@ -1,6 +1,6 @@
 /** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
 
-import { percent } from "./words.js";
+import { percent } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
 const PAIR = "#c2410c";

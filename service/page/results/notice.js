@@ -1,8 +1,8 @@
 /** What the page says in place of photos: an invitation, that something is missing, or what went wrong. */
 
-import { element, part, prose } from "./dom.js";
-import { examples } from "./examples.js";
-import { paint } from "./ink.js";
+import { element, part, prose } from "../shared/dom.js";
+import { examples } from "../drawing/examples.js";
+import { paint } from "../drawing/ink.js";
 
 const FACE = 160;
 

@@ -1,7 +1,7 @@
 /** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
 
-import { element } from "./dom.js";
-import { outline } from "./ink.js";
+import { element } from "../shared/dom.js";
+import { outline } from "../drawing/ink.js";
 
 const MOST_PARTS = 12;
 // With fewer strokes than this the long ones are cut up: of a house in one line, too, the roof can be pointed at.

@@ -6,8 +6,8 @@
  * photos let through, and what has not been shown yet comes next.
  */
 
-import { part } from "./dom.js";
-import { trouble } from "./words.js";
+import { part } from "../shared/dom.js";
+import { trouble } from "../shared/words.js";
 
 // Before the end is in sight, so that it rarely is.
 const AHEAD = "600px";
