@@ -1,6 +1,7 @@
 /** Keyboard shortcuts, and the dialog that lists them. */
 
 import { choose, element, part } from "./shared/dom.js";
+import { forSite } from "./shared/storage.js";
 
 const OFF = "sketch-search-keys-off";
 const TOOLS = { p: "pen", e: "eraser", l: "line", r: "rectangle", o: "ellipse" };
@@ -41,8 +42,8 @@ export class Keys {
     });
     part("help-list").replaceChildren(...rows);
     const single = part("keys-on");
-    single.checked = localStorage.getItem(OFF) === null;
-    single.addEventListener("change", () => (single.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
+    single.checked = forSite.get(OFF) === null;
+    single.addEventListener("change", () => (single.checked ? forSite.remove(OFF) : forSite.set(OFF, "1")));
     part("help-open").addEventListener("click", () => this.#dialog.showModal());
     part("help-close").addEventListener("click", () => this.#dialog.close());
     document.addEventListener("keydown", (event) => this.#press(event));

@@ -1,6 +1,7 @@
 /** The drawing in the browser's own storage, so that it is still there when the page is loaded again. */
 
-import { isShape, paperColour, visible } from "./ink.js";
+import { forSite } from "../shared/storage.js";
+import { isShape, paperColour, visible, WHITE } from "./ink.js";
 
 const KEY = "sketch-search-drawing";
 const VERSION = 1;
@@ -13,14 +14,10 @@ export function save(actions) {
   const marks = visible(actions).map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
   const paper = paperColour(actions);
   const text = JSON.stringify({ version: VERSION, paper, marks });
-  try {
-    if (text.length > MOST_CHARACTERS || (!marks.length && paper === "#ffffff")) {
-      localStorage.removeItem(KEY);
-    } else {
-      localStorage.setItem(KEY, text);
-    }
-  } catch {
-    // Storage is full or not allowed: the drawing lives as long as the page.
+  if (text.length > MOST_CHARACTERS || (!marks.length && paper === WHITE)) {
+    forSite.remove(KEY);
+  } else {
+    forSite.set(KEY, text);
   }
 }
 
@@ -31,12 +28,12 @@ export function save(actions) {
  */
 export async function restore(open) {
   try {
-    const { version, paper, marks } = JSON.parse(localStorage.getItem(KEY));
+    const { version, paper, marks } = JSON.parse(forSite.get(KEY));
     if (version !== VERSION) {
       return [];
     }
     const actions = await Promise.all(marks.map((mark) => readMark(mark, open)));
-    return paper === "#ffffff" ? actions : [{ kind: "paper", colour: colour(paper) }, ...actions];
+    return paper === WHITE ? actions : [{ kind: "paper", colour: colour(paper) }, ...actions];
   } catch {
     // Nothing, damaged, or of another version of this page.
     return [];

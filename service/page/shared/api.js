@@ -1,5 +1,7 @@
 /** The HTTP API of the server that this page came from. */
 
+import { forTab } from "./storage.js";
+
 const KEY = "sketch-search-key";
 
 /** The server refused, or failed; the message is a sentence for people. */
@@ -23,7 +25,7 @@ export function address(path) {
 }
 
 export class Api {
-  #key = sessionStorage.getItem(KEY);
+  #key = forTab.get(KEY);
 
   /** Whether requests carry an API key. */
   get hasKey() {
@@ -33,7 +35,7 @@ export class Api {
   /** Use this API key from now on, for as long as the tab is open. */
   useKey(key) {
     this.#key = key;
-    sessionStorage.setItem(KEY, key);
+    forTab.set(KEY, key);
   }
 
   /** What the server has loaded, and what it takes. */
