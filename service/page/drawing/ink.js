@@ -61,13 +61,17 @@ export function piece(context, mark, i, paper) {
   const here = points[i];
   const from = i > 0 ? middle(points[i - 1], here) : here;
   start(context, mark, width * here.weight, paper);
+  if (points.length === 1) {
+    dot(context, here, width * here.weight);
+    return;
+  }
   context.moveTo(from.x, from.y);
   curve(context, here, points[i + 1]);
   context.stroke();
 }
 
-/** Points along a mark, close enough to each other for a line between them; none of an image. */
-export function outline({ kind, points }) {
+/** Points along a mark, with straight lines between them; none of an image. An ellipse gets this many corners. */
+export function outline({ kind, points }, corners = ELLIPSE_CORNERS) {
   if (kind === "image") {
     return [];
   }
@@ -77,8 +81,8 @@ export function outline({ kind, points }) {
   }
   if (kind === "ellipse") {
     const centre = middle(a, b);
-    return Array.from({ length: ELLIPSE_CORNERS + 1 }, (_, i) => {
-      const turn = (2 * Math.PI * i) / ELLIPSE_CORNERS;
+    return Array.from({ length: corners + 1 }, (_, i) => {
+      const turn = (2 * Math.PI * i) / corners;
       return { x: centre.x + (Math.cos(turn) * (b.x - a.x)) / 2, y: centre.y + (Math.sin(turn) * (b.y - a.y)) / 2 };
     });
   }
@@ -109,9 +113,20 @@ function start(context, { kind, colour }, width, paper) {
 function drawEven(context, mark, paper) {
   const { points, width } = mark;
   start(context, mark, width, paper);
+  if (points.length === 1) {
+    dot(context, points[0], width);
+    return;
+  }
   context.moveTo(points[0].x, points[0].y);
   points.forEach((here, i) => curve(context, here, points[i + 1]));
   context.stroke();
+}
+
+/** A stroke of one point: of a line without length, browsers paint nothing. */
+function dot(context, { x, y }, width) {
+  context.fillStyle = context.strokeStyle;
+  context.arc(x, y, width / 2, 0, 2 * Math.PI);
+  context.fill();
 }
 
 function curve(context, here, next) {
@@ -137,9 +152,14 @@ function drawEllipse(context, from, to) {
 function drawImage(context, image) {
   const longer = Math.max(image.naturalWidth, image.naturalHeight, 1);
   const [width, height] = [image.naturalWidth / longer, image.naturalHeight / longer];
-  context.drawImage(image, (1 - width) / 2, (1 - height) / 2, width, height);
+  const box = [(1 - width) / 2, (1 - height) / 2, width, height];
+  // What is transparent in an image is white, whatever the colour of the paper.
+  context.fillStyle = WHITE;
+  context.fillRect(...box);
+  context.drawImage(image, ...box);
 }
 
-function middle(a, b) {
+/** The point halfway between two. */
+export function middle(a, b) {
   return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
 }

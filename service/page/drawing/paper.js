@@ -1,6 +1,8 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys, kept as lines and not as pixels. */
 
 import { evened, isShape, paint, paperColour, piece, visible } from "./ink.js";
+import { png } from "./png.js";
+import { rasterize } from "./raster.js";
 
 // Rubbing out with the pen's own width would take as many strokes as drawing did.
 const ERASER = 4;
@@ -150,12 +152,18 @@ export class Paper extends EventTarget {
   }
 
   /**
-   * The drawing as a PNG.
+   * The drawing as a PNG, computed from its marks.
+   *
+   * With an image below them there is no way around reading the pixels of a canvas, which a browser that guards against
+   * fingerprinting may disturb.
    *
    * @param {number} side in pixels
    * @returns {Promise<Blob>}
    */
   async png(side = 512) {
+    if (this.marks.every(({ kind }) => kind !== "image")) {
+      return png(rasterize(this.#done, side), side);
+    }
     const sheet = document.createElement("canvas");
     sheet.width = side;
     sheet.height = side;

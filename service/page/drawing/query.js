@@ -5,7 +5,10 @@ import { restore, save } from "./saved.js";
 
 // More than any network looks at, and little enough to be kept.
 const IMAGE_SIDE = 1024;
+const IMAGE_BYTES = 500_000;
 const SAVED_SIDE = 1024;
+// What the browser's storage takes back, see saved.js.
+const KEPT_TYPES = ["image/jpeg", "image/png"];
 
 export class Query extends EventTarget {
   #paper;
@@ -37,8 +40,14 @@ export class Query extends EventTarget {
 
   /** What is searched with now: its bytes, and the marks of a drawing (see ink.js). Nothing later changes it. */
   async snapshot() {
-    const marks = this.#file ? [] : this.#paper.marks;
-    return { blob: this.#file ?? (await this.#paper.png()), marks, paper: this.#paper.background };
+    const paper = this.#paper.background;
+    if (this.#file) {
+      return { blob: this.#file, marks: [], paper };
+    }
+    const marks = this.#paper.marks;
+    // An image with nothing drawn on it is sent as it is.
+    const image = marks.length === 1 && marks[0].kind === "image";
+    return { blob: image ? fromDataUrl(marks[0].source) : await this.#paper.png(), marks, paper };
   }
 
   /** Draw again what was there when the page was left. */
@@ -54,7 +63,7 @@ export class Query extends EventTarget {
   async take(file) {
     const url = URL.createObjectURL(file);
     try {
-      const source = shrunken(await open(url));
+      const source = await toDataUrl(file, await open(url));
       this.#paper.do({ kind: "image", source, image: await open(source) });
     } catch {
       // A format that the browser cannot show may still be one that the server reads.
@@ -136,7 +145,29 @@ async function open(source) {
   return image;
 }
 
-/** A JPEG of it on white, as a data URL. */
+/**
+ * An image file as a data URL: its own bytes where they are few, else a smaller JPEG of it on white. The JPEG is read from
+ * a canvas, so a browser that guards against fingerprinting may disturb it.
+ */
+async function toDataUrl(file, image) {
+  const longer = Math.max(image.naturalWidth, image.naturalHeight);
+  if (longer > IMAGE_SIDE || file.size > IMAGE_BYTES || !KEPT_TYPES.includes(file.type)) {
+    return shrunken(image);
+  }
+  return new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => done(reader.result));
+    reader.addEventListener("error", () => failed(reader.error));
+    reader.readAsDataURL(file);
+  });
+}
+
+/** The file in a data URL. */
+function fromDataUrl(url) {
+  const [, type, text] = url.match(/^data:([^;]+);base64,(.*)$/);
+  return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type });
+}
+
 function shrunken(image) {
   const scale = Math.min(1, IMAGE_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
   const sheet = element("canvas", {

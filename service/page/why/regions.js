@@ -2,6 +2,7 @@
 
 import { element } from "../shared/dom.js";
 import { outline } from "../drawing/ink.js";
+import { channels, rasterize } from "../drawing/raster.js";
 
 const MOST_PARTS = 12;
 // With fewer strokes than this the long ones are cut up: of a house in one line, too, the roof can be pointed at.
@@ -10,6 +11,7 @@ const SHORTEST_CUT = 0.35;
 // How far from a stroke the pointer may be, in sides of the picture.
 const REACH = 0.1;
 const SAMPLES_A_CELL = 4;
+const SHEET_SIDE = 512;
 const SHEET_CONTRAST = 40;
 // In the prepared picture ink is black on white, with grey seams.
 const PREPARED_CONTRAST = 60;
@@ -18,17 +20,17 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
 /**
  * The parts of the sketch, in the picture that the network saw.
  *
- * @param {{blob: Blob, marks: object[], paper: string}} snapshot what was searched with
+ * @param {{marks: object[], paper: string}} snapshot what was searched with, see Query.snapshot
  * @param {HTMLImageElement} prepared that picture, loaded
  * @param {number} grid cells along its side
- * @returns {Promise<{name: string, path: {x: number, y: number}[], cells: Set<number>}[]>} the path within 0..1; of an
+ * @returns {{name: string, path: {x: number, y: number}[], cells: Set<number>}[]} the path within 0..1; of an
  *   image no line is known, so its parts are pieces of the ``picture`` with that ``grid``
  */
-export async function partsOf({ blob, marks, paper }, prepared, grid) {
+export function partsOf({ marks, paper }, prepared, grid) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
-  const strokes = drawn.filter(({ kind }) => kind !== "image").map(outline);
+  const strokes = drawn.filter(({ kind }) => kind !== "image").map((mark) => outline(mark));
   // Over an image the crop is the image's, and most of what there is to point at is in it.
-  const from = strokes.length === drawn.length && drawn.length ? await boxOf(blob, paper) : null;
+  const from = strokes.length === drawn.length && drawn.length ? boxOf(marks, paper) : null;
   const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
   if (!from || !to) {
     return placesOf(prepared, grid);
@@ -143,16 +145,10 @@ function length(line) {
   return line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
 }
 
-async function boxOf(blob, paper) {
-  const url = URL.createObjectURL(blob);
-  try {
-    const image = element("img", { src: url });
-    await image.decode();
-    const colour = [1, 3, 5].map((at) => parseInt(paper.slice(at, at + 2), 16));
-    return box(pixels(image), colour, SHEET_CONTRAST);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
+/** Where the drawing is on its sheet. */
+function boxOf(marks, paper) {
+  const data = rasterize([{ kind: "paper", colour: paper }, ...marks], SHEET_SIDE);
+  return box({ data, width: SHEET_SIDE, height: SHEET_SIDE }, channels(paper), SHEET_CONTRAST);
 }
 
 function pixels(image) {
@@ -164,10 +160,11 @@ function pixels(image) {
 
 /** Where the pixels are that differ from the paper, within 0..1; null where none do. */
 function box({ data, width, height }, paper, contrast) {
+  const stride = data.length / (width * height);
   let [left, right, top, bottom] = [width, 0, height, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const at = 4 * (y * width + x);
+      const at = stride * (y * width + x);
       if (paper.some((value, channel) => Math.abs(data[at + channel] - value) > contrast)) {
         left = Math.min(left, x);
         right = Math.max(right, x + 1);

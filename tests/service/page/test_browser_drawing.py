@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,21 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import browser
-from tests.browser import DESKTOP, Browser, draw, stroke, wait, wait_for_photos
+from tests.browser import DESKTOP, Browser, before_pages, draw, run, stroke, wait, wait_for_photos
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import (
-    check_quiet,
-    ink,
-    paper,
-    text,
-    wait_for_notice,
-)
+from tests.service.looking import check_quiet, ink, last_search, paper, text, wait_for_notice
 from tests.service.served import Served
 from tests.service.small_gallery import draw_sketch
 
 pytestmark = needs_browser
+
+
+def test_a_tap_is_a_dot(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, [[(0, 0)]])
+    wait_for_photos(desk)
+    assert ink(desk) > 0
 
 
 def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:
@@ -212,3 +214,66 @@ def test_a_file_that_is_no_image_is_told_in_words(desk: Browser, server: Served,
     assert text(desk, "picture-name") == "letter.txt"
     desk.find_element(By.ID, "picture-remove").click()
     wait_for_notice(desk, "What are you looking for?")
+
+
+@pytest.mark.parametrize("paper_colour", ["#ffffff", "#1b1b1b"])
+def test_what_is_sent_looks_like_what_is_on_the_paper(desk: Browser, server: Served, paper_colour: str) -> None:
+    def mark(kind: str, colour: str, width: float, *points: tuple[float, float, float]) -> dict[str, object]:
+        return {
+            "kind": kind,
+            "colour": colour,
+            "width": width,
+            "points": [{"x": x, "y": y, "weight": weight} for x, y, weight in points],
+        }
+
+    bow = [(0.1, 0.2), (0.3, 0.05), (0.4, 0.4), (0.45, 0.1), (0.46, 0.11)]
+    actions = [
+        {"kind": "paper", "colour": paper_colour},
+        mark("pen", "#000000", 0.012, *[(x, y, 1) for x, y in bow]),
+        mark("pen", "#2666b8", 0.012, *[(x, y + 0.3, 0.4 + x) for x, y in bow]),
+        mark("pen", "#c8322b", 0.024, (0.6, 0.1, 1)),
+        mark("line", "#7a7a76", 0.007, (-0.2, 0.5, 1), (1.2, 0.83, 1)),
+        mark("rectangle", "#000000", 0.024, (0.55, 0.2, 1), (0.95, 0.4, 1)),
+        mark("ellipse", "#000000", 0.012, (0.95, 0.95, 1), (0.3, 0.6, 1)),
+        mark("eraser", "#000000", 0.048, (0.2, 0.1, 1), (0.6, 0.3, 1)),
+    ]
+    desk.get(server.url)
+    painted, computed = (np.asarray(pixels) for pixels in run(desk, "both_paintings", actions, 256))
+    away = np.abs(painted - computed)
+    # Soft edges differ by a part of a pixel from browser to browser; a line that is missing differs by 255.
+    assert np.mean(away) < 1
+    assert np.max(away) < 128
+    assert np.mean(painted != np.resize(np.asarray([int(paper_colour[1:3], 16)]), painted.shape)) > 0.05
+
+
+def test_a_drawing_is_sent_as_it_is_where_the_browser_disturbs_canvases(desk: Browser, server: Served) -> None:
+    sent = []
+    for scripts in (["record_searches"], ["record_searches", "disturb_canvas"]):
+        browser.forget(desk)
+        with before_pages(desk, *scripts):
+            desk.get(server.url)
+            draw(desk, DESKTOP, strokes("house"))
+            wait_for_photos(desk)
+            sent.append(last_search(desk))
+    assert sent[0] == sent[1]
+    with Image.open(io.BytesIO(sent[0])) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (512, 512))
+        assert 0.005 < (np.asarray(image.convert("L")) < 128).mean() < 0.2
+
+
+@pytest.mark.parametrize(("size", "as_it_is"), [((300, 300), True), ((1200, 600), False)])
+def test_a_small_image_with_nothing_drawn_on_it_is_sent_as_it_is(
+    desk: Browser, server: Served, tmp_path: Path, size: tuple[int, int], as_it_is: bool
+) -> None:
+    file = tmp_path / "a sketch.png"
+    file.write_bytes(encoded(draw_sketch().resize(size)))
+    with before_pages(desk, "record_searches"):
+        desk.get(server.url)
+        desk.find_element(By.ID, "file").send_keys(str(file))
+        wait_for_photos(desk)
+        assert (last_search(desk) == file.read_bytes()) == as_it_is
+        # Drawn on, it is another picture.
+        draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
+        wait(desk).until(lambda d: d.execute_script("return searches.length") == 2)
+        with Image.open(io.BytesIO(last_search(desk))) as image:
+            assert image.size == (512, 512)
