@@ -1,4 +1,4 @@
-"""A real Chromium for looking at the page: started bare, on a desk or as a phone, and drawing with its own pointer."""
+"""A real Chromium that looks at the page: as a desktop or a phone, with an empty profile, drawing by pointer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from selenium import webdriver
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
@@ -20,14 +21,18 @@ from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.patience import PATIENCE
+
 Browser = webdriver.Chrome
 Line = Sequence[tuple[float, float]]
-PATIENCE = 60
+SCRIPTS = Path(__file__).parent / "scripts"
+# Others ask nobody: data: and blob: are in memory already, chrome: and chrome-untrusted: are the browser itself.
+NETWORK_SCHEMES = frozenset({"http", "https", "ws", "wss"})
 
 
 @dataclass(frozen=True)
 class Screen:
-    """What the browser is to be: CSS pixels, pixels to each of them, and whether it is a phone with a touch screen."""
+    """A screen: its size in CSS pixels, device pixels to each of them, and whether it is a phone's touch screen."""
 
     name: str
     width: int
@@ -52,7 +57,7 @@ def missing() -> str | None:
 
 @contextmanager
 def browser(screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
-    """Chromium with an empty profile and nothing of its own to do on the network; gone when the block ends."""
+    """Chromium with an empty profile, which makes no requests of its own; closed when the block ends."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     with tempfile.TemporaryDirectory(prefix="sketch-search-browser-", ignore_cleanup_errors=True) as profile:
@@ -107,6 +112,31 @@ def stroke(driver: Browser, pointer: str, line: Line, pressure: float = 0.5) -> 
     actions.perform()
 
 
+def run(driver: Browser, script: str, *arguments: object) -> Any:
+    """Call the function in ``scripts/SCRIPT.js`` with these arguments; what it returns, once it is there."""
+    answer = driver.execute_async_script(
+        "const [done, ...given] = [...arguments].reverse();"
+        f"const call = async () => ({_source(script)})(...given.reverse());"
+        "call().then((value) => done({ value }), (error) => done({ error: String(error) }));",
+        *arguments,
+    )
+    if "error" in answer:
+        raise AssertionError(f"{script}: {answer['error']}")
+    return answer["value"]
+
+
+@contextmanager
+def before_pages(driver: Browser, *scripts: str) -> Iterator[None]:
+    """Call the functions in these scripts in every page that is loaded within the block, before its own scripts run."""
+    command = "Page.addScriptToEvaluateOnNewDocument"
+    added = [driver.execute_cdp_cmd(command, {"source": f"({_source(script)})();"}) for script in scripts]
+    try:
+        yield
+    finally:
+        for one in added:
+            driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", one)
+
+
 def forget(driver: Browser) -> None:
     """Empty what pages have stored."""
     driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
@@ -119,15 +149,7 @@ def download_to(driver: Browser, folder: Path) -> None:
 
 def wait_for_photos(driver: Browser) -> None:
     """Wait until the search has ended and every photo in sight is shown."""
-    wait(driver).until(
-        lambda d: d.execute_script(
-            "const seen = [...document.querySelectorAll('#results .frame')]"
-            "  .filter((frame) => frame.getBoundingClientRect().top < innerHeight);"
-            "return document.querySelectorAll('#results li').length > 0"
-            "  && document.getElementById('results').getAttribute('aria-busy') === 'false'"
-            "  && seen.every((frame) => frame.classList.contains('here'))"
-        )
-    )
+    wait(driver).until(lambda d: run(d, "photos_shown"))
 
 
 def complaints(driver: Browser) -> list[str]:
@@ -136,9 +158,12 @@ def complaints(driver: Browser) -> list[str]:
 
 
 def requested(driver: Browser) -> list[str]:
-    """The addresses asked for since the last call."""
-    messages = [json.loads(entry["message"])["message"] for entry in _log(driver, "performance")]
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    """The network addresses that the page has asked for since the last call."""
+    entries = [json.loads(entry["message"]) for entry in _log(driver, "performance")]
+    # The browser's own pages have targets of their own.
+    messages = [entry["message"] for entry in entries if entry["webview"] == driver.current_window_handle]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if urlsplit(url).scheme in NETWORK_SCHEMES]
 
 
 def settle(driver: Browser) -> None:
@@ -152,6 +177,10 @@ def picture(driver: Browser, file: Path) -> None:
     """Write what the screen shows as a PNG file."""
     settle(driver)
     file.write_bytes(driver.get_screenshot_as_png())
+
+
+def _source(script: str) -> str:
+    return f"\n{(SCRIPTS / f'{script}.js').read_text(encoding='utf-8')}"
 
 
 def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
@@ -174,7 +203,7 @@ def _become(driver: Browser, screen: Screen, dark: bool) -> None:
 
 
 def _dense(line: Line, step: float = 0.12) -> Iterator[tuple[float, float]]:
-    """The line with points no further apart than ``step``, as a hand would leave them."""
+    """The line with points at most ``step`` apart, as a pointer that moves reports them."""
     yield line[0]
     for (x0, y0), (x1, y1) in itertools.pairwise(line):
         parts = max(1, math.ceil(math.dist((x0, y0), (x1, y1)) / step))

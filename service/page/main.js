@@ -29,7 +29,11 @@ const tools = new Tools(paper, query);
 const notice = new Notice((marks) => paper.do(...marks));
 const about = new About();
 const why = new Why(api, unexplained);
-const viewer = new Viewer(api, { search: useAsSketch, explain: (photo) => why.open(sketched.snapshot, [photo]) });
+const viewer = new Viewer(api, {
+  search: useAsSketch,
+  explain: (photo) => why.open(sketched.snapshot, [photo]),
+  explainable: () => explainable,
+});
 const results = new Results(part("results"), api, (place) => viewer.open(shown, place));
 const groups = new Groups(api, (photos, place) => viewer.open(photos, place));
 const search = new LiveSearch(ask, { busy, found, trouble: tell });
@@ -39,7 +43,9 @@ let shown = [];
 // What the photos shown were found with; a page that is asked for later belongs to the same drawing.
 let sketched = null;
 let limits = null;
+// Whether this server explains at all, and whether it does so for the photos that are shown.
 let explains = true;
+let explainable = false;
 let careful = true;
 let lookAgain = 0;
 let acquainted = false;
@@ -81,7 +87,7 @@ function found({ answer, snapshot, params }) {
     return;
   }
   notice.hide();
-  part("why-open").hidden = !explains;
+  offerWhy(explains);
   tellNumber();
   part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
 }
@@ -117,7 +123,7 @@ function say(title, text, share) {
 function nothing() {
   part("status").textContent = "";
   part("timings").replaceChildren();
-  part("why-open").hidden = true;
+  offerWhy(false);
   groups.show([]);
   pages.stop();
 }
@@ -190,7 +196,12 @@ function useAsSketch(photo) {
 /** The explanation is not to be had: of these photos (404), or of any (405). */
 function unexplained(status) {
   explains &&= status === 404;
-  part("why-open").hidden = true;
+  offerWhy(false);
+}
+
+function offerWhy(yes) {
+  explainable = yes;
+  part("why-open").hidden = !yes;
 }
 
 function hear(text) {

@@ -31,28 +31,6 @@ if TYPE_CHECKING:
 STROKES, QUICK_STROKES = 20, 3
 # What is wanted from the end of a stroke to its photos.
 TARGET_MS = 500
-# The browser lists a request when it is over. One that began before the pen was lifted belongs to an older drawing.
-WATCH = """
-window.lifts = [];
-document.getElementById("paper").addEventListener("pointerup", ({ timeStamp: lifted }) => {
-  performance.clearResourceTimings();
-  const results = document.getElementById("results");
-  const look = (now) => {
-    const search = performance.getEntriesByType("resource")
-      .find(({ name, startTime }) => startTime >= lifted && new URL(name).pathname.endsWith("/search"));
-    const seen = [...results.querySelectorAll(".frame")]
-      .filter((frame) => frame.getBoundingClientRect().top < innerHeight);
-    const shown = seen.length && seen.every((frame) => frame.classList.contains("here"));
-    if (search && shown && results.getAttribute("aria-busy") === "false") {
-      const { startTime: sent, responseEnd: answered } = search;
-      lifts.push({ pause_ms: sent - lifted, request_ms: answered - sent, show_ms: now - answered });
-    } else {
-      requestAnimationFrame(look);
-    }
-  };
-  requestAnimationFrame(look);
-});
-"""
 
 
 class Lift(BaseModel):
@@ -94,7 +72,7 @@ def measure(url: str, count: int) -> list[Lift]:
     """Measure ``count`` strokes. A stroke before them is not counted, because the first search is the slowest."""
     from selenium.webdriver.common.by import By
 
-    from tests.browser import DESKTOP, browser, draw, wait, wait_for_photos
+    from tests.browser import DESKTOP, browser, draw, run, wait, wait_for_photos
 
     with browser(DESKTOP) as driver:
         driver.get(url)
@@ -102,7 +80,7 @@ def measure(url: str, count: int) -> list[Lift]:
         lines = drawings()
         draw(driver, DESKTOP, [next(lines)[1]])
         wait_for_photos(driver)
-        driver.execute_script(WATCH)
+        run(driver, "watch_lifts")
         for number, (anew, line) in enumerate(itertools.islice(lines, count), start=1):
             if anew:
                 driver.find_element(By.ID, "clear").click()

@@ -1,11 +1,9 @@
-"""How the tests of the page look at it in a real browser."""
+"""What the tests of the page read from it and wait for, in a real browser."""
 
 from __future__ import annotations
 
 import base64
 import io
-import re
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,7 +17,7 @@ from tests.service.served import Served
 
 
 def forgetful(driver: Browser) -> Browser:
-    """The same browser, once it has forgotten the test before."""
+    """The same browser without anything that the test before has left in it."""
     driver.get("about:blank")
     browser.forget(driver)
     browser.complaints(driver)
@@ -51,34 +49,13 @@ def ink(driver: Browser) -> float:
     return float((paper(driver).mean(axis=2) < 128).mean())
 
 
-def live_search(driver: Browser, steps: str) -> Any:
-    """What a script hands to done(): it has a LiveSearch, the searches asked for, and what has been shown."""
-    return driver.execute_async_script(
-        """
-        const [done] = arguments;
-        import("/page/results/live_search.js").then(({ LiveSearch }) => {
-          const asked = [], shown = [];
-          const ask = (signal) => new Promise((answer, fail) => asked.push({ signal, answer, fail }));
-          const found = (answer) => shown.push(answer), trouble = (error) => shown.push(error.message);
-          const search = new LiveSearch(ask, { busy: () => {}, found, trouble });
-          STEPS
-        });
-        """.replace("STEPS", f"(async () => {{ {steps} }})();")
-    )
-
-
-def module(driver: Browser, name: str, expression: str, data: object = None) -> Any:
-    """The value of an expression that uses what a module of the page exports, and ``data``."""
-    names = ", ".join(set(re.findall(r"\b([a-zA-Z]+)\(", expression)) - {"Set", "from", "sort"})
-    return driver.execute_async_script(
-        f"const [data, done] = arguments; import('/page/{name}').then(({{ {names} }}) => done({expression}));", data
-    )
+def last_search(driver: Browser) -> bytes:
+    """The body of the last search, in a page with the script ``record_searches``."""
+    url: str = browser.run(driver, "last_search")
+    return base64.b64decode(url.partition(",")[2])
 
 
 def check_quiet(driver: Browser, server: Served) -> None:
-    """Nothing was said in the console, and no other host was asked for anything."""
+    """The console is empty, and the page has asked this server and no other host."""
     assert browser.complaints(driver) == []
-    asked = [urlsplit(url) for url in browser.requested(driver)]
-    # The rest is the browser's own first tab, and images that are in memory already.
-    network = {address.netloc for address in asked if address.scheme not in ("chrome", "data", "blob")}
-    assert network == {urlsplit(server.url).netloc}
+    assert {urlsplit(url).netloc for url in browser.requested(driver)} == {urlsplit(server.url).netloc}

@@ -15,8 +15,8 @@ export class Viewer {
 
   /**
    * @param {import("../shared/api.js").Api} api
-   * @param {{search: (file: File) => void, explain: (photo: object) => void}} react searches with a photo; says why a
-   *   result is one
+   * @param {{search: (file: File) => void, explain: (photo: object) => void, explainable: () => boolean}} react searches
+   *   with a photo; says why a result was found; whether that can be said
    */
   constructor(api, react) {
     this.#api = api;
@@ -57,7 +57,7 @@ export class Viewer {
       part("viewer-rank").textContent = `${photo.rank} of ${this.#photos.length}`;
       part("viewer-score").textContent = score(photo.score);
     }
-    part("viewer-why").hidden = !found || part("why-open").hidden;
+    part("viewer-why").hidden = !found || !this.#react.explainable();
     part("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
     part("viewer-paths").replaceChildren(...photo.paths.map((path) => element("li", { textContent: path })));
     part("viewer-note").textContent = "";

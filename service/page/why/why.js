@@ -16,7 +16,9 @@ export class Why {
   #api;
   #dialog = part("why");
   #gone;
-  #running = null;
+  // One question at a time: ends where the dialog closes or other photos are asked about. Nothing that still arrives for
+  // an older one is shown.
+  #question = new AbortController();
   #snapshot = null;
   #results = [];
   #parts = [];
@@ -31,7 +33,8 @@ export class Why {
     this.#api = api;
     this.#gone = gone;
     part("why-close").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("close", () => this.#running?.abort());
+    // The event comes a moment after the dialog has closed; by then it may have been opened again.
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.abort());
     part("why-again").addEventListener("click", () => void this.#load());
     choice("why-view", (view) => this.#choose(view));
     choice("why-from", (from) => this.#set({ from }));
@@ -52,16 +55,21 @@ export class Why {
   }
 
   async #load() {
+    this.#question.abort();
+    this.#question = new AbortController();
+    const { signal } = this.#question;
     this.#wait("Looking closely\u2026");
     try {
-      const answer = await this.#ask("none");
+      const answer = await this.#ask("none", signal);
+      signal.throwIfAborted();
       const image = part("why-sketch-image");
       image.src = answer.sketch.image;
       await image.decode();
-      this.#parts = await partsOf(this.#snapshot, image, answer.grid);
+      signal.throwIfAborted();
+      this.#parts = partsOf(this.#snapshot, image, answer.grid);
       this.#begin(answer);
     } catch (error) {
-      if (error.name === "AbortError") {
+      if (signal.aborted) {
         return;
       }
       if (error.status === 404 || error.status === 405) {
@@ -85,12 +93,10 @@ export class Why {
     this.#show();
   }
 
-  /** The answer of POST /explain; one question at a time. */
-  async #ask(rebuild) {
-    this.#running?.abort();
-    this.#running = new AbortController();
+  /** The answer of POST /explain. */
+  #ask(rebuild, signal) {
     const ids = this.#results.map(({ id }) => id);
-    return this.#api.explain(this.#snapshot.blob, ids, rebuild, this.#running.signal);
+    return this.#api.explain(this.#snapshot.blob, ids, rebuild, signal);
   }
 
   #wait(text, again = false) {
@@ -228,17 +234,21 @@ export class Why {
 
   async #rebuild() {
     const list = part("why-rebuilt");
-    const tell = (textContent) => list.replaceChildren(element("li", { textContent }));
-    const { answer } = this.#state;
+    const tell = (text, ...more) => list.replaceChildren(element("li", {}, text, ...more));
+    const { signal } = this.#question;
     tell("Putting it together\u2026");
     try {
-      const rebuilt = [...(await this.#ask("photos")).rebuilt, ...(await this.#ask("gallery")).rebuilt];
-      if (this.#state?.answer === answer) {
-        list.replaceChildren(...rebuilt.map((one) => this.#redrawn(one)));
+      const rebuilt = [];
+      for (const source of ["photos", "gallery"]) {
+        rebuilt.push(...(await this.#ask(source, signal)).rebuilt);
+        signal.throwIfAborted();
       }
+      list.replaceChildren(...rebuilt.map((one) => this.#redrawn(one)));
     } catch (error) {
-      if (error.name !== "AbortError") {
-        tell(trouble(error).join(": "));
+      if (!signal.aborted) {
+        const again = element("button", { type: "button", className: "quiet", textContent: "Try again" });
+        again.addEventListener("click", () => void this.#rebuild());
+        tell(trouble(error).join(": "), again);
       }
     }
   }

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import SecretStr
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from indexer.building.progress import Phase, ProgressState
 from service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, ends_with, live_search, module, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, ends_with, paper, text, wait_for_notice
 from tests.service.served import Served, served
 from tests.service.small_gallery import PHOTOS
 
@@ -83,8 +84,7 @@ def test_scrolling_brings_every_photo_once(desk: Browser, server: Served) -> Non
     draw(desk, DESKTOP, strokes("circle"))
     wait(desk).until(partial(ends_with, name="status", end="10 photos, best first"))
     assert not any("offset=" in url for url in browser.requested(desk))
-    desk.find_element(By.ID, "more").click()
-    wait(desk).until(partial(ends_with, name="more-note", end="These are all the photos."))
+    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
     assert text(desk, "status") == f"{PHOTOS} photos, best first"
     buttons = desk.find_elements(By.CSS_SELECTOR, "#results button")
     assert len({button.get_attribute("title") for button in buttons}) == PHOTOS
@@ -92,6 +92,18 @@ def test_scrolling_brings_every_photo_once(desk: Browser, server: Served) -> Non
         str(rank) for rank in range(1, PHOTOS + 1)
     ]
     check_quiet(desk, server)
+
+
+def test_a_button_brings_more_photos(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#count option"))
+    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
+    draw(desk, DESKTOP, strokes("circle"))
+    wait(desk).until(partial(ends_with, name="status", end="10 photos, best first"))
+    # By a key and without scrolling, which brings them, too, and may hide the button.
+    desk.execute_script("document.getElementById('more').focus({ preventScroll: true })")
+    ActionChains(desk).send_keys(Keys.ENTER).perform()
+    wait(desk).until(partial(ends_with, name="status", end="20 photos, best first"))
 
 
 def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> None:
@@ -146,6 +158,8 @@ def test_the_page_asks_for_the_api_key_and_fetches_photos_with_it(desk: Browser,
     with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
         desk.get(server.url)
         wait_for_notice(desk, "This server asks for a key")
+        # A live region is read out as a whole; nobody can be asked for something in it.
+        assert not desk.find_elements(By.CSS_SELECTOR, "[role=status] form, [aria-live] form")
         desk.find_element(By.ID, "key").send_keys("secret", Keys.ENTER)
         wait_for_notice(desk, "What are you looking for?")
         draw(desk, DESKTOP, strokes("house"))
@@ -154,6 +168,23 @@ def test_the_page_asks_for_the_api_key_and_fetches_photos_with_it(desk: Browser,
         wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
         assert desk.find_element(By.ID, "viewer-image").get_property("naturalWidth") == 96
         assert text(desk, "viewer-note") == ""
+
+
+def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settings: Settings) -> None:
+    protected = settings.model_copy(update={"api_key": SecretStr("secret")})
+    with served(protected) as server, before_pages(desk, "block_storage"):
+        desk.get(server.url)
+        wait_for_notice(desk, "This server asks for a key")
+        desk.find_element(By.ID, "key").send_keys("secret", Keys.ENTER)
+        wait_for_notice(desk, "What are you looking for?")
+        ActionChains(desk).send_keys("?").perform()
+        desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
+        desk.find_element(By.ID, "help-close").click()
+        draw(desk, DESKTOP, strokes("house"))
+        wait_for_photos(desk)
+        assert text(desk, "status") == "20 photos, best first"
+        # Of the question without a key, which was refused.
+        assert all("401" in complaint for complaint in browser.complaints(desk))
 
 
 def test_without_an_index_the_page_says_what_to_do(desk: Browser, settings: Settings, tmp_path: Path) -> None:
@@ -203,7 +234,7 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
 )
 def test_every_refusal_has_a_title_of_its_own(desk: Browser, server: Served, code: str, title: str) -> None:
     desk.get(server.url)
-    assert module(desk, "shared/words.js", "trouble({ code: data, message: 'Why.' })", code)[0] == title
+    assert run(desk, "trouble_title", code) == title
 
 
 def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settings) -> None:
@@ -216,35 +247,9 @@ def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settin
 
 def test_an_older_search_is_given_up_and_never_shown(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    said = live_search(
-        desk,
-        """
-        const searches = [search.now(), search.now(), search.now()];
-        asked[2].answer("third");
-        asked[1].fail(new Error("second"));
-        asked[0].answer("first");
-        await Promise.all(searches);
-        done([asked.map(({ signal }) => signal.aborted), shown]);
-        """,
-    )
-    assert said == [[True, True, False], ["third"]]
+    assert run(desk, "older_search") == [[True, True, False], ["third"]]
 
 
 def test_a_busy_server_is_asked_again_when_it_said(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    said = live_search(
-        desk,
-        """
-        const first = search.now();
-        asked[0].fail(Object.assign(new Error("busy"), { retryAfter: 0.01 }));
-        await first;
-        const look = setInterval(() => {
-          if (asked.length === 2) {
-            clearInterval(look);
-            asked[1].answer("found");
-            setTimeout(() => done(shown));
-          }
-        });
-        """,
-    )
-    assert said == ["busy", "found"]
+    assert run(desk, "busy_server") == ["busy", "found"]

@@ -16,32 +16,13 @@ from starlette.responses import Response
 from service.http.app import create_app
 from service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import (
-    check_quiet,
-    module,
-    text,
-)
+from tests.service.looking import check_quiet, text
 from tests.service.served import Served, served
 
 pytestmark = needs_browser
-
-
-# Of an element's width, as far as the boxes around it let it be seen; None where it is not shown at all.
-VISIBLE_SHARE = """
-const [element] = arguments;
-const { left, right, width } = element.getBoundingClientRect();
-let [from, to] = [0, innerWidth];
-for (let box = element.parentElement; box; box = box.parentElement) {
-  const around = box.getBoundingClientRect();
-  if (getComputedStyle(box).overflowX !== "visible") {
-    [from, to] = [Math.max(from, around.left), Math.min(to, around.right)];
-  }
-}
-return width ? Math.max(0, Math.min(right, to + 0.5) - Math.max(left, from - 0.5)) / width : null;
-"""
 
 
 def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
@@ -133,85 +114,79 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
         wait(desk).until(lambda d: d.find_element(By.ID, "why-again").is_displayed())
         desk.find_element(By.ID, "why-close").click()
         assert not desk.find_element(By.ID, "why-open").is_displayed()
+        desk.find_element(By.CSS_SELECTOR, "#results button").click()
+        assert not desk.find_element(By.ID, "viewer-why").is_displayed()
 
 
 def test_the_line_runs_around_the_fewest_cells_with_the_share_wanted(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     values = [0.1, 0.5, 0.2, 0.0, 0.2]
     for share, cells in [(0.5, [1]), (0.6, [1, 2]), (0.9, [1, 2, 4]), (1.0, [0, 1, 2, 4])]:
-        found = module(desk, "why/views.js", "Array.from(heaviest(data[0], data[1])).sort()", [values, share])
-        assert found == cells
+        assert run(desk, "heaviest", values, share) == cells
 
 
 def test_the_best_matches_of_a_part_are_those_of_its_tokens(desk: Browser, server: Served) -> None:
     photo = {"sketch_cells": [0, 3, 5], "photo_cells": [2, 7], "correspondence": [[0.1, 0.9], [0.8, 0.2], [0.3, 0.6]]}
     desk.get(server.url)
-    found = module(desk, "why/views.js", "[...bestMatches(data, new Set([0, 5, 9]))]", photo)
-    assert found == [[7, 0.9]]
+    assert run(desk, "best_matches", photo, [0, 5, 9]) == [[7, 0.9]]
 
 
 def test_a_stroke_lights_the_cells_that_it_crosses_where_the_network_saw_it(desk: Browser, server: Served) -> None:
     """Two lines in a corner of the sheet are, cropped to the ink, the upper and the left edge of the picture."""
     desk.get(server.url)
-    cells = desk.execute_async_script(
-        """
-        const [done] = arguments;
-        Promise.all([import("/page/why/regions.js"), import("/page/drawing/ink.js")]).then(async ([{ partsOf }, { paint }]) => {
-          const line = (from, to) => ({ kind: "line", colour: "#000000", width: 0.01, points: [from, to] });
-          const lines = (from, to) => [
-            line({ x: from, y: from }, { x: to, y: from }),
-            line({ x: from, y: from }, { x: from, y: to }),
-            ...[1, 2].map(() => line({ x: from, y: from }, { x: from, y: from + 0.001 })),
-          ];
-          const picture = async (marks) => {
-            const sheet = Object.assign(document.createElement("canvas"), { width: 256, height: 256 });
-            paint(sheet.getContext("2d"), 256, marks);
-            return new Promise((ready) => sheet.toBlob(ready));
-          };
-          const image = new Image();
-          image.src = URL.createObjectURL(await picture(lines(0.05, 0.95)));
-          await image.decode();
-          const marks = lines(0.5, 0.8);
-          const parts = await partsOf({ blob: await picture(marks), marks, paper: "#ffffff" }, image, 4);
-          done(parts.slice(0, 2).map(({ cells }) => [...cells]));
-        });
-        """
-    )
-    assert cells == [[0, 1, 2, 3], [0, 4, 8, 12]]
+    assert run(desk, "stroke_cells") == [[0, 1, 2, 3], [0, 4, 8, 12]]
 
 
 def test_of_an_image_only_what_is_drawn_is_a_part(desk: Browser, server: Served) -> None:
     """A stroke from the middle to the right and a dot on bare paper, as an image: three of its ninths."""
     desk.get(server.url)
-    found = desk.execute_async_script(
-        """
-        const [done] = arguments;
-        import("/page/why/regions.js").then(async ({ partsOf, paintPart }) => {
-          const sheet = Object.assign(document.createElement("canvas"), { width: 60, height: 60 });
-          const context = sheet.getContext("2d");
-          context.fillStyle = "#ffffff";
-          context.fillRect(0, 0, 60, 60);
-          context.fillStyle = "#000000";
-          context.fillRect(25, 28, 30, 4);
-          context.fillRect(3, 3, 4, 4);
-          const image = new Image();
-          image.src = sheet.toDataURL();
-          await image.decode();
-          const parts = await partsOf({ blob: null, marks: [{ kind: "image" }], paper: "#ffffff" }, image, 6);
-          const faces = parts.map((part) => {
-            const face = Object.assign(document.createElement("canvas"), { width: 60, height: 60 });
-            paintPart(face, part);
-            return [...face.getContext("2d").getImageData(0, 0, 60, 60).data].some((value) => value);
-          });
-          done(parts.map(({ name, cells }, i) => [name, [...cells], faces[i]]));
-        });
-        """
-    )
-    assert found == [
+    assert run(desk, "image_parts") == [
         ["The top left", [0], True],
         ["The middle", [14, 15, 20, 21], True],
         ["The right", [16, 17, 22, 23], True],
     ]
+
+
+def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
+    """Why one photo was found is asked, then why all were; of both, the picture is decoded late."""
+    with before_pages(desk, "hold_decoding"):
+        desk.get(server.url)
+        draw(desk, DESKTOP, strokes("star"))
+        wait_for_photos(desk)
+        desk.find_element(By.CSS_SELECTOR, "#results button").click()
+        desk.find_element(By.ID, "viewer-why").click()
+        wait(desk).until(lambda d: d.execute_script("return held.length") == 1)
+        desk.find_element(By.ID, "why-close").click()
+        desk.find_element(By.ID, "viewer-close").click()
+        desk.find_element(By.ID, "why-open").click()
+        wait(desk).until(lambda d: d.execute_script("return held.length") == 2)
+        for number in (1, 0):
+            run(desk, "release_decoding", number)
+            assert desk.find_element(By.ID, "why-body").is_displayed()
+            assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
+    check_quiet(desk, server)
+
+
+def test_a_drawing_that_could_not_be_put_together_can_be_tried_again(desk: Browser, settings: Settings) -> None:
+    app = create_app(settings)
+    refused: list[str] = []
+
+    @app.middleware("http")
+    async def failing_once(request: Request, ask: RequestResponseEndpoint) -> Response:
+        rebuild = request.query_params.get("rebuild")
+        if rebuild == "gallery" and not refused:
+            refused.append(rebuild)
+            return Response(status_code=502)
+        return await ask(request)
+
+    with served(settings, app) as server:
+        open_why(desk, server)
+        desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
+        wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt button"))
+        assert "The server answered 502." in text(desk, "why-rebuilt")
+        desk.find_element(By.CSS_SELECTOR, "#why-rebuilt button").click()
+        wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
+        assert "From all photos there are" in text(desk, "why-rebuilt")
 
 
 def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Served) -> None:
@@ -224,7 +199,7 @@ def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Ser
             chosen = radio.find_element(By.XPATH, "..")
             for shown in [driver.find_element(By.ID, "why-lead"), chosen, *controls]:
                 # Not its rect, which is whole where a box around it cuts it off.
-                assert driver.execute_script(VISIBLE_SHARE, shown) in (None, 1)
+                assert run(driver, "visible_share", shown) in (None, 1)
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
@@ -233,12 +208,11 @@ def test_axe_finds_nothing_to_complain_about(server: Served, screen: Screen, dar
     script = resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8")
 
     def complaints(driver: Browser) -> list[str]:
+        # What fades in has less contrast on the way.
+        browser.settle(driver)
         driver.execute_script(script)
-        found = driver.execute_async_script(
-            "const [done] = arguments; axe.run().then(({ violations }) => done(violations.flatMap(({ id, nodes }) =>"
-            " nodes.map(({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`))))"
-        )
-        return list(found)
+        found: list[str] = run(driver, "axe_complaints")
+        return found
 
     with browser.browser(screen, dark=dark) as driver:
         driver.get(server.url)
@@ -246,7 +220,6 @@ def test_axe_finds_nothing_to_complain_about(server: Served, screen: Screen, dar
         assert complaints(driver) == []
         draw(driver, screen, strokes("house"))
         wait_for_photos(driver)
-        browser.settle(driver)
         assert complaints(driver) == []
         for opener, shown in [("about-open", "about-title"), ("help-open", "help-title"), ("why-open", "why-views")]:
             driver.find_element(By.ID, opener).click()
@@ -255,6 +228,5 @@ def test_axe_finds_nothing_to_complain_about(server: Served, screen: Screen, dar
             driver.find_element(By.ID, f"{opener.split('-')[0]}-close").click()
         driver.find_element(By.CSS_SELECTOR, "#results button").click()
         wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        browser.settle(driver)
         assert complaints(driver) == []
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width

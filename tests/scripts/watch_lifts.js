@@ -1,0 +1,26 @@
+// Times every stroke from now on. `window.lifts` gets one entry a stroke, in milliseconds: from its end until the search
+// is sent, then until its answer, then until the photos in sight are shown.
+async () => {
+  window.lifts = [];
+  document.getElementById("paper").addEventListener("pointerup", ({ timeStamp: lifted }) => {
+    performance.clearResourceTimings();
+    const results = document.getElementById("results");
+    const look = (now) => {
+      // The browser lists a request when it is over; one that began before the pen was lifted is of an older drawing.
+      const search = performance
+        .getEntriesByType("resource")
+        .find(({ name, startTime }) => startTime >= lifted && new URL(name).pathname.endsWith("/search"));
+      const seen = [...results.querySelectorAll(".frame")].filter(
+        (frame) => frame.getBoundingClientRect().top < innerHeight,
+      );
+      const shown = seen.length && seen.every((frame) => frame.classList.contains("here"));
+      if (search && shown && results.getAttribute("aria-busy") === "false") {
+        const { startTime: sent, responseEnd: answered } = search;
+        window.lifts.push({ pause_ms: sent - lifted, request_ms: answered - sent, show_ms: now - answered });
+      } else {
+        requestAnimationFrame(look);
+      }
+    };
+    requestAnimationFrame(look);
+  });
+}
