@@ -22,9 +22,9 @@ QUICK ?=
 RESULTS := build/bench$(if $(QUICK),-quick)
 
 # Small tensors gain nothing from threads, and parallel tests would fight for the cores.
-test soak: export OMP_NUM_THREADS := 1
+test coverage soak: export OMP_NUM_THREADS := 1
 
-.PHONY: help install test demo bench soak dist lock clean
+.PHONY: help install test coverage demo bench soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,11 @@ test: $(STAMP) ## style, types, rooms and tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4
+
+coverage: $(STAMP) ## run the tests, measure how much of the code they run, and write that to docs/figures.md
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 \
+		--cov=model --cov=indexer --cov=service --cov-branch --cov-report=json:build/coverage.json
+	@$(BIN)/python -m tests.coverage_report build/coverage.json --page docs/figures.md
 
 demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
