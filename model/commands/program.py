@@ -21,11 +21,11 @@ examples:
       figures of it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*
   {prog} fetch --list
       public checkpoints and backbones that can be downloaded
-  {prog} train default --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k
+  {prog} train default --backbone FILE
       train by the recipe of that name, on the data that SKETCH_SEARCH_DATA names
 
-{prog} COMMAND --help shows the options of a command. SBIR_WEIGHTS names the checkpoint
-where a command is not given one.
+{prog} COMMAND --help shows the options of a command.
+SBIR_WEIGHTS names the checkpoint where a command is not given one.
 """
 
 
