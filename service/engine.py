@@ -30,11 +30,10 @@ from service.schemas import (
     Photo,
     SearchQuery,
     SearchResponse,
-    SearchResult,
     photo_url,
     thumbnail_url,
 )
-from service.search import Defaults, Hit, Searcher, SearchOutcome, check_searches
+from service.search import Defaults, Searcher, check_searches, search_response
 from service.settings import Settings
 
 
@@ -73,7 +72,7 @@ class Engine:
         self._settings = settings
         self._matcher = matcher
         self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
-        # Jobs outlive the requests that asked for them, so what counts is that nothing refers to the engine any more.
+        # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
         self._close = weakref.finalize(self, self._index.close)
         defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
         self._searcher = Searcher(self._index, matcher, defaults)
@@ -159,9 +158,9 @@ class Engine:
         )
 
     def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
-        """What ``cluster`` answers, in short: another answer has another tag. Raises like ``cluster``."""
+        """An ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
         self._check_cluster(cluster_id)
-        # Generations are numbered, in every index from 1.
+        # Every index numbers its generations from 1: the time tells those of different indexes apart.
         made = f"{self._index.generation}-{self._index.manifest.created.timestamp()}"
         return f"{made}-{cluster_id}-{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
 
@@ -211,34 +210,3 @@ class Engine:
     def _page_size(self, k: int | None) -> int:
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
-
-
-def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchResponse:
-    """A search's outcome as it is answered; ``originals``: whether photos have a ``photo_url``."""
-    return SearchResponse(
-        results=tuple(_result(hit, originals) for hit in outcome.results),
-        clusters=outcome.clusters,
-        candidates=outcome.candidates,
-        pairs_scored=outcome.pairs_scored,
-        method=outcome.method,
-        select=outcome.first_stage,
-        thin=outcome.rerank,
-        diffused=outcome.diffused,
-        budget_spent=outcome.budget_spent,
-        timings_ms=outcome.timings,
-        generation=outcome.generation,
-        model=outcome.model,
-        embedder=outcome.embedder,
-    )
-
-
-def _result(hit: Hit, originals: bool) -> SearchResult:
-    return SearchResult(
-        id=hit.id,
-        rank=hit.rank,
-        score=hit.score,
-        cluster=hit.cluster,
-        paths=hit.paths,
-        photo_url=photo_url(hit.id, originals),
-        thumbnail_url=thumbnail_url(hit.id),
-    )

@@ -17,7 +17,7 @@ from service.commands.openapi import write_document
 from service.commands.search import search, search_query
 from service.commands.serve import serve
 from service.errors import REFUSALS
-from service.http import told
+from service.http import describe_problems
 from service.program import PROGRAM
 from service.serving import PortTaken
 from service.settings import Settings
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         print("stopped.", file=sys.stderr)
         return STOPPED
     except ValidationError as error:
-        return _refused(told(error.errors()))
+        return _refused(describe_problems(error.errors()))
     except OSError as error:
         return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except httpx.HTTPError as error:

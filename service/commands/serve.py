@@ -14,7 +14,7 @@ import uvicorn
 from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
 from service.commands.search import printable
 from service.engine import index_path, open_matcher
-from service.http import configure, create_app
+from service.http import configure_logging, create_app
 from service.program import PROGRAM
 from service.serving import address, listening, metrics_served, server_config
 from service.settings import Settings
@@ -55,7 +55,7 @@ def serve_until_stopped(settings: Settings, beside: Callable[[str], None] | None
             print(f"metrics at {address(settings.host, port)}/metrics", flush=True)
         port = listener.getsockname()[1]
         print(f"sketch-search at {address(settings.host, port)}", flush=True)
-        configure(settings.log_format)
+        configure_logging(settings.log_format)
         server = uvicorn.Server(server_config(app))
         if beside is not None:
             reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)

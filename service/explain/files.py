@@ -30,7 +30,7 @@ from service.explain.response import (
     encode_picture,
     explain_pair,
     explained_image,
-    explained_pair,
+    pair_fields,
 )
 from service.schemas import ExplainedImage, ExplainedPair
 
@@ -80,7 +80,7 @@ def write_explanation(
         grid=matcher.config.grid,
         sketch=explained_image(drawn, "PNG"),
         photos=[
-            ExplainedFile(name=name, **vars(explained_pair(photo, pair)))
+            ExplainedFile(name=name, **pair_fields(photo, pair))
             for name, photo, pair in zip(names, seen, pairs, strict=True)
         ],
         model=matcher.config.name,

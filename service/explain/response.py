@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +23,6 @@ from service.photos import picture
 from service.schemas import (
     CrossAttention,
     ExplainedImage,
-    ExplainedPair,
     ExplainedPhoto,
     ExplainParams,
     ExplainResponse,
@@ -107,7 +107,7 @@ def explain(
             id=entry.id,
             photo_url=photo_url(entry.id, originals),
             thumbnail_url=thumbnail_url(entry.id),
-            **vars(explained_pair(photo, Pair(explanation, pairs))),
+            **pair_fields(photo, Pair(explanation, pairs)),
         )
         for entry, photo, explanation, pairs in zip(entries, photos, explanations, influence, strict=True)
     ]
@@ -146,17 +146,38 @@ def explained_image(seen: EncodedPicture, kind: str) -> ExplainedImage:
     )
 
 
-def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
-    """As it is answered."""
+class PairFields(TypedDict):
+    """The fields of an ``ExplainedPair``, to make one of its subclasses of."""
+
+    image: str
+    attention: list[list[float]]
+    attention_layers: list[list[float]]
+    kept: list[list[int]]
+    relation_score: float | None
+    ret_distance: float
+    sketch_cells: list[int]
+    photo_cells: list[int]
+    correspondence: list[list[float]]
+    cross_attention: CrossAttention | None
+    matches: list[MatchedCells]
+    influence: list[InfluentialPair]
+
+
+def pair_fields(photo: EncodedPicture, pair: Pair) -> PairFields:
+    """A photo beside the sketch, as it is answered."""
     explanation = pair.explanation
+    shown = explained_image(photo, "JPEG")
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
         crossed = CrossAttention(
             sketch_to_photo=_rounded(explanation.ret_to_photo, 4),
             photo_to_sketch=_rounded(explanation.ret_to_sketch, 4),
         )
-    return ExplainedPair(
-        **vars(explained_image(photo, "JPEG")),
+    return PairFields(
+        image=shown.image,
+        attention=shown.attention,
+        attention_layers=shown.attention_layers,
+        kept=shown.kept,
         relation_score=explanation.relation_score,
         ret_distance=explanation.ret_distance,
         sketch_cells=explanation.sketch_cells.tolist(),
@@ -167,7 +188,10 @@ def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
             MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
             for there, here, cosine in explanation.matches()
         ],
-        influence=[InfluentialPair(**vars(influence)) for influence in pair.influence],
+        influence=[
+            InfluentialPair(sketch_cell=one.sketch_cell, photo_cell=one.photo_cell, drop=one.drop)
+            for one in pair.influence
+        ],
     )
 
 

@@ -1,11 +1,11 @@
-"""The HTTP API: application, routes, and the page's files."""
+"""The HTTP API: the application with its routes, what every request passes through, and how errors are answered."""
 
-from service.http.answers import told
+from service.http.answers import describe_problems
 from service.http.app import create_app
-from service.http.logs import configure
+from service.http.logs import configure_logging
 
 __all__ = [
-    "configure",
+    "configure_logging",
     "create_app",
-    "told",
+    "describe_problems",
 ]

@@ -20,16 +20,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
 from service.schemas import SENTENCE, ErrorDetail, ErrorResponse
 
-# What may be echoed and logged as it is.
+# A request id that may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger("sketch_search")
 
 
 class RequestIds:
-    """ASGI middleware: an ``X-Request-ID`` on every answer, and a 500 that says no more than it.
+    """ASGI middleware: puts ``X-Request-ID`` on every answer; a 500 for an unforeseen error tells nothing else.
 
-    A sane id that comes with the request is kept. It is also ``request.state.request_id``.
+    An id that comes with the request is kept if it is harmless. It is also ``request.state.request_id``.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -53,7 +53,7 @@ class RequestIds:
 
         try:
             await self._app(scope, receive, send_with_id)
-        # The last stop before the network: whatever goes wrong is logged in full and told in short.
+        # Nothing further out handles errors: whatever went wrong is logged in full, and the client is told an id.
         except Exception:
             log.exception("request %s failed", request_id)
             if started:
@@ -65,8 +65,8 @@ class RequestIds:
 class KnownHosts:
     """ASGI middleware: refuses a request whose ``Host`` header names none of ``hosts``.
 
-    A web page can have its own name resolve to this machine and then read the answers as if they came from its server;
-    the header still bears that name. Inside of RequestIds.
+    A hostile web page can have its own host name resolve to this machine, and then read the answers as if they came
+    from its own server. The Host header still bears that name. To be added inside of RequestIds.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ class KnownHosts:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # It would answer in plain text.
+        # Its own refusal is plain text: it is thrown away, and answered below like all errors.
         await self._check(scope, receive, _say_nothing)
         if scope["state"].get("known_host"):
             await self._app(scope, receive, send)
@@ -104,12 +104,12 @@ def error_answer(
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every typed error, and those of the framework, are answered as ``VERDICTS`` says."""
+    """Have every typed error, and those of the framework, answered as ``VERDICTS`` says."""
     for kind in VERDICTS:
-        app.add_exception_handler(kind, _answer_typed)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+        app.exception_handler(kind)(_answer_typed)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(HTTPException)(_answer_http)
+    app.exception_handler(ClientDisconnect)(_answer_nobody)
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:
@@ -122,18 +122,16 @@ async def _answer_typed(request: Request, error: Exception) -> Response:
     return error_answer(verdict.status, verdict.code, _sentence(error), request.state.request_id, headers)
 
 
-async def _answer_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
     problems = error.errors()
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
-    # ("query", "nprobe", "constrained-int") is nprobe.
+    # A problem's place is ("query", "nprobe", "constrained-int"); what it is told by is nprobe.
     named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems[:5]]
-    return error_answer(422, "bad_parameter", f"{told(named)}.", request.state.request_id)
+    return error_answer(422, "bad_parameter", f"{describe_problems(named)}.", request.state.request_id)
 
 
-async def _answer_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _answer_http(request: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
     message = {404: "There is nothing here.", 405: f"{request.method} is not for this path."}.get(
         error.status_code, str(error.detail)
@@ -141,17 +139,20 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return error_answer(error.status_code, code, message, request.state.request_id, dict(error.headers or {}))
 
 
-async def _answer_nobody(request: Request, error: Exception) -> Response:
+async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
     return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
 
 
-def told(problems: Sequence[Mapping[str, Any]]) -> str:
-    """What pydantic found wrong, in one line, without a full stop: a problem's ``loc`` begins with the parameter."""
+def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
+    """What pydantic found wrong, in one line, without a full stop.
+
+    problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name.
+    """
     said: dict[str, list[str]] = {}
     for problem in problems:
         begin = "" if problem["type"] == SENTENCE else f"{str(problem['loc'][0])[:64]}: "
         said.setdefault(begin, []).append(str(problem["msg"]))
-    # What may be of several kinds has a problem for each of them.
+    # A parameter that may be of several kinds has a problem for each of them.
     return "; ".join(begin + ", or ".join([first, *map(_lower, others)]) for begin, (first, *others) in said.items())
 
 
@@ -162,6 +163,6 @@ def _lower(text: str) -> str:
 def _sentence(error: Exception) -> str:
     text = str(error)
     if isinstance(error, ServiceFault):
-        # It is a sentence already, and may begin with the name of a parameter.
+        # It is a sentence already. It may begin with the name of a parameter, which keeps its small letter.
         return text
     return text[:1].upper() + text[1:]

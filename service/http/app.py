@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + 1, chosen.upload_seconds)
         app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))
         metrics.observe(live, worker)
-        await live.look()
+        await live.refresh()
         watching = asyncio.create_task(live.watch())
         yield
         watching.cancel()

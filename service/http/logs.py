@@ -12,7 +12,7 @@ from service.http.middleware import Access
 LogFormat = Literal["text", "json"]
 
 
-def configure(kind: LogFormat) -> None:
+def configure_logging(kind: LogFormat) -> None:
     """Have everything that this program logs written to standard error in this format."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())

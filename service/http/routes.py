@@ -45,7 +45,7 @@ class Context:
     """What the handlers of one application share.
 
     Attributes:
-        readers: how many files are read and shrunk at once, so that a page of thumbnails cannot fill the memory.
+        readers: limits how many files are read and shrunk at once, so that a page of thumbnails cannot fill the memory.
     """
 
     settings: Settings
@@ -82,7 +82,7 @@ def require_key(
 
 
 def refuse_doubles(request: Request) -> None:
-    """Raise BadSearch where a query parameter is given twice: one of the two would be ignored. For plain parameters."""
+    """Raise BadSearch where a query parameter is given twice: one would be ignored. Not for those that are lists."""
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if names.count(name) > 1:
@@ -118,18 +118,19 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
     try:
         return await ctx.worker.run(lambda: engine.explain(sketch, params, over.is_set), _hung_up(request))
     finally:
-        # A job that has begun goes on where its client has gone; this one can take long.
+        # A job that has begun goes on when its client is gone. This one can take long, so it asks.
         over.set()
 
 
 async def _received(request: Request, ctx: Context) -> bytes:
     """The sketch of a request."""
-    # Who would not be let in with it need not send it.
+    # Where the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
     return await ctx.uploads.read(request)
 
 
 async def _hung_up(request: Request) -> None:
+    """Returns when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -176,7 +177,7 @@ async def cluster(
     engine = ctx.live.engine()
     headers = _headers(f'"{engine.cluster_tag(cluster_id, page)}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
+        return _unchanged(headers["ETag"])
     response.headers.update(headers)
     return await _read(ctx, lambda: engine.cluster(cluster_id, page))
 
@@ -250,7 +251,7 @@ def _original(engine: Engine, photo_id: int, known: str | None) -> Response:
     entry = engine.photo(photo_id)
     etag = f'"{entry.content_hash}"'
     if is_known(etag, known):
-        return _image(None, "", etag)
+        return _unchanged(etag)
     return _image(*engine.original(entry), etag)
 
 
@@ -258,24 +259,26 @@ def _small(engine: Engine, photo_id: int, size: int, known: str | None) -> Respo
     entry = engine.photo(photo_id)
     etag = f'"{entry.content_hash}-{size}"'
     if is_known(etag, known):
-        return _image(None, "", etag)
+        return _unchanged(etag)
     return _image(engine.thumbnail(entry, size), "image/jpeg", etag)
 
 
 def is_known(etag: str, known: str | None) -> bool:
-    """Whether an If-None-Match header names ``etag``; a proxy may have made it weak."""
+    """Whether an If-None-Match header, ``known``, names ``etag``. A proxy may have made it weak."""
     return known is not None and (
         known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
     )
 
 
-def _image(data: bytes | None, kind: str, etag: str) -> Response:
-    """An image, or a 304 where ``data`` is None."""
-    if data is None:
-        return Response(status_code=304, headers=_headers(etag))
+def _image(data: bytes, kind: str, etag: str) -> Response:
     return Response(data, media_type=kind, headers=_headers(etag))
 
 
+def _unchanged(etag: str) -> Response:
+    """What the client has is still right."""
+    return Response(status_code=304, headers=_headers(etag))
+
+
 def _headers(etag: str) -> dict[str, str]:
-    """Browsers must ask before they use an answer again."""
+    """Of an answer that browsers may keep, but must ask about before they use it again."""
     return {"ETag": etag, "Cache-Control": "private, no-cache"}

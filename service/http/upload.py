@@ -1,4 +1,4 @@
-"""Request bodies as the sketches' bytes, counted as they arrive."""
+"""Sketches as they come in, as the raw body or in a form; their bytes are counted while they arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
-# What keeps others out may be over at any moment.
+# After which a refused client may try again: the uploads that take the room may end at any moment.
 RETRY_SECONDS = 1
 
 

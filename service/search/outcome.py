@@ -1,10 +1,18 @@
-"""What a search found, and what it took."""
+"""What a search found and what it took, as the searcher hands it on and as it is answered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.schemas import Cluster, FirstStage, StageTimings
+from service.schemas import (
+    Cluster,
+    FirstStage,
+    SearchResponse,
+    SearchResult,
+    StageTimings,
+    photo_url,
+    thumbnail_url,
+)
 
 
 @dataclass(frozen=True)
@@ -48,3 +56,34 @@ class SearchOutcome:
     generation: str
     model: str
     embedder: str
+
+
+def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchResponse:
+    """A search's outcome as it is answered; ``originals``: whether photos have a ``photo_url``."""
+    return SearchResponse(
+        results=tuple(_result(hit, originals) for hit in outcome.results),
+        clusters=outcome.clusters,
+        candidates=outcome.candidates,
+        pairs_scored=outcome.pairs_scored,
+        method=outcome.method,
+        select=outcome.first_stage,
+        thin=outcome.rerank,
+        diffused=outcome.diffused,
+        budget_spent=outcome.budget_spent,
+        timings_ms=outcome.timings,
+        generation=outcome.generation,
+        model=outcome.model,
+        embedder=outcome.embedder,
+    )
+
+
+def _result(hit: Hit, originals: bool) -> SearchResult:
+    return SearchResult(
+        id=hit.id,
+        rank=hit.rank,
+        score=hit.score,
+        cluster=hit.cluster,
+        paths=hit.paths,
+        photo_url=photo_url(hit.id, originals),
+        thumbnail_url=thumbnail_url(hit.id),
+    )

@@ -1,4 +1,4 @@
-"""The running server: the engine in use, the thread that searches, connections, ports and metrics."""
+"""What runs below the HTTP API: the engine in use, the thread that searches, connections, ports and metrics."""
 
 from service.serving.connection import server_config
 from service.serving.live import Live

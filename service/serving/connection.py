@@ -1,4 +1,8 @@
-"""The HTTP connection: uvicorn's, without its trust in whoever is at the other end."""
+"""The HTTP connection: uvicorn's, with a limit on how long a client may take to begin a request.
+
+It overrides methods of uvicorn's protocol, which are no public interface: pyproject.toml allows only the versions of
+uvicorn that it was tested with.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.schemas import ErrorDetail, ErrorResponse
 
-# For the head of a request; a browser keeps connections open that it has no use for yet, and opens them again.
+# Until the head of a request is there. A browser keeps connections open for later, too; it opens them again.
 HEAD_SECONDS = 20.0
-# What runs and what waits behind it is finished first; a supervisor that is less patient ends the program earlier.
+# When the server stops, the job that runs and those that wait may take so long to finish.
 GRACE_SECONDS = 30
 
 
@@ -35,8 +39,8 @@ def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
 class Connection(H11Protocol):
     """Closes a connection on which no request has begun for HEAD_SECONDS, however many bytes trickle in.
 
-    That is one that never sends a head, one that sends it too slowly, and one that goes on sending a body after it has
-    been refused. While a request is answered, what is sent has its own limit (see ``service.http.upload``).
+    Such a client never sends a head, sends it too slowly, or goes on sending a body after it has been refused. While a
+    request is answered there is no limit here; sketches have one of their own (see ``service.http.upload``).
     """
 
     head_seconds = HEAD_SECONDS
@@ -50,8 +54,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
-        # asyncio does so only where the listening socket names its protocol, which socket.create_server does not. An
-        # answer is written in parts, and each would wait for the client's late word on the one before: 40 ms.
+        # An answer is written in parts. Without this, each part would wait until the client has confirmed the one
+        # before, some 40 ms. asyncio sets it only where the listening socket names its protocol, which
+        # socket.create_server does not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._set_deadline()
 
@@ -71,8 +76,8 @@ class Connection(H11Protocol):
         self._clear_deadline()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, like every other error, and close."""
-        # Where an answer has begun or is over, another one would be an error here, and a trace in the log.
+        """Answer bytes that are no HTTP in the shape that all errors have, and close."""
+        # Once an answer has begun, h11 refuses to send another one.
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             request_id = uuid.uuid4().hex
             error = ErrorDetail(code="bad_request", message="This is no HTTP request.", request_id=request_id)

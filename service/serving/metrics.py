@@ -17,12 +17,12 @@ from service.serving.worker import Worker
 
 # From one stage of a small network on a fast machine to an exhaustive search on a slow one.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-# Any other word in its place would be one more series.
+# Other verbs are counted as "other": a client could make up any number of them, each a series of its own.
 VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The metrics of one application, in a registry of its own. All names begin with ``sbir_``, but the process's."""
+    """The metrics of one application, in a registry of its own. Names begin with ``sbir_``, or ``process_``."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -51,7 +51,7 @@ class Metrics:
         build.labels(version).set(1)
 
     def observe(self, live: Live, worker: Worker) -> None:
-        """Tell of these from now on. To be called once."""
+        """Report the state of these, too, from now on. To be called once."""
         self.registry.register(_State(live, worker))
 
     @contextmanager
@@ -81,7 +81,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is read when it is asked for."""
+    """The metrics that are read at the moment they are asked for."""
 
     def __init__(self, live: Live, worker: Worker) -> None:
         self._live = live

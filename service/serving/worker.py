@@ -22,11 +22,11 @@ class Worker:
 
     Attributes:
         queue: how many jobs may wait behind the running one.
-        held: places taken, by jobs that run or wait.
+        held: how many jobs run or wait.
     """
 
     def __init__(self, queue: int, waited: Callable[[float], None] = lambda seconds: None) -> None:
-        """``waited``: told of every job that begins how long it has waited, in seconds."""
+        """``waited``: called with the seconds that each job waited before it began."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
         self._turn = asyncio.Lock()
         self.queue = queue
@@ -35,7 +35,7 @@ class Worker:
         self._mean_seconds = 0.0
 
     def check_room(self) -> None:
-        """Raise QueueFull where a job would have to."""
+        """Raise QueueFull if ``run`` would."""
         if self.held > self.queue:
             raise QueueFull(max(1, math.ceil(self.held * self._mean_seconds)))
 
@@ -62,7 +62,8 @@ class Worker:
             finally:
                 # A job that has begun keeps its turn until its thread is done with it (see _in_turn).
                 running.cancel()
-                # An error's traceback refers to this frame: without the cycle, all that the job used is freed at once.
+                # The traceback of an error refers to this frame. This name would close a circle; without it, all that
+                # the job used is freed at once.
                 del running
         finally:
             listening.cancel()
@@ -80,7 +81,7 @@ class Worker:
                 raise
             finally:
                 self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
-                del begun  # for the same reason
+                del begun  # for the same reason as ``running`` above
 
     def _leave(self, _: asyncio.Task[Any]) -> None:
         self.held -= 1

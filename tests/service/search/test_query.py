@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.http.answers import told
+from service.http.answers import describe_problems
 from service.schemas import SearchQuery
 
 
@@ -28,7 +28,7 @@ from service.schemas import SearchQuery
 def test_a_parameter_out_of_range_is_refused_by_the_name_it_was_given(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError) as refused:
         SearchQuery(**wrong)
-    assert told(refused.value.errors()).startswith(sentence)
+    assert describe_problems(refused.value.errors()).startswith(sentence)
 
 
 def test_a_query_cannot_be_changed_once_it_is_checked() -> None:

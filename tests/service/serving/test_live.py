@@ -102,8 +102,8 @@ def wait_for_generation(http: httpx.Client, name: str) -> None:
     wait_until(lambda: generation(http) == name, f"{name} is not live")
 
 
-def look(server: Served) -> None:
-    asyncio.run_coroutine_threadsafe(server.context.live.look(), server.loop).result(PATIENCE)
+def refresh(server: Served) -> None:
+    asyncio.run_coroutine_threadsafe(server.context.live.refresh(), server.loop).result(PATIENCE)
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
         results = http.post("/search", content=sketch).json()["results"]
         growing.grow_damaged(damage)
         for _ in range(3):
-            look(server)
+            refresh(server)
         info = http.get("/info").json()
         assert (info["ready"], info["reason"], info["index"]["generation"]) == (True, None, before)
         assert "delete the index" in info["refused"] or "indexer verify" in info["refused"]
