@@ -63,8 +63,8 @@ class SearchQuery(Params):
     )
     nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
         default=None,
-        description='Clusters to open at least; "all" is the exhaustive search; default: the checkpoint\'s. Not with '
-        "select=ret.",
+        description='Clusters to open at least; "all" is the exhaustive search; default: the server\'s (4 unless '
+        "configured). Not with select=ret.",
     )
     method: str = Field(
         default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
