@@ -1,4 +1,4 @@
-"""Why photos match, as answers, files and figures."""
+"""Why photos match a sketch: as the answer of POST /explain, as picture files, and as the figures of the paper."""
 
 from service.explain.best_photos import NamedPhoto, best_of_index
 from service.explain.files import write_explanation

@@ -30,7 +30,7 @@ class NamedPhoto:
 
 
 def best_of_index(searcher: Searcher, sketch: Image.Image, count: int) -> list[NamedPhoto]:
-    """At most ``count`` photos, best first, as ``searcher`` finds them; those that are gone or have changed left out.
+    """At most ``count`` photos, best first, as ``searcher`` finds them; photos that are gone or have changed are left out.
 
     Raises BlankSketch.
     """
@@ -39,7 +39,7 @@ def best_of_index(searcher: Searcher, sketch: Image.Image, count: int) -> list[N
     looked_at: set[int] = set()
     for offset in range(0, index.photo_count, count):
         for hit in searcher.search(sketch, SearchQuery(k=count, offset=offset)).results:
-            # A page that opens more clusters may bring a photo a second time.
+            # A page that opens more clusters may show a photo for the second time.
             if hit.id in looked_at:
                 continue
             looked_at.add(hit.id)

@@ -27,15 +27,15 @@ def rebuild_from_gallery(
 ) -> tuple[Image.Image, ...]:
     """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
 
-    Nearest by the tokens as the index keeps them, which is before cross-attention: that would have to look at every
-    photo of the index apart. All photos are searched, in chunks. Photos that are gone or have changed are passed
-    over: for each patch there are as many in reserve as are wanted.
+    Nearest by the tokens as the index keeps them, before cross-attention, which would have to be computed for every
+    photo of the index. All photos are searched, in chunks. Photos that are gone or have changed are left out: twice as
+    many patches as wanted are looked for, so that others can take their place.
 
     White where the network kept no patch, or where no photo is left.
 
     Args:
         sketch: a batch of one.
-        gone: whether nobody waits for the result any more; asked before each chunk.
+        gone: whether nobody waits for the result any more; called before each chunk.
 
     Raises:
         ClientGone: ``gone`` says so.

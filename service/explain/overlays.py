@@ -41,7 +41,7 @@ def attention_overlay(square: Pixels, attention: torch.Tensor, share: float = CO
     """``attention`` (grid, grid) in red over the prepared square, the cells that hold ``share`` of it outlined."""
     side = len(square) // len(attention)
     values = attention.double().numpy()
-    # A few cells that [Ret] keeps to itself would else leave nothing of the rest to be seen.
+    # Otherwise a few cells with most of the attention would leave nothing to be seen of the others.
     strong = np.quantile(values[values > 0], _STRONG) if values.any() else 1.0
     opacity = (np.minimum(values / strong, 1.0) * _OPACITY).repeat(side, 0).repeat(side, 1)[..., None]
     image = Image.fromarray(np.rint(square * (1 - opacity) + np.array(RED) * opacity).astype(np.uint8))

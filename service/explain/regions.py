@@ -1,4 +1,4 @@
-"""Regions of a sketch that are pinned, where photos match them, and what two photos match alike."""
+"""Regions of a sketch: which ones photos match best, where in a photo, and which ones two photos both match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.images import Pixels
 
 # Cells between the middles of two regions, so that they do not overlap.
 APART = 4
-# Prepared sketches are black on white; a stroke's edge alone is no stroke.
+# Prepared sketches are black on white. A cell with nothing darker than this has no stroke, only the edge of one.
 _INK = 128
 
 
@@ -39,8 +39,8 @@ def pinned_regions(
 
     Args:
         explanations: of one sketch and at least one photo.
-        inked: cells that may be in the middle. Networks use tokens of bare paper to keep notes in, which match each
-            other well and mean nothing to whoever looks.
+        inked: cells that may be in the middle, those with strokes. Networks store information in the tokens of empty
+            paper: these match each other well, but mean nothing to a person.
 
     Returns:
         Cells, strongest region first; the middles are APART cells from each other.

@@ -41,7 +41,10 @@ _JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture as the network saw it: its prepared pixels (H, W, 3) uint8, and what the encoder made of it."""
+    """A picture as the network saw it.
+
+    pixels: (H, W, 3) uint8, prepared. observed: what the encoder made of it, with its attention.
+    """
 
     pixels: Pixels
     observed: Observed
@@ -79,7 +82,7 @@ def explain(
     Args:
         max_pixels: of the sketch.
         originals: whether photos have a ``photo_url``.
-        gone: whether nobody waits for the answer any more; asked where the whole gallery is looked through.
+        gone: whether nobody waits for the answer any more; called while the whole gallery is searched.
 
     Raises:
         ImageError: the sketch cannot be read, is too large or blank. UnknownPhoto: an id that no photo has.

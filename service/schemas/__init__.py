@@ -1,4 +1,4 @@
-"""What is asked of the service and what it answers."""
+"""What is asked of the service and what it answers, as pydantic models: server, client and command line share them."""
 
 from service.schemas.explain import (
     CrossAttention,

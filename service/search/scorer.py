@@ -16,15 +16,15 @@ from service.search.ranking import Ids, Scores, best_first
 # Photos of a gallery by their rows in it: one cluster after the other, in each cluster by id.
 Rows = NDArray[np.int64]
 
-# Bounds what is copied into memory at a time: 64 photos of the largest network are some 40 MiB. More of the default's
-# would leave the cache before they are scored.
+# Photos that are copied into memory at a time: 64 of the largest network take some 40 MiB. More of the default network
+# would not stay in the CPU's cache until they are scored.
 BATCH = 64
-# The same on a GPU, in the matcher's chunks: it would wait for the next batch.
+# Chunks of the matcher that are scored at a time on a GPU, which would have to wait for the next batch otherwise.
 GPU_CHUNKS = 4
-# The same of [Ret] alone: some 12 MiB with the default network.
+# Photos whose [Ret] is compared at a time: some 12 MiB with the default network.
 RET_BATCH = 1 << 14
-# Of a GPU's memory, as far as no other process has it, what a gallery's tokens may take: the next generation is loaded
-# beside the live one.
+# The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two must
+# fit: the next generation is loaded beside the live one.
 RESIDENT_SHARE = 0.4
 
 
@@ -114,18 +114,19 @@ class GalleryScorer:
         return self._matcher.device.type == "cuda"
 
     def _fits(self) -> bool:
-        """Whether the matcher's device is a GPU that has room for the tokens of all photos, and they are scored."""
+        """Whether the matcher's device is a GPU with room for the tokens of all photos, and a method needs them."""
         device = self._matcher.device
         if not self._on_gpu() or not len(self.ids) or not self._matcher.calibration.relation_trained:
             return False
         one = self._index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
         free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch has, the live generation's tokens among it, counts as free: the answer is the same for each.
+        # What PyTorch has taken, such as the live generation's tokens, counts as free: the answer must be the same for
+        # the first generation and for later ones.
         return len(self.ids) * size <= RESIDENT_SHARE * (free + torch.cuda.memory_reserved(device))
 
     def _all_tokens(self) -> Tokens:
-        """Of all photos by row, on the matcher's device, as the index reads them."""
+        """The tokens of all photos, on the matcher's device, with the values that the index reads."""
         device, count = self._matcher.device, len(self.ids)
         parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
         first = self._index.photo_tokens(parts[0][:1])

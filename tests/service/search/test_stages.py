@@ -86,7 +86,7 @@ def test_clusters_are_opened_best_first_until_the_page_is_full(
 def test_clusters_bring_all_their_photos_or_the_best_of_them_by_ret(
     scorer: GalleryScorer, parts: QueryParts, plan: Plan
 ) -> None:
-    whole = by_clusters(scorer, parts, replace(plan, nprobe=2))
+    whole = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=None))
     assert [len(portion) for portion in whole.portions] == [cluster.size for cluster in whole.clusters]
     assert whole.centroids_scored == CLUSTERS
     few = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=3))
