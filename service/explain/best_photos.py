@@ -30,7 +30,7 @@ class NamedPhoto:
 
 
 def best_of_index(searcher: Searcher, sketch: Image.Image, count: int) -> list[NamedPhoto]:
-    """At most ``count`` photos, best first, as ``searcher`` finds them; photos that are gone or have changed are left out.
+    """At most ``count`` photos, best first, as ``searcher`` finds them, without those that are gone or have changed.
 
     Raises BlankSketch.
     """

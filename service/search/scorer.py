@@ -23,8 +23,8 @@ BATCH = 64
 GPU_CHUNKS = 4
 # Photos whose [Ret] is compared at a time: some 12 MiB with the default network.
 RET_BATCH = 1 << 14
-# The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two must
-# fit: the next generation is loaded beside the live one.
+# The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two
+# must fit: the next generation is loaded beside the live one.
 RESIDENT_SHARE = 0.4
 
 
