@@ -80,6 +80,20 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> QueryMetrics:
     return QueryMetrics(queries, *figures)
 
 
+def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a person sees first: precision@k and hit@k of each query, (m,) each, in the order of `query_metrics`.
+
+    Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 where the first k results
+    hold a relevant photo, else 0. Arguments and errors are those of `query_metrics`.
+    """
+    scores, relevant, queries, rows = _checked(scores, relevant)
+    found = np.empty(len(queries))
+    for start in range(0, len(queries), rows):
+        chunk = queries[start : start + rows]
+        found[start : start + rows] = _ranked(scores[chunk], relevant[chunk])[0][:, :k].sum(axis=1)
+    return found / np.minimum(k, relevant[queries].sum(axis=1)), (found > 0).astype(np.float64)
+
+
 def list_metrics(hits: ArrayLike, relevant: int, k: int) -> ListMetrics:
     """The figures of one search's list: hits (n,) bool by rank, of which the first k count; what is missing is no hit.
 

@@ -11,6 +11,8 @@ from model.datasets.corpus import (
     read_split,
     thin_classes,
 )
+from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_task
+from model.datasets.fresh import split_fresh
 from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from, photo_name, with_pairs
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
@@ -18,11 +20,13 @@ from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set
 from model.datasets.tasks import LAYOUTS, SPLITS, Layout, read_task
 
 __all__ = [
+    "LARGE_PROTOCOLS",
     "LAYOUTS",
     "PROTOCOLS",
     "SPLITS",
     "STANDARD_SPLITS",
     "Corpus",
+    "GroupedTask",
     "Layout",
     "Picture",
     "Protocol",
@@ -39,9 +43,11 @@ __all__ = [
     "prepared_pixels",
     "read_class_folders",
     "read_data",
+    "read_large_task",
     "read_protocol",
     "read_split",
     "read_task",
+    "split_fresh",
     "subsampled",
     "thin_classes",
     "with_pairs",

@@ -21,6 +21,8 @@ DATA_VARIABLE = "SKETCH_SEARCH_DATA"
 THUMBNAIL_SETS = frozenset({"miniimagenet", "tinyimagenet"})
 # What holds no labelled classes.
 UNLABELLED_SETS = frozenset({"realphotos"})
+# Archives of data/more laid out as those of data are: <set>/{sketch,photo}/<class>/*.
+FURTHER_ARCHIVES = ("ship", "sketches")
 QUERIES_PER_CLASS = 10
 # Classes of the unseen split of which ImageNet-1k has no kind: networks that start from ImageNet never saw them named.
 WITHOUT_NAMESAKE = (
@@ -38,11 +40,17 @@ WITHOUT_NAMESAKE = (
 
 @dataclass(frozen=True)
 class Picture:
-    """One labelled file; ``source`` names the set it comes from."""
+    """One labelled file.
+
+    Attributes:
+        label: its class. source: the set it comes from.
+        also: further classes that a photo shows, in whose rankings it is right as well.
+    """
 
     path: Path
     label: str
     source: str
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,16 @@ def data_folder() -> Path:
 
 def read_data(folder: Path) -> Corpus:
     """All labelled sets among the archives in ``folder``/data, unpacked once to the user's cache."""
-    place = cache_folder() / "images"
+    packed = sorted((folder / "data").glob("*.tar.gz"))
+    return _corpus(
+        cache_folder() / "images", [p for p in packed if p.name.removesuffix(".tar.gz") not in UNLABELLED_SETS]
+    )
+
+
+def _corpus(place: Path, archives: Iterable[Path]) -> Corpus:
     names = set()
-    for packed in sorted((folder / "data").glob("*.tar.gz")):
-        if packed.name.removesuffix(".tar.gz") not in UNLABELLED_SETS:
-            names |= {(unpacked(packed, place), child) for child in _children(unpacked(packed, place))}
+    for packed in archives:
+        names |= {(unpacked(packed, place), child) for child in _children(unpacked(packed, place))}
     parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
 
     def in_order(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
@@ -117,9 +130,15 @@ def read_data(folder: Path) -> Corpus:
     return Corpus(in_order(p for c in parts for p in c.sketches), in_order(p for c in parts for p in c.photos))
 
 
+def read_more(folder: Path) -> Corpus:
+    """The labelled sketches and photos of the archives in ``folder``/data/more: further classes. Empty without any."""
+    archives = [folder / "data" / "more" / f"{name}.tar.gz" for name in FURTHER_ARCHIVES]
+    return _corpus(cache_folder() / "images", [archive for archive in archives if archive.is_file()])
+
+
 def read_split(folder: Path, name: str) -> tuple[str, ...]:
-    """The classes of one part ("train", "val" or "unseen") of ``folder``/data/split.json."""
-    path = folder / "data" / "split.json"
+    """The classes of one part: "train", "val" or "unseen"; "more" or "ship" are told by data/more/split.json."""
+    path = folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json"
     try:
         content = json.loads(path.read_text())
         return tuple(content[name])

@@ -10,8 +10,16 @@ from model.datasets.corpus import THUMBNAIL_SETS, Corpus, Picture
 from model.datasets.pairs import drawn_from, with_pairs
 from model.errors import ModelError
 
-Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained"]
-PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "fine-grained")
+Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday"]
+PROTOCOLS: tuple[Protocol, ...] = (
+    "zero-shot",
+    "generalised",
+    "cross-data-set",
+    "fine-grained",
+    "fresh",
+    "everything",
+    "everyday",
+)
 # Share of each training class's photos that the generalised protocol keeps from training.
 HELD_OUT = 0.2
 # Sets with sketches. Only Sketchy has photos of its own; the sketches of the others go with the photos of all others.
@@ -83,7 +91,7 @@ def fine_grained(corpus: Corpus) -> Corpus:
 
 def answerable(corpus: Corpus) -> Corpus:
     """Without the sketches whose class has no photo."""
-    there = {p.label for p in corpus.photos}
+    there = {label for p in corpus.photos for label in (p.label, *p.also)}
     return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
 
 

@@ -101,11 +101,15 @@ def measure(
 
 
 def relevance(corpus: Corpus) -> NDArray[np.bool_]:
-    """(sketches, photos) bool: whether sketch and photo are of one class."""
-    numbers = {label: number for number, label in enumerate(corpus.labels)}
-    rows = np.array([numbers[picture.label] for picture in corpus.sketches])
-    columns = np.array([numbers[picture.label] for picture in corpus.photos])
-    matches: NDArray[np.bool_] = rows[:, None] == columns[None]
+    """(sketches, photos) bool: whether the photo shows the sketch's class."""
+    labels = sorted({picture.label for picture in corpus.sketches})
+    numbers = {label: number for number, label in enumerate(labels)}
+    shown = np.zeros((len(labels), len(corpus.photos)), np.bool_)
+    for column, picture in enumerate(corpus.photos):
+        for label in (picture.label, *picture.also):
+            if label in numbers:
+                shown[numbers[label], column] = True
+    matches: NDArray[np.bool_] = shown[[numbers[picture.label] for picture in corpus.sketches]]
     return matches
 
 

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import default_checkpoint, file_sha256
-from model.datasets import Corpus, Layout, Protocol, read_task, subsampled
+from model.datasets import LARGE_PROTOCOLS, Corpus, Layout, Protocol, read_large_task, read_task, subsampled
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_matcher, backbone_matrices
 from model.evaluation.categories import CategoryEvaluation, measure
+from model.evaluation.groups import group_json, group_table, measure_groups
 from model.evaluation.instances import InstanceEvaluation, measure_instances
 from model.evaluation.keep_rates import KeepRates, sweep
 from model.evaluation.per_query import against, differences, read_csv, write_csv
@@ -84,6 +85,9 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
     Raises ModelError for options that contradict each other, ImageError and OSError for files that cannot be read or
     written.
     """
+    if request.protocol in LARGE_PROTOCOLS:
+        _run_large(request, report)
+        return
     task = read_task(request.protocol, request.split, request.trained_on, request.data, request.layout)
     corpus = subsampled(task.corpus, *request.every) if request.every else task.corpus
     if request.keep:
@@ -118,6 +122,26 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
     if request.plot and isinstance(result, CategoryEvaluation):
         title = f"{measured['checkpoint']}, {task.protocol}"
         draw_precision_recall(recall_levels(), result.curves, title, request.plot)
+
+
+def _run_large(request: EvaluationRequest, report: Callable[[str], object]) -> None:
+    """The protocols of large galleries: figures of groups of queries."""
+    others = request.keep or request.plot or request.data or request.backbone or request.against or request.intervals
+    if others:
+        raise ModelError(
+            f"--protocol {request.protocol} goes without --keep, --plot, --data, --backbone, --against, --intervals"
+        )
+    task = read_large_task(request.protocol, request.split, request.trained_on)
+    if request.every:
+        task = task.subsampled(*request.every)
+    matrices, measured = _scored(request, task.corpus)
+    result = measure_groups(task, matrices)
+    if request.json:
+        report(json.dumps(group_json(result) | measured | {"protocol": request.protocol}))
+    else:
+        report(group_table(result))
+    if request.csv:
+        write_csv(result.per_query, request.csv)
 
 
 def _sweep(

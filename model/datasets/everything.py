@@ -1,0 +1,145 @@
+"""Tasks of large and mixed galleries: what a person meets whose folder holds things of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.datasets.corpus import (
+    THUMBNAIL_SETS,
+    Corpus,
+    Picture,
+    data_folder,
+    read_data,
+    read_more,
+    read_split,
+    thin_classes,
+)
+from model.datasets.fresh import split_fresh
+from model.datasets.protocols import Protocol, answerable, subsampled
+from model.datasets.scenes import Scene, read_scenes
+from model.errors import ModelError
+
+LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
+ALL_TRAINED = "train+val+thin"
+TRAINED, UNSEEN = "trained", "unseen"
+# Shares of an ordinary photo that the thing covers: figures are told apart by them.
+SIZES = (("below 5%", 0.0, 0.05), ("5 to 20%", 0.05, 0.2), ("above 20%", 0.2, 1.01))
+
+
+@dataclass(frozen=True)
+class GroupedTask:
+    """Queries in named groups against one gallery.
+
+    Attributes:
+        corpus: queries and gallery; every query has a right photo.
+        groups: the classes of each group of queries, by its name.
+        harmonic: two groups whose harmonic mean is told, too; none where there are not two.
+        sizes: photos (q, g) that are right and whose thing has a certain size, by the size's name; for scenes alone.
+    """
+
+    corpus: Corpus
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    harmonic: tuple[str, str] | None = None
+    sizes: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def subsampled(self, sketches: int, photos: int) -> GroupedTask:
+        """The same of every n-th sketch and every m-th photo."""
+        sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
+        return GroupedTask(subsampled(self.corpus, sketches, photos), self.groups, self.harmonic, sizes)
+
+
+def read_large_task(protocol: Protocol, split: str | None = None, trained_on: str | None = None) -> GroupedTask:
+    """Reads the pictures of one of LARGE_PROTOCOLS from the optional data.
+
+    Args:
+        split: the classes that were not trained on, "val" (None) or "unseen"; for "everything" alone.
+        trained_on: parts whose fresh pictures are asked for, joined by "+"; "thin" are the classes that the split
+            leaves out. None: "train" beside val, "train+val+thin" otherwise.
+
+    Raises ModelError for what cannot be asked for together, or is not there.
+    """
+    folder = data_folder()
+    if split is not None and protocol != "everything":
+        raise ModelError(f"--protocol {protocol} has no split; leave out --split")
+    if protocol == "everyday":
+        if trained_on is not None:
+            raise ModelError("the things in ordinary photos are what they are; leave out --trained-on")
+        return everyday_task(folder)
+    if protocol == "fresh":
+        return fresh_task(folder, trained_on or ALL_TRAINED)
+    split = split or "val"
+    return everything_task(folder, split, trained_on or ("train" if split == "val" else ALL_TRAINED))
+
+
+def fresh_task(folder: Path, trained_on: str) -> GroupedTask:
+    """Fresh sketches of the trained classes against the fresh photos of these classes."""
+    corpus = _large(split_fresh(_read(folder).of(_classes(folder, trained_on)))[1])
+    return _task(corpus.sketches, corpus.photos)
+
+
+def everything_task(folder: Path, split: str, trained_on: str) -> GroupedTask:
+    """Fresh sketches of trained classes, and sketches of classes of ``split``, against a gallery of everything.
+
+    The gallery: the fresh photos of the trained classes, all photos of the classes of ``split``, and the ordinary
+    photos. Of each class of ``split`` and each source the first ten sketches are queries, as in the zero-shot protocol.
+    Raises ModelError where a class is both.
+    """
+    data = _read(folder)
+    trained, unseen = _classes(folder, trained_on), set(read_split(folder, split))
+    if both := sorted(trained & unseen):
+        raise ModelError(f"{split} has classes of {trained_on} ({both[0]}, ...); name another --split or --trained-on")
+    fresh, new = _large(split_fresh(data.of(trained))[1]), data.of(unseen).protocol()
+    scenes = tuple(scene.picture for scene in read_scenes(folder))
+    groups = {TRAINED: trained, UNSEEN: unseen}
+    return _task(fresh.sketches + new.sketches, fresh.photos + new.photos + scenes, groups, (TRAINED, UNSEEN))
+
+
+def everyday_task(folder: Path) -> GroupedTask:
+    """Fresh sketches of the things that ordinary photos show, against the ordinary photos, by class and by size."""
+    scenes = read_scenes(folder)
+    classes = {label for scene in scenes for label in scene.shares}
+    sketches = split_fresh(_read(folder).of(classes))[1].sketches
+    task = _task(sketches, tuple(scene.picture for scene in scenes), {label: {label} for label in sorted(classes)})
+    return GroupedTask(task.corpus, task.groups, sizes=_by_size(task.corpus.sketches, scenes))
+
+
+def _task(
+    sketches: tuple[Picture, ...],
+    photos: tuple[Picture, ...],
+    groups: Mapping[str, Collection[str]] | None = None,
+    harmonic: tuple[str, str] | None = None,
+) -> GroupedTask:
+    corpus = answerable(Corpus(sketches, photos))
+    asked = {picture.label for picture in corpus.sketches}
+    found = {name: frozenset(labels) & asked for name, labels in (groups or {}).items()}
+    return GroupedTask(corpus, {name: labels for name, labels in found.items() if labels}, harmonic)
+
+
+def _by_size(sketches: tuple[Picture, ...], scenes: tuple[Scene, ...]) -> dict[str, NDArray[np.bool_]]:
+    shares = {
+        label: np.array([scene.shares.get(label, 0.0) for scene in scenes]) for label in {s.label for s in sketches}
+    }
+    matrix = np.stack([shares[sketch.label] for sketch in sketches])
+    return {name: (matrix > 0) & (matrix >= low) & (matrix < high) for name, low, high in SIZES}
+
+
+def _read(folder: Path) -> Corpus:
+    first, further = read_data(folder), read_more(folder)
+    return Corpus(first.sketches + further.sketches, first.photos + further.photos)
+
+
+def _large(corpus: Corpus) -> Corpus:
+    return Corpus(corpus.sketches, tuple(p for p in corpus.photos if p.source not in THUMBNAIL_SETS))
+
+
+def _classes(folder: Path, parts: str) -> set[str]:
+    """The classes of parts joined by "+"; "thin" are those that the split leaves out."""
+    found: set[str] = set()
+    for part in parts.split("+"):
+        found |= set(thin_classes(folder, read_data(folder)) if part == "thin" else read_split(folder, part))
+    return found
