@@ -92,7 +92,7 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
     how = Quadruplets(samples=8)
     recipe = quadruplets(small_recipe((64, 60)), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
     recipe = dataclasses.replace(
-        recipe, optimiser=Optimiser(encoder_rate=2e-3, head_rate=4e-3, warmup=5, average=0.0, stable=1.0)
+        recipe, optimiser=Optimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, stable=1.0)
     )
     trainer = Trainer(recipe, data, small_backbone(), tmp_path / "run")
     before = evaluate(trained_matcher(trainer.average), fresh)
