@@ -63,7 +63,7 @@ def _add_evaluate(commands: Commands) -> None:
         "--trained-on",
         metavar="NAME",
         help="cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: "
-        f"{' or '.join(STANDARD_SPLITS[:1])} and so on; generalised: parts such as train+val",
+        f"{' or '.join(STANDARD_SPLITS[:1])} and so on; generalised, fresh, everything: parts such as train+val",
     )
     add_data(group)
     group.add_argument(

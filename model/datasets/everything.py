@@ -78,7 +78,8 @@ def read_large_task(protocol: Protocol, split: str | None = None, trained_on: st
 
 def fresh_task(folder: Path, trained_on: str) -> GroupedTask:
     """Fresh sketches of the trained classes against the fresh photos of these classes."""
-    corpus = _large(split_fresh(_read(folder).of(_classes(folder, trained_on)))[1])
+    data = _read(folder)
+    corpus = _large(split_fresh(data.of(_classes(folder, trained_on)))[1])
     return _task(corpus.sketches, corpus.photos)
 
 

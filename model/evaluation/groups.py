@@ -111,8 +111,8 @@ def group_table(result: GroupedEvaluation) -> str:
             told = f"{name} ({row.queries})"
             lines.append(f"{'' if number else method:<17}{told:<24}" + "".join(f"{value:>10.4f}" for value in values))
         if method in result.harmonic:
-            values = tuple(result.harmonic[method][figure] for figure in FIGURES)
-            lines.append(f"{'':<17}{'harmonic mean':<24}" + "".join(f"{value:>10.4f}" for value in values))
+            means = (result.harmonic[method][figure] for figure in FIGURES)
+            lines.append(f"{'':<17}{'harmonic mean':<24}" + "".join(f"{mean:>10.4f}" for mean in means))
         for size, value in result.by_size.get(method, {}).items():
             lines.append(f"{'':<17}{'covering ' + size:<44}{value:>10.4f}")
     return "\n".join(lines)
