@@ -16,13 +16,13 @@ STOPPED = 130
 EXAMPLES = """\
 examples:
   {prog} info
-      what the embedded checkpoint is: size, methods, tokens, where it comes from
+      what the embedded checkpoint is: size, methods, tokens, where it is from
   {prog} evaluate --data FOLDER
       figures of it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*
   {prog} fetch --list
       public checkpoints and backbones that can be downloaded
   {prog} train default --backbone FILE
-      train by the recipe of that name, on the data that SKETCH_SEARCH_DATA names
+      train by the recipe of that name, on the data of SKETCH_SEARCH_DATA
 
 {prog} COMMAND --help shows the options of a command.
 SBIR_WEIGHTS names the checkpoint where a command is not given one.
