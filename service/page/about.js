@@ -20,7 +20,7 @@ export class About {
     );
     part("info").replaceChildren(...rows);
     part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
-    // While nothing can be searched, the notice shows it, larger.
+    // While nothing can be searched, the notice shows the build, in larger type.
     const build = building(info.build);
     part("building").hidden = !build || !info.ready;
     part("building-text").textContent = build?.text ?? "";

@@ -7,7 +7,7 @@ const OFF = "sketch-search-keys-off";
 const TOOLS = { p: "pen", e: "eraser", l: "line", r: "rectangle", o: "ellipse" };
 const WIDTHS = ["0.007", "0.012", "0.024"];
 
-// What is pressed, and what it does, as the dialog lists it.
+// The list in the dialog: keys, and what they do.
 const HELP = [
   ["P E", "Pen, eraser"],
   ["L R O", "Line, rectangle, ellipse"],

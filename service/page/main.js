@@ -1,4 +1,4 @@
-/** The page: its parts, and what each of them does to the others. */
+/** The page: makes its parts and connects them. */
 
 import { About } from "./about.js";
 import { Keys } from "./keys.js";
@@ -17,9 +17,9 @@ import { choice, element, part } from "./shared/dom.js";
 import { building, count, sentence, timings, trouble } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
-const LOOK_AGAIN_MS = 3000;
+const CHECK_AGAIN_MS = 3000;
 const PAGE_SIZES = [10, 20, 50, 100, 200];
-// As many as fit a screen beside the sketch, and as can be waited for.
+// This many fit a screen beside the sketch, and take a few seconds.
 const EXPLAINED = 6;
 
 const api = new Api();
@@ -28,7 +28,7 @@ const query = new Query(paper);
 const tools = new Tools(paper, query);
 const notice = new Notice((marks) => paper.do(...marks));
 const about = new About();
-const why = new Why(api, unexplained);
+const why = new Why(api, explanationRefused);
 const viewer = new Viewer(api, {
   search: useAsSketch,
   explain: (photo) => why.open(sketched.snapshot, [photo]),
@@ -36,24 +36,24 @@ const viewer = new Viewer(api, {
 });
 const results = new Results(part("results"), api, (place) => viewer.open(shown, place));
 const groups = new Groups(api, (photos, place) => viewer.open(photos, place));
-const search = new LiveSearch(ask, { busy, found, trouble: tell });
-const pages = new Pages(askOn, add);
+const search = new LiveSearch(runSearch, { busy: showBusy, found: showFound, trouble: showError });
+const pages = new Pages(fetchPage, addPage);
 
 let shown = [];
-// What the photos shown were found with; a page that is asked for later belongs to the same drawing.
+// The snapshot and the parameters that found the photos shown. Later pages are asked for with the same ones.
 let sketched = null;
 let limits = null;
 // Whether this server explains at all, and whether it does so for the photos that are shown.
 let explains = true;
 let explainable = false;
 let careful = true;
-let lookAgain = 0;
-let acquainted = false;
+let checkTimer = 0;
+let serverKnown = false;
 
-async function ask(signal) {
+async function runSearch(signal) {
   const snapshot = await query.snapshot();
   if (limits && snapshot.blob.size > limits.max_upload_bytes) {
-    // The server would close the connection in the middle of it, which looks as if it were away.
+    // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
   const params = { method: careful ? "auto" : "ret", k: part("count").value || "20" };
@@ -61,12 +61,12 @@ async function ask(signal) {
 }
 
 /** Another page of the search that is shown. */
-async function askOn(page, signal) {
+async function fetchPage(page, signal) {
   const { snapshot, params } = sketched;
   return api.search(snapshot.blob, { ...params, ...page }, signal);
 }
 
-function busy(yes) {
+function showBusy(yes) {
   part("found").classList.toggle("busy", yes);
   part("results").setAttribute("aria-busy", String(yes));
   if (yes) {
@@ -74,8 +74,8 @@ function busy(yes) {
   }
 }
 
-function found({ answer, snapshot, params }) {
-  clearTimeout(lookAgain);
+function showFound({ answer, snapshot, params }) {
+  clearTimeout(checkTimer);
   sketched = { snapshot, params };
   shown = answer.results;
   results.show(shown);
@@ -83,44 +83,44 @@ function found({ answer, snapshot, params }) {
   pages.start(answer, { page: Number(params.k), most: limits?.max_k ?? Number(params.k) });
   part("found").classList.remove("stale");
   if (!shown.length) {
-    say("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
+    showMessage("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
     return;
   }
   notice.hide();
   offerWhy(explains);
-  tellNumber();
+  showCount();
   part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
 }
 
-function add(more) {
-  // A place in this list: what was found in clusters that were opened later comes after what was found before.
+function addPage(more) {
+  // The rank is the place in this list: photos of clusters that are opened later come after those shown already.
   const ranked = more.map((result, i) => ({ ...result, rank: shown.length + i + 1 }));
   results.add(ranked, shown.length);
   shown = [...shown, ...ranked];
-  tellNumber();
+  showCount();
 }
 
-function tellNumber() {
+function showCount() {
   part("status").textContent = `${count(shown.length, "photo")}, best first`;
 }
 
-function tell(error) {
-  say(...trouble(error));
-  // What is still there belongs to an older sketch.
+function showError(error) {
+  showMessage(...trouble(error));
+  // The photos that are still shown belong to an older sketch.
   part("found").classList.add("stale");
   if (error.status === 401) {
     notice.askForKey();
   } else if (error instanceof Away || error.status === 503) {
-    watch();
+    checkLater();
   }
 }
 
-function say(title, text, share) {
+function showMessage(title, text, share) {
   notice.say(title, text, share);
-  nothing();
+  clearStatus();
 }
 
-function nothing() {
+function clearStatus() {
   part("status").textContent = "";
   part("timings").replaceChildren();
   offerWhy(false);
@@ -128,49 +128,49 @@ function nothing() {
   pages.stop();
 }
 
-function invite() {
+function showInvitation() {
   search.stop();
   shown = [];
   results.show(shown);
   part("found").classList.remove("stale");
   notice.invite();
-  nothing();
+  clearStatus();
 }
 
-/** Ask the server how it is until it can answer, or a build is over. */
-function watch() {
-  clearTimeout(lookAgain);
-  lookAgain = setTimeout(meet, LOOK_AGAIN_MS);
+/** Ask for the server's state again a little later: until it can answer searches and no build is under way. */
+function checkLater() {
+  clearTimeout(checkTimer);
+  checkTimer = setTimeout(checkServer, CHECK_AGAIN_MS);
 }
 
-/** Learn what the server has; then search, or invite to draw. */
-async function meet() {
+/** Read the server's state and show it; then search, or invite to draw. */
+async function checkServer() {
   let info;
   try {
     info = await api.info();
   } catch (error) {
-    acquainted = false;
-    tell(error);
+    serverKnown = false;
+    showError(error);
     return;
   }
   limits = info.limits;
   about.show(info);
   const build = building(info.build);
   if (!info.ready) {
-    acquainted = false;
-    say("Not ready yet", `${sentence(info.reason)}${build ? ` ${build.text}` : ""}`, build?.share);
+    serverKnown = false;
+    showMessage("Not ready yet", `${sentence(info.reason)}${build ? ` ${build.text}` : ""}`, build?.share);
   }
   if (!info.ready || build) {
-    watch();
+    checkLater();
   }
-  if (info.ready && !acquainted) {
-    acquainted = true;
-    offer(info.model);
-    renew();
+  if (info.ready && !serverKnown) {
+    serverKnown = true;
+    showChoices(info.model);
+    searchAgain();
   }
 }
 
-function offer(model) {
+function showChoices(model) {
   const choosable = model.methods.includes("ret") && (model.best_method !== "ret" || model.diffuses);
   part("care").hidden = !choosable;
   const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
@@ -180,9 +180,9 @@ function offer(model) {
   select.value = wanted;
 }
 
-function renew() {
+function searchAgain() {
   if (query.empty) {
-    invite();
+    showInvitation();
   } else {
     void search.now();
   }
@@ -193,8 +193,8 @@ function useAsSketch(photo) {
   void query.take(photo);
 }
 
-/** The explanation is not to be had: of these photos (404), or of any (405). */
-function unexplained(status) {
+/** The server has refused to explain: 404 means these photos, 405 means any. */
+function explanationRefused(status) {
   explains &&= status === 404;
   offerWhy(false);
 }
@@ -204,14 +204,14 @@ function offerWhy(yes) {
   part("why-open").hidden = !yes;
 }
 
-function hear(text) {
+function announce(text) {
   part("heard").textContent = text;
 }
 
 paper.addEventListener("start", () => search.hold());
 query.addEventListener("change", () => {
   if (query.empty) {
-    invite();
+    showInvitation();
   } else if (part("live").checked) {
     search.soon();
   } else {
@@ -220,22 +220,22 @@ query.addEventListener("change", () => {
   }
 });
 part("search").addEventListener("click", () => void search.now());
-part("count").addEventListener("change", renew);
+part("count").addEventListener("change", searchAgain);
 choice("care", (value) => {
   careful = value === "careful";
-  if (acquainted) {
-    renew();
+  if (serverKnown) {
+    searchAgain();
   }
 });
 part("why-open").addEventListener("click", () => why.open(sketched.snapshot, shown.slice(0, EXPLAINED)));
 part("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useKey(part("key").value);
-  void meet();
+  void checkServer();
 });
-new Cursor(paper, part("paper"), part("cursor"), hear);
+new Cursor(paper, part("paper"), part("cursor"), announce);
 new Keys(paper, query);
-invite();
+showInvitation();
 await query.restore();
 tools.refresh();
-void meet();
+void checkServer();

@@ -3,7 +3,8 @@
 const WIDTH = 0.014;
 const INK = "#000000";
 
-// Strokes within 0..1, x to the right, y down. The painter rounds a line off at its points: `angular` ones are straight.
+// Strokes in sides of the sheet, x to the right, y down. `round` ones curve around their points, `angular` ones have
+// corners.
 const EXAMPLES = {
   House: [
     { angular: [[0.2, 0.9], [0.2, 0.46], [0.8, 0.46], [0.8, 0.9], [0.2, 0.9]] },
@@ -50,7 +51,7 @@ export function examples() {
 }
 
 function toMark({ round, angular }) {
-  // A point that is there twice has no curve around it.
+  // A point that is there twice makes a corner: the curve around it has no length.
   const places = round ?? angular.flatMap((place) => [place, place]);
   const points = places.map(([x, y]) => ({ x, y, weight: 1 }));
   return { kind: "pen", colour: INK, width: WIDTH, points };

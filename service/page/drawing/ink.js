@@ -1,10 +1,10 @@
 /**
- * What is done on the paper, and how it looks.
+ * The actions that a drawing consists of, and how they are painted.
  *
  * An action is one of
  *   {kind: "pen" | "eraser", colour, width, points: [{x, y, weight}, ...]}
  *   {kind: "line" | "rectangle" | "ellipse", colour, width, points: [from, to]}
- *   {kind: "image", source, image}    a picture that fills the sheet, in place of all before it
+ *   {kind: "image", source, image}    an image (its source is a data URL) that replaces all before it
  *   {kind: "paper", colour}           another colour of the paper
  *   {kind: "clear"}
  * Positions and widths are in sides of the sheet, from its top left.
@@ -14,7 +14,7 @@ export const WHITE = "#ffffff";
 const SHAPES = { line: drawLine, rectangle: drawRectangle, ellipse: drawEllipse };
 const ELLIPSE_CORNERS = 48;
 
-/** Whether a tool draws a shape between two points, and no free stroke. */
+/** Whether a tool draws a shape between two points. The others draw free strokes. */
 export function isShape(kind) {
   return kind in SHAPES;
 }
@@ -53,8 +53,8 @@ export function paint(context, side, actions) {
 }
 
 /**
- * The part of a free stroke around its point `i`: a curve from the middle of the segment before to the middle of the
- * one after. So every piece is final once the next point is known, and a growing line need not be painted again.
+ * Paint the part of a free stroke around its point `i`: a curve from the middle of the segment before it to the middle
+ * of the segment after it. A piece is final once the next point is known, so a growing line is never painted again.
  */
 export function piece(context, mark, i, paper) {
   const { points, width } = mark;
@@ -89,7 +89,7 @@ export function outline({ kind, points }, corners = ELLIPSE_CORNERS) {
   return points;
 }
 
-/** The end of a shape made regular: a square, a circle, or a line at a multiple of 45 degrees. */
+/** The point nearest to `to` that makes the shape a square, a circle, or a line at a multiple of 45 degrees. */
 export function evened(kind, from, to) {
   const [x, y] = [to.x - from.x, to.y - from.y];
   if (kind === "line") {
@@ -109,7 +109,7 @@ function start(context, { kind, colour }, width, paper) {
   context.beginPath();
 }
 
-/** A stroke of even width as one path: pieces would show where their soft edges overlap. */
+/** Paint a stroke of even width as one path. Pieces would be visible, because their soft edges overlap. */
 function drawEven(context, mark, paper) {
   const { points, width } = mark;
   start(context, mark, width, paper);
@@ -122,7 +122,7 @@ function drawEven(context, mark, paper) {
   context.stroke();
 }
 
-/** A stroke of one point: of a line without length, browsers paint nothing. */
+/** Paint a stroke of one point. It needs a circle, because browsers paint nothing for a line without length. */
 function dot(context, { x, y }, width) {
   context.fillStyle = context.strokeStyle;
   context.arc(x, y, width / 2, 0, 2 * Math.PI);

@@ -1,23 +1,23 @@
-/** The paper: strokes and shapes drawn with mouse, pen, finger or keys, kept as lines and not as pixels. */
+/** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
 import { evened, isShape, paint, paperColour, piece, visible } from "./ink.js";
 import { png } from "./png.js";
 import { rasterize } from "./raster.js";
 
-// Rubbing out with the pen's own width would take as many strokes as drawing did.
+// Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
-// Points nearer to the last one than this, in sides of the paper, add work and no shape.
+// In sides of the paper. Points nearer to the last one are left out: nobody would see them.
 const NEAR = 0.0015;
 const PRECISION = 10_000;
-// A pen's pressure is 0 to 1; light strokes stay visible, strong ones stay lines.
+// Factors of the width for a pen's pressure of 0 and 1.
 const LIGHTEST = 0.35;
 const STRONGEST = 1.65;
-// Of a PointerEvent: the tip of a pen, a finger, the left button; and the eraser end of a pen.
+// PointerEvent.button of a pen's tip, a finger or the left button; and of a pen's eraser end.
 const DRAWING_BUTTON = 0;
 const ERASER_BUTTON = 5;
 
 /**
- * A square sheet on a canvas element. What has been done is a list of actions, see ink.js; all of them can be undone.
+ * A square sheet on a canvas element. It keeps a list of actions, see ink.js, and each of them can be undone.
  *
  * Events: "start" when a stroke begins; "change" when the drawing has become another one.
  */
@@ -45,7 +45,7 @@ export class Paper extends EventTarget {
     canvas.addEventListener("pointermove", (event) => this.#draw(event));
     canvas.addEventListener("pointerup", (event) => this.#lift(event));
     canvas.addEventListener("pointercancel", (event) => this.#lift(event));
-    // A long press of a finger or a pen would open it in the middle of a stroke.
+    // A long press of a finger or a pen would open the context menu in the middle of a stroke.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
   }
@@ -90,14 +90,14 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Do these actions at once. */
+  /** Do these actions, as if they had been drawn. */
   do(...actions) {
     this.#done.push(...actions);
     this.#undone = [];
     this.#changed();
   }
 
-  /** Take a sheet of another colour; what was rubbed out stays so. */
+  /** Change the colour of the paper. What was erased stays erased. */
   lay(colour) {
     if (colour !== this.background) {
       this.do({ kind: "paper", colour });
@@ -176,7 +176,7 @@ export class Paper extends EventTarget {
   }
 
   #press(event) {
-    // One mark at a time: while the pen draws, the palm beside it is a touch that must do nothing.
+    // One mark at a time: while a pen draws, the palm beside it touches the screen, too, and must not draw.
     const known = event.button === DRAWING_BUTTON || event.button === ERASER_BUTTON;
     if (this.drawing || !known) {
       return;
@@ -206,7 +206,7 @@ export class Paper extends EventTarget {
 
   #point(event) {
     const box = this.#canvas.getBoundingClientRect();
-    // Only a pen tells a pressure that means something: a mouse says 0.5, a finger whatever the device likes.
+    // Only a pen's pressure is measured: a mouse reports 0.5, and for a finger it depends on the device.
     const pressed = event.pointerType === "pen" && event.pressure > 0;
     return {
       x: short((event.clientX - box.left) / box.width),
@@ -242,7 +242,7 @@ export class Paper extends EventTarget {
   }
 }
 
-/** As exact as anybody sees, and short where it is kept. */
+/** Rounded: exact enough to look at, and short in the browser's storage. */
 function short(value) {
   return Math.round(value * PRECISION) / PRECISION;
 }

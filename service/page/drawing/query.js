@@ -1,9 +1,9 @@
-/** What is searched with: the drawing, over an image or not; or an image file that only the server can read. */
+/** What is searched with: the drawing, which may lie over an image, or an image file that only the server can read. */
 
 import { download, element, part } from "../shared/dom.js";
 import { restore, save } from "./saved.js";
 
-// More than any network looks at, and little enough to be kept.
+// In pixels. Larger than what any network looks at, and small enough for the browser's storage.
 const IMAGE_SIDE = 1024;
 const IMAGE_BYTES = 500_000;
 const SAVED_SIDE = 1024;
@@ -38,7 +38,12 @@ export class Query extends EventTarget {
     return this.#file !== null;
   }
 
-  /** What is searched with now: its bytes, and the marks of a drawing (see ink.js). Nothing later changes it. */
+  /**
+   * What is searched with now. Nothing that is drawn later changes it.
+   *
+   * @returns {Promise<{blob: Blob, marks: object[], paper: string}>} an image file; the marks (see ink.js) and the colour
+   *   of the paper where it is a drawing
+   */
   async snapshot() {
     const paper = this.#paper.background;
     if (this.#file) {
@@ -53,7 +58,7 @@ export class Query extends EventTarget {
   /** Draw again what was there when the page was left. */
   async restore() {
     const actions = await restore(open);
-    // Who has begun to draw meanwhile wants that.
+    // A drawing that was begun in the meantime stays.
     if (actions.length && !this.#paper.canUndo && !this.#paper.drawing) {
       this.#paper.do(...actions);
     }
@@ -75,7 +80,7 @@ export class Query extends EventTarget {
     }
   }
 
-  /** Back to the drawing where there is a file, else to an empty sheet. */
+  /** Remove the file, which brings the drawing back; without a file, clear the paper. */
   clear() {
     if (this.#file) {
       this.#file = null;
@@ -107,11 +112,11 @@ export class Query extends EventTarget {
     part("pick").addEventListener("click", () => input.click());
     input.addEventListener("change", () => {
       this.#takeFirst(input.files);
-      // So that picking the same file again is a change.
+      // Otherwise picking the same file again would be no change.
       input.value = "";
     });
     document.addEventListener("paste", (event) => this.#takeFirst(event.clipboardData.files));
-    // Dropped beside the paper, a file would replace the page.
+    // Without this, the browser would open a file that is dropped beside the paper, in place of the page.
     document.addEventListener("dragover", (event) => {
       if (event.dataTransfer.types.includes("Files")) {
         event.preventDefault();

@@ -1,8 +1,8 @@
 /**
  * A drawing as pixels, computed from its marks.
  *
- * Browsers that guard against fingerprinting disturb the pixels that a page reads back from a canvas, so what is sent to
- * the server is not read back. Marks look as ink.js paints them: round ends and corners, soft edges.
+ * Browsers that guard against fingerprinting disturb the pixels that a page reads back from a canvas. So what is sent to
+ * the server is computed here. Marks look as ink.js paints them: round ends and corners, soft edges.
  */
 
 import { isShape, middle, outline, paperColour, visible } from "./ink.js";

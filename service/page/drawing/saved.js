@@ -1,15 +1,15 @@
-/** The drawing in the browser's own storage, so that it is still there when the page is loaded again. */
+/** The drawing in the browser's storage: it is still there when the page is loaded again. */
 
 import { forSite } from "../shared/storage.js";
 import { isShape, paperColour, visible, WHITE } from "./ink.js";
 
 const KEY = "sketch-search-drawing";
 const VERSION = 1;
-// Browsers give a site about five million; a drawing that would take half of it is not worth losing the rest for.
+// Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
 const MOST_POINTS = 200_000;
 
-/** Keep what can be seen; a drawing that is too large is not kept. */
+/** Save what can be seen. A drawing that is too large is not saved. */
 export function save(actions) {
   const marks = visible(actions).map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
   const paper = paperColour(actions);
@@ -22,7 +22,7 @@ export function save(actions) {
 }
 
 /**
- * What was kept, as actions; none where nothing was kept, or nothing that can be read.
+ * The saved drawing, as actions; none where nothing was saved or where it cannot be read.
  *
  * @param {(source: string) => Promise<HTMLImageElement>} open decodes an image
  */
@@ -61,7 +61,7 @@ function unflat(values) {
     throw new TypeError("no points");
   }
   return Array.from({ length: values.length / 3 }, (_, i) => ({
-    // A stroke may leave the sheet; further out than this is no place.
+    // A stroke may leave the sheet, but not by more than this.
     x: within(values[3 * i], -10, 10),
     y: within(values[3 * i + 1], -10, 10),
     weight: within(values[3 * i + 2], 0.1, 2),

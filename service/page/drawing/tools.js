@@ -60,7 +60,7 @@ export class Tools {
     for (const radio of document.getElementsByName("sheet")) {
       radio.checked = radio.value === this.#paper.background;
     }
-    // What is drawn must be seen: ink of the paper's own colour is changed for the other end.
+    // Black ink on dark paper, and white ink on light paper, could not be seen.
     if (this.#paper.colour === "#000000" && dark) {
       choose("ink", "#ffffff");
     } else if (this.#paper.colour === "#ffffff" && !dark) {
@@ -75,7 +75,7 @@ export class Tools {
     for (const radio of document.getElementsByName("ink")) {
       radio.checked = radio.value === colour;
     }
-    // Who chooses a colour wants to draw with it.
+    // A colour is chosen to draw with it.
     if (this.#paper.tool === "eraser") {
       choose("tool", "pen");
     }
@@ -91,7 +91,7 @@ function swatches(name, colours, chosen) {
   });
 }
 
-/** A menu closes by Escape, and as soon as something else is used. */
+/** Close the menu on Escape, and as soon as something else is used. */
 function closeOutside(menu) {
   document.addEventListener("pointerdown", (event) => {
     if (!menu.contains(event.target)) {
@@ -107,7 +107,7 @@ function closeOutside(menu) {
   });
 }
 
-/** Of a colour #rrggbb, about 0 to 1. */
+/** How light a colour #rrggbb is, about 0 to 1. */
 function luminance(colour) {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
   return 0.299 * red + 0.587 * green + 0.114 * blue;

@@ -1,9 +1,9 @@
-/** The clusters that a search has opened, each as a strip of its photos' faces. */
+/** The clusters that a search has opened, each as a row of small photos. */
 
 import { element, part } from "../shared/dom.js";
 import { count, fileName, trouble } from "../shared/words.js";
 
-// A strip is as wide as a phone; opening every cluster of a large gallery would be no strip any more.
+// A row of this many fits a phone. Of many clusters only the best are shown.
 const FACES = 7;
 const MOST_GROUPS = 12;
 
@@ -25,7 +25,7 @@ export class Groups {
     this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());
   }
 
-  /** Show these clusters, best first; none hides the strips. */
+  /** Show these clusters, best first. Without any, the box is hidden. */
   show(clusters) {
     const same = clusters.map(({ id }) => id).join() === this.#clusters.map(({ id }) => id).join();
     this.#clusters = clusters;

@@ -1,4 +1,4 @@
-/** When to search: shortly after a stroke, one search at a time, the latest wins. */
+/** Decides when to search: shortly after a stroke, one search at a time; only the latest one is shown. */
 
 // Long enough to begin the next stroke of the same shape, short enough to feel immediate.
 const PAUSE_MS = 200;
@@ -18,17 +18,17 @@ export class LiveSearch {
     this.#show = show;
   }
 
-  /** Search once the hand has rested for a moment. */
+  /** Search after a short pause. */
   soon() {
     this.#in(PAUSE_MS);
   }
 
-  /** A stroke begins: what was about to be searched is out of date. What is running may still be shown. */
+  /** A stroke begins: cancel the search that waits for the pause. One that is running may still be shown. */
   hold() {
     clearTimeout(this.#timer);
   }
 
-  /** Neither search nor show anything. */
+  /** Cancel everything: what waits, and what is running. */
   stop() {
     this.hold();
     this.#running?.abort();
@@ -36,7 +36,7 @@ export class LiveSearch {
     this.#show.busy(false);
   }
 
-  /** Search now. An older search is given up, and whatever comes of it is not shown. */
+  /** Search now. An older search is cancelled, and its answer is not shown. */
   async now() {
     this.stop();
     const ours = new AbortController();

@@ -1,4 +1,4 @@
-/** What the page says in place of photos: an invitation, that something is missing, or what went wrong. */
+/** The message in place of photos: an invitation to draw, what is missing, or what went wrong. */
 
 import { element, part, prose } from "../shared/dom.js";
 import { examples } from "../drawing/examples.js";
@@ -18,7 +18,7 @@ export class Notice {
 
   /** Say this. @param {number | null | undefined} share how much of a build is done; null: nobody knows */
   say(title, text, share) {
-    // Written only where it is another one, so that a screen reader does not say the same twice.
+    // Written only where it differs, so that a screen reader does not read the same message twice.
     if (this.#said !== title + text) {
       this.#said = title + text;
       part("notice-title").textContent = title;
@@ -63,7 +63,7 @@ export class Notice {
   }
 }
 
-/** Let a progress element show this share; undefined hides it, null is an unknown one. */
+/** Show this share in a progress element: undefined hides it, null shows that the share is unknown. */
 export function progress(bar, share) {
   bar.hidden = share === undefined;
   if (typeof share === "number") {

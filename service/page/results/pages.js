@@ -1,15 +1,15 @@
 /**
- * The grid without an end: asks for the next results when someone has scrolled to the last ones.
+ * More results: asks for the next ones when the person scrolls to the end of those shown.
  *
- * A search ranks the photos that it has chosen. Choosing more of them would move others to places that have been passed
- * already, and they would never be seen. So one ranking is read to its end; then twice as many clusters are opened, or
- * photos let through, and what has not been shown yet comes next.
+ * The first stage of a search chooses candidates, and the second stage ranks them. With more candidates the ranking is
+ * another one: photos would move to places that have been shown already, and never be seen. So one ranking is read to
+ * its end. Then a ranking of twice as many clusters or candidates is read, without the photos that have been shown.
  */
 
 import { part } from "../shared/dom.js";
 import { trouble } from "../shared/words.js";
 
-// Before the end is in sight, so that it rarely is.
+// How far below the screen the end may be when the next results are asked for.
 const AHEAD = "600px";
 
 export class Pages {
@@ -19,7 +19,8 @@ export class Pages {
   #note = part("more-note");
   #known = new Set();
   #sizes = { page: 0, most: 0 };
-  // Of the ranking that is read: how to ask for it and for a longer one, its photos, and how many have been passed.
+  // The ranking that is read now: the parameters that ask for it again, those that ask for a longer one, how many
+  // photos it has, and how many of them have been read.
   #same = {};
   #longer = null;
   #candidates = 0;
@@ -37,12 +38,12 @@ export class Pages {
     this.#show = show;
     this.#button.addEventListener("click", () => this.#more());
     new IntersectionObserver(([entry]) => this.#look(entry.isIntersecting), { rootMargin: AHEAD }).observe(this.#button);
-    // What nobody scrolls to is not worth a search: who draws looks at the first photos.
+    // Nothing is asked for before the first scroll: while drawing, people look at the first photos only.
     document.addEventListener("scroll", () => this.#near && window.scrollY > 0 && this.#more(), { passive: true });
   }
 
   /**
-   * The first results are there; what an older search still brings is not shown.
+   * Begin with the first results of a search. Results of an older search are not shown any more.
    *
    * @param {object} answer of the search
    * @param {{page: number, most: number}} sizes how many results to ask for, and how many one may
@@ -54,7 +55,7 @@ export class Pages {
     this.#took(answer, 0);
   }
 
-  /** There is nothing to go on with. */
+  /** End: there are no results to continue. */
   stop() {
     this.#running?.abort();
     this.#running = null;
@@ -88,14 +89,14 @@ export class Pages {
       }
     } catch (error) {
       if (!ours.signal.aborted) {
-        // The button stays, for another try.
+        // The button stays, so that it can be tried again.
         this.#note.textContent = trouble(error).join(": ");
         this.#running = null;
       }
     }
   }
 
-  /** How many to ask for: never more than the ranking has left, which would make it another one. */
+  /** How many results to ask for. More than the ranking has left would make it another ranking. */
   #left() {
     const { page, most } = this.#sizes;
     return Math.min(this.#offset < this.#known.size ? most : page, this.#candidates - this.#offset);
@@ -107,7 +108,7 @@ export class Pages {
     this.#show(fresh);
     this.#took(answer, offset, longer ? this.#longer : {});
     if (this.#near && (!fresh.length || window.scrollY > 0)) {
-      // The observer tells of changes only, and the button may still be in sight.
+      // The observer reports changes only, and the button may have stayed in sight.
       requestAnimationFrame(() => this.#near && this.#more());
     }
   }

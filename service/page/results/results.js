@@ -3,7 +3,7 @@
 import { element } from "../shared/dom.js";
 import { fileName, score } from "../shared/words.js";
 
-/** The id alone may be that of another photo, once the server has another index. */
+/** What a photo is known by. Its id alone may mean another photo, once the server has another index. */
 function identity(result) {
   return `${result.id} ${result.paths[0]}`;
 }
@@ -12,7 +12,7 @@ export class Results {
   #list;
   #api;
   #open;
-  // By photo, see identity(): while someone draws, most photos stay in the answer, and must not load again or flicker.
+  // By identity(). Most photos of an answer are in the next one, too; they must not load again or flicker.
   #tiles = new Map();
 
   /**

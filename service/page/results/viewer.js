@@ -31,11 +31,11 @@ export class Viewer {
     this.#image.addEventListener("load", () => this.#loaded());
     this.#image.addEventListener("error", () => this.#fallBack());
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
-    // Only the backdrop is the dialog itself; all inside lies in elements of its own.
+    // A click on the backdrop has the dialog itself as its target; everything inside has an element of its own.
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
-  /** Show one of these photos, by its place from 0; those without a rank are no results. */
+  /** Show one of these photos, by its place from 0. Photos without a rank were not found by a search. */
   open(photos, place) {
     this.#photos = photos;
     this.#place = place;
@@ -78,13 +78,13 @@ export class Viewer {
   }
 
   #loaded() {
-    // A small photo blown up to a large screen shows nothing but its pixels.
+    // A small photo is not enlarged to the whole of a large screen, where only its pixels would be seen.
     this.#image.style.maxWidth = `${ENLARGED * this.#image.naturalWidth}px`;
     this.#image.style.maxHeight = `${ENLARGED * this.#image.naturalHeight}px`;
     this.#dialog.classList.remove("loading");
   }
 
-  /** Browsers cannot show every format that can be indexed, and the file may be gone. */
+  /** Show the thumbnail: browsers cannot show every format that can be indexed, and the file may be gone. */
   #fallBack() {
     if (this.#image.dataset.path !== this.#small()) {
       void this.#api.show(this.#image, this.#small());
@@ -100,13 +100,13 @@ export class Viewer {
       await navigator.clipboard.writeText(text);
       this.#say("Copied.");
     } catch {
-      // Pages that did not come by HTTPS or from this machine may not write there.
+      // Browsers allow the clipboard only to pages that came by HTTPS or from this machine.
       getSelection().selectAllChildren(part("viewer-paths"));
       this.#say("The path is selected: copy it with Ctrl C.");
     }
   }
 
-  /** The network looks at small pictures only, and every browser can show this one. */
+  /** Search with the thumbnail: it is large enough for the network, and every browser can show it. */
   async #searchWith() {
     await this.#fetched((blob, name) => {
       this.#dialog.close();

@@ -19,7 +19,7 @@ export class Refused extends Error {
 /** No answer came at all. */
 export class Away extends Error {}
 
-/** Where the server has a path: beside this page, wherever a proxy has put it. */
+/** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
 export function address(path) {
   return new URL(path.replace(/^\//, ""), document.baseURI).href;
 }
@@ -59,7 +59,7 @@ export class Api {
    *
    * @param {Blob} sketch an image file
    * @param {number[]} photos ids, at most 12
-   * @param {"none" | "photos" | "gallery"} rebuild from what the sketch is to be put together, too
+   * @param {"none" | "photos" | "gallery"} rebuild what the sketch is also put together from
    */
   async explain(sketch, photos, rebuild, signal) {
     const params = new URLSearchParams([...photos.map((id) => ["photo", id]), ["rebuild", rebuild]]);
@@ -77,8 +77,8 @@ export class Api {
   }
 
   /**
-   * Let an img element show a path of the server. Only a script can send the key, so with one the image is fetched.
-   * Where it cannot be had, the element gets its "error" event either way.
+   * Show an image of the server in an img element. Where there is a key the image is fetched, because only a script can
+   * send the key. If it fails, the element gets its "error" event either way.
    */
   async show(image, path) {
     const url = address(path);
@@ -114,7 +114,7 @@ export class Api {
     if (answer.ok) {
       return answer;
     }
-    // A proxy in front of the server may answer with a page of its own.
+    // A proxy in front of the server may answer with something else than the server's JSON.
     const body = await answer.json().catch(() => null);
     const told = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
     const wait = Number(answer.headers.get("Retry-After")) || 0;

@@ -10,11 +10,11 @@ export function element(kind, properties = {}, ...children) {
   return made;
 }
 
-/** Hand a file to the person: the browser saves it under this name. */
+/** Let the browser save a file under this name. */
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   element("a", { href: url, download: name }).click();
-  // The browser has taken hold of it once the click has been dealt with.
+  // Browsers read it some time after the click.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
@@ -23,7 +23,7 @@ export function prose(text) {
   return text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
 }
 
-/** Let these radio buttons call `set` with the chosen value, now and at every change. */
+/** Call `set` with the chosen value of these radio buttons, now and at every change. */
 export function choice(name, set) {
   for (const radio of document.getElementsByName(name)) {
     radio.addEventListener("change", () => set(radio.value));

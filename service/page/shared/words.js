@@ -1,7 +1,7 @@
-/** How things are said on the page. */
+/** The page's texts: names, numbers and messages for people. */
 
 const METHODS = { rn: "relation network", ret: "[Ret]", fused: "relation network and [Ret]" };
-// A build tells how far it is every second or so; one that was killed stays in its phase.
+// A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
 const PHASES = {
   reading: "reading the photos",
@@ -10,7 +10,7 @@ const PHASES = {
   writing: "writing the index",
 };
 
-/** A retrieval method's name for people; with `diffused`, photos that look alike lend each other their scores. */
+/** A retrieval method's name for people. `diffused`: scores were spread among photos that look alike. */
 export function methodName(method, diffused = false) {
   const name = METHODS[method] ?? method;
   return diffused ? `${name}, diffused` : name;
@@ -26,7 +26,7 @@ export function score(value) {
   return value.toFixed(3).replace("-", "\u2212");
 }
 
-/** A share as a percentage: a whole one, or to one place that says something. */
+/** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
 export function percent(share) {
   const value = 100 * share;
   const shown = Math.abs(value) >= 1 || !value ? Math.round(value) : Number(value.toPrecision(1));
@@ -38,12 +38,12 @@ export function fileName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** A reason as a sentence of its own. */
+/** The text with a capital letter at its beginning. */
 export function sentence(reason) {
   return reason.charAt(0).toUpperCase() + reason.slice(1);
 }
 
-/** One line: where the time went, and what was looked at. */
+/** What a search took and looked at: the parts of one line. */
 export function timings(answer) {
   const { total, ...stages } = answer.timings_ms;
   const parts = Object.entries(stages)
@@ -56,7 +56,7 @@ export function timings(answer) {
   ];
 }
 
-/** What is searched and by what: pairs of a name and a text for people. */
+/** What is searched and by which network: pairs of a name and a text. */
 export function facts({ model, index, version, refused }) {
   const programme = [
     // A checkout that is not installed has no version.
@@ -86,7 +86,7 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
-/** How far the building of the index is: {text, share}, share null where unknown; null where none is under way. */
+/** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";
   if (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS) {
@@ -100,7 +100,7 @@ export function building(build) {
   };
 }
 
-/** Title and text for what went wrong. */
+/** What went wrong, for people: a title and a text. */
 export function trouble(error) {
   const again = `${error.message} It is tried again on its own.`;
   switch (error.code ?? error.constructor.name) {

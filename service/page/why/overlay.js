@@ -1,6 +1,6 @@
 /** What is laid over a picture: cells of the patch grid that are lit, and lines around them. */
 
-// Of the cell's side.
+// Widths in sides of a cell.
 const LINE = 0.13;
 const HALO = 0.22;
 
@@ -20,7 +20,7 @@ export class Overlay {
     this.#grid = grid;
   }
 
-  /** Begin anew, in the size that the picture has now. */
+  /** Remove everything, and take the size that the picture has now. */
   clear() {
     const side = Math.max(1, Math.round(this.#canvas.clientWidth * window.devicePixelRatio));
     this.#canvas.width = side;
@@ -29,7 +29,7 @@ export class Overlay {
   }
 
   /**
-   * Darken the picture, but not where it is lit.
+   * Darken the picture except where it is lit.
    *
    * @param {(cell: number) => number} light of a cell, 0 to 1
    * @param {number} depth how dark it gets, 0 to 1
@@ -54,7 +54,7 @@ export class Overlay {
     const path = new Path2D();
     for (const cell of cells) {
       const [x, y] = [cell % this.#grid, Math.floor(cell / this.#grid)];
-      // Side by side: whether there is a neighbour, and where the border to it runs.
+      // For each side of the cell: whether its neighbour is inside, too, and the ends of the border between them.
       const sides = [
         [y > 0 && cells.has(cell - this.#grid), x, y, x + 1, y],
         [y < this.#grid - 1 && cells.has(cell + this.#grid), x, y + 1, x + 1, y + 1],
@@ -67,7 +67,7 @@ export class Overlay {
       }
     }
     this.#context.lineCap = "round";
-    // A white seam keeps the line apart from whatever is below.
+    // A white border separates the line from the picture below.
     for (const [stroke, width] of [["rgb(255 255 255 / 85%)", HALO], [colour, LINE]]) {
       this.#context.strokeStyle = stroke;
       this.#context.lineWidth = Math.max(1, width * this.#cell);
@@ -80,7 +80,7 @@ export class Overlay {
     const context = this.#context;
     const radius = Math.max(0.5 * this.#cell, 8.5 * window.devicePixelRatio);
     context.font = `700 ${1.15 * radius}px system-ui, sans-serif`;
-    // Of its half: longer texts make it an oval.
+    // Half of the label's width: a longer text makes it an oval.
     const width = Math.max(radius, context.measureText(text).width / 2 + 0.45 * radius);
     const inside = (value, half) => Math.min(this.#canvas.width - half - 1, Math.max(half + 1, value));
     const x = inside(((cell % this.#grid) + 1) * this.#cell, width);
@@ -100,7 +100,7 @@ export class Overlay {
 
   #square(cell, colour) {
     const [left, top] = [cell % this.#grid, Math.floor(cell / this.#grid)];
-    // Whole pixels: two edges that share one would show as a line.
+    // Whole pixels: where two squares shared one, a line would be seen.
     const at = (place) => Math.round(place * this.#cell);
     this.#context.fillStyle = colour;
     this.#context.fillRect(at(left), at(top), at(left + 1) - at(left), at(top + 1) - at(top));

@@ -5,7 +5,7 @@ import { outline } from "../drawing/ink.js";
 import { channels, rasterize } from "../drawing/raster.js";
 
 const MOST_PARTS = 12;
-// With fewer strokes than this the long ones are cut up: of a house in one line, too, the roof can be pointed at.
+// With fewer strokes than this the long ones are cut: the roof of a house drawn in one line can be pointed at, too.
 const FEWEST_PARTS = 4;
 const SHORTEST_CUT = 0.35;
 // How far from a stroke the pointer may be, in sides of the picture.
@@ -13,7 +13,7 @@ const REACH = 0.1;
 const SAMPLES_A_CELL = 4;
 const SHEET_SIDE = 512;
 const SHEET_CONTRAST = 40;
-// In the prepared picture ink is black on white, with grey seams.
+// The prepared picture has black ink on white, with grey edges.
 const PREPARED_CONTRAST = 60;
 const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"];
 
@@ -29,7 +29,7 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
 export function partsOf({ marks, paper }, prepared, grid) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
   const strokes = drawn.filter(({ kind }) => kind !== "image").map((mark) => outline(mark));
-  // Over an image the crop is the image's, and most of what there is to point at is in it.
+  // With an image, the server crops to the image, and most of what can be pointed at is in the image.
   const from = strokes.length === drawn.length && drawn.length ? boxOf(marks, paper) : null;
   const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
   if (!from || !to) {
@@ -79,7 +79,7 @@ function cellAt({ x, y }, grid) {
   return within(y) * grid + within(x);
 }
 
-/** Ninths of the picture, without bare paper: its tokens match each other well, and that means nothing to a person. */
+/** Ninths of the picture, without bare paper. Tokens of bare paper match each other well, which means nothing. */
 function placesOf(prepared, grid) {
   const inked = [...inkedCells(pixels(prepared), grid)];
   const middle = (cell) => ({ x: ((cell % grid) + 0.5) / grid, y: (Math.floor(cell / grid) + 0.5) / grid });
@@ -106,7 +106,7 @@ function inkedCells({ data, width, height }, grid) {
   return new Set([...cells].sort((a, b) => a - b));
 }
 
-/** The line with points close enough to each other that no cell between them is missed. */
+/** The line with more points, so close to each other that no cell between them is left out. */
 function dense(points, grid) {
   return points.flatMap((from, i) => {
     const to = points[i + 1];
@@ -121,7 +121,7 @@ function dense(points, grid) {
   });
 }
 
-/** The same lines, the longest ones in halves until there are enough. */
+/** The same lines; the longest one is halved again and again until there are enough. */
 function cut(lines) {
   const all = [...lines];
   while (all.length < FEWEST_PARTS) {

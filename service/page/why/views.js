@@ -10,7 +10,7 @@ const DAZZLING = 8;
 
 /**
  * A view has
- *   lead, network   what is to be seen, for everybody, and in the words of the network
+ *   lead, network   what can be seen, in everyday words and in technical terms
  *   sketch(overlay, state), photo(overlay, state, photo)   draw
  *   says(state, photo)   a line under a photo: [{text, colour?}, ...]
  * The state has the `answer` of POST /explain, the `chosen` photo, `pins` and the `hovered` part, and the controls'
@@ -102,10 +102,10 @@ export const VIEWS = {
   },
 };
 
-/** The cells that hold this share of all the attention, as few as can be. */
+/** The fewest cells that hold this share of all the attention. */
 export function heaviest(values, share) {
   const order = values.map((_, cell) => cell).sort((a, b) => values[b] - values[a]);
-  // Without what is lost in adding up, so that a round share takes no cell more.
+  // A little less, because of rounding errors: a share that is met exactly must not take one more cell.
   const wanted = share * values.reduce((sum, value) => sum + value, 0) - 1e-9;
   const cells = new Set();
   let held = 0;
@@ -140,7 +140,7 @@ function keptCells({ kept }, grid) {
   return new Set(kept.at(-1) ?? Array(grid ** 2).keys());
 }
 
-/** [Ret]'s attention over the cells of a picture, as the controls want it. */
+/** [Ret]'s attention over the cells of a picture, as chosen by the controls. */
 function attention({ answer, from, eye }, picture, direction, cells, pair) {
   const size = answer.grid ** 2;
   if (from === "other") {
@@ -161,7 +161,7 @@ function mean(heads, eye) {
 }
 
 function shine(overlay, values, share) {
-  // Some tokens take so much of it that the rest would all look dark.
+  // A few tokens take so much of the attention that all others would look dark.
   const bright = Math.max([...values].sort((a, b) => b - a)[DAZZLING] ?? 0, 1e-9);
   overlay.veil((cell) => Math.sqrt(Math.min(1, values[cell] / bright)), 0.78);
   overlay.contour(heaviest(values, share), LIGHT);
@@ -177,7 +177,7 @@ function keepBright(overlay, { answer, step }, picture) {
 function number(overlay, pairs, side) {
   const cells = pairs.slice(0, MOST_PAIRS).map((pair) => pair[side]);
   overlay.contour(new Set(cells), PAIR);
-  // The first one last, so that the stronger is seen whole. Several pairs may share a cell.
+  // From last to first, so that the strongest is on top. Several pairs may share a cell.
   [...new Set(cells)].reverse().forEach((cell) => {
     const ranks = cells.flatMap((other, i) => (other === cell ? [i + 1] : []));
     overlay.badge(cell, ranks.join(" "), PAIR);

@@ -6,7 +6,7 @@ import { paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS } from "./views.js";
 import { count, fileName, methodName, score, trouble } from "../shared/words.js";
 
-// Told apart by people who do not see all colours, too; letters stand beside them.
+// People who are colour-blind can distinguish them, too; and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
 const HOVER = ["\u2022", "#1e1f1c"];
 const PINNED_AT_FIRST = 3;
@@ -16,8 +16,8 @@ export class Why {
   #api;
   #dialog = part("why");
   #gone;
-  // One question at a time: ends where the dialog closes or other photos are asked about. Nothing that still arrives for
-  // an older one is shown.
+  // The question that is open: aborted when the dialog closes or other photos are asked about. Answers to an aborted
+  // question are not shown.
   #question = new AbortController();
   #snapshot = null;
   #results = [];
@@ -27,13 +27,13 @@ export class Why {
 
   /**
    * @param {import("../shared/api.js").Api} api
-   * @param {(status: number) => void} gone told that this server, or its index, cannot explain these photos
+   * @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos
    */
   constructor(api, gone) {
     this.#api = api;
     this.#gone = gone;
     part("why-close").addEventListener("click", () => this.#dialog.close());
-    // The event comes a moment after the dialog has closed; by then it may have been opened again.
+    // The event comes a moment after the dialog has closed. By then the dialog may be open again.
     this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.abort());
     part("why-again").addEventListener("click", () => void this.#load());
     choice("why-view", (view) => this.#choose(view));
@@ -178,7 +178,7 @@ export class Why {
 
   #choose(view) {
     this.#set({ view });
-    // On a phone the views are wider than the screen; those beside the chosen one come into sight, too.
+    // On a phone the row of views is wider than the screen. Its neighbours come into sight, too.
     const label = document.querySelector("[name=why-view]:checked").parentElement;
     label.scrollIntoView({ block: "nearest", inline: "center" });
   }
