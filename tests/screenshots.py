@@ -54,16 +54,21 @@ def take(driver: Browser, screen: Screen, sketch: str | Path, stem: Path) -> Non
         picture(driver, stem.with_name(f"{stem.name}-why-{view}.png"))
 
 
-def main() -> int:
-    """Take them; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
-    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
-    parser.add_argument("url", metavar="URL", help="where the server is, such as http://127.0.0.1:8000")
-    parser.add_argument("--shape", choices=SHAPES, default="house", help="what is drawn (house)")
-    parser.add_argument("--sketch", type=Path, metavar="FILE", help="an image file, instead of a shape")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__)
+    made.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the PNG files")
+    made.add_argument("url", metavar="URL", help="where the server is, such as http://127.0.0.1:8000")
+    made.add_argument("--shape", choices=SHAPES, default="house", help="what is drawn (house)")
+    made.add_argument("--sketch", type=Path, metavar="FILE", help="an image file, instead of a shape")
     usual = ["desktop", "phone"]
-    parser.add_argument("--screens", nargs="+", choices=SCREENS, default=usual, help="light and dark (desktop phone)")
-    asked = parser.parse_args()
+    made.add_argument("--screens", nargs="+", choices=SCREENS, default=usual, help="light and dark (desktop phone)")
+    return made
+
+
+def main() -> int:
+    """Take the pictures. Returns the exit code."""
+    asked = parser().parse_args()
     if reason := missing():
         print(f"screenshots: {reason}", file=sys.stderr)
         return 2
