@@ -1,4 +1,4 @@
-"""Networks trained by recipes, and calibrated on validation classes."""
+"""Training by recipes, calibration on validation classes, and the table of ablations."""
 
 from model.training.ablations import ablate, ablation_table
 from model.training.recipe import RECIPES

@@ -1,4 +1,4 @@
-"""The table of ablations and baselines: each row trained by its recipe, one budget and one start for all."""
+"""The table of ablations and baselines: a recipe for each row, all with the same budget and the same start."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class AblationRow:
 
     Attributes:
         name: of its recipe.
-        pictures: what it was trained on, repeats counted.
-        parameters: numbers in its checkpoint.
-        queries, photos: what it was measured on.
-        figures: "map_all" and "precision_100" by method, with 95% intervals over queries; "vis" is the mean visual
-            token without any relation network.
-        checkpoint_sha256: which weights were measured.
+        pictures: how many it was trained on, repeats counted.
+        parameters: how many numbers its checkpoint holds.
+        queries, photos: how many it was measured on.
+        figures: for each method "map_all" and "precision_100", with 95% intervals over queries; the method "vis" is the
+            mean visual token, without any relation network.
+        checkpoint_sha256: of the weights that were measured.
     """
 
     name: str
@@ -44,7 +44,7 @@ class AblationRow:
 
 
 def ablation_names() -> tuple[str, ...]:
-    """Of all rows."""
+    """The names of all rows."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
@@ -52,29 +52,29 @@ def ablate(
     names: Sequence[str],
     backbone: str,
     folder: Path,
-    say: Callable[[str], object],
+    report: Callable[[str], object],
     *,
     data: Path | None = None,
     every: tuple[int, int] = (1, 1),
 ) -> tuple[AblationRow, ...]:
-    """Trains and measures each row on the validation classes; what is done already in ``folder`` stays.
+    """Trains and measures each row on the validation classes; rows that are finished in ``folder`` are kept.
 
     Args:
-        names: of recipes; none for all.
-        backbone: what all start from.
+        names: of recipes; an empty sequence for all.
+        backbone: pretrained weights that all rows start from.
         folder: FOLDER/NAME.safetensors and NAME.json for each row, FOLDER/NAME for its training.
-        say: told of each row's progress.
-        data, every: as for ``model.evaluation.run``.
+        report: called with sentences about the progress.
+        data, every: as in ``model.evaluation.EvaluationRequest``.
     """
     unknown = sorted(set(names) - set(ablation_names()))
     if unknown:
         raise ModelError(f"there is no row {unknown[0]!r}; choose among {', '.join(ablation_names())}")
     rows = []
     for name in names or ablation_names():
-        say(f"{name}:")
+        report(f"{name}:")
         target = folder / f"{name}.safetensors"
         if not target.exists():
-            train(Run(FOLDER / f"{name}.toml", backbone, folder / name, target, data), say)
+            train(Run(FOLDER / f"{name}.toml", backbone, folder / name, target, data), report)
         rows.append(_measured(name, target, data, every))
     return tuple(rows)
 
@@ -83,23 +83,34 @@ def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, 
     task = read_task("zero-shot", None if data else "val", None, data, "folders")
     corpus = subsampled(task.corpus, *every)
     kept, sha256 = checkpoint.with_suffix(".json"), file_sha256(checkpoint)
-    size = {"queries": len(corpus.sketches), "photos": len(corpus.photos), "checkpoint_sha256": sha256}
+    expected = {"queries": len(corpus.sketches), "photos": len(corpus.photos), "checkpoint_sha256": sha256}
     if kept.exists():
         found = json.loads(kept.read_text())
-        if {key: found.get(key) for key in size} == size:
-            figures = {m: {f: Interval(**i) for f, i in row.items()} for m, row in found.pop("figures").items()}
-            return AblationRow(figures=figures, **found)
+        if {key: found.get(key) for key in expected} == expected:
+            figures = {
+                method: {name: Interval(i["value"], i["low"], i["high"]) for name, i in row.items()}
+                for method, row in found["figures"].items()
+            }
+            return AblationRow(
+                name,
+                found["pictures"],
+                found["parameters"],
+                found["queries"],
+                found["photos"],
+                figures,
+                found["checkpoint_sha256"],
+            )
     matcher = load(checkpoint)
     result = measure(corpus, score_matrices(matcher, corpus, visual=True))
     wanted = [method for method in result.methods if not method.endswith("+diffusion")]
-    found_intervals = intervals(result.per_query, "queries")
+    of_method = intervals(result.per_query, "queries")
     row = AblationRow(
         name=name,
         pictures=read_recipe(FOLDER / f"{name}.toml").pictures,
         parameters=costs(matcher.config).parameters,
         queries=len(corpus.sketches),
         photos=len(corpus.photos),
-        figures={m: {f: found_intervals[m][f] for f in ("map_all", "precision_100")} for m in wanted},
+        figures={m: {f: of_method[m][f] for f in ("map_all", "precision_100")} for m in wanted},
         checkpoint_sha256=sha256,
     )
     kept.write_text(json.dumps(dataclasses.asdict(row)) + "\n")
@@ -107,7 +118,7 @@ def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, 
 
 
 def ablation_table(rows: Sequence[AblationRow]) -> str:
-    """In Markdown, mAP@all with its interval and Prec@100, a column a method."""
+    """The table in Markdown: for each method a column of mAP@all with its interval, and Prec@100."""
     methods = {"rn": "relation network", "ret": "[Ret]", "fused": "fused", "vis": "mean visual token"}
     lines = ["| row | parameters | " + " | ".join(f"{title}: mAP@all, Prec@100" for title in methods.values()) + " |"]
     lines.append("| --- " * (2 + len(methods)) + "|")
@@ -116,11 +127,11 @@ def ablation_table(rows: Sequence[AblationRow]) -> str:
         for method in methods:
             figures = row.figures.get(method)
             cells.append(
-                "" if figures is None else f"{_spoken(figures['map_all'])}, {figures['precision_100'].value:.3f}"
+                "" if figures is None else f"{_with_interval(figures['map_all'])}, {figures['precision_100'].value:.3f}"
             )
         lines.append(f"| {row.name} | {row.parameters / 1e6:.1f} M | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _spoken(interval: Interval) -> str:
+def _with_interval(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"

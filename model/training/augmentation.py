@@ -7,12 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 
-# Of augmented pictures, in pixels: what training pixels are kept at.
+# Side of augmented pictures in pixels; training pictures are stored at this size.
 SIDE = 224
 
 
 class Augmentation:
-    """Draws variations from one generator, so that a training step is reproducible from its seed.
+    """Draws variations from one random generator, so that a training step is reproducible from its seed.
 
     All pictures are float32 in [0, 1], (b, c, H, W). Sketches are "ink": 1 where the pen was, 0 on paper.
     """
@@ -21,14 +21,14 @@ class Augmentation:
         self.generator = torch.Generator().manual_seed(seed)
 
     def sketches(self, ink: torch.Tensor) -> torch.Tensor:
-        """Turned, sheared, bent, mirrored, redrawn with another pen, partly erased."""
+        """Sketches rotated, sheared, bent, mirrored, drawn with another pen, partly erased."""
         ink = self._pen(ink)
         grid = self._affine(len(ink), turn=15, scale=(0.85, 1.2), shear=0.15, shift=0.08) + self._bend(ink, 0.05)
         ink = F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False)
         return self._erase(ink, share=0.3)
 
     def photos(self, photos: torch.Tensor) -> torch.Tensor:
-        """Cropped, mirrored, with other light and colours."""
+        """Photos cropped, mirrored, with other brightness, contrast and colours."""
         grid = self._affine(len(photos), turn=8, scale=(0.6, 1.0), shear=0.05, shift=0.15)
         photos = F.grid_sample(photos, grid, padding_mode="reflection", align_corners=False)
         b = len(photos)
@@ -73,7 +73,7 @@ class Augmentation:
         return ink.masked_fill(hole[:, None], 0.0)
 
     def _affine(self, b: int, turn: float, scale: tuple[float, float], shear: float, shift: float) -> torch.Tensor:
-        """(b, SIDE, SIDE, 2) sampling grid; pictures are brought to the network's size after it."""
+        """(b, SIDE, SIDE, 2) sampling grid; ``network_input`` later scales the pictures to the network's size."""
         angle = self._uniform(b, -turn, turn) * math.pi / 180
         zoom = self._uniform(b, *scale)
         mirror = torch.where(self._uniform(b, 0, 1) < 0.5, -1.0, 1.0)

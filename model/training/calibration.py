@@ -1,4 +1,4 @@
-"""What a trained network is offered for: methods, their fusion and the best of them, chosen on validation classes."""
+"""Calibration of a trained network: methods, fusion weight, diffusion threshold, chosen on validation classes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from model.network import Calibration, Method, Network
 from model.ranking import diffused
 from model.training.loop import Trainer
 
+# Values that are tried: weights of the fusion, thresholds of the diffusion.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
@@ -34,8 +35,8 @@ def with_calibration(network: Network, calibration: Calibration) -> Network:
     return other.requires_grad_(False).eval()
 
 
-def glance(trainer: Trainer, validation: Corpus) -> dict[str, float]:
-    """mAP@all by [Ret] and relation network on a share of the validation queries and photos, for the log."""
+def validation_figures(trainer: Trainer, validation: Corpus) -> dict[str, float]:
+    """mAP@all of each trained method on a share of the validation pictures, for the log of a training."""
     share = trainer.recipe.evaluate_share
     part = Corpus(validation.sketches[::share], validation.photos[::share])
     dtype = torch.bfloat16 if trainer.recipe.bf16 else torch.float32
@@ -56,11 +57,20 @@ def calibrated(
     dtype: torch.dtype = torch.float32,
     methods: Sequence[Method] = ("rn", "ret"),
 ) -> tuple[Network, dict[str, float]]:
-    """The network with the methods it is offered for, and their mAP@all on the validation classes.
+    """Chooses a calibration by mAP@all on the validation classes.
 
-    The fusion weight is the best of FUSIONS, the best method that with the highest mAP@all, the diffusion's threshold
-    the best of DIFFUSIONS for it; ``dtype`` is what they are measured in. ``methods`` are those that were trained;
-    "fused" comes with both.
+    The fusion weight is the best of FUSIONS. The best method is the one with the highest mAP@all, and the diffusion
+    threshold is the best of DIFFUSIONS for it.
+
+    Args:
+        dtype: precision in which the scores are computed.
+        methods: those that were trained; where both were, "fused" is added.
+
+    Returns:
+        A copy of the network with its calibration, and the mAP@all of each method and of the best one after diffusion.
+
+    Raises:
+        ModelError: there are no validation pictures.
     """
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")
@@ -85,8 +95,8 @@ def calibrated(
         scores["fused"] = logits - fusion * distances
     figures = {method: figure(matrix) for method, matrix in scores.items()}
     best = max(figures, key=lambda method: figures[method])
-    spread = {c: figure(diffused(scores[best], gallery.ret, c, best)) for c in DIFFUSIONS}
-    diffusion = max(spread, key=lambda threshold: spread[threshold])
+    after = {c: figure(diffused(scores[best], gallery.ret, c, best)) for c in DIFFUSIONS}
+    diffusion = max(after, key=lambda threshold: after[threshold])
     calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
-    all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": spread[diffusion]}
+    all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": after[diffusion]}
     return with_calibration(network, calibration), {name: round(value, 4) for name, value in all_figures.items()}

@@ -1,4 +1,4 @@
-"""Training, step by reproducible step, resumable from its last checkpoint at any moment."""
+"""The training loop: reproducible steps, and a saved state from which an interrupted training continues."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from model.training.training_set import TrainingSet
 
 
 class Objective(Protocol):
-    """What is asked of the network at each step."""
+    """The losses of each training step."""
 
     def losses(self, network: Network, step: int, side: int) -> dict[str, torch.Tensor]:
-        """Losses by name, for pictures of ``side`` pixels; the same for the same step."""
+        """The losses by name, for pictures of ``side`` pixels; the same step gives the same losses."""
         ...
 
 
 class Trainer:
-    """One run: its network, the average of its weights, its optimiser, its place on disk.
+    """One training: the network, the running average of its weights, the optimiser, and the folder of its state.
 
     Args:
-        recipe: what to do.
-        data: what to learn from.
-        backbone: weights to start from, under timm's key names; they are the teacher, too.
-        folder: where state.safetensors, log.jsonl and curve.png are kept; a run found there is continued.
-        start: a network trained before, to begin with instead of the backbone.
+        recipe: how to train.
+        data: the training pictures.
+        backbone: pretrained weights to start from, under timm's key names; the teacher uses them, too.
+        folder: where state.safetensors, log.jsonl and curve.png are kept; a training found there is continued.
+        start: a trained network to start from instead of the backbone; None for the backbone.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Trainer:
         self.native = backbone["pos_embed"].float()
         self.network = from_backbone(config, backbone, recipe.seed)
         if start is not None:
-            self._begin_with(start)
+            self._load_start(start)
         self.network.train()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = self._optimiser()
@@ -78,16 +78,19 @@ class Trainer:
 
     @property
     def state_path(self) -> Path:
-        """Everything a run needs to go on."""
+        """The file with everything that is needed to continue."""
         return self.folder / "state.safetensors"
 
     @property
     def log_path(self) -> Path:
-        """One JSON object a step: its losses, now and then validation figures, seconds it took."""
+        """A file with one JSON object for each step: losses, seconds and, at times, validation figures."""
         return self.folder / "log.jsonl"
 
-    def run(self, look: Callable[[Trainer], dict[str, float]] | None = None, until: int | None = None) -> None:
-        """Trains to the end of the recipe, or to step ``until``; ``look`` adds figures to the log now and then."""
+    def run(self, validate: Callable[[Trainer], dict[str, float]] | None = None, until: int | None = None) -> None:
+        """Trains to the end of the recipe, or to step ``until``.
+
+        ``validate`` is called every ``evaluate_every`` steps; its figures are added to the log.
+        """
         last = min(until or self.recipe.steps, self.recipe.steps)
         bar = tqdm(total=self.recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
         while self.step < last:
@@ -97,8 +100,8 @@ class Trainer:
             entry["seconds"] = round(time.monotonic() - began, 3)
             bar.update()
             bar.set_postfix(losses, refresh=False)
-            if look is not None and (self.step % self.recipe.evaluate_every == 0 or self.step == self.recipe.steps):
-                entry |= look(self)
+            if validate is not None and (self.step % self.recipe.evaluate_every == 0 or self.step == self.recipe.steps):
+                entry |= validate(self)
             with self.log_path.open("a") as log:
                 log.write(json.dumps(entry) + "\n")
             if self.step % self.recipe.save_every == 0 or self.step == last:
@@ -107,13 +110,13 @@ class Trainer:
         bar.close()
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; the losses by name."""
+        """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
         phase = self.recipe.phase_at(self.step)
         self._resize(phase.image_size)
         self._set_rates(phase.encoder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-            # On a CPU the fused kernel's backward pass is slower than plain products.
+            # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
             with sdpa_kernel(SDPBackend.MATH):
                 losses = self.objective.losses(self.network, self.step, phase.image_size)
                 total = torch.stack(list(losses.values())).sum()
@@ -131,7 +134,7 @@ class Trainer:
         return {name: round(float(loss.detach()), 4) for name, loss in losses.items()}
 
     def save(self) -> None:
-        """Writes the run's state, atomically."""
+        """Writes the state of the training, atomically."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for name, parameter in self.network.named_parameters():
@@ -148,7 +151,7 @@ class Trainer:
             if metadata.get("origin") != self.origin:
                 raise ModelError(
                     f"{self.state_path} belongs to another recipe, backbone or data; "
-                    "name another folder with --run, or remove this one to start anew"
+                    "name another folder with --run, or remove this one to start again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         self.step = int(metadata["step"])
@@ -162,7 +165,7 @@ class Trainer:
                 self.optimiser.state[parameter] = state
 
     def _cut_log(self) -> None:
-        """Drops what was logged after the state was saved, and a line that a kill cut short: it will be done again."""
+        """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
         lines = []
         for line in self.log_path.read_text().splitlines() if self.log_path.exists() else ():
             with suppress(json.JSONDecodeError):
@@ -170,20 +173,21 @@ class Trainer:
                     lines.append(line + "\n")
         self.log_path.write_text("".join(lines))
 
-    def _begin_with(self, start: Network) -> None:
+    def _load_start(self, start: Network) -> None:
         side, config = self.network.config.image_size, start.config
         if side != config.image_size:
             start = resized(start, dataclasses.replace(config, image_size=side), self.native)
         try:
             self.network.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            raise ModelError(f"the network to begin with ({config.name}) is not the recipe's: {error}") from error
+            raise ModelError(f"the network to start from ({config.name}) is not that of the recipe: {error}") from error
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         pretrained = isinstance(self.network.encoder, Encoder)
         for name, parameter in self.network.named_parameters():
-            # The learnable tokenizer starts from nothing, like the heads; so does an encoder that is no ViT.
+            # The learnable tokenizer is not pretrained, and neither is an encoder that is no ViT: they learn at the
+            # rate of the heads.
             encoder = pretrained and name.startswith("encoder.") and ".learnable." not in name
             groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
         chosen = self.recipe.optimiser
@@ -216,7 +220,7 @@ class Trainer:
 
     def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
         path = self.folder / "teacher.safetensors"
-        # It does not depend on the recipe, so that runs with others may be given its answers.
+        # The teacher does not depend on the recipe, so a copied file saves other trainings the time.
         origin = _digest(self.data.key, backbone)
         teacher = Teacher.load(path, origin)
         if teacher is None:
@@ -226,7 +230,7 @@ class Trainer:
 
 
 def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
-    """Hex digest of all that a run's state follows from."""
+    """Hex digest of everything that determines the state of a training."""
     begin = {} if start is None else {f"start.{name}": tensor for name, tensor in start.state_dict().items()}
     return _digest(repr(recipe) + data.key, backbone | begin)
 

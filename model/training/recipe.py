@@ -11,13 +11,13 @@ from typing import Any, Literal
 from model.errors import ModelError
 from model.network import Method, ModelConfig, preset
 
-# The recipes of what is published.
+# Recipes of the published checkpoints and tables.
 RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Part of a run at one input size. ``encoder`` False trains cross-attention and relation network alone."""
+    """A part of a training at one input size. ``encoder`` False trains cross-attention and relation network only."""
 
     image_size: int
     steps: int
@@ -26,12 +26,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees.
+    """The pictures of one step.
 
     Attributes:
-        classes: distinct classes a step.
-        near: share of them chosen because they look like the first one; the rest are random.
-        photos: of each class. Of several, each has to be found by sketches drawn from it: instances are learned.
+        classes: distinct classes.
+        near: share of the classes that are chosen because they look like the first one; the rest are random.
+        photos: of each class. If there are several, sketches drawn from each photo have to find that photo, so that
+            instances are learned.
         sketches: of each photo; the first of them goes through the relation network.
         drawn: further photos that are turned into line drawings.
     """
@@ -56,13 +57,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Quadruplets:
-    """The paper's samples and losses, in place of ``Batch`` and ``Weights``; see ``objectives.quadruplets``.
+    """The paper's samples and losses, instead of ``Batch`` and ``Weights``; see ``objectives.quadruplets``.
 
     Attributes:
-        samples: a step, four pictures each.
+        samples: in one step, of four pictures each.
         triplet, relation: weights of the two losses (eq. 12); 0 switches one off.
         margin: of the triplet loss.
-        token: what the triplet loss is on: "ret", or "visual" for the mean of the patch tokens.
+        token: the token that the triplet loss compares: "ret", or "visual" for the mean of the patch tokens.
     """
 
     samples: int = 15
@@ -90,22 +91,22 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run.
+    """A whole training.
 
     Attributes:
-        preset, network: the network, and fields of its configuration that differ from the preset.
-        split: parts of the data's split.json that are trained on, "thin" for the classes that it leaves out; "val" is
-            what choices are made on, and a run that trains on it keeps those of the checkpoint that it began with.
+        preset, network: a preset, and the fields of its configuration that differ.
+        split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
+            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
-        data_set: the only set of sketches trained on, with the photos that go with it; None for all.
+        data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
         quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
-        phases: in order; the learning rate's schedule spans all of them.
+        phases: in order; one schedule of the learning rate spans all of them.
         temperature: of the bank loss.
-        seed: every step's choices follow from it and the step's number.
-        save_every, evaluate_every: steps between checkpoints and between looks at the validation classes.
-        evaluate_share: one in so many validation queries and photos is used for those looks.
-        choose_share: one in so many is what methods, fusion and diffusion are chosen on in the end.
-        bf16: whether to compute in bfloat16 what autocast allows; on where it was measured faster.
+        seed: together with the step's number it decides all random choices of a step.
+        save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
+        evaluate_share: n uses every n-th validation query and photo for those evaluations.
+        choose_share: n uses every n-th of them to choose the calibration at the end.
+        bf16: whether to compute in bfloat16 what autocast allows.
     """
 
     preset: str
@@ -128,12 +129,12 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """Of all phases together."""
+        """The number of steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     @property
     def pictures(self) -> int:
-        """That go through the encoder in a whole run: its budget."""
+        """How many pictures the encoder sees in the whole training: its budget."""
         if self.quadruplets is not None:
             return self.steps * 4 * self.quadruplets.samples
         photos = self.batch.classes * self.batch.photos
@@ -141,7 +142,7 @@ class Recipe:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """What the losses train: "rn", "ret" or both."""
+        """The methods that the losses train: "rn", "ret" or both."""
         if self.quadruplets is not None:
             relation, ret = self.quadruplets.relation, self.quadruplets.triplet
         else:
@@ -151,7 +152,7 @@ class Recipe:
         return tuple(method for method, weight in trained.items() if weight)
 
     def config(self, image_size: int) -> ModelConfig:
-        """The network's configuration at one input size."""
+        """The configuration of the network at one input size. Raises ModelError for unknown fields."""
         changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}
         try:
             return dataclasses.replace(preset(self.preset), **{**changes, "image_size": image_size})
@@ -168,9 +169,9 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from TOML; ``base`` in it names another one beside it that it changes.
+    """Reads a recipe from TOML. A key ``base`` names another recipe in the same folder that this one changes.
 
-    A name without an ending, as "default" or "ablations/full", is one of RECIPES.
+    A name without an ending, such as "default" or "ablations/full", means a file in RECIPES.
 
     Raises ModelError naming the file and what is wrong in it.
     """
@@ -204,7 +205,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """A recipe's keys; those of its base where it does not say otherwise, tables key by key."""
+    """The keys of a recipe over those of its base; tables are merged key by key."""
     content: dict[str, Any] = tomllib.loads(path.read_text())
     base = content.pop("base", None)
     if base is None:

@@ -1,4 +1,4 @@
-"""A whole training, from a recipe's file to a checkpoint's."""
+"""A whole training, from a recipe file to a checkpoint file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.datasets import cache_folder, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import read_backbone
-from model.training.calibration import calibrated, glance, with_calibration
+from model.training.calibration import calibrated, validation_figures, with_calibration
 from model.training.loop import Trainer
 from model.training.recipe import read_recipe
 from model.training.training_set import training_corpora, training_set
@@ -26,11 +26,11 @@ class Run:
 
     Attributes:
         recipe: its TOML file.
-        backbone: weights to start from, a file or a timm tag; they are the teacher, too.
-        folder: where its state lies; a run found there is gone on with.
+        backbone: pretrained weights to start from, a file or a timm tag; the teacher uses them, too.
+        folder: keeps the state of the training; a training found there is continued.
         target: the checkpoint to write.
         data: class folders; None for the data that SKETCH_SEARCH_DATA names.
-        start: a checkpoint to begin with in the backbone's place.
+        start: a checkpoint to start from instead of the backbone; None for the backbone.
         until: the step to stop after; None for the recipe's last.
     """
 
@@ -43,24 +43,27 @@ class Run:
     until: int | None = None
 
 
-def train(run: Run, say: Callable[[str], object]) -> bool:
-    """Trains, chooses on validation classes what the network is offered for, writes the checkpoint.
+def train(run: Run, report: Callable[[str], object]) -> bool:
+    """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
-    Returns whether it came to the recipe's end; else the same run goes on from where it stopped.
-    Raises ModelError for a recipe, start or data that do not fit.
+    A recipe that trains on the validation classes keeps the calibration of ``run.start``. ``report`` gets sentences
+    about the progress.
+
+    Returns whether the recipe was completed; if not, the same run continues where it stopped.
+    Raises ModelError for a recipe, start or data that do not fit together.
     """
     recipe = read_recipe(run.recipe)
     training, validation = training_corpora(run.data, recipe)
     if validation is None and run.start is None:
-        raise ModelError("a training that leaves no classes to choose on needs --start, whose choices it keeps")
-    chosen = f"choices are made on {counts(validation)}" if validation else f"choices are those of {run.start}"
-    say(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
+        raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
+    chosen = f"calibrated on {counts(validation)}" if validation else f"calibration of {run.start}"
+    report(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
     data, backbone = training_set(training, cache_folder() / "pixels"), read_backbone(run.backbone)
     start = load_network(run.start) if run.start else None
     trainer = Trainer(recipe, data, backbone, run.folder, start)
-    trainer.run((lambda at: glance(at, validation)) if validation else None, until=run.until)
+    trainer.run((lambda at: validation_figures(at, validation)) if validation else None, until=run.until)
     if trainer.step < recipe.steps:
-        say(f"stopped at step {trainer.step} of {recipe.steps}; the same command goes on from here")
+        report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
     notes = {"origin": f"trained by recipe {run.recipe.name} from {(run.start or Path(run.backbone)).name}"}
     if validation:
@@ -73,5 +76,5 @@ def train(run: Run, say: Callable[[str], object]) -> bool:
         assert start is not None
         network, said = with_calibration(trainer.average, start.calibration), ""
     save_checkpoint(network.half(), run.target, notes)
-    say(f"wrote {run.target}{said}")
+    report(f"wrote {run.target}{said}")
     return True

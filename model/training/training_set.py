@@ -1,4 +1,4 @@
-"""What a training learns from, as pixels in memory."""
+"""The training pictures as pixels in memory, with their classes and pairs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class TrainingSet:
     Attributes:
         sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8.
         sketch_rows, photo_rows: for each class, its rows in them.
-        pairs: for each class, the photos that sketches were drawn from, and the rows of those sketches.
-        key: changes with the pictures and their labels.
+        pairs: for each class, (photo, rows of the sketches drawn from it) for each photo that has such sketches.
+        key: digest that changes with the pictures and their labels.
     """
 
     sketches: torch.Tensor
@@ -45,7 +45,7 @@ class TrainingSet:
 
     @property
     def photo_labels(self) -> torch.Tensor:
-        """(m,) int64"""
+        """(m,) int64: the class of each photo."""
         labels = torch.empty(len(self.photos), dtype=torch.int64)
         for number, rows in enumerate(self.photo_rows):
             labels[rows] = number
@@ -53,27 +53,30 @@ class TrainingSet:
 
 
 def training_corpora(folder: Path | None, recipe: Recipe) -> tuple[Corpus, Corpus | None]:
-    """Training and validation pictures.
+    """The training and the validation pictures.
 
     Args:
-        folder: class folders, every fifth class of which is for validation; None for the data that SKETCH_SEARCH_DATA
+        folder: class folders, of which every fifth class is for validation; None for the data that SKETCH_SEARCH_DATA
             names.
-        recipe: its ``split`` says which parts of that data's split are trained on; "thin" are the classes that it
-            leaves out. With "val" among them there is nothing to validate on: None. Its ``hold_out`` and ``data_set``
-            leave out pictures (``model.datasets.protocols``), and classes that then lack sketches or photos.
+        recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
+            leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
+            Classes that then lack sketches or photos are left out, too.
+
+    Returns:
+        Both corpora; None instead of the second one where the validation classes are trained on.
     """
     if folder is not None:
         corpus = read_class_folders(folder)
         held = corpus.labels[::5]
-        return _seen(corpus.of(set(corpus.labels) - set(held)), recipe), corpus.of(held)
+        return _allowed(corpus.of(set(corpus.labels) - set(held)), recipe), corpus.of(held)
     data = data_folder()
     corpus = read_data(data)
     wanted = {label for part in recipe.split for label in _part(data, corpus, part)}
-    training = _seen(corpus.of(wanted), recipe)
+    training = _allowed(corpus.of(wanted), recipe)
     return training, None if "val" in recipe.split else corpus.of(read_split(data, "val")).protocol()
 
 
-def _seen(corpus: Corpus, recipe: Recipe) -> Corpus:
+def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
         corpus = hold_out(corpus)[0]
     if recipe.data_set is None:
@@ -87,7 +90,7 @@ def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
 
 
 def training_set(corpus: Corpus, cache: Path) -> TrainingSet:
-    """The corpus' pixels; classes that lack sketches or photos are an error, since no step could use them."""
+    """The pixels of a corpus. Raises ModelError for a class that lacks sketches or photos: no step could use it."""
     labels = corpus.labels
     rows = []
     for pictures in (corpus.sketches, corpus.photos):
@@ -109,6 +112,6 @@ def training_set(corpus: Corpus, cache: Path) -> TrainingSet:
 
 
 def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:
-    """Of these photos those that are the target of a sketch, with the rows of the sketches."""
+    """Those of the photos that a sketch was drawn from, each with the rows of its sketches."""
     found = ((photo, torch.nonzero(targets == photo).flatten()) for photo in photos.tolist())
     return tuple((photo, sketches) for photo, sketches in found if len(sketches))

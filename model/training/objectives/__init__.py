@@ -1,4 +1,4 @@
-"""What a training step computes: losses and the batches they are taken over."""
+"""Objectives: which pictures a training step takes, and the losses it computes on them."""
 
 from model.training.objectives.listwise import ListwiseObjective
 from model.training.objectives.quadruplets import QuadrupletObjective

@@ -1,4 +1,4 @@
-"""What one step of the default training sees and what it is told: lists of pairs, and the pretrained ViT as teacher."""
+"""The default objective: list-wise losses over the pairs of a batch, and a pretrained ViT as teacher."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from model.datasets import network_input
-from model.network import BestMatchRelation, Network
+from model.network import BestMatchRelation, Network, Tokens
 from model.training.augmentation import Augmentation
 from model.training.objectives.losses import (
     bank_loss,
-    belief_loss,
     calibration_loss,
     contrast_loss,
     instance_loss,
+    label_loss,
     listwise_loss,
     teacher_loss,
 )
@@ -23,63 +23,68 @@ from model.training.training_set import TrainingSet
 
 
 class ListwiseObjective:
-    """Some classes, near ones among them; every sketch against every photo of the batch and the teacher's of all.
+    """Every sketch of a batch is compared with every photo of the batch, and with the teacher's features of all photos.
 
-    With several photos of a class in a batch, each with a sketch drawn from it, a sketch has to find its own photo.
+    A batch holds some classes, part of which look alike. If it holds several photos of a class, each sketch has to find
+    the photo that it was drawn from.
     """
 
     def __init__(self, recipe: Recipe, data: TrainingSet, teacher: Teacher) -> None:
         self.recipe, self.data, self.teacher = recipe, data, teacher
-        self.class_beliefs = teacher.class_means(teacher.beliefs)
+        self.class_probabilities = teacher.class_means(teacher.probabilities)
         means = F.normalize(teacher.class_means(teacher.features), dim=1)
         self._neighbours = (means @ means.T).fill_diagonal_(-2).argsort(dim=1, descending=True)
 
     def losses(self, network: Network, step: int, side: int) -> dict[str, torch.Tensor]:
-        """By name; their sum is what a step lowers. Everything follows from the recipe's seed and the step."""
+        """The losses by name; a step lowers their sum. The recipe's seed and the step decide all random choices."""
         recipe, weights, teacher = self.recipe, self.recipe.weights, self.teacher
-        vary = Augmentation(recipe.seed * 1_000_003 + step)
-        labels, sketch_rows, photo_rows = self._batch(vary.generator)
-        drawn_rows = torch.randint(len(self.data.photos), (recipe.batch.drawn,), generator=vary.generator)
-        ink = vary.sketches(1 - self.data.sketches[sketch_rows].float() / 255)
+        augment = Augmentation(recipe.seed * 1_000_003 + step)
+        labels, sketch_rows, photo_rows = self._batch(augment.generator)
+        drawn_rows = torch.randint(len(self.data.photos), (recipe.batch.drawn,), generator=augment.generator)
+        ink = augment.sketches(1 - self.data.sketches[sketch_rows].float() / 255)
         if recipe.batch.drawn:
-            lines = vary.sketches(vary.drawn(self.data.photos[drawn_rows].float() / 255))
+            lines = augment.sketches(augment.drawn(self.data.photos[drawn_rows].float() / 255))
             ink = torch.cat([ink, lines])
-        photos = vary.photos(self.data.photos[photo_rows].float() / 255)
+        photos = augment.photos(self.data.photos[photo_rows].float() / 255)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16):
             s = network.encode(network_input(1 - ink.expand(-1, 3, -1, -1), side), "sketch")
             p = network.encode(network_input(photos, side), "photo")
-            logits = torch.empty(0)
-            if weights.relation:
-                count = len(photo_rows)
-                first = torch.arange(count) * recipe.batch.sketches
-                sketch_side = network.project(s[first], "sketch").rows(torch.arange(count).repeat_interleave(count))
-                photo_side = network.project(p, "photo").rows(torch.arange(count).repeat(count))
-                logits = network.relate(sketch_side, photo_side).view(count, count)
-        real, drawn = s.ret.float()[: len(sketch_rows)], s.ret.float()[len(sketch_rows) :]
-        seen = p.ret.float()
+            logits = self._pair_logits(network, s, p) if weights.relation else None
+        sketch_ret, drawn_ret = s.ret.float()[: len(sketch_rows)], s.ret.float()[len(sketch_rows) :]
+        photo_ret = p.ret.float()
         sketch_labels = labels.repeat_interleave(recipe.batch.sketches)
         losses: dict[str, torch.Tensor] = {}
         if weights.bank:
-            bank = bank_loss(real, sketch_labels, teacher, recipe.temperature)
-            if len(drawn):
-                bank = bank + 0.25 * instance_loss(drawn, drawn_rows, teacher, recipe.temperature)
+            bank = bank_loss(sketch_ret, sketch_labels, teacher, recipe.temperature)
+            if len(drawn_ret):
+                bank = bank + 0.25 * instance_loss(drawn_ret, drawn_rows, teacher, recipe.temperature)
             losses["bank"] = weights.bank * bank
         if weights.contrast:
-            losses["contrast"] = weights.contrast * contrast_loss(real, seen, recipe.temperature)
-        if weights.labels and teacher.beliefs.shape[1]:
-            beliefs = [self.class_beliefs[sketch_labels], teacher.beliefs[drawn_rows], teacher.beliefs[photo_rows]]
-            losses["labels"] = weights.labels * belief_loss(torch.cat([real, drawn, seen]), torch.cat(beliefs), teacher)
+            losses["contrast"] = weights.contrast * contrast_loss(sketch_ret, photo_ret, recipe.temperature)
+        if weights.labels and teacher.probabilities.shape[1]:
+            ret = torch.cat([sketch_ret, drawn_ret, photo_ret])
+            shown = torch.cat([drawn_rows, photo_rows])
+            targets = torch.cat([self.class_probabilities[sketch_labels], teacher.probabilities[shown]])
+            losses["labels"] = weights.labels * label_loss(ret, targets, teacher)
         if weights.teacher:
             same = torch.cat([photo_rows, drawn_rows])
-            losses["teacher"] = weights.teacher * teacher_loss(torch.cat([seen, drawn]), same, teacher)
-        if weights.relation:
+            losses["teacher"] = weights.teacher * teacher_loss(torch.cat([photo_ret, drawn_ret]), same, teacher)
+        if logits is not None:
             losses["relation"] = weights.relation * listwise_loss(logits)
             if isinstance(network.relation, BestMatchRelation):
                 losses["calibration"] = 0.1 * calibration_loss(logits, network.relation.bias)
         return losses
 
+    def _pair_logits(self, network: Network, sketches: Tokens, photos: Tokens) -> torch.Tensor:
+        """(n, n) relation logits of the first sketch of each photo (rows) and every photo (columns)."""
+        count = len(photos)
+        rows, columns = torch.arange(count).repeat_interleave(count), torch.arange(count).repeat(count)
+        first = sketches[torch.arange(count) * self.recipe.batch.sketches]
+        sketch_side, photo_side = network.project(first, "sketch"), network.project(photos, "photo")
+        return network.relate(sketch_side.rows(rows), photo_side.rows(columns)).view(count, count)
+
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Classes and rows of the photos (n,), and rows of the sketches (n * sketches,), those of a photo together."""
+        """Labels (n,), rows of the sketches (n * sketches,) with those of a photo together, rows of the photos (n,)."""
         batch = self.recipe.batch
         classes = self._classes(generator)
         if batch.photos == 1:

@@ -1,4 +1,4 @@
-"""Losses: [Ret] against the teacher's photos, and the relation network against all pairs of a batch."""
+"""The losses of the default objective: on [Ret], with the teacher's features, and on relation logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def bank_loss(ret: torch.Tensor, labels: torch.Tensor, teacher: Teacher, tempera
     weigh no more than small ones. ret: (b, d); labels: (b,) int64 training classes.
     """
     cosines = F.normalize(ret, dim=1) @ teacher.features.T / temperature
-    # Cosines are bounded, so a constant shift keeps the exponentials finite.
+    # Cosines are at most 1, so this shift keeps the exponentials finite.
     mass = torch.exp(cosines - 1 / temperature)
     sums = torch.zeros(len(ret), teacher.classes, dtype=mass.dtype).index_add(1, teacher.labels, mass)
     means = sums / torch.bincount(teacher.labels, minlength=teacher.classes)
@@ -25,22 +25,25 @@ def bank_loss(ret: torch.Tensor, labels: torch.Tensor, teacher: Teacher, tempera
 def contrast_loss(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
     """The list-wise loss of the cosines of [Ret], over a batch's own photos.
 
-    sketches: (k * c, d), the k of a class together; photos: (c, d), one of each class.
+    sketches: (k * c, d), the k sketches of each class together; photos: (c, d), one of each class.
     """
     cosines = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T / temperature
-    of_turn = cosines.view(len(photos), -1, len(photos)).unbind(dim=1)
-    return torch.stack([listwise_loss(logits) for logits in of_turn]).mean()
+    matrices = cosines.view(len(photos), -1, len(photos)).unbind(dim=1)
+    return torch.stack([listwise_loss(logits) for logits in matrices]).mean()
 
 
 def instance_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher, temperature: float) -> torch.Tensor:
-    """Cross-entropy of finding the very photo that an image was drawn from; photos: (b,) int64 rows of the bank."""
+    """Cross-entropy of finding, among the teacher's photos, the one that an image was drawn from.
+
+    ret: (b, d); photos: (b,) int64 rows of the teacher's photos.
+    """
     return F.cross_entropy(F.normalize(ret, dim=1) @ teacher.features.T / temperature, photos)
 
 
-def belief_loss(ret: torch.Tensor, beliefs: torch.Tensor, teacher: Teacher) -> torch.Tensor:
-    """Cross-entropy between what the teacher's classifier says of ``ret`` (b, d) and ``beliefs`` (b, k)."""
-    said = F.linear(ret, teacher.head_weight, teacher.head_bias).log_softmax(dim=1)
-    return -(beliefs * said).sum(dim=1).mean()
+def label_loss(ret: torch.Tensor, targets: torch.Tensor, teacher: Teacher) -> torch.Tensor:
+    """Cross-entropy between the teacher's classifier, applied to ``ret`` (b, d), and class probabilities (b, k)."""
+    log_probabilities = F.linear(ret, teacher.head_weight, teacher.head_bias).log_softmax(dim=1)
+    return -(targets * log_probabilities).sum(dim=1).mean()
 
 
 def teacher_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher) -> torch.Tensor:
@@ -55,9 +58,9 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
 
 
 def calibration_loss(logits: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy of the pair matrix (c, c), matching and other pairs weighing the same.
+    """Binary cross-entropy of the pair matrix (c, c); matching pairs together weigh as much as all others.
 
-    It reaches the bias alone: the list-wise loss does not know it, and without it scores would not be probabilities.
+    It trains only the bias, which does not change the list-wise loss, so that relation scores become probabilities.
     """
     target = torch.eye(len(logits))
     weight = torch.where(target > 0, 0.5 / len(logits), 0.5 / max(1, target.numel() - len(logits)))

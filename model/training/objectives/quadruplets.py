@@ -1,4 +1,7 @@
-"""What one step of the paper's training sees and what it is told (section 3.6, and the released code's choices)."""
+"""The paper's objective: quadruplets with a triplet loss and targets for relation scores (section 3.6).
+
+Where the paper leaves something open, it does what the released code does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from model.network import Network, Tokens
 from model.training.recipe import Quadruplets, Recipe
 from model.training.training_set import TrainingSet
 
-# What the relation score of a matching pair and of another one should be.
+# Targets for the relation scores of matching pairs and of other pairs.
 MATCH, NO_MATCH = 0.99, 0.01
 
 
@@ -22,38 +25,39 @@ class QuadrupletObjective:
     leaves the cross-attention: first sketch, its photo, the other photo.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingSet, how: Quadruplets) -> None:
-        self.recipe, self.data, self.how = recipe, data, how
+    def __init__(self, recipe: Recipe, data: TrainingSet, options: Quadruplets) -> None:
+        self.recipe, self.data, self.options = recipe, data, options
 
     def losses(self, network: Network, step: int, side: int) -> dict[str, torch.Tensor]:
-        """By name; their sum is what a step lowers (eq. 12). Everything follows from the recipe's seed and the step."""
+        """The losses by name; a step lowers their sum (eq. 12). Seed and step decide all random choices."""
         sketch_rows, photo_rows = self._batch(torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step))
         ink = self.data.sketches[sketch_rows].float() / 255
         photos = self.data.photos[photo_rows].float() / 255
-        count = self.how.samples
+        count = self.options.samples
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16):
             s = network.project(network.encode(network_input(ink.expand(-1, 3, -1, -1), side), "sketch"), "sketch")
             p = network.project(network.encode(network_input(photos, side), "photo"), "photo")
             sketches, pictures = network.align(s, p)
             logits = network.relation_logits(sketches, pictures, s, p)
         losses: dict[str, torch.Tensor] = {}
-        if self.how.triplet:
-            a, b = self._token(sketches)[:count], self._token(pictures)
-            losses["triplet"] = self.how.triplet * F.triplet_margin_loss(a, b[:count], b[count:], self.how.margin)
-        if self.how.relation:
+        if self.options.triplet:
+            anchor, photo = self._token(sketches)[:count], self._token(pictures)
+            triplet = F.triplet_margin_loss(anchor, photo[:count], photo[count:], self.options.margin)
+            losses["triplet"] = self.options.triplet * triplet
+        if self.options.relation:
             target = torch.full((2 * count,), NO_MATCH)
             target[:count] = MATCH
-            losses["relation"] = self.how.relation * F.mse_loss(logits.sigmoid(), target)
+            losses["relation"] = self.options.relation * F.mse_loss(logits.sigmoid(), target)
         return losses
 
     def _token(self, tokens: Tokens) -> torch.Tensor:
-        return (tokens.ret if self.how.token == "ret" else tokens.patches.mean(dim=1)).float()
+        return (tokens.ret if self.options.token == "ret" else tokens.patches.mean(dim=1)).float()
 
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the sketches, first ones and then second ones, and of the photos, matching ones and then others."""
+        """Rows of the sketches, first ones before second ones, and of the photos, matching ones before others."""
         classes = len(self.data.photo_rows)
-        own = torch.randint(classes, (self.how.samples,), generator=generator)
-        other = (own + torch.randint(1, classes, (self.how.samples,), generator=generator)) % classes
+        own = torch.randint(classes, (self.options.samples,), generator=generator)
+        other = (own + torch.randint(1, classes, (self.options.samples,), generator=generator)) % classes
 
         def one_of_each(rows: tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
             return torch.stack([rows[c][torch.randint(len(rows[c]), (), generator=generator)] for c in labels.tolist()])

@@ -1,4 +1,4 @@
-"""The pretrained ViT as a teacher: where photos lie, and what they show, before any training on sketches."""
+"""The pretrained ViT as a teacher: its features and class probabilities of the training photos."""
 
 from __future__ import annotations
 
@@ -18,48 +18,51 @@ from model.errors import ModelError
 from model.images import Preprocessing
 from model.network import ModelConfig, from_backbone
 
+# The fields of a Teacher, in order, as they are named in its file.
+_TENSORS = ("features", "labels", "probabilities", "head_weight", "head_bias")
+
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the pretrained ViT says of the training photos.
+    """The outputs of the pretrained ViT for the training photos.
 
     Attributes:
         features: (n, d) float32, L2-normalised class tokens.
         labels: (n,) int64, each photo's training class.
-        beliefs: (n, k) float32, its class probabilities over the k classes it was pretrained on; k = 0 without head.
+        probabilities: (n, k) float32, over the k classes that it was pretrained on; k = 0 for a ViT without classifier.
         head_weight, head_bias: (k, d) and (k,), its classifier.
     """
 
     features: torch.Tensor
     labels: torch.Tensor
-    beliefs: torch.Tensor
+    probabilities: torch.Tensor
     head_weight: torch.Tensor
     head_bias: torch.Tensor
 
     def save(self, path: Path, origin: str) -> None:
-        """Writes the answers, atomically, so that a resumed run need not ask again; ``origin`` says whose they are."""
+        """Writes the outputs, atomically, for a continued training; ``origin`` tells what they were computed from."""
         partial = path.with_suffix(".partial")
-        tensors = {name: tensor.contiguous() for name, tensor in vars(self).items()}
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         save_file(tensors, partial, metadata={"origin": origin})
         os.replace(partial, path)
 
     @staticmethod
     def load(path: Path, origin: str) -> Teacher | None:
-        """Reads them back; None where there are none, or another origin's."""
+        """Reads what ``save`` wrote; None where there is no file, or one of another origin or layout."""
         if not path.exists():
             return None
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("origin") != origin:
+            if (file.metadata() or {}).get("origin") != origin or set(file.keys()) != set(_TENSORS):
                 return None
-            return Teacher(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
+            return Teacher(*(file.get_tensor(name) for name in _TENSORS))
 
     @property
     def classes(self) -> int:
-        """Training classes."""
+        """The number of training classes."""
         return int(self.labels.max()) + 1
 
     def class_means(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, m) -> (classes, m): the mean of each class's photos."""
+        """Rows for photos (n, m) -> rows for classes (classes, m): the mean over each class's photos."""
         sums = torch.zeros(self.classes, rows.shape[1]).index_add(0, self.labels, rows)
         return sums / torch.bincount(self.labels, minlength=self.classes)[:, None]
 
@@ -88,5 +91,5 @@ def ask_teacher(
         head_weight, head_bias = torch.zeros(0, config.width), torch.zeros(0)
     if head_weight.shape[1] != config.width:
         raise ModelError("the backbone's classifier does not fit its width")
-    beliefs = F.linear(tokens, head_weight, head_bias).softmax(dim=1) if len(head_bias) else tokens[:, :0]
-    return Teacher(F.normalize(tokens, dim=1), labels, beliefs, head_weight, head_bias)
+    probabilities = F.linear(tokens, head_weight, head_bias).softmax(dim=1) if len(head_bias) else tokens[:, :0]
+    return Teacher(F.normalize(tokens, dim=1), labels, probabilities, head_weight, head_bias)
