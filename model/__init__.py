@@ -1,4 +1,7 @@
-"""The networks of sketch-to-photo search: sketch and photo in; tokens, scores and explanations out."""
+"""The networks of sketch-to-photo search: sketch and photo in; tokens, scores and explanations out.
+
+``model.load`` gives a ``Matcher``, which is all that indexing and searching need.
+"""
 
 from model.errors import ModelError
 from model.explanation import Explanation

@@ -1,4 +1,4 @@
-"""How good a ranking is, as zero-shot sketch-based image retrieval measures it."""
+"""The measures of zero-shot sketch-based image retrieval: mean average precision, precision, recall, ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 _TOP = 200
 _SHORT_TOP = 100
 RECALL_LEVELS = 101
-# Rows are ranked a few at a time: about ten arrays of this many numbers are alive at once.
+# Numbers of a chunk of rows that are ranked at once; memory holds about ten arrays of this size.
 _CHUNK_ELEMENTS = 1 << 21
 
 
@@ -26,9 +26,11 @@ class CategoryMetrics:
 
 @dataclass(frozen=True)
 class QueryMetrics:
-    """The same for each query, arrays of one length m: `queries` (m,) int64 tells which rows of the scores they are.
+    """The figures of each of the m queries that have relevant photos: see `query_metrics`.
 
-    The figures are (m,) float64 in 0..1. Queries without relevant photos have no place here.
+    Attributes:
+        queries: (m,) int64, their rows in the scores.
+        average_precision, average_precision_200, precision_100, precision_200: (m,) float64 in 0..1.
     """
 
     queries: NDArray[np.int64]
@@ -95,10 +97,10 @@ def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDA
 
 
 def list_metrics(hits: ArrayLike, relevant: int, k: int) -> ListMetrics:
-    """The figures of one search's list: hits (n,) bool by rank, of which the first k count; what is missing is no hit.
+    """The figures of one search's results: hits (n,) bool by rank, of which the first k count; missing are no hits.
 
     With R = ``relevant`` photos in the gallery: average precision is interpolated as in `query_metrics` and divided by
-    min(k, R), or, as in the two-stage system's paper, by the relevant ones among the k, so that it hides lost photos;
+    min(k, R), or, as in the paper of the two-stage system, by the relevant photos among the k, which hides lost ones;
     precision is over k, recall over R.
 
     Raises ValueError where there are more hits than relevant photos, or k is below 1.
@@ -110,7 +112,7 @@ def list_metrics(hits: ArrayLike, relevant: int, k: int) -> ListMetrics:
     if not found:
         return ListMetrics(0.0, 0.0, 0.0, 0.0)
     precision = first.cumsum() / np.arange(1, len(first) + 1)
-    area = float((_from_the_right(precision[None])[0] * first).sum())
+    area = float((_interpolated(precision[None])[0] * first).sum())
     return ListMetrics(area / min(k, relevant), area / found, found / k, found / relevant)
 
 
@@ -125,17 +127,17 @@ def precision_by_recall(scores: ArrayLike, relevant: ArrayLike) -> NDArray[np.fl
     for start in range(0, len(queries), rows):
         chunk = queries[start : start + rows]
         hits, precision = _ranked(scores[chunk], relevant[chunk])
-        best = _from_the_right(precision)
+        best = _interpolated(precision)
         for marks, row in zip(hits, best, strict=True):
             at_hits = row[marks]
-            # A level such as 0.1 * 10 is 1 hit, whatever its binary fraction says.
+            # The margin makes a level such as 0.1 of 10 photos one hit, although 0.1 has no exact binary fraction.
             wanted = np.ceil(recall_levels() * len(at_hits) - 1e-9).astype(np.int64)
             total += at_hits[np.maximum(wanted, 1) - 1]
     return total / len(queries)
 
 
 def recall_levels() -> NDArray[np.float64]:
-    """(RECALL_LEVELS,): from 0 to 1 in equal steps."""
+    """(RECALL_LEVELS,) float64: from 0 to 1 in equal steps."""
     return np.linspace(0, 1, RECALL_LEVELS)
 
 
@@ -193,7 +195,7 @@ def _ranked(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> tuple[
     return hits, np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
 
 
-def _from_the_right(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+def _interpolated(precision: NDArray[np.float64]) -> NDArray[np.float64]:
     """The highest precision at each rank or beyond it."""
     return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
 
@@ -204,7 +206,7 @@ def _figures(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArr
     total = hits.sum(axis=1)
 
     def average(top: int) -> NDArray[np.float64]:
-        area: NDArray[np.float64] = (_from_the_right(precision[:, :top]) * hits[:, :top]).sum(axis=1)
+        area: NDArray[np.float64] = (_interpolated(precision[:, :top]) * hits[:, :top]).sum(axis=1)
         area /= np.minimum(top, total)
         return area
 

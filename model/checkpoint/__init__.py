@@ -1,4 +1,4 @@
-"""Checkpoint files: read, written, converted from released ones, and downloaded."""
+"""Checkpoint files: reading, writing, converting released ones, downloading public ones."""
 
 from model.checkpoint.conversion import convert
 from model.checkpoint.download import fetch, known_checkpoint, known_checkpoints

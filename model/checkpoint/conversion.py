@@ -15,7 +15,7 @@ from model.checkpoint.file import save_checkpoint
 from model.errors import ModelError
 from model.network import Calibration, ModelConfig, Network, preset
 
-# What numpy scalars beside the weights need; files written with numpy 1 name the first by its old path.
+# Types that unpickling the numpy scalars beside the weights needs; files written with numpy 1 use the old path.
 SAFE_GLOBALS = [
     np._core.multiarray.scalar,  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
@@ -50,14 +50,14 @@ RENAMED = (
     (r"^rn\.rn\.", "relation.mlp."),
     (r"^conv2d\.", "relation.downsample."),
 )
-# The released code builds this stack and never calls it.
+# The released code builds these layers but never calls them.
 UNUSED = "ca.encoder.layers."
 # Released networks are trained for both and measured by the relation network; nothing else was chosen for them.
 RELEASED_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn")
 
 
 def released_config() -> ModelConfig:
-    """The paper's network with every quirk of the released files switched on."""
+    """The paper's network with all ``released_`` fields switched on."""
     return dataclasses.replace(
         preset("zse-b16"),
         name="zse-b16-released",
@@ -79,7 +79,7 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"there is no file {path}")
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
-            # Of odd pickles torch warns before it refuses them; the refusal below says enough.
+            # PyTorch warns about unusual pickles before it refuses them; the error below says enough.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -94,7 +94,7 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
 
 
 def convert(source: Path, target: Path) -> None:
-    """Writes the released file ``source`` as the checkpoint ``target``; ModelError names what does not fit."""
+    """Writes the released file ``source`` as the checkpoint ``target``. Raises ModelError with what does not fit."""
     state = read_released(source)
     config = released_config()
     first = state.get("rn.rn.0.weight")
@@ -115,7 +115,7 @@ def convert(source: Path, target: Path) -> None:
 
 
 def rename(key: str) -> str:
-    """A released key's name here; keys of no known form stay as they are."""
+    """The name in our state dict for a key of a released one; unknown keys are returned unchanged."""
     for pattern, replacement in RENAMED:
         key = re.sub(pattern, replacement, key)
     return key

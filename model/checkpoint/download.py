@@ -1,4 +1,4 @@
-"""Public checkpoints that are known here, and how their files get to this disk."""
+"""Public checkpoints that weights/known.toml lists, and their download."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RECORD: TypeAdapter[dict[str, Sha256]] = TypeAdapter(dict[str, Sha256])
 
 
 class KnownCheckpoint(BaseModel):
-    """One entry of weights/known.toml, whose head says what the fields are."""
+    """One entry of weights/known.toml; the comment at its beginning explains the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,11 +40,11 @@ class KnownCheckpoint(BaseModel):
 
     @property
     def megabytes(self) -> int:
-        """About how large the file is, at four bytes a parameter; 1 MB is 10^6 bytes."""
+        """Approximate size of the file: four bytes for each parameter; 1 MB is 10^6 bytes."""
         return round(self.parameters * 4 / 1e6)
 
     def command(self, path: Path, *, cached: bool) -> str:
-        """What to run with the file at ``path``, in the cache or elsewhere."""
+        """The command that uses the file at ``path``; ``cached``: whether it is in the Hugging Face cache."""
         if self.kind == "clip" and not cached:
             spec = f"clip:{self.name.partition('/')[0]}@{path}"
             return f"python -m indexer build FOLDER --embedder {shlex.quote(spec)}"
@@ -59,11 +59,13 @@ class _Registry(BaseModel):
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was fetched, now or before.
+    """A file that was downloaded, now or before.
 
     Attributes:
-        sha256: of its bytes, hex. checked: what that was found equal to: the registry, the record of an earlier
-            fetch, or nothing: it was written down for the next time.
+        path: where it is.
+        sha256: hex digest of its bytes.
+        checked: what the digest was compared with: "registry", weights/known.toml; "record", what an earlier fetch
+            recorded; "nothing", because there was neither, so that it was recorded for the next time.
     """
 
     path: Path
@@ -72,13 +74,13 @@ class Fetched:
 
 
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
-    """All that weights/known.toml names."""
+    """All entries of weights/known.toml."""
     text = (importlib.resources.files("weights") / "known.toml").read_text("utf-8")
     return _Registry.model_validate(tomllib.loads(text)).checkpoint
 
 
 def known_checkpoint(name: str) -> KnownCheckpoint:
-    """The entry of that name; ModelError names the ones there are."""
+    """The entry of that name. Raises ModelError with the known names for another one."""
     entries = known_checkpoints()
     for entry in entries:
         if entry.name == name:
@@ -87,18 +89,19 @@ def known_checkpoint(name: str) -> KnownCheckpoint:
 
 
 def default_record() -> Path:
-    """Where the hashes of fetched files are written down."""
+    """The file in which the hashes of downloaded files are recorded."""
     return platformdirs.user_data_path("sketch-search", appauthor=False) / "fetched.json"
 
 
 def fetch(entry: KnownCheckpoint, folder: Path | None = None, record: Path | None = None) -> Fetched:
-    """Download the file of ``entry`` unless it is here, and check it; a file that fails the check is deleted.
+    """Downloads the file of ``entry`` unless it is on this disk, and checks it. A file that fails the check is deleted.
 
-    Without ``folder`` it goes to the Hugging Face cache of this machine, where open_clip, timm and the indexer find it
-    (HF_HOME moves that). ``record`` defaults to ``default_record()``.
+    Args:
+        folder: where it goes; None for the Hugging Face cache, where open_clip, timm and the indexer find it.
+        record: file of recorded hashes; None for ``default_record()``.
 
     Raises:
-        ModelError: it has to be fetched by hand, cannot be downloaded, or is not the file it should be; what to do.
+        ModelError: it has to be fetched by hand, cannot be downloaded, or has another hash; says what to do.
     """
     if entry.repository is None:
         raise ModelError(f"{entry.name} has to be fetched by hand: {entry.source}. Then: {entry.use}")
@@ -137,7 +140,7 @@ def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> P
             ) from error
         except EntryNotFoundError:
             continue
-        # Which errors the library lets through has changed with each HTTP client that it has used.
+        # Which errors the library raises depends on the HTTP client that its version uses.
         except Exception as error:
             lines = str(error).strip().splitlines()
             reason = lines[0][:200] if lines else type(error).__name__
@@ -151,7 +154,7 @@ def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> P
 
 
 def _delete(path: Path) -> None:
-    # In the cache the name is a link to the bytes.
+    # In the cache, the name is a symbolic link to the file with the bytes.
     path.resolve().unlink()
     path.unlink(missing_ok=True)
 
@@ -162,7 +165,7 @@ def _read_record(record: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValidationError as error:
-        raise ModelError(f"{record} is damaged; delete it, and hashes are written down anew") from error
+        raise ModelError(f"{record} is damaged; delete it; hashes are then recorded again") from error
 
 
 def _write_record(record: Path, hashes: dict[str, str]) -> None:

@@ -25,9 +25,9 @@ READABLE = {"1", str(VERSION)}
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
-    """The checkpoint to use: the one named, else the one that comes with the package.
+    """The path of the named checkpoint, else of the one that comes with the package.
 
-    ModelError, with what to do, where there is neither.
+    Raises ModelError, saying what to do, where it does not exist.
     """
     if explicit is not None:
         path = Path(explicit).expanduser()
@@ -44,9 +44,9 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
 
 
 def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | None = None) -> None:
-    """Writes ``path`` atomically, tensors as they are, configuration and calibration in the metadata.
+    """Writes a checkpoint atomically: the tensors in their precision, configuration and calibration in the metadata.
 
-    ``notes`` are further metadata entries, free text by name. Raises ModelError where it cannot be written.
+    ``notes``: further entries of the metadata, free text by name. Raises ModelError where it cannot be written.
     """
     metadata = {
         **(notes or {}),
@@ -59,7 +59,7 @@ def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | Non
     try:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, partial, metadata=metadata)
-        partial.chmod(0o644)  # the library writes for the owner alone; services often run as somebody else
+        partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
@@ -69,7 +69,7 @@ def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | Non
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """A checkpoint's metadata. ModelError, with what to do, for anything that is not a checkpoint of ours."""
+    """The metadata of a checkpoint. Raises ModelError, saying what to do, for a file that is none of this project."""
     if not path.is_file():
         raise ModelError(f"there is no checkpoint at {path}")
     try:
@@ -94,7 +94,10 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def load_network(path: Path) -> Network:
-    """The network stored at ``path``, in float32 and evaluation mode, on the CPU. ModelError if it does not fit."""
+    """The network stored at ``path``, in float32 and evaluation mode, on the CPU.
+
+    Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint.
+    """
     config, calibration = _description(read_metadata(path))
     with torch.device("meta"):
         network = Network(config, calibration)

@@ -1,4 +1,4 @@
-"""Labelled sketches and photos: where they lie, which classes and pairs, what is query and what is gallery."""
+"""Labelled sketches and photos: files on disk, classes and splits, pairs, and which are queries and gallery."""
 
 from model.datasets.corpus import (
     Corpus,

@@ -17,14 +17,15 @@ from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
-# Photos of these sets are 84 and 64 pixels wide: good enough to train on, too small to judge by.
+# Photos of these sets are 84 and 64 pixels wide: good enough for training, too small for evaluation.
 THUMBNAIL_SETS = frozenset({"miniimagenet", "tinyimagenet"})
-# What holds no labelled classes.
+# Sets without labels.
 UNLABELLED_SETS = frozenset({"realphotos"})
 # Archives of data/more laid out as those of data are: <set>/{sketch,photo}/<class>/*.
 FURTHER_ARCHIVES = ("ship", "sketches")
 QUERIES_PER_CLASS = 10
-# Classes of the unseen split of which ImageNet-1k has no kind: networks that start from ImageNet never saw them named.
+# Classes of the unseen split that are no class of ImageNet-1k, nor contain one: a network that was pretrained on it
+# never saw their names.
 WITHOUT_NAMESAKE = (
     "bat",
     "brain",
@@ -66,7 +67,7 @@ class Corpus:
         return tuple(sorted({picture.label for picture in (*self.sketches, *self.photos)}))
 
     def of(self, labels: Collection[str]) -> Corpus:
-        """Only the pictures of these classes."""
+        """The pictures of these classes only."""
         wanted = frozenset(labels)
         return Corpus(
             tuple(p for p in self.sketches if p.label in wanted), tuple(p for p in self.photos if p.label in wanted)
@@ -89,9 +90,9 @@ class Corpus:
 
 
 def read_class_folders(folder: Path, source: str = "") -> Corpus:
-    """``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``; either half may be missing, not both.
+    """Reads ``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``; one of the two may be missing.
 
-    Raises ModelError naming the folder that is not laid out so.
+    Raises ModelError for a folder that has neither.
     """
     halves = {half: folder / half for half in ("sketch", "photo")}
     if not any(path.is_dir() for path in halves.values()):
@@ -100,7 +101,7 @@ def read_class_folders(folder: Path, source: str = "") -> Corpus:
 
 
 def data_folder() -> Path:
-    """The folder of optional data named by SKETCH_SEARCH_DATA. Raises ModelError when there is none."""
+    """The folder that SKETCH_SEARCH_DATA names. Raises ModelError where there is none."""
     value = os.environ.get(DATA_VARIABLE)
     if not value or not (Path(value) / "data").is_dir():
         raise ModelError(
@@ -111,17 +112,18 @@ def data_folder() -> Path:
 
 
 def read_data(folder: Path) -> Corpus:
-    """All labelled sets among the archives in ``folder``/data, unpacked once to the user's cache."""
+    """All labelled sets among the archives in ``folder``/data; they are unpacked once, to the user's cache."""
     packed = sorted((folder / "data").glob("*.tar.gz"))
     return _corpus(
         cache_folder() / "images", [p for p in packed if p.name.removesuffix(".tar.gz") not in UNLABELLED_SETS]
     )
 
 
-def _corpus(place: Path, archives: Iterable[Path]) -> Corpus:
+def _corpus(cache: Path, archives: Iterable[Path]) -> Corpus:
     names = set()
     for packed in archives:
-        names |= {(unpacked(packed, place), child) for child in _children(unpacked(packed, place))}
+        root = unpacked(packed, cache)
+        names |= {(root, child) for child in _children(root)}
     parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
 
     def in_order(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
@@ -147,14 +149,14 @@ def read_split(folder: Path, name: str) -> tuple[str, ...]:
 
 
 def thin_classes(folder: Path, corpus: Corpus) -> tuple[str, ...]:
-    """Classes with sketches and photos that ``folder``/data/split.json leaves out, as too thin to be measured on."""
+    """Classes that have sketches and photos, but too few to be measured on: ``folder``/data/split.json omits them."""
     named = {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
     both = {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}
     return tuple(sorted(both - named))
 
 
 def read_protocol(part: str) -> Corpus:
-    """Queries and gallery of one part of the split, from the folder that SKETCH_SEARCH_DATA names."""
+    """Queries and gallery of one part of the split ("train", "val" or "unseen") of the data of SKETCH_SEARCH_DATA."""
     folder = data_folder()
     return read_data(folder).of(read_split(folder, part)).protocol()
 
@@ -164,22 +166,22 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("sketch-search")
 
 
-def unpacked(archive: Path, place: Path) -> Path:
-    """The folder with what a .tar.gz holds, unpacked once for all runs and all parallel processes.
+def unpacked(archive: Path, cache: Path) -> Path:
+    """The folder in ``cache`` with the files of a .tar.gz, which is unpacked once for all runs and parallel processes.
 
-    Its name carries the archive's size, so that another archive of the same name is unpacked anew.
+    The folder's name contains the size of the archive, so that another archive of the same name is unpacked again.
     """
-    target = place / f"{archive.name.removesuffix('.tar.gz')}-{archive.stat().st_size}"
+    target = cache / f"{archive.name.removesuffix('.tar.gz')}-{archive.stat().st_size}"
     if target.exists():
         return target
-    place.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=target.name, suffix=".partial", dir=place))
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=target.name, suffix=".partial", dir=cache))
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(partial, filter="data")
         partial.rename(target)
     except OSError:
-        # Another process was first: a folder that holds files cannot be renamed onto.
+        # A folder cannot be renamed to one that holds files: another process has unpacked the archive meanwhile.
         if not target.exists():
             raise
     finally:

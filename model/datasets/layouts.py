@@ -1,4 +1,4 @@
-"""Public data sets as they lie on disk: file lists of category sets, pairs of instance sets; standard splits."""
+"""Readers for public data sets: file lists of category sets, pairs of instance sets, standard splits of classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.datasets.pairs import photo_name
 from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
 
-# Class lists that publications use, seen and unseen; the numbers count them.
+# Splits that publications use; the numbers are those of the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
 # What the lists of Sketchy, TU-Berlin and QuickDraw Extended are called in the release of ZSE-SBIR.
 _SKETCH_LISTS = ("sketch_tx_000000000000_ready_filelist_{}.txt", "png_ready_filelist_{}.txt", "sketch_{}.txt")
@@ -60,11 +60,11 @@ def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = Fal
 
 
 def read_file_lists(folder: Path, part: Literal["train", "zero"]) -> Corpus:
-    """The pictures that a folder of lists names, such as ``datasets/Sketchy/zeroshot1`` of the public release.
+    """The pictures in a folder of file lists, such as ``datasets/Sketchy/zeroshot1`` of the public release.
 
     A line of a list is a path relative to the folder's parent, a space and a class number; one of the class list is a
     name, a space and a number. ``zero`` are the unseen classes. The source is the parent's name in lower case.
-    Raises ModelError naming file and line of what is not so, or the file that is missing.
+    Raises ModelError with the file and line that are wrong, or the file that is missing.
     """
     classes = _read_classes(folder / _CLASS_LISTS[part])
     halves = []
@@ -83,18 +83,18 @@ def read_qmul(folder: Path, part: Literal["train", "test"]) -> Corpus:
     Either ``NAME_photo/`` and ``NAME_sketch_png/`` (or ``NAME_sketch/``) with the lists ``photo_<part>.txt`` and
     ``sketch_<part>.txt``, a file name a line; or ``<part>A/`` with sketches and ``<part>B/`` with photos. The class is
     the folder's name. ``model.datasets.drawn_from`` tells which photo a sketch belongs to.
-    Raises ModelError naming file and line of what has no picture or no photo.
+    Raises ModelError with the file and line of a name that has no picture, or of a sketch that has no photo.
     """
     listed = {half: folder / f"{half}_{part}.txt" for half in ("sketch", "photo")}
     if all(path.is_file() for path in listed.values()):
         halves = {half: list(_read_names(path, _half(folder, half))) for half, path in listed.items()}
     else:
-        places = {"sketch": folder / f"{part}A", "photo": folder / f"{part}B"}
-        if not all(place.is_dir() for place in places.values()):
+        folders = {"sketch": folder / f"{part}A", "photo": folder / f"{part}B"}
+        if not all(path.is_dir() for path in folders.values()):
             raise ModelError(
                 f"{folder} holds neither {listed['sketch'].name} and {listed['photo'].name} nor {part}A/ and {part}B/"
             )
-        halves = {half: [(str(path), path) for path in _images(place)] for half, place in places.items()}
+        halves = {half: [(str(path), path) for path in _images(images)] for half, images in folders.items()}
     photos = {path.stem for _, path in halves["photo"]}
     for where, path in halves["sketch"]:
         if photo_name(path) not in photos:
@@ -123,20 +123,20 @@ def _read_list(path: Path, root: Path, classes: dict[int, str]) -> Iterator[Pict
         yield Picture(root / name, classes[number], root.name.lower())
 
 
-def _read_names(path: Path, place: Path) -> Iterator[tuple[str, Path]]:
-    pictures = {picture.stem: picture for picture in _images(place)}
+def _read_names(path: Path, images: Path) -> Iterator[tuple[str, Path]]:
+    pictures = {picture.stem: picture for picture in _images(images)}
     for where, line in _lines(path):
         stem = line.rsplit(".", 1)[0] if Path(line).suffix.lower() in _LISTED_SUFFIXES else line
         if stem not in pictures:
-            raise ModelError(f"{where}: {place} holds no picture named {stem}")
+            raise ModelError(f"{where}: {images} holds no picture named {stem}")
         yield where, pictures[stem]
 
 
 def _half(folder: Path, half: str) -> Path:
-    places = [p for pattern in (f"*_{half}_png", f"*_{half}") for p in sorted(folder.glob(pattern)) if p.is_dir()]
-    if not places:
+    found = [p for pattern in (f"*_{half}_png", f"*_{half}") for p in sorted(folder.glob(pattern)) if p.is_dir()]
+    if not found:
         raise ModelError(f"{folder} holds no folder NAME_{half}/")
-    return places[0]
+    return found[0]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Pairs: which photo a sketch was drawn from, as its file name tells."""
+"""Pairs: which photo a sketch was drawn from, according to its file name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _OF_PHOTO = re.compile(r"(.+)[-_]\d+")
 
 
 def photo_name(sketch: Path) -> str | None:
-    """What a sketch's file name says its photo is named, without the suffix; None where it says nothing."""
+    """The name of the photo, without suffix, that a sketch's file name contains; None where it contains none."""
     name = _OF_PHOTO.fullmatch(sketch.stem)
     return None if name is None else name[1]
 
 
 def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
-    """(sketches,): the number of the photo each sketch was drawn from, -1 where its file name tells of none.
+    """(sketches,) int64: the index of the photo that each sketch was drawn from, or -1 for none.
 
-    A pair shares class and source, and the sketch is named as the photo, with "-3" or "_3" behind.
+    The two have the same class and source, and the sketch's name is the photo's, followed by a number as "-3" or "_3".
     """
     photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
 

@@ -1,4 +1,4 @@
-"""Prepared pictures, kept as bytes so that training and evaluation decode each file once."""
+"""Prepared pictures, cached as bytes, so that training decodes each file only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def prepared_pixels(
 ) -> torch.Tensor:
     """(n, c, H, W) uint8, memory-mapped from ``cache``; c is 1 for sketches, which are grey, and 3 for photos.
 
-    Made at the first call for these pictures and this preprocessing; the next ones only map the file.
+    The first call for these pictures and this preprocessing writes the file; later calls only map it.
     """
     key = pictures_key(pictures, preprocessing)
     target = cache / f"{modality}-{preprocessing.image_size}-{key[:16]}.npy"
@@ -39,7 +39,7 @@ def prepared_pixels(
             try:
                 pixels = preprocessing.pixels(preprocessing.open(picture.path, modality), modality)
             except ImageError as error:
-                raise ModelError(f"{picture.path}: {error}; remove it or mend it") from error
+                raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
             array[row] = pixels.transpose(2, 0, 1)[:channels]
         array.flush()
         del array
@@ -48,7 +48,7 @@ def prepared_pixels(
 
 
 def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> str:
-    """Hex digest that changes with the files, their order, their labels and their preprocessing."""
+    """Hex digest of the files, their order, their labels and their preprocessing."""
     key = hashlib.sha256(preprocessing.fingerprint().encode())
     for picture in pictures:
         stat = picture.path.stat()
@@ -57,14 +57,14 @@ def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> s
 
 
 def network_input(pictures: torch.Tensor, side: int) -> torch.Tensor:
-    """(b, 3, H, W) in [0, 1] -> (b, 3, side, side) normalised to mean and std 0.5, shrunk with antialias."""
+    """(b, 3, H, W) in [0, 1] -> (b, 3, side, side) normalised to mean and std 0.5, reduced with antialiasing."""
     if pictures.shape[-1] != side:
         pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
     return pictures * 2 - 1
 
 
 def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """(b, c, H, W) uint8 -> (b, 3, H, W) float32 as ``Preprocessing.prepare`` gives it."""
+    """(b, c, H, W) uint8 -> (b, 3, H, W) float32 the same values as ``Preprocessing.prepare``."""
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(1, 3, 1, 1)
     return (pixels.float().expand(-1, 3, -1, -1) / 255 - mean) / std

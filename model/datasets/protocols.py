@@ -1,4 +1,4 @@
-"""What counts as queries and what as gallery: the protocols of zero-shot sketch-based image retrieval."""
+"""The protocols of zero-shot sketch-based image retrieval: which pictures are queries, and which the gallery."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "everything",
     "everyday",
 )
-# Share of each training class's photos that the generalised protocol keeps from training.
+# Share of the photos of each training class that the generalised protocol holds out of training.
 HELD_OUT = 0.2
-# Sets with sketches. Only Sketchy has photos of its own; the sketches of the others go with the photos of all others.
+# Sets with sketches. Only Sketchy has photos of its own; the other two share the photos of all other sets.
 SKETCH_SETS = ("sketchy", "tuberlin", "quickdraw")
 _WITH_PHOTOS = "sketchy"
 
 
 def hold_out(corpus: Corpus, share: float = HELD_OUT) -> tuple[Corpus, tuple[Picture, ...]]:
-    """The corpus without some photos of each class, and those photos.
+    """Splits off some photos of each class: the corpus without them, and those photos.
 
-    Which ones is decided by class and file name alone, so that training and evaluation hold out the same ones. Sets of
-    thumbnails give none, since no gallery has them; but a photo that several sets hold under one name leaves them
-    all.
+    Class and file name alone decide which, so that training and evaluation hold out the same photos. Sets of
+    thumbnails give none, because no gallery has them; but a photo that is held out is removed from every set that has
+    one of the same name.
     """
     names: dict[str, set[str]] = {}
     for picture in corpus.photos:
@@ -49,13 +49,13 @@ def hold_out(corpus: Corpus, share: float = HELD_OUT) -> tuple[Corpus, tuple[Pic
 
 
 def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
-    """Queries of the unseen classes; in the gallery their photos and those held out of the seen classes."""
+    """Queries of the unseen classes; the gallery holds their photos and the held-out photos of the seen classes."""
     of_unseen = corpus.of(unseen)
     return Corpus(of_unseen.sketches, of_unseen.photos + hold_out(corpus.of(seen))[1])
 
 
 def one_data_set(corpus: Corpus, source: str) -> Corpus:
-    """What a training on one data set may see: its sketches, and the photos that go with them."""
+    """The pictures for a training on one data set: its sketches, and the photos that go with them."""
     _check(source)
     return Corpus(
         tuple(p for p in corpus.sketches if p.source == source),
@@ -64,11 +64,11 @@ def one_data_set(corpus: Corpus, source: str) -> Corpus:
 
 
 def cross_data_set(corpus: Corpus, trained: str) -> Corpus:
-    """Queries and gallery for a network trained on one data set: sketches and photos of the others alone.
+    """Queries and gallery for a network trained on one data set: sketches and photos of the other sets only.
 
-    After training on Sketchy that is TU-Berlin's and Quick, Draw!'s sketches against photos not of Sketchy; after
-    training on either of those, the sketches of the other two against Sketchy's photos. The classes have to be
-    outside the training's; choose them first (``Corpus.of``).
+    For Sketchy these are the sketches of TU-Berlin and Quick, Draw! and the photos of all sets but Sketchy; for either
+    of those, the sketches of the other two sets and the photos of Sketchy. First remove the classes that were trained
+    on (``Corpus.of``).
     """
     _check(trained)
     return Corpus(
@@ -78,7 +78,7 @@ def cross_data_set(corpus: Corpus, trained: str) -> Corpus:
 
 
 def fine_grained(corpus: Corpus) -> Corpus:
-    """One sketch a photo, the first by file name of those drawn from it; the gallery stays whole."""
+    """One sketch for each photo, the first by file name of those drawn from it; the gallery keeps all photos."""
     paired = with_pairs(corpus)
     seen: set[int] = set()
     sketches = []
@@ -90,7 +90,7 @@ def fine_grained(corpus: Corpus) -> Corpus:
 
 
 def answerable(corpus: Corpus) -> Corpus:
-    """Without the sketches whose class has no photo."""
+    """The corpus without the sketches whose class has no photo."""
     there = {label for p in corpus.photos for label in (p.label, *p.also)}
     return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
 

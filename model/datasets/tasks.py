@@ -1,4 +1,4 @@
-"""From the names a user gives to the queries and the gallery that are measured."""
+"""Reads what a user names (protocol, split, data folder) as queries and gallery."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SPLITS = (*PARTS, *STANDARD_SPLITS)
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured.
+    """The pictures of one evaluation.
 
     Attributes:
-        protocol: which rules made it.
+        protocol: the rules by which the corpus was chosen.
         corpus: the queries and the gallery.
         subset: classes whose queries are measured once more separately; empty for none.
-        about: sentences that belong beside the figures.
+        about: sentences that belong to the figures.
     """
 
     protocol: Protocol
@@ -46,13 +46,13 @@ def read_task(
     """Reads the pictures of one protocol.
 
     Args:
-        split: one of SPLITS, whose classes are asked for; None for "val" of the optional data, or all of ``data``.
-        trained_on: what a checkpoint has to have been trained on for the figures to mean what the protocol says:
-            in cross-data-set "sketchy", "tuberlin" or "quickdraw" (None: "sketchy"), or, with ``data``, a standard
-            split, whose seen classes are left out; in generalised parts of the split joined by "+" (None: "train").
-        data: a folder laid out as ``layout`` says; None for the optional data.
+        split: one of SPLITS, whose classes are queried; None for "val" of the optional data, or for all of ``data``.
+        trained_on: what the checkpoint must have been trained on for the figures to be valid. In cross-data-set
+            "sketchy", "tuberlin" or "quickdraw" (None: "sketchy"), or, with ``data``, a standard split, whose seen
+            classes are left out. In generalised: parts of the split joined by "+" (None: "train").
+        data: a folder in the layout ``layout``; None for the data that SKETCH_SEARCH_DATA names.
 
-    Raises ModelError for what cannot be asked for together, or is not there.
+    Raises ModelError for arguments that contradict each other, or data that is missing.
     """
     takes_training = protocol == "cross-data-set" or (protocol == "generalised" and data is None)
     if trained_on is not None and not takes_training:
@@ -98,7 +98,7 @@ def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) ->
         trained = trained_on or "sketchy"
         crossed = cross_data_set(corpus, trained).protocol()
         lost = len({p.label for p in crossed.sketches}) - len({p.label for p in answerable(crossed).sketches})
-        about = f"means what it says for a checkpoint that was trained on {trained} alone"
+        about = f"valid for a checkpoint that was trained on {trained} alone"
         if lost:
             about += f"; {lost} classes are left out, of which the gallery has no photo"
         return Task(protocol, answerable(crossed), subset, (about,))
@@ -148,6 +148,6 @@ def _generalised(corpus: Corpus, seen: tuple[str, ...], unseen: tuple[str, ...])
 
 def _held_out(count: int, parts: list[str]) -> str:
     return (
-        f"the gallery holds {count} photos, {HELD_OUT:.0%} of each {' and '.join(parts)} class; means what it says for "
+        f"the gallery holds {count} photos, {HELD_OUT:.0%} of each {' and '.join(parts)} class; valid for "
         "a checkpoint that was trained without them"
     )

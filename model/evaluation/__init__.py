@@ -1,4 +1,4 @@
-"""How well a checkpoint retrieves: figures, intervals, reports and plots."""
+"""How well a checkpoint retrieves: scoring a corpus, figures with intervals, tables and plots."""
 
 from model.evaluation.categories import measure, relevance
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites

@@ -1,4 +1,4 @@
-"""The baselines ViT-Ret and ViT-Vis without any training: a pretrained ViT as it is."""
+"""The baselines ViT-Ret and ViT-Vis: a pretrained ViT without further training."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from model.evaluation.scoring import VISUAL, score_matrices
 from model.matcher import Matcher
 from model.network import PRESETS, ModelConfig, from_backbone
 
-# Width of one head of every ViT that comes in several sizes.
+# Width of one head in the usual ViTs of all sizes.
 _HEAD_WIDTH = 64
 
 
 def backbone_matcher(
     weights: dict[str, torch.Tensor], sha256: str, device: str = "cpu", heads: int | None = None
 ) -> Matcher:
-    """A ViT by timm's key names, at the input size it was trained at, as a matcher by [Ret], its class token.
+    """A ViT as a matcher at the input size it was trained at; its class token is [Ret].
 
     Args:
-        sha256: what to call the weights by.
+        weights: under timm's key names.
+        sha256: identifies the weights.
         device: where to compute.
-        heads: None where they are 64 wide.
+        heads: of the self-attention; None where each is 64 wide.
 
-    Raises ModelError where this is no plain ViT of 16x16 patches with a class token.
+    Raises:
+        ModelError: the weights are not those of a plain ViT with 16x16 patches and a class token.
     """
     return Matcher(from_backbone(backbone_config(weights, heads), weights).to(device), sha256)
 
@@ -41,9 +43,9 @@ def backbone_config(weights: dict[str, torch.Tensor], heads: int | None = None) 
     except (KeyError, ValueError) as error:
         raise ModelError(f"this is no plain ViT: {error}") from error
     grid = math.isqrt(tokens - 1)
-    named = [name for name, config in PRESETS.items() if config.width == width]
+    presets = [name for name, config in PRESETS.items() if config.width == width]
     return ModelConfig(
-        name=f"ViT like that of {named[0]}" if named else f"ViT of {width} dims",
+        name=f"ViT like that of {presets[0]}" if presets else f"ViT of {width} dims",
         width=width,
         depth=sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights),
         heads=heads or max(1, width // _HEAD_WIDTH),

@@ -1,4 +1,4 @@
-"""Do correspondences point at the right thing? Photos of four things on one canvas, and a sketch of one of them."""
+"""Whether correspondences point at the thing drawn: a sketch against a canvas of four photos, one of its class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANCE = 1 / QUARTERS
 
 @dataclass(frozen=True)
 class Composite:
-    """A sketch, and photos of four classes; ``photos[quarter]`` is of the sketch's own.
+    """A sketch, and photos of four classes; ``photos[quarter]`` has the sketch's class.
 
     Quarters: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
     """
@@ -35,13 +35,14 @@ class Composite:
 
 @dataclass(frozen=True)
 class CompositeReport:
-    """Means over composites with 95% intervals, from resampling composites.
+    """Means over composites, with 95% intervals by resampling composites.
 
     Attributes:
-        composites, classes: how many canvases, and of how many classes the sketches.
+        composites, classes: the number of canvases, and of the classes of their sketches.
         right: share of the sketch tokens whose best match on the canvas lies in the right quarter; by chance CHANCE.
-        tokens: share of the canvas's compared tokens that lie there; by selection alone it may differ from CHANCE.
-        most: share of the composites in which more sketch tokens point at the right quarter than at any other.
+        tokens: share of the canvas's compared tokens that lie in the right quarter; token selection alone may make it
+            differ from CHANCE.
+        most: share of the composites in which more sketch tokens point at the right quarter than at any other one.
     """
 
     composites: int
@@ -52,7 +53,7 @@ class CompositeReport:
 
 
 def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> tuple[Composite, ...]:
-    """The same composites for the same corpus, count and seed: classes in turn, quarters equally often.
+    """Chooses composites: classes in turn, quarters equally often; the same for the same corpus, count and seed.
 
     Raises ModelError where there are fewer than four classes with photos, or none of them has a sketch.
     """
@@ -107,9 +108,9 @@ def measure_composites(
     seed: int = 0,
     report: Callable[[int], object] = lambda done: None,
 ) -> CompositeReport:
-    """Explain ``count`` composites and see where the sketch tokens' best matches lie.
+    """Explains ``count`` composites and counts in which quarters the sketch tokens' best matches lie.
 
-    report: told how many are done, after each. Raises ModelError like ``choose_composites``, ImageError for a
+    report: called after each with the number done. Raises ModelError like ``choose_composites``, ImageError for a
     picture that cannot be read.
     """
     composites = choose_composites(corpus, count, seed)

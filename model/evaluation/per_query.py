@@ -102,7 +102,7 @@ def write_csv(measured: PerQuery, path: Path) -> None:
 
 
 def read_csv(path: Path) -> PerQuery:
-    """What `write_csv` wrote. Raises ModelError naming file and line."""
+    """Reads what `write_csv` wrote. Raises ModelError with file and line of what is wrong."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, [])

@@ -1,4 +1,4 @@
-"""Trainings and measurements as pictures, by matplotlib of the extra ``train``."""
+"""Plots of trainings and evaluations, by matplotlib (the extra ``train``)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def draw_precision_recall(
 
 
 def draw_keep_rates(series: Mapping[str, Sequence[tuple[float, float]]], cost: str, title: str, picture: Path) -> None:
-    """Draws each method's mAP@all over what a setting of the keep rates costs, named ``cost``."""
+    """Draws each method's mAP@all over the cost of the settings of the keep rates; ``cost`` labels the axis."""
     _draw(series, cost, "mAP@all", title, picture, "o")
 
 

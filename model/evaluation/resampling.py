@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals of means over queries."""
+"""Confidence intervals of means over queries, by the bootstrap."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# What is drawn anew: single queries, or whole classes with all their queries. Queries of one class look for the same
-# photos, so intervals over queries are too narrow where other classes are meant; those over classes hold for them.
+# What is resampled: single queries, or whole classes with all their queries. Queries of one class look for the same
+# photos, so intervals over queries are too narrow for statements about other classes; those over classes hold for them.
 Resampled = Literal["queries", "classes"]
 RESAMPLED: tuple[Resampled, ...] = ("queries", "classes")
 RESAMPLES = 2000
@@ -20,7 +20,7 @@ _CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over queries and where LEVEL of its resamples lie."""
+    """A mean over queries, and the interval that holds LEVEL of its resamples."""
 
     value: float
     low: float
@@ -36,10 +36,11 @@ def bootstrap(
     differences. The same seed gives the same rows.
 
     Args:
-        groups: one name a row: groups are drawn instead of rows, each with all its rows; None draws single rows.
-        resamples: how often, at least 1.
+        groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
+        resamples: their number, at least 1.
 
-    Raises ValueError where there are no rows or the groups do not fit them.
+    Raises:
+        ValueError: there are no rows, or the groups do not fit them.
     """
     if values.ndim != 2 or not len(values) or (groups is not None and len(groups) != len(values)):
         raise ValueError(f"a bootstrap needs (rows, columns) and one group a row, not {values.shape}")
@@ -47,13 +48,13 @@ def bootstrap(
     counts = np.bincount(numbers).astype(np.float64)
     sums = np.zeros((len(counts), values.shape[1]))
     np.add.at(sums, numbers, values)
-    chance = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     share = np.full(len(counts), 1 / len(counts))
     means = np.empty((resamples, values.shape[1]))
     rows = max(1, _CHUNK_ELEMENTS // len(counts))
     for start in range(0, resamples, rows):
         part = means[start : start + rows]
-        times = chance.multinomial(len(counts), share, size=len(part)).astype(np.float64)
+        times = generator.multinomial(len(counts), share, size=len(part)).astype(np.float64)
         part[:] = times @ sums / (times @ counts)[:, None]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return tuple(Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True))

@@ -1,4 +1,4 @@
-"""Why a sketch and a photo match: attention, correspondences, influential pairs, rebuilt sketches."""
+"""Why a photo matches a sketch: attention, correspondences, influential pairs, rebuilt sketches."""
 
 from model.explanation.influence import PairInfluence, influential_pairs
 from model.explanation.pair import Explanation, Observed, SelfAttention, compare, explain, observe, strongest_cells

@@ -57,12 +57,12 @@ class Explanation:
     Attributes:
         grid: patches along one side.
         sketch, photo: self-attention and selection of each.
-        sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patch tokens compared below: those that
-            left the encoder, of the photo only those that the cross-attention kept (r_CA).
+        sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patch tokens that are compared: those that
+            left the encoder and, of the photo, were kept in the cross-attention (r_CA).
         sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch
             tokens, None without cross-attention.
-        ret_to_photo, ret_to_sketch: (heads, n_p) and (heads, n_s), the same of the sketch's [Ret] over the photo's
-            patches and of the photo's [Ret] over the sketch's.
+        ret_to_photo: (heads, n_p), cross-attention of the sketch's [Ret] to the photo's patch tokens, or None.
+        ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8).
         relation_score: in (0, 1), None where the checkpoint's relation network is untrained.
         ret_distance: Euclidean distance of the L2-normalised [Ret] tokens, in [0, 2].
@@ -168,7 +168,7 @@ def _cross_attention(cross: CrossAttention, sketch: CrossSide, photo: CrossSide)
     if cross.keep < 1:
         chosen = cross.selected_patches(sketch, photo)[0].cpu()
         rows = torch.cat([torch.zeros(1, dtype=chosen.dtype), chosen + 1])
-        # The layer's softmax runs over the chosen keys alone: the same weights, scaled to sum to 1 again.
+        # In the layer, the softmax runs over the kept keys only: the same weights, scaled so that they sum to 1.
         forth = forth[:, :, rows] / forth[:, :, rows].sum(dim=2, keepdim=True)
         back = back[:, rows]
     return forth, back

@@ -1,4 +1,4 @@
-"""A sketch put together anew from patches of photos (section 4.3, Fig. 7)."""
+"""A sketch rebuilt from patches of photos (section 4.3, Fig. 7)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from model.explanation.pair import Explanation
 from model.images import Pixels
 from model.network import Tokens
 
-# Cells of the sketch that the network dropped stay paper.
+# Cells of the sketch whose token was dropped stay white.
 _PAPER = 255
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch of one photo: its number among the photos, or its id, and its cell."""
+    """One patch of one photo: the photo's index or id, and the cell."""
 
     photo: int
     cell: int
@@ -29,17 +29,17 @@ class Patch:
 
 @dataclass(frozen=True)
 class Replacement:
-    """What a sketch patch is replaced by, best first; where there are several, by their mean."""
+    """The patches that replace the sketch patch at ``cell``, best first; several are averaged."""
 
     cell: int
     patches: tuple[Patch, ...]
 
 
 def closest_patches(explanations: Sequence[Explanation]) -> list[Replacement]:
-    """For each sketch patch kept the closest patch of all these photos together, after cross-attention (eq. 8).
+    """For each kept sketch patch the closest patch among all these photos, after cross-attention (eq. 8).
 
-    explanations: of one sketch and at least one photo; a patch's photo is its number among them. Of equally close
-    photos the first is taken.
+    explanations: of one sketch and at least one photo. A patch names its photo by its index among them; of equally
+    close photos the first one is taken.
     """
     found = [e.correspondence.max(dim=1) for e in explanations]
     photos = torch.stack([best.values for best in found]).argmax(dim=0).tolist()
@@ -50,9 +50,10 @@ def closest_patches(explanations: Sequence[Explanation]) -> list[Replacement]:
 
 
 class NearestPatches:
-    """The nearest patches of many photos, by the cosine of tokens as they left the encoder.
+    """The nearest patches among many photos, by the cosine of tokens as they left the encoder.
 
-    Photos come in chunks and are not kept. The cross-attention plays no part: it would look at each photo apart.
+    Photos are added in chunks and not kept. The cross-attention is not used, because it would take a pass for each
+    photo.
     """
 
     def __init__(self, sketch: Tokens, count: int) -> None:
@@ -63,10 +64,10 @@ class NearestPatches:
         n = len(self._tokens)
         device = self._tokens.device
         self._cosines = torch.empty(n, 0, device=device)
-        self._photos, self._places = (torch.empty(n, 0, dtype=torch.int64, device=device) for _ in range(2))
+        self._photos, self._positions = (torch.empty(n, 0, dtype=torch.int64, device=device) for _ in range(2))
 
     def add(self, ids: NDArray[np.int64], photos: Tokens) -> None:
-        """Take in these photos; ids: (m,). Of equally near patches those that came first are kept."""
+        """Adds photos with ids (m,). Of equally near patches, those that were added first are kept."""
         device = self._tokens.device
         tokens = F.normalize(photos.patches.to(device, torch.float32), dim=-1)
         m, per_photo = tokens.shape[:2]
@@ -75,33 +76,33 @@ class NearestPatches:
         self._merge(cosines, owners, photos.positions.to(device).reshape(m * per_photo))
 
     def found(self) -> list[tuple[int, tuple[Patch, ...]]]:
-        """For each sketch token its cell and at most ``count`` patches, nearest first."""
-        rows = zip(self._cells.tolist(), self._photos.tolist(), self._places.tolist(), strict=True)
-        return [(cell, tuple(Patch(*p) for p in zip(ids, places, strict=True))) for cell, ids, places in rows]
+        """For each sketch token, its cell and at most ``count`` patches, nearest first."""
+        rows = zip(self._cells.tolist(), self._photos.tolist(), self._positions.tolist(), strict=True)
+        return [(cell, tuple(Patch(*p) for p in zip(ids, cells, strict=True))) for cell, ids, cells in rows]
 
-    def _merge(self, cosines: torch.Tensor, owners: torch.Tensor, places: torch.Tensor) -> None:
+    def _merge(self, cosines: torch.Tensor, owners: torch.Tensor, positions: torch.Tensor) -> None:
         count = min(self._count, cosines.shape[1])
         best, index = cosines.topk(count, dim=1)
         merged = torch.cat([self._cosines, best], dim=1)
         order = merged.argsort(dim=1, descending=True, stable=True)[:, : self._count]
         self._cosines = merged.gather(1, order)
         self._photos = torch.cat([self._photos, owners[index]], dim=1).gather(1, order)
-        self._places = torch.cat([self._places, places[index]], dim=1).gather(1, order)
+        self._positions = torch.cat([self._positions, positions[index]], dim=1).gather(1, order)
 
 
 def nearest_replacements(
     found: Iterable[tuple[int, tuple[Patch, ...]]], count: int, square: Callable[[int], Pixels | None], grid: int
 ) -> tuple[list[Replacement], dict[Patch, Pixels]]:
-    """The ``count`` nearest patches that can still be had, and their pixels.
+    """The ``count`` nearest patches whose photos still exist, and their pixels.
 
     Args:
-        found: from ``NearestPatches.found``, with some to spare.
-        square: the prepared square of a photo by id, or None where the photo is gone. Each is asked for once, and
-            not kept.
+        found: from ``NearestPatches.found``, with more than ``count`` patches, in case photos are gone.
+        square: gives the prepared square of a photo by its id, or None where the photo is gone. It is called once for
+            each photo, and the square is not kept.
         grid: patches along one side.
 
     Returns:
-        A replacement for each sketch patch for which there is any, and the pixels of all their patches.
+        A replacement for each sketch patch that has any patches left, and the pixels of all patches in them.
     """
     candidates = list(found)
     gone: set[int] = set()
@@ -116,20 +117,20 @@ def nearest_replacements(
             if seen is None:
                 gone.add(photo)
                 continue
-            # All that any round may want of this photo, so that it is opened once.
+            # All patches of this photo that a later round may need, so that it is opened only once.
             mine = {p for _, patches in candidates for p in patches if p.photo == photo}
             pixels |= {patch: cut(seen, patch.cell, grid) for patch in mine}
 
 
 def cut(square: Pixels, cell: int, grid: int) -> Pixels:
-    """The patch (side, side, 3) of a prepared square (grid*side, grid*side, 3), in memory of its own."""
+    """A copy of the patch (side, side, 3) at ``cell`` of a prepared square (grid*side, grid*side, 3)."""
     side = len(square) // grid
     top, left = cell // grid * side, cell % grid * side
     return square[top : top + side, left : left + side].copy()
 
 
 def assembled(replacements: Iterable[Replacement], pixels: Mapping[Patch, Pixels], grid: int, side: int) -> Image.Image:
-    """The sketch with its patches replaced, (grid*side, grid*side) RGB; white where it kept none.
+    """The sketch with its patches replaced, (grid*side, grid*side) RGB; white where no token was kept.
 
     pixels: of every patch, (side, side, 3) uint8.
     """
@@ -142,9 +143,9 @@ def assembled(replacements: Iterable[Replacement], pixels: Mapping[Patch, Pixels
 
 
 def from_photos(explanations: Sequence[Explanation], squares: Sequence[Pixels]) -> Image.Image:
-    """The sketch, rebuilt from the closest patches of these photos together (Fig. 7a).
+    """The sketch rebuilt from the closest patches among all these photos (Fig. 7a).
 
-    squares: of each photo the prepared pixels (H, W, 3) uint8 that the network saw.
+    squares: for each photo the prepared pixels (H, W, 3) uint8 that the network saw.
     """
     grid = explanations[0].grid
     replacements = closest_patches(explanations)

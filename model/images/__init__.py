@@ -1,4 +1,4 @@
-"""Pictures: files opened safely, the ink of a sketch, and the pixels a network is fed."""
+"""Pictures: opening files safely, finding the ink of a sketch, and preparing pixels for a network."""
 
 from model.images.files import IMAGE_SUFFIXES, Source, media_type, open_image
 from model.images.ink import Pixels

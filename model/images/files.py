@@ -1,4 +1,4 @@
-"""Picture files of every common kind, opened as upright 8-bit RGB."""
+"""Opens picture files of every common type as upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SIGNATURES = (
 )
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-# Two letters would claim any text that begins with "BM"; the length of the second header tells a bitmap apart.
+# "BM" alone may begin any text, so a bitmap is also recognised by the length of its second header.
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _SNIFFED = 512
 
@@ -67,13 +67,13 @@ _STRIP_PIXELS = 1 << 22
 def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None) -> Image.Image:
     """Open a picture as a new 8-bit RGB image: first frame, turned upright by EXIF, transparency on white.
 
-    `source` is the file's bytes, a path, or a binary stream read from where it stands to its end. The type is told
-    by the bytes, never by the name. Numbers of 16 and 32 bits, whole or floating, are scaled to 0..255. The result
-    carries no metadata. Safe to call from several threads.
+    `source` is the bytes of a file, a path, or a binary stream, which is read from its position to its end. The bytes
+    decide the type, not the name. Values of 16 and 32 bits, integers or floats, are scaled to 0..255. The result has no
+    metadata. It may be called from several threads.
 
-    With `least_side` a JPEG comes at 1/2, 1/4 or 1/8 of its size, the smallest at which no side is shorter than that
-    many pixels: much cheaper where the picture will be shrunk anyway, not quite the same pixels, and nothing for thin
-    lines. Other files, and JPEGs too small for it, are the same with and without.
+    With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
+    that many pixels. This is much faster where the picture will be reduced anyway, but the pixels differ slightly, and
+    thin lines suffer. It changes nothing for other files and for JPEGs that are too small.
 
     Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (such a type, but damaged, cut short
     or empty), `ImageTooLarge` (the header tells of more than `max_pixels` pixels), all of them `ImageError`; and
@@ -91,10 +91,10 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int 
     try:
         return _decode(data, kind, max_pixels, least_side)
     except (ImageError, MemoryError):
-        raise  # too little memory is no fault of the picture's
+        raise  # the picture is not at fault where memory is short
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(_too_large(max_pixels)) from error
-    # Decoders of untrusted bytes raise anything from SyntaxError to struct.error: this is the one place it ends.
+    # Decoders of untrusted bytes raise anything from SyntaxError to struct.error; here all of it becomes one error.
     except Exception as error:
         raise UndecodableImage(f"the {_FORMATS[kind]} file is damaged: {_reason(error)}") from error
 
@@ -136,7 +136,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _read(stream: BinaryIO) -> tuple[bytes, str]:
-    # The type is told first, so that a film of many gigabytes in the photo folder is never read whole.
+    # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
     head = stream.read(_SNIFFED)
     kind = _kind(head)
     return head + stream.read(), kind
@@ -168,9 +168,9 @@ def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None) -> 
 
 
 def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """A reduced JPEG less the part of its last row and column that no pixel of the whole one stands for."""
+    """A reduced JPEG without the part of its last row and column that lies outside the whole picture."""
     size = round(box[2]), round(box[3])
-    # Without it a picture would be squashed by up to a pixel, which tokens notice more than all the rest of reducing.
+    # Otherwise the picture would be squashed by up to a pixel, which changes tokens more than the reduction itself.
     return rgb if box[2:] == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, box)
 
 
@@ -180,7 +180,7 @@ def _opener(kind: str) -> Callable[[BinaryIO], ImageFile.ImageFile]:
             from pillow_heif import HeifImageFile
         except ImportError as error:
             raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
-        # The class itself, because registering it would change what Image.open does for the whole process.
+        # The class is used directly, because registering it would change Image.open for the whole process.
         return HeifImageFile
     name = _FORMATS[kind]
     Image.init()
@@ -201,7 +201,7 @@ def _open_jpeg(stream: BinaryIO) -> ImageFile.ImageFile:
 
 
 def _without_exif(jpeg: bytes) -> bytes:
-    """The file less its APP1 segments, which hold EXIF and XMP."""
+    """The file without its APP1 segments, which hold EXIF and XMP."""
     kept, at = [jpeg[:2]], 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda" and at + 4 <= len(jpeg):
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -212,7 +212,7 @@ def _without_exif(jpeg: bytes) -> bytes:
 
 
 def _orientation(picture: Image.Image) -> int:
-    # Cameras and editors write EXIF that no parser expects; the picture matters more than which way up it is.
+    # Cameras and editors write EXIF that no parser expects; a picture on its side is better than none.
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:
@@ -220,7 +220,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _from_numbers(image: Image.Image) -> Image.Image:
-    """Modes I;16, I and F: full scale where the range is a usual one, else stretched from the least to the greatest."""
+    """Modes I;16, I and F: scaled by their usual range, or stretched from their least to their greatest value."""
     values = np.asarray(image)
     low, high = (0.0, 65535.0) if image.format == "PNG" else _range(values)
     grey = np.empty(values.shape, np.uint8)
@@ -240,7 +240,7 @@ def _range(values: NDArray[np.generic]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     if low >= 0.0:
-        # Neither a 12-bit camera's numbers in 16-bit words nor a map of ten labels should come out all black.
+        # A usual range counts only if the values fill it: 12-bit values in 16-bit words, or ten labels, would be black.
         for least, full in ((0.0, 1.0), (16.0, 255.0), (4096.0, 65535.0)):
             if least < high <= full and (full > 1.0 or values.dtype.kind == "f"):
                 return 0.0, full

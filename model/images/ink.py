@@ -1,4 +1,4 @@
-"""What in a sketch is ink and what is paper, whatever their colours."""
+"""Finds the ink of a sketch, whatever the colours of pen and paper."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Pixels = NDArray[np.uint8]
 
 _BLANK = "the sketch is blank: no stroke stands out from its paper; draw something, or use a darker pen"
 
-# Pixels this near to the paper's colour (largest difference of a channel) are paper in a clean picture ...
+# Pixels that differ from the paper by less than this, in the channel that differs most, are paper.
 LEAST_CONTRAST = 10
-# ... and in a noisy one those within this many times the median difference, up to the limit a dense photo needs.
+# In a noisy picture the limit is this many times the median difference, but at most _MOST_NOISE, because in a photo
+# most pixels differ much.
 _NOISE_FACTOR = 5
 _MOST_NOISE = 40
-# Fainter than this share of the strongest ink is smudge or compression, which would widen the crop.
+# Fainter than this share of the strongest ink is a smudge or a compression artefact, which must not widen the crop.
 _SMUDGE_SHARE = 1 / 8
-# The border tells the paper's colour unless so little of the picture shares it that it is only a frame.
+# The border has the paper's colour if at least this share of the picture has it; else the border is only a frame.
 _FRAME_SHARE = 0.2
 _SAMPLED_PIXELS = 1 << 20
 _STRIP_PIXELS = 1 << 22
@@ -31,7 +32,7 @@ _STRIP_PIXELS = 1 << 22
 class Ink:
     """What was drawn on an (H, W) sketch.
 
-    darkness: (H, W) uint8, 0 on paper, 255 at the strongest ink, in proportion between.
+    darkness: (H, W) uint8, 0 on paper, 255 at the strongest ink, proportional in between.
     top, bottom, left, right: the box of the ink in pixels, ends exclusive.
     """
 
@@ -84,29 +85,29 @@ def paper_colour(image: Image.Image) -> tuple[int, int, int]:
 
 
 def _median(colours: Pixels) -> tuple[int, int, int]:
-    # The lower of two middle values: an average of them would be a colour that the picture does not have.
+    # The lower of the two middle values, because their average may be a colour that the picture does not have.
     middle = (len(colours) - 1) // 2
     red, green, blue = np.partition(colours, middle, axis=0)[middle].tolist()
     return red, green, blue
 
 
 def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
-    """The level that this share of the pixels from `least` up do not pass, 0 without any; counts (256,) by level.
+    """The level that `percent` of the pixels of at least `least` do not exceed, or 0 where there are no such pixels.
 
-    A percentile, not the maximum, because that may be one odd pixel.
+    counts: (256,), the pixels of each level. A percentile is used because the maximum may be a single odd pixel.
     """
     above = np.cumsum(counts[least:])
     return least + int(np.searchsorted(above, -(-above[-1] * percent // 100))) if above[-1] else 0
 
 
 def stretched(darkness: Pixels, strongest: int) -> Pixels:
-    """Scaled so that `strongest` and what is darker become 255."""
+    """The darkness scaled so that `strongest` and all above become 255."""
     table = np.minimum(255, (np.arange(256) * 510 + strongest) // (2 * strongest)).astype(np.uint8)
     return table[darkness]
 
 
 def keep_greatest(darkness: Pixels, factor: int) -> Pixels:
-    """Reduced by `factor`, each block to its greatest value."""
+    """The picture reduced by `factor`; each block becomes its greatest value."""
     height, width = darkness.shape
     rows = np.maximum.reduceat(darkness, np.arange(0, height, factor), axis=0)
     return np.maximum.reduceat(rows, np.arange(0, width, factor), axis=1)
@@ -124,7 +125,10 @@ def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
 
 
 def _box(ink: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Top, bottom, left and right (ends exclusive) of the pixels that touch another one: specks of dust do not."""
+    """Top, bottom, left and right (ends exclusive) of the ink pixels that touch another one; None without such pixels.
+
+    Specks of dust are single pixels.
+    """
     rows, columns = np.zeros(ink.shape[0], np.bool_), np.zeros(ink.shape[1], np.bool_)
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         here = ink[: ink.shape[0] - down, max(0, -right) : ink.shape[1] - max(0, right)]

@@ -1,4 +1,4 @@
-"""Pictures into network inputs: how photos and sketches are cropped, scaled and normalised."""
+"""Turns pictures into network inputs: photos and sketches are cropped, scaled and normalised."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from model.images.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, pa
 
 _MODALITIES = ("sketch", "photo")
 
-# Of the input's side, on each side of the ink: strokes at the very edge would be lost to the patch projection.
+# Margin on each side of the ink, as a share of the input's side: strokes at the very edge would be cut by patches.
 _MARGIN = 0.05
-# Beyond this reduction the greatest value of each block goes on, so that hair lines on a huge canvas survive.
+# Sketches that shrink more than this first keep the greatest value of each block, so that thin lines survive.
 _MOST_REDUCTION = 8
 _KEPT_REDUCTION = 4
-# Times the side of the input: what a JPEG is decoded to at least. It changes tokens as much as saving the photo again.
+# A JPEG photo is decoded to at least this many times the side of the input. That changes tokens no more than saving the
+# photo again would.
 _PHOTO_DETAIL = 3
 
-# The released code's figures: sum of the channels, and pixels around the ink.
+# Constants of the released code: the greatest channel sum of ink, and the margin around the ink in pixels.
 _RELEASED_INK = 300
 _RELEASED_MARGIN = 10
 _STRIP_PIXELS = 1 << 22
@@ -37,7 +38,7 @@ _WEIGHT_BITS = 11
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How one network's inputs are made, completely.
+    """Everything that decides how the inputs of one network are made.
 
     Photos are squashed to a square with Pillow's bicubic filter. Sketches are cropped to their ink, drawn dark on
     white whatever their colours, scaled with antialias and centred on a white square; or, `released`, treated as the
@@ -50,10 +51,10 @@ class Preprocessing:
     released: bool = False
 
     def open(self, source: Source, modality: str) -> Image.Image:
-        """A picture's file as `prepare` is to get it; raises what `open_image` does.
+        """Opens a picture in the form that `prepare` expects; raises what `open_image` raises.
 
-        A photo that is a large JPEG comes at a fraction of its size, no side shorter than thrice `image_size`.
-        Sketches come whole, and so do photos for the `released` networks.
+        A large JPEG photo is decoded at a fraction of its size, with no side shorter than three times `image_size`.
+        Sketches, and photos for `released` networks, are decoded whole.
         """
         return open_image(source, least_side=self._photo_side() if modality == "photo" else None)
 
@@ -74,7 +75,7 @@ class Preprocessing:
 
     def to_tensor(self, pixels: Pixels) -> torch.Tensor:
         """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
-        # In NumPy: each thread that prepares would get PyTorch's threads beside it, and they wait at full load.
+        # NumPy, because PyTorch would start threads for each thread that prepares, and they use the CPU while idle.
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
         values /= np.float32(255)
@@ -83,7 +84,7 @@ class Preprocessing:
         return torch.from_numpy(values)
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of what this makes of a few probe pictures: changes when, and only when, inputs would."""
+        """Hex SHA-256 of the inputs made of a few probe pictures; it changes when, and only when, inputs change."""
         return _fingerprint(self)
 
     def _photo_side(self) -> int | None:
@@ -110,7 +111,7 @@ def prepare_sketch(image: Image.Image, size: int) -> Pixels:
     longer = max(height, width)
     shape = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
     scaled = np.asarray(Image.fromarray(darkness).resize(shape, Image.Resampling.BICUBIC))
-    # Averaging has paled thin lines: the strongest twentieth of what is left becomes black again.
+    # Scaling down has made thin lines pale: the strongest twentieth of the ink becomes black again.
     strongest = percentile(np.array(Image.fromarray(scaled).histogram()), LEAST_CONTRAST, 95)
     scaled = stretched(scaled, strongest) if strongest else scaled
     square = np.full((size, size), 255, np.uint8)
@@ -140,7 +141,7 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
         max(0, left - _RELEASED_MARGIN) : right - 1 + _RELEASED_MARGIN,
     ]
     height, width = crop.shape[:2]
-    # The quotient first, as there: truncation makes size / (h / w) and size * w / h differ by a pixel at times.
+    # The quotient is computed first, as in the released code: truncated, size / (h / w) and size * w / h may differ.
     ratio = height / width
     shape = (size, max(1, int(size / ratio))) if height > width else (max(1, int(size * ratio)), size)
     square = np.full((size, size, 3), crop.max(), np.uint8)
@@ -167,7 +168,7 @@ def _released_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
 
 
 def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
-    """OpenCV's INTER_LINEAR without antialias, in whole numbers, so that every machine gives the same bytes."""
+    """OpenCV's INTER_LINEAR without antialias, in integers, so that every machine gives the same bytes."""
     top, bottom, down = _neighbours(pixels.shape[0], height)
     left, right, across = _neighbours(pixels.shape[1], width)
     one = 1 << _WEIGHT_BITS
@@ -193,7 +194,7 @@ def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 def _fingerprint(preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256()
     digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
-    # The probes are no files, and of files this alone is decided here.
+    # The probes are not opened from files, so the one thing that is decided about files is added here.
     if (side := preprocessing._photo_side()) is not None:
         digest.update(f"JPEG from {side}".encode())
     for picture in _probes():
@@ -203,7 +204,7 @@ def _fingerprint(preprocessing: Preprocessing) -> str:
 
 
 def _probes() -> Iterator[Image.Image]:
-    """Pictures that between them take every path above: clean, tinted, light on dark, faint, huge, narrow, noisy."""
+    """Pictures that together use every branch above: clean, tinted, light on dark, faint, huge, narrow, noisy."""
     for size, paper, pen, width in (
         ((256, 256), (255, 255, 255), (0, 0, 0), 3),
         ((301, 173), (244, 233, 200), (30, 60, 160), 5),

@@ -1,4 +1,10 @@
-"""The networks: from a picture to tokens, and from two pictures' tokens to their relation score."""
+"""The networks: from a picture to tokens, and from the tokens of two pictures to their relation score.
+
+``zse.py`` composes the network of ZSE-SBIR from the other modules. Another network (Sketch-an-Anchor, CLIP-AT) goes
+beside it, with the same surface: ``encode``, ``project``, ``relate``, ``config``, ``calibration``. One with a single
+global vector for each picture gives ``Tokens.of_ret`` and has the calibration ``methods=("ret",)``. ``load_network`` in
+``model.checkpoint`` builds every network from its configuration, which is where one kind is chosen among several.
+"""
 
 from model.network.backbone import POSITION, from_backbone, read_backbone, resized
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
