@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer"
         the exit code. 0: done; 1: ``verify`` found problems; 2: it could not be done, and a sentence says why.
     """
     options = parser(prog).parse_args(arguments)
-    # Where Pillow warns of a picture, the report says what is the matter with it.
+    # Pillow's warnings about a picture are not printed: the report says what is wrong with it.
     warnings.filterwarnings("ignore", module=r"PIL\b")
     try:
         return int(options.run(options))

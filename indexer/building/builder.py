@@ -29,9 +29,9 @@ from indexer.store import (
     Rows,
     StagedRow,
     default_clusters,
-    kept,
+    names_in_use,
     open_segment,
-    previous,
+    previous_generation,
     read_drift,
     shown_path,
 )
@@ -100,7 +100,7 @@ class Builder:
             self._check_clusters(len(listing.files))
         if not self._decision.start.repairing:
             before = self._live.generation
-            self._folder.clean(*kept(before, previous(self._folder, before)), building={self._key})
+            self._folder.clean(*names_in_use(before, previous_generation(self._folder, before)), building={self._key})
         journal = Journal(self._folder.building(self._key))
         try:
             records, encoded = self._stage(listing, journal)
@@ -108,7 +108,7 @@ class Builder:
             generation = self._finish(entries, journal)
         finally:
             journal.close()
-        self._folder.clean(*kept(generation, previous(self._folder, generation)), building=set())
+        self._folder.clean(*names_in_use(generation, previous_generation(self._folder, generation)), building=set())
         return self._report(generation, entries, listing, encoded, time.monotonic() - started)
 
     def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, FileRecord], int]:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from indexer.building.clustering import Clustering
 from indexer.building.live_state import LiveState, members_by_cluster, shown_ids
@@ -60,6 +61,21 @@ class Contents:
     clustering: Clustering
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything is in the next generation.
+
+    Attributes:
+        new_segment: the name of its new segment. to_write: the content hashes of that segment's rows, in order.
+        files: the catalog, with rows. segments: the live generation's segments that stay.
+    """
+
+    new_segment: str
+    to_write: Sequence[str]
+    files: Sequence[CatalogFile]
+    segments: Sequence[SegmentEntry]
+
+
 class GenerationWriter:
     """Writes the generation that follows the live one. It works in a building folder until all is complete.
 
@@ -82,40 +98,51 @@ class GenerationWriter:
         Args:
             even_if_unchanged: write a generation all the same.
         """
-        clustering = contents.clustering
-        before = live.generation.manifest if live.generation else None
         # Above all numbers that are there: a repair may go on from a generation that is not the newest.
         number = 1 + max((generation_number(name) for name in self._folder.generations()), default=0)
         ids = shown_ids(contents.entries)
-        to_write = sorted(clustering.to_write, key=lambda content: (clustering.cluster_of[content], ids[content]))
-        digest = hashlib.sha256("".join(to_write).encode()).hexdigest()[:8]
-        segment = f"s{number:06d}-{digest}"
-        rows = {content: SegmentRow(segment, row) for row, content in enumerate(to_write)}
-        for content, ref in contents.refs.items():
-            # All staged rows are among those to write.
-            if content not in clustering.to_write and isinstance(ref, SegmentRow):
-                rows[content] = ref
-        used = {row.segment for row in rows.values()} if clustering.kept is not None else set()
-        indexed = {content: IndexedContent(row, clustering.cluster_of[content]) for content, row in rows.items()}
-        files = [_with_row(file, indexed, used) for file in contents.entries]
-        segments = [entry for entry in before.segments if entry.id in used] if before else []
-        if before is not None and live.generation is not None and not (to_write or even_if_unchanged):
-            now = (files, segments, self._roots, contents.removals)
-            if now == (list(live.files), list(before.segments), before.roots, live.removals):
-                return live.generation
-
+        layout = _lay_out(contents, live, ids, number)
+        if not even_if_unchanged and live.generation is not None and self._unchanged(layout, contents, live):
+            return live.generation
         self._building.mkdir(exist_ok=True)
-        if to_write:
-            refs = [contents.refs[content] for content in to_write]
-            segments.append(self._write_segment(segment, contents.rows, refs))
+        segments = list(layout.segments)
+        if layout.to_write:
+            refs = [contents.refs[content] for content in layout.to_write]
+            segments.append(self._write_segment(layout.new_segment, contents.rows, refs))
         working = self._building / "generation"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
-        write_catalog(working / "photos.sqlite", files, contents.removals, _drift(contents, ids))
-        write_centroids(working / "clusters.faiss", clustering.centroids)
+        write_catalog(working / "photos.sqlite", layout.files, contents.removals, _drift(contents, ids))
+        write_centroids(working / "clusters.faiss", contents.clustering.centroids)
         _centroids(contents, ids).write(working)
-        statuses = [file.status for file in files]
-        manifest = Manifest(
+        manifest = self._manifest(number, layout, segments, contents.clustering, live, working)
+        write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
+        final = self._folder.generation(manifest.generation)
+        os.replace(working, final)
+        sync_folder(self._folder.path)
+        self._folder.make_live(manifest.generation)
+        return Generation(manifest.generation, final, manifest)
+
+    def _unchanged(self, layout: _Layout, contents: Contents, live: LiveState) -> bool:
+        """Whether the next generation would hold what the live one does."""
+        if layout.to_write or live.generation is None:
+            return False
+        before = live.generation.manifest
+        now = (layout.files, layout.segments, self._roots, contents.removals)
+        return now == (list(live.files), list(before.segments), before.roots, live.removals)
+
+    def _manifest(
+        self,
+        number: int,
+        layout: _Layout,
+        segments: Sequence[SegmentEntry],
+        clustering: Clustering,
+        live: LiveState,
+        working: Path,
+    ) -> Manifest:
+        statuses = [file.status for file in layout.files]
+        photos, files = len(clustering.cluster_of), statuses.count("indexed")
+        return Manifest(
             generation=generation_name(number),
             previous=live.generation.name if live.generation else None,
             checkpoint_sha256=self._origin.checkpoint_sha256,
@@ -127,27 +154,21 @@ class GenerationWriter:
             embedder=self._embedder,
             roots=self._roots,
             counts=Counts(
-                photos=len(ids),
-                files=statuses.count("indexed"),
-                duplicates=statuses.count("indexed") - len(ids),
+                photos=photos,
+                files=files,
+                duplicates=files - photos,
                 bad=statuses.count("bad"),
                 gone=statuses.count("gone"),
                 clusters=len(clustering.centroids),
                 rows=sum(entry.rows for entry in segments),
             ),
             clusters_asked=clustering.asked,
-            next_id=max([live.next_id, *(file.id + 1 for file in files)]),
+            next_id=max([live.next_id, *(file.id + 1 for file in layout.files)]),
             created=datetime.now(UTC).replace(microsecond=0),
             software=software_version(),
             segments=tuple(segments),
             files=tuple(FileEntry.of(path) for path in sorted(working.iterdir())),
         )
-        write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
-        final = self._folder.generation(manifest.generation)
-        os.replace(working, final)
-        sync_folder(self._folder.path)
-        self._folder.make_live(manifest.generation)
-        return Generation(manifest.generation, final, manifest)
 
     def _write_segment(self, name: str, rows: Rows, refs: Sequence[RowRef]) -> SegmentEntry:
         working = self._building / "segment"
@@ -160,6 +181,24 @@ class GenerationWriter:
         os.replace(working, final)
         sync_folder(self._folder.segments)
         return SegmentEntry(id=name, rows=len(refs), dtype=PRECISION, files=files)
+
+
+def _lay_out(contents: Contents, live: LiveState, ids: Mapping[str, int], number: int) -> _Layout:
+    """Give every content its row in generation ``number``: in the new segment, or in a live one that stays."""
+    clustering = contents.clustering
+    to_write = sorted(clustering.to_write, key=lambda content: (clustering.cluster_of[content], ids[content]))
+    digest = hashlib.sha256("".join(to_write).encode()).hexdigest()[:8]
+    new_segment = f"s{number:06d}-{digest}"
+    rows = {content: SegmentRow(new_segment, row) for row, content in enumerate(to_write)}
+    for content, ref in contents.refs.items():
+        # All staged rows are among those to write.
+        if content not in clustering.to_write and isinstance(ref, SegmentRow):
+            rows[content] = ref
+    used = {row.segment for row in rows.values()} if clustering.kept is not None else set()
+    indexed = {content: IndexedContent(row, clustering.cluster_of[content]) for content, row in rows.items()}
+    files = [_with_row(file, indexed, used) for file in contents.entries]
+    before = live.generation.manifest.segments if live.generation else ()
+    return _Layout(new_segment, to_write, files, [entry for entry in before if entry.id in used])
 
 
 def _with_row(file: CatalogFile, indexed: Mapping[str, IndexedContent], used: Set[str]) -> CatalogFile:

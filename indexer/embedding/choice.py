@@ -47,7 +47,7 @@ def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -
         device: where it is to compute. download: whether weights that are not on this disk may be downloaded.
 
     Raises:
-        EmbedderUnavailable: there is no such embedder, or its weights are not to be had.
+        EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
     """
     if spec == "auto":
         spec = "clip" if cached_file(DEFAULT_CLIP_REPOSITORY, WEIGHT_FILES) else "ret"

@@ -1,6 +1,6 @@
 """A sample gallery: pictures of everyday things to search in, and sketches to search with.
 
-Drawn by this package, with two photos that scikit-learn brings along where it is installed.
+They are drawn by this package. Where scikit-learn is installed, the two photos that come with it are added.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from indexer.samples.objects import OBJECTS
 from indexer.samples.scene import STYLES, paint, sketch
 
 THINGS = dict(sorted({**NATURE, **OBJECTS}.items()))
-# One in each style.
+# How many pictures of each thing: one in each style.
 EACH = len(STYLES)
 SKETCHED = (
     "apple",
@@ -40,7 +40,12 @@ SKETCHED = (
 
 @dataclass(frozen=True)
 class Samples:
-    """What was written: the folders, how many pictures were drawn of how many things, photos copied, sketches."""
+    """What was written.
+
+    Attributes:
+        photos, sketches: the folders. drawn: how many pictures. things: of how many things.
+        copied: photos from scikit-learn. sketched: how many sketches.
+    """
 
     photos: Path
     sketches: Path
@@ -51,10 +56,10 @@ class Samples:
 
 
 def write_samples(folder: Path) -> Samples:
-    """Write ``folder/photos`` and ``folder/sketches``: the same pictures every time.
+    """Write ``folder/photos`` and ``folder/sketches``. They are the same every time.
 
     Raises:
-        BadInvocation: one of the two is there already, or the disk refuses.
+        BadInvocation: one of the two folders exists already, or cannot be written.
     """
     photos, sketches = folder / "photos", folder / "sketches"
     for target in (photos, sketches):
@@ -66,7 +71,7 @@ def write_samples(folder: Path) -> Samples:
         drawn = _write_photos(working / "photos")
         copied = _copy_photos(working / "photos")
         _write_sketches(working / "sketches")
-        # Whole folders appear at once, so that one that is there is complete.
+        # A folder appears when it is complete.
         os.replace(working / "photos", photos)
         os.replace(working / "sketches", sketches)
         working.rmdir()
@@ -76,13 +81,13 @@ def write_samples(folder: Path) -> Samples:
 
 
 def draw_sketch(name: str) -> Image.Image:
-    """A line drawing, black on white, RGB, of one of THINGS; always the same."""
+    """A line drawing of one of THINGS, RGB, black on white. It is always the same."""
     chance = Random(f"{name} as a sketch")
     return sketch(THINGS[name](chance), chance)
 
 
 def draw_photo(name: str, number: int) -> Image.Image:
-    """A picture, RGB, of one of THINGS; each ``number`` from 1 gives another one, always the same."""
+    """A picture of one of THINGS, RGB. Each ``number``, from 1, gives another picture, and always the same."""
     chance = Random(f"{name} {number}")
     return paint(THINGS[name](chance), STYLES[(number - 1) % len(STYLES)], chance)
 
@@ -102,7 +107,7 @@ def _write_sketches(folder: Path) -> None:
 
 
 def _copy_photos(folder: Path) -> int:
-    """The photos that scikit-learn comes with; it is looked up, not imported, which would take a second."""
+    """Copy the photos that come with scikit-learn. It is not imported to find them, which would take a second."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:
         return 0

@@ -1,4 +1,4 @@
-"""Living things and the sky, a little different each time they are asked for."""
+"""Living things and things in the sky. Each drawing of a thing differs a little."""
 
 from __future__ import annotations
 

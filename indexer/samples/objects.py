@@ -1,4 +1,4 @@
-"""Things that people make, a little different each time they are asked for."""
+"""Things that people make. Each drawing of a thing differs a little."""
 
 from __future__ import annotations
 

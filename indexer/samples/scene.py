@@ -1,4 +1,4 @@
-"""Things painted as pictures, and drawn as sketches."""
+"""Paints things as pictures, and draws them as sketches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indexer.samples.palette import darker, lighter
 from indexer.samples.shapes import Colour, Part, Point, smooth
 
 SIZE = 320
-# Painted larger and scaled down: Pillow's polygons have hard edges.
+# Pictures are painted larger by this factor and scaled down, because Pillow's polygons have hard edges.
 _FINE = 2
 _FULL = SIZE * _FINE
 
@@ -22,7 +22,11 @@ Pose = Callable[[Point], Point]
 
 @dataclass(frozen=True)
 class Style:
-    """How a picture is painted: with lines around the areas, shaded, with a shadow on the ground or behind."""
+    """How a picture is painted.
+
+    Attributes:
+        lines: with lines around the areas. shaded: areas are darker on one side. shadow: the thing casts a shadow.
+    """
 
     lines: bool
     shaded: bool
@@ -33,7 +37,7 @@ STYLES = (Style(False, True, True), Style(False, False, True), Style(True, False
 
 
 def paint(parts: Sequence[Part], style: Style, chance: Random) -> Image.Image:
-    """A coloured picture of a thing: RGB, SIZE x SIZE, on a background, in a pose that ``chance`` picks."""
+    """A coloured picture of a thing, RGB, SIZE x SIZE. ``chance`` picks its background and its pose."""
     canvas = _background(chance)
     pose = _pose(chance, turn=14, least=0.58, most=0.86, drift=0.14)
     placed = [(part, *_mask(part, pose)) for part in parts]
@@ -48,7 +52,7 @@ def paint(parts: Sequence[Part], style: Style, chance: Random) -> Image.Image:
 
 
 def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
-    """A line drawing of a thing, black on white, RGB, SIZE x SIZE, with the unsteadiness of a hand."""
+    """A line drawing of a thing, black on white, RGB, SIZE x SIZE, with lines as unsteady as a hand's."""
     canvas = Image.new("RGB", (_FULL, _FULL), "white")
     steady = _pose(chance, turn=5, least=0.74, most=0.8, drift=0.03)
     shiver = _shiver(chance)
@@ -68,7 +72,7 @@ def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
 
 
 def _pose(chance: Random, *, turn: float, least: float, most: float, drift: float) -> Pose:
-    """From the square of the outlines to pixels: turned, leaning, mirrored, squeezed and moved a little."""
+    """Maps the square of the outlines to pixels, a little turned, leaning, mirrored, squeezed and moved."""
     angle = math.radians(chance.uniform(-turn, turn))
     scale = chance.uniform(least, most) * _FULL / 2
     wide = scale * chance.uniform(0.92, 1.1) * chance.choice((-1, 1))
@@ -84,7 +88,7 @@ def _pose(chance: Random, *, turn: float, least: float, most: float, drift: floa
 
 
 def _shiver(chance: Random) -> Pose:
-    """Moves points by slow waves of some pixels, as a hand does."""
+    """Moves points by some pixels, in slow waves, as an unsteady hand does."""
     waves = [(chance.uniform(20, 60) * _FINE, chance.uniform(0, 6.3), chance.uniform(0.6, 1.3)) for _ in range(4)]
 
     def move(point: Point) -> Point:
@@ -97,7 +101,7 @@ def _shiver(chance: Random) -> Pose:
 
 
 def _mask(part: Part, pose: Pose) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Where the part is, and the rectangle of the canvas that it fills."""
+    """A mask (L) of the part, and the rectangle of the canvas that the mask covers: left, top, right, bottom."""
     points = [*map(pose, part.outline)]
     width = round(part.width * 0.42 * _FULL)
     edge = width // 2 + 2
@@ -124,7 +128,7 @@ def _line(canvas: Image.Image, points: Sequence[Point], colour: Colour | int, wi
 
 
 def _fill(part: Part, style: Style, size: tuple[int, int]) -> Image.Image:
-    """The part's colour; shaded from the upper left, or from its middle where it is round."""
+    """The part's colour as an image. Where it is shaded, the light comes from the upper left; a round part is a ball."""
     if not style.shaded:
         return Image.new("RGB", size, part.colour)
     light, dark = lighter(part.colour, 0.35 if part.round else 0.16), darker(part.colour, 0.66)
@@ -148,7 +152,7 @@ def _cast_shadow(
 
 
 def _background(chance: Random) -> Image.Image:
-    """A sky over a ground, a wall, a table, a meadow out of focus, or a tiled floor."""
+    """A landscape, a wall, planks, lights out of focus, or a tiled floor."""
     kind = chance.choice((_landscape, _wall, _planks, _bokeh, _tiles))
     return kind(chance)
 
@@ -217,7 +221,7 @@ def _tiles(chance: Random) -> Image.Image:
 
 
 def _grain(picture: Image.Image, chance: Random) -> Image.Image:
-    """Film grain: from a seeded source, since Pillow's own noise differs with every call."""
+    """The picture with film grain. Its noise comes from ``chance``, because Pillow's own differs with every call."""
     noise = Image.frombytes("L", (SIZE, SIZE), chance.randbytes(SIZE * SIZE)).filter(ImageFilter.GaussianBlur(0.6))
     return Image.blend(picture, noise.convert("RGB"), chance.uniform(0.02, 0.07))
 

@@ -1,4 +1,4 @@
-"""Outlines in the square from -1 to 1, x to the right and y downwards."""
+"""Outlines of things. Coordinates go from -1 to 1, x to the right and y downwards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of a thing; later parts lie on top of earlier ones.
+    """One piece of a thing. Later parts lie on top of earlier ones.
 
     Attributes:
-        outline: the corners of an area, or of a line where ``width`` is positive.
-        colour: RGB, 0 to 255. width: of a line, in the units of the square; 0 for an area.
+        outline: the corners of an area; or the points of a line, where ``width`` is positive.
+        colour: RGB, 0 to 255. width: of the line, in the same units as coordinates; 0 for an area.
         round: whether it is shaded like a ball.
     """
 
@@ -28,7 +28,7 @@ class Part:
     round: bool = False
 
 
-# One thing, drawn with what chance picks.
+# Draws one kind of thing, with details that chance picks.
 Draw = Callable[[Random], list[Part]]
 
 
@@ -108,5 +108,5 @@ def smooth(corners: Sequence[Point], closed: bool = True) -> Outline:
 
 
 def mirrored(outline: Sequence[Point]) -> Outline:
-    """The same on the other side of the vertical axis."""
+    """The outline mirrored at the vertical axis."""
     return tuple((-x, y) for x, y in outline)

@@ -20,10 +20,10 @@ from indexer.store.files import FileChanging, hash_file, read_below, sync_folder
 from indexer.store.generation import (
     Generation,
     generation_files,
-    kept,
     live_generation,
     live_generation_if_any,
-    previous,
+    names_in_use,
+    previous_generation,
 )
 from indexer.store.location import IndexFolder, default_index_path, generation_name, generation_number, live_stamp
 from indexer.store.manifest import (
@@ -101,17 +101,17 @@ __all__ = [
     "generation_name",
     "generation_number",
     "hash_file",
-    "kept",
     "live_generation",
     "live_generation_if_any",
     "live_stamp",
     "locate",
     "map_array",
     "mean_distance",
+    "names_in_use",
     "normalised",
     "open_index",
     "open_segment",
-    "previous",
+    "previous_generation",
     "printable_name",
     "read_below",
     "read_catalog",

@@ -69,14 +69,14 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
     return Generation(name, path, manifest)
 
 
-def kept(*generations: Generation | None) -> tuple[set[str], set[str]]:
+def names_in_use(*generations: Generation | None) -> tuple[set[str], set[str]]:
     """The names of these generations, and of all segments that they use: what must not be deleted."""
     needed = [generation for generation in generations if generation is not None]
     segments = {segment.id for generation in needed for segment in generation.manifest.segments}
     return {generation.name for generation in needed}, segments
 
 
-def previous(folder: IndexFolder, generation: Generation | None) -> Generation | None:
+def previous_generation(folder: IndexFolder, generation: Generation | None) -> Generation | None:
     """The generation before this one, which readers may still be opening; None where it is gone or incomplete."""
     if generation is None or generation.manifest.previous is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexer.building import LiveState, live_roots, shown_ids
-from indexer.store import IndexFolder, kept, live_generation, previous
+from indexer.store import IndexFolder, live_generation, names_in_use, previous_generation
 from indexer.upkeep.rewriting import UpkeepReport, write_next
 
 
@@ -23,12 +23,12 @@ def compact(index: Path) -> UpkeepReport:
     live_generation(folder)
     with folder.writing():
         before = live_generation(folder)
-        folder.clean(*kept(before, previous(folder, before)), building=None)
+        folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
         roots = live_roots(before.manifest)
         live = LiveState.read(before, roots)
         ids = shown_ids(live.files)
         after = before
         if len(before.manifest.segments) > 1 or before.manifest.counts.rows > len(ids):
             after = write_next(folder, before, live, roots, live.files, live.removals, to_write=frozenset(ids))
-        folder.clean(*kept(after), building=None)
+        folder.clean(*names_in_use(after), building=None)
         return UpkeepReport.of(before, after, files=0)

@@ -9,7 +9,17 @@ from pathlib import Path
 
 from indexer.building import LiveState, live_roots, shown_ids
 from indexer.errors import BadInvocation
-from indexer.store import CatalogFile, FileKey, IndexFolder, Root, kept, live_generation, locate, previous, shown_path
+from indexer.store import (
+    CatalogFile,
+    FileKey,
+    IndexFolder,
+    Root,
+    live_generation,
+    locate,
+    names_in_use,
+    previous_generation,
+    shown_path,
+)
 from indexer.upkeep.rewriting import UpkeepReport, write_next
 
 _ID = re.compile(r"\d+")
@@ -51,9 +61,9 @@ def remove(targets: Sequence[str | Path], index: Path) -> UpkeepReport:
         ]
         if not shown_ids(entries):
             raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
-        folder.clean(*kept(before, previous(folder, before)), building=None)
+        folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
         after = write_next(folder, before, renumbered, staying, entries, removals)
-        folder.clean(*kept(after, previous(folder, after)), building=None)
+        folder.clean(*names_in_use(after, previous_generation(folder, after)), building=None)
         return UpkeepReport.of(before, after, _not_gone(live.files) - _not_gone(entries))
 
 
