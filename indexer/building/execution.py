@@ -1,7 +1,4 @@
-"""A build from what is asked for to its report: find the embedder, take the lock, decide, build.
-
-An index over several machines would be several ordinary ones; what builds them side by side would be a room above this.
-"""
+"""A build, from what is asked for to its report: find the embedder, take the lock, decide, build."""
 
 from __future__ import annotations
 

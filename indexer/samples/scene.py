@@ -128,7 +128,7 @@ def _line(canvas: Image.Image, points: Sequence[Point], colour: Colour | int, wi
 
 
 def _fill(part: Part, style: Style, size: tuple[int, int]) -> Image.Image:
-    """The part's colour as an image. Where it is shaded, the light comes from the upper left; a round part is a ball."""
+    """The part's colour as an image; where it is shaded, with light from the upper left, and a round part as a ball."""
     if not style.shaded:
         return Image.new("RGB", size, part.colour)
     light, dark = lighter(part.colour, 0.35 if part.round else 0.16), darker(part.colour, 0.66)
