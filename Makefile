@@ -18,10 +18,10 @@ PORT ?= 8000
 PHOTOS ?=
 WORKERS ?= auto
 QUICK ?=
-# Apart, so that a quick run does not overwrite what took long.
+# A quick run has a folder of its own, so that it does not overwrite results that took long.
 RESULTS := build/bench$(if $(QUICK),-quick)
 
-# Small tensors gain nothing from threads, and parallel tests would fight for the cores.
+# Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
 
 .PHONY: help install test coverage demo bench soak dist lock clean
@@ -84,7 +84,7 @@ lock: ## write constraints.txt anew from what a fresh install gets
 	rm -rf $(FROZEN) && $(PYTHON) -m venv $(FROZEN)
 	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	$(FROZEN)/bin/python -m pip freeze --all --exclude-editable --exclude pip --disable-pip-version-check > $(FROZEN)/list
-	@# A local version (torch's +cpu) exists on one index only; without it the line fits every build of the release.
+	@# A local version, such as torch's +cpu, exists on one index only. Without it the line fits every build of the release.
 	{ echo "# Made by make lock; what make install takes."; sed -n 's/^\([A-Za-z0-9._-]*==[^+]*\).*/\1/p' $(FROZEN)/list; } > constraints.txt
 	rm -rf $(FROZEN)
 

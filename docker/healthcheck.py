@@ -8,9 +8,9 @@ import sys
 
 
 def alive(port: int) -> bool:
-    """Whether something answers HTTP at ``port`` of this machine.
+    """Whether something answers HTTP at ``port`` of this machine, even if it refuses the request.
 
-    A refusal counts: SBIR_ALLOWED_HOSTS need not name this machine. Not by urllib, which would ask a proxy.
+    It refuses this one where SBIR_ALLOWED_HOSTS does not name localhost. urllib is not used: it would ask a proxy.
     """
     connection = http.client.HTTPConnection("localhost", port, timeout=4)
     try:

@@ -21,7 +21,8 @@ class ServiceError(Exception):
     """The server refused, or failed.
 
     Attributes:
-        code, message, request_id: as the server said them; "unexpected_answer" where it is not a server of this API.
+        code: as the server said it, or "unexpected_answer" where the answer is not one of this API.
+        message, request_id: as the server said them.
         status: the HTTP status.
     """
 
@@ -34,7 +35,7 @@ class ServiceError(Exception):
 
 
 class Client:
-    """Talks to one server. A context manager; may be shared between threads.
+    """A connection to one server. It is a context manager, and threads may share it.
 
     All methods raise ServiceError for an answer that is not a success, and httpx.HTTPError where none comes.
     """
@@ -42,9 +43,15 @@ class Client:
     def __init__(
         self, base_url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0
     ) -> None:
-        """``timeout``: seconds without any progress after which a request is given up."""
+        """Send nothing yet.
+
+        Args:
+            base_url: of the server.
+            api_key: the server's key, where it has one.
+            timeout: seconds without any progress after which a request is given up.
+        """
         headers = {} if api_key is None else {"X-API-Key": api_key}
-        # A proxy of the environment does not know this machine's own addresses.
+        # A proxy that the environment names could not reach this machine's own addresses.
         direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
         self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, mounts=direct)
 
@@ -131,6 +138,6 @@ def _as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
         return sketch
     if isinstance(sketch, Image.Image):
         out = io.BytesIO()
-        sketch.save(out, "PNG")  # without loss, so that the answer is that of the picture
+        sketch.save(out, "PNG")  # without loss, so that the server sees the same pixels
         return out.getvalue()
     return Path(sketch).read_bytes()
