@@ -81,7 +81,7 @@ def browser(screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
         driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
             driver.set_script_timeout(PATIENCE)
-            _become(driver, screen, dark)
+            _emulate(driver, screen, dark)
             yield driver
         finally:
             driver.quit()
@@ -188,7 +188,7 @@ def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _become(driver: Browser, screen: Screen, dark: bool) -> None:
+def _emulate(driver: Browser, screen: Screen, dark: bool) -> None:
     metrics = {"width": screen.width, "height": screen.height, "deviceScaleFactor": screen.ratio}
     commands: list[tuple[str, dict[str, object]]] = [
         ("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": screen.phone}),

@@ -1,7 +1,6 @@
 /** The dialog that says what is searched, and by what; and the line that says how far a build is. */
 
-import { element, part } from "./shared/dom.js";
-import { progress } from "./results/notice.js";
+import { element, part, progress } from "./shared/dom.js";
 import { building, count, facts } from "./shared/words.js";
 
 export class About {

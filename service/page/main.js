@@ -1,4 +1,9 @@
-/** The page: makes its parts and connects them. */
+/**
+ * The page: makes its parts and connects them.
+ *
+ * drawing/ has the paper, its tools and what is sent to the server; results/ the photos found, and the messages in place
+ * of them; why/ the explanation of results; shared/ what the others use: the HTTP API, storage, elements and texts.
+ */
 
 import { About } from "./about.js";
 import { Keys } from "./keys.js";

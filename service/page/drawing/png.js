@@ -1,4 +1,4 @@
-/** PNG files from pixels: https://www.w3.org/TR/png-3/. */
+/** PNG files from pixels, as the third edition of the PNG specification describes them. */
 
 /** Red, green and blue. */
 export const CHANNELS = 3;

@@ -1,6 +1,6 @@
 /** The message in place of photos: an invitation to draw, what is missing, or what went wrong. */
 
-import { element, part, prose } from "../shared/dom.js";
+import { element, part, progress, prose } from "../shared/dom.js";
 import { examples } from "../drawing/examples.js";
 import { paint } from "../drawing/ink.js";
 
@@ -60,15 +60,5 @@ export class Notice {
     const button = element("button", { type: "button", title: name, ariaLabel: `Start from a sketch: ${name}` }, face);
     button.addEventListener("click", () => this.#start(marks));
     return element("li", {}, button);
-  }
-}
-
-/** Show this share in a progress element: undefined hides it, null shows that the share is unknown. */
-export function progress(bar, share) {
-  bar.hidden = share === undefined;
-  if (typeof share === "number") {
-    bar.value = share;
-  } else {
-    bar.removeAttribute("value");
   }
 }

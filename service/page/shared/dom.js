@@ -42,3 +42,13 @@ export function choose(name, value) {
     }
   }
 }
+
+/** Show this share in a progress element: undefined hides it, null shows that the share is unknown. */
+export function progress(bar, share) {
+  bar.hidden = share === undefined;
+  if (typeof share === "number") {
+    bar.value = share;
+  } else {
+    bar.removeAttribute("value");
+  }
+}

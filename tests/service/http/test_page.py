@@ -111,6 +111,14 @@ def test_the_policy_allows_all_that_the_page_does() -> None:
         assert not re.search(r"\beval\(|new Function|innerHTML|insertAdjacentHTML|document\.write", text), name
 
 
+def test_the_rooms_of_the_page_call_downwards() -> None:
+    below = {"drawing": {"shared"}, "results": {"drawing", "shared"}, "why": {"drawing", "shared"}, "shared": set()}
+    for name, text in TEXTS.items():
+        room = PurePosixPath(name).parent.name
+        if name.endswith(".js") and room:
+            assert set(re.findall(r'from "\.\./(?:([^/"]+)/)?', text)) <= below[room], name
+
+
 def test_every_module_stays_small() -> None:
     lines = {name: len(text.splitlines()) for name, text in TEXTS.items() if name.endswith(".js")}
     assert lines["drawing/paper.js"] <= 250
