@@ -180,7 +180,7 @@ class Trainer:
         try:
             self.network.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            raise ModelError(f"the network to start from ({config.name}) is not that of the recipe: {error}") from error
+            raise ModelError(f"the network to start from ({config.name}) is not the recipe's: {error}") from error
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
