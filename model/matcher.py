@@ -255,7 +255,7 @@ class Matcher:
 
     def _threshold(self) -> float:
         if self.calibration.diffusion is None:
-            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it anew")
+            raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it again")
         return self.calibration.diffusion
 
     def _chunks(self, images: Tokens | Side) -> Iterator[tuple[torch.Tensor | slice, int]]:

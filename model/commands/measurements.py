@@ -70,15 +70,17 @@ def _add_evaluate(commands: Commands) -> None:
         "--layout", choices=LAYOUTS, default="folders", metavar="NAME", help=f"--data: {_listed(LAYOUTS)}"
     )
     add_every(group)
-    group.add_argument("--method", action="append", choices=METHODS, help="default: all that the checkpoint has")
+    methods = f"{_listed(METHODS)} (default: all)"
+    group.add_argument("--method", action="append", choices=METHODS, metavar="NAME", help=methods)
     group.add_argument("--visual", action="store_true", help="also score by the mean visual token, as row vis")
     group.add_argument("--keep", metavar="R,R,...", help="compare keep rates: r, r_S/r_I or r_S/r_I/r_CA")
     group = command.add_argument_group("where it is computed")
     group.add_argument("--device", default="cpu", help="default: cpu")
-    group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto")
+    group.add_argument("--dtype", choices=DTYPES, default="auto", metavar="NAME", help=_listed(DTYPES))
     group = command.add_argument_group("what comes out")
     add_json(group)
-    group.add_argument("--intervals", choices=RESAMPLED, help="also 95%% intervals, by resampling these")
+    intervals = "95%% intervals by resampling queries or classes"
+    group.add_argument("--intervals", choices=RESAMPLED, metavar="NAME", help=intervals)
     group.add_argument("--csv", type=Path, metavar="FILE", help="write the figures of each query")
     group.add_argument("--against", type=Path, metavar="FILE.csv", help="compare with what --csv wrote elsewhere")
     group.add_argument("--plot", type=Path, metavar="FILE", help="draw precision over recall, or the keep rates")
@@ -88,7 +90,7 @@ def _add_evaluate(commands: Commands) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """evaluate [--weights FILE] [--backbone FILE] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
     request = EvaluationRequest(
-        # Where a backbone is named, the environment's checkpoint is not measured beside it.
+        # Where a backbone is named, the environment's checkpoint is not measured, too.
         weights=options.weights if options.backbone else chosen_weights(options.weights),
         backbone=options.backbone,
         protocol=options.protocol,

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") 
         prog: what help calls the program.
 
     Returns:
-        The exit code: 0, 2 with a sentence on standard error for what the user can mend, or 130 if interrupted.
+        The exit code: 0; 2, with a sentence on standard error, for what the user can correct; 130 if interrupted.
     """
     options = parser(prog).parse_args(arguments)
     try:

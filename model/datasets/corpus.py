@@ -139,7 +139,7 @@ def read_more(folder: Path) -> Corpus:
 
 
 def read_split(folder: Path, name: str) -> tuple[str, ...]:
-    """The classes of one part: "train", "val" or "unseen"; "more" or "ship" are told by data/more/split.json."""
+    """The classes of one part: "train", "val" or "unseen"; data/more/split.json lists those of "more" and "ship"."""
     path = folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json"
     try:
         content = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Tasks of large and mixed galleries: what a person meets whose folder holds things of all kinds."""
+"""Tasks with large and mixed galleries, as in a person's folder with things of all kinds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from model.errors import ModelError
 LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
 ALL_TRAINED = "train+val+thin"
 TRAINED, UNSEEN = "trained", "unseen"
-# Shares of an ordinary photo that the thing covers: figures are told apart by them.
+# Ranges of the share of an ordinary photo that the thing covers; figures are given for each range.
 SIZES = (("below 5%", 0.0, 0.05), ("5 to 20%", 0.05, 0.2), ("above 20%", 0.2, 1.01))
 
 
@@ -36,10 +36,11 @@ class GroupedTask:
     """Queries in named groups against one gallery.
 
     Attributes:
-        corpus: queries and gallery; every query has a right photo.
-        groups: the classes of each group of queries, by its name.
-        harmonic: two groups whose harmonic mean is told, too; none where there are not two.
-        sizes: photos (q, g) that are right and whose thing has a certain size, by the size's name; for scenes alone.
+        corpus: queries and gallery; every query has a relevant photo.
+        groups: for each name of a group of queries, their classes.
+        harmonic: two groups whose harmonic mean is given, too; None where there are not two groups.
+        sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size. Only for
+            ordinary photos.
     """
 
     corpus: Corpus
@@ -48,7 +49,7 @@ class GroupedTask:
     sizes: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def subsampled(self, sketches: int, photos: int) -> GroupedTask:
-        """The same of every n-th sketch and every m-th photo."""
+        """The same task with every ``sketches``-th sketch and every ``photos``-th photo only."""
         sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
         return GroupedTask(subsampled(self.corpus, sketches, photos), self.groups, self.harmonic, sizes)
 
@@ -57,18 +58,18 @@ def read_large_task(protocol: Protocol, split: str | None = None, trained_on: st
     """Reads the pictures of one of LARGE_PROTOCOLS from the optional data.
 
     Args:
-        split: the classes that were not trained on, "val" (None) or "unseen"; for "everything" alone.
-        trained_on: parts whose fresh pictures are asked for, joined by "+"; "thin" are the classes that the split
-            leaves out. None: "train" beside val, "train+val+thin" otherwise.
+        split: the classes that were not trained on, "val" (also None) or "unseen"; only for "everything".
+        trained_on: parts whose fresh pictures are used, joined by "+"; "thin" means the classes that the split leaves
+            out. None for "train" with val, "train+val+thin" otherwise.
 
-    Raises ModelError for what cannot be asked for together, or is not there.
+    Raises ModelError for arguments that contradict each other, or data that is missing.
     """
     folder = data_folder()
     if split is not None and protocol != "everything":
         raise ModelError(f"--protocol {protocol} has no split; leave out --split")
     if protocol == "everyday":
         if trained_on is not None:
-            raise ModelError("the things in ordinary photos are what they are; leave out --trained-on")
+            raise ModelError("ordinary photos do not depend on what was trained on; leave out --trained-on")
         return everyday_task(folder)
     if protocol == "fresh":
         return fresh_task(folder, trained_on or ALL_TRAINED)

@@ -31,13 +31,13 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class GroupedEvaluation:
-    """What was measured.
+    """Figures of queries in groups.
 
     Attributes:
-        queries, photos, classes: how much.
-        methods: by method and group, "all" first.
-        harmonic: by method and figure, the harmonic mean of two groups; empty where the task has not two.
-        by_size: by method and size, the mean average precision of finding the photos whose thing has that size, with
+        queries, photos, classes: how many were measured.
+        methods: for each method the figures of each group, "all" first.
+        harmonic: for each method and figure, the harmonic mean of two groups; empty where the task has no two groups.
+        by_size: for each method and size, mAP of finding the photos whose thing has that size, with
             those where it has another size left out of the ranking; empty but for ordinary photos.
         per_query: the figures of every query.
     """
@@ -108,8 +108,8 @@ def group_table(result: GroupedEvaluation) -> str:
     for method, groups in result.methods.items():
         for number, (name, row) in enumerate(groups.items()):
             values = (row.precision_10, row.hit_10, row.map_all)
-            told = f"{name} ({row.queries})"
-            lines.append(f"{'' if number else method:<17}{told:<24}" + "".join(f"{value:>10.4f}" for value in values))
+            title = f"{name} ({row.queries})"
+            lines.append(f"{'' if number else method:<17}{title:<24}" + "".join(f"{value:>10.4f}" for value in values))
         if method in result.harmonic:
             means = (result.harmonic[method][figure] for figure in FIGURES)
             lines.append(f"{'':<17}{'harmonic mean':<24}" + "".join(f"{mean:>10.4f}" for mean in means))

@@ -59,5 +59,5 @@ class Calibration:
         return from_json(Calibration, text, "calibration")
 
 
-# Of a network with an untrained relation network: it scores by [Ret] alone.
+# For a network whose relation network is untrained: only [Ret] may be used for scores.
 UNCALIBRATED = Calibration()

@@ -30,8 +30,8 @@ class ModelConfig:
         cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
         cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
-            weighs each token's best match on the other side; "pair-mlp" is the paper's with a metric learned on each
-            concatenated pair in the cosine's place (the ablation "w/o Cos-K").
+            weights each token's best match on the other side; "pair-mlp" is the paper's with a metric learned on each
+            concatenated pair instead of the cosine (the ablation "w/o Cos-K").
         kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp, pair-mlp).
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.

@@ -164,7 +164,7 @@ class CrossAttention(nn.Module):
         return CrossSide(x, tokens.positions, tokens.ret, q, k, v)
 
     def forward(self, sketch: CrossSide, photo: CrossSide) -> tuple[Tokens, Tokens]:
-        """b sketches, or one, beside b photos -> the b tokens of each, informed by the other.
+        """b sketches, or one for all of them, with b photos -> the b tokens of each, informed by the other.
 
         With r_CA < 1 only the photo tokens that the sketch's [Ret] selects take part, as keys and as queries
         (section 3.4).

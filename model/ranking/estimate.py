@@ -1,6 +1,6 @@
 """Estimates of a sketch's scores for photos that were not scored, from the photos that were.
 
-[Ret] tells two things about every photo at almost no cost: its distance to the sketch, and how similar it is to other
+[Ret] gives two facts about every photo at almost no cost: its distance to the sketch, and how similar it is to other
 photos. A regression line predicts the score from the distance; similar photos deviate from the line in similar ways.
 """
 

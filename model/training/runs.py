@@ -13,7 +13,7 @@ from model.checkpoint import load_network, save_checkpoint
 from model.datasets import cache_folder, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
-from model.network import read_backbone
+from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures, with_calibration
 from model.training.loop import Trainer
 from model.training.recipe import read_recipe
@@ -60,6 +60,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     report(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
     data, backbone = training_set(training, cache_folder() / "pixels"), read_backbone(run.backbone)
     start = load_network(run.start) if run.start else None
+    kept = start.calibration if start else UNCALIBRATED
     trainer = Trainer(recipe, data, backbone, run.folder, start)
     trainer.run((lambda at: validation_figures(at, validation)) if validation else None, until=run.until)
     if trainer.step < recipe.steps:
@@ -73,8 +74,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
         notes["validation mAP@all"] = json.dumps(figures)
         said = f"; mAP@all on validation classes: {figures}"
     else:
-        assert start is not None
-        network, said = with_calibration(trainer.average, start.calibration), ""
+        network, said = with_calibration(trainer.average, kept), ""
     save_checkpoint(network.half(), run.target, notes)
     report(f"wrote {run.target}{said}")
     return True
