@@ -31,8 +31,8 @@ def default_index_path() -> Path:
 def live_stamp(index: Path) -> tuple[int, int, int] | None:
     """A value that changes when another generation becomes live; None where none is. It costs one ``stat``.
 
-    It is told from the file CURRENT, which is replaced whenever another generation becomes live, also where an index is
-    deleted and built anew in the same place.
+    It is taken from the file CURRENT. That file is replaced whenever another generation becomes live, also where an
+    index is deleted and built anew in the same folder.
     """
     try:
         status = (index.expanduser() / "CURRENT").stat()
