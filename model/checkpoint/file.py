@@ -96,6 +96,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def load_network(path: Path) -> Network:
     """The network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
+    Every network is built here: where there is more than one kind, this function chooses by the configuration.
+
     Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint.
     """
     config, calibration = _description(read_metadata(path))
