@@ -19,7 +19,9 @@ import pytest
 from service.client import Client
 from service.schemas import SearchResponse
 from tests.networks import tiny_checkpoint
+from tests.patience import PATIENCE
 from tests.pictures import SHAPES, drawing, encoded, photo
+from tests.programs import LONG, run_python
 from tests.service.commands.stopped import run_until
 
 PHOTOS = 6
@@ -61,7 +63,9 @@ class Installed:
 
     def run(self, command: Sequence[str], folder: Path) -> str:
         """What the command prints, run in ``folder`` with the installed packages first; it must succeed."""
-        done = subprocess.run(command, cwd=folder, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -85,7 +89,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 def _python(arguments: Sequence[str]) -> None:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    done = run_python(*arguments, seconds=LONG)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -158,8 +162,8 @@ def test_the_installed_command_alone_indexes_a_folder_and_serves_it(installed: I
         if not line.startswith("sketch-search at "):
             return False
         url = line.split()[-1]
-        assert "<canvas" in httpx.get(url).text
-        with Client(url) as client:
+        assert "<canvas" in httpx.get(url, timeout=PATIENCE).text
+        with Client(url, timeout=PATIENCE) as client:
             answers.append(client.search(photos.parent / "sketch.png"))
         return True
 

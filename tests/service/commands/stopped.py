@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 SERVICE = (sys.executable, "-m", "service")
-LIMIT_SECONDS = 120
 
 
 def run_until(
@@ -40,8 +41,11 @@ def run_until(
     ) as process:
         assert process.stdout is not None
         lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if said(line):
-                process.send_signal(signal.SIGINT)
-        return process.wait(LIMIT_SECONDS), "".join(lines)
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if said(line):
+                    process.send_signal(signal.SIGINT)
+            return process.wait(PATIENCE), "".join(lines)
+        finally:
+            process.kill()

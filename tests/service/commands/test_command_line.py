@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from service.commands.command_line import (
 )
 from service.program import installed_version
 from tests.pictures import encoded
+from tests.programs import run_python
 from tests.service.commands.stopped import SERVICE, run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
@@ -101,7 +100,7 @@ def test_help_and_version_need_no_networks() -> None:
         "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model'} & set(sys.modules)"
     )
     for asked in (["--help"], ["search", "--help"], ["--version"]):
-        done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, check=False)
+        done = run_python("-c", code, *asked)
         assert (done.returncode, done.stderr) == (0, "")
 
 

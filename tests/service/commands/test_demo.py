@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from indexer.samples import THINGS
 from service.commands.demo import RESULTS, describe_samples
+from tests.programs import run_python
 from tests.service.commands.stopped import SERVICE, run_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
@@ -57,8 +56,7 @@ def test_photos_are_indexed_once_searched_and_served_until_ctrl_c(tmp_path: Path
 
 
 def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "service", "demo", str(tmp_path / "demo"), "--weights", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python("-m", "service", "demo", str(tmp_path / "demo"), "--weights", str(tmp_path / "none"))
     assert done.returncode == 2
     assert "there is no checkpoint" in done.stderr
     assert not (tmp_path / "demo" / "samples").exists()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests.programs import run_python
 
 
 def test_the_server_loads_neither_training_nor_evaluation() -> None:
@@ -11,5 +10,5 @@ def test_the_server_loads_neither_training_nor_evaluation() -> None:
         "import sys, service.http.app, service.http; "
         "print([name for name in sys.modules if name.startswith(('model.training', 'model.evaluation'))])"
     )
-    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert printed.strip() == "[]"
+    done = run_python("-c", code)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
