@@ -27,7 +27,7 @@ NETWORK = {
 
 
 def write_class_folders(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES) -> Corpus:
-    """``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one of each a seed."""
+    """Write ``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one picture of each for every seed."""
     for shape in shapes:
         for half, make in (("sketch", drawing), ("photo", photo)):
             (folder / half / shape).mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_class_folders(folder: Path, *, seeds: range, shapes: tuple[str, ...] =
 
 
 def small_backbone(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random weights of a ViT as NETWORK describes it, with a classifier of ten classes, under timm's names."""
+    """Random weights of a ViT as large as NETWORK says, with a classifier of ten classes. The names are timm's."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vit = timm.models.VisionTransformer(
@@ -48,7 +48,7 @@ def small_backbone(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def small_recipe(*steps: tuple[int, int]) -> Recipe:
-    """A recipe of phases given as (image size, steps)."""
+    """A recipe with one phase for each (image size, steps)."""
     return Recipe(
         preset="zse-ti16",
         phases=tuple(Phase(size, count) for size, count in steps),
@@ -64,7 +64,10 @@ PATTERNS = ("bars", "columns", "dots", "frame", "grid", "rings")
 
 
 def pattern(name: str, half: str, seed: int, size: int = 96) -> Image.Image:
-    """A picture that even a few steps of training can tell apart by its texture: lines in ink, or in two colours."""
+    """A square RGB picture whose texture a network learns to tell apart within a few steps of training.
+
+    half: "sketch" for black ink on white, or "photo" for two colours with grain.
+    """
     chance = np.random.default_rng([PATTERNS.index(name), half == "photo", seed])
     step = int(chance.integers(16, 24))
     y, x = np.mgrid[:size, :size] + chance.integers(0, step, 2)[:, None, None]
@@ -87,7 +90,7 @@ def pattern(name: str, half: str, seed: int, size: int = 96) -> Image.Image:
 
 
 def write_patterns(folder: Path, *, seeds: range) -> Corpus:
-    """``folder``/sketch/<pattern>/* and ``folder``/photo/<pattern>/*, one of each a seed."""
+    """Write ``folder``/sketch/<pattern>/* and ``folder``/photo/<pattern>/*, one picture of each for every seed."""
     for name in PATTERNS:
         for half in ("sketch", "photo"):
             (folder / half / name).mkdir(parents=True, exist_ok=True)

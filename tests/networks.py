@@ -1,4 +1,4 @@
-"""Small random networks for tests; users never get one."""
+"""Small networks with random weights, for tests only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CALIBRATED = {field.name for field in dataclasses.fields(Calibration)}
 
 
 def tiny_config(**overrides: Any) -> ModelConfig:
-    """A 4x4-grid network of 32 dims; ``overrides`` are fields of ModelConfig."""
+    """The configuration of a network with a 4x4 grid and 32 dimensions; ``overrides`` are fields of ModelConfig."""
     return dataclasses.replace(TINY, **overrides)
 
 
@@ -62,6 +62,6 @@ def tiny_network(seed: int = 0, **overrides: Any) -> Network:
 
 
 def tiny_checkpoint(path: Path, *, seed: int = 0, **overrides: Any) -> Path:
-    """Writes such a network to ``path`` and returns it."""
+    """Write such a network to ``path``; returns ``path``."""
     save_checkpoint(tiny_network(seed, **overrides), path)
     return path

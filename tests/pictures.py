@@ -1,4 +1,4 @@
-"""Small pictures made in code: drawings, photos, and files of every odd kind a person's folder holds."""
+"""Small pictures made in code: drawings, photos, and odd files such as people have in their folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.errors import ImageError, ImageTooLarge, UndecodableImage, Unsupporte
 
 Line = list[tuple[float, float]]
 _ORIENTATION = 0x0112
-#: How a camera that was held so stores an upright picture.
+#: By EXIF orientation: the turn that makes an upright picture into what such a camera stores.
 _STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -72,7 +72,7 @@ def drawing(
     paper: tuple[int, int, int] = (255, 255, 255),
     width: int | None = None,
 ) -> Image.Image:
-    """A square RGB drawing of one of `SHAPES`; the seed moves, turns and scales it a little."""
+    """A square RGB drawing of one of `SHAPES`. The seed moves, turns and scales it a little."""
     picture = Image.new("RGB", (size, size), paper)
     draw = ImageDraw.Draw(picture)
     for line in _placed(shape, size, random.Random(f"{shape} {seed}")):
@@ -81,7 +81,7 @@ def drawing(
 
 
 def photo(shape: str, size: int = 256, seed: int = 0) -> Image.Image:
-    """A square RGB picture of one of `SHAPES` filled, coloured, lit from one side, on a grained background."""
+    """A square RGB picture of one of `SHAPES`: filled with a colour, lit from one side, on a background with grain."""
     chance = random.Random(f"{shape} photo {seed}")
     draws = np.random.RandomState(chance.randrange(1 << 30))
     outline, *_ = _placed(shape, size, chance)
@@ -108,9 +108,9 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
 def png(
     samples: NDArray[np.uint8] | NDArray[np.uint16], *, claims: tuple[int, int] | None = None, transparent: bytes = b""
 ) -> bytes:
-    """A PNG by hand, for what Pillow does not write: 16-bit colour, transparent values, a header that lies.
+    """A PNG file made byte by byte, for what Pillow does not write: 16-bit colour, transparent values, a false header.
 
-    samples: (H, W) grey, or (H, W, 2 to 4); `claims`: the width and height the header tells of.
+    samples: (H, W) grey, or (H, W, 2 to 4); `claims`: the width and height in the header, where they are false.
     """
     height, width = samples.shape[:2]
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[samples.shape[2] if samples.ndim == 3 else 1]
@@ -126,7 +126,7 @@ def png(
 
 
 def oriented(picture: Image.Image, orientation: int) -> bytes:
-    """A JPEG that shows `picture` once its EXIF orientation is respected."""
+    """A JPEG file that shows `picture` to a program that respects the EXIF orientation."""
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     turn = _STORED.get(orientation)
@@ -135,7 +135,7 @@ def oriented(picture: Image.Image, orientation: int) -> bytes:
 
 @dataclass(frozen=True)
 class OddFile:
-    """A file, and what should become of it.
+    """A file, and what the program should do with it.
 
     name: a file name; its suffix may lie.      opens: whether `open_image` gives a picture.
     error: what `open_image` raises otherwise.  as_sketch: the HTTP status of posting it as a sketch.
@@ -179,7 +179,7 @@ def _oriented_photo(orientation: int) -> bytes:
 
 def _see_through(shape: str = "star") -> Image.Image:
     layer = drawing(shape).convert("RGBA")
-    # Black ink on paper that is black as well, but transparent: whoever drops the alpha sees nothing.
+    # The ink is black, and so is the paper, which is transparent: a program that drops the alpha channel sees nothing.
     alpha = Image.fromarray(255 - np.asarray(drawing(shape).convert("L")))
     return Image.merge("RGBA", (*Image.new("RGB", layer.size).split(), alpha))
 

@@ -15,7 +15,7 @@ from tests.blocks import PageError, rewrite_page
 
 BLOCK = "Reliability"
 FOLDER = Path(__file__).parents[1] / "build" / "soak"
-#: What the long tests do, by the name of the file each leaves.
+#: What each long test does, by the name of the file that it writes.
 RUNS = {
     "kills": "Builds and updates killed at 200 moments; `remove`, `compact` and `repair` killed before each of their "
     "writes. Run again, each ends with the index that an undisturbed run makes",

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, where this user may mount such."""
+"""Disks that are full or read-only. A test is skipped where this user may not mount disks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
 
 @contextmanager
 def read_only(disk: Path) -> Iterator[None]:
-    """Let nothing be written to a disk."""
+    """While the block runs, nothing can be written to the disk."""
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True, timeout=PATIENCE)
     try:
         yield
@@ -38,7 +38,7 @@ def read_only(disk: Path) -> Iterator[None]:
 
 
 def fill(disk: Path, room: int = 0) -> Path:
-    """A file that takes all space but ``room`` bytes; delete it to have the space back."""
+    """Write a file that leaves ``room`` bytes free; deleting it gives the space back."""
     filler = disk / "filler"
     space = os.statvfs(disk)
     with filler.open("wb") as file:

@@ -1,4 +1,4 @@
-"""python -m tests.indexer.killed_builds PHOTOS WEIGHTS OUT COUNT: indexing that is killed at random moments.
+"""python -m tests.indexer.killed_builds PHOTOS WEIGHTS OUT COUNT: indexing that is killed at many moments.
 
 Every build runs in a process of its own, forked so that nothing is imported twice. ``OUT/undisturbed`` is built in one
 go; ``OUT/killed-I`` for I in 0..COUNT-1 is killed, then built again, every second one killed once more, and built to
@@ -37,7 +37,7 @@ REMOVED = "Ännchen 041.png"
 
 @dataclass(frozen=True)
 class Moment:
-    """When to die: in front of so many writes, or after so many seconds; never, where both are None."""
+    """When the process is killed: before write number ``writes``, or after ``seconds``; never, where both are None."""
 
     writes: int | None = None
     seconds: float | None = None
@@ -47,7 +47,10 @@ NEVER = Moment()
 
 
 def in_child(work: Callable[[], object], moment: Moment = NEVER, log: Path | None = None) -> int:
-    """Run ``work`` in a forked process that ends at ``moment``; its wait status. ``log`` gets the number of writes."""
+    """Run ``work`` in a forked process that is killed at ``moment``.
+
+    Returns its wait status. The number of its writes so far is written to ``log``.
+    """
     child = os.fork()
     if not child:
         try:
@@ -64,7 +67,7 @@ def in_child(work: Callable[[], object], moment: Moment = NEVER, log: Path | Non
 
 
 def count_writes(stop_at: int | None, log: Path | None) -> None:
-    """From now on count syncs and renames; die in front of number ``stop_at``; keep the count in ``log``."""
+    """Count syncs and renames from now on, in ``log``, too; kill this process before number ``stop_at``."""
     done = 0
 
     def counted(call: Callable[P, R]) -> Callable[P, R]:
@@ -83,7 +86,7 @@ def count_writes(stop_at: int | None, log: Path | None) -> None:
 
 
 def moments(count: int, writes: int, seconds: float, random: Random) -> list[Moment]:
-    """Random ones, one in each of ``count`` equal parts of a build of so many writes and seconds."""
+    """``count`` random moments, one in each equal part of a build that makes so many writes in so many seconds."""
     found = []
     for number in range(count):
         share = (number + random.random()) / count
@@ -92,7 +95,7 @@ def moments(count: int, writes: int, seconds: float, random: Random) -> list[Mom
 
 
 def change(photos: Path) -> None:
-    """Give the gallery new photos, a changed one, a renamed one, and take one away."""
+    """Add photos to the gallery, change one, rename one and delete one."""
     save_photos(photos, 7, start=40)
     old = sorted(photos.glob("*.png"))
     save_photo(old[0], 60)
@@ -138,7 +141,7 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
 
 
 def disturb_upkeep(matcher: model.Matcher, out: Path, step: int) -> None:
-    """Kill everything else that writes an index, in front of every write whose number ``step`` divides."""
+    """Kill the other commands that write an index, before every write whose number is a multiple of ``step``."""
 
     def mended(index: Path) -> None:
         repair(index, matcher, progress=Progress(clock=lambda: 0.0), batch=3)

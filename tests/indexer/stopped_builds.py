@@ -1,4 +1,4 @@
-"""Builds that are stopped from outside, without a process of their own."""
+"""Builds that are stopped from outside, in the process of the test."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from indexer.building.progress import Progress
 
 
 class Stopped(Exception):
-    """Ends a build from outside."""
+    """Raised in a build to stop it."""
 
 
 class StopAfter(Progress):
-    """Raises once ``photos`` were staged."""
+    """Progress that raises Stopped once so many ``photos`` are staged."""
 
     def __init__(self, photos: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The tiny network with something the matter."""
+"""Variants of the tiny network: without patch tokens, or with faults."""
 
 from __future__ import annotations
 
