@@ -44,8 +44,8 @@ def rebuild_from_gallery(
     for start in range(0, index.photo_count, BATCH):
         if gone():
             raise ClientGone("Whoever asked has hung up.")
-        places = np.arange(start, min(start + BATCH, index.photo_count))
-        nearest.add(index.ids[places], index.photo_tokens(places))
+        rows = np.arange(start, min(start + BATCH, index.photo_count))
+        nearest.add(index.ids[rows], index.photo_tokens(rows))
     found, grid, size = nearest.found(), matcher.config.grid, matcher.config.image_size
 
     def square(photo: int) -> Pixels | None:

@@ -1,5 +1,6 @@
 """What is asked of the service and what it answers, as pydantic models: server, client and command line share them."""
 
+from service.schemas.errors import ErrorDetail, ErrorResponse
 from service.schemas.explain import (
     CrossAttention,
     ExplainedImage,
@@ -12,26 +13,10 @@ from service.schemas.explain import (
     MatchedCells,
     Rebuilt,
 )
+from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo
+from service.schemas.photos import MAX_ID, ClusterResponse, Photo, photo_url, thumbnail_url
 from service.schemas.query import SENTENCE, FirstStage, PageParams, SearchQuery, ThumbnailParams
-from service.schemas.search import (
-    MAX_ID,
-    BuildInfo,
-    Cluster,
-    ClusterResponse,
-    ErrorDetail,
-    ErrorResponse,
-    HealthResponse,
-    IndexInfo,
-    InfoResponse,
-    Limits,
-    ModelInfo,
-    Photo,
-    SearchResponse,
-    SearchResult,
-    StageTimings,
-    photo_url,
-    thumbnail_url,
-)
+from service.schemas.search import Cluster, SearchResponse, SearchResult, StageTimings
 
 __all__ = [
     "MAX_ID",

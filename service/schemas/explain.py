@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from service.schemas.photos import MAX_ID
 from service.schemas.query import Params
-from service.schemas.search import MAX_ID
 
 MOST_PHOTOS = 12
 

@@ -1,36 +1,16 @@
-"""What the HTTP API takes and answers, as pydantic models: the server, the client and the command line share them."""
+"""The answer to a search."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field, PlainSerializer
 
+from service.schemas.photos import Photo
 from service.schemas.query import FirstStage
 
-# SQLite's largest integer: a longer id is nobody's.
-MAX_ID = 2**63 - 1
 # Answered to the microsecond.
 Milliseconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float)]
-
-
-class Photo(BaseModel):
-    """A photo of the index. Files with the same bytes are one photo with several paths."""
-
-    id: int
-    paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; begins with its name if several roots.")
-    photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
-    thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
-
-
-def photo_url(photo_id: int, originals: bool) -> str | None:
-    """Where the original is; None where originals are not served."""
-    return f"/photos/{photo_id}" if originals else None
-
-
-def thumbnail_url(photo_id: int) -> str:
-    """Where a small JPEG of it is."""
-    return f"/thumbnails/{photo_id}"
 
 
 class SearchResult(Photo):
@@ -76,92 +56,3 @@ class SearchResponse(BaseModel):
     generation: str = Field(description="The index generation searched.")
     model: str = Field(description="The checkpoint's name.")
     embedder: str = Field(description="What the clusters were made with.")
-
-
-class ClusterResponse(BaseModel):
-    """One page of the photos of a cluster."""
-
-    id: int
-    size: int = Field(description="Photos in it.")
-    offset: int
-    photos: tuple[Photo, ...] = Field(description="By id.")
-
-
-class ModelInfo(BaseModel):
-    """The checkpoint in use."""
-
-    name: str
-    checkpoint_sha256: str
-    methods: tuple[str, ...]
-    best_method: str = Field(description="What method=auto means.")
-    nprobe: int = Field(description="Clusters opened unless told otherwise.")
-    diffuses: bool = Field(description="Whether it knows how to diffuse scores.")
-    device: str
-    dtype: str
-
-
-class IndexInfo(BaseModel):
-    """The index in use."""
-
-    generation: str
-    photos: int = Field(description="Photos shown; equal files count once.")
-    clusters: int
-    embedder: str = Field(description="What the clusters were made with.")
-    embedder_description: str
-
-
-class BuildInfo(BaseModel):
-    """What the running build of the index, or else the last one, said last."""
-
-    phase: str = Field(description="reading, encoding, clustering, writing; done or stopped once it is over.")
-    done: int = Field(description="Photos of this phase that are done.")
-    total: int = Field(description="Photos of this phase; 0 where that is not known.")
-    bad: int = Field(description="Files that could not be indexed, so far.")
-    photos_per_second: float | None
-    seconds_left: float | None = Field(description="Of this phase.")
-    updated: float = Field(description="Seconds since the epoch.")
-
-
-class Limits(BaseModel):
-    """What this server takes."""
-
-    max_upload_bytes: int
-    max_pixels: int
-    default_k: int
-    max_k: int
-    queue: int
-
-
-class InfoResponse(BaseModel):
-    """What is loaded. ``model`` and ``index`` are null, and ``reason`` says why, while the service is not ready."""
-
-    ready: bool
-    reason: str | None
-    version: str
-    model: ModelInfo | None
-    index: IndexInfo | None
-    refused: str | None = Field(
-        description="Why the newest generation on the disk is not used, while ``index`` still answers; null if it is."
-    )
-    build: BuildInfo | None = Field(description="Null where the index has never been built.")
-    limits: Limits
-
-
-class HealthResponse(BaseModel):
-    """Alive, or able to answer."""
-
-    status: Literal["ok", "ready"]
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong, for programs (code), for people (message), and to find it in the log (request_id)."""
-
-    code: str
-    message: str
-    request_id: str
-
-
-class ErrorResponse(BaseModel):
-    """Every answer that is not a success."""
-
-    error: ErrorDetail

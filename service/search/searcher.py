@@ -86,9 +86,9 @@ class Searcher:
         ids = self.scorer.ids[ranked.rows]
         page = best_first(ids, ranked.scores)[plan.offset : plan.results]
         hits: list[Hit] = []
-        for rank, place in enumerate(page.tolist(), plan.offset + 1):
-            photo = self.index.photo(int(ids[place]))
-            hits.append(Hit(photo.id, rank, float(ranked.scores[place]), photo.cluster, photo.paths))
+        for rank, n in enumerate(page.tolist(), plan.offset + 1):
+            photo = self.index.photo(int(ids[n]))
+            hits.append(Hit(photo.id, rank, float(ranked.scores[n]), photo.cluster, photo.paths))
         return tuple(hits)
 
     def _opened(self, candidates: Candidates, scored: Scored) -> tuple[Cluster, ...]:

@@ -11,7 +11,8 @@ import pytest
 
 from service.commands import main
 from service.commands.openapi import OPENAPI
-from service.schemas.search import ErrorResponse, SearchResponse
+from service.schemas.errors import ErrorResponse
+from service.schemas.search import SearchResponse
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,73 @@
+"""What GET /info and the health checks answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class ModelInfo(BaseModel):
+    """The checkpoint in use."""
+
+    name: str
+    checkpoint_sha256: str
+    methods: tuple[str, ...]
+    best_method: str = Field(description="What method=auto means.")
+    nprobe: int = Field(description="Clusters opened unless told otherwise.")
+    diffuses: bool = Field(description="Whether it knows how to diffuse scores.")
+    device: str
+    dtype: str
+
+
+class IndexInfo(BaseModel):
+    """The index in use."""
+
+    generation: str
+    photos: int = Field(description="Photos shown; equal files count once.")
+    clusters: int
+    embedder: str = Field(description="What the clusters were made with.")
+    embedder_description: str
+
+
+class BuildInfo(BaseModel):
+    """What the running build of the index, or else the last one, said last."""
+
+    phase: str = Field(description="reading, encoding, clustering, writing; done or stopped once it is over.")
+    done: int = Field(description="Photos of this phase that are done.")
+    total: int = Field(description="Photos of this phase; 0 where that is not known.")
+    bad: int = Field(description="Files that could not be indexed, so far.")
+    photos_per_second: float | None
+    seconds_left: float | None = Field(description="Of this phase.")
+    updated: float = Field(description="Seconds since the epoch.")
+
+
+class Limits(BaseModel):
+    """What this server takes."""
+
+    max_upload_bytes: int
+    max_pixels: int
+    default_k: int
+    max_k: int
+    queue: int
+
+
+class InfoResponse(BaseModel):
+    """What is loaded. ``model`` and ``index`` are null, and ``reason`` says why, while the service is not ready."""
+
+    ready: bool
+    reason: str | None
+    version: str
+    model: ModelInfo | None
+    index: IndexInfo | None
+    refused: str | None = Field(
+        description="Why the newest generation on the disk is not used, while ``index`` still answers; null if it is."
+    )
+    build: BuildInfo | None = Field(description="Null where the index has never been built.")
+    limits: Limits
+
+
+class HealthResponse(BaseModel):
+    """Alive, or able to answer."""
+
+    status: Literal["ok", "ready"]
