@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from service.client import Client, ServiceError
 from service.commands import main
+from service.schemas.query import SearchQuery
 from service.schemas.search import SearchResponse
 from service.settings import Settings
 from tests.pictures import encoded
@@ -57,6 +58,16 @@ def test_server_client_and_command_line_agree(
         flags = [text for name, value in params.items() for text in (f"--{name}", str(value))]
         assert main(["search", str(file), *options, *flags, "--json"]) == 0
         assert timeless(json.loads(capsys.readouterr().out)) == raw
+
+
+def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
+    by_query = timeless(client.search(sketch, SearchQuery(k=3, select="clusters", thin=4)))
+    assert by_query == timeless(client.search(sketch, k=3, select="clusters", thin=4))
+    assert (by_query["select"], by_query["thin"], len(by_query["results"])) == ("clusters", 4, 3)
+    with pytest.raises(TypeError, match="not both"):
+        client.search(sketch, SearchQuery(k=3), thin=4)
+    with pytest.raises(ValueError, match="There is no parameter 'n_probe'"):
+        client.search(sketch, n_probe=3)
 
 
 def test_the_client_fetches_photos_thumbnails_clusters_and_info(client: Client) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
+from cachetools import LRUCache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.http.answers import error_answer
@@ -26,20 +26,17 @@ class Buckets:
     def __init__(self, per_minute: int, *, clients: int = CLIENTS, clock: Callable[[], float] = time.monotonic) -> None:
         """``clients``: how many are remembered; one that was forgotten starts anew. ``clock``: seconds."""
         self._most = float(per_minute)
-        self._clients = clients
         self._clock = clock
-        #: client -> tokens left, and when that was; the one seen last is the last one.
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        # client -> tokens left, and when that was
+        self._left: LRUCache[str, tuple[float, float]] = LRUCache(clients)
 
     def take(self, client: str) -> float:
         """Take a token; 0.0 where there was one, else the seconds until there is."""
         now = self._clock()
-        left, then = self._left.pop(client, (self._most, now))
+        left, then = self._left.get(client, (self._most, now))
         left = min(self._most, left + (now - then) * self._most / 60)
         wait = 0.0 if left >= 1 else (1 - left) * 60 / self._most
         self._left[client] = (left if wait else left - 1, now)
-        if len(self._left) > self._clients:
-            self._left.popitem(last=False)
         return wait
 
     def __len__(self) -> int:
