@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, Field, PlainSerializer
+from pydantic import BaseModel, Field
 
 from service.schemas.photos import Photo
 from service.schemas.query import FirstStage
-
-# Answered to the microsecond.
-Milliseconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float)]
 
 
 class SearchResult(Photo):
@@ -32,12 +27,16 @@ class Cluster(BaseModel):
 class StageTimings(BaseModel):
     """Milliseconds a stage."""
 
-    prepare: Milliseconds = Field(description="Crop and resize the sketch.")
-    encode: Milliseconds = Field(description="Encode it.")
-    clusters: Milliseconds = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
-    photos: Milliseconds = Field(description="Read and score the photos.")
-    diffusion: Milliseconds = Field(description="Let photos that look alike lend each other their scores.")
-    total: Milliseconds = Field(description="All of these.")
+    prepare: float = Field(description="Crop and resize the sketch.")
+    encode: float = Field(description="Encode it.")
+    clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
+    photos: float = Field(description="Read and score the photos.")
+    diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
+    total: float = Field(description="All of these.")
+
+    def rounded(self) -> StageTimings:
+        """The same to the microsecond, as it is answered."""
+        return self.model_copy(update={stage: round(milliseconds, 3) for stage, milliseconds in self})
 
 
 class SearchResponse(BaseModel):

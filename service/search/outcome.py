@@ -70,7 +70,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchRespons
         thin=outcome.rerank,
         diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,
-        timings_ms=outcome.timings,
+        timings_ms=outcome.timings.rounded(),
         generation=outcome.generation,
         model=outcome.model,
         embedder=outcome.embedder,
