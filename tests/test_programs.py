@@ -46,7 +46,7 @@ def test_a_wait_for_what_does_not_come_fails_in_words(monkeypatch: pytest.Monkey
     never = threading.Event()
     with pytest.raises(AssertionError, match=r"nothing happened, after"):
         patience.wait_for(never, "nothing happened")
-    thread = threading.Thread(target=never.wait, args=(patience.PATIENCE * 100,), name="sleeper")
+    thread = threading.Thread(target=never.wait, args=(600,), name="sleeper")
     thread.start()
     with pytest.raises(AssertionError, match="the thread sleeper has not ended"):
         patience.join(thread)
