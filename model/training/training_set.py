@@ -18,6 +18,7 @@ from model.datasets import (
     read_class_folders,
     read_data,
     read_split,
+    split_fresh,
     thin_classes,
 )
 from model.errors import ModelError
@@ -60,7 +61,8 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> tuple[Corpus, Corpu
             names.
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
             leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
-            Classes that then lack sketches or photos are left out, too.
+            Classes that then lack sketches or photos are left out, too. Of that data no training sees the fresh
+            pictures (``model.datasets.split_fresh``).
 
     Returns:
         Both corpora; None instead of the second one where the validation classes are trained on.
@@ -72,7 +74,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> tuple[Corpus, Corpu
     data = data_folder()
     corpus = read_data(data)
     wanted = {label for part in recipe.split for label in _part(data, corpus, part)}
-    training = _allowed(corpus.of(wanted), recipe)
+    training = _allowed(split_fresh(corpus.of(wanted))[0], recipe)
     return training, None if "val" in recipe.split else corpus.of(read_split(data, "val")).protocol()
 
 

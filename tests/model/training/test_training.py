@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from model.__main__ import main
 from model.checkpoint.file import load_network, read_metadata
-from model.datasets.corpus import DATA_VARIABLE, Corpus
+from model.datasets.corpus import DATA_VARIABLE, Corpus, read_data
+from model.datasets.fresh import split_fresh
 from model.errors import ModelError
 from model.evaluation.categories import evaluate
 from model.network.backbone import POSITION, resized
@@ -196,7 +197,7 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    write_class_folders(tmp_path / "shapes", seeds=range(2))
+    write_class_folders(tmp_path / "shapes", seeds=range(6))
     (tmp_path / "data").mkdir()
     with tarfile.open(tmp_path / "data" / "shapes.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "shapes", "shapes")
@@ -207,6 +208,8 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
     )
     assert validation is None
     assert set(training.labels) == set(SHAPES) - set(named["unseen"])
+    whole = read_data(tmp_path).of(training.labels)
+    assert training == split_fresh(whole)[0] != whole, "no training sees the fresh pictures"
     training, validation = training_corpora(None, small_recipe((64, 1)))
     assert (set(training.labels), validation and validation.labels) == (set(SHAPES[:2]), SHAPES[2:3])
 
