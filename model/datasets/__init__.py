@@ -14,7 +14,7 @@ from model.datasets.corpus import (
 from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_task
 from model.datasets.fresh import split_fresh
 from model.datasets.layouts import STANDARD_SPLITS, class_key
-from model.datasets.pairs import drawn_from, photo_name, with_pairs
+from model.datasets.pairs import drawn_from
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
 from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set, subsampled
 from model.datasets.tasks import LAYOUTS, SPLITS, Layout, read_task
@@ -38,7 +38,6 @@ __all__ = [
     "network_input",
     "normalised",
     "one_data_set",
-    "photo_name",
     "pictures_key",
     "prepared_pixels",
     "read_class_folders",
@@ -50,5 +49,4 @@ __all__ = [
     "split_fresh",
     "subsampled",
     "thin_classes",
-    "with_pairs",
 ]
