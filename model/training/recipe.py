@@ -1,4 +1,4 @@
-"""What a training run does: one frozen recipe, read from a TOML file."""
+"""The recipe of a training: one frozen object, read from a TOML file."""
 
 from __future__ import annotations
 
