@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -183,6 +183,7 @@ def test_threads_do_not_disturb_each_other() -> None:
         assert list(pool.map(lambda odd: open_image(odd.data), files)) == alone
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP"]),
     st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=20),
