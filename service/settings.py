@@ -64,7 +64,8 @@ class Settings(BaseSettings):
         ge=1,
         le=1_000_000,
         description="Requests a minute, and at once, that one client address may make, health checks aside; more get "
-        "429. An IPv6 client is its /64 network. Default: no limit.",
+        "429. Thumbnails and the page's files are counted by themselves, up to 100 times as many. An IPv6 client is "
+        "its /64 network. Default: no limit.",
     )
     metrics_port: int | None = Field(
         default=None,
@@ -83,7 +84,7 @@ class Settings(BaseSettings):
         default=(),
         description="Hosts by which the service may be asked for, without a port: separated by commas, or a JSON list; "
         "'*.example.org' is all below it, '*' any. Default: on a loopback address localhost, 127.0.0.1, [::1] and the "
-        "address itself, else any.",
+        "address itself, else any. A request that names no host passes: no browser sends one.",
     )
 
     @property

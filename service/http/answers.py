@@ -22,6 +22,8 @@ from service.schemas import SENTENCE, ErrorDetail, ErrorResponse
 
 # A request id that may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# The dot behind a host's name, before the port if there is one.
+_FINAL_DOT = re.compile(r"\.(?=(:[0-9]*)?\Z)")
 
 log = logging.getLogger("sketch_search")
 
@@ -66,21 +68,27 @@ class KnownHosts:
     """ASGI middleware: refuses a request whose ``Host`` header names none of ``hosts``.
 
     A hostile web page can have its own host name resolve to this machine, and then read the answers as if they came
-    from its own server. The Host header still bears that name. To be added inside of RequestIds.
+    from its own server. The Host header still bears that name. A request that names no host at all passes: health
+    checkers that speak HTTP/1.0 send such ones, and no browser does. To be added inside of RequestIds.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         """``hosts``: names and addresses without a port; "*.example.org" is all below it, "*" any."""
         self._app = app
-        self._check = TrustedHostMiddleware(self._passed, hosts, www_redirect=False)
+        known = [host.removesuffix(".") for host in hosts]
+        self._check = TrustedHostMiddleware(self._passed, known, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Its own refusal is plain text: it is thrown away, and answered below like all errors.
-        await self._check(scope, receive, _say_nothing)
-        if scope["state"].get("known_host"):
+        host = Headers(scope=scope).get("host", "")
+        if host:
+            # "localhost." is localhost: the dot at the end only says that the name is complete.
+            named = {**scope, "headers": [(b"host", _FINAL_DOT.sub("", host).encode("latin-1"))]}
+            # Its own refusal is plain text: it is thrown away, and answered below like all errors.
+            await self._check(named, receive, _say_nothing)
+        if not host or scope["state"].get("known_host"):
             await self._app(scope, receive, send)
             return
         message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
@@ -136,7 +144,11 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     message = {404: "There is nothing here.", 405: f"{request.method} is not for this path."}.get(
         error.status_code, str(error.detail)
     )
-    return error_answer(error.status_code, code, message, request.state.request_id, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    # What answers GET answers HEAD (see ``service.http.middleware.head``).
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return error_answer(error.status_code, code, message, request.state.request_id, headers)
 
 
 async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:

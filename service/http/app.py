@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service.http.answers import KnownHosts, RequestIds, add_error_handlers
-from service.http.middleware import AccessLog, RateLimited, SecurityHeaders
+from service.http.middleware import AccessLog, HeadAsGet, LimitedQuery, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
@@ -68,13 +68,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(page)
     add_error_handlers(app)
     # The one added last is the outermost.
+    app.add_middleware(HeadAsGet)
+    # A refused request has cost a token of the rate limit, too, and pages of other origins may read why.
+    app.add_middleware(LimitedQuery)
     if chosen.rate_limit is not None:
         app.add_middleware(RateLimited, per_minute=chosen.rate_limit)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(chosen.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
@@ -83,10 +84,9 @@ def require_key(
 
 def refuse_doubles(request: Request) -> None:
     """Raise BadSearch where a query parameter is given twice: one would be ignored. Not for those that are lists."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadSearch(f"The parameter {name[:64]} is given {names.count(name)} times; give it once.")
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if times > 1:
+            raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))

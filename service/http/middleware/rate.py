@@ -16,8 +16,10 @@ from service.http.answers import error_answer
 CLIENTS = 10_000
 # Whoever watches over the service must not be kept from it by whoever strains it.
 _FREE = frozenset({"/healthz", "/readyz"})
-# The page's own files and its small pictures come by the dozen for each thing that a person does.
+# The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
+# their own, in which each request of the limit counts for so many.
 _OF_THE_PAGE = ("/page/", "/thumbnails/")
+PICTURES_A_REQUEST = 100
 
 
 class Buckets:
@@ -44,17 +46,23 @@ class Buckets:
 
 
 class RateLimited:
-    """ASGI middleware: 429 with Retry-After for a client that asks too often. Inside of RequestIds."""
+    """ASGI middleware: 429 with Retry-After for a client that asks too often. Inside of RequestIds.
+
+    Thumbnails and the page's files are counted by themselves, with a limit PICTURES_A_REQUEST times as high: a result
+    brings many of them, but each costs the server a photo to read and shrink.
+    """
 
     def __init__(self, app: ASGIApp, per_minute: int) -> None:
         self._app = app
         self._buckets = Buckets(per_minute)
+        self._pictures = Buckets(per_minute * PICTURES_A_REQUEST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _FREE or scope["path"].startswith(_OF_THE_PAGE):
+        if scope["type"] != "http" or scope["path"] in _FREE:
             await self._app(scope, receive, send)
             return
-        wait = math.ceil(self._buckets.take(network(scope["client"][0] if scope.get("client") else "")))
+        buckets = self._pictures if scope["path"].startswith(_OF_THE_PAGE) else self._buckets
+        wait = math.ceil(buckets.take(network(scope["client"][0] if scope.get("client") else "")))
         if not wait:
             await self._app(scope, receive, send)
             return

@@ -116,14 +116,43 @@ def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/info", "/photos/1", "/no/such/path"])
 def test_only_known_hosts_are_answered(http: httpx.Client, path: str) -> None:
-    for host in ("attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example:8000", "a b", ""):
+    for host in (
+        "attacker.example",
+        "127.0.0.1.attacker.example",
+        "localhost.attacker.example:8000",
+        "attacker.example.",
+        "a b",
+        ".",
+    ):
         assert error(http.get(path, headers={"host": host})) == (400, "bad_host")
-    for host in ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1"):
+    for host in ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1", "localhost.", "localhost.:8000", ""):
         assert http.get(path, headers={"host": host}).status_code == http.get(path).status_code
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/page/main.js", "/healthz", "/readyz", "/info", "/metrics", "/openapi.json"),
+        *("/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000", "/thumbnails/1?size=0", "/no/such/path"),
+    ],
+)
+def test_head_answers_like_get_without_the_body(http: httpx.Client, path: str) -> None:
+    got, asked = http.get(path), http.head(path)
+    assert asked.content == b""
+    assert asked.status_code == got.status_code
+    # What differs from one request to the next: the time, the id, and how much there is to measure or to say of that.
+    passing = {"date", "x-request-id"} | ({"content-length"} if path == "/metrics" else set())
+    assert {**asked.headers, **dict.fromkeys(passing)} == {**got.headers, **dict.fromkeys(passing)}
+
+
+def test_head_of_what_can_only_be_sent_to_is_refused(http: httpx.Client) -> None:
+    answer = http.head("/search")
+    assert (answer.status_code, answer.content, answer.headers["allow"]) == (405, b"", "POST")
+    assert http.post("/photos/1").headers["allow"] == "GET, HEAD"
+
+
 def test_hosts_can_be_named(settings: Settings) -> None:
-    with served(settings.model_copy(update={"allowed_hosts": ("photos.example", "*.local")})) as server:
+    with served(settings.model_copy(update={"allowed_hosts": ("photos.example.", "*.local")})) as server:
         for host, status in [("photos.example", 200), ("a.local:80", 200), ("localhost", 400), ("b.example", 400)]:
             assert httpx.get(f"{server.url}/healthz", headers={"host": host}, timeout=PATIENCE).status_code == status
 

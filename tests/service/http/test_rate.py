@@ -7,7 +7,7 @@ from functools import partial
 import httpx
 import pytest
 
-from service.http.middleware.rate import Buckets, network
+from service.http.middleware.rate import PICTURES_A_REQUEST, Buckets, network
 from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.service.served import served
@@ -97,6 +97,19 @@ def test_who_asks_too_often_is_told_when_to_come_back(settings: Settings, sketch
 
 def test_without_a_limit_nobody_is_refused(http: httpx.Client) -> None:
     assert {http.get("/info").status_code for _ in range(200)} == {200}
+
+
+@pytest.mark.usefixtures("clock_stands_still")
+def test_pictures_have_a_limit_of_their_own(settings: Settings) -> None:
+    with (
+        served(settings.model_copy(update={"rate_limit": 1})) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
+        assert [http.get("/info").status_code for _ in range(2)] == [200, 429]
+        # More than a page of results shows, while nothing else is answered any more.
+        assert {http.get("/thumbnails/1").status_code for _ in range(PICTURES_A_REQUEST)} == {200}
+        assert error(http.get("/thumbnails/1")) == (429, "rate_limited")
+        assert http.get("/healthz").status_code == 200
 
 
 @pytest.mark.usefixtures("clock_stands_still")
