@@ -23,6 +23,7 @@ from indexer.store import IndexFolder, default_index_path, software_version
 from indexer.tables import build_lines, compact_lines, remove_lines, sample_lines, summary_lines, update_line
 from indexer.upkeep import compact, gallery_state, read_summary, remove, repair, verify, watch
 from model.checkpoint import default_checkpoint
+from terminal import Parser, a_path, printable, run_program
 
 _EXAMPLES = """examples:
   {prog} build ~/Pictures    # once, and again to update
@@ -30,6 +31,8 @@ _EXAMPLES = """examples:
   {prog} remove "holiday/blurred.jpg"
   {prog} info
 """
+# Seconds. No system can wait for any number of them.
+_LONGEST_INTERVAL = 7 * 24 * 3600
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer") -> int:
@@ -40,31 +43,21 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer"
         prog: what the help calls the program.
 
     Returns:
-        the exit code. 0: done; 1: ``verify`` found problems; 2: it could not be done, and a sentence says why.
+        the exit code. 0: done; 1: ``verify`` found problems; else what ``run_program`` makes of an error.
     """
-    options = parser(prog).parse_args(arguments)
-    # Pillow's warnings about a picture are not printed: the report says what is wrong with it.
-    warnings.filterwarnings("ignore", module=r"PIL\b")
-    try:
+
+    def work() -> int:
+        options = parser(prog).parse_args(arguments)
+        # Pillow's warnings about a picture are not printed: the report says what is wrong with it.
+        warnings.filterwarnings("ignore", module=r"PIL\b")
         return int(options.run(options))
-    except (IndexerError, model.ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        path = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {path}{error.strerror or error}; check its name and that it may be read and written.",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same again to go on from here.", file=sys.stderr)
-        return 130
+
+    return run_program(work, stopped="stopped; run the same again to go on from here.")
 
 
 def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
     """The command line of a program that calls itself ``prog``."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog=prog,
         description="Build an index of photos, look into it, and look after it.",
         epilog=_EXAMPLES.format(prog=prog),
@@ -75,7 +68,11 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
 
     command = commands.add_parser("build", help="index folders of photos, or bring their index up to date")
     command.add_argument(
-        "folders", nargs="*", type=Path, metavar="FOLDER", help="all folders of photos; none: those that the index has"
+        "folders",
+        nargs="*",
+        type=a_path,
+        metavar="FOLDER",
+        help="all folders of photos; none: those that the index has",
     )
     command.add_argument(
         "--clusters", type=int, metavar="N", help="default: about the square root of the number of photos"
@@ -101,7 +98,11 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
 
     command = commands.add_parser("add", help="add folders to the gallery, or show again what was removed")
     command.add_argument(
-        "added", nargs="+", type=Path, metavar="PATH", help="a folder to add, or a removed file or folder to show again"
+        "added",
+        nargs="+",
+        type=a_path,
+        metavar="PATH",
+        help="a folder to add, or a removed file or folder to show again",
     )
     _add_computing(command)
     command.set_defaults(run=run_add)
@@ -130,13 +131,13 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
     command.set_defaults(run=run_verify)
 
     command = commands.add_parser("samples", help="draw a sample gallery, and sketches to search it with")
-    command.add_argument("folder", type=Path, metavar="DIR", help="gets the folders photos and sketches")
+    command.add_argument("folder", type=a_path, metavar="DIR", help="gets the folders photos and sketches")
     command.set_defaults(run=run_samples)
     return top
 
 
 def _add_index(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--index", type=Path, metavar="DIR", help="default: SBIR_INDEX, else your data folder")
+    command.add_argument("--index", type=a_path, metavar="DIR", help="default: SBIR_INDEX, else your data folder")
 
 
 def _add_computing(command: argparse.ArgumentParser) -> None:
@@ -148,7 +149,7 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
         help="auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute)",
     )
     command.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="N", help="files read between two commits")
-    command.add_argument("--progress-file", type=Path, metavar="FILE", help="JSON, kept up to date while building")
+    command.add_argument("--progress-file", type=a_path, metavar="FILE", help="JSON, kept up to date while building")
     command.add_argument("--quiet", action="store_true", help="no bar and no report; errors only")
 
 
@@ -184,7 +185,7 @@ def _progress(options: argparse.Namespace) -> Progress:
 
 def _print(options: argparse.Namespace, lines: Sequence[str]) -> None:
     if not options.quiet:
-        print("\n".join(lines), flush=True)
+        print(*map(printable, lines), sep="\n", flush=True)
 
 
 def run_build(options: argparse.Namespace) -> int:
@@ -198,8 +199,8 @@ def run_build(options: argparse.Namespace) -> int:
     )
     if not options.watch:
         return _build(options, request)
-    if not 0 < options.interval < float("inf"):
-        raise BadInvocation("the interval must be a number of seconds above 0.")
+    if not 0 < options.interval <= _LONGEST_INTERVAL:
+        raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
     index = _index(options)
     request.check(index)
     matcher = _matcher(options)
@@ -266,7 +267,7 @@ class _Watcher:
 
     def _print_error(self, error: IndexerError | OSError) -> None:
         if str(error) != self.last_error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         self.last_error = str(error)
 
 
@@ -291,7 +292,10 @@ def run_compact(options: argparse.Namespace) -> int:
 def run_info(options: argparse.Namespace) -> int:
     """info [--json]"""
     summary = read_summary(_index(options))
-    print(summary.model_dump_json(indent=1) if options.json else "\n".join(summary_lines(summary)))
+    if options.json:
+        print(summary.model_dump_json(indent=1))
+    else:
+        print(*map(printable, summary_lines(summary)), sep="\n")
     return 0
 
 
@@ -309,15 +313,15 @@ def run_verify(options: argparse.Namespace) -> int:
     else:
         problems = verify(index)
     for problem in problems:
-        print(problem)
+        print(printable(problem))
     if not problems:
-        print(f"{folder.path} is sound.")
+        print(printable(f"{folder.path} is sound."))
     return 1 if problems else 0
 
 
 def run_samples(options: argparse.Namespace) -> int:
     """samples DIR"""
-    print("\n".join(sample_lines(write_samples(options.folder))))
+    print(*map(printable, sample_lines(write_samples(options.folder))), sep="\n")
     return 0
 
 

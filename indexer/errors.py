@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from terminal import Refusal
+
 # The end of a sentence about a damaged index.
 REPAIR = "run `python -m indexer verify --repair`, or delete the index folder and build again"
 
 
-class IndexerError(Exception):
+class IndexerError(Refusal):
     """Something that stops a build, a reader or a check."""
 
 

@@ -1,11 +1,13 @@
 """The errors that this package raises; each message says what to do."""
 
+from terminal import Refusal
 
-class ModelError(Exception):
+
+class ModelError(Refusal):
     """A checkpoint, a configuration or a request that the networks cannot work with."""
 
 
-class ImageError(Exception):
+class ImageError(Refusal):
     """A picture that cannot be used."""
 
 

@@ -13,11 +13,12 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchQuery, SearchResponse
+from terminal import Refusal
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class ServiceError(Exception):
+class ServiceError(Refusal):
     """The server refused, or failed.
 
     Attributes:

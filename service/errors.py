@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from indexer import IndexerError, PhotoUnavailable, UnknownPhoto
-from model import ModelError
+from indexer import PhotoUnavailable, UnknownPhoto
 from model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
+from terminal import Refusal
 
 
-class ServiceFault(Exception):
+class ServiceFault(Refusal):
     """Base of the errors of this package; the message is a sentence for whoever asked."""
 
 
@@ -83,6 +83,3 @@ VERDICTS: dict[type[Exception], Verdict] = {
     ClientGone: Verdict(499, "client_gone"),
     NotReady: Verdict(503, "not_ready"),
 }
-
-# Everything that a caller can cause and mend: `python -m service search` turns these into a sentence and exit code 2.
-REFUSALS: tuple[type[Exception], ...] = (ServiceFault, ModelError, IndexerError, *VERDICTS)

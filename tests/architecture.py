@@ -15,7 +15,7 @@ from tests.blocks import PageError, rewrite_page
 
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "architecture.md"
-PACKAGES = ("service", "indexer", "model", "weights")
+PACKAGES = ("service", "indexer", "model", "weights", "terminal")
 # Nearly every room calls it; its arrows would hide the others.
 NOT_DRAWN = "errors"
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from indexer.store import IndexFolder, write_atomically
+from terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
@@ -54,7 +55,7 @@ class Progress:
     ) -> None:
         self._bar_wanted = bar
         self._bar: tqdm[Never] | None = None
-        self._files = [file.expanduser()] if file is not None else []
+        self._files = [expanded(file)] if file is not None else []
         self._clock = clock
         self._started = time.time()
         self._phase: Phase = "reading"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store import IndexFolder, Manifest, Root, live_generation_if_any, locate, resolve_roots
+from terminal import expanded
 
 # As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
 DEFAULT_BATCH = 64
@@ -49,7 +50,7 @@ class Request:
         if not self.folders and not live:
             raise BadInvocation(f"there is no index at {index} yet; run `python -m indexer build FOLDER` first.")
         for path in self.added:
-            if not path.expanduser().exists():
+            if not expanded(path).exists():
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
         new = [path for path in self.added if locate(path, live) is None]
         return resolve_roots([*(self.folders or (root.path for root in live)), *new], index, live)

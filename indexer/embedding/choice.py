@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -20,6 +19,7 @@ from indexer.embedding.clip import (
 from indexer.embedding.embedder import ChosenEmbedder, RetEmbedder
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry
+from terminal import expanded
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -
     kind, _, source = spec.partition(":")
     if kind != "clip" or not source:
         raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return clip_from_folder(path.resolve(), device)
     model, at, file = source.partition("@")
     if at:
-        return clip_from_file(model, Path(file).expanduser().resolve(), device)
+        return clip_from_file(model, expanded(file).resolve(), device)
     if path.is_file():
         path = path.resolve()
         raise EmbedderUnavailable(

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
 from indexer.store.files import sync_folder, write_atomically
+from terminal import expanded
 
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
@@ -22,10 +23,19 @@ _BUILDING = ".building-"
 
 
 def default_index_path() -> Path:
-    """``SBIR_INDEX`` where it is set, else ``sketch-search/index`` in the platform's folder for data."""
+    """``SBIR_INDEX`` where it is set, else ``sketch-search/index`` in the platform's folder for data.
+
+    Raises:
+        BadInvocation: there is no such folder, because the user has no home.
+    """
     if path := os.environ.get("SBIR_INDEX"):
-        return Path(path).expanduser()
-    return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
+        return expanded(path)
+    try:
+        return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
+    except RuntimeError as error:
+        raise BadInvocation(
+            "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
+        ) from error
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:
@@ -35,7 +45,7 @@ def live_stamp(index: Path) -> tuple[int, int, int] | None:
     index is deleted and built anew in the same folder.
     """
     try:
-        status = (index.expanduser() / "CURRENT").stat()
+        status = (expanded(index) / "CURRENT").stat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
@@ -45,7 +55,7 @@ class IndexFolder:
     """The paths inside one index folder. Making the object touches nothing on disk."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = expanded(path).absolute()
         self.segments = self.path / "segments"
         self.progress = self.path / "progress.json"
 

@@ -23,6 +23,7 @@ from indexer.store.manifest import Manifest
 from indexer.store.roots import shown_path
 from indexer.store.segment import Array, Choice, RowArrays, map_array, open_segment
 from model import Matcher, Tokens
+from terminal import expanded
 
 
 @dataclass(frozen=True)
@@ -245,5 +246,5 @@ def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery
                 f"the index has {len(roots)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
-        roots = [root.expanduser().absolute() for root in gallery_roots]
+        roots = [expanded(root).absolute() for root in gallery_roots]
     return Index(folder, generation, roots)

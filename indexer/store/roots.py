@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
+from terminal import expanded
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
 FileKey = tuple[int, str]
@@ -34,17 +35,21 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
             may say by the order where the roots are on another machine. New ones come after them.
 
     Raises:
-        BadInvocation: no folder is given, one is missing or is no folder, one lies in another or in the index.
+        BadInvocation: no folder is given; one is missing, is no folder, or has a path that is not valid UTF-8; or one
+            lies in another or in the index.
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
     index = index.resolve()
     paths: list[Path] = []
     for folder in folders:
-        path = folder.expanduser().resolve()
+        path = expanded(folder).resolve()
         if not path.is_dir():
             problem = "is not a folder" if path.exists() else "does not exist"
             raise BadInvocation(f"{folder} {problem}; name a folder of photos.")
+        # The manifest is UTF-8, and so is what searches answer.
+        if printable_name(str(path)) != str(path):
+            raise BadInvocation(f"{folder}: its path is not valid UTF-8; rename the folder to have it indexed.")
         if path.is_relative_to(index):
             raise BadInvocation(f"{folder} lies inside the index {index}; name the folder that holds the photos.")
         for other in paths:
@@ -69,7 +74,7 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
 def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:
     """Where a path on disk is in the gallery; None where it is below none of the roots."""
     # The last part is not followed where it is a link, because the index holds no links.
-    full = Path(os.path.abspath(path.expanduser()))
+    full = Path(os.path.abspath(expanded(path)))
     full = full.parent.resolve() / full.name
     for number, root in enumerate(roots):
         if full.is_relative_to(root.path):

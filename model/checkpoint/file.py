@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from model.errors import ModelError
 from model.network import Calibration, ModelConfig, Network
+from terminal import expanded
 
 FORMAT = "sketch-search"
 # Version 1 kept the calibration and ``nprobe`` inside the configuration.
@@ -30,7 +31,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
     Raises ModelError, saying what to do, where it does not exist.
     """
     if explicit is not None:
-        path = Path(explicit).expanduser()
+        path = expanded(explicit)
         if not path.is_file():
             raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
         return path

@@ -20,6 +20,7 @@ from model.checkpoint import (
 )
 from model.commands.options import add_backbone, chosen_weights
 from model.network import PRESETS, from_backbone, preset, read_backbone
+from terminal import a_path, printable
 
 if TYPE_CHECKING:
     from model.commands.options import Commands
@@ -31,7 +32,7 @@ _DESCRIPTION = {"format", "version", "config", "calibration"}
 def add_commands(commands: Commands) -> None:
     """Adds the parsers of this module's commands; each calls its ``run_`` function."""
     command = commands.add_parser("info", help="show what a checkpoint is")
-    command.add_argument("checkpoint", type=Path, nargs="?", help="default: the embedded one")
+    command.add_argument("checkpoint", type=a_path, nargs="?", help="default: the embedded one")
     command.set_defaults(run=run_info)
 
     command = commands.add_parser("fetch", help="download a public checkpoint or backbone, or list them")
@@ -39,20 +40,23 @@ def add_commands(commands: Commands) -> None:
     which.add_argument("name", nargs="?", metavar="NAME", help="as --list prints it")
     which.add_argument("--list", action="store_true", help="print all that are known")
     command.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: the Hugging Face cache, where the indexer and timm find it"
+        "--out",
+        type=a_path,
+        metavar="DIR",
+        help="default: the Hugging Face cache, where the indexer and timm find it",
     )
     command.set_defaults(run=run_fetch)
 
     command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
-    command.add_argument("source", type=Path, metavar="RELEASED.pth")
-    command.add_argument("target", type=Path, metavar="OUT.safetensors")
+    command.add_argument("source", type=a_path, metavar="RELEASED.pth")
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
     command.set_defaults(run=run_convert)
 
     command = commands.add_parser("init", help="make an untrained checkpoint from a pretrained ViT")
     command.add_argument("preset", choices=sorted(PRESETS))
     add_backbone(command, "the ViT: a safetensors file or a timm tag")
     command.add_argument("--seed", type=int, default=0, help="of the weights that start random (default: 0)")
-    command.add_argument("target", type=Path, metavar="OUT.safetensors")
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
     command.set_defaults(run=run_init)
 
 
@@ -85,7 +89,7 @@ def run_info(options: argparse.Namespace) -> None:
     if released:
         lines["released quirks"] = ", ".join(released)
     for name, value in lines.items():
-        print(f"{name + ':':<21}{value}")
+        print(printable(f"{name + ':':<21}{value}"))
 
 
 def run_fetch(options: argparse.Namespace) -> None:
@@ -103,14 +107,15 @@ def run_fetch(options: argparse.Namespace) -> None:
         "record": "as when it was first fetched",
         "nothing": "not known before; written down, and compared from now on",
     }
-    print(f"file:    {fetched.path}\nsha256:  {fetched.sha256}, {checks[fetched.checked]}\nlicence: {entry.licence}")
-    print(f"then:    {entry.command(fetched.path, cached=options.out is None)}")
+    print(printable(f"file:    {fetched.path}"))
+    print(f"sha256:  {fetched.sha256}, {checks[fetched.checked]}\nlicence: {entry.licence}")
+    print(printable(f"then:    {entry.command(fetched.path, cached=options.out is None)}"))
 
 
 def run_convert(options: argparse.Namespace) -> None:
     """convert RELEASED.pth OUT.safetensors"""
     convert(options.source, options.target)
-    print(f"wrote {options.target}")
+    print(printable(f"wrote {options.target}"))
 
 
 def run_init(options: argparse.Namespace) -> None:
@@ -118,4 +123,4 @@ def run_init(options: argparse.Namespace) -> None:
     network = from_backbone(preset(options.preset), read_backbone(options.backbone), options.seed)
     origin = f"encoder started from {Path(options.backbone).name}; relation network untrained"
     save_checkpoint(network, options.target, {"origin": origin})
-    print(f"wrote {options.target}: {origin}, so it matches by [Ret] alone until trained")
+    print(printable(f"wrote {options.target}: {origin}, so it matches by [Ret] alone until trained"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +23,7 @@ from model.evaluation import (
 )
 from model.matcher import load
 from model.network import METHODS
+from terminal import a_path
 
 if TYPE_CHECKING:
     from model.commands.options import Commands
@@ -81,9 +81,9 @@ def _add_evaluate(commands: Commands) -> None:
     add_json(group)
     intervals = "95%% intervals by resampling queries or classes"
     group.add_argument("--intervals", choices=RESAMPLED, metavar="NAME", help=intervals)
-    group.add_argument("--csv", type=Path, metavar="FILE", help="write the figures of each query")
-    group.add_argument("--against", type=Path, metavar="FILE.csv", help="compare with what --csv wrote elsewhere")
-    group.add_argument("--plot", type=Path, metavar="FILE", help="draw precision over recall, or the keep rates")
+    group.add_argument("--csv", type=a_path, metavar="FILE", help="write the figures of each query")
+    group.add_argument("--against", type=a_path, metavar="FILE.csv", help="compare with what --csv wrote elsewhere")
+    group.add_argument("--plot", type=a_path, metavar="FILE", help="draw precision over recall, or the keep rates")
     command.set_defaults(run=run_evaluate)
 
 

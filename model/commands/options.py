@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from terminal import Parser, a_path
+
 if TYPE_CHECKING:
     # argparse has no public names for these.
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands: TypeAlias = argparse._SubParsersAction[Parser]
     Options: TypeAlias = argparse._ActionsContainer
 
 
@@ -22,7 +24,7 @@ def add_data(command: Options) -> None:
     """--data"""
     command.add_argument(
         "--data",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names)",
     )
@@ -40,7 +42,7 @@ def add_json(command: Options) -> None:
 
 def add_weights(command: argparse.ArgumentParser) -> None:
     """--weights"""
-    command.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (default: the embedded one)")
+    command.add_argument("--weights", type=a_path, metavar="FILE", help="checkpoint (default: the embedded one)")
 
 
 def chosen_weights(weights: Path | None) -> Path | str | None:

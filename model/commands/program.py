@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import sys
 from collections.abc import Sequence
 
 from model.commands import checkpoints, measurements, trainings
-from model.errors import ImageError, ModelError
-
-BAD_INPUT = 2
-STOPPED = 130
+from terminal import Parser, run_program
 
 EXAMPLES = """\
 examples:
@@ -37,23 +33,20 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") 
         prog: what help calls the program.
 
     Returns:
-        The exit code: 0; 2, with a sentence on standard error, for what the user can correct; 130 if interrupted.
+        The exit code: 0, or what ``run_program`` makes of an error.
     """
-    options = parser(prog).parse_args(arguments)
-    try:
+
+    def work() -> int:
+        options = parser(prog).parse_args(arguments)
         options.run(options)
-    except (ModelError, ImageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped; the same command continues a training from its last saved state", file=sys.stderr)
-        return STOPPED
-    return 0
+        return 0
+
+    return run_program(work, stopped="stopped; the same command continues a training from its last saved state")
 
 
 def parser(prog: str = "python -m model") -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog=prog,
         description="Make, train, measure and inspect checkpoints.",
         epilog=EXAMPLES.format(prog=prog),

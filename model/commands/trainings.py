@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from model.commands.options import add_backbone, add_data, add_every, add_json
 from model.training import RECIPES, Run, ablate, ablation_table, train
+from terminal import a_path
 
 if TYPE_CHECKING:
     from model.commands.options import Commands
@@ -25,17 +26,20 @@ def add_commands(commands: Commands) -> None:
     )
     command.add_argument(
         "recipe",
-        type=Path,
+        type=a_path,
         metavar="RECIPE",
         help=f"a TOML file, or the name of one in {RECIPES.name}/ of this package, such as default",
     )
     add_backbone(command, "pretrained ViT to start from: a safetensors file or a timm tag")
     command.add_argument(
-        "--start", type=Path, metavar="FILE", help="checkpoint to start from instead; the backbone stays the teacher"
+        "--start",
+        type=a_path,
+        metavar="FILE",
+        help="checkpoint to start from instead; the backbone stays the teacher",
     )
-    command.add_argument("--run", type=Path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
+    command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
-    command.add_argument("--out", type=Path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
+    command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
     add_data(command)
     command.set_defaults(run=run_train)
 
@@ -43,7 +47,12 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("row", nargs="*", metavar="ROW", help="recipes of recipes/ablations (default: all)")
     add_backbone(command, "pretrained ViT that all rows start from")
     command.add_argument(
-        "--run", type=Path, dest="folder", metavar="DIR", default=Path("runs/ablations"), help="default: runs/ablations"
+        "--run",
+        type=a_path,
+        dest="folder",
+        metavar="DIR",
+        default=Path("runs/ablations"),
+        help="default: runs/ablations",
     )
     add_every(command)
     add_json(command)

@@ -37,6 +37,7 @@ from model.evaluation.scoring import score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
 from model.network import Method, read_backbone
+from terminal import expanded
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArr
         measured = _identity(path.name, matcher)
     if request.backbone:
         weights = read_backbone(request.backbone)
-        file = Path(request.backbone).expanduser()
+        file = expanded(request.backbone)
         matcher = backbone_matcher(weights, file_sha256(file) if file.is_file() else "", request.device)
         matrices |= backbone_matrices(matcher, corpus)
         measured = measured or _identity(file.name, matcher)

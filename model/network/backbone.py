@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import timm
 import torch
 from safetensors import SafetensorError
@@ -14,6 +12,7 @@ from model.errors import ModelError
 from model.network.config import ModelConfig
 from model.network.encoder import Encoder
 from model.network.zse import Network
+from terminal import expanded
 
 # Name of the position embedding in a network's state dict.
 POSITION = "encoder.position"
@@ -31,7 +30,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
     Raises ModelError saying what to do.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         try:
             return load_file(path)

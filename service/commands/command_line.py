@@ -6,9 +6,9 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from service.program import PROGRAM, installed_version
+from terminal import Parser, a_path, run_program
 
 # The first command is the one that runs where none is named.
 COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")
@@ -37,8 +37,13 @@ SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, or 2 with a sentence on stderr about what the user can mend."""
+    """Run one command. Returns the exit code: 0, or what ``run_program`` makes of an error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # Around the imports, too: they take seconds, in which somebody may press Ctrl-C.
+    return run_program(lambda: _run(given), prefix=PROGRAM)
+
+
+def _run(given: list[str]) -> int:
     if given[:1] == ["index"]:
         from indexer.__main__ import main as index
 
@@ -89,13 +94,12 @@ def _first_word(arguments: Sequence[str]) -> str | None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line, but for those of the indexer and the model, which are programs of their own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [FOLDER ...] [--open] [OPTION ...]\n       {PROGRAM} COMMAND ...",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=_FORMAT,
-        allow_abbrev=False,
     )
     # Accepted before a command, too. Behind it they have no default, which would overwrite what stands before it.
     _add_settings(parser, default=None)
@@ -113,22 +117,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
     serve = _add_command(
         commands,
         "serve",
         "index FOLDERs, if any, and serve them (the default)",
         "sketch-search ~/Pictures --open\nsketch-search serve --port 8080",
-        allow_abbrev=False,
     )
-    serve.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="photos to index first (none)")
+    serve.add_argument("folders", type=a_path, nargs="*", metavar="FOLDER", help="photos to index first (none)")
     serve.add_argument("--open", action="store_true", help="open the page in a browser")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
     _add_settings(serve)
 
 
-def _add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_search(commands: argparse._SubParsersAction[Parser]) -> None:
     search = _add_command(
         commands,
         "search",
@@ -149,33 +152,33 @@ def _add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_settings(search)
 
 
-def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     explain = _add_command(
         commands,
         "explain",
         "show on pictures why photos match a sketch",
         "sketch-search explain cat.png -o why\nsketch-search explain cat.png a.jpg b.jpg -o why",
     )
-    explain.add_argument("sketch", type=Path, help="an image file")
-    explain.add_argument("photos", type=Path, nargs="*", metavar="PHOTO", help="image files (the best of the index)")
-    explain.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    explain.add_argument("sketch", type=a_path, help="an image file")
+    explain.add_argument("photos", type=a_path, nargs="*", metavar="PHOTO", help="image files (the best of the index)")
+    explain.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the pictures")
     _add_settings(explain)
 
 
-def _add_figures(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_figures(commands: argparse._SubParsersAction[Parser]) -> None:
     figures = _add_command(
         commands,
         "figures",
         "draw figures 3 to 8 of the ZSE-SBIR paper",
         "sketch-search figures cat.png house.png -o figures",
     )
-    figures.add_argument("sketches", type=Path, nargs="+", metavar="SKETCH", help="an image file")
-    figures.add_argument("--training", type=Path, metavar="DIR", help="photos trained on, for figure 8a")
-    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
+    figures.add_argument("sketches", type=a_path, nargs="+", metavar="SKETCH", help="an image file")
+    figures.add_argument("--training", type=a_path, metavar="DIR", help="photos trained on, for figure 8a")
+    figures.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the figures")
     _add_settings(figures)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:
     evaluate = _add_command(
         commands,
         "evaluate",
@@ -186,7 +189,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--api-key", help="the server's key (SBIR_API_KEY)")
     evaluate.add_argument(
         "--data",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="sketch/<class>/*, of photos indexed as .../<class>/* (SKETCH_SEARCH_DATA)",
     )
@@ -200,34 +203,32 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
     demo = _add_command(
         commands,
         "demo",
         "index a sample gallery, serve it, search it once",
         "sketch-search demo try-it\nsketch-search demo try-it --photos ~/Pictures",
     )
-    demo.add_argument("folder", type=Path, metavar="DIR", help="where to keep the gallery and its index")
-    demo.add_argument("--photos", type=Path, metavar="FOLDER", help="photos to index instead of the sample gallery")
+    demo.add_argument("folder", type=a_path, metavar="DIR", help="where to keep the gallery and its index")
+    demo.add_argument("--photos", type=a_path, metavar="FOLDER", help="photos to index instead of the sample gallery")
     demo.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")
-    demo.add_argument("--weights", type=Path, default=argparse.SUPPRESS, help=_WEIGHTS)
+    demo.add_argument("--weights", type=a_path, default=argparse.SUPPRESS, help=_WEIGHTS)
 
 
-def _add_openapi(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_openapi(commands: argparse._SubParsersAction[Parser]) -> None:
     openapi = _add_command(
         commands, "openapi", "write the OpenAPI document of the HTTP API", "sketch-search openapi --output api.json"
     )
-    openapi.add_argument("--output", type=Path, metavar="FILE", help="file to write (service/http/openapi.json)")
+    openapi.add_argument("--output", type=a_path, metavar="FILE", help="file to write (service/http/openapi.json)")
 
 
 def _add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Parser],
     name: str,
     purpose: str,
     examples: str,
-    *,
-    allow_abbrev: bool = True,
-) -> argparse.ArgumentParser:
+) -> Parser:
     indented = "\n".join(f"  {line}" for line in examples.splitlines())
     return commands.add_parser(
         name,
@@ -235,15 +236,18 @@ def _add_command(
         description=f"{purpose[0].upper()}{purpose[1:]}.",
         epilog=f"examples:\n{indented}",
         formatter_class=_FORMAT,
-        allow_abbrev=allow_abbrev,
     )
 
 
 def _add_settings(parser: argparse.ArgumentParser, default: str | None = argparse.SUPPRESS) -> None:
     parser.add_argument(
-        "--index", type=Path, default=default, metavar="DIR", help="folder of the index (in the platform's data folder)"
+        "--index",
+        type=a_path,
+        default=default,
+        metavar="DIR",
+        help="folder of the index (in the platform's data folder)",
     )
-    parser.add_argument("--weights", type=Path, default=default, metavar="FILE", help=_WEIGHTS)
+    parser.add_argument("--weights", type=a_path, default=default, metavar="FILE", help=_WEIGHTS)
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default=default, metavar="NAME", help="auto, cpu or cuda (auto)"
     )

@@ -18,6 +18,7 @@ from service.engine import open_matcher
 from service.program import PROGRAM
 from service.schemas import SearchResponse
 from service.settings import Settings
+from terminal import printable
 
 SKETCHED = "umbrella"
 RESULTS = 5
@@ -54,7 +55,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
     print("preparing the gallery and its index", flush=True)
     prepared = prepare(settings, folder, photos, bar=sys.stderr.isatty())
-    print(f"{prepared.gallery}: {prepared.contents}")
+    print(printable(f"{prepared.gallery}: {prepared.contents}"))
     print_build(prepared.report)
     return serve_until_stopped(prepared.settings, lambda url: _show_first_search(prepared, url))
 
@@ -110,7 +111,8 @@ def _show_first_search(prepared: Demo, url: str) -> None:
     try:
         answer = first_search(prepared, url)
     except (ServiceError, httpx.HTTPError) as error:
-        print(f"{PROGRAM}: the first search failed: {error}", file=sys.stderr)
+        print(printable(f"{PROGRAM}: the first search failed: {error}"), file=sys.stderr)
         return
-    print(f"\n{prepared.sketch} finds, in {answer.timings_ms.total:.0f} ms:\n\n{results_table(answer)}\n")
+    found = printable(f"{prepared.sketch} finds, in {answer.timings_ms.total:.0f} ms:")
+    print(f"\n{found}\n\n{results_table(answer)}\n")
     print(f"Draw your own at {url} (Ctrl-C ends)", flush=True)

@@ -1,48 +1,37 @@
-"""Calls the command that was named, and turns what goes wrong into a sentence and an exit code."""
+"""Calls the command that was named."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 import httpx
 from pydantic import ValidationError
 
-from service.client import ServiceError
 from service.commands.demo import demo
 from service.commands.evaluation import evaluate
 from service.commands.explain import draw_figures, explain
 from service.commands.openapi import write_document
 from service.commands.search import search, search_query
 from service.commands.serve import serve
-from service.errors import REFUSALS
+from service.errors import BadSearch
 from service.http import describe_problems
-from service.program import PROGRAM
-from service.serving import PortTaken
 from service.settings import Settings
-
-BAD_INPUT = 2
-STOPPED = 130
+from terminal import Refusal
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command that the options name. Returns its exit code; 2 after a sentence on what the user can mend."""
+    """Run the command that the options name. Returns its exit code.
+
+    Raises:
+        Refusal, OSError: it cannot be done, for a reason that the user can mend.
+    """
     try:
         return _call(options)
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        return STOPPED
     except ValidationError as error:
-        return _refused(describe_problems(error.errors()))
-    except OSError as error:
-        return _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except httpx.HTTPError as error:
-        return _refused(f"the server does not answer: {error}")
-    except (ServiceError, PortTaken) as error:
-        return _refused(str(error))
-    except REFUSALS as error:
-        return _refused(str(error))
+        raise BadSearch(describe_problems(error.errors())) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Refusal(f"the server does not answer: {error}") from error
 
 
 def _call(options: argparse.Namespace) -> int:
@@ -80,8 +69,3 @@ def _settings(options: argparse.Namespace, **further: Any) -> Settings:
     """The settings of the environment, but for those that the command line names; None: it does not name it."""
     named = {"index": options.index, "weights": options.weights, "device": options.device, **further}
     return Settings(**{name: value for name, value in named.items() if value is not None})
-
-
-def _refused(sentence: str) -> int:
-    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
-    return BAD_INPUT

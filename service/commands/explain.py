@@ -9,6 +9,7 @@ from pathlib import Path
 from service.engine import Engine, open_matcher
 from service.explain import NamedPhoto
 from service.settings import Settings
+from terminal import printable
 
 
 def explain(settings: Settings, sketch: Path, photos: Sequence[Path], output: Path) -> int:
@@ -17,7 +18,7 @@ def explain(settings: Settings, sketch: Path, photos: Sequence[Path], output: Pa
     named = [NamedPhoto(str(photo), matcher.open(photo, "photo")) for photo in photos]
     with closing(Engine(settings, matcher)) as engine:
         written = engine.explain_into(sketch, named, output)
-    print(*written, sep="\n")
+    print(*(printable(str(file)) for file in written), sep="\n")
     return 0
 
 
@@ -25,7 +26,7 @@ def draw_figures(settings: Settings, sketches: Sequence[Path], training: Path | 
     """Draw the paper's figures 3 to 8, of these sketches. Raises as ``Engine.figures_into``."""
     with closing(Engine(settings, open_matcher(settings))) as engine:
         written = engine.figures_into(sketches, output, training)
-    print(*written, sep="\n")
+    print(*(printable(str(file)) for file in written), sep="\n")
     if training is None:
         print("figure8a.png is left out: it shows photos that the network was trained on (--training DIR)")
     return 0

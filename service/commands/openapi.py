@@ -8,6 +8,7 @@ from typing import Any
 
 from service.http import create_app
 from service.settings import Settings
+from terminal import printable
 
 # The committed document. A test compares it with what the routes say.
 OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
@@ -19,5 +20,5 @@ def write_document(output: Path | None) -> int:
     # The defaults, whatever the environment says.
     document: dict[str, Any] = create_app(Settings.model_construct()).openapi()
     target.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(target)
+    print(printable(str(target)))
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from service.engine import Engine, open_matcher
 from service.schemas import SearchQuery, SearchResponse
 from service.settings import Settings
+from terminal import printable
 
 
 def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool) -> int:
@@ -38,8 +39,3 @@ def results_table(answer: SearchResponse) -> str:
         lines.append(f"{result.rank:>4}  {result.score:>8.4f}  {printable(result.paths[0])}")
         lines += [f"{'':>14}  {printable(path)}" for path in result.paths[1:]]
     return "\n".join(lines)
-
-
-def printable(path: str) -> str:
-    """A path without what would move a terminal's cursor or cannot be encoded."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)

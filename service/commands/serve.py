@@ -12,12 +12,12 @@ from pathlib import Path
 import uvicorn
 
 from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
-from service.commands.search import printable
 from service.engine import index_path, open_matcher
 from service.http import configure_logging, create_app
 from service.program import PROGRAM
 from service.serving import address, listening, metrics_served, server_config
 from service.settings import Settings
+from terminal import expanded, printable
 
 # Addresses that mean "all of this machine's": a browser is sent to loopback instead.
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -75,7 +75,7 @@ def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
     """
     index = index_path(settings)
     for folder in folders:
-        if not folder.expanduser().is_dir():
+        if not expanded(folder).is_dir():
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
     _check_nothing_is_lost(index, folders)
     check_port(settings)
@@ -87,7 +87,7 @@ def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
         embedder="auto",
         progress=Progress(bar=sys.stderr.isatty()),
     )
-    print(f"{', '.join(map(str, folders))}: {report.photos} photos")
+    print(printable(f"{', '.join(map(str, folders))}: {report.photos} photos"))
     print_build(report)
     # The photos lie where they were indexed just now, wherever SBIR_GALLERY has them.
     return settings.model_copy(update={"gallery": ()})
@@ -103,14 +103,14 @@ def print_build(report: BuildReport) -> None:
     """Say how much a build had to do, and which files it could not index."""
     print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
     for bad in report.bad:
-        print(f"not indexed: {printable(bad.path)}: {bad.reason}")
+        print(printable(f"not indexed: {bad.path}: {bad.reason}"))
     sys.stdout.flush()
 
 
 def _check_nothing_is_lost(index: Path, folders: Sequence[Path]) -> None:
     if live_stamp(index) is None:
         return
-    named = {folder.expanduser().resolve() for folder in folders}
+    named = {expanded(folder).resolve() for folder in folders}
     others = [root.path for root in read_summary(index).manifest.roots if Path(root.path) not in named]
     if others:
         raise BadInvocation(

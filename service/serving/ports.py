@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 
+from terminal import Refusal
 
-class PortTaken(Exception):
+
+class PortTaken(Refusal):
     """The address or the port cannot be listened on; the message says what to do."""
 
     def __init__(self, host: str, port: int, error: OSError, setting: str) -> None:

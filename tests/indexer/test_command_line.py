@@ -15,6 +15,8 @@ from indexer.store import software_version
 from tests.indexer.galleries import save_photos
 from tests.programs import run_python
 
+NO_HOME = "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
+
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
@@ -49,6 +51,26 @@ def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path
     told = read_progress(index_path)
     assert told is not None
     assert (told.phase, told.bad) == ("done", 1)
+
+
+def test_a_files_name_cannot_forge_a_line_of_a_report(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (gallery / "a\x1b[2J\nphotos:      99.jpg").write_bytes(b"")
+    for arguments in (["build", str(gallery)], ["info"]):
+        assert main(arguments) == 0
+        out = capsys.readouterr().out
+        assert "not indexed: a\\x1b[2J\\nphotos:      99.jpg: " in out
+        assert "\x1b" not in out
+        assert "\nphotos:      99.jpg" not in out
+
+
+def test_without_a_home_folder_the_index_must_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SBIR_INDEX")
+    monkeypatch.setattr(os.path, "expanduser", str)  # as where HOME is not set and the user has no entry
+    assert main(["info"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error: {NO_HOME}\n")
 
 
 def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,6 +182,8 @@ def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
         (["build", "photos", "--index", "file/below"], "cannot be written"),
         (["build", "photos", "--progress-file", "nowhere/p.json"], "cannot be written"),
         (["build", "photos", "--watch", "--interval", "0"], "the interval must be"),
+        (["build", "photos", "--watch", "--interval", "1e300"], "at most 604800 (a week)"),
+        (["build", os.fsdecode(b"\xff")], "is not valid UTF-8; rename the folder"),
         (["build"], "run `python -m indexer build FOLDER` first."),
         (["add", "photos"], "run `python -m indexer build FOLDER` first."),
         (["remove", "3"], "there is no index at"),
@@ -182,6 +206,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "empty.png").write_bytes(b"")
     (tmp_path / "file").write_text("")
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,0 +1,75 @@
+"""The frame in which each program runs: whatever goes wrong becomes a sentence and an exit code here."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from terminal.refusal import Refusal
+from terminal.text import printable
+
+BAD_INPUT = 2
+# As shells say it: 128 and the number of the signal, SIGINT and SIGPIPE.
+_STOPPED = 130
+_NOBODY_READS = 141
+
+
+def run_program(work: Callable[[], int], *, prefix: str = "error", stopped: str = "stopped.") -> int:
+    """Do the work of a program.
+
+    Args:
+        work: gives the exit code. SystemExit, as from ``argparse``, passes through.
+        prefix: stands before the sentence on an error. stopped: what is said after Ctrl-C.
+
+    Returns:
+        the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend; 130 after
+        Ctrl-C; 141 where nobody reads the output any more, as in ``program | head``.
+    """
+    _accept_every_character()
+    try:
+        try:
+            return work()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _end(stopped, _STOPPED)
+    except BrokenPipeError:
+        _discard_output()
+        return _NOBODY_READS
+    except Refusal as error:
+        return _end(f"{prefix}: {error}", BAD_INPUT)
+    except OSError as error:
+        return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
+    except MemoryError:
+        return _end(f"{prefix}: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
+
+
+def _told(error: OSError) -> str:
+    if error.filename is None:
+        return str(error.strerror or error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}; check its name and that it may be read and written."
+
+
+def _end(sentence: str, code: int) -> int:
+    with suppress(OSError):
+        print(printable(sentence), file=sys.stderr, flush=True)
+    return code
+
+
+def _accept_every_character() -> None:
+    """Write what a terminal's encoding does not have as escapes: else a report with such a name in it would be lost."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """What is still to be written goes nowhere; else Python would complain as it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,7 @@
+"""The base of all errors that a program tells in one sentence."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """What was asked for cannot be done. The message is a sentence that says why, and what to do."""

@@ -1,0 +1,102 @@
+"""What the three programs share: clean names, paths, options in full, and errors as sentences."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from indexer.__main__ import parser as indexer_parser
+from model.commands.program import parser as model_parser
+from service.commands.command_line import build_parser
+from terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
+from tests.patience import PATIENCE
+from tests.programs import run_python
+
+NOBODY = "~nobody-of-this-name"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ännchen 001.png", "Ännchen 001.png"),
+        ("a\nphotos: 99", r"a\nphotos: 99"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\u202egpj.exe", r"a\u202egpj.exe"),
+        ("\udcff.png", r"\udcff.png"),
+    ],
+)
+def test_a_name_cannot_forge_a_line_nor_move_the_cursor(name: str, shown: str) -> None:
+    assert printable(name) == shown
+
+
+def test_a_home_folder_that_nobody_has_is_a_sentence() -> None:
+    assert expanded("~/x") == Path.home() / "x"
+    with pytest.raises(HomeUnknown, match=f"there is no home folder {NOBODY}; write the whole path"):
+        expanded(f"{NOBODY}/photos")
+    with pytest.raises(argparse.ArgumentTypeError, match="there is no home folder"):
+        a_path(NOBODY)
+
+
+def test_a_path_on_the_command_line_is_taken_as_written() -> None:
+    assert a_path("photos") == Path("photos")
+    assert a_path(f"./{NOBODY}") == Path.cwd() / NOBODY
+    with pytest.raises(argparse.ArgumentTypeError, match="names nothing"):
+        a_path("")
+
+
+def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser, *(below for action in inner for one in action.choices.values() for below in _parsers(one))]
+
+
+def test_no_program_takes_abbreviated_options() -> None:
+    for parser in (build_parser(), indexer_parser(), model_parser()):
+        assert [one.prog for one in _parsers(parser) if one.allow_abbrev] == []
+
+
+def _raising(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (Refusal("do this instead."), 2, "error: do this instead.\n"),
+        (Refusal("no photo\nat \x1b[2J"), 2, "error: no photo\\nat \\x1b[2J\n"),
+        (FileNotFoundError(2, "No such file", "a\nb"), 2, "error: a\\nb: No such file; check its name"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
+        (MemoryError(), 2, "error: there is not enough memory"),
+        (KeyboardInterrupt(), 130, "stopped.\n"),
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_every_error_becomes_one_sentence_and_an_exit_code(
+    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_program(lambda: _raising(error)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(told)
+    assert err.count("\n") == bool(told)
+
+
+def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
+    code = "import sys; from terminal import run_program; sys.exit(run_program(lambda: print('x' * 200_000) or 0))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 141
+        assert process.stderr.read() == b""
+
+
+def test_a_terminal_without_a_character_gets_an_escape_and_the_rest() -> None:
+    code = "import sys; from terminal import run_program; sys.exit(run_program(lambda: print('Ännchen, all') or 0))"
+    done = run_python("-c", code, environment={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xc4nnchen, all\n", "")
