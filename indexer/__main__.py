@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -25,6 +26,8 @@ from indexer.upkeep import compact, gallery_state, read_summary, remove, repair,
 from model.checkpoint import default_checkpoint
 from terminal import Parser, a_path, printable, run_program
 
+# As in the service's settings.
+MOST_THREADS = 512
 _EXAMPLES = """examples:
   {prog} build ~/Pictures    # once, and again to update
   {prog} build --watch       # stay, and follow changes
@@ -165,9 +168,10 @@ def _index(options: argparse.Namespace) -> Path:
 def _matcher(options: argparse.Namespace) -> model.Matcher:
     threads = _environment("SBIR_THREADS")
     if threads != "auto":
-        if not threads.isdecimal() or int(threads) < 1:
+        if not re.fullmatch("[0-9]{1,9}", threads) or not 1 <= int(threads) <= MOST_THREADS:
             raise BadInvocation(
-                f"SBIR_THREADS is {threads!r}; set it to a number of CPU threads, at least 1, or to auto."
+                f"SBIR_THREADS is {threads[:64]!r}; set it to a number of CPU threads, from 1 to {MOST_THREADS}, or to "
+                "auto."
             )
         torch.set_num_threads(int(threads))
         faiss.omp_set_num_threads(int(threads))

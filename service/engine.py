@@ -130,9 +130,16 @@ class Engine:
         return self._index.photo(photo_id)
 
     def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
-        """The photo's file as it is, and its media type. Raises PhotoUnavailable: it is gone, or is another one now."""
+        """The photo's file as it is, and its media type.
+
+        Raises PhotoUnavailable: it is gone, is another one now, or is no image.
+        """
         data = original(self._index, entry)
-        return data, media_type(data) or "application/octet-stream"
+        kind = media_type(data)
+        if kind is None:
+            # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
+            raise PhotoUnavailable(f"photo {entry.id} is not an image of a type that is read here.")
+        return data, kind
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
         """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""

@@ -13,6 +13,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+# More of them than cores only wait for each other, and with thousands of them a search never ends.
+MOST_THREADS = 512
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -33,7 +35,7 @@ class Settings(BaseSettings):
         description="Precision of the networks; default, or auto: the fastest here that stays close to float32.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of a search; default, or auto: PyTorch's choice."
+        default=None, ge=1, le=MOST_THREADS, description="CPU threads of a search; default, or auto: PyTorch's choice."
     )
     gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
@@ -101,6 +103,18 @@ class Settings(BaseSettings):
     def _leave_to_us(cls, value: Any) -> Any:
         return None if value == "auto" else value
 
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        """An empty host would be every address of this machine, and others break inside of the socket library."""
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            if not _is_host_name(value):
+                hint = "write a name or an address without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all"
+                raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
+        return value
+
     @field_validator("gallery", mode="before")
     @classmethod
     def _split_paths(cls, value: Any) -> Any:
@@ -118,6 +132,14 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is not a host; write names and addresses without a port, IPv6 in brackets")
         return value
+
+
+def _is_host_name(text: str) -> bool:
+    """Whether a network could know a machine by this name."""
+    try:
+        return bool(re.fullmatch(r"\w[\w.-]*", text) and text.encode("idna"))
+    except UnicodeError:  # a part is empty or too long
+        return False
 
 
 def _is_loopback(host: str) -> bool:

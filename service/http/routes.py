@@ -21,11 +21,11 @@ from service.http.contract import SKETCH_BODY, error_answers, image_answers
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.schemas import (
-    MAX_ID,
     ClusterResponse,
     ExplainParams,
     ExplainResponse,
     HealthResponse,
+    Id,
     IndexInfo,
     InfoResponse,
     Limits,
@@ -93,7 +93,7 @@ health = APIRouter(tags=["health"], responses=error_answers(400))
 api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
 monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
 
-Id = Annotated[int, Path(ge=0, le=MAX_ID)]
+PathId = Annotated[Id, Path()]
 _once = [Depends(refuse_doubles)]
 
 
@@ -140,7 +140,7 @@ async def _hung_up(request: Request) -> None:
     response_class=Response,
     responses={**image_answers("image/*"), **error_answers(404, 422, 503)},
 )
-async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
+async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     """The original file of a photo, as it is."""
     if not ctx.settings.serve_originals:
         raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
@@ -154,7 +154,9 @@ async def photo(request: Request, ctx: Ctx, photo_id: Id) -> Response:
     response_class=Response,
     responses={**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
 )
-async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[ThumbnailParams, Query()]) -> Response:
+async def thumbnail(
+    request: Request, ctx: Ctx, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
+) -> Response:
     """A small JPEG of a photo."""
     engine = ctx.live.engine()
     return await _read(ctx, lambda: _small(engine, photo_id, params.size, request.headers.get("if-none-match")))
@@ -171,7 +173,7 @@ async def thumbnail(request: Request, ctx: Ctx, photo_id: Id, params: Annotated[
     },
 )
 async def cluster(
-    request: Request, response: Response, ctx: Ctx, cluster_id: Id, page: Annotated[PageParams, Query()]
+    request: Request, response: Response, ctx: Ctx, cluster_id: PathId, page: Annotated[PageParams, Query()]
 ) -> ClusterResponse | Response:
     """The photos of a cluster, in pages."""
     engine = ctx.live.engine()

@@ -14,12 +14,11 @@ from service.schemas.explain import (
     Rebuilt,
 )
 from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo
-from service.schemas.photos import MAX_ID, ClusterResponse, Photo, photo_url, thumbnail_url
+from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
 from service.schemas.query import SENTENCE, FirstStage, PageParams, SearchQuery, ThumbnailParams
 from service.schemas.search import Cluster, SearchResponse, SearchResult, StageTimings
 
 __all__ = [
-    "MAX_ID",
     "SENTENCE",
     "BuildInfo",
     "Cluster",
@@ -35,6 +34,7 @@ __all__ = [
     "ExplainedPhoto",
     "FirstStage",
     "HealthResponse",
+    "Id",
     "IndexInfo",
     "InfluentialPair",
     "InfoResponse",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.photos import MAX_ID
+from service.schemas.photos import Id
 from service.schemas.query import Params
 
 MOST_PHOTOS = 12
@@ -15,7 +15,7 @@ MOST_PHOTOS = 12
 class ExplainParams(Params):
     """The query parameters of an explanation."""
 
-    photo: list[Annotated[int, Field(ge=0, le=MAX_ID)]] = Field(
+    photo: list[Id] = Field(
         min_length=1, max_length=MOST_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
     )
     rebuild: Literal["none", "photos", "gallery"] = Field(

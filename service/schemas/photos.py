@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 # SQLite's largest integer: a longer id is nobody's.
 MAX_ID = 2**63 - 1
+_DIGITS = re.compile("[0-9]+")
+
+
+def _only_digits(given: Any) -> Any:
+    """Refuse what else Python reads as a number: +1, 1_0, 1.0, digits of other scripts, spaces around them."""
+    if isinstance(given, str) and not _DIGITS.fullmatch(given):
+        raise PydanticCustomError("digits", "An id has digits only")
+    return given
+
+
+# The number of a photo or a cluster, as it comes with a request.
+Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_only_digits)]
 
 
 class Photo(BaseModel):

@@ -240,7 +240,7 @@ def test_an_empty_variable_and_auto_are_as_good_as_none(
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize(("name", "value"), [("THREADS", "0"), ("THREADS", "many")])
+@pytest.mark.parametrize(("name", "value"), [("THREADS", value) for value in ("0", "many", "2000", "9" * 30, "٢")])
 def test_a_variable_that_makes_no_sense_is_named_with_what_it_may_be(
     name: str, value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

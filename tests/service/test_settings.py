@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings
+from service.settings import MOST_THREADS, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +83,8 @@ def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("THREADS", "0")]
+    + [("THREADS", str(MOST_THREADS + 1)), ("THREADS", "9" * 5000)]
+    + [("HOST", host) for host in (" ", "a b", "http://a.example", "127.0.0.1:8000", "[::1]", "a..b", "x" * 64, "-a")]
     + [("ALLOWED_HOSTS", host) for host in ("a.example:80", "*a", "::1", "https://a.example")],
 )
 def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -90,6 +92,19 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert refused.value.errors()[0]["loc"] == (name.lower(),)
+
+
+@pytest.mark.parametrize("host", ["", "a\0b", "a\n"])
+def test_a_host_that_no_environment_can_hold_is_refused_too(host: str) -> None:
+    with pytest.raises(ValidationError, match="is not a host"):
+        Settings(host=host)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "0.0.0.0", "::", "fe80::1%eth0", "photo_server-1.example", "größe.local"]
+)
+def test_names_and_addresses_can_be_listened_on(host: str) -> None:
+    assert Settings(host=host).host == host
 
 
 def test_the_api_key_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

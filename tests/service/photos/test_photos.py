@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -83,9 +87,11 @@ def test_a_page_of_a_cluster_comes_with_an_etag_and_is_not_sent_twice(http: http
         "/photos/-1",
         "/clusters/-1",
         "/photos/abc",
+        *(f"/photos/{id}" for id in ("+1", "1_0", "1.0", "%201", "1%20", "1%0a", "%D9%A1", "%EF%BC%91", "1e0", "")),
+        "/thumbnails/+1",
+        "/clusters/+1",
         "/photos/" + "9" * 20,
         "/photos/" + "9" * 5000,
-        "/photos/",
         "/photos",
         "/photos/../../etc/passwd",
         "/photos/%2e%2e/%2e%2e/etc/passwd",
@@ -129,6 +135,29 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
         for path in ("/photos/5", "/thumbnails/5"):
             assert http.get(path).status_code == 200
         assert http.post("/search", content=sketch).status_code == 200
+
+
+def test_of_an_index_that_names_other_files_only_images_are_served(
+    settings: Settings, index_path: Path, index: Index, tmp_path: Path
+) -> None:
+    # Whoever writes an index can name any folder and any content.
+    secret = b"root:x:0:0:root:/root:/bin/bash\n"
+    planted = tmp_path / "etc" / index.photo(3).paths[0]
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(secret)
+    forged = tmp_path / "index"
+    shutil.copytree(index_path, forged)
+    (catalog,) = forged.glob("g*/photos.sqlite")
+    with closing(sqlite3.connect(catalog)) as database, database:
+        database.execute("UPDATE photos SET hash = ? WHERE id = 3", (hashlib.sha256(secret).hexdigest(),))
+    with (
+        served(settings.model_copy(update={"index": forged, "gallery": (tmp_path / "etc",)})) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
+        for path in ("/photos/3", "/thumbnails/3"):
+            answer = http.get(path)
+            assert error(answer) == (404, "photo_unavailable")
+            assert b"root" not in answer.content
 
 
 def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
