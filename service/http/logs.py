@@ -4,19 +4,64 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Literal
+
+from cachetools import LRUCache
 
 from service.http.middleware import Access
 
 LogFormat = Literal["text", "json"]
+
+# Lines of one cause that are written within so many seconds; those beyond are counted.
+SAME_LINES = 10
+SAME_SECONDS = 60.0
+# Causes remembered.
+_CAUSES = 1000
 
 
 def configure_logging(kind: LogFormat) -> None:
     """Have everything that this program logs written to standard error in this format."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if kind == "json" else TextLines())
+    handler.addFilter(Repeated())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class Repeated(logging.Filter):
+    """Holds back lines of one cause that come too often: whoever can cause one could fill the disk with it.
+
+    A cause is a place in the program, with the kind of the error if there is one. The first line that is written again
+    says how many were held back. Requests are no such lines: each is told.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: seconds."""
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        # cause -> when its time began, and its lines since then
+        self._seen: LRUCache[tuple[object, ...], tuple[float, int]] = LRUCache(_CAUSES)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written; it may get an addition."""
+        if hasattr(record, "access"):
+            return True
+        kind = record.exc_info[0] if record.exc_info else None
+        cause = (record.name, record.levelno, record.pathname, record.lineno, kind)
+        with self._lock:
+            now = self._clock()
+            began, lines = self._seen.get(cause, (now, 0))
+            held_back = 0
+            if now - began >= SAME_SECONDS:
+                held_back, began, lines = max(0, lines - SAME_LINES), now, 0
+            self._seen[cause] = (began, lines + 1)
+        if held_back:
+            record.msg = f"{record.getMessage()} ({held_back} more lines like this one were held back)"
+            record.args = None
+        return lines < SAME_LINES
 
 
 class TextLines(logging.Formatter):

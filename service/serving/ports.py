@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 
+from service.serving.listener import Listener, most_connections
 from terminal import Refusal
 
 
@@ -19,10 +20,11 @@ class PortTaken(Refusal):
         super().__init__(f"cannot listen on {host}, port {port}: {error.strerror}; name another with {setting}")
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> Listener:
     """A socket that listens; port 0 takes any free one. Raises PortTaken."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return Listener(socket.create_server((host, port), family=family), most_connections())
     except OSError as error:
         raise PortTaken(host, port, error, "--port or SBIR_PORT") from error
 

@@ -11,13 +11,25 @@ from pathlib import Path
 from service.settings import Settings
 from tests.programs import started_python
 
+_LIMITED = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))
+runpy.run_module("service", run_name="__main__", alter_sys=True)
+"""
+
 
 @contextmanager
-def running(settings: Settings, log: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block."""
+def running(
+    settings: Settings, log: Path, files: int | None = None, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """``python -m service`` on a free port, its log written to ``log``; ended, and waited for, with the block.
+
+    ``files``: how many it may have open, where that is to be limited.
+    """
     place = {"SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights), "SBIR_PORT": "0"}
     variables = {**os.environ, **place, **environment}
-    with log.open("w") as errors, started_python("-m", "service", environment=variables, errors=errors) as process:
+    command = ("-m", "service") if files is None else ("-c", _LIMITED.format(files=files))
+    with log.open("w") as errors, started_python(*command, environment=variables, errors=errors) as process:
         yield process
 
 

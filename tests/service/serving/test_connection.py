@@ -253,7 +253,7 @@ def test_an_answer_does_not_name_its_server(http: httpx.Client) -> None:
 
 
 # What Connection calls or sets of uvicorn's protocol, beside the methods it overrides.
-USED = ("cycle", "conn", "transport", "loop", "access_log")
+USED = ("cycle", "conn", "transport", "loop", "access_log", "connections", "flow")
 
 
 def test_uvicorns_protocol_still_has_what_is_overridden_and_used() -> None:
