@@ -109,7 +109,8 @@ def load_network(path: Path) -> Network:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path} does not hold the tensors its configuration asks for: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} does not hold the tensors its configuration asks for: {reason}") from error
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
@@ -126,7 +127,7 @@ def _description(metadata: Mapping[str, str]) -> tuple[ModelConfig, Calibration]
         return ModelConfig.from_json(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
     try:
         fields = dict(json.loads(metadata["config"]))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"the checkpoint's configuration cannot be read: {error}") from error
     fields.pop("nprobe", None)
     names = {field.name for field in dataclasses.fields(Calibration)}

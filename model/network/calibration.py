@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Calibration:
             problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
         if "fused" in self.methods and self.fusion is None:
             problems.append('method "fused" needs a fusion weight')
+        if self.fusion is not None and not math.isfinite(self.fusion):
+            problems.append("fusion must be a finite number")
         if self.diffusion is not None and not -1 <= self.diffusion < 1:
             problems.append("diffusion must lie in [-1, 1)")
         if problems:

@@ -11,6 +11,24 @@ from model.errors import ModelError
 from model.network.json_fields import from_json, to_json
 
 Modality = Literal["sketch", "photo"]
+# What each number, or each number of a tuple, may be: several times what the largest networks of this kind have.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "width": (1, 8192),
+    "heads": (1, 256),
+    "depth": (1, 128),
+    "image_size": (1, 2048),
+    "patch_size": (1, 2048),
+    "mlp_ratio": (0.1, 64),
+    "norm_eps": (0, 1),
+    "tokenizer_widths": (1, 65536),
+    "cross_heads": (1, 256),
+    "cross_ffn": (1, 65536),
+    "kernel_width": (1, 65536),
+    "relation_hidden": (1, 65536),
+    "dropout": (0, 1),
+    "mean": (-1000, 1000),
+    "std": (1e-6, 1000),
+}
 
 
 @dataclass(frozen=True)
@@ -77,15 +95,19 @@ class ModelConfig:
     released_cross_norm: bool = False
 
     def __post_init__(self) -> None:
+        # A checkpoint may come from anywhere: first what would let the network, or the checks below, take for ever.
+        if wrong := [name for name, (least, most) in _BOUNDS.items() if not _within(getattr(self, name), least, most)]:
+            bounds = ", ".join(f"{name} must lie in {_BOUNDS[name][0]:g} to {_BOUNDS[name][1]:g}" for name in wrong)
+            raise ModelError(f"unusable network configuration: {bounds}")
         problems = []
-        if min(self.width, self.heads, self.depth, self.cross_heads, self.patch_size, self.image_size) < 1:
-            raise ModelError("unusable network configuration: sizes must be at least 1")
         if self.image_size % self.patch_size:
             problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads or self.width % self.cross_heads:
             problems.append(f"width {self.width} is not a multiple of heads {self.heads} and {self.cross_heads}")
         if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo, self.keep_cross)):
             problems.append("keep rates must lie in (0, 1]")
+        if list(self.select_after) != sorted(set(self.select_after)):
+            problems.append(f"select_after {self.select_after} must ascend")
         if any(not 0 <= index < self.depth for index in self.select_after):
             problems.append(f"select_after {self.select_after} names a block beyond depth {self.depth}")
         if self.patch_size != 16:
@@ -129,6 +151,11 @@ class ModelConfig:
     def from_json(text: str) -> ModelConfig:
         """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
         return from_json(ModelConfig, text, "configuration")
+
+
+def _within(value: float | tuple[float, ...], least: float, most: float) -> bool:
+    """Whether a number, or each of several, lies in these bounds; NaN does not."""
+    return all(least <= number <= most for number in (value if isinstance(value, tuple) else (value,)))
 
 
 def kept_count(tokens: int, rate: float) -> int:

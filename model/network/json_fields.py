@@ -6,6 +6,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from model.errors import ModelError
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ def to_json(record: DataclassInstance) -> str:
 def from_json(kind: type[Record], text: str, title: str) -> Record:
     """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
 
-    ``title`` says in errors what is read. Raises ModelError for unknown fields, and where a field without a default is
-    missing: a newer or damaged checkpoint.
+    ``title`` says in errors what is read. Raises ModelError for unknown fields, for values of another type, and where a
+    field without a default is missing: a newer or damaged checkpoint.
     """
     known = {field.name for field in dataclasses.fields(kind)}
     try:
@@ -34,6 +36,10 @@ def from_json(kind: type[Record], text: str, title: str) -> Record:
                 f"the checkpoint's {title} has fields this version does not know ({', '.join(unknown)}); "
                 "install a newer sketch-search"
             )
-        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"the checkpoint's {title} cannot be read: {field}: {first['msg']}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"the checkpoint's {title} cannot be read: {error}") from error

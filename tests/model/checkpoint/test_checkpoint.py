@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,10 @@ def test_the_default_network_answers_with_69_tokens_of_192_dims() -> None:
         ({"select_after": (9,)}, "beyond depth"),
         ({"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
         ({"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
+        ({"depth": 10**9}, "depth must lie in 1 to 128"),
+        ({"relation_hidden": (343, 10**12)}, "relation_hidden must lie in 1 to 65536"),
+        ({"mlp_ratio": math.nan}, "mlp_ratio must lie in"),
+        ({"select_after": (1,) * 3}, "must ascend"),
     ],
     ids=str,
 )
@@ -66,6 +71,7 @@ def test_an_impossible_configuration_is_refused_with_a_sentence(overrides: dict[
     [
         ({"best_method": "fused"}, "best_method"),
         ({"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
+        ({"fusion": math.inf}, "finite"),
     ],
     ids=str,
 )
@@ -132,6 +138,26 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: P
     tiny_checkpoint(path)
     rewrite(path, spoil="encoder.norm.weight")
     with pytest.raises(ModelError, match="not finite"):
+        model.load(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"depth": "12"}, "depth: Input should be a valid integer"),
+        ({"tokenizer_widths": [1, 2]}, "tokenizer_widths"),
+        ({"name": None}, "name: Input should be a valid string"),
+        ("[" * 100_000, "configuration cannot be read"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_configuration_of_other_types_is_refused_with_a_sentence(
+    config: dict[str, object] | str, sentence: str, tmp_path: Path
+) -> None:
+    path = tiny_checkpoint(tmp_path / "net.safetensors")
+    text = config if isinstance(config, str) else json.dumps({**json.loads(TINY.to_json()), **config})
+    rewrite(path, metadata={"config": text})
+    with pytest.raises(ModelError, match=sentence):
         model.load(path)
 
 
