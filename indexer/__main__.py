@@ -21,8 +21,26 @@ from indexer.building import DEFAULT_BATCH, Progress, Request, run
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
 from indexer.store import IndexFolder, default_index_path, software_version
-from indexer.tables import build_lines, compact_lines, remove_lines, sample_lines, summary_lines, update_line
-from indexer.upkeep import compact, gallery_state, read_summary, remove, repair, verify, watch
+from indexer.tables import (
+    build_lines,
+    compact_lines,
+    plan_lines,
+    remove_lines,
+    sample_lines,
+    summary_lines,
+    update_line,
+)
+from indexer.upkeep import (
+    RemovalPlan,
+    compact,
+    gallery_state,
+    plan_removal,
+    read_summary,
+    remove,
+    repair,
+    verify,
+    watch,
+)
 from model.checkpoint import default_checkpoint
 from terminal import Parser, a_path, printable, run_program
 
@@ -36,6 +54,8 @@ _EXAMPLES = """examples:
 """
 # Seconds. No system can wait for any number of them.
 _LONGEST_INTERVAL = 7 * 24 * 3600
+# A removal of more than one in so many files is asked about.
+_MUCH = 10
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer") -> int:
@@ -112,8 +132,19 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
 
     command = commands.add_parser("remove", help="take photos out of the index; their files stay")
     command.add_argument(
-        "targets", nargs="+", metavar="PHOTO", help="an id, or the path of a file or folder, on disk or as results show"
+        "targets", nargs="*", metavar="PATH", help="a file or folder of the gallery, on disk or as results show it"
     )
+    command.add_argument(
+        "--id",
+        type=_photo_id,
+        action="append",
+        default=[],
+        dest="ids",
+        metavar="N",
+        help="a photo by its id, repeatable",
+    )
+    command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    command.add_argument("--yes", action="store_true", help="do not ask where more than a tenth of the files leaves")
     _add_index(command)
     command.add_argument("--quiet", action="store_true", help="errors only")
     command.set_defaults(run=run_remove)
@@ -229,8 +260,9 @@ def _build(options: argparse.Namespace, request: Request) -> int:
     index = _index(options)
     # Before the network is loaded, so that simple mistakes are answered at once.
     request.check(index)
+    progress = _progress(options)
     matcher = _matcher(options)
-    _print(options, build_lines(run(index, request, matcher, _progress(options))))
+    _print(options, build_lines(run(index, request, matcher, progress)))
     return 0
 
 
@@ -282,9 +314,37 @@ def _pauses(seconds: float) -> Iterator[None]:
 
 
 def run_remove(options: argparse.Namespace) -> int:
-    """remove PHOTO..."""
-    _print(options, remove_lines(remove(options.targets, _index(options))))
+    """remove [PATH...] [--id N]... [--dry-run] [--yes]"""
+    if not options.targets and not options.ids:
+        raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
+    index = _index(options)
+    plan = plan_removal(options.targets, index, ids=options.ids)
+    if options.dry_run:
+        print(*map(printable, plan_lines(plan)), sep="\n")
+        print(f"nothing has changed; this would remove {plan.files} of {plan.of} files.")
+        return 0
+    if plan.files * _MUCH > plan.of and not options.yes:
+        _ask(plan)
+    _print(options, remove_lines(plan, remove(options.targets, index, ids=options.ids)))
     return 0
+
+
+def _ask(plan: RemovalPlan) -> None:
+    """Have the person agree. Raises BadInvocation where nobody can be asked, or does not agree."""
+    sentence = f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise BadInvocation(f"{sentence}; look at what that is with --dry-run, and repeat it with --yes.")
+    print(
+        *map(printable, plan_lines(plan)), f"{sentence}. Go on? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True
+    )
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise BadInvocation("nothing was removed.")
+
+
+def _photo_id(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise argparse.ArgumentTypeError(f"an id is a number such as 17, not {text!r}")
+    return int(text)
 
 
 def run_compact(options: argparse.Namespace) -> int:

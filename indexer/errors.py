@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from terminal import Refusal
 
 # The end of a sentence about a damaged index.
@@ -42,3 +44,10 @@ class UnknownPhoto(IndexerError, LookupError):
 
 class PhotoUnavailable(IndexerError):
     """The photo is in the index, but none of its files can be read any more."""
+
+
+def unreadable(path: Path, error: OSError) -> IndexRefused:
+    """The error to raise where a file of an index cannot be read: only a file that is not there is damage."""
+    if isinstance(error, FileNotFoundError):
+        return IndexRefused(f"{path} is missing; {REPAIR}.")
+    return IndexRefused(f"{path} cannot be read: {error.strerror or error}; check its permissions and its disk.")

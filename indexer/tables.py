@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexer.building import BuildReport
 from indexer.samples import Samples
-from indexer.upkeep import IndexSummary, UpkeepReport
+from indexer.upkeep import IndexSummary, RemovalPlan, UpkeepReport
 
 
 def build_lines(report: BuildReport) -> list[str]:
@@ -34,9 +34,15 @@ def update_line(report: BuildReport) -> str:
     )
 
 
-def remove_lines(report: UpkeepReport) -> list[str]:
+def plan_lines(plan: RemovalPlan) -> list[str]:
+    """What leaves the index."""
+    return [_line("leaves", f"{leaving.path} ({_count(leaving.files, 'file')})") for leaving in plan.leaving]
+
+
+def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:
     """What was removed."""
     return [
+        *plan_lines(plan),
         _line("removed", f"{_count(report.files, 'file')}; on disk as before, and out of the index until added again"),
         _line("photos", f"{report.photos}"),
         _line("index", _state(report.generation, report.changed)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Literal, Never
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
+from indexer.errors import BadInvocation
 from indexer.store import IndexFolder, write_atomically
 from terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
+# Bytes. A progress file has some 200.
+_LARGEST = 10_000
 
 
 class ProgressState(BaseModel):
@@ -48,6 +52,9 @@ class Progress:
         bar: whether to draw a bar on standard error, where that is a terminal; a log file gets no bar.
         file: where to write the JSON document. It is replaced atomically, at most once a second within a phase.
         clock: gives seconds.
+
+    Raises:
+        BadInvocation: ``file`` is there and is something else, such as a photo, which would be lost.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Progress:
     ) -> None:
         self._bar_wanted = bar
         self._bar: tqdm[Never] | None = None
-        self._files = [expanded(file)] if file is not None else []
+        self._files = [_replaceable(expanded(file))] if file is not None else []
         self._clock = clock
         self._started = time.time()
         self._phase: Phase = "reading"
@@ -113,6 +120,22 @@ class Progress:
         )
         for file in self._files:
             write_atomically(file, state.model_dump_json().encode())
+
+
+def _replaceable(path: Path) -> Path:
+    """The path, if nothing is there, or an empty file, or what an earlier build wrote."""
+    try:
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
+            data = path.read_bytes()
+            if data:
+                ProgressState.model_validate_json(data)
+            return path
+    except FileNotFoundError:
+        return path
+    except ValidationError:
+        pass
+    raise BadInvocation(f"{path} is there, and is no progress file; name another with --progress-file.")
 
 
 def read_progress(index: Path) -> ProgressState | None:

@@ -201,6 +201,8 @@ class Catalog:
             # A mistake of the caller, such as reading after close. It says nothing about the file.
             raise
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+                raise IndexRefused(f"{self._path} cannot be opened ({error}); check its permissions.") from error
             raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexRefused
+from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.files import write_array, write_atomically
 from indexer.store.segment import BLOCK, RowRef, Rows, map_array
 
@@ -92,7 +92,9 @@ def read_centroids(path: Path) -> Floats:
     try:
         index = faiss.deserialize_index(np.frombuffer(path.read_bytes(), np.uint8))
         return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except RuntimeError as error:
         raise IndexRefused(f"{path} cannot be read; {REPAIR}.") from error
 
 

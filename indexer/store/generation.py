@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.errors import REPAIR, IndexRefused
+from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import FileEntry, Manifest, read_manifest
 
@@ -63,7 +63,7 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
         try:
             size = file.stat().st_size
         except OSError as error:
-            raise IndexRefused(f"{file} is missing; {REPAIR}.") from error
+            raise unreadable(file, error) from error
         if size != entry.size:
             raise IndexRefused(f"{file} has {size} bytes instead of {entry.size}; {REPAIR}.")
     return Generation(name, path, manifest)

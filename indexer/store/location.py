@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from terminal import expanded
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
 _BUILDING = ".building-"
+# Something lies where a file or folder of the index is to be: a file instead of a folder, or a link.
+_STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
 
 def default_index_path() -> Path:
@@ -140,9 +143,11 @@ class IndexFolder:
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             path = (isinstance(error, OSError) and error.filename) or self.path
+            stray = isinstance(error, OSError) and error.errno in _STRAY
+            advice = "move away what lies there in its place" if stray else "make room or give permission"
             raise IndexUnwritable(
-                f"{path} cannot be written: {reason}; make room or give permission, and run the same again: it "
-                "goes on from here, and what was live still is."
+                f"{path} cannot be written: {reason}; {advice}, and run the same again: it goes on from here, and what "
+                "was live still is."
             ) from error
 
     def generations(self) -> list[str]:
@@ -155,7 +160,7 @@ class IndexFolder:
         write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
-        """Delete all generations, segments and building folders but those named. Other files stay.
+        """Delete all generations, segments and building folders but those named. Other files, and links, stay.
 
         Args:
             generations, segments: names of those that stay.
@@ -168,12 +173,17 @@ class IndexFolder:
                 and entry.name.startswith(_BUILDING)
                 and entry.name.removeprefix(_BUILDING) not in building
             )
-            if (old or stale) and entry.is_dir():
+            if (old or stale) and _is_folder(entry):
                 _delete(entry)
         for entry in sorted(self.segments.iterdir()):
-            if _SEGMENT.fullmatch(entry.name) and entry.name not in segments:
+            if _SEGMENT.fullmatch(entry.name) and entry.name not in segments and _is_folder(entry):
                 _delete(entry)
         sync_folder(self.path)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder itself. The index has no links, so that a link is somebody else's."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _delete(folder: Path) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from indexer.errors import REPAIR, IndexRefused, OtherFormat
+from indexer.errors import REPAIR, IndexRefused, OtherFormat, unreadable
 from indexer.store.files import hash_file
 from model import Matcher
 
@@ -21,6 +21,14 @@ FORMAT_VERSION: Final = 2
 PRECISION: Final = "float32"
 
 
+# An index may come from anywhere: numbers are bounded, and names cannot lead out of its folder.
+_Number = Annotated[int, Field(ge=0, le=2**40)]
+_Size = Annotated[int, Field(ge=0, le=2**50)]
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
+# A centroid has at least one number of four bytes.
+_CENTROID_BYTES = 4
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,8 +36,8 @@ class _Frozen(BaseModel):
 class FileEntry(_Frozen):
     """A file of a generation or a segment: its name, its size in bytes, and its SHA-256 (hex)."""
 
-    name: str
-    size: int
+    name: _FileName
+    size: _Size
     sha256: str
 
     @staticmethod
@@ -46,8 +54,8 @@ class SegmentEntry(_Frozen):
         dtype: the precision in which the rows were computed, not the one in which they are stored.
     """
 
-    id: str
-    rows: int
+    id: _FileName
+    rows: _Number
     dtype: str
     files: tuple[FileEntry, ...]
 
@@ -90,13 +98,13 @@ class Counts(_Frozen):
         clusters: all clusters. rows: rows in all segments, with those that are no longer shown.
     """
 
-    photos: int
-    files: int
-    duplicates: int
-    bad: int
-    gone: int
-    clusters: int
-    rows: int
+    photos: Annotated[_Number, Field(ge=1)]
+    files: _Number
+    duplicates: _Number
+    bad: _Number
+    gone: _Number
+    clusters: Annotated[_Number, Field(ge=1)]
+    rows: _Number
 
 
 @dataclass(frozen=True)
@@ -141,24 +149,31 @@ class Manifest(_Frozen):
     """
 
     format_version: Literal[2] = FORMAT_VERSION
-    generation: str
-    previous: str | None
+    generation: _FileName
+    previous: _FileName | None
     checkpoint_sha256: str
     preprocessing_fingerprint: str
     network: str
-    width: int
-    tokens: int
+    width: Annotated[_Number, Field(ge=1)]
+    tokens: Annotated[_Number, Field(ge=1)]
     dtype: str
     embedder: EmbedderEntry
     roots: tuple[RootEntry, ...]
     counts: Counts
-    clusters_asked: int | None
+    clusters_asked: _Number | None
     centroids: Literal["mean"] = "mean"
-    next_id: int
+    next_id: _Number
     created: datetime
     software: str
     segments: tuple[SegmentEntry, ...]
     files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _check_clusters(self) -> Manifest:
+        room = sum(file.size for file in self.files if file.name == "clusters.faiss")
+        if self.counts.clusters * _CENTROID_BYTES > room:
+            raise ValueError("there are more clusters than clusters.faiss has room for")
+        return self
 
     @property
     def root_names(self) -> tuple[str, ...]:
@@ -187,11 +202,9 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise IndexRefused(f"{path} is missing; {REPAIR}.") from error
     except OSError as error:
-        raise IndexRefused(f"{path} cannot be read: {error.strerror}; check its permissions.") from error
-    except ValueError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -208,5 +221,5 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"]) or "counts"
         raise IndexRefused(f"{path} is damaged ({field}: {first['msg']}); {REPAIR}.") from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexRefused
+from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.files import ArrayWriter, sync_folder
 
 Array = npt.NDArray[Any]
@@ -217,6 +217,8 @@ def map_array(path: Path) -> Array:
     """
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, EOFError) as error:
         raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     return array

@@ -1,7 +1,7 @@
 """What is done to an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
 
 from indexer.upkeep.compaction import compact
-from indexer.upkeep.removal import remove
+from indexer.upkeep.removal import RemovalPlan, plan_removal, remove
 from indexer.upkeep.repairs import RepairReport, repair
 from indexer.upkeep.rewriting import UpkeepReport
 from indexer.upkeep.summary import IndexSummary, read_summary
@@ -10,10 +10,12 @@ from indexer.upkeep.watcher import gallery_state, watch
 
 __all__ = [
     "IndexSummary",
+    "RemovalPlan",
     "RepairReport",
     "UpkeepReport",
     "compact",
     "gallery_state",
+    "plan_removal",
     "read_summary",
     "remove",
     "repair",

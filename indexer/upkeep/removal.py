@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.building import LiveState, live_roots, shown_ids
@@ -12,7 +13,9 @@ from indexer.errors import BadInvocation
 from indexer.store import (
     CatalogFile,
     FileKey,
+    Generation,
     IndexFolder,
+    Removals,
     Root,
     live_generation,
     locate,
@@ -21,20 +24,61 @@ from indexer.store import (
     shown_path,
 )
 from indexer.upkeep.rewriting import UpkeepReport, write_next
+from terminal import HomeUnknown, expanded
 
-_ID = re.compile(r"\d+")
+
+@dataclass(frozen=True)
+class Leaving:
+    """A file or folder that leaves the index.
+
+    Attributes:
+        path: as results show it; of a whole root, where it is on disk. files: how many files of the gallery it is.
+    """
+
+    path: str
+    files: int
 
 
-def remove(targets: Sequence[str | Path], index: Path) -> UpkeepReport:
+@dataclass(frozen=True)
+class RemovalPlan:
+    """What a removal would do.
+
+    Attributes:
+        leaving: what was named. files: how many files that is together. of: how many the index has.
+    """
+
+    leaving: tuple[Leaving, ...]
+    files: int
+    of: int
+
+
+@dataclass(frozen=True)
+class _Next:
+    """The contents of the generation after a removal."""
+
+    plan: RemovalPlan
+    live: LiveState
+    roots: Sequence[Root]
+    entries: Sequence[CatalogFile]
+    removals: Removals
+
+
+def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
+    """Say what ``remove`` would do. Takes and raises the same, but nothing is written."""
+    return _next(live_generation(IndexFolder(index)), targets, ids).plan
+
+
+def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> UpkeepReport:
     """Take photos out of the index. Later builds leave them out too, until ``add`` names them.
 
     Args:
-        targets: ids, which stand for all files of a photo; paths of files and folders, as results show them; or paths
-            on disk. A folder stands for all below it, now and later. A whole root leaves the gallery.
+        targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and
+            later. A whole root leaves the gallery.
+        ids: each stands for all files of a photo.
 
     Raises:
-        BadInvocation: the index has no such photo, or none would be left; or as IndexUnwritable, its folder cannot be
-            written. IndexBusy: a build is writing this index.
+        BadInvocation: the index has no such photo, a path may mean one file or another, or no photo would be left; or
+            as IndexUnwritable, the index's folder cannot be written. IndexBusy: a build is writing this index.
         IndexRefused: there is no index, or it has another format or is damaged.
     """
     folder = IndexFolder(index)
@@ -42,60 +86,96 @@ def remove(targets: Sequence[str | Path], index: Path) -> UpkeepReport:
     live_generation(folder)
     with folder.writing():
         before = live_generation(folder)
-        roots = live_roots(before.manifest)
-        live = LiveState.read(before, roots)
-        removals = live.removals
-        leaving: set[int] = set()
-        for root, path in _locations(targets, live.files, roots):
-            if path:
-                removals = removals.removing(root, path)
-            else:
-                leaving.add(root)
-        staying = [root for number, root in enumerate(roots) if number not in leaving]
-        numbers = [None if number in leaving else staying.index(root) for number, root in enumerate(roots)]
-        removals = removals.renumbered(numbers)
-        renumbered = LiveState.read(before, staying)
-        entries = [
-            replace(file, status="gone", reason=None) if removals.hides(file.root, file.path) else file
-            for file in renumbered.files
-        ]
-        if not shown_ids(entries):
-            raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
+        wanted = _next(before, targets, ids)
         folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
-        after = write_next(folder, before, renumbered, staying, entries, removals)
+        after = write_next(folder, before, wanted.live, wanted.roots, wanted.entries, wanted.removals)
         folder.clean(*names_in_use(after, previous_generation(folder, after)), building=None)
-        return UpkeepReport.of(before, after, _not_gone(live.files) - _not_gone(entries))
+        return UpkeepReport.of(before, after, wanted.plan.files)
 
 
-def _locations(targets: Sequence[str | Path], files: Sequence[CatalogFile], roots: Sequence[Root]) -> list[FileKey]:
-    """The files and folders that the targets stand for."""
+def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> _Next:
+    """What the generation ``before`` becomes. Raises BadInvocation as ``remove`` does."""
+    roots = live_roots(before.manifest)
+    live = LiveState.read(before, roots)
+    there = [file for file in live.files if file.status != "gone"]
+    found = tuple(dict.fromkeys([*_by_path(targets, live.files, there, roots), *_by_id(ids, live.files)]))
+    removals = live.removals
+    leaving = {root for root, path in found if not path}
+    for root, path in found:
+        if path:
+            removals = removals.removing(root, path)
+    staying = [root for number, root in enumerate(roots) if number not in leaving]
+    removals = removals.renumbered(
+        [None if number in leaving else staying.index(root) for number, root in enumerate(roots)]
+    )
+    renumbered = LiveState.read(before, staying)
+    entries = [
+        replace(file, status="gone", reason=None) if removals.hides(file.root, file.path) else file
+        for file in renumbered.files
+    ]
+    if not shown_ids(entries):
+        raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
+    files = len(there) - sum(file.status != "gone" for file in entries)
+    plan = RemovalPlan(tuple(_leaving(place, there, roots) for place in found), files, len(there))
+    return _Next(plan, renumbered, staying, entries, removals)
+
+
+def _leaving(place: FileKey, there: Sequence[CatalogFile], roots: Sequence[Root]) -> Leaving:
+    root, path = place
+    files = sum(file.root == root and path in _with_folders(file.path) for file in there)
+    shown = shown_path([each.name for each in roots], root, path) if path else str(roots[root].path)
+    return Leaving(shown, files)
+
+
+def _by_id(ids: Sequence[int], files: Sequence[CatalogFile]) -> Iterator[FileKey]:
+    """All files of the photos of these ids."""
+    for number in ids:
+        content = next((file.shown_content for file in files if file.id == number), None)
+        if content is None:
+            raise BadInvocation(f"no photo has the id {number}.")
+        yield from ((file.root, file.path) for file in files if file.shown_content == content)
+
+
+def _by_path(
+    targets: Sequence[str | Path], files: Sequence[CatalogFile], there: Sequence[CatalogFile], roots: Sequence[Root]
+) -> Iterator[FileKey]:
+    """The files and folders at these paths."""
     names = [root.name for root in roots]
-    known = {(file.root, part) for file in files if file.status != "gone" for part in _with_folders(file.path)}
+    known = {(file.root, part) for file in there for part in _with_folders(file.path)}
     by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
     # The shown path of a single root. Nobody means the whole gallery by "/".
     by_shown_path.pop("", None)
-    found: list[FileKey] = []
-    for target in targets:
-        if isinstance(target, str) and _ID.fullmatch(target):
-            content = next((file.shown_content for file in files if file.id == int(target)), None)
-            if content is None:
-                raise BadInvocation(f"no photo has the id {target}.")
-            found += [(file.root, file.path) for file in files if file.shown_content == content]
-            continue
-        location = by_shown_path.get(str(target).rstrip("/")) or locate(Path(target), roots)
-        if location is None or location not in known:
-            raise BadInvocation(
-                f"the index has no photo at {target}; name one as results show it, or a folder of them."
-            )
-        found.append(location)
-    return found
+    ids = {str(file.id) for file in files if file.shown_content is not None}
+    for target in map(str, targets):
+        if not target:
+            raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
+        shown = by_shown_path.get(target.rstrip("/"))
+        here = None
+        with suppress(HomeUnknown):
+            here = expanded(target)
+        on_disk = locate(here, roots) if here is not None else None
+        # A path that leads to a file here means that file, whether the index has it or not.
+        places = {_whole(place, roots): place for place in (shown, on_disk) if place in known and place is not None}
+        choices = [*places]
+        if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
+            choices = [_whole(shown, roots), os.path.abspath(here)]
+        if len(choices) > 1:
+            raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
+        if not choices:
+            advice = "name one as results show it, or a folder of them"
+            if target in ids:
+                advice = f"the photo of that id is named by --id {target}"
+            raise BadInvocation(f"the index has no photo at {target}; {advice}.")
+        yield places[choices[0]]
+
+
+def _whole(place: FileKey, roots: Sequence[Root]) -> str:
+    """Where it is on disk."""
+    root, path = place
+    return str(roots[root].path / path)
 
 
 def _with_folders(path: str) -> list[str]:
     """The root, '', then each folder around the file from the outermost, then the file itself."""
     parts = path.split("/")
     return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
-
-
-def _not_gone(files: Sequence[CatalogFile]) -> int:
-    return sum(file.status != "gone" for file in files)

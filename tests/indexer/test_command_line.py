@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -125,7 +126,7 @@ def test_photos_are_added_and_removed_and_segments_merged(
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
     assert "photos:      16" in capsys.readouterr().out
-    assert main(["remove", "3", "more"]) == 0
+    assert main(["remove", "--id", "3", "more", "--yes"]) == 0
     assert "removed:     5 files; on disk as before" in capsys.readouterr().out
     assert main(["info"]) == 0
     assert "removed:     in here/" in capsys.readouterr().out
@@ -137,12 +138,49 @@ def test_photos_are_added_and_removed_and_segments_merged(
     assert "photos:      11" in out
     assert "nothing has changed" in out
     assert main(["add", str(gallery), "--quiet"]) == 0
-    assert main(["remove", "3"]) == 0
+    assert main(["remove", "--id", "3"]) == 0
     assert "removed:     1 file; " in capsys.readouterr().out
     assert main(["add", str(gallery), "--quiet"]) == 0
-    assert main(["remove", "3", "--quiet"]) == 0
+    assert main(["remove", "--id", "3", "--quiet"]) == 0
     assert main(["compact", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_removal_can_be_looked_at_and_a_large_one_is_asked_about(
+    gallery: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "in here", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out == "leaves:      in here (4 files)\nnothing has changed; this would remove 4 of 12 files.\n"
+    assert main(["remove", "in here"]) == 2
+    assert "more than a tenth of the gallery; look at what that is with --dry-run" in capsys.readouterr().err
+    for answer, code in (("\n", 2), ("", 2), ("no\n", 2), ("y\n", 0)):
+        assert "photos:      12 (" in info(capsys)
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        assert main(["remove", "in here"]) == code
+        err = capsys.readouterr().err
+        assert err.startswith("leaves:      in here (4 files)\nthis removes 4 of 12 files, more than a tenth")
+        assert ("nothing was removed." in err) == (code == 2)
+    assert "photos:      8 (" in info(capsys)
+
+
+def info(capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["info"]) == 0
+    return capsys.readouterr().out
+
+
+def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("+3", "３", "1_0", "-1", "9" * 30):
+        with pytest.raises(SystemExit):
+            main(["remove", f"--id={number}"])
+        assert "an id is a number such as 17" in capsys.readouterr().err
+    assert main(["remove"]) == 2
+    assert "name what to remove" in capsys.readouterr().err
 
 
 def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
@@ -213,6 +251,22 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
     assert sentence in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_photo_is_not_overwritten_by_the_progress_of_a_build(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = gallery / "Ännchen 001.png"
+    before = photo.read_bytes()
+    (tmp_path / "link").symlink_to(photo)
+    for file in (photo, tmp_path / "link", gallery, Path(os.devnull)):
+        assert main(["build", str(gallery), "--progress-file", str(file)]) == 2
+        assert f"error: {file} is there, and is no progress file; name another" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    (tmp_path / "p.json").touch()
+    for _ in range(2):
+        assert main(["build", str(gallery), "--quiet", "--progress-file", str(tmp_path / "p.json")]) == 0
+    assert json.loads((tmp_path / "p.json").read_text())["phase"] == "done"
 
 
 def test_threads_may_come_from_the_environment(gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:

@@ -137,7 +137,7 @@ def test_while_an_embedder_is_found_others_may_write_the_index(
     built: Path, gallery: Path, matcher: model.Matcher, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_photos(gallery, 2, start=20)
-    noted = before_one_is_found(monkeypatch, lambda: remove(["1"], built))
+    noted = before_one_is_found(monkeypatch, lambda: remove([], built, ids=[1]))
     report = build([gallery], built, matcher, embedder=clip)
     # What was removed meanwhile stays out: the decision is made from what is read under the lock.
     assert (report.photos, noted) == (13, [clip])

@@ -52,7 +52,7 @@ def test_on_a_full_disk_the_old_index_stays_and_the_next_build_goes_on(
 
 
 UPKEEP: dict[str, Callable[[Path, model.Matcher], object]] = {
-    "remove": lambda index, matcher: remove(["1"], index),
+    "remove": lambda index, matcher: remove([], index, ids=[1]),
     "compact": lambda index, matcher: compact(index),
     "repair": repair,
 }
@@ -94,7 +94,7 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(
         for work in (
             lambda: build([gallery], index, matcher),
             lambda: add([gallery], index, matcher),
-            lambda: remove(["1"], index),
+            lambda: remove([], index, ids=[1]),
             lambda: compact(index),
             lambda: repair(index, matcher),
         ):
@@ -188,7 +188,7 @@ def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_
         for work in (
             lambda: build([gallery], index_path, matcher),
             lambda: add([gallery], index_path, matcher),
-            lambda: remove(["1"], index_path),
+            lambda: remove([], index_path, ids=[1]),
             lambda: compact(index_path),
             lambda: repair(index_path, matcher),
         ):
@@ -197,5 +197,5 @@ def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_
         with open_index(index_path, matcher) as index:
             assert index.photo_count == 12
         other.kill()
-    assert remove(["1"], index_path).photos == 11
+    assert remove([], index_path, ids=[1]).photos == 11
     assert IndexFolder(index_path).current() == "g000002"

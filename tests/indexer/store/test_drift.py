@@ -59,7 +59,7 @@ def test_clusters_made_anew_are_as_many_as_were_asked_for(
 
 def test_removing_photos_is_measured_too(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
     build([gallery], index_path, matcher)
-    remove(["1", "2"], index_path)
+    remove([], index_path, ids=[1, 2])
     drift = read_summary(index_path).drift
     assert drift is not None
     assert (drift.clustered, drift.photos) == (12, 10)

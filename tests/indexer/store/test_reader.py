@@ -11,6 +11,7 @@ import pytest
 import model
 from indexer import (
     IndexRefused,
+    IndexUnwritable,
     PhotoUnavailable,
     UnknownPhoto,
     build,
@@ -21,6 +22,7 @@ from indexer import (
     repair,
     verify,
 )
+from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder, default_index_path
 from tests.indexer.galleries import save_photos
 
@@ -64,7 +66,7 @@ def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_
         lambda: open_index(copy, matcher),
         lambda: read_summary(copy),
         lambda: build([], copy, matcher),
-        lambda: remove(["1"], copy),
+        lambda: remove([], copy, ids=[1]),
         lambda: compact(copy),
         lambda: repair(copy, matcher),
     ):
@@ -177,6 +179,80 @@ def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Mat
     (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):
         open_index(copy, matcher)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"photos": 0}, {"clusters": 0}, {"clusters": 10**12}, {"clusters": 10**9}, {"rows": -1}, {"files": 10**30}],
+    ids=str,
+)
+def test_a_manifest_with_impossible_numbers_is_refused(
+    counts: dict[str, int], copy: Path, matcher: model.Matcher
+) -> None:
+    before = json.loads((copy / "g000001" / "manifest.json").read_text())["counts"]
+    edit_manifest(copy, counts={**before, **counts})
+    works: tuple[Callable[[], object], ...] = (
+        lambda: open_index(copy, matcher),
+        lambda: read_summary(copy),
+        lambda: compact(copy),
+    )
+    for work in works:
+        with pytest.raises(IndexRefused, match=r"manifest\.json is damaged \(counts"):
+            work()
+
+
+def test_a_manifest_cannot_name_files_outside_of_its_index(copy: Path) -> None:
+    edit_manifest(copy, files=[{"name": "../../x", "size": 1, "sha256": ""}])
+    with pytest.raises(IndexRefused, match=r"damaged \(files\.0\.name"):
+        read_summary(copy)
+
+
+def test_a_manifest_of_a_hundred_thousand_brackets_is_refused(copy: Path, matcher: model.Matcher) -> None:
+    (copy / "g000001" / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(IndexRefused, match="cannot be read"):
+        open_index(copy, matcher)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "clusters.faiss", "photos.sqlite"])
+def test_what_is_there_and_cannot_be_read_is_not_called_missing(name: str, copy: Path, matcher: model.Matcher) -> None:
+    path = copy / "g000001" / name
+    path.unlink()
+    path.symlink_to(path)  # opening it fails for the administrator, too, whom no permission stops
+    with pytest.raises(
+        IndexRefused, match=rf"{name} cannot be read: Too many levels .*; check its permissions"
+    ) as told:
+        open_index(copy, matcher)
+    assert "missing" not in str(told.value)
+    assert "delete" not in str(told.value)
+
+
+def test_a_catalog_without_permission_is_no_damage(copy: Path) -> None:
+    catalog = copy / "g000001" / "photos.sqlite"
+    catalog.rename(catalog.with_suffix(".elsewhere"))
+    with pytest.raises(IndexRefused, match=r"photos\.sqlite cannot be opened \(.*\); check its permissions"):
+        read_catalog(catalog)
+
+
+@pytest.mark.parametrize("name", ["g000099", ".building-x", "segments/s000001-deadbeef", "holiday"])
+def test_a_stray_link_in_the_folder_of_an_index_is_left_alone(
+    name: str, built: Path, copy: Path, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    kept = save_photos(tmp_path / "kept", 3)
+    (copy / name).symlink_to(kept)
+    remove([built / "photos" / "Ännchen 001.png"], copy)
+    compact(copy)
+    assert build([], copy, matcher).photos == 11
+    assert (copy / name).is_symlink()
+    assert len(list(kept.rglob("*.png"))) == 3
+    assert verify(copy) == []
+
+
+def test_something_in_the_place_of_a_folder_of_the_index_is_told(copy: Path) -> None:
+    shutil.move(copy / "segments", copy / "elsewhere")
+    (copy / "segments").symlink_to("nowhere")
+    folder = IndexFolder(copy)
+    with pytest.raises(IndexUnwritable, match=r"segments cannot be written: .*; move away what lies"), folder.writing():
+        pass
 
 
 def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher: model.Matcher) -> None:

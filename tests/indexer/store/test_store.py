@@ -138,7 +138,7 @@ class Store(RuleBasedStateMachine):
         path = data.draw(st.sampled_from(sorted(self.live)))
         same = [file for file, content in self.live.items() if content == self.live[path]]
         if len(same) < len(self.live):
-            remove([str(self.ids[path])], self.index)
+            remove([], self.index, ids=[self.ids[path]])
             for file in same:
                 self.hide(file)
                 del self.live[file]

@@ -19,7 +19,7 @@ def updated(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) ->
     build([save_photos(folder / "photos", 12)], folder / "index", matcher)
     save_photos(folder / "photos", 5, start=20)
     build([], folder / "index", matcher)
-    remove(["3", "14"], folder / "index")
+    remove([], folder / "index", ids=[3, 14])
     return folder
 
 

@@ -23,6 +23,7 @@ from indexer import (
     remove,
     verify,
 )
+from indexer.upkeep import plan_removal
 from tests.indexer.galleries import catalog, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
@@ -56,7 +57,7 @@ def answers(index: Index, matcher: model.Matcher) -> list[tuple[int, list[int], 
 def test_a_removed_photo_vanishes_at_once_and_its_file_stays(
     built: Path, gallery: Path, matcher: model.Matcher
 ) -> None:
-    report = remove(["3"], built)
+    report = remove([], built, ids=[3])
     assert (report.changed, report.photos, report.files) == (True, 11, 1)
     with open_index(built, matcher) as index, pytest.raises(UnknownPhoto):
         index.photo(3)
@@ -104,7 +105,7 @@ def test_an_id_stands_for_all_files_of_a_photo_and_a_path_for_one(
     shutil.copy(gallery / "Ännchen 001.png", gallery / "a copy.png")
     shutil.copy(gallery / "Ännchen 002.png", gallery / "b copy.png")
     build([gallery], index_path, matcher)
-    report = remove([str(catalog(index_path)["Ännchen 001.png"][0])], index_path)
+    report = remove([], index_path, ids=[catalog(index_path)["Ännchen 001.png"][0]])
     assert (report.photos, report.files) == (11, 2)
     report = remove(["Ännchen 002.png"], index_path)
     assert (report.photos, report.files) == (11, 1)
@@ -124,15 +125,25 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Path, gallery: 
 @pytest.mark.parametrize(
     ("targets", "match"),
     [
-        (["99"], "no photo has the id 99"),
         (["nothing.png"], "no photo at nothing.png"),
         (["in"], "no photo at in"),
         (["/"], "no photo at /"),
         ([".."], "no photo at"),
         (["Ännchen 001.png", "nothing.png"], "no photo at nothing.png"),
-        ([str(number) for number in range(1, 13)], "no photo would be left"),
+        (["in here", "."], "no photo at ."),
+        ([""], "'' names nothing"),
+        (["3"], "the photo of that id is named by --id 3"),
     ],
-    ids=["an id", "a path", "a part of a name", "the root of the disk", "a folder outside", "one of two", "all"],
+    ids=[
+        "a path",
+        "a part of a name",
+        "the root of the disk",
+        "a folder outside",
+        "one of two",
+        "here",
+        "empty",
+        "an id",
+    ],
 )
 def test_what_is_not_there_cannot_be_removed_and_nothing_changes(targets: list[str], match: str, built: Path) -> None:
     with pytest.raises(BadInvocation, match=match):
@@ -141,10 +152,49 @@ def test_what_is_not_there_cannot_be_removed_and_nothing_changes(targets: list[s
     assert (info.generation, info.manifest.counts.photos) == ("g000001", 12)
 
 
+def test_an_unknown_id_and_the_last_photos_cannot_be_removed(built: Path) -> None:
+    with pytest.raises(BadInvocation, match="no photo has the id 99"):
+        remove([], built, ids=[99])
+    with pytest.raises(BadInvocation, match="no photo would be left"):
+        remove([], built, ids=range(1, 13))
+    assert read_summary(built).generation == "g000001"
+
+
+def test_a_number_that_is_a_folder_is_the_folder(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
+    save_photo(gallery / "3" / "a.png", 20)
+    build([gallery], index_path, matcher)
+    plan = plan_removal(["3"], index_path)
+    assert [(leaving.path, leaving.files) for leaving in plan.leaving] == [("3", 1)]
+    assert (plan.files, plan.of) == (1, 13)
+    remove(["3"], index_path)
+    assert "3/a.png" not in shown(index_path, matcher)
+    assert len(shown(index_path, matcher)) == 12
+
+
+def test_a_path_that_may_be_one_photo_or_another_is_refused_with_both(
+    gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inner, outer = save_photo(gallery / "in here" / "p3.png", 20), save_photo(gallery / "p3.png", 21)
+    build([gallery], index_path, matcher)
+    monkeypatch.chdir(gallery / "in here")
+    with pytest.raises(BadInvocation) as told:
+        remove(["p3.png"], index_path)
+    assert str(told.value) == f"p3.png may be {outer} or {inner}; name one of them by its whole path."
+    # A file here that the index does not have may be meant, too.
+    other = save_photo(tmp_path / "elsewhere" / "p3.png", 22)
+    monkeypatch.chdir(other.parent)
+    with pytest.raises(BadInvocation, match=r"p3\.png may be .* or .*elsewhere"):
+        remove(["p3.png"], index_path)
+    monkeypatch.chdir(tmp_path)
+    assert plan_removal(["p3.png"], index_path).leaving == plan_removal([outer], index_path).leaving
+    monkeypatch.chdir(gallery / "in here")
+    assert [leaving.path for leaving in plan_removal(["./p3.png"], index_path).leaving] == ["in here/p3.png"]
+
+
 def test_a_photo_that_is_removed_already_is_unknown(built: Path) -> None:
-    remove(["3"], built)
+    remove([], built, ids=[3])
     with pytest.raises(BadInvocation, match="no photo has the id 3"):
-        remove(["3"], built)
+        remove([], built, ids=[3])
 
 
 def test_add_extends_the_gallery_and_new_photos_join_the_clusters_there_are(
@@ -194,7 +244,7 @@ def test_compact_merges_segments_and_drops_dead_rows_and_answers_stay(
 ) -> None:
     save_photos(gallery, 5, start=20)
     build([gallery], built, matcher)
-    remove(["3", "Ännchen 022.png"], built)
+    remove(["Ännchen 022.png"], built, ids=[3])
     before = open_index(built, matcher)
     live = live_stamp(built)
     expected = answers(before, matcher)
@@ -219,7 +269,7 @@ def test_compact_merges_segments_and_drops_dead_rows_and_answers_stay(
 def test_a_removed_photo_whose_row_was_dropped_comes_back_with_its_id(
     built: Path, gallery: Path, matcher: model.Matcher
 ) -> None:
-    remove(["3"], built)
+    remove([], built, ids=[3])
     compact(built)
     report = add([gallery], built, matcher)
     assert (report.encoded, report.photos) == (1, 12)
@@ -231,12 +281,12 @@ def test_upkeep_leaves_what_a_stopped_build_has_computed(built: Path, gallery: P
     save_photos(gallery, 6, start=20)
     with pytest.raises(Stopped):
         build([gallery], built, matcher, batch=2, progress=StopAfter(4))
-    remove(["3"], built)
+    remove([], built, ids=[3])
     compact(built)
     assert build([gallery], built, matcher, batch=2).encoded == 2
 
 
-@pytest.mark.parametrize("change", [lambda index: remove(["1"], index), compact], ids=["remove", "compact"])
+@pytest.mark.parametrize("change", [lambda index: remove([], index, ids=[1]), compact], ids=["remove", "compact"])
 def test_upkeep_needs_an_index(change: object, tmp_path: Path) -> None:
     assert callable(change)
     with pytest.raises(IndexRefused, match="there is no index"):
