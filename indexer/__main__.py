@@ -17,7 +17,7 @@ import faiss
 import torch
 
 import model
-from indexer.building import DEFAULT_BATCH, Progress, Request, run
+from indexer.building import DEFAULT_BATCH, BuildReport, Progress, Request, run
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
 from indexer.store import IndexFolder, default_index_path, software_version
@@ -28,6 +28,7 @@ from indexer.tables import (
     remove_lines,
     sample_lines,
     summary_lines,
+    unlisted_lines,
     update_line,
 )
 from indexer.upkeep import (
@@ -54,6 +55,8 @@ _EXAMPLES = """examples:
 """
 # Seconds. No system can wait for any number of them.
 _LONGEST_INTERVAL = 7 * 24 * 3600
+# The exit code of a build that had to leave out folders.
+_SOME_UNREAD = 3
 # A removal of more than one in so many files is asked about.
 _MUCH = 10
 
@@ -66,7 +69,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m indexer"
         prog: what the help calls the program.
 
     Returns:
-        the exit code. 0: done; 1: ``verify`` found problems; else what ``run_program`` makes of an error.
+        the exit code. 0: done; 1: ``verify`` found problems; 3: done, but some folders could not be read; else what
+        ``run_program`` makes of an error.
     """
 
     def work() -> int:
@@ -243,7 +247,9 @@ def run_build(options: argparse.Namespace) -> int:
     # nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _print(options, build_lines(run(index, request, matcher, _progress(options))))
+        report = run(index, request, matcher, _progress(options))
+        _print(options, build_lines(report))
+        _tell_unlisted(report)
         watcher = _Watcher(options, index, matcher)
         watch(watcher.read_state, watcher.update, _pauses(options.interval))
     except KeyboardInterrupt:
@@ -262,8 +268,16 @@ def _build(options: argparse.Namespace, request: Request) -> int:
     request.check(index)
     progress = _progress(options)
     matcher = _matcher(options)
-    _print(options, build_lines(run(index, request, matcher, progress)))
-    return 0
+    report = run(index, request, matcher, progress)
+    _print(options, build_lines(report))
+    return _tell_unlisted(report)
+
+
+def _tell_unlisted(report: BuildReport) -> int:
+    """Say on standard error which folders could not be read. Returns the exit code."""
+    for line in unlisted_lines(report):
+        print(printable(f"error: {line}"), file=sys.stderr, flush=True)
+    return _SOME_UNREAD if report.unlisted else 0
 
 
 @dataclass
@@ -296,12 +310,15 @@ class _Watcher:
         except (IndexerError, OSError) as error:
             self._print_error(error)
             return False
-        self.last_error = None
+        if report.unlisted:
+            self._print_error(" ".join(unlisted_lines(report)))
+        else:
+            self.last_error = None
         if report.changed:
             _print(self.options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {update_line(report)}"])
         return True
 
-    def _print_error(self, error: IndexerError | OSError) -> None:
+    def _print_error(self, error: IndexerError | OSError | str) -> None:
         if str(error) != self.last_error:
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         self.last_error = str(error)
@@ -368,11 +385,13 @@ def run_verify(options: argparse.Namespace) -> int:
     index = _index(options)
     folder = IndexFolder(index)
     problems: Sequence[str]
+    unread = 0
     if options.repair:
         report = repair(index, _matcher(options), progress=_progress(options), batch=options.batch)
         _print(options, [f"was damaged: {problem}" for problem in report.problems])
         if report.build is not None:
             _print(options, build_lines(report.build))
+            unread = _tell_unlisted(report.build)
         problems = report.remaining
     else:
         problems = verify(index)
@@ -380,7 +399,7 @@ def run_verify(options: argparse.Namespace) -> int:
         print(printable(problem))
     if not problems:
         print(printable(f"{folder.path} is sound."))
-    return 1 if problems else 0
+    return 1 if problems else unread
 
 
 def run_samples(options: argparse.Namespace) -> int:

@@ -25,6 +25,11 @@ def build_lines(report: BuildReport) -> list[str]:
     return lines
 
 
+def unlisted_lines(report: BuildReport) -> list[str]:
+    """The folders that a build could not read."""
+    return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
+
+
 def update_line(report: BuildReport) -> str:
     """What a build did, in one line for a log."""
     advice = f"; {report.drift.describe()}" if report.drift.excessive else ""

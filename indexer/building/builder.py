@@ -46,7 +46,8 @@ class BuildReport:
         generation: the live generation's name. changed: False where nothing had to be written.
         photos, files, duplicates, clusters: as in the manifest's counts.
         encoded: photos that the network encoded in this run. gone: files that were there at the last build.
-        bad: files and folders that could not be used, by the paths that users see.
+        bad: files that could not be used, by the paths that users see.
+        unlisted: folders that could not be read. What was known of them stays, as far as this network computed it.
         embedder: what the clusters were made by. drift: how well they fit.
         seconds: how long it took, without the time to find the embedder. index: the index's folder.
     """
@@ -60,6 +61,7 @@ class BuildReport:
     encoded: int
     gone: int
     bad: tuple[BadFile, ...]
+    unlisted: tuple[BadFile, ...]
     embedder: str
     drift: Drift
     seconds: float
@@ -95,6 +97,8 @@ class Builder:
         self._progress.start("reading")
         listing = list_photos(self._decision.roots, self._folder.path, self._decision.removals)
         if not listing.files:
+            if listing.unlisted:
+                raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in listing.unlisted) + ".")
             raise BadInvocation(f"there are no image files in {self._folders()}; name a folder of photos.")
         if self._decision.recluster:
             self._check_clusters(len(listing.files))
@@ -104,7 +108,7 @@ class Builder:
         journal = Journal(self._folder.building(self._key))
         try:
             records, encoded = self._stage(listing, journal)
-            entries = catalog_entries(listing.files, records, self._live)
+            entries = catalog_entries(listing, records, self._live)
             generation = self._finish(entries, journal)
         finally:
             journal.close()
@@ -179,7 +183,8 @@ class Builder:
             clusters=counts.clusters,
             encoded=encoded,
             gone=sum(file.status == "gone" and file.id in there_before for file in entries),
-            bad=tuple(sorted(bad, key=lambda file: file.path)) + listing.unlisted,
+            bad=tuple(sorted(bad, key=lambda file: file.path)),
+            unlisted=listing.unlisted,
             embedder=self._decision.embedder.entry.description,
             drift=read_drift(generation.path / "photos.sqlite"),
             seconds=seconds,

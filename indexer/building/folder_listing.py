@@ -43,16 +43,30 @@ class BadFile:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """The image files of a gallery, in the order of their shown paths, and the folders that could not be listed."""
+    """What is in a gallery.
+
+    Attributes:
+        files: the image files, in the order of their shown paths.
+        unlisted: the folders that could not be listed. unlisted_keys: where these are.
+    """
 
     files: tuple[FoundFile, ...]
     unlisted: tuple[BadFile, ...]
+    unlisted_keys: frozenset[FileKey] = frozenset()
+
+    def may_hide(self, file: FileKey) -> bool:
+        """Whether the file lies below a folder that could not be listed, so that it may still be there."""
+        root, path = file
+        parts = path.split("/")[:-1]
+        folders = ("/".join(parts[:end]) for end in range(len(parts) + 1))
+        return any((root, folder) in self.unlisted_keys for folder in folders)
 
 
 def list_photos(roots: Sequence[Root], index: Path, removals: Removals | None = None) -> FolderListing:
     """Walk through the roots. Links, hidden names, the index itself and what was removed are left out."""
     files: list[FoundFile] = []
     unlisted: list[BadFile] = []
+    unlisted_keys: set[FileKey] = set()
     names = [root.name for root in roots]
     index = index.resolve()
     for number, root in enumerate(roots):
@@ -64,6 +78,7 @@ def list_photos(roots: Sequence[Root], index: Path, removals: Removals | None = 
                     entries = list(listing)
             except OSError as error:
                 shown = shown_path(names, number, printable_name(folder))
+                unlisted_keys.add((number, printable_name(folder)))
                 unlisted.append(BadFile(shown, f"the folder cannot be read: {error.strerror}"))
                 continue
             for entry in entries:
@@ -78,7 +93,7 @@ def list_photos(roots: Sequence[Root], index: Path, removals: Removals | None = 
     if removals is not None:
         files = [file for file in files if not removals.hides(file.root, file.path)]
     files.sort(key=lambda file: shown_path(names, file.root, file.path))
-    return FolderListing(tuple(files), tuple(sorted(unlisted, key=lambda bad: bad.path)))
+    return FolderListing(tuple(files), tuple(sorted(unlisted, key=lambda bad: bad.path)), frozenset(unlisted_keys))
 
 
 def _found(root: int, path: str, entry: os.DirEntry[str]) -> FoundFile:

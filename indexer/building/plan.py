@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from indexer.building.folder_listing import FoundFile
+from indexer.building.folder_listing import FolderListing, FoundFile
 from indexer.building.journal import FileRecord
 from indexer.building.live_state import LiveState
 from indexer.store import CatalogFile, FileKey
@@ -57,13 +57,16 @@ def _settle(file: FoundFile, old: CatalogFile | None, staged: FileRecord | None,
 
 
 def catalog_entries(
-    files: Sequence[FoundFile], records: Mapping[FileKey, FileRecord], live: LiveState
+    listing: FolderListing, records: Mapping[FileKey, FileRecord], live: LiveState
 ) -> list[CatalogFile]:
-    """The next generation's catalog, by id, without rows. Files keep their ids; new ones get ids in path order."""
+    """The next generation's catalog, by id, without rows. Files keep their ids; new ones get ids in path order.
+
+    What was known of a folder that could not be listed stays as it was.
+    """
     old = {(file.root, file.path): file for file in live.files}
     next_id = live.next_id
     entries: list[CatalogFile] = []
-    for file in files:
+    for file in listing.files:
         record = records[file.key]
         before = old.pop(file.key, None)
         if before is None:
@@ -82,5 +85,8 @@ def catalog_entries(
             )
         )
     # Files that are gone stay in the catalog. One that comes back gets its id again, and its row while that is there.
-    entries += [replace(file, status="gone", reason=None) for file in old.values()]
+    for key, unseen in old.items():
+        usable = unseen.status == "bad" or unseen.content_hash in live.contents
+        kept = usable and listing.may_hide(key)
+        entries.append(unseen if kept else replace(unseen, status="gone", reason=None))
     return sorted(entries, key=lambda file: file.id)

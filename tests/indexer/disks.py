@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def fill(disk: Path, room: int = 0) -> Path:
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - room))
     return filler
+
+
+def refuse_listing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Nobody may list this folder any more, not even the administrator, whom no permission stops."""
+    scandir = os.scandir
+
+    def refusing(place: str | Path | int) -> object:
+        if not isinstance(place, int) and Path(place) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
 
 
 def _done(*command: str | Path) -> bool:

@@ -13,6 +13,7 @@ import torch
 from indexer import read_progress, read_summary
 from indexer.__main__ import main
 from indexer.store import software_version
+from tests.indexer.disks import refuse_listing
 from tests.indexer.galleries import save_photos
 from tests.programs import run_python
 
@@ -267,6 +268,18 @@ def test_a_photo_is_not_overwritten_by_the_progress_of_a_build(
     for _ in range(2):
         assert main(["build", str(gallery), "--quiet", "--progress-file", str(tmp_path / "p.json")]) == 0
     assert json.loads((tmp_path / "p.json").read_text())["phase"] == "done"
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_with_a_code_of_its_own(
+    gallery: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    refuse_listing(monkeypatch, gallery / "in here")
+    assert main(["build", "--quiet"]) == 3
+    told = "error: in here: the folder cannot be read: Permission denied; what was known of it stays.\n"
+    assert capsys.readouterr() == ("", told)
+    assert main(["build"]) == 3
+    assert "photos:      12" in capsys.readouterr().out
 
 
 def test_threads_may_come_from_the_environment(gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:

@@ -24,6 +24,7 @@ from indexer import (
     verify,
 )
 from indexer.upkeep import plan_removal
+from tests.indexer.disks import refuse_listing
 from tests.indexer.galleries import catalog, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
@@ -195,6 +196,30 @@ def test_a_photo_that_is_removed_already_is_unknown(built: Path) -> None:
     remove([], built, ids=[3])
     with pytest.raises(BadInvocation, match="no photo has the id 3"):
         remove([], built, ids=[3])
+
+
+@pytest.mark.parametrize("hidden", ["in here", ""], ids=["a folder", "a root"])
+def test_photos_of_a_folder_that_cannot_be_read_stay(
+    hidden: str, built: Path, gallery: Path, matcher: model.Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photo(gallery / "in here" / "broken.png", 30).write_bytes(b"")
+    add([save_photos(tmp_path / "more", 4, start=20)], built, matcher)
+    before = catalog(built)
+    (gallery / "Ännchen 001.png").unlink()
+    save_photo(tmp_path / "more" / "new.png", 40)
+    with monkeypatch.context() as patched:
+        refuse_listing(patched, gallery / hidden)
+        report = build([], built, matcher)
+        assert [folder.reason for folder in report.unlisted] == ["the folder cannot be read: Permission denied"]
+        gone = int(bool(hidden))
+        assert (report.photos, report.gone, report.encoded) == (17 - gone, gone, 1)
+        assert verify(built) == []
+        assert not build([], built, matcher).changed
+    for path, entry in before.items():
+        if path != "Ännchen 001.png":
+            assert catalog(built)[path] == entry
+    report = build([], built, matcher)
+    assert (report.photos, report.unlisted) == (16, ())
 
 
 def test_add_extends_the_gallery_and_new_photos_join_the_clusters_there_are(
