@@ -1,9 +1,9 @@
 """The networks: from a picture to tokens, and from the tokens of two pictures to their relation score.
 
-``zse.py`` composes the network of ZSE-SBIR from the other modules. Another network (Sketch-an-Anchor, CLIP-AT) goes
-beside it, with the same surface: ``encode``, ``project``, ``relate``, ``config``, ``calibration``. One with a single
-global vector for each picture gives ``Tokens.of_ret`` and has the calibration ``methods=("ret",)``. ``load_network`` in
-``model.checkpoint`` builds every network from its configuration, which is where one kind is chosen among several.
+``zse.py`` composes the network of ZSE-SBIR from the other modules; ``ModelConfig`` says which variant of it.
+``model.Matcher`` is written for this network. A network of another kind comes in as a class with the surface of
+``Matcher``, which ``model.load`` chooses by the checkpoint. If it has a single global vector for each picture, it gives
+tokens that hold [Ret] only, and its methods are ``("ret",)``.
 """
 
 from model.network.backbone import POSITION, from_backbone, read_backbone, resized
