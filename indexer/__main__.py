@@ -43,7 +43,7 @@ from indexer.upkeep import (
     watch,
 )
 from model.checkpoint import default_checkpoint
-from terminal import Parser, a_path, printable, run_program
+from model.terminal import Parser, a_path, printable, run_program
 
 # As in the service's settings.
 MOST_THREADS = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from terminal import Refusal
+from model.terminal import Refusal
 
 # The end of a sentence about a damaged index.
 REPAIR = "run `python -m indexer verify --repair`, or delete the index folder and build again"

@@ -1,11 +1,42 @@
 """The networks of sketch-to-photo search: sketch and photo in; tokens, scores and explanations out.
 
-``model.load`` gives a ``Matcher``, which is all that indexing and searching need.
+``model.load`` gives a ``Matcher``, which is all that indexing and searching need. The names below are imported when
+they are first used, because a command line that only shows its help imports this package, too, and should not wait for
+PyTorch.
 """
 
-from model.errors import ModelError
-from model.explanation import Explanation
-from model.matcher import Matcher, load
-from model.network import ModelConfig, Side, Tokens
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model.errors import ModelError
+    from model.explanation import Explanation
+    from model.matcher import Matcher, load
+    from model.network import ModelConfig, Side, Tokens
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Side", "Tokens", "load"]
+
+_HOMES = {
+    "Explanation": "explanation",
+    "Matcher": "matcher",
+    "ModelConfig": "network",
+    "ModelError": "errors",
+    "Side": "network",
+    "Tokens": "network",
+    "load": "matcher",
+}
+# Rooms that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
+_ROOMS = ("images", "metrics")
+
+
+def __getattr__(name: str) -> Any:
+    """An exported name, or one of the rooms above."""
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"model.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return importlib.import_module(f"model.{name}")
+    raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The errors that this package raises; each message says what to do."""
 
-from terminal import Refusal
+from model.terminal import Refusal
 
 
 class ModelError(Refusal):

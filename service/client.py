@@ -12,8 +12,8 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
+from model.terminal import Refusal
 from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchQuery, SearchResponse
-from terminal import Refusal
 
 M = TypeVar("M", bound=BaseModel)
 

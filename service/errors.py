@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from indexer import PhotoUnavailable, UnknownPhoto
 from model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
-from terminal import Refusal
+from model.terminal import Refusal
 
 
 class ServiceFault(Refusal):

@@ -15,7 +15,7 @@ from tests.blocks import PageError, rewrite_page
 
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "architecture.md"
-PACKAGES = ("service", "indexer", "model", "weights", "terminal")
+PACKAGES = ("service", "indexer", "model", "weights")
 # Nearly every room calls it; its arrows would hide the others.
 NOT_DRAWN = "errors"
 

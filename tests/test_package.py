@@ -25,7 +25,7 @@ from tests.programs import LONG, run_python
 from tests.service.commands.stopped import run_until
 
 PHOTOS = 6
-PACKAGES = ("model", "indexer", "service", "terminal", "weights")
+PACKAGES = ("model", "indexer", "service", "weights")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _BUILT_FROM = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 _NO_PART = shutil.ignore_patterns("__pycache__", "*.partial", ".*")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from indexer.errors import BadInvocation
 from indexer.store import IndexFolder, write_atomically
-from terminal import expanded
+from model.terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store import IndexFolder, Manifest, Root, live_generation_if_any, locate, resolve_roots
-from terminal import expanded
+from model.terminal import expanded
 
 # As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
 DEFAULT_BATCH = 64

@@ -19,7 +19,7 @@ from indexer.embedding.clip import (
 from indexer.embedding.embedder import ChosenEmbedder, RetEmbedder
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry
-from terminal import expanded
+from model.terminal import expanded
 
 
 @dataclass(frozen=True)

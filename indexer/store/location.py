@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
 from indexer.store.files import sync_folder, write_atomically
-from terminal import expanded
+from model.terminal import expanded
 
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")

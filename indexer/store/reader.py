@@ -23,7 +23,7 @@ from indexer.store.manifest import Manifest
 from indexer.store.roots import shown_path
 from indexer.store.segment import Array, Choice, RowArrays, map_array, open_segment
 from model import Matcher, Tokens
-from terminal import expanded
+from model.terminal import expanded
 
 
 @dataclass(frozen=True)

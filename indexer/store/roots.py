@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from terminal import expanded
+from model.terminal import expanded
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
 FileKey = tuple[int, str]

@@ -24,7 +24,7 @@ from indexer.store import (
     shown_path,
 )
 from indexer.upkeep.rewriting import UpkeepReport, write_next
-from terminal import HomeUnknown, expanded
+from model.terminal import HomeUnknown, expanded
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from model.errors import ModelError
 from model.network import Calibration, ModelConfig, Network
-from terminal import expanded
+from model.terminal import expanded
 
 FORMAT = "sketch-search"
 # Version 1 kept the calibration and ``nprobe`` inside the configuration.

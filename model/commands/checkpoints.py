@@ -20,7 +20,7 @@ from model.checkpoint import (
 )
 from model.commands.options import add_backbone, chosen_weights
 from model.network import PRESETS, from_backbone, preset, read_backbone
-from terminal import a_path, printable
+from model.terminal import a_path, printable
 
 if TYPE_CHECKING:
     from model.commands.options import Commands

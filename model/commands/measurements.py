@@ -23,7 +23,7 @@ from model.evaluation import (
 )
 from model.matcher import load
 from model.network import METHODS
-from terminal import a_path
+from model.terminal import a_path
 
 if TYPE_CHECKING:
     from model.commands.options import Commands

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from terminal import Parser, a_path
+from model.terminal import Parser, a_path
 
 if TYPE_CHECKING:
     # argparse has no public names for these.

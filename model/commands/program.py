@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Sequence
 
 from model.commands import checkpoints, measurements, trainings
-from terminal import Parser, run_program
+from model.terminal import Parser, run_program
 
 EXAMPLES = """\
 examples:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.commands.options import add_backbone, add_data, add_every, add_json
+from model.terminal import a_path
 from model.training import RECIPES, Run, ablate, ablation_table, train
-from terminal import a_path
 
 if TYPE_CHECKING:
     from model.commands.options import Commands

@@ -37,7 +37,7 @@ from model.evaluation.scoring import score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
 from model.network import Method, read_backbone
-from terminal import expanded
+from model.terminal import expanded
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from model.errors import ModelError
 from model.network.config import ModelConfig
 from model.network.encoder import Encoder
 from model.network.zse import Network
-from terminal import expanded
+from model.terminal import expanded
 
 # Name of the position embedding in a network's state dict.
 POSITION = "encoder.position"

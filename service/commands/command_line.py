@@ -7,8 +7,8 @@ import functools
 import sys
 from collections.abc import Sequence
 
+from model.terminal import Parser, a_path, run_program
 from service.program import PROGRAM, installed_version
-from terminal import Parser, a_path, run_program
 
 # The first command is the one that runs where none is named.
 COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")

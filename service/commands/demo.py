@@ -11,6 +11,7 @@ import httpx
 
 from indexer import BuildReport, Progress, build
 from indexer.samples import THINGS, draw_sketch, write_samples
+from model.terminal import printable
 from service.client import Client, ServiceError
 from service.commands.search import results_table
 from service.commands.serve import check_port, print_build, serve_until_stopped
@@ -18,7 +19,6 @@ from service.engine import open_matcher
 from service.program import PROGRAM
 from service.schemas import SearchResponse
 from service.settings import Settings
-from terminal import printable
 
 SKETCHED = "umbrella"
 RESULTS = 5

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from model.terminal import Refusal
 from service.commands.demo import demo
 from service.commands.evaluation import evaluate
 from service.commands.explain import draw_figures, explain
@@ -17,7 +18,6 @@ from service.commands.serve import serve
 from service.errors import BadSearch
 from service.http import describe_problems
 from service.settings import Settings
-from terminal import Refusal
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,7 +62,7 @@ def _call(options: argparse.Namespace) -> int:
         case "openapi":
             return write_document(options.output)
         case unknown:
-            raise NotImplementedError(unknown)
+            raise ValueError(f"there is no command {unknown!r}")
 
 
 def _settings(options: argparse.Namespace, **further: Any) -> Settings:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from model.terminal import printable
 from service.engine import Engine, open_matcher
 from service.explain import NamedPhoto
 from service.settings import Settings
-from terminal import printable
 
 
 def explain(settings: Settings, sketch: Path, photos: Sequence[Path], output: Path) -> int:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model.terminal import printable
 from service.http import create_app
 from service.settings import Settings
-from terminal import printable
 
 # The committed document. A test compares it with what the routes say.
 OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"

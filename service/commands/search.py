@@ -7,10 +7,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from model.terminal import printable
 from service.engine import Engine, open_matcher
 from service.schemas import SearchQuery, SearchResponse
 from service.settings import Settings
-from terminal import printable
 
 
 def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool) -> int:

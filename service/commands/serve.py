@@ -12,12 +12,12 @@ from pathlib import Path
 import uvicorn
 
 from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
+from model.terminal import expanded, printable
 from service.engine import index_path, open_matcher
 from service.http import configure_logging, create_app
 from service.program import PROGRAM
 from service.serving import address, listening, metrics_served, server_config
 from service.settings import Settings
-from terminal import expanded, printable
 
 # Addresses that mean "all of this machine's": a browser is sent to loopback instead.
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 
+from model.terminal import Refusal
 from service.serving.listener import Listener, most_connections
-from terminal import Refusal
 
 
 class PortTaken(Refusal):

@@ -97,7 +97,7 @@ def test_help_and_version_need_no_networks() -> None:
         "import sys\n"
         "from service.commands import main\n"
         "try:\n    main(sys.argv[1:])\n"
-        "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model'} & set(sys.modules)"
+        "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model.matcher'} & set(sys.modules)"
     )
     for asked in (["--help"], ["search", "--help"], ["--version"]):
         done = run_python("-c", code, *asked)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from terminal.paths import HomeUnknown, expanded
-from terminal.text import printable
+from model.terminal.paths import HomeUnknown, expanded
+from model.terminal.text import printable
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,10 +3,10 @@
 It imports nothing but the standard library, because a program says its help before anything slow is loaded.
 """
 
-from terminal.arguments import Parser, a_path
-from terminal.paths import HomeUnknown, expanded
-from terminal.program import BAD_INPUT, run_program
-from terminal.refusal import Refusal
-from terminal.text import printable
+from model.terminal.arguments import Parser, a_path
+from model.terminal.paths import HomeUnknown, expanded
+from model.terminal.program import BAD_INPUT, run_program
+from model.terminal.refusal import Refusal
+from model.terminal.text import printable
 
 __all__ = ["BAD_INPUT", "HomeUnknown", "Parser", "Refusal", "a_path", "expanded", "printable", "run_program"]

@@ -12,8 +12,8 @@ import pytest
 
 from indexer.__main__ import parser as indexer_parser
 from model.commands.program import parser as model_parser
+from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
 from service.commands.command_line import build_parser
-from terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
 from tests.patience import PATIENCE
 from tests.programs import run_python
 
@@ -87,7 +87,9 @@ def test_every_error_becomes_one_sentence_and_an_exit_code(
 
 
 def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
-    code = "import sys; from terminal import run_program; sys.exit(run_program(lambda: print('x' * 200_000) or 0))"
+    code = (
+        "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('x' * 200_000) or 0))"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -97,6 +99,8 @@ def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
 
 
 def test_a_terminal_without_a_character_gets_an_escape_and_the_rest() -> None:
-    code = "import sys; from terminal import run_program; sys.exit(run_program(lambda: print('Ännchen, all') or 0))"
+    code = (
+        "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('Ännchen, all') or 0))"
+    )
     done = run_python("-c", code, environment={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xc4nnchen, all\n", "")

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from terminal.refusal import Refusal
-from terminal.text import printable
+from model.terminal.refusal import Refusal
+from model.terminal.text import printable
 
 BAD_INPUT = 2
 # As shells say it: 128 and the number of the signal, SIGINT and SIGPIPE.

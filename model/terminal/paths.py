@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from terminal.refusal import Refusal
+from model.terminal.refusal import Refusal
 
 
 class HomeUnknown(Refusal, OSError):
