@@ -86,7 +86,11 @@ class Corpus:
             taken[key] = taken.get(key, 0) + 1
             if taken[key] <= QUERIES_PER_CLASS:
                 queries.append(picture)
-        return Corpus(tuple(queries), tuple(p for p in self.photos if p.source not in THUMBNAIL_SETS))
+        return Corpus(tuple(queries), self.without_thumbnails().photos)
+
+    def without_thumbnails(self) -> Corpus:
+        """The sketches, and the photos of the sets of 96 pixels and more: those that are good enough to judge by."""
+        return Corpus(self.sketches, tuple(p for p in self.photos if p.source not in THUMBNAIL_SETS))
 
 
 def read_class_folders(folder: Path, source: str = "") -> Corpus:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.datasets.corpus import (
-    THUMBNAIL_SETS,
     Corpus,
     Picture,
     data_folder,
@@ -80,7 +79,7 @@ def read_large_task(protocol: Protocol, split: str | None = None, trained_on: st
 def fresh_task(folder: Path, trained_on: str) -> GroupedTask:
     """Fresh sketches of the trained classes against the fresh photos of these classes."""
     data = _read(folder)
-    corpus = _large(split_fresh(data.of(_classes(folder, trained_on)))[1])
+    corpus = split_fresh(data.of(_classes(folder, trained_on)))[1].without_thumbnails()
     return _task(corpus.sketches, corpus.photos)
 
 
@@ -95,7 +94,7 @@ def everything_task(folder: Path, split: str, trained_on: str) -> GroupedTask:
     trained, unseen = _classes(folder, trained_on), set(read_split(folder, split))
     if both := sorted(trained & unseen):
         raise ModelError(f"{split} has classes of {trained_on} ({both[0]}, ...); name another --split or --trained-on")
-    fresh, new = _large(split_fresh(data.of(trained))[1]), data.of(unseen).protocol()
+    fresh, new = split_fresh(data.of(trained))[1].without_thumbnails(), data.of(unseen).protocol()
     scenes = tuple(scene.picture for scene in read_scenes(folder))
     groups = {TRAINED: trained, UNSEEN: unseen}
     return _task(fresh.sketches + new.sketches, fresh.photos + new.photos + scenes, groups, (TRAINED, UNSEEN))
@@ -133,10 +132,6 @@ def _by_size(sketches: tuple[Picture, ...], scenes: tuple[Scene, ...]) -> dict[s
 def _read(folder: Path) -> Corpus:
     first, further = read_data(folder), read_more(folder)
     return Corpus(first.sketches + further.sketches, first.photos + further.photos)
-
-
-def _large(corpus: Corpus) -> Corpus:
-    return Corpus(corpus.sketches, tuple(p for p in corpus.photos if p.source not in THUMBNAIL_SETS))
 
 
 def _classes(folder: Path, parts: str) -> set[str]:
