@@ -95,7 +95,8 @@ class Engine:
     def search(self, sketch: bytes, query: SearchQuery) -> SearchResponse:
         """The answer to a sketch, given as an image file. Raises ImageError and BadSearch."""
         self._check_page_size(query.k)
-        outcome = self._searcher.search(open_image(sketch, max_pixels=self._settings.max_pixels), query)
+        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=True)
+        outcome = self._searcher.search(image, query)
         return search_response(outcome, originals=self._settings.serve_originals)
 
     def explain(
@@ -115,7 +116,7 @@ class Engine:
 
     def explain_into(self, sketch: Path, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
         """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
-        image = open_image(sketch, max_pixels=self._settings.max_pixels)
+        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=True)
         chosen = photos or best_of_index(self._searcher, image, EXPLAINED)
         if not chosen:
             raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")

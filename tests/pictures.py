@@ -184,6 +184,21 @@ def _see_through(shape: str = "star") -> Image.Image:
     return Image.merge("RGBA", (*Image.new("RGB", layer.size).split(), alpha))
 
 
+def _white_on_nothing(shape: str = "star") -> Image.Image:
+    """White strokes on a transparent sheet, as drawing programs in dark colours export them."""
+    strokes = Image.fromarray(255 - np.asarray(drawing(shape).convert("L")))
+    white = Image.new("L", strokes.size, 255)
+    return Image.merge("RGBA", (white, white, white, strokes))
+
+
+def _round_corners() -> Image.Image:
+    """A white sheet whose corners are cut off; nothing is drawn on it."""
+    sheet = Image.new("L", (64, 64), 0)
+    ImageDraw.Draw(sheet).rounded_rectangle((0, 0, 63, 63), 12, fill=255)
+    white = Image.new("L", sheet.size, 255)
+    return Image.merge("LA", (white, sheet))
+
+
 def _black_palette() -> Image.Image:
     picture = Image.fromarray((_grey() > 127).astype(np.uint8)).convert("P")
     picture.putpalette([0, 0, 0, 0, 0, 0])
@@ -291,6 +306,10 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("one pixel.png", lambda: png(np.zeros((1, 1), np.uint8)), as_sketch=422),
     OddFile("white.png", lambda: encoded(Image.new("RGB", (64, 64), "white")), as_sketch=422),
     OddFile("all transparent.png", lambda: encoded(Image.new("RGBA", (64, 64))), as_sketch=422),
+    OddFile("white with round corners.png", lambda: encoded(_round_corners()), as_sketch=422),
+    OddFile("white on nothing.png", lambda: encoded(_white_on_nothing())),
+    OddFile("white on nothing.webp", lambda: encoded(_white_on_nothing(), "WEBP", lossless=True)),
+    OddFile("white on nothing, 16 bits.png", lambda: png(65535 - _deep(), transparent=b"\0\0")),
     OddFile("very long.png", _strip),
     OddFile("really a png.jpg", lambda: encoded(drawing("triangle"))),
     OddFile("no suffix", lambda: encoded(drawing("triangle"))),
@@ -327,3 +346,8 @@ ODD_FILES: tuple[OddFile, ...] = (
     *((OddFile("plain.avif", lambda: encoded(drawing("star"), "AVIF")),) if features.check("avif") else ()),
     *((OddFile("plain.heic", _heic),) if importlib.util.find_spec("pillow_heif") else ()),
 )
+
+
+def odd_file(name: str) -> bytes:
+    """The bytes of the odd file of this name."""
+    return next(odd.data for odd in ODD_FILES if odd.name == name)

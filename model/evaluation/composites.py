@@ -117,7 +117,7 @@ def measure_composites(
     rows = []
     for done, composite in enumerate(composites, 1):
         canvas = compose([open_image(photo.path) for photo in composite.photos], matcher.config.image_size)
-        explanation = matcher.explain(open_image(composite.sketch.path), canvas)
+        explanation = matcher.explain(open_image(composite.sketch.path, sketch=True), canvas)
         pointed = pointed_at(explanation)
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
         others = pointed[torch.arange(QUARTERS) != composite.quarter]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.images.ink import LEAST_CONTRAST
 
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
 MAX_PIXELS = 89_478_485
@@ -62,9 +63,14 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _STRIP_PIXELS = 1 << 22
+_WHITE = 255
+# If less of a sketch is transparent, it is a hole or the corners of its paper.
+_LEAST_SHEET = 0.2
 
 
-def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None) -> Image.Image:
+def open_image(
+    source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
+) -> Image.Image:
     """Open a picture as a new 8-bit RGB image: first frame, turned upright by EXIF, transparency on white.
 
     `source` is the bytes of a file, a path, or a binary stream, which is read from its position to its end. The bytes
@@ -74,6 +80,8 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int 
     With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
     that many pixels. This is much faster where the picture will be reduced anyway, but the pixels differ slightly, and
     thin lines suffer. It changes nothing for other files and for JPEGs that are too small.
+
+    With `sketch`, transparency becomes black where on white nothing could be seen: see `to_rgb`.
 
     Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (such a type, but damaged, cut short
     or empty), `ImageTooLarge` (the header tells of more than `max_pixels` pixels), all of them `ImageError`; and
@@ -89,7 +97,7 @@ def open_image(source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int 
     else:
         data, kind = _read(source)
     try:
-        return _decode(data, kind, max_pixels, least_side)
+        return _decode(data, kind, max_pixels, least_side, sketch)
     except (ImageError, MemoryError):
         raise  # the picture is not at fault where memory is short
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -118,21 +126,45 @@ def media_type(data: bytes) -> str | None:
     return None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any Pillow mode as 8-bit RGB of the same size, transparency on white, without metadata."""
-    if image.mode.startswith("I") or image.mode == "F":
-        rgb = _from_numbers(image)
-    elif image.mode == "LAB":
-        rgb = _from_lab(image)
-    elif image.has_transparency_data:
-        layer = image.convert("RGBA")
-        rgb = Image.new("RGB", image.size, "white")
-        rgb.paste(layer, mask=layer.getchannel("A"))
-    else:
-        rgb = image.convert("RGB")
+def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
+    """A picture of any Pillow mode as 8-bit RGB of the same size, transparency on white, without metadata.
+
+    With `sketch`, transparency is on black instead where all of the picture would be white, if at least a fifth of it
+    is transparent. So white strokes can be seen, while a white sheet with round corners stays blank.
+    """
+    rgb = _on_paper(image, _WHITE)
+    # What has no ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
+    if sketch and image.has_transparency_data and _least(rgb) > _WHITE - LEAST_CONTRAST:
+        on_black = _on_paper(image, 0)
+        rgb = on_black if _black_share(on_black) >= _LEAST_SHEET else rgb
     # A CMYK profile or an orientation left behind would be wrong for these pixels once somebody saves them.
     rgb.info = {}
     return rgb
+
+
+def _on_paper(image: Image.Image, paper: int) -> Image.Image:
+    """A picture of any mode as RGB; what is transparent in it gets the grey level `paper`."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_numbers(image, paper)
+    if image.mode == "LAB":
+        return _from_lab(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, (paper, paper, paper))
+        rgb.paste(layer, mask=layer.getchannel("A"))
+        return rgb
+    return image.convert("RGB")
+
+
+def _least(rgb: Image.Image) -> int:
+    """The lowest value that any channel has."""
+    return int(np.asarray(rgb).min())
+
+
+def _black_share(rgb: Image.Image) -> float:
+    """How much of a grey picture is darker than the middle, 0 to 1."""
+    counts = rgb.getchannel("R").histogram()
+    return sum(counts[:128]) / sum(counts)
 
 
 def _read(stream: BinaryIO) -> tuple[bytes, str]:
@@ -151,7 +183,7 @@ def _kind(head: bytes) -> str:
     return kind
 
 
-def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None) -> Image.Image:
+def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, sketch: bool) -> Image.Image:
     with _opener(kind)(io.BytesIO(data)) as picture:
         width, height = picture.size
         if width * height > max_pixels:
@@ -160,7 +192,7 @@ def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None) -> 
             raise UndecodableImage(f"the {_FORMATS[kind]} file has no pixels")
         reduced = None if least_side is None else picture.draft(None, (least_side, least_side))
         picture.load()
-        rgb = to_rgb(picture)
+        rgb = to_rgb(picture, sketch=sketch)
         if reduced is not None:
             rgb = _aligned(rgb, reduced[1])
         turn = _UPRIGHT.get(_orientation(picture))
@@ -219,7 +251,7 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _from_numbers(image: Image.Image) -> Image.Image:
+def _from_numbers(image: Image.Image, paper: int) -> Image.Image:
     """Modes I;16, I and F: scaled by their usual range, or stretched from their least to their greatest value."""
     values = np.asarray(image)
     low, high = (0.0, 65535.0) if image.format == "PNG" else _range(values)
@@ -230,7 +262,7 @@ def _from_numbers(image: Image.Image) -> Image.Image:
         grey[top : top + rows] = np.clip((strip - low) * (255.0 / (high - low)) + 0.5, 0.0, 255.0)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        grey[values == transparent] = 255
+        grey[values == transparent] = paper
     return Image.fromarray(grey).convert("RGB")
 
 

@@ -56,7 +56,9 @@ class Preprocessing:
         A large JPEG photo is decoded at a fraction of its size, with no side shorter than three times `image_size`.
         Sketches, and photos for `released` networks, are decoded whole.
         """
-        return open_image(source, least_side=self._photo_side() if modality == "photo" else None)
+        if modality == "photo":
+            return open_image(source, least_side=self._photo_side())
+        return open_image(source, sketch=True)
 
     def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
         """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
@@ -93,7 +95,7 @@ class Preprocessing:
 
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
     """A photo squashed to (size, size, 3) uint8 with Pillow's antialiased bicubic filter."""
-    return np.array(_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+    return np.array(_rgb(image, sketch=False).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def prepare_sketch(image: Image.Image, size: int) -> Pixels:
@@ -102,7 +104,7 @@ def prepare_sketch(image: Image.Image, size: int) -> Pixels:
     The ink's longer side, with a margin of 5% of `size` on both ends, fills the square. The strongest ink is black;
     paper is white; what lies between keeps its proportion. Raises `BlankSketch` when nothing stands out.
     """
-    darkness = find_ink(_rgb(image)).crop
+    darkness = find_ink(_rgb(image, sketch=True)).crop
     side = max(1, size - 2 * round(size * _MARGIN))
     scale = max(darkness.shape) / side
     if scale > _MOST_REDUCTION:
@@ -128,7 +130,7 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     half of the margin before. Where the paper is dark or no ink is, the sketch is first drawn dark on white (as
     `prepare_sketch` sees it) and then cropped alike. Raises `BlankSketch` when nothing stands out.
     """
-    rgb = _rgb(image)
+    rgb = _rgb(image, sketch=True)
     pixels = np.asarray(rgb)
     box = None if sum(paper_colour(rgb)) <= _RELEASED_INK else _released_box(pixels)
     if box is None:
@@ -150,8 +152,8 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     return square
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGB" else to_rgb(image)
+def _rgb(image: Image.Image, *, sketch: bool) -> Image.Image:
+    return image if image.mode == "RGB" else to_rgb(image, sketch=sketch)
 
 
 def _three_channels(grey: Pixels) -> Pixels:

@@ -98,7 +98,7 @@ def figures(
 
 def _found(searcher: Searcher, path: Path, max_pixels: int) -> Found:
     matcher = searcher.matcher
-    image = open_image(path, max_pixels=max_pixels)
+    image = open_image(path, max_pixels=max_pixels, sketch=True)
     sketch = encode_picture(matcher, image, "sketch")
     photos = best_of_index(searcher, image, TOP)
     if not photos:

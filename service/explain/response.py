@@ -91,7 +91,7 @@ def explain(
     """
     start = time.perf_counter()
     entries = [index.photo(photo) for photo in params.photo]
-    drawn = encode_picture(matcher, open_image(sketch, max_pixels=max_pixels), "sketch")
+    drawn = encode_picture(matcher, open_image(sketch, max_pixels=max_pixels, sketch=True), "sketch")
     photos = [encode_picture(matcher, picture(index, matcher, entry), "photo") for entry in entries]
     encoded = time.perf_counter()
     explanations = [compare(matcher.network, drawn.observed, photo.observed) for photo in photos]

@@ -14,15 +14,11 @@ from PIL import Image
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images.files import IMAGE_SUFFIXES, MAX_PIXELS, media_type, open_image
-from tests.pictures import ODD_FILES, OddFile, drawing, encoded, oriented, photo, png
+from tests.pictures import ODD_FILES, OddFile, drawing, encoded, odd_file, oriented, photo, png
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
 
 by_name = pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
-
-
-def odd_file(name: str) -> bytes:
-    return next(odd.data for odd in ODD_FILES if odd.name == name)
 
 
 def difference(picture: Image.Image, other: Image.Image) -> float:

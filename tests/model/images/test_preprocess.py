@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from model.errors import BlankSketch, ModelError
 from model.images import ink, preprocess
 from model.images.files import open_image
+from model.images.ink import find_ink
 from model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
-from tests.pictures import ODD_FILES, SHAPES, OddFile, drawing, encoded, photo
+from tests.pictures import ODD_FILES, SHAPES, OddFile, drawing, encoded, odd_file, photo
 
 OURS, RELEASED = Preprocessing(), Preprocessing(released=True)
 both = pytest.mark.parametrize("preprocessing", [OURS, RELEASED], ids=["ours", "released"])
@@ -206,12 +207,34 @@ def test_a_photo_serves_as_a_query(preprocessing: Preprocessing) -> None:
 @both
 @pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.opens], ids=lambda odd: odd.name)
 def test_odd_files_become_sketches_or_are_blank(preprocessing: Preprocessing, odd: OddFile) -> None:
-    image = open_image(odd.data)
+    image = preprocessing.open(odd.data, "sketch")
     if odd.as_sketch == 422:
         with pytest.raises(BlankSketch):
             preprocessing.prepare(image, "sketch")
     else:
         assert preprocessing.prepare(image, "sketch").std() > 0.05
+
+
+@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.opens], ids=lambda odd: odd.name)
+def test_a_sketch_with_ink_on_white_is_opened_as_a_photo_is(odd: OddFile) -> None:
+    image = open_image(odd.data)
+    try:
+        find_ink(image)
+    except BlankSketch:
+        return
+    assert open_image(odd.data, sketch=True) == image
+
+
+@pytest.mark.parametrize("name", ["white on nothing.png", "white on nothing.webp", "white on nothing, 16 bits.png"])
+def test_white_strokes_on_a_transparent_sheet_are_white_strokes_on_black(name: str) -> None:
+    sketch = odd_file(name)
+    shape = "house" if "16 bits" in name else "star"
+    seen = prepare_sketch(open_image(sketch, sketch=True), 224)
+    assert np.array_equal(seen, prepare_sketch(ImageOps.invert(drawing(shape)), 224))
+    # A photo keeps its white paper.
+    assert np.asarray(open_image(sketch)).min() == 255
+    with Image.open(io.BytesIO(sketch)) as image:
+        assert np.array_equal(prepare_sketch(image, 224), seen)
 
 
 @both
