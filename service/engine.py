@@ -18,7 +18,7 @@ from model.errors import ImageError
 from model.images import media_type, open_image
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
-from service.photos import ThumbnailCache, original, thumbnail
+from service.photos import ThumbnailCache, thumbnail
 from service.schemas import (
     BuildInfo,
     ClusterResponse,
@@ -135,7 +135,7 @@ class Engine:
 
         Raises PhotoUnavailable: it is gone, is another one now, or is no image.
         """
-        data = original(self._index, entry)
+        data = self._index.open_photo(entry.id)
         kind = media_type(data)
         if kind is None:
             # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
@@ -146,7 +146,7 @@ class Engine:
         """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
         try:
             return self._thumbnails.get(
-                f"{entry.content_hash}-{size}", lambda: thumbnail(original(self._index, entry), size)
+                f"{entry.content_hash}-{size}", lambda: thumbnail(self._index.open_photo(entry.id), size)
             )
         except ImageError as error:
             # It was fine when it was indexed.

@@ -5,6 +5,7 @@ Arrays are memory maps, so that opening a large index is quick and reads only wh
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,25 +146,30 @@ class Index:
         return PhotoEntry(files[0].id, paths, files[0].indexed.cluster, files[0].content_hash)
 
     def open_photo(self, photo: int) -> bytes:
-        """The bytes of the photo's file, or of the first of its files that can be read. Links are not followed.
+        """The bytes that were indexed as this photo, from the first of its files that still has them.
+
+        Links are not followed.
 
         Raises:
-            UnknownPhoto: no shown photo has a file with this id. PhotoUnavailable: none of its files can be read.
+            UnknownPhoto: no shown photo has a file with this id.
+            PhotoUnavailable: each of its files cannot be read, or has changed since it was indexed.
         """
         with self._lock:
             files = self._catalog.sharing(photo)
         if not files:
             raise UnknownPhoto(f"no photo has the id {photo}.")
-        reason = ""
+        problem = ""
         for file in files:
             try:
-                return read_below(self._roots[file.root], file.path).data
+                data = read_below(self._roots[file.root], file.path).data
             except OSError as error:
-                reason = error.strerror or str(error)
-        raise PhotoUnavailable(
-            f"photo {photo} cannot be read any more ({reason}); run `python -m indexer build` to bring the index up "
-            "to date."
-        )
+                problem = problem or f"cannot be read any more ({error.strerror or error})"
+                continue
+            if hashlib.sha256(data).hexdigest() == file.content_hash:
+                return data
+            # What has changed says more than what is gone: the advice then helps.
+            problem = "has changed since it was indexed"
+        raise PhotoUnavailable(f"photo {photo} {problem}; run `python -m indexer build` to bring the index up to date.")
 
     def close(self) -> None:
         """Close the catalog. A memory map is closed when the last array that uses it goes."""

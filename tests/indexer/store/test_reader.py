@@ -10,6 +10,7 @@ import pytest
 
 import model
 from indexer import (
+    Index,
     IndexRefused,
     IndexUnwritable,
     PhotoUnavailable,
@@ -269,12 +270,36 @@ def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher
 
 def test_roots_can_be_mapped_to_where_they_are_now(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
     moved = Path(shutil.copytree(built / "photos", tmp_path / "moved"))
-    (moved / "Ännchen 001.png").write_bytes(b"another")
+    content = (moved / "Ännchen 001.png").read_bytes()
+    shutil.rmtree(moved / "in here")
     with open_index(built / "index", matcher, gallery_roots=[moved]) as index:
-        photo = next(photo for photo in range(1, 13) if index.photo(photo).paths == ("Ännchen 001.png",))
-        assert index.open_photo(photo) == b"another"
+        photo = photo_at(index, "Ännchen 001.png")
+        assert index.open_photo(photo) == content
+        with pytest.raises(PhotoUnavailable, match=r"cannot be read any more \(No such file"):
+            index.open_photo(photo_at(index, "in here/Ännchen 000.png"))
     with pytest.raises(IndexRefused, match="1 gallery root"):
         open_index(built / "index", matcher, gallery_roots=[moved, moved])
+
+
+def photo_at(index: Index, path: str) -> int:
+    return next(int(photo) for photo in index.ids if path in index.photo(int(photo)).paths)
+
+
+def test_a_photo_is_opened_from_whichever_of_its_files_is_still_what_was_indexed(
+    tmp_path: Path, matcher: model.Matcher
+) -> None:
+    gallery = save_photos(tmp_path / "photos", 12)
+    first, second = gallery / "Ännchen 001.png", gallery / "Ännchen 001b.png"
+    content = first.read_bytes()
+    second.write_bytes(content)
+    build([gallery], tmp_path / "index", matcher)
+    with open_index(tmp_path / "index", matcher) as index:
+        photo = photo_at(index, first.name)
+        first.write_bytes(b"another")
+        assert index.open_photo(photo) == content
+        second.unlink()
+        with pytest.raises(PhotoUnavailable, match=rf"photo {photo} has changed since it was indexed; run "):
+            index.open_photo(photo)
 
 
 def test_a_photo_whose_file_is_gone_is_unavailable(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:

@@ -137,6 +137,23 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
         assert http.post("/search", content=sketch).status_code == 200
 
 
+def test_of_a_photo_with_several_files_one_that_is_still_the_same_is_sent(
+    settings: Settings, gallery: Path, index: Index, tmp_path: Path
+) -> None:
+    (photo,) = (photo for photo in index.ids.tolist() if len(index.photo(photo).paths) == 3)
+    first, second, third = (tmp_path / path for path in index.photo(photo).paths)
+    third.parent.mkdir(exist_ok=True)
+    first.write_bytes(encoded(draw_photo(100)))
+    third.write_bytes(intact := (gallery / index.photo(photo).paths[2]).read_bytes())
+    assert not second.exists()
+    with (
+        served(settings.model_copy(update={"gallery": (tmp_path,)})) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
+        assert http.get(f"/photos/{photo}").content == intact
+        assert http.get(f"/thumbnails/{photo}").status_code == 200
+
+
 def test_of_an_index_that_names_other_files_only_images_are_served(
     settings: Settings, index_path: Path, index: Index, tmp_path: Path
 ) -> None:
