@@ -23,5 +23,9 @@ class ImageTooLarge(ImageError):
     """The picture has more pixels than the limit; found from its header, before decoding."""
 
 
+class CostlyImage(ImageError):
+    """Decoding the picture would take more time or memory than any picture may; or did, and was given up."""
+
+
 class BlankSketch(ImageError):
     """The sketch has no ink."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexer import PhotoUnavailable, UnknownPhoto
-from model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.errors import BlankSketch, CostlyImage, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.terminal import Refusal
 
 
@@ -76,6 +76,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     UploadTooLarge: Verdict(413, "too_many_bytes"),
     UnsupportedImage: Verdict(415, "unsupported_image"),
     BlankSketch: Verdict(422, "blank_sketch"),
+    CostlyImage: Verdict(422, "costly_image"),
     BadSearch: Verdict(422, "bad_parameter"),
     BadUpload: Verdict(422, "bad_parameter"),
     QueueFull: Verdict(429, "queue_full"),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.images.bounds import check_bounds
 from model.images.ink import LEAST_CONTRAST
 
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
@@ -84,9 +85,9 @@ def open_image(
     With `sketch`, transparency becomes black where on white nothing could be seen: see `to_rgb`.
 
     Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (such a type, but damaged, cut short
-    or empty), `ImageTooLarge` (the header tells of more than `max_pixels` pixels), all of them `ImageError`; and
-    whatever `OSError` comes from a path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds
-    whatever `max_pixels` says.
+    or empty), `ImageTooLarge` (the header tells of more than `max_pixels` pixels), `CostlyImage` (it has so many parts
+    that it would take minutes to decode), all of them `ImageError`; and whatever `OSError` comes from a path or stream
+    that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` says.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
@@ -184,6 +185,7 @@ def _kind(head: bytes) -> str:
 
 
 def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, sketch: bool) -> Image.Image:
+    check_bounds(data, kind)
     with _opener(kind)(io.BytesIO(data)) as picture:
         width, height = picture.size
         if width * height > max_pixels:

@@ -35,7 +35,8 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "Nothing has this id.",
         413: "Too many bytes or pixels.",
         415: "Not an image type that is read here.",
-        422: "A blank sketch, a parameter out of range, or a form with anything else than the sketch.",
+        422: "A sketch that is blank or too costly to decode, a parameter out of range, or a form with anything else "
+        "than the sketch.",
         429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }

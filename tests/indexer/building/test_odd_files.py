@@ -10,6 +10,7 @@ import model
 from indexer import build, read_summary, verify
 from indexer.store.catalog import read_catalog
 from model.images.files import IMAGE_SUFFIXES
+from tests.bombs import BOMBS
 from tests.indexer.galleries import catalog, save_photo, save_photos
 from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile
@@ -40,6 +41,15 @@ def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(odd: OddFi
 
 def test_files_of_other_kinds_are_not_looked_at(odd_index: Path) -> None:
     assert not {odd.name for odd in ODD_FILES if odd not in ODD} & set(catalog(odd_index))
+
+
+def test_bombs_are_reported_with_their_reason(tmp_path: Path, matcher: model.Matcher) -> None:
+    save_photo(tmp_path / "photos" / "good.png", 0)
+    for bomb in BOMBS:
+        (tmp_path / "photos" / bomb.name).write_bytes(bomb.make())
+    report = build([tmp_path / "photos"], tmp_path / "index", matcher)
+    assert (report.photos, {bad.path for bad in report.bad}) == (1, {bomb.name for bomb in BOMBS})
+    assert all("far more than a picture needs" in bad.reason for bad in report.bad)
 
 
 def test_links_and_hidden_files_are_passed_over(

@@ -1,0 +1,106 @@
+"""Counts, from the bytes of a file, the parts that cost a decoder time: scans, segments, chunks, strips.
+
+A file of a few megabytes can have millions of them, and then takes minutes to decode, however small its picture is.
+Counting them takes milliseconds. Everything else is left to the decoders, damage above all.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+
+from model.errors import CostlyImage
+
+# Progressive JPEGs have some ten scans; each of them may visit the whole picture.
+MOST_SCANS = 100
+# Large pictures have a few thousand chunks or strips. So many take Pillow some tenths of a second.
+MOST_PARTS = 65_536
+
+# What means something after 0xFF in compressed data: neither a zero, nor a restart, nor 0xFF once more.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_STRIPS, _TILES = 273, 324
+
+
+def check_bounds(data: bytes, kind: str) -> None:
+    """Raise `CostlyImage` where a file has more parts than any picture needs.
+
+    kind: its media type. Types whose files can be read without a loop over such parts always pass.
+    """
+    if check := _CHECKS.get(kind):
+        check(data)
+
+
+def _check_jpeg(data: bytes) -> None:
+    at, segments = 2, 0
+    # Decoders skip whatever is no segment.
+    while (at := data.find(b"\xff", at)) >= 0 and (code := data[at + 1 : at + 2]) and code != b"\xda":
+        segments += 1
+        _check_count("JPEG", "segments", segments, MOST_PARTS)
+        alone = code in b"\x00\x01\xff" or 0xD0 <= code[0] <= 0xD9
+        at += 1 if alone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    if at < 0 or data.count(b"\xff\xda", at) <= MOST_SCANS:
+        return
+    # They may be scans of further pictures in the same file, which are not decoded.
+    scans = 0
+    for marker in _MARKER.finditer(data, at):
+        if marker[0] == b"\xff\xd9":
+            return
+        scans += marker[0] == b"\xff\xda"
+        _check_count("JPEG", "scans", scans, MOST_SCANS)
+
+
+def _check_png(data: bytes) -> None:
+    at, chunks = 8, 0
+    while at < len(data):
+        chunks += 1
+        _check_count("PNG", "chunks", chunks, MOST_PARTS)
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _check_gif(data: bytes) -> None:
+    palette = 3 << ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0
+    at, blocks = 13 + palette, 0
+    while (block := data[at : at + 1]) not in (b"", b",", b";"):
+        blocks += 1
+        _check_count("GIF", "blocks", blocks, MOST_PARTS)
+        at += 1
+        if block == b"!":
+            at += 1
+            while at < len(data) and data[at]:
+                blocks += 1
+                _check_count("GIF", "blocks", blocks, MOST_PARTS)
+                at += 1 + data[at]
+            at += 1
+
+
+def _check_tiff(data: bytes) -> None:
+    order = "<" if data[:2] == b"II" else ">"
+    big = b"+" in data[2:4]
+    # Where the directory is, how many entries it has, and of each: its tag, its type, how many values it has.
+    place, count, entry = (order + layout for layout in (("Q", "Q", "HHQ8x") if big else ("I", "H", "HHI4x")))
+    try:
+        (at,) = struct.unpack_from(place, data, 8 if big else 4)
+        (entries,) = struct.unpack_from(count, data, at)
+        at += struct.calcsize(count)
+        _check_count("TIFF", "entries", min(entries, len(data) - at), MOST_PARTS)
+        for tag, _, values in struct.iter_unpack(entry, data[at : at + entries * struct.calcsize(entry)]):
+            if tag in (_STRIPS, _TILES):
+                _check_count("TIFF", "strips or tiles", values, MOST_PARTS)
+    except struct.error:
+        return
+
+
+def _check_count(name: str, parts: str, count: int, most: int) -> None:
+    if count > most:
+        raise CostlyImage(
+            f"the {name} file has more than {most:,} {parts}, far more than a picture needs; save it anew"
+        )
+
+
+_CHECKS: dict[str, Callable[[bytes], None]] = {
+    "image/jpeg": _check_jpeg,
+    "image/png": _check_png,
+    "image/gif": _check_gif,
+    "image/tiff": _check_tiff,
+}
