@@ -106,6 +106,11 @@ def parser(prog: str = "python -m indexer") -> argparse.ArgumentParser:
     )
     command.add_argument("--recluster", action="store_true", help="make the clusters anew, from all photos")
     command.add_argument(
+        "--checksum",
+        action="store_true",
+        help="read every file: finds changes that left size and times as they were",
+    )
+    command.add_argument(
         "--embedder",
         default="auto",
         metavar="auto|ret|clip[:TAG|FILE]",
@@ -234,6 +239,7 @@ def run_build(options: argparse.Namespace) -> int:
         clusters=options.clusters,
         embedder=options.embedder,
         recluster=options.recluster,
+        checksum=options.checksum,
         batch=options.batch,
     )
     if not options.watch:

@@ -118,7 +118,11 @@ class Builder:
     def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, FileRecord], int]:
         """What became of every file, and how many photos were encoded."""
         known = set(self._live.contents) | set(journal.rows())
-        plan = Plan.make(listing.files, self._live, journal.records(), known)
+        if self._decision.checksum:
+            # Rows that are known are used all the same: they are found by the contents.
+            plan = Plan.everything(listing.files)
+        else:
+            plan = Plan.make(listing.files, self._live, journal.records(), known)
         self._progress.start("encoding", len(plan.work))
         self._progress.advance(0, sum(record.reason is not None for record in plan.settled.values()))
         if not plan.work:

@@ -42,6 +42,7 @@ class Decision:
         roots: the gallery's. removals: what is not to be indexed. batch: files between two commits of the journal.
         origin: the network that computes the rows. embedder: what the clusters are made by.
         recluster: whether all clusters are made anew. clusters: how many then; None for about sqrt(photos).
+        checksum: whether every file is read.
     """
 
     start: StartingPoint
@@ -53,6 +54,7 @@ class Decision:
     embedder: ChosenEmbedder
     recluster: bool
     clusters: int | None
+    checksum: bool
 
     @property
     def settings(self) -> BuildSettings:
@@ -106,4 +108,6 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.readmitting(*location)
-    return Decision(start, live, roots, removals, request.batch, origin, embedder, recluster, clusters)
+    return Decision(
+        start, live, roots, removals, request.batch, origin, embedder, recluster, clusters, request.checksum
+    )

@@ -22,6 +22,7 @@ def build(
     clusters: int | None = None,
     embedder: str = "auto",
     recluster: bool = False,
+    checksum: bool = False,
     progress: Progress | None = None,
     batch: int = DEFAULT_BATCH,
 ) -> BuildReport:
@@ -34,6 +35,8 @@ def build(
         embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else CLIP where its weights are on this disk,
             else "ret".
         recluster: make the clusters anew even if their number stays. Photos that are known are not computed again.
+        checksum: read every file, also those whose size and times are as they were. Only photos that have changed are
+            computed.
         batch: files between two commits of the journal.
 
     Raises:
@@ -41,7 +44,14 @@ def build(
         IndexBusy: another build is writing this index.
         IndexRefused: the index that is there has another format or is damaged.
     """
-    request = Request(folders=tuple(folders), clusters=clusters, embedder=embedder, recluster=recluster, batch=batch)
+    request = Request(
+        folders=tuple(folders),
+        clusters=clusters,
+        embedder=embedder,
+        recluster=recluster,
+        checksum=checksum,
+        batch=batch,
+    )
     return run(index, request, matcher, progress)
 
 

@@ -1,4 +1,4 @@
-"""The image files below the gallery's folders, by name, size and time; no file is opened."""
+"""The image files below the gallery's folders, by name, size and times; no file is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FoundFile:
     Attributes:
         root: which root, counted from 0.
         path: relative to the root, with '/'; bytes of the name that are not Unicode are written as escapes.
-        stamp: its size and time; None where the system would not tell them.
+        stamp: its size and times; None where the system would not tell them.
         reason: why it cannot be indexed, where that is known before it is opened.
     """
 

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, d
 CREATE TABLE IF NOT EXISTS rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS files (
     root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
-    reason TEXT, PRIMARY KEY (root, path)
+    ctime INTEGER, reason TEXT, PRIMARY KEY (root, path)
 );
 """
 
@@ -59,8 +59,8 @@ class FileRecord:
     Attributes:
         root, path: which file, as in ``FoundFile``.
         content_hash: SHA-256 of its bytes, hex; None where they could not be read.
-        stamp: its size and time when it was read; None where the next build is to try again, because the file could not
-            be read, its decoder is missing, or memory ran out.
+        stamp: its size and times when it was read; None where the next build is to try again, because the file could
+            not be read, its decoder is missing, or memory ran out.
         reason: why it cannot be indexed; None where it can.
     """
 
@@ -99,10 +99,10 @@ class Journal:
 
     def records(self) -> dict[FileKey, FileRecord]:
         """What became of the files that were read."""
-        query = "SELECT root, path, hash, size, mtime, reason FROM files"
+        query = "SELECT root, path, hash, size, mtime, ctime, reason FROM files"
         return {
-            (root, path): FileRecord(root, path, content_hash or None, from_columns(size, mtime), reason)
-            for root, path, content_hash, size, mtime, reason in self._database.execute(query)
+            (root, path): FileRecord(root, path, content_hash or None, from_columns(size, mtime, ctime), reason)
+            for root, path, content_hash, size, mtime, ctime, reason in self._database.execute(query)
         }
 
     def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
@@ -120,7 +120,8 @@ class Journal:
                 [(row, content_hash) for row, content_hash in enumerate(hashes, self._count)],
             )
             self._database.executemany(
-                "INSERT OR REPLACE INTO files (root, path, hash, size, mtime, reason) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO files (root, path, hash, size, mtime, ctime, reason) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(r.root, r.path, r.content_hash or "", *to_columns(r.stamp), r.reason) for r in records],
             )
         self._count += len(hashes)

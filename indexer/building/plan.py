@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from indexer.building.folder_listing import FolderListing, FoundFile
 from indexer.building.journal import FileRecord
 from indexer.building.live_state import LiveState
-from indexer.store import CatalogFile, FileKey
+from indexer.store import CatalogFile, FileKey, FileStamp
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
     def make(
         files: Sequence[FoundFile], live: LiveState, staged: Mapping[FileKey, FileRecord], known: Set[str]
     ) -> Plan:
-        """Settle every file whose size and time are those that the live index or the journal saw.
+        """Settle every file whose size and times are those that the live index or the journal saw.
 
         Args:
             staged: the journal's records. known: the content hashes that have a row, in the live index or the journal.
@@ -43,17 +43,29 @@ class Plan:
                 work.append(file)
         return Plan(settled, tuple(work))
 
+    @staticmethod
+    def everything(files: Sequence[FoundFile]) -> Plan:
+        """Settle only the files that are known to be of no use before they are opened."""
+        hopeless = (file for file in files if file.reason is not None)
+        settled = {file.key: FileRecord(file.root, file.path, None, file.stamp, file.reason) for file in hopeless}
+        return Plan(settled, tuple(file for file in files if file.reason is None))
+
 
 def _settle(file: FoundFile, old: CatalogFile | None, staged: FileRecord | None, known: Set[str]) -> FileRecord | None:
     # A record without a stamp settles nothing: its file failed for a reason that may have gone by now.
-    if old is not None and old.stamp == file.stamp:
+    # The record gets the stamp of now: an index of format 2 learns the ctime that way.
+    if old is not None and _same(old.stamp, file.stamp):
         if old.status == "bad":
-            return FileRecord(old.root, old.path, old.content_hash, old.stamp, old.reason)
+            return FileRecord(old.root, old.path, old.content_hash, file.stamp, old.reason)
         if old.content_hash in known:
-            return FileRecord(old.root, old.path, old.content_hash, old.stamp)
-    if staged is not None and staged.stamp == file.stamp and (staged.reason or staged.content_hash in known):
+            return FileRecord(old.root, old.path, old.content_hash, file.stamp)
+    if staged is not None and _same(staged.stamp, file.stamp) and (staged.reason or staged.content_hash in known):
         return staged
     return None
+
+
+def _same(known: FileStamp | None, found: FileStamp | None) -> bool:
+    return known is not None and found is not None and known.may_be(found)
 
 
 def catalog_entries(

@@ -23,6 +23,7 @@ class Request:
         clusters: how many; None for about sqrt(photos), or for those that the index has.
         embedder: "ret", "clip", "clip:..." or "auto".
         recluster: whether to make the clusters anew even if their number stays.
+        checksum: whether to read every file, also those whose size and times are as they were.
         batch: files between two commits of the journal.
     """
 
@@ -31,6 +32,7 @@ class Request:
     clusters: int | None = None
     embedder: str = "auto"
     recluster: bool = False
+    checksum: bool = False
     batch: int = DEFAULT_BATCH
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:

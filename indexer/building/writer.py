@@ -150,6 +150,7 @@ class GenerationWriter:
             network=self._origin.network,
             width=self._origin.width,
             tokens=self._origin.tokens,
+            cells=self._origin.cells,
             dtype=segments[-1].dtype,
             embedder=self._embedder,
             roots=self._roots,

@@ -16,7 +16,8 @@ from indexer.store.removals import Removal, Removals
 from indexer.store.segment import SegmentRow
 from indexer.store.stamps import FileStamp, from_columns, to_columns
 
-SCHEMA_VERSION = 1
+# 2: with ctime. A catalog of version 1, in an index of format 2, is read all the same.
+SCHEMA_VERSION = 2
 Status = Literal["indexed", "bad", "gone"]
 
 _SCHEMA = """
@@ -27,6 +28,7 @@ CREATE TABLE photos (
     hash TEXT NOT NULL,
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL,
+    ctime INTEGER,
     status TEXT NOT NULL CHECK (status IN ('indexed', 'bad', 'gone')),
     reason TEXT,
     cluster INTEGER,
@@ -40,7 +42,10 @@ CREATE TABLE drift (
     automatic INTEGER NOT NULL
 );
 """
-_COLUMNS = "id, root, path, hash, size, mtime, status, reason, cluster, segment, row"
+_COLUMNS = "id, root, path, hash, size, mtime, ctime, status, reason, cluster, segment, row"
+# What cannot be indexed is tried again: version 1 had fewer kinds of names.
+_STAMP_OF_1 = "CASE status WHEN 'bad' THEN -1 ELSE size END, CASE status WHEN 'bad' THEN 0 ELSE mtime END, NULL"
+_COLUMNS_OF_1 = _COLUMNS.replace("size, mtime, ctime", _STAMP_OF_1)
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,19 @@ def _to_row(file: CatalogFile) -> tuple[int | str | None, ...]:
 
 
 def _from_row(columns: tuple[Any, ...]) -> CatalogFile:
-    number, root, path, content_hash, size, mtime, status, reason, cluster, segment, row = columns
+    number, root, path, content_hash, size, mtime, ctime, status, reason, cluster, segment, row = columns
     indexed = None
     if cluster is not None and segment is not None and row is not None:
         indexed = IndexedContent(SegmentRow(segment, row), cluster)
     return CatalogFile(
-        number, root, path, content_hash or None, from_columns(size, mtime), status, reason=reason, indexed=indexed
+        number,
+        root,
+        path,
+        content_hash or None,
+        from_columns(size, mtime, ctime),
+        status,
+        reason=reason,
+        indexed=indexed,
     )
 
 
@@ -148,7 +160,8 @@ class Catalog:
         except IndexRefused:
             self._database.close()
             raise
-        if version != SCHEMA_VERSION:
+        self._columns = _COLUMNS_OF_1 if version == 1 else _COLUMNS
+        if version not in (1, SCHEMA_VERSION):
             self._database.close()
             if version < SCHEMA_VERSION:
                 raise IndexRefused(f"{path} is no catalog; {REPAIR}.")
@@ -163,11 +176,11 @@ class Catalog:
 
     def files(self) -> list[CatalogFile]:
         """Every entry, by id."""
-        return [_from_row(row) for row in self._rows(f"SELECT {_COLUMNS} FROM photos ORDER BY id")]
+        return [_from_row(row) for row in self._rows(f"SELECT {self._columns} FROM photos ORDER BY id")]
 
     def bad(self) -> list[CatalogFile]:
         """The files that cannot be indexed, by id."""
-        query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
+        query = f"SELECT {self._columns} FROM photos WHERE status = 'bad' ORDER BY id"
         return [_from_row(row) for row in self._rows(query)]
 
     def removals(self) -> Removals:
@@ -190,7 +203,7 @@ class Catalog:
 
     def sharing(self, photo: int) -> Sequence[CatalogFile]:
         """The indexed files that have the content of this indexed file, itself included, by id; else none."""
-        query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
+        query = f"""SELECT {self._columns} FROM photos WHERE status = 'indexed' AND (segment, row) =
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
         return [_from_row(row) for row in self._rows(query, photo)]
 

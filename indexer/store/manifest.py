@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,8 +15,10 @@ from indexer.errors import REPAIR, IndexRefused, OtherFormat, unreadable
 from indexer.store.files import hash_file
 from model import Matcher
 
-# Counted up with every change that a program of another version could not read.
-FORMAT_VERSION: Final = 2
+# Counted up with every change that a program of another version could not read. 3: with the files' ctime and the number
+# of the patch grid's cells. An index of format 2 is read, too, and the next build makes it one of format 3.
+FORMAT_VERSION: Final = 3
+_OLDEST: Final = 2
 # The precision in which photos are encoded, whatever precision a network scores in.
 PRECISION: Final = "float32"
 
@@ -114,6 +116,7 @@ class Origin:
     Attributes:
         checkpoint_sha256: of its weights, hex. preprocessing_fingerprint: of how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
+        cells: how many its patch grid has; None where an index of format 2 does not know. The checkpoint decides it.
     """
 
     checkpoint_sha256: str
@@ -121,6 +124,7 @@ class Origin:
     network: str
     width: int
     tokens: int
+    cells: int | None = field(default=None, compare=False)
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
@@ -131,6 +135,7 @@ class Origin:
             matcher.config.name,
             matcher.config.width,
             matcher.token_count("photo"),
+            matcher.config.grid**2,
         )
 
 
@@ -139,7 +144,7 @@ class Manifest(_Frozen):
 
     Attributes:
         previous: the generation before it; None for the first.
-        checkpoint_sha256 ... tokens: the network, see ``Origin``.
+        checkpoint_sha256 ... cells: the network, see ``Origin``.
         dtype: the precision in which the newest rows were computed.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
         centroids: how a cluster's tokens are made from its photos' tokens.
@@ -148,7 +153,7 @@ class Manifest(_Frozen):
         files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[2, 3] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     checkpoint_sha256: str
@@ -156,6 +161,7 @@ class Manifest(_Frozen):
     network: str
     width: Annotated[_Number, Field(ge=1)]
     tokens: Annotated[_Number, Field(ge=1)]
+    cells: Annotated[_Number, Field(ge=1)] | None = None
     dtype: str
     embedder: EmbedderEntry
     roots: tuple[RootEntry, ...]
@@ -183,7 +189,9 @@ class Manifest(_Frozen):
     @property
     def origin(self) -> Origin:
         """The network that made the rows."""
-        return Origin(self.checkpoint_sha256, self.preprocessing_fingerprint, self.network, self.width, self.tokens)
+        return Origin(
+            self.checkpoint_sha256, self.preprocessing_fingerprint, self.network, self.width, self.tokens, self.cells
+        )
 
 
 def software_version() -> str:
@@ -212,7 +220,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
-    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+    if isinstance(version, int) and 0 < version < _OLDEST:
         raise OtherFormat(
             f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
             "or name a new one with --index, and run `python -m indexer build FOLDER`."

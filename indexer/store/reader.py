@@ -69,7 +69,7 @@ class Index:
         centroid_ret: (c, d) float32, the means of the photos' L2-normalised [Ret].
     """
 
-    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path]) -> None:
+    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path], cells: int) -> None:
         self.generation = generation.name
         self.manifest: Manifest = generation.manifest
         self._roots = tuple(roots)
@@ -79,6 +79,7 @@ class Index:
             self._segments: list[RowArrays] = [open_segment(folder.segment(s.id)) for s in self.manifest.segments]
             self._read_rows()
             self._read_centroids(generation.path)
+            self._check_positions(cells)
         except BaseException:
             self._catalog.close()
             raise
@@ -111,6 +112,14 @@ class Index:
             self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
         else:
             self.centroids = Tokens.of_ret(self.centroid_ret)
+
+    def _check_positions(self, cells: int) -> None:
+        """Raise IndexRefused where a token is at no cell of the network's patch grid, which has so many cells."""
+        positions = [self.centroids.positions.numpy()]
+        # One byte each: of a million photos these are 70 MB.
+        positions += [arrays.tokens.positions for arrays in self._segments if arrays.tokens is not None]
+        if any(array.size and array.max() >= cells for array in positions):
+            raise IndexRefused(f"the index has tokens beyond the {cells} cells of the network's patch grid; {REPAIR}.")
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""
@@ -253,4 +262,4 @@ def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
         roots = [expanded(root).absolute() for root in gallery_roots]
-    return Index(folder, generation, roots)
+    return Index(folder, generation, roots, matcher.config.grid**2)

@@ -12,10 +12,12 @@ import numpy as np
 from indexer.errors import IndexRefused, OtherFormat
 from indexer.store import (
     BLOCK,
+    MOST_CELLS,
     Array,
     CatalogFile,
     Generation,
     IndexFolder,
+    Manifest,
     SegmentRow,
     generation_files,
     hash_file,
@@ -88,7 +90,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
         except IndexRefused as error:
             yield Problem("segment", str(error), entry.id)
             continue
-        for sentence in _rows(opened.named(), entry.rows, has_tokens=manifest.tokens > 1):
+        for sentence in _rows(opened.named(), entry.rows, manifest):
             yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
     try:
         for sentence in _catalog(read_catalog(live.path / "photos.sqlite"), live):
@@ -105,11 +107,14 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
                 array = map_array(live.path / file.name)
                 if len(array) != manifest.counts.clusters or not _finite(array):
                     yield Problem("clusters", f"{file.name} does not have one finite row a cluster.")
+                if file.name == "centroid_positions.npy" and not _on_grid(array, manifest):
+                    yield Problem("clusters", f"{file.name} names cells that the patch grid does not have.")
     except IndexRefused as error:
         yield Problem("clusters", str(error))
 
 
-def _rows(arrays: Mapping[str, Array], rows: int, has_tokens: bool) -> Iterator[str]:
+def _rows(arrays: Mapping[str, Array], rows: int, manifest: Manifest) -> Iterator[str]:
+    has_tokens = manifest.tokens > 1
     if {len(array) for array in arrays.values()} != {rows}:
         yield f"does not have {rows} rows in every array."
     if ("tokens" in arrays) != has_tokens or (has_tokens and arrays["tokens"].dtype != np.int8):
@@ -117,6 +122,8 @@ def _rows(arrays: Mapping[str, Array], rows: int, has_tokens: bool) -> Iterator[
     for name, array in arrays.items():
         if not _finite(array):
             yield f"holds values in {name}.npy that are not finite."
+    if "positions" in arrays and not _on_grid(arrays["positions"], manifest):
+        yield "names cells in positions.npy that the patch grid does not have, or one cell twice."
 
 
 def _catalog(files: list[CatalogFile], live: Generation) -> Iterator[str]:
@@ -141,6 +148,13 @@ def _catalog(files: list[CatalogFile], live: Generation) -> Iterator[str]:
         yield "the catalog does not hold as many photos, files and bad files as the manifest says."
     if any(file.id >= live.manifest.next_id for file in files):
         yield "the catalog holds an id that the manifest has not given yet."
+
+
+def _on_grid(positions: Array, manifest: Manifest) -> bool:
+    """Whether each row has cells of the network's patch grid, ascending."""
+    cells = MOST_CELLS if manifest.cells is None else manifest.cells
+    blocks = (positions[start : start + BLOCK].astype(np.int64) for start in range(0, len(positions), BLOCK))
+    return all(bool((block < cells).all() and (np.diff(block, axis=-1) > 0).all()) for block in blocks)
 
 
 def _finite(array: Array) -> bool:

@@ -69,3 +69,26 @@ def sign(index: Path) -> None:
         for entry in holder["files"]:
             entry |= {"size": (folder / entry["name"]).stat().st_size, "sha256": hash_file(folder / entry["name"])}
     path.write_text(json.dumps(manifest))
+
+
+def make_format_2(index: Path) -> None:
+    """Make an index of one generation what the program wrote before format 3."""
+    sql("ALTER TABLE photos DROP COLUMN ctime")(index)
+    sql("PRAGMA user_version = 1")(index)
+    path = index / "g000001" / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"format_version": 2}
+    del manifest["cells"]
+    path.write_text(json.dumps(manifest))
+    sign(index)
+
+
+def number(name: str, value: int, place: int = -1) -> Callable[[Path], None]:
+    """One number of each row of an array becomes ``value``."""
+
+    def run(index: Path) -> None:
+        (path,) = index.glob(name)
+        array = np.load(path)
+        array[:, place] = value
+        np.save(path, array)
+
+    return run

@@ -39,5 +39,5 @@ def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_listed(tm
 
 
 def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None:
-    for stamp in (FileStamp(0, 0), FileStamp(5, -1), None):
+    for stamp in (FileStamp(0, 0), FileStamp(5, -1, 7), None):
         assert from_columns(*to_columns(stamp)) == stamp

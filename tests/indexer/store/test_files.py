@@ -22,10 +22,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def test_a_file_is_read_with_its_size_and_time(root: Path) -> None:
+def test_a_file_is_read_with_its_size_and_times(root: Path) -> None:
     os.utime(root / "inner" / "photo.png", ns=(5, 7))
+    changed = (root / "inner" / "photo.png").stat().st_ctime_ns
     content = read_below(root, "inner/photo.png")
-    assert (content.data, content.stamp) == (b"good", FileStamp(4, 7))
+    assert (content.data, content.stamp) == (b"good", FileStamp(4, 7, changed))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 import model
 from indexer import IndexRefused, build, open_index, verify
-from tests.indexer.damages import not_finite, short, sign, sql, wider
+from tests.indexer.damages import not_finite, number, short, sign, sql, wider
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,9 @@ from tests.indexer.damages import not_finite, short, sign, sql, wider
         (not_finite("segments/*/embeddings.npy"), "values in embeddings.npy that are not finite"),
         (short("segments/*/ret.npy"), "does not have 12 rows in every array"),
         (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy does not have one finite row a cluster"),
+        (number("segments/*/positions.npy", 255), "names cells in positions.npy that the patch grid does not have"),
+        (number("segments/*/positions.npy", 0, place=1), "or one cell twice"),
+        (number("g000001/centroid_positions.npy", 200), "centroid_positions.npy names cells that the patch grid"),
         (short("g000001/centroid_ret.npy"), "centroid_ret.npy does not have one finite row a cluster"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -37,6 +40,17 @@ def test_verify_finds_contents_that_contradict_each_other(
     assert len(verify(index_path)) == 1
     sign(index_path)
     assert any(sentence in problem for problem in verify(index_path))
+
+
+@pytest.mark.parametrize("name", ["segments/*/positions.npy", "g000001/centroid_positions.npy"])
+def test_an_index_with_tokens_beyond_the_grid_is_refused(
+    name: str, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    number(name, matcher.config.grid**2)(index_path)
+    sign(index_path)
+    with pytest.raises(IndexRefused, match=r"beyond the \d+ cells of the network's patch grid; .* build again"):
+        open_index(index_path, matcher)
 
 
 @pytest.mark.parametrize(
