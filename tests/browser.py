@@ -138,7 +138,8 @@ def before_pages(driver: Browser, *scripts: str) -> Iterator[None]:
 
 
 def forget(driver: Browser) -> None:
-    """Empty what pages have stored."""
+    """Empty what pages have stored, in this tab and for all."""
+    driver.execute_script("try { sessionStorage.clear(); } catch { /* no page, or one that may not store anything */ }")
     driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
 
 

@@ -1,5 +1,6 @@
 /** The dialog that says what is searched, and by what; and the line that says how far a build is. */
 
+import { show } from "./shared/dialogs.js";
 import { element, part, progress } from "./shared/dom.js";
 import { building, count, facts } from "./shared/words.js";
 
@@ -7,7 +8,7 @@ export class About {
   #dialog = part("about");
 
   constructor() {
-    part("about-open").addEventListener("click", () => this.#dialog.showModal());
+    part("about-open").addEventListener("click", () => show(this.#dialog));
     part("about-close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }

@@ -1,5 +1,6 @@
 /** Keyboard shortcuts, and the dialog that lists them. */
 
+import { show } from "./shared/dialogs.js";
 import { choose, element, part } from "./shared/dom.js";
 import { forSite } from "./shared/storage.js";
 
@@ -44,7 +45,7 @@ export class Keys {
     const single = part("keys-on");
     single.checked = forSite.get(OFF) === null;
     single.addEventListener("change", () => (single.checked ? forSite.remove(OFF) : forSite.set(OFF, "1")));
-    part("help-open").addEventListener("click", () => this.#dialog.showModal());
+    part("help-open").addEventListener("click", () => show(this.#dialog));
     part("help-close").addEventListener("click", () => this.#dialog.close());
     document.addEventListener("keydown", (event) => this.#press(event));
   }

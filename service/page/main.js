@@ -83,8 +83,9 @@ function showFound({ answer, snapshot, params }) {
   clearTimeout(checkTimer);
   sketched = { snapshot, params };
   shown = answer.results;
+  viewer.forget();
   results.show(shown);
-  groups.show(answer.clusters);
+  groups.show(answer.clusters, answer.select);
   pages.start(answer, { page: Number(params.k), most: limits?.max_k ?? Number(params.k) });
   part("found").classList.remove("stale");
   if (!shown.length) {
@@ -129,13 +130,14 @@ function clearStatus() {
   part("status").textContent = "";
   part("timings").replaceChildren();
   offerWhy(false);
-  groups.show([]);
+  groups.show([], "clusters");
   pages.stop();
 }
 
 function showInvitation() {
   search.stop();
   shown = [];
+  viewer.forget();
   results.show(shown);
   part("found").classList.remove("stale");
   notice.invite();
@@ -224,6 +226,12 @@ query.addEventListener("change", () => {
     part("found").classList.add("stale");
   }
 });
+query.addEventListener("address", () =>
+  notice.say(
+    "That is an address, not an image",
+    "Save the image first, and drop its file here; or copy the image itself and paste it.",
+  ),
+);
 part("search").addEventListener("click", () => void search.now());
 part("count").addEventListener("change", searchAgain);
 choice("care", (value) => {

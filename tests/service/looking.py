@@ -18,8 +18,8 @@ from tests.service.served import Served
 
 def forgetful(driver: Browser) -> Browser:
     """The same browser without anything that the test before has left in it."""
-    driver.get("about:blank")
     browser.forget(driver)
+    driver.get("about:blank")
     browser.complaints(driver)
     browser.requested(driver)
     return driver

@@ -6,9 +6,14 @@ import { restore, save } from "./saved.js";
 // In pixels. Larger than what any network looks at, and small enough for the browser's storage.
 const IMAGE_SIDE = 1024;
 const IMAGE_BYTES = 500_000;
+// As the server decides it: values above this are no ink on white, and of a sheet at least this share is transparent.
+const NO_INK = 245;
+const LEAST_SHEET = 0.2;
+const LOOKED_AT_SIDE = 512;
 const SAVED_SIDE = 1024;
 // What the browser's storage takes back, see saved.js.
 const KEPT_TYPES = ["image/jpeg", "image/png"];
+const ADDRESS = /^https?:\S+$/i;
 
 export class Query extends EventTarget {
   #paper;
@@ -16,7 +21,9 @@ export class Query extends EventTarget {
   #sheet = part("sheet");
 
   /**
-   * Takes image files that are picked, dropped or pasted. Event "change": what is searched with is another one.
+   * Takes image files that are picked, dropped or pasted.
+   *
+   * Events: "change" when what is searched with is another one; "address" when not an image came but only its address.
    *
    * @param {import("./paper.js").Paper} paper
    */
@@ -115,10 +122,13 @@ export class Query extends EventTarget {
       // Otherwise picking the same file again would be no change.
       input.value = "";
     });
-    document.addEventListener("paste", (event) => this.#takeFirst(event.clipboardData.files));
+    document.addEventListener("paste", ({ clipboardData, target }) => {
+      const address = ADDRESS.test(clipboardData.getData("text/plain").trim());
+      this.#takeFirst(clipboardData.files, address && !target.matches("input"));
+    });
     // Without this, the browser would open a file that is dropped beside the paper, in place of the page.
     document.addEventListener("dragover", (event) => {
-      if (event.dataTransfer.types.includes("Files")) {
+      if (holdsImage(event.dataTransfer)) {
         event.preventDefault();
         this.#sheet.classList.add("dropping");
       }
@@ -129,19 +139,27 @@ export class Query extends EventTarget {
       }
     });
     document.addEventListener("drop", (event) => {
-      if (event.dataTransfer.types.includes("Files")) {
+      if (holdsImage(event.dataTransfer)) {
         event.preventDefault();
         this.#sheet.classList.remove("dropping");
-        this.#takeFirst(event.dataTransfer.files);
+        this.#takeFirst(event.dataTransfer.files, true);
       }
     });
   }
 
-  #takeFirst(files) {
+  #takeFirst(files, address = false) {
     if (files.length) {
       void this.take(files[0]);
+    } else if (address) {
+      // The page may load nothing from another host, so it cannot fetch the image itself.
+      this.dispatchEvent(new Event("address"));
     }
   }
+}
+
+/** Whether what is dragged is a file, or the address of one: an image or a link of another page. */
+function holdsImage({ types }) {
+  return types.includes("Files") || types.includes("text/uri-list");
 }
 
 async function open(source) {
@@ -151,13 +169,16 @@ async function open(source) {
 }
 
 /**
- * An image file as a data URL: its own bytes where they are few, else a smaller JPEG of it on white. The JPEG is read from
- * a canvas, so a browser that guards against fingerprinting may disturb it.
+ * An image file as a data URL: its own bytes where they are few, else a smaller JPEG of it on white; or on black, if it has
+ * white strokes on nothing. The JPEG is read from a canvas, so a browser that guards against fingerprinting may disturb it.
  */
 async function toDataUrl(file, image) {
+  if (onlyWhite(image)) {
+    return shrunken(image, "#000000");
+  }
   const longer = Math.max(image.naturalWidth, image.naturalHeight);
   if (longer > IMAGE_SIDE || file.size > IMAGE_BYTES || !KEPT_TYPES.includes(file.type)) {
-    return shrunken(image);
+    return shrunken(image, "#ffffff");
   }
   return new Promise((done, failed) => {
     const reader = new FileReader();
@@ -173,15 +194,34 @@ function fromDataUrl(url) {
   return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type });
 }
 
-function shrunken(image) {
-  const scale = Math.min(1, IMAGE_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
-  const sheet = element("canvas", {
-    width: Math.max(1, Math.round(image.naturalWidth * scale)),
-    height: Math.max(1, Math.round(image.naturalHeight * scale)),
-  });
-  const context = sheet.getContext("2d");
-  context.fillStyle = "#ffffff";
-  context.fillRect(0, 0, sheet.width, sheet.height);
-  context.drawImage(image, 0, 0, sheet.width, sheet.height);
-  return sheet.toDataURL("image/jpeg", 0.9);
+/** Whether it is transparent, and nothing in it could be seen on white. */
+function onlyWhite(image) {
+  const { context, width, height } = sheetWith(image, LOOKED_AT_SIDE);
+  const { data } = context.getImageData(0, 0, width, height);
+  let clear = 0;
+  for (let at = 0; at < data.length; at += 4) {
+    const alpha = data[at + 3];
+    const least = Math.min(data[at], data[at + 1], data[at + 2]);
+    if (255 - ((255 - least) * alpha) / 255 <= NO_INK) {
+      return false;
+    }
+    clear += alpha < 128 ? 1 : 0;
+  }
+  return clear >= LEAST_SHEET * width * height;
+}
+
+function shrunken(image, paper) {
+  return sheetWith(image, IMAGE_SIDE, paper).context.canvas.toDataURL("image/jpeg", 0.9);
+}
+
+/** A canvas with the image, its longer side at most `most` pixels, on paper of this colour or on none. */
+function sheetWith(image, most, paper = "transparent") {
+  const scale = Math.min(1, most / Math.max(image.naturalWidth, image.naturalHeight));
+  const width = Math.max(1, Math.round(image.naturalWidth * scale));
+  const height = Math.max(1, Math.round(image.naturalHeight * scale));
+  const context = element("canvas", { width, height }).getContext("2d");
+  context.fillStyle = paper;
+  context.fillRect(0, 0, width, height);
+  context.drawImage(image, 0, 0, width, height);
+  return { context, width, height };
 }

@@ -1,6 +1,11 @@
-/** The drawing in the browser's storage: it is still there when the page is loaded again. */
+/**
+ * The drawing in the browser's storage: it is still there when the page is loaded again.
+ *
+ * Each tab has a drawing of its own, so that two tabs do not take each other's. The last one is also kept for the site,
+ * for a tab that is opened later.
+ */
 
-import { forSite } from "../shared/storage.js";
+import { forSite, forTab } from "../shared/storage.js";
 import { isShape, paperColour, visible, WHITE } from "./ink.js";
 
 const KEY = "sketch-search-drawing";
@@ -9,15 +14,23 @@ const VERSION = 1;
 const MOST_CHARACTERS = 2_000_000;
 const MOST_POINTS = 200_000;
 
+// The text that this tab has written for the site.
+let written = null;
+
 /** Save what can be seen. A drawing that is too large is not saved. */
 export function save(actions) {
   const marks = visible(actions).map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
   const paper = paperColour(actions);
   const text = JSON.stringify({ version: VERSION, paper, marks });
-  if (text.length > MOST_CHARACTERS || (!marks.length && paper === WHITE)) {
-    forSite.remove(KEY);
-  } else {
+  const blank = !marks.length && paper === WHITE;
+  const kept = text.length > MOST_CHARACTERS ? JSON.stringify({ version: VERSION, paper: WHITE, marks: [] }) : text;
+  // A blank sheet is written, too: without it, a reload would bring the drawing of another tab.
+  forTab.set(KEY, kept);
+  if (kept === text && !blank) {
     forSite.set(KEY, text);
+    written = text;
+  } else if (forSite.get(KEY) === written) {
+    forSite.remove(KEY);
   }
 }
 
@@ -28,7 +41,7 @@ export function save(actions) {
  */
 export async function restore(open) {
   try {
-    const { version, paper, marks } = JSON.parse(forSite.get(KEY));
+    const { version, paper, marks } = JSON.parse(forTab.get(KEY) ?? forSite.get(KEY));
     if (version !== VERSION) {
       return [];
     }

@@ -1,7 +1,7 @@
-/** The clusters that a search has opened, each as a row of small photos. */
+/** The clusters that a search has scored photos of, each as a row of small photos. */
 
 import { element, part } from "../shared/dom.js";
-import { count, fileName, trouble } from "../shared/words.js";
+import { count, fileName, groupsSearched, trouble } from "../shared/words.js";
 
 // A row of this many fits a phone. Of many clusters only the best are shown.
 const FACES = 7;
@@ -25,12 +25,12 @@ export class Groups {
     this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());
   }
 
-  /** Show these clusters, best first. Without any, the box is hidden. */
-  show(clusters) {
+  /** Show these clusters, best first. Without any, the box is hidden. @param {string} select what chose the photos */
+  show(clusters, select) {
     const same = clusters.map(({ id }) => id).join() === this.#clusters.map(({ id }) => id).join();
     this.#clusters = clusters;
     this.#box.hidden = !clusters.length;
-    part("groups-name").textContent = `Looked in ${count(clusters.length, "group")} of photos`;
+    part("groups-name").textContent = groupsSearched(clusters.length, select);
     if (!same) {
       this.#list.replaceChildren();
       if (this.#box.open) {

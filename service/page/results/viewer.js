@@ -1,5 +1,6 @@
 /** The dialog with the whole photo, and what can be done with it. */
 
+import { show } from "../shared/dialogs.js";
 import { download, element, part } from "../shared/dom.js";
 import { fileName, score, trouble } from "../shared/words.js";
 
@@ -41,7 +42,14 @@ export class Viewer {
     this.#place = place;
     this.#fill();
     if (!this.#dialog.open) {
-      this.#dialog.showModal();
+      show(this.#dialog, () => this.#photos.length > 0);
+    }
+  }
+
+  /** Other photos were found. Those that were shown here cannot be opened again by Forward of the browser. */
+  forget() {
+    if (!this.#dialog.open) {
+      this.#photos = [];
     }
   }
 

@@ -86,6 +86,12 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
+/** Where the photos are from that a search has scored. Only a search by clusters goes by them. */
+export function groupsSearched(number, select) {
+  const groups = `${count(number, "group")} of photos`;
+  return select === "clusters" ? `Looked in ${groups}` : `The photos compared are from ${groups}`;
+}
+
 /** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";

@@ -1,5 +1,6 @@
 /** The dialog that says why photos were found. */
 
+import { show } from "../shared/dialogs.js";
 import { choice, element, part } from "../shared/dom.js";
 import { Overlay } from "./overlay.js";
 import { paintPart, partAt, partsOf } from "./regions.js";
@@ -50,7 +51,8 @@ export class Why {
     this.#snapshot = snapshot;
     this.#results = results;
     part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
-    this.#dialog.showModal();
+    // What it has asked the server for is given up when it closes.
+    show(this.#dialog, () => false);
     void this.#load();
   }
 

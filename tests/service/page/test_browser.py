@@ -125,10 +125,8 @@ def test_the_groups_looked_into_show_their_photos(desk: Browser, server: Served)
     wait_for_photos(desk)
     desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
-    assert (
-        text(desk, "groups-name")
-        == f"Looked in {len(desk.find_elements(By.CSS_SELECTOR, '#groups-list > li'))} groups of photos"
-    )
+    groups = desk.find_elements(By.CSS_SELECTOR, "#groups-list > li")
+    assert text(desk, "groups-name") == f"The photos compared are from {len(groups)} groups of photos"
     desk.find_element(By.CSS_SELECTOR, "#groups-list button").click()
     wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
     assert not desk.find_element(By.ID, "viewer-rank").is_displayed()

@@ -1,0 +1,200 @@
+"""The page in a real browser: its history, several tabs, and what comes from other pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from service.settings import Settings
+from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
+from tests.pictures import odd_file, strokes
+from tests.requirements import needs_browser
+from tests.service.looking import check_quiet, ink, paper, text, wait_for_notice
+from tests.service.served import Served, served
+
+pytestmark = needs_browser
+
+
+def find_and_open(driver: Browser, server: Served) -> None:
+    """Search, and open the first photo."""
+    driver.get(server.url)
+    draw(driver, DESKTOP, strokes("star"))
+    wait_for_photos(driver)
+    driver.find_element(By.CSS_SELECTOR, "#results button").click()
+    wait_until_open(driver, "viewer")
+
+
+def is_open(driver: Browser, dialog: str) -> bool:
+    shown: bool = driver.execute_script("return document.getElementById(arguments[0]).open", dialog)
+    return shown
+
+
+def wait_until_open(driver: Browser, dialog: str) -> None:
+    wait(driver).until(lambda d: is_open(d, dialog))
+
+
+def wait_until_closed(driver: Browser, dialog: str) -> None:
+    wait(driver).until(lambda d: not is_open(d, dialog))
+
+
+def dialogs_in_history(driver: Browser) -> int:
+    count: int = driver.execute_script("return history.state?.dialogs ?? 0")
+    return count
+
+
+def wait_for_the_page_s_own_entry(driver: Browser) -> None:
+    wait(driver).until(lambda d: dialogs_in_history(d) == 0)
+
+
+def test_back_closes_the_photo_and_forward_opens_it_again(desk: Browser, server: Served) -> None:
+    find_and_open(desk, server)
+    name = text(desk, "viewer-title")
+    drawn = paper(desk)
+    desk.back()
+    wait_until_closed(desk, "viewer")
+    assert desk.current_url == f"{server.url}/"
+    assert np.array_equal(paper(desk), drawn)
+    desk.forward()
+    wait_until_open(desk, "viewer")
+    assert text(desk, "viewer-title") == name
+    desk.back()
+    wait_until_closed(desk, "viewer")
+    check_quiet(desk, server)
+
+
+def test_back_closes_the_uppermost_dialog_first(desk: Browser, server: Served) -> None:
+    find_and_open(desk, server)
+    desk.find_element(By.ID, "viewer-why").click()
+    wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    desk.back()
+    wait_until_closed(desk, "why")
+    assert is_open(desk, "viewer")
+    desk.back()
+    wait_until_closed(desk, "viewer")
+    check_quiet(desk, server)
+
+
+def test_a_photo_that_was_closed_leaves_nothing_to_go_back_to(desk: Browser, server: Served) -> None:
+    before = f"{server.url}/page/icon.svg"
+    desk.get(before)
+    find_and_open(desk, server)
+    for close in (Keys.ESCAPE, None):
+        if close:
+            ActionChains(desk).send_keys(close).perform()
+        else:
+            desk.find_element(By.CSS_SELECTOR, "#results button").click()
+            desk.find_element(By.ID, "viewer-close").click()
+        wait_until_closed(desk, "viewer")
+        wait_for_the_page_s_own_entry(desk)
+    desk.back()
+    wait(desk).until(lambda d: d.current_url == before)
+
+
+def test_after_a_reload_the_photo_is_closed_and_so_is_its_entry(desk: Browser, server: Served) -> None:
+    find_and_open(desk, server)
+    desk.refresh()
+    wait_for_photos(desk)
+    assert not is_open(desk, "viewer")
+    wait_for_the_page_s_own_entry(desk)
+    # There is no photo any more that Forward could open.
+    desk.forward()
+    wait_for_the_page_s_own_entry(desk)
+    assert not is_open(desk, "viewer")
+    desk.find_element(By.CSS_SELECTOR, "#results button").click()
+    wait_until_open(desk, "viewer")
+    desk.back()
+    wait_until_closed(desk, "viewer")
+    check_quiet(desk, server)
+
+
+def test_two_tabs_keep_their_own_drawings(desk: Browser, server: Served) -> None:
+    first = desk.current_window_handle
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("house"))
+    wait_for_photos(desk)
+    house = paper(desk)
+    desk.switch_to.new_window("tab")
+    second = desk.current_window_handle
+    try:
+        # A new tab begins with what was drawn last.
+        desk.get(server.url)
+        wait_for_photos(desk)
+        desk.find_element(By.ID, "clear").click()
+        draw(desk, DESKTOP, strokes("star"))
+        wait_for_photos(desk)
+        star = paper(desk)
+        for tab, drawn in ((first, house), (second, star)):
+            desk.switch_to.window(tab)
+            desk.refresh()
+            wait_for_photos(desk)
+            assert np.array_equal(paper(desk), drawn)
+        # What one tab clears, stays cleared there and only there.
+        desk.switch_to.window(first)
+        desk.find_element(By.ID, "clear").click()
+        desk.refresh()
+        wait_for_notice(desk, "What are you looking for?")
+        desk.switch_to.window(second)
+        desk.refresh()
+        wait_for_photos(desk)
+        assert np.array_equal(paper(desk), star)
+    finally:
+        desk.switch_to.window(second)
+        desk.close()
+        desk.switch_to.window(first)
+
+
+def test_a_drawing_is_still_there_in_a_tab_that_is_opened_later(desk: Browser, server: Served) -> None:
+    first = desk.current_window_handle
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("house"))
+    wait_for_photos(desk)
+    desk.get("about:blank")
+    desk.switch_to.new_window("tab")
+    try:
+        desk.get(server.url)
+        wait_for_photos(desk)
+        assert ink(desk) > 0
+    finally:
+        desk.close()
+        desk.switch_to.window(first)
+
+
+def test_an_address_that_is_dropped_or_pasted_is_told_not_to_be_an_image(desk: Browser, server: Served) -> None:
+    address = "https://example.org/cat.jpg"
+    for script in ("drop_address", "paste_text"):
+        desk.get(server.url)
+        wait_for_notice(desk, "What are you looking for?")
+        assert run(desk, script, address) in (True, None)
+        wait_for_notice(desk, "That is an address, not an image")
+        assert "Save the image" in text(desk, "notice-text")
+        draw(desk, DESKTOP, strokes("star"))
+        wait_for_photos(desk)
+        assert not desk.find_element(By.ID, "notice").is_displayed()
+        desk.find_element(By.ID, "clear").click()
+    check_quiet(desk, server)
+
+
+def test_white_strokes_on_nothing_can_be_seen_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
+    file = tmp_path / "white.png"
+    file.write_bytes(odd_file("white on nothing.png"))
+    desk.get(server.url)
+    desk.find_element(By.ID, "file").send_keys(str(file))
+    wait_for_photos(desk)
+    pixels = paper(desk)
+    assert 0.005 < (pixels > 200).mean() < 0.5
+    draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
+    wait_for_photos(desk)
+    check_quiet(desk, server)
+
+
+def test_only_a_search_by_clusters_has_looked_in_groups(desk: Browser, settings: Settings) -> None:
+    for select, said in (("clusters", "Looked in "), ("ret", "The photos compared are from ")):
+        with served(settings.model_copy(update={"select": select})) as server:
+            desk.get(server.url)
+            draw(desk, DESKTOP, strokes("circle"))
+            wait_for_photos(desk)
+            assert text(desk, "groups-name").startswith(said)
