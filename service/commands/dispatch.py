@@ -16,7 +16,7 @@ from service.commands.openapi import write_document
 from service.commands.search import search, search_query
 from service.commands.serve import serve
 from service.errors import BadSearch
-from service.http import describe_problems
+from service.schemas import describe_problems
 from service.settings import Settings
 
 

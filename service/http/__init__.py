@@ -1,11 +1,9 @@
 """The HTTP API: the application with its routes, what every request passes through, and how errors are answered."""
 
-from service.http.answers import describe_problems
 from service.http.app import create_app
 from service.http.logs import configure_logging
 
 __all__ = [
     "configure_logging",
     "create_app",
-    "describe_problems",
 ]

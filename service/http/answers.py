@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import VERDICTS, QueueFull, ServiceFault, Unauthorized
-from service.schemas import SENTENCE, ErrorDetail, ErrorResponse
+from service.schemas import ErrorDetail, ErrorResponse, describe_problems
 
 # A request id that may be echoed and logged as it is.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -134,8 +133,8 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
     problems = error.errors()
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
-    # A problem's place is ("query", "nprobe", "constrained-int"); what it is told by is nprobe.
-    named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems[:5]]
+    # A problem's place is ("query", "nprobe", "constrained-int"); the parameter is nprobe.
+    named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems]
     return error_answer(422, "bad_parameter", f"{describe_problems(named)}.", request.state.request_id)
 
 
@@ -153,23 +152,6 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
 
 async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
     return error_answer(499, "client_gone", "The upload broke off.", request.state.request_id)
-
-
-def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
-    """What pydantic found wrong, in one line, without a full stop.
-
-    problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name.
-    """
-    said: dict[str, list[str]] = {}
-    for problem in problems:
-        begin = "" if problem["type"] == SENTENCE else f"{str(problem['loc'][0])[:64]}: "
-        said.setdefault(begin, []).append(str(problem["msg"]))
-    # A parameter that may be of several kinds has a problem for each of them.
-    return "; ".join(begin + ", or ".join([first, *map(_lower, others)]) for begin, (first, *others) in said.items())
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 def _sentence(error: Exception) -> str:

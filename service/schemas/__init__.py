@@ -15,11 +15,11 @@ from service.schemas.explain import (
 )
 from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo
 from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
-from service.schemas.query import SENTENCE, FirstStage, PageParams, SearchQuery, ThumbnailParams
+from service.schemas.problems import describe_problems
+from service.schemas.query import FirstStage, PageParams, SearchQuery, ThumbnailParams
 from service.schemas.search import Cluster, SearchResponse, SearchResult, StageTimings
 
 __all__ = [
-    "SENTENCE",
     "BuildInfo",
     "Cluster",
     "ClusterResponse",
@@ -49,6 +49,7 @@ __all__ = [
     "SearchResult",
     "StageTimings",
     "ThumbnailParams",
+    "describe_problems",
     "photo_url",
     "thumbnail_url",
 ]

@@ -151,7 +151,7 @@ def test_threads_beyond_all_machines_are_a_sentence(
 ) -> None:
     monkeypatch.setenv("SBIR_THREADS", "2000")
     assert main(["serve", "--port", "0"]) == 2
-    assert "threads: Input should be less than or equal to 512" in capsys.readouterr().err
+    assert "threads must be at most 512, not 2000" in capsys.readouterr().err
 
 
 def test_what_is_neither_a_folder_nor_a_command_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

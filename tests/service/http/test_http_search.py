@@ -75,10 +75,43 @@ def test_a_parameter_out_of_range_is_refused(http: httpx.Client, sketch: bytes, 
 
 def test_what_may_be_a_number_or_a_word_is_refused_in_one_sentence(http: httpx.Client, sketch: bytes) -> None:
     answer = http.post("/search", content=sketch, params={"nprobe": "0", "k": "0"})
-    assert answer.json()["error"]["message"] == (
-        "k: Input should be greater than or equal to 1; "
-        "nprobe: Input should be greater than or equal to 1, or input should be 'all'."
+    assert (
+        answer.json()["error"]["message"] == "k must be at least 1, not 0; nprobe must be at least 1 or 'all', not 0."
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "sentence"),
+    [
+        ("/search", "k=many", "k must be a whole number, not 'many'."),
+        ("/search", "k=1.5", "k must be a whole number, not 1.5."),
+        ("/search", "k=", "k must be a whole number; it is empty."),
+        ("/search", f"k=1{'0' * 5000}", f"k must be a smaller number, not '1{'0' * 39}\N{HORIZONTAL ELLIPSIS}'."),
+        ("/search", "offset=-1", "offset must be at least 0, not -1."),
+        ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
+        ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
+        ("/search", "select=words", "select must be 'clusters' or 'ret', not 'words'."),
+        ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
+        ("/search", "budget_ms=soon", "budget_ms must be a number, not 'soon'."),
+        ("/search", "budget_ms=0", "budget_ms must be more than 0, not 0."),
+        ("/search", "budget_ms=inf", "budget_ms must be a finite number, not 'inf'."),
+        (
+            "/search",
+            f"method={'x' * 99}",
+            f"method must be at most 32 characters long, not '{'x' * 40}\N{HORIZONTAL ELLIPSIS}'.",
+        ),
+        ("/explain", "", "photo must be given."),
+        ("/explain", "photo=-1", "photo must be a number of digits only, not -1."),
+        ("/explain", "&".join(["photo=1"] * 13), "photo must be given at most 12 times."),
+        ("/explain", "photo=1&rebuild=all", "rebuild must be 'none', 'photos' or 'gallery', not 'all'."),
+        ("/explain", "photo=1&neighbours=99", "neighbours must be at most 20, not 99."),
+    ],
+    ids=lambda value: value[:24],
+)
+def test_what_is_wrong_with_a_parameter_is_a_plain_sentence(
+    http: httpx.Client, sketch: bytes, path: str, query: str, sentence: str
+) -> None:
+    assert http.post(f"{path}?{query}", content=sketch).json()["error"]["message"] == sentence
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, sketch: bytes) -> None:

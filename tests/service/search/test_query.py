@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.http.answers import describe_problems
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, describe_problems
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"k": 0}, "k: Input should be greater than or equal to 1"),
-        ({"offset": -1}, "offset: Input should be greater than or equal to 0"),
-        ({"nprobe": 0}, "nprobe: Input should be greater than or equal to 1, or input should be 'all'"),
-        ({"thin": 0}, "thin: Input should be greater than or equal to 1"),
-        ({"budget_ms": 0}, "budget_ms: Input should be greater than 0"),
-        ({"select": "words"}, "select: Input should be 'clusters' or 'ret'"),
+        ({"k": 0}, "k must be at least 1, not 0"),
+        ({"offset": -1}, "offset must be at least 0, not -1"),
+        ({"nprobe": 0}, "nprobe must be at least 1 or 'all', not 0"),
+        ({"thin": 0}, "thin must be at least 1, not 0"),
+        ({"budget_ms": 0}, "budget_ms must be more than 0, not 0"),
+        ({"select": "words"}, "select must be 'clusters' or 'ret', not 'words'"),
         ({"select": "ret", "nprobe": 3}, "nprobe counts clusters, which select=ret does not choose by: leave one"),
         # The name within the program is none outside of it.
         ({"rerank": 5}, "There is no parameter 'rerank'; there are k, offset, select, nprobe, method, thin, diffuse"),
