@@ -20,7 +20,7 @@ from service.serving import Live, Metrics, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.4.4"
+API_VERSION = "1.5.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 

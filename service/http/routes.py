@@ -31,6 +31,7 @@ from service.schemas import (
     Limits,
     ModelInfo,
     PageParams,
+    SearchDefaults,
     SearchQuery,
     SearchResponse,
     ThumbnailParams,
@@ -212,6 +213,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         refused=ctx.live.refused,
         build=build,
         limits=limits,
+        defaults=SearchDefaults(k=settings.default_k, select=settings.select, nprobe=settings.nprobe),
     )
 
 

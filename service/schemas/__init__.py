@@ -13,7 +13,7 @@ from service.schemas.explain import (
     MatchedCells,
     Rebuilt,
 )
-from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo
+from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo, SearchDefaults
 from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
 from service.schemas.problems import describe_problems
 from service.schemas.query import FirstStage, PageParams, SearchQuery, ThumbnailParams
@@ -44,6 +44,7 @@ __all__ = [
     "PageParams",
     "Photo",
     "Rebuilt",
+    "SearchDefaults",
     "SearchQuery",
     "SearchResponse",
     "SearchResult",

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from service.schemas.query import FirstStage
+
 
 class ModelInfo(BaseModel):
     """The checkpoint in use."""
@@ -14,7 +16,10 @@ class ModelInfo(BaseModel):
     checkpoint_sha256: str
     methods: tuple[str, ...]
     best_method: str = Field(description="What method=auto means.")
-    nprobe: int = Field(description="Clusters opened unless told otherwise.")
+    nprobe: int = Field(
+        description="The same as ``defaults.nprobe``, which is its right place. It is no property of the checkpoint.",
+        json_schema_extra={"deprecated": True},
+    )
     diffuses: bool = Field(description="Whether it knows how to diffuse scores.")
     device: str
     dtype: str
@@ -52,6 +57,14 @@ class Limits(BaseModel):
     queue: int
 
 
+class SearchDefaults(BaseModel):
+    """What a search does that does not say."""
+
+    k: int = Field(description="Results.")
+    select: FirstStage = Field(description="What chooses the photos that are scored.")
+    nprobe: int = Field(description="Clusters that are opened at least, where clusters choose.")
+
+
 class InfoResponse(BaseModel):
     """What is loaded. ``model`` and ``index`` are null, and ``reason`` says why, while the service is not ready."""
 
@@ -65,6 +78,7 @@ class InfoResponse(BaseModel):
     )
     build: BuildInfo | None = Field(description="Null where the index has never been built.")
     limits: Limits
+    defaults: SearchDefaults
 
 
 class HealthResponse(BaseModel):
