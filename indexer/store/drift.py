@@ -42,16 +42,32 @@ class Drift:
         That is so where the mean distance is more than MOST_WIDENING times what it was, or where the number of clusters
         is automatic and the photos are more than MOST_GROWTH times those that they were made from.
         """
-        outgrown = self.automatic and self.photos > MOST_GROWTH * self.clustered
-        return outgrown or self.distance_now > MOST_WIDENING * self.distance
+        return self._outgrown or self.distance_now > MOST_WIDENING * self.distance
 
     def describe(self) -> str:
-        """One line for people, with advice where the drift is excessive."""
-        line = (
-            f"clusters were made of {self.clustered} photos, {self.distance:.3f} from their centroids; "
-            f"now {self.photos}, {self.distance_now:.3f}"
-        )
-        return f"{line}; run build --recluster" if self.excessive else line
+        """One sentence for people without a full stop, with advice where the drift is excessive."""
+        line = f"the clusters were made for {_count(self.clustered)}; {self._fit()}"
+        reason = "; there should be more clusters for so many" if self._outgrown else ""
+        return f"{line}{reason}; run build --recluster" if self.excessive else line
+
+    @property
+    def _outgrown(self) -> bool:
+        return self.automatic and self.photos > MOST_GROWTH * self.clustered
+
+    def _fit(self) -> str:
+        if (self.photos, self.distance_now) == (self.clustered, self.distance):
+            return "the same photos are shown now"
+        grown = f"now there are {self.photos}" if self.photos != self.clustered else "now there are others"
+        wider = self.distance_now / self.distance - 1 if self.distance else float(self.distance_now > 0)
+        percent = round(100 * abs(wider))
+        if not percent:
+            return f"{grown}, and the clusters fit them as well"
+        where = "farther from" if wider > 0 else "nearer to"
+        return f"{grown}, on average {percent} % {where} the middle of their cluster"
+
+
+def _count(photos: int) -> str:
+    return f"{photos} photo{'' if photos == 1 else 's'}"
 
 
 def mean_distance(rows: Rows, refs: Sequence[RowRef], clusters: Sequence[int], centroids: Floats) -> float:

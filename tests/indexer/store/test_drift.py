@@ -27,6 +27,38 @@ def test_drift_is_excessive_beyond_twice_the_photos_or_a_tenth_more_distance(dri
     assert ("run build --recluster" in drift.describe()) is excessive
 
 
+@pytest.mark.parametrize(
+    ("drift", "sentence"),
+    [
+        (
+            Drift(100, 0.5, 100, 0.5, automatic=True),
+            "the clusters were made for 100 photos; the same photos are shown now",
+        ),
+        (
+            Drift(1, 0.5, 100, 0.501, automatic=False),
+            "the clusters were made for 1 photo; now there are 100, and the clusters fit them as well",
+        ),
+        (
+            Drift(100, 0.5, 100, 0.45, automatic=True),
+            "the clusters were made for 100 photos; now there are others, on average 10 % nearer to the middle of "
+            "their cluster",
+        ),
+        (
+            Drift(100, 0.5, 150, 0.6, automatic=True),
+            "the clusters were made for 100 photos; now there are 150, on average 20 % farther from the middle of "
+            "their cluster; run build --recluster",
+        ),
+        (
+            Drift(100, 0.5, 201, 0.5, automatic=True),
+            "the clusters were made for 100 photos; now there are 201, and the clusters fit them as well; there should "
+            "be more clusters for so many; run build --recluster",
+        ),
+    ],
+)
+def test_drift_is_told_in_a_plain_sentence(drift: Drift, sentence: str) -> None:
+    assert drift.describe() == sentence
+
+
 def test_a_gallery_that_grows_drifts_until_it_is_clustered_anew(
     gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
