@@ -7,12 +7,14 @@ from model.datasets.corpus import (
     data_folder,
     read_class_folders,
     read_data,
+    read_more,
     read_protocol,
     read_split,
     thin_classes,
 )
 from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_task
 from model.datasets.fresh import split_fresh
+from model.datasets.further import IMAGENET_PART, Further, lines_of, read_imagenet, read_lines, too_near
 from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
@@ -20,12 +22,14 @@ from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set
 from model.datasets.tasks import LAYOUTS, SPLITS, Layout, read_task
 
 __all__ = [
+    "IMAGENET_PART",
     "LARGE_PROTOCOLS",
     "LAYOUTS",
     "PROTOCOLS",
     "SPLITS",
     "STANDARD_SPLITS",
     "Corpus",
+    "Further",
     "GroupedTask",
     "Layout",
     "Picture",
@@ -35,6 +39,7 @@ __all__ = [
     "data_folder",
     "drawn_from",
     "hold_out",
+    "lines_of",
     "network_input",
     "normalised",
     "one_data_set",
@@ -42,11 +47,15 @@ __all__ = [
     "prepared_pixels",
     "read_class_folders",
     "read_data",
+    "read_imagenet",
     "read_large_task",
+    "read_lines",
+    "read_more",
     "read_protocol",
     "read_split",
     "read_task",
     "split_fresh",
     "subsampled",
     "thin_classes",
+    "too_near",
 ]

@@ -101,7 +101,7 @@ def read_class_folders(folder: Path, source: str = "") -> Corpus:
     halves = {half: folder / half for half in ("sketch", "photo")}
     if not any(path.is_dir() for path in halves.values()):
         raise ModelError(f"{folder} holds neither sketch/<class>/ nor photo/<class>/ folders")
-    return Corpus(*(tuple(_pictures(path, source)) for path in halves.values()))
+    return Corpus(*(tuple(in_class_folders(path, source)) for path in halves.values()))
 
 
 def data_folder() -> Path:
@@ -197,7 +197,8 @@ def _children(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.is_dir())
 
 
-def _pictures(folder: Path, source: str) -> Iterable[Picture]:
+def in_class_folders(folder: Path, source: str) -> Iterable[Picture]:
+    """The pictures in ``folder``/<class>/*, sorted by class and file name; none where there is no such folder."""
     if not folder.is_dir():
         return
     for label in _children(folder):

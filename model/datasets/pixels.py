@@ -19,18 +19,21 @@ from model.network import Modality
 
 
 def prepared_pixels(
-    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path
+    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path, grey: bool = False
 ) -> torch.Tensor:
     """(n, c, H, W) uint8, memory-mapped from ``cache``; c is 1 for sketches, which are grey, and 3 for photos.
 
+    ``grey`` says that these photos are grey, such as line drawings that are squashed as photos are: c is 1 for them.
     The first call for these pictures and this preprocessing writes the file; later calls only map it.
     """
+    channels = 1 if grey or modality == "sketch" else 3
+    if not pictures:
+        return torch.empty(0, channels, preprocessing.image_size, preprocessing.image_size, dtype=torch.uint8)
     key = pictures_key(pictures, preprocessing)
-    target = cache / f"{modality}-{preprocessing.image_size}-{key[:16]}.npy"
+    target = cache / f"{modality}-{channels}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
-        channels = 1 if modality == "sketch" else 3
         shape = (len(pictures), channels, preprocessing.image_size, preprocessing.image_size)
         array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
         for row, picture in enumerate(

@@ -2,6 +2,7 @@
 
 from model.evaluation.categories import measure, relevance
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
+from model.evaluation.groups import measure_groups
 from model.evaluation.per_query import intervals
 from model.evaluation.plots import draw_curve
 from model.evaluation.resampling import RESAMPLED, Interval
@@ -20,6 +21,7 @@ __all__ = [
     "intervals",
     "measure",
     "measure_composites",
+    "measure_groups",
     "relevance",
     "run_evaluation",
     "score_matrices",

@@ -12,7 +12,7 @@ from model.network.config import PRESETS, Modality, ModelConfig, preset
 from model.network.cost import Costs, costs
 from model.network.cross import CrossAttention, CrossSide, Side
 from model.network.encoder import Encoder, EncoderTrace
-from model.network.precision import fastest_dtype
+from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
 from model.network.tokens import Tokens
 from model.network.zse import Network
@@ -40,6 +40,7 @@ __all__ = [
     "fastest_dtype",
     "from_backbone",
     "kernel_matrix",
+    "multiplies_bf16",
     "preset",
     "read_backbone",
     "resized",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from model.datasets import Corpus
+from model.datasets import Corpus, GroupedTask
 from model.errors import ModelError
-from model.evaluation import encode_pictures, relevance
+from model.evaluation import encode_pictures, measure_groups, relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network import Calibration, Method, Network
@@ -35,12 +35,15 @@ def with_calibration(network: Network, calibration: Calibration) -> Network:
     return other.requires_grad_(False).eval()
 
 
-def validation_figures(trainer: Trainer, validation: Corpus) -> dict[str, float]:
-    """mAP@all of each trained method on a share of the validation pictures, for the log of a training."""
+def validation_figures(trainer: Trainer, validation: Corpus, large: GroupedTask | None = None) -> dict[str, float]:
+    """Figures on validation pictures, for the log of a training.
+
+    Returns mAP@all of each trained method on a share of the validation pictures, and for ``large`` the first page's
+    precision by [Ret] of each of its groups, with their harmonic mean.
+    """
     share = trainer.recipe.evaluate_share
     part = Corpus(validation.sketches[::share], validation.photos[::share])
-    dtype = torch.bfloat16 if trainer.recipe.bf16 else torch.float32
-    matcher = trained_matcher(trainer.average, dtype, trainer.recipe.methods)
+    matcher = trained_matcher(trainer.average, trainer.recipe.dtype, trainer.recipe.methods)
     queries = encode_pictures(matcher, part.sketches, "sketch")
     gallery = encode_pictures(matcher, part.photos, "photo")
     relevant = relevance(part)
@@ -48,6 +51,13 @@ def validation_figures(trainer: Trainer, validation: Corpus) -> dict[str, float]
     for method in matcher.methods:
         scores = matcher.scores(queries, gallery, method).numpy()
         figures[f"val_{method}"] = round(category_metrics(scores, relevant).map_all, 4)
+    if large is not None and "ret" in matcher.methods:
+        queries = encode_pictures(matcher, large.corpus.sketches, "sketch")
+        gallery = encode_pictures(matcher, large.corpus.photos, "photo")
+        found = measure_groups(large, {"ret": matcher.scores(queries, gallery, "ret").numpy()})
+        for group in large.groups:
+            figures[f"{group}_p10"] = round(found.methods["ret"][group].precision_10, 4)
+        figures["harmonic_p10"] = round(found.harmonic["ret"]["precision_10"], 4)
     return figures
 
 

@@ -183,18 +183,25 @@ class Trainer:
             raise ModelError(f"the network to start from ({config.name}) is not the recipe's: {error}") from error
 
     def _optimiser(self) -> torch.optim.AdamW:
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
+        chosen = self.recipe.optimiser
+        late = tuple(f"encoder.blocks.{self.network.config.depth - 1 - n}." for n in range(chosen.late_blocks))
         pretrained = isinstance(self.network.encoder, Encoder)
         for name, parameter in self.network.named_parameters():
             # The learnable tokenizer is not pretrained, and neither is an encoder that is no ViT: they learn at the
             # rate of the heads.
             encoder = pretrained and name.startswith("encoder.") and ".learnable." not in name
-            groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
-        chosen = self.recipe.optimiser
+            part = chosen.late_rate if encoder and name.startswith(late) else 1.0
+            groups.setdefault((part, encoder, parameter.ndim > 1), []).append(parameter)
         return torch.optim.AdamW(
             [
-                {"params": parameters, "encoder": encoder, "weight_decay": chosen.decay if matrix else 0.0}
-                for (encoder, matrix), parameters in groups.items()
+                {
+                    "params": parameters,
+                    "encoder": encoder,
+                    "part": part,
+                    "weight_decay": chosen.decay if matrix else 0.0,
+                }
+                for (part, encoder, matrix), parameters in groups.items()
             ],
             lr=chosen.head_rate,
         )
@@ -204,7 +211,8 @@ class Trainer:
         part = max(0.0, self.step / self.recipe.steps - chosen.stable) / max(1 - chosen.stable, 1e-9)
         factor = min(1.0, (self.step + 1) / chosen.warmup) * (0.01 + 0.99 * (1 + math.cos(math.pi * part)) / 2)
         for group in self.optimiser.param_groups:
-            group["lr"] = factor * (chosen.encoder_rate if group["encoder"] else chosen.head_rate)
+            rate = chosen.encoder_rate if group["encoder"] else chosen.head_rate
+            group["lr"] = factor * rate * group["part"]
         self.network.encoder.requires_grad_(encoder)
 
     def _resize(self, side: int) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from model.errors import ModelError
-from model.network import Method, ModelConfig, preset
+from model.network import Method, ModelConfig, multiplies_bf16, preset
 
 # Recipes of the published checkpoints and tables.
 RECIPES = Path(__file__).parent / "recipes"
@@ -34,7 +36,10 @@ class Batch:
         photos: of each class. If there are several, sketches drawn from each photo have to find that photo, so that
             instances are learned.
         sketches: of each photo; the first of them goes through the relation network.
-        drawn: further photos that are turned into line drawings.
+        drawn: further photos that are turned into line drawings by a filter, anew in each step.
+        lines: line drawings from the data, each with its photo. Any of them also brings in the photos of classes that
+            have no sketches.
+        further: classes that have no photos, with two sketches each.
     """
 
     classes: int = 24
@@ -42,6 +47,8 @@ class Batch:
     photos: int = 1
     sketches: int = 2
     drawn: int = 16
+    lines: int = 0
+    further: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Weights:
     labels: float = 1.0
     teacher: float = 1.0
     relation: float = 1.0
+    mates: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,8 @@ class Quadruplets:
 class Optimiser:
     """AdamW with a linear warm-up, a constant stretch, a cosine decay to a hundredth, and an average over steps.
 
-    ``stable`` is the share of all steps before the decay begins; 1 for none.
+    ``stable`` is the share of all steps before the decay begins; 1 for none. The last ``late_blocks`` blocks of a ViT,
+    where the pretrained network knows what things are, learn at ``late_rate`` times the encoder's rate.
     """
 
     encoder_rate: float = 1e-4
@@ -87,6 +96,8 @@ class Optimiser:
     stable: float = 0.0
     clip: float = 1.0
     average: float = 0.998
+    late_blocks: int = 0
+    late_rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,9 @@ class Recipe:
     Attributes:
         preset, network: a preset, and the fields of its configuration that differ.
         split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
-            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start.
+            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Of data/more,
+            "more" are classes with sketches alone, "imagenet1k" photos alone, and "ship" both; only with "ship" may
+            "unseen" be trained on, because no figure of such a network is zero-shot.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
         data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
         quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
@@ -105,8 +118,11 @@ class Recipe:
         seed: together with the step's number it decides all random choices of a step.
         save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
         evaluate_share: n uses every n-th validation query and photo for those evaluations.
+        evaluate_everything: n adds figures of the protocol "everything" to those evaluations, by every n-th of its
+            queries; 0 leaves them out.
         choose_share: n uses every n-th of them to choose the calibration at the end.
-        bf16: whether to compute in bfloat16 what autocast allows.
+        bf16: whether to compute in bfloat16 what autocast allows, on a CPU that multiplies it natively: on others it
+            takes many times longer than float32.
     """
 
     preset: str
@@ -124,6 +140,7 @@ class Recipe:
     save_every: int = 50
     evaluate_every: int = 250
     evaluate_share: int = 3
+    evaluate_everything: int = 0
     choose_share: int = 1
     bf16: bool = True
 
@@ -138,7 +155,14 @@ class Recipe:
         if self.quadruplets is not None:
             return self.steps * 4 * self.quadruplets.samples
         photos = self.batch.classes * self.batch.photos
-        return self.steps * (photos * (1 + self.batch.sketches) + self.batch.drawn)
+        return self.steps * (
+            photos * (1 + self.batch.sketches) + self.batch.drawn + self.batch.lines + 2 * self.batch.further
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision to compute in on this machine."""
+        return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -147,7 +171,8 @@ class Recipe:
             relation, ret = self.quadruplets.relation, self.quadruplets.triplet
         else:
             weights = self.weights
-            relation, ret = weights.relation, weights.bank + weights.contrast + weights.labels + weights.teacher
+            relation = weights.relation
+            ret = weights.bank + weights.contrast + weights.labels + weights.teacher + weights.mates
         trained: dict[Method, float] = {"rn": relation, "ret": ret}
         return tuple(method for method, weight in trained.items() if weight)
 
@@ -190,8 +215,8 @@ def read_recipe(path: Path) -> Recipe:
         raise ModelError(
             f"{path} is not a usable training recipe: {error}; model/training/recipe.py says which keys there are"
         ) from error
-    if not recipe.phases or "unseen" in recipe.split:
-        raise ModelError(f'{path}: a recipe needs [[phases]] and may not train on "unseen"')
+    if not recipe.phases or ("unseen" in recipe.split and "ship" not in recipe.split):
+        raise ModelError(f'{path}: a recipe needs [[phases]], and may train on "unseen" only together with "ship"')
     if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
         raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1]")
     if not recipe.methods:

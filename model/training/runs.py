@@ -7,16 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from model.checkpoint import load_network, save_checkpoint
-from model.datasets import cache_folder, subsampled
+from model.datasets import IMAGENET_PART, GroupedTask, cache_folder, read_large_task, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures, with_calibration
 from model.training.loop import Trainer
-from model.training.recipe import read_recipe
+from model.training.recipe import Recipe, read_recipe
 from model.training.training_set import training_corpora, training_set
 
 
@@ -53,24 +51,37 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     Raises ModelError for a recipe, start or data that do not fit together.
     """
     recipe = read_recipe(run.recipe)
-    training, validation = training_corpora(run.data, recipe)
+    pictures = training_corpora(run.data, recipe)
+    training, validation = pictures.training, pictures.validation
     if validation is None and run.start is None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
     chosen = f"calibrated on {counts(validation)}" if validation else f"calibration of {run.start}"
+    further = pictures.further
+    if beside := [
+        f"{len(found):,} {what}"
+        for what, found in (
+            ("sketches without photos", further.sketches),
+            ("photos without sketches", further.photos),
+            ("line drawings", further.lines),
+        )
+        if found
+    ]:
+        report("beside the classes with both: " + ", ".join(beside))
     report(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
-    data, backbone = training_set(training, cache_folder() / "pixels"), read_backbone(run.backbone)
+    data = training_set(training, cache_folder() / "pixels", further)
+    backbone = read_backbone(run.backbone)
     start = load_network(run.start) if run.start else None
     kept = start.calibration if start else UNCALIBRATED
     trainer = Trainer(recipe, data, backbone, run.folder, start)
-    trainer.run((lambda at: validation_figures(at, validation)) if validation else None, until=run.until)
+    large = _large_validation(recipe) if run.data is None and validation else None
+    trainer.run((lambda at: validation_figures(at, validation, large)) if validation else None, until=run.until)
     if trainer.step < recipe.steps:
         report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
     notes = {"origin": f"trained by recipe {run.recipe.name} from {(run.start or Path(run.backbone)).name}"}
     if validation:
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
-        dtype = torch.bfloat16 if recipe.bf16 else torch.float32
-        network, figures = calibrated(trainer.average, chosen_on, dtype, recipe.methods)
+        network, figures = calibrated(trainer.average, chosen_on, recipe.dtype, recipe.methods)
         notes["validation mAP@all"] = json.dumps(figures)
         said = f"; mAP@all on validation classes: {figures}"
     else:
@@ -78,3 +89,11 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     save_checkpoint(network.half(), run.target, notes)
     report(f"wrote {run.target}{said}")
     return True
+
+
+def _large_validation(recipe: Recipe) -> GroupedTask | None:
+    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_large_task``."""
+    if not recipe.evaluate_everything:
+        return None
+    trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
+    return read_large_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from model.datasets import (
+    IMAGENET_PART,
     Corpus,
+    Further,
+    Picture,
     data_folder,
     drawn_from,
     hold_out,
+    lines_of,
     one_data_set,
     pictures_key,
     prepared_pixels,
     read_class_folders,
     read_data,
+    read_imagenet,
+    read_lines,
+    read_more,
     read_split,
     split_fresh,
     thin_classes,
+    too_near,
 )
 from model.errors import ModelError
 from model.images import Preprocessing
@@ -31,9 +40,12 @@ class TrainingSet:
     """Training pictures as pixels, with the rows of each class.
 
     Attributes:
-        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8.
-        sketch_rows, photo_rows: for each class, its rows in them.
-        pairs: for each class, (photo, rows of the sketches drawn from it) for each photo that has such sketches.
+        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Those of classes with both come first.
+        sketch_rows, photo_rows: for each class that has both, its rows in them.
+        pairs: for each of these classes, (photo, rows of the sketches drawn from it) for each photo that has such
+            sketches.
+        lines: (l, 1, 224, 224) uint8, line drawings of photos; line_photos: (l,) int64, the rows of these photos.
+        further: the names of the classes without photos; further_rows: for each, its rows in ``sketches``.
         key: digest that changes with the pictures and their labels.
     """
 
@@ -42,18 +54,37 @@ class TrainingSet:
     sketch_rows: tuple[torch.Tensor, ...]
     photo_rows: tuple[torch.Tensor, ...]
     pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
+    lines: torch.Tensor
+    line_photos: torch.Tensor
+    further: tuple[str, ...]
+    further_rows: tuple[torch.Tensor, ...]
     key: str
 
     @property
     def photo_labels(self) -> torch.Tensor:
-        """(m,) int64: the class of each photo."""
-        labels = torch.empty(len(self.photos), dtype=torch.int64)
+        """(m,) int64: the class of each photo, -1 for one whose class has no sketches."""
+        labels = torch.full((len(self.photos),), -1, dtype=torch.int64)
         for number, rows in enumerate(self.photo_rows):
             labels[rows] = number
         return labels
 
 
-def training_corpora(folder: Path | None, recipe: Recipe) -> tuple[Corpus, Corpus | None]:
+@dataclass(frozen=True)
+class TrainingCorpora:
+    """The pictures of a training.
+
+    Attributes:
+        training: of the classes that have sketches and photos.
+        further: what else it uses.
+        validation: None where the validation classes are trained on.
+    """
+
+    training: Corpus
+    further: Further
+    validation: Corpus | None
+
+
+def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     """The training and the validation pictures.
 
     Args:
@@ -61,38 +92,61 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> tuple[Corpus, Corpu
             names.
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
             leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
-            Classes that then lack sketches or photos are left out, too. Of that data no training sees the fresh
-            pictures (``model.datasets.split_fresh``).
+            Classes that then lack sketches or photos are used as ``recipe.batch`` says (``further`` and ``lines``), or
+            not at all. Of that data no training sees the fresh pictures (``model.datasets.split_fresh``), nor, with
+            parts of data/more, classes that are too near to those it is measured on (``model.datasets.too_near``).
 
-    Returns:
-        Both corpora; None instead of the second one where the validation classes are trained on.
+    Raises ModelError where data is missing.
     """
     if folder is not None:
         corpus = read_class_folders(folder)
         held = corpus.labels[::5]
-        return _allowed(corpus.of(set(corpus.labels) - set(held)), recipe), corpus.of(held)
+        allowed = _allowed(corpus.of(set(corpus.labels) - set(held)), recipe)
+        return TrainingCorpora(allowed, Further(), corpus.of(held))
     data = data_folder()
-    corpus = read_data(data)
-    wanted = {label for part in recipe.split for label in _part(data, corpus, part)}
-    training = _allowed(split_fresh(corpus.of(wanted))[0], recipe)
-    return training, None if "val" in recipe.split else corpus.of(read_split(data, "val")).protocol()
+    first = read_data(data)
+    wanted = {label for part in recipe.split for label in _part(data, first, part)}
+    everything = first
+    if {"more", "ship", IMAGENET_PART} & set(recipe.split):
+        more = read_more(data)
+        everything = Corpus(first.sketches + more.sketches, first.photos + more.photos)
+        wanted -= too_near(data, recipe.split)
+    allowed = _allowed(split_fresh(everything.of(wanted))[0], recipe)
+    training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
+    validation = None if "val" in recipe.split else first.of(read_split(data, "val")).protocol()
+    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
 
 
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
         corpus = hold_out(corpus)[0]
-    if recipe.data_set is None:
-        return corpus
-    corpus = one_data_set(corpus, recipe.data_set)
-    return corpus.of({p.label for p in corpus.sketches} & {p.label for p in corpus.photos})
+    return corpus if recipe.data_set is None else one_data_set(corpus, recipe.data_set)
 
 
 def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
+    if part == IMAGENET_PART:
+        return ()
     return thin_classes(data, corpus) if part == "thin" else read_split(data, part)
 
 
-def training_set(corpus: Corpus, cache: Path) -> TrainingSet:
-    """The pixels of a corpus. Raises ModelError for a class that lacks sketches or photos: no step could use it."""
+def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Further:
+    """What the recipe uses of the pictures beside those of its classes with sketches and photos."""
+    trained = set(training.labels)
+    sketches = tuple(p for p in allowed.sketches if p.label not in trained) if recipe.batch.further else ()
+    if not recipe.batch.lines:
+        return Further(sketches)
+    photos = tuple(p for p in allowed.photos if p.label not in trained)
+    if IMAGENET_PART in recipe.split:
+        photos += split_fresh(read_imagenet(data))[0].photos
+    return Further(sketches, photos, lines_of(read_lines(data), training.photos + photos)[0])
+
+
+def training_set(corpus: Corpus, cache: Path, further: Further | None = None) -> TrainingSet:
+    """The pixels of a corpus, and of further pictures.
+
+    Raises ModelError for a class of the corpus that lacks sketches or photos: no step could use it.
+    """
+    further = further or Further()
     labels = corpus.labels
     rows = []
     for pictures in (corpus.sketches, corpus.photos):
@@ -103,14 +157,29 @@ def training_set(corpus: Corpus, cache: Path) -> TrainingSet:
         rows.append(tuple(found))
     preprocessing = Preprocessing()
     targets = torch.from_numpy(drawn_from(corpus))
+    sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
+    lines, line_photos = lines_of(further.lines, photos)
+    names, further_rows = _by_class(further.sketches, len(corpus.sketches))
     return TrainingSet(
-        prepared_pixels(corpus.sketches, "sketch", preprocessing, cache),
-        prepared_pixels(corpus.photos, "photo", preprocessing, cache),
-        rows[0],
-        rows[1],
-        tuple(_pairs(targets, photos) for photos in rows[1]),
-        pictures_key(corpus.sketches, preprocessing) + pictures_key(corpus.photos, preprocessing),
+        sketches=prepared_pixels(sketches, "sketch", preprocessing, cache),
+        photos=prepared_pixels(photos, "photo", preprocessing, cache),
+        sketch_rows=rows[0],
+        photo_rows=rows[1],
+        pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
+        lines=prepared_pixels(lines, "photo", preprocessing, cache, grey=True),
+        line_photos=torch.tensor(line_photos, dtype=torch.int64),
+        further=names,
+        further_rows=further_rows,
+        key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos, lines)),
     )
+
+
+def _by_class(pictures: Sequence[Picture], first: int) -> tuple[tuple[str, ...], tuple[torch.Tensor, ...]]:
+    """The classes of these pictures, and for each its rows, counted from ``first``."""
+    rows: dict[str, list[int]] = {}
+    for row, picture in enumerate(pictures, start=first):
+        rows.setdefault(picture.label, []).append(row)
+    return tuple(rows), tuple(torch.tensor(found) for found in rows.values())
 
 
 def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:

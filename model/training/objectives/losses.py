@@ -17,8 +17,10 @@ def bank_loss(ret: torch.Tensor, labels: torch.Tensor, teacher: Teacher, tempera
     cosines = F.normalize(ret, dim=1) @ teacher.features.T / temperature
     # Cosines are at most 1, so this shift keeps the exponentials finite.
     mass = torch.exp(cosines - 1 / temperature)
-    sums = torch.zeros(len(ret), teacher.classes, dtype=mass.dtype).index_add(1, teacher.labels, mass)
-    means = sums / torch.bincount(teacher.labels, minlength=teacher.classes)
+    labelled = teacher.labelled
+    known = teacher.labels[labelled]
+    sums = torch.zeros(len(ret), teacher.classes, dtype=mass.dtype).index_add(1, known, mass[:, labelled])
+    means = sums / torch.bincount(known, minlength=teacher.classes)
     return F.cross_entropy(means.clamp(min=1e-30).log(), labels)
 
 
@@ -38,6 +40,21 @@ def instance_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher, tem
     ret: (b, d); photos: (b,) int64 rows of the teacher's photos.
     """
     return F.cross_entropy(F.normalize(ret, dim=1) @ teacher.features.T / temperature, photos)
+
+
+def mates_loss(ret: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Cross-entropy of finding, among the other images of a batch, those of the same class.
+
+    It pulls the sketches of a class together without any photo of it. ret: (b, d); labels: (b,) int64; a class with one
+    image is only among the others.
+    """
+    features = F.normalize(ret, dim=1)
+    itself = torch.eye(len(ret), dtype=torch.bool)
+    logits = (features @ features.T / temperature).masked_fill(itself, -torch.inf)
+    same = (labels[:, None] == labels[None]) & ~itself
+    log_probabilities = logits.log_softmax(dim=1).masked_fill(~same, 0.0)
+    having = same.any(dim=1)
+    return -(log_probabilities.sum(dim=1)[having] / same.sum(dim=1)[having]).mean()
 
 
 def label_loss(ret: torch.Tensor, targets: torch.Tensor, teacher: Teacher) -> torch.Tensor:

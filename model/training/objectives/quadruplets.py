@@ -34,7 +34,7 @@ class QuadrupletObjective:
         ink = self.data.sketches[sketch_rows].float() / 255
         photos = self.data.photos[photo_rows].float() / 255
         count = self.options.samples
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.dtype == torch.bfloat16):
             s = network.project(network.encode(network_input(ink.expand(-1, 3, -1, -1), side), "sketch"), "sketch")
             p = network.project(network.encode(network_input(photos, side), "photo"), "photo")
             sketches, pictures = network.align(s, p)

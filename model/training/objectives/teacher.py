@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from model.datasets import normalised
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.network import ModelConfig, from_backbone
+from model.network import ModelConfig, from_backbone, multiplies_bf16
 
 # The fields of a Teacher, in order, as they are named in its file.
 _TENSORS = ("features", "labels", "probabilities", "head_weight", "head_bias")
@@ -28,7 +29,7 @@ class Teacher:
 
     Attributes:
         features: (n, d) float32, L2-normalised class tokens.
-        labels: (n,) int64, each photo's training class.
+        labels: (n,) int64, each photo's training class, -1 for a photo of none.
         probabilities: (n, k) float32, over the k classes that it was pretrained on; k = 0 for a ViT without classifier.
         head_weight, head_bias: (k, d) and (k,), its classifier.
     """
@@ -61,10 +62,16 @@ class Teacher:
         """The number of training classes."""
         return int(self.labels.max()) + 1
 
+    @cached_property
+    def labelled(self) -> torch.Tensor:
+        """(l,) int64: the photos of training classes."""
+        return torch.nonzero(self.labels >= 0).flatten()
+
     def class_means(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows for photos (n, m) -> rows for classes (classes, m): the mean over each class's photos."""
-        sums = torch.zeros(self.classes, rows.shape[1]).index_add(0, self.labels, rows)
-        return sums / torch.bincount(self.labels, minlength=self.classes)[:, None]
+        known = self.labels[self.labelled]
+        sums = torch.zeros(self.classes, rows.shape[1]).index_add(0, known, rows[self.labelled])
+        return sums / torch.bincount(known, minlength=self.classes)[:, None]
 
 
 @torch.no_grad()
@@ -73,15 +80,17 @@ def ask_teacher(
 ) -> Teacher:
     """Runs the pretrained ViT (timm's key names) over all training photos, at 224 pixels and without selection.
 
-    pixels: (n, 3, 224, 224) uint8; labels: (n,) int64. Raises ModelError if the ViT does not fit ``config``.
+    pixels: (n, 3, 224, 224) uint8; labels: (n,) int64, -1 for none.
+    Raises ModelError if the ViT does not fit ``config``.
     """
     whole = dataclasses.replace(
         config, encoder="vit", image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0, keep_cross=1.0
     )
-    encoder = from_backbone(whole, weights).encoder.eval().to(torch.bfloat16)
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+    encoder = from_backbone(whole, weights).encoder.eval().to(dtype)
     preprocessing = Preprocessing(mean=config.mean, std=config.std)
     parts = [
-        encoder(normalised(pixels[start : start + 32], preprocessing).to(torch.bfloat16), "photo").ret.float()
+        encoder(normalised(pixels[start : start + 32], preprocessing).to(dtype), "photo").ret.float()
         for start in tqdm(range(0, len(pixels), 32), desc="asking the teacher", unit="batch", disable=None)
     ]
     tokens = torch.cat(parts)

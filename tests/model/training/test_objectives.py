@@ -196,11 +196,11 @@ def test_a_run_of_instances_trains(tmp_path: Path) -> None:
 def test_a_training_leaves_out_what_its_protocol_holds_out(tmp_path: Path) -> None:
     write_class_folders(tmp_path, seeds=range(10), shapes=SHAPES)
     recipe = small_recipe((64, 1))
-    whole, _ = training_corpora(tmp_path, recipe)
-    kept, _ = training_corpora(tmp_path, dataclasses.replace(recipe, hold_out=True))
+    whole = training_corpora(tmp_path, recipe).training
+    kept = training_corpora(tmp_path, dataclasses.replace(recipe, hold_out=True)).training
     assert kept == hold_out(whole)[0]
     assert len(kept.photos) == 0.8 * len(whole.photos)
-    none, _ = training_corpora(tmp_path, dataclasses.replace(recipe, data_set="tuberlin"))
+    none = training_corpora(tmp_path, dataclasses.replace(recipe, data_set="tuberlin")).training
     assert not none.sketches
 
 

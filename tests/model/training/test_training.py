@@ -203,15 +203,16 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
         tar.add(tmp_path / "shapes", "shapes")
     named = {"train": SHAPES[:2], "val": SHAPES[2:3], "unseen": SHAPES[3:4]}
     (tmp_path / "data" / "split.json").write_text(json.dumps(named))
-    training, validation = training_corpora(
-        None, dataclasses.replace(small_recipe((64, 1)), split=("train", "val", "thin"))
-    )
-    assert validation is None
+    recipe_of_all = dataclasses.replace(small_recipe((64, 1)), split=("train", "val", "thin"))
+    pictures = training_corpora(None, recipe_of_all)
+    training = pictures.training
+    assert pictures.validation is None
     assert set(training.labels) == set(SHAPES) - set(named["unseen"])
     whole = read_data(tmp_path).of(training.labels)
     assert training == split_fresh(whole)[0] != whole, "no training sees the fresh pictures"
-    training, validation = training_corpora(None, small_recipe((64, 1)))
-    assert (set(training.labels), validation and validation.labels) == (set(SHAPES[:2]), SHAPES[2:3])
+    pictures = training_corpora(None, small_recipe((64, 1)))
+    assert pictures.validation
+    assert (set(pictures.training.labels), pictures.validation.labels) == (set(SHAPES[:2]), SHAPES[2:3])
 
     recipe = tmp_path / "all.toml"
     recipe.write_text(SMALL_RECIPE + 'split = ["train", "val", "thin"]\n' + SMALL_TABLES)
@@ -239,7 +240,7 @@ def test_the_committed_recipes_can_be_read() -> None:
     [
         ("preset = ", "not a usable training recipe"),
         ('preset = "zse-ti16"', r"needs \[\[phases\]\]"),
-        ('preset = "zse-ti16"\nsplit = ["unseen"]\n[[phases]]\nimage_size=64\nsteps=1', "may not train on"),
+        ('preset = "zse-ti16"\nsplit = ["unseen"]\n[[phases]]\nimage_size=64\nsteps=1', "only together with"),
         ('preset = "zse-ti16"\n[[phases]]\nimage_size=64\nsteps=1\n[network]\ncolour = 1', "unknown field"),
         ('preset = "zse-ti16"\nspeed = 9\n[[phases]]\nimage_size=64\nsteps=1', "not a usable training recipe"),
         ('preset = "vgg"\n[[phases]]\nimage_size=64\nsteps=1', "there is no preset"),
