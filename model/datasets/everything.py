@@ -112,13 +112,14 @@ def everyday_task(folder: Path) -> GroupedTask:
 def _task(
     sketches: tuple[Picture, ...],
     photos: tuple[Picture, ...],
-    groups: Mapping[str, Collection[str]] | None = None,
+    wanted: Mapping[str, Collection[str]] | None = None,
     harmonic: tuple[str, str] | None = None,
 ) -> GroupedTask:
     corpus = answerable(Corpus(sketches, photos))
     asked = {picture.label for picture in corpus.sketches}
-    found = {name: frozenset(labels) & asked for name, labels in (groups or {}).items()}
-    return GroupedTask(corpus, {name: labels for name, labels in found.items() if labels}, harmonic)
+    found = {name: frozenset(labels) & asked for name, labels in (wanted or {}).items()}
+    groups = {name: labels for name, labels in found.items() if labels}
+    return GroupedTask(corpus, groups, harmonic if harmonic and set(harmonic) <= set(groups) else None)
 
 
 def _by_size(sketches: tuple[Picture, ...], scenes: tuple[Scene, ...]) -> dict[str, NDArray[np.bool_]]:

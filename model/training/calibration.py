@@ -57,7 +57,8 @@ def validation_figures(trainer: Trainer, validation: Corpus, large: GroupedTask 
         found = measure_groups(large, {"ret": matcher.scores(queries, gallery, "ret").numpy()})
         for group in large.groups:
             figures[f"{group}_p10"] = round(found.methods["ret"][group].precision_10, 4)
-        figures["harmonic_p10"] = round(found.harmonic["ret"]["precision_10"], 4)
+        if large.harmonic is not None:
+            figures["harmonic_p10"] = round(found.harmonic["ret"]["precision_10"], 4)
     return figures
 
 

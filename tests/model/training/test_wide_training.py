@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from model.datasets.corpus import DATA_VARIABLE
 from model.datasets.fresh import FRESH_PHOTOS, is_fresh
@@ -20,13 +21,18 @@ from model.training.loop import Trainer
 from model.training.objectives.losses import mates_loss
 from model.training.objectives.names import named_targets
 from model.training.recipe import Batch, Optimiser, Weights
+from model.training.runs import Run, train
 from model.training.training_set import TrainingSet, training_corpora, training_set
-from tests.learning import small_backbone, small_recipe
+from tests.learning import NETWORK, small_backbone, small_recipe
 from tests.pictures import SHAPES, drawing, photo
 
 BOTH, OTHER, HELD, UNSEEN = SHAPES[:4]
 SKETCHED, SHOWN, NEAR, ZIGZAG = "anvil", "dolphin", "leaf", "zigzag"
 FRAME = "574_golf_ball"
+
+
+def toml(values: dict[str, object]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 
 def encoded(picture: Image.Image) -> bytes:
@@ -52,7 +58,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"first/{half}/{label}/{seed:03}.png": encoded(make(label, 64, seed))
         for label in (BOTH, OTHER, HELD, UNSEEN)
         for half, make in (("sketch", drawing), ("photo", photo))
-        for seed in range(8)
+        for seed in range(16)
     }
     pack(folder / "data" / "first.tar.gz", pictures)
     (folder / "data" / "split.json").write_text(json.dumps({"train": [BOTH, OTHER], "val": [HELD], "unseen": [UNSEEN]}))
@@ -64,7 +70,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     pack(more / "ship.tar.gz", {f"pacs/photo/{SHOWN}/{n}.png": shown for n in range(6)})
     pack(more / "imagenet1k.tar.gz", {f"imagenet1k/photo/{FRAME}/{n}.png": shown for n in range(6)})
-    lines = {f"first/lines/{label}/{seed:03}.png": sketch for label in (BOTH, HELD) for seed in range(8)}
+    lines = {f"first/lines/{label}/{seed:03}.png": sketch for label in (BOTH, HELD) for seed in range(16)}
     pack(more / "lines.tar.gz", lines | {f"imagenet1k/lines/{FRAME}/{n}.png": sketch for n in range(6)})
     flags = {"near_unseen": [NEAR], "near_val": [], "abstract": [ZIGZAG]}
     split = {"more": [SKETCHED, NEAR, ZIGZAG], "ship": [SHOWN], "flags": flags}
@@ -154,6 +160,27 @@ def test_a_training_with_lines_and_further_classes_continues_to_the_same_weights
     second.run()
     for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_while_it_trains_it_is_measured_in_a_gallery_of_everything(shared: Path, tmp_path: Path) -> None:
+    boxes = {"1.jpg": [["aeroplane", False, 0.0, 0.0, 0.5, 0.5]]}
+    everyday = {"voc2007/1.jpg": encoded(photo("star", 64, 1)), "voc2007/labels.json": json.dumps(boxes).encode()}
+    pack(shared / "data" / "more" / "everyday.tar.gz", everyday)
+    (tmp_path / "recipe.toml").write_text(
+        'preset = "zse-ti16"\nsplit = ["train", "more", "imagenet1k"]\nbf16 = false\nevaluate_everything = 2\n'
+        f"[network]\n{toml(NETWORK)}\n[batch]\nclasses = 2\ndrawn = 0\nlines = 2\nfurther = 1\n"
+        "[[phases]]\nimage_size = 64\nsteps = 2\n"
+    )
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    said: list[str] = []
+    run = Run(
+        tmp_path / "recipe.toml", str(tmp_path / "vit.safetensors"), tmp_path / "run", tmp_path / "out.safetensors"
+    )
+    assert train(run, said.append)
+    assert "6 sketches without photos" in said[0]
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert {"val_rn", "val_ret", "trained_p10", "unseen_p10", "harmonic_p10"} <= set(last)
+    assert 0 <= last["harmonic_p10"] <= max(last["trained_p10"], last["unseen_p10"]) <= 1
 
 
 def test_the_last_blocks_learn_at_their_own_rate(tmp_path: Path) -> None:
