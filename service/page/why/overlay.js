@@ -1,21 +1,30 @@
 /** What is laid over a picture: cells of the patch grid that are lit, and lines around them. */
 
-// Widths in sides of a cell.
-const LINE = 0.13;
-const HALO = 0.22;
+import { element } from "../shared/dom.js";
+
+// Widths in sides of a cell. A halo separates a line from the picture below.
+const LINE = { width: 0.14, halo: 0.3 };
+const FINE = { width: 0.07, halo: 0.19 };
+const HALO_ON_LIGHT = "rgb(255 255 255 / 90%)";
+const HALO_ON_DARK = "rgb(18 22 20 / 70%)";
+// How far a badge is moved out of its cell, in radii: otherwise it would hide what it names.
+const OUTWARD = 0.45;
 
 export class Overlay {
   #canvas;
   #context;
   #grid;
+  #image;
   #cell = 1;
 
   /**
    * @param {HTMLCanvasElement} canvas that lies over the picture, as large as it is
+   * @param {HTMLImageElement} image the picture
    * @param {number} grid cells along one side; a cell is row * grid + column, from the top left
    */
-  constructor(canvas, grid) {
+  constructor(canvas, image, grid) {
     this.#canvas = canvas;
+    this.#image = image;
     this.#context = canvas.getContext("2d");
     this.#grid = grid;
   }
@@ -29,14 +38,20 @@ export class Overlay {
   }
 
   /**
-   * Darken the picture except where it is lit.
+   * Make the picture grey and darker, except where it is lit. Dark alone would not be seen in a dark photo.
    *
    * @param {(cell: number) => number} light of a cell, 0 to 1
    * @param {number} depth how dark it gets, 0 to 1
    */
   veil(light, depth) {
+    const grey = this.#grey();
     for (let cell = 0; cell < this.#grid ** 2; cell++) {
-      this.#square(cell, `rgb(18 22 20 / ${depth * (1 - light(cell))})`);
+      const shade = 1 - light(cell);
+      const [x, y, width, height] = this.#box(cell);
+      this.#context.globalAlpha = shade;
+      this.#context.drawImage(grey, x, y, width, height, x, y, width, height);
+      this.#context.globalAlpha = 1;
+      this.#square(cell, `rgb(18 22 20 / ${depth * shade})`);
     }
   }
 
@@ -51,6 +66,15 @@ export class Overlay {
 
   /** A line around these cells. @param {Set<number>} cells */
   contour(cells, colour) {
+    this.#line(cells, LINE, [HALO_ON_LIGHT, colour]);
+  }
+
+  /** A fine white line around these cells, for many of them. @param {Set<number>} cells */
+  border(cells) {
+    this.#line(cells, FINE, [HALO_ON_DARK, "#ffffff"]);
+  }
+
+  #line(cells, { width, halo }, [below, above]) {
     const path = new Path2D();
     for (const cell of cells) {
       const [x, y] = [cell % this.#grid, Math.floor(cell / this.#grid)];
@@ -67,15 +91,14 @@ export class Overlay {
       }
     }
     this.#context.lineCap = "round";
-    // A white border separates the line from the picture below.
-    for (const [stroke, width] of [["rgb(255 255 255 / 85%)", HALO], [colour, LINE]]) {
+    for (const [stroke, wide] of [[below, halo], [above, width]]) {
       this.#context.strokeStyle = stroke;
-      this.#context.lineWidth = Math.max(1, width * this.#cell);
+      this.#context.lineWidth = Math.max(1, wide * this.#cell);
       this.#context.stroke(path);
     }
   }
 
-  /** A round label at the upper right corner of a cell. */
+  /** A round label beyond the upper right corner of a cell. */
   badge(cell, text, colour) {
     const context = this.#context;
     const radius = Math.max(0.5 * this.#cell, 8.5 * window.devicePixelRatio);
@@ -83,8 +106,8 @@ export class Overlay {
     // Half of the label's width: a longer text makes it an oval.
     const width = Math.max(radius, context.measureText(text).width / 2 + 0.45 * radius);
     const inside = (value, half) => Math.min(this.#canvas.width - half - 1, Math.max(half + 1, value));
-    const x = inside(((cell % this.#grid) + 1) * this.#cell, width);
-    const y = inside(Math.floor(cell / this.#grid) * this.#cell, radius);
+    const x = inside(((cell % this.#grid) + 1) * this.#cell + OUTWARD * radius, width);
+    const y = inside(Math.floor(cell / this.#grid) * this.#cell - OUTWARD * radius, radius);
     context.beginPath();
     context.roundRect(x - width, y - radius, 2 * width, 2 * radius, radius);
     context.fillStyle = colour;
@@ -99,10 +122,26 @@ export class Overlay {
   }
 
   #square(cell, colour) {
-    const [left, top] = [cell % this.#grid, Math.floor(cell / this.#grid)];
-    // Whole pixels: where two squares shared one, a line would be seen.
-    const at = (place) => Math.round(place * this.#cell);
     this.#context.fillStyle = colour;
-    this.#context.fillRect(at(left), at(top), at(left + 1) - at(left), at(top + 1) - at(top));
+    this.#context.fillRect(...this.#box(cell));
+  }
+
+  /** Left, top, width and height of a cell in whole pixels: where two cells shared one, a line would be seen. */
+  #box(cell) {
+    const [left, top] = [cell % this.#grid, Math.floor(cell / this.#grid)];
+    const at = (place) => Math.round(place * this.#cell);
+    return [at(left), at(top), at(left + 1) - at(left), at(top + 1) - at(top)];
+  }
+
+  /** The picture without colours, as large as the canvas. */
+  #grey() {
+    const side = this.#canvas.width;
+    const sheet = element("canvas", { width: side, height: side });
+    const context = sheet.getContext("2d");
+    context.drawImage(this.#image, 0, 0, side, side);
+    context.globalCompositeOperation = "saturation";
+    context.fillStyle = "#808080";
+    context.fillRect(0, 0, side, side);
+    return sheet;
   }
 }

@@ -3,8 +3,9 @@
 import { percent } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
-const PAIR = "#c2410c";
-const SHADE = 0.5;
+// White text can be read on each of them, and people who are colour-blind can distinguish them.
+const PAIRS = ["#c2410c", "#0072b2", "#b0478a", "#00785a", "#8a6a00"];
+const SHADE = 0.3;
 const MOST_PAIRS = 5;
 const DAZZLING = 8;
 
@@ -36,7 +37,7 @@ export const VIEWS = {
       const lit = new Set(found.flatMap(({ cells }) => [...cells.keys()]));
       overlay.veil((cell) => Number(lit.has(cell)), SHADE);
       for (const { cells, colour } of found) {
-        overlay.tint(new Map([...cells.keys()].map((cell) => [cell, 0.3])), colour);
+        overlay.tint(new Map([...cells.keys()].map((cell) => [cell, 0.15])), colour);
         overlay.contour(new Set(cells.keys()), colour);
       }
       for (const { cells, colour, letter } of found.filter((pin) => pin.cells.size)) {
@@ -51,7 +52,7 @@ export const VIEWS = {
     },
   },
   look: {
-    lead: "Bright is where the computer looks most to tell what a picture shows. The line runs around the brightest spots.",
+    lead: "In colour is where the computer looks most to tell what a picture shows; the rest is grey. The yellow line runs around the spots that it looks at most.",
     network:
       "Attention of [Ret] over the patch tokens: by head in the last block (an eye is a head), or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
     sketch(overlay, state) {
@@ -63,7 +64,7 @@ export const VIEWS = {
     says: () => [],
   },
   kept: {
-    lead: "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. Bright squares were kept.",
+    lead: "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. They are grey here; those within the white line were kept.",
     network:
       "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
     sketch(overlay, state) {
@@ -76,7 +77,7 @@ export const VIEWS = {
     },
   },
   pairs: {
-    lead: "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Without them the photo would fit less well. Choose a photo to see its pairs.",
+    lead: "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Choose a photo to see its pairs; below it is by how much its score would fall without each.",
     network:
       "Token pairs whose leaving out of the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
     sketch(overlay, { chosen }) {
@@ -84,11 +85,13 @@ export const VIEWS = {
     },
     photo(overlay, _, photo) {
       const cells = new Set(photo.influence.slice(0, MOST_PAIRS).map(({ photo_cell }) => photo_cell));
-      overlay.veil((cell) => Number(cells.has(cell)), 0.3);
+      overlay.veil((cell) => Number(cells.has(cell)), SHADE);
       number(overlay, photo.influence, "photo_cell");
     },
     says(_, photo) {
-      const pairs = photo.influence.slice(0, MOST_PAIRS).map(({ drop }, i) => ({ text: `${i + 1}: ${percent(drop)}` }));
+      const pairs = photo.influence
+        .slice(0, MOST_PAIRS)
+        .map(({ drop }, i) => ({ text: `${i + 1}: ${percent(-drop)}`, colour: PAIRS[i] }));
       return pairs.length ? pairs : [{ text: "no pair stands out" }];
     },
   },
@@ -163,23 +166,24 @@ function mean(heads, eye) {
 function shine(overlay, values, share) {
   // A few tokens take so much of the attention that all others would look dark.
   const bright = Math.max([...values].sort((a, b) => b - a)[DAZZLING] ?? 0, 1e-9);
-  overlay.veil((cell) => Math.sqrt(Math.min(1, values[cell] / bright)), 0.78);
+  overlay.veil((cell) => Math.sqrt(Math.min(1, values[cell] / bright)), 0.65);
   overlay.contour(heaviest(values, share), LIGHT);
 }
 
 function keepBright(overlay, { answer, step }, picture) {
   const kept = step ? new Set(picture.kept[step - 1] ?? Array(answer.grid ** 2).keys()) : null;
   if (kept) {
-    overlay.veil((cell) => Number(kept.has(cell)), 0.75);
+    overlay.veil((cell) => Number(kept.has(cell)), 0.65);
+    overlay.border(kept);
   }
 }
 
 function number(overlay, pairs, side) {
   const cells = pairs.slice(0, MOST_PAIRS).map((pair) => pair[side]);
-  overlay.contour(new Set(cells), PAIR);
+  cells.forEach((cell, i) => cells.indexOf(cell) === i && overlay.contour(new Set([cell]), PAIRS[i]));
   // From last to first, so that the strongest is on top. Several pairs may share a cell.
   [...new Set(cells)].reverse().forEach((cell) => {
     const ranks = cells.flatMap((other, i) => (other === cell ? [i + 1] : []));
-    overlay.badge(cell, ranks.join(" "), PAIR);
+    overlay.badge(cell, ranks.join(" "), PAIRS[ranks[0] - 1]);
   });
 }

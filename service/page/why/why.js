@@ -115,7 +115,7 @@ export class Why {
     part("why-parts").replaceChildren(...this.#parts.map((one) => element("li", {}, this.#chip(one))));
     const cards = answer.photos.map((photo, place) => this.#card(photo, place));
     part("why-photos").replaceChildren(...cards.map(({ item }) => item));
-    const sketch = new Overlay(part("why-sketch-overlay"), answer.grid);
+    const sketch = new Overlay(part("why-sketch-overlay"), part("why-sketch-image"), answer.grid);
     this.#pictures = [{ overlay: sketch }, ...cards];
     const eyes = answer.sketch.attention.map((_, i) => new Option(`Eye ${i + 1}`, `head ${i}`));
     const layers = answer.sketch.attention_layers.map((_, i) => new Option(`Layer ${i + 1}`, `layer ${i}`));
@@ -145,12 +145,15 @@ export class Why {
     const result = this.#results[place];
     const name = `${result.rank}: ${fileName(result.paths[0])}`;
     const canvas = element("canvas");
-    const picture = element("span", { className: "layers" }, element("img", { src: photo.image, alt: "" }), canvas);
+    const image = element("img", { src: photo.image, alt: "" });
+    // What is laid over it is made of the picture, too.
+    image.addEventListener("load", () => this.#draw());
+    const picture = element("span", { className: "layers" }, image, canvas);
     const says = element("p", { className: "says" });
     const button = element("button", { type: "button", ariaLabel: name }, picture);
     button.addEventListener("click", () => this.#set({ chosen: photo }));
     const item = element("li", {}, button, element("p", { className: "name", textContent: name }), says);
-    return { overlay: new Overlay(canvas, this.#state.answer.grid), item, photo, button, says };
+    return { overlay: new Overlay(canvas, image, this.#state.answer.grid), item, photo, button, says };
   }
 
   #row(photo, place) {

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from importlib import resources
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.color import Color
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
@@ -39,6 +45,12 @@ def overlays(driver: Browser) -> list[str]:
         "return [...document.querySelectorAll('#why .layers canvas')].map((canvas) => canvas.toDataURL())"
     )
     return found
+
+
+def pixels(url: str) -> NDArray[np.uint8]:
+    """An image in a data URL: (H, W, 4)."""
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA"))
 
 
 def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Served) -> None:
@@ -82,6 +94,30 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
     assert "From all photos there are" in text(desk, "why-rebuilt")
     check_quiet(desk, server)
+
+
+def test_what_was_put_aside_is_grey_within_a_line_that_is_seen_on_any_photo(desk: Browser, server: Served) -> None:
+    open_why(desk, server)
+    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='kept']/..").click()
+    photo = pixels(overlays(desk)[1])
+    covered = photo[..., 3] == 255
+    colourless = np.ptp(photo[..., :3].astype(int), axis=2) <= 8
+    assert 0.2 < covered.mean() < 0.9
+    assert colourless[covered].mean() > 0.95
+    # The line around what was kept.
+    assert (photo[covered].min(axis=1) == 255).any()
+
+
+def test_each_pair_that_counts_has_a_colour_of_its_own_on_both_sides(desk: Browser, server: Served) -> None:
+    open_why(desk, server)
+    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='pairs']/..").click()
+    said = desk.find_elements(By.CSS_SELECTOR, "#why-photos li:first-child .says span")
+    colours = [Color.from_string(word.value_of_css_property("border-bottom-color")) for word in said]
+    assert len({colour.hex for colour in colours}) == len(said) > 1
+    sketch, photo = (pixels(overlay).reshape(-1, 4) for overlay in overlays(desk)[:2])
+    for side in (sketch, photo):
+        strongest = np.array([int(colours[0].hex[at : at + 2], 16) for at in (1, 3, 5)])
+        assert (np.abs(side[:, :3].astype(int) - strongest).max(axis=1) <= 4).any()
 
 
 def test_one_photo_is_explained_from_its_own_dialog(desk: Browser, server: Served) -> None:
