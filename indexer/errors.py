@@ -46,6 +46,11 @@ class PhotoUnavailable(IndexerError):
     """The photo is in the index, but none of its files can be read any more."""
 
 
+def no_index(path: Path) -> IndexRefused:
+    """The error to raise where an index is wanted and nothing has been built yet."""
+    return IndexRefused(f"there is no index at {path}; run `python -m indexer build FOLDER` first.")
+
+
 def unreadable(path: Path, error: OSError) -> IndexRefused:
     """The error to raise where a file of an index cannot be read: only a file that is not there is damage."""
     if isinstance(error, FileNotFoundError):

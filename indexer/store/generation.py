@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.errors import REPAIR, IndexRefused, unreadable
+from indexer.errors import REPAIR, IndexRefused, no_index, unreadable
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import FileEntry, Manifest, read_manifest
 
@@ -28,7 +28,7 @@ def live_generation(folder: IndexFolder) -> Generation:
     """
     generation = live_generation_if_any(folder)
     if generation is None:
-        raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
+        raise no_index(folder.path)
     return generation
 
 

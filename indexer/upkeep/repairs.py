@@ -19,7 +19,7 @@ from indexer.building import (
     wanted_embedder,
 )
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
-from indexer.errors import IndexRefused, OtherFormat
+from indexer.errors import IndexRefused, OtherFormat, no_index
 from indexer.store import Generation, IndexFolder, Manifest, Origin, read_catalog, read_manifest
 from indexer.upkeep.verification import examine
 from model import Matcher
@@ -74,7 +74,7 @@ def diagnose(folder: IndexFolder) -> Diagnosis:
         problems.append(str(error))
     else:
         if live is None:
-            raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
+            raise no_index(folder.path)
         if live in names:
             candidates = names[names.index(live) :]
         else:
@@ -131,7 +131,7 @@ def repair(
     """
     folder = IndexFolder(index)
     if not folder.path.is_dir():
-        raise IndexRefused(f"there is no index at {folder.path}; run `python -m indexer build FOLDER` first.")
+        raise no_index(folder.path)
     origin = Origin.of(matcher)
     found: dict[WantedEmbedder, ChosenEmbedder] = {}
     while True:

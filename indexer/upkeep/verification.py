@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from indexer.errors import IndexRefused, OtherFormat
+from indexer.errors import IndexRefused, OtherFormat, no_index
 from indexer.store import (
     BLOCK,
     MOST_CELLS,
@@ -49,9 +49,15 @@ def verify(path: Path) -> list[str]:
         what is wrong, one sentence each; nothing for a sound index.
 
     Raises:
-        OSError: a file of the index may not be read.
+        IndexRefused: there is no index. OSError: a file of the index may not be read.
     """
     folder = IndexFolder(path)
+    try:
+        nothing_there = folder.current() is None
+    except IndexRefused as error:
+        return [str(error)]
+    if nothing_there:
+        raise no_index(folder.path)
     try:
         return [problem.sentence for problem in examine(folder, live_generation(folder))]
     except IndexRefused as error:
