@@ -3,28 +3,50 @@
 ``build`` and ``add`` make an index, ``open_index`` opens it for searching, and the rest looks after it. The rooms, each
 of which uses those below it:
 
+    commands    the program python -m indexer
     upkeep      what is done to an index that is there: watch, remove, compact, verify, repair
     building    from folders of photos to the next generation of an index
     embedding   the vectors that photos are clustered by; a second kind of embedding would be here
     store       the index on disk, and its reader; a search structure such as IVF would be here
     samples     the sample gallery
 
+The names below are imported when they are first used, because a command line that only shows its help imports this
+package, too, and should not wait for PyTorch.
+
 An index over several machines would be several ordinary indexes, and a room above ``building`` that makes them.
 """
 
-from indexer.building import BuildReport, Progress, ProgressState, add, build, read_progress
-from indexer.errors import (
-    BadInvocation,
-    EmbedderUnavailable,
-    IndexBusy,
-    IndexerError,
-    IndexRefused,
-    IndexUnwritable,
-    PhotoUnavailable,
-    UnknownPhoto,
-)
-from indexer.store import ClusterRows, Drift, Index, Manifest, PhotoEntry, default_index_path, live_stamp, open_index
-from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
+from __future__ import annotations
+
+import importlib
+
+# As in typing, whose import would take longer than all else here. Ctrl-C pressed meanwhile would end in a traceback.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from indexer.building import BuildReport, Progress, ProgressState, add, build, read_progress
+    from indexer.errors import (
+        BadInvocation,
+        EmbedderUnavailable,
+        IndexBusy,
+        IndexerError,
+        IndexRefused,
+        IndexUnwritable,
+        PhotoUnavailable,
+        UnknownPhoto,
+    )
+    from indexer.store import (
+        ClusterRows,
+        Drift,
+        Index,
+        Manifest,
+        PhotoEntry,
+        default_index_path,
+        live_stamp,
+        open_index,
+    )
+    from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
 
 __all__ = [
     "BadInvocation",
@@ -58,3 +80,45 @@ __all__ = [
     "repair",
     "verify",
 ]
+
+_HOMES = {
+    "add": "building",
+    "BadInvocation": "errors",
+    "build": "building",
+    "BuildReport": "building",
+    "ClusterRows": "store",
+    "compact": "upkeep",
+    "default_index_path": "store",
+    "Drift": "store",
+    "EmbedderUnavailable": "errors",
+    "Index": "store",
+    "IndexBusy": "errors",
+    "IndexerError": "errors",
+    "IndexRefused": "errors",
+    "IndexSummary": "upkeep",
+    "IndexUnwritable": "errors",
+    "live_stamp": "store",
+    "Manifest": "store",
+    "open_index": "store",
+    "PhotoEntry": "store",
+    "PhotoUnavailable": "errors",
+    "Progress": "building",
+    "ProgressState": "building",
+    "read_progress": "building",
+    "read_summary": "upkeep",
+    "remove": "upkeep",
+    "repair": "upkeep",
+    "RepairReport": "upkeep",
+    "UnknownPhoto": "errors",
+    "UpkeepReport": "upkeep",
+    "verify": "upkeep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """An exported name."""
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"indexer.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'indexer' has no attribute {name!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from model.terminal import Refusal
 
 # The end of a sentence about a damaged index.
-REPAIR = "run `python -m indexer verify --repair`, or delete the index folder and build again"
+REPAIR = "run `sketch-search index verify --repair`, or delete the index folder and build again"
 
 
 class IndexerError(Refusal):
@@ -48,7 +48,7 @@ class PhotoUnavailable(IndexerError):
 
 def no_index(path: Path) -> IndexRefused:
     """The error to raise where an index is wanted and nothing has been built yet."""
-    return IndexRefused(f"there is no index at {path}; run `python -m indexer build FOLDER` first.")
+    return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 
 def unreadable(path: Path, error: OSError) -> IndexRefused:

@@ -8,9 +8,12 @@ PyTorch.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# As in typing, whose import would take longer than all else here. Ctrl-C pressed meanwhile would end in a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from model.errors import ModelError
     from model.explanation import Explanation
     from model.matcher import Matcher, load

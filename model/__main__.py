@@ -1,12 +1,12 @@
 """`python -m model`: the program of ``model.commands``."""
 
-from __future__ import annotations
-
 import sys
 
-from model.commands import main
-
-__all__ = ["main"]
+try:
+    from model.commands import main
+except KeyboardInterrupt:
+    # Pressed before the program has begun.
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,12 @@
 """`python -m service`: the same program as `sketch-search`."""
 
-from __future__ import annotations
-
 import sys
 
-from service.commands import main
+try:
+    from service.commands import main
+except KeyboardInterrupt:
+    # Pressed before the program has begun.
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-import indexer.__main__
+import indexer.commands
 from service.serving.connection import GRACE_SECONDS
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
@@ -218,7 +218,7 @@ def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> No
         if name.startswith("index"):
             assert service["restart"] == "no"
             assert service["command"][:3] == ["python", "-m", "indexer"]
-            asked = indexer.__main__.parser().parse_args(service["command"][3:])
+            asked = indexer.commands.parser().parse_args(service["command"][3:])
             assert asked.folders == [Path(service["volumes"][0]["target"])]
             assert "ports" not in service
         else:
@@ -250,7 +250,7 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
     assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
     assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
     (command,) = job["ExecStart"]
-    assert indexer.__main__.parser().parse_args(command.split()[3:]).folders == [Path("/srv/photos")]
+    assert indexer.commands.parser().parse_args(command.split()[3:]).folders == [Path("/srv/photos")]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -50,7 +50,7 @@ class Request:
             raise BadInvocation("the batch must be at least 1.")
         live = live_roots(manifest)
         if not self.folders and not live:
-            raise BadInvocation(f"there is no index at {index} yet; run `python -m indexer build FOLDER` first.")
+            raise BadInvocation(f"there is no index at {index} yet; run `sketch-search index build FOLDER` first.")
         for path in self.added:
             if not expanded(path).exists():
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")

@@ -223,7 +223,7 @@ def read_manifest(path: Path) -> Manifest:
     if isinstance(version, int) and 0 < version < _OLDEST:
         raise OtherFormat(
             f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
-            "or name a new one with --index, and run `python -m indexer build FOLDER`."
+            "or name a new one with --index, and run `sketch-search index build FOLDER`."
         )
     try:
         return Manifest.model_validate(document)

@@ -178,7 +178,9 @@ class Index:
                 return data
             # What has changed says more than what is gone: the advice then helps.
             problem = "has changed since it was indexed"
-        raise PhotoUnavailable(f"photo {photo} {problem}; run `python -m indexer build` to bring the index up to date.")
+        raise PhotoUnavailable(
+            f"photo {photo} {problem}; run `sketch-search index build` to bring the index up to date."
+        )
 
     def close(self) -> None:
         """Close the catalog. A memory map is closed when the last array that uses it goes."""
@@ -247,11 +249,12 @@ def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery
         raise IndexRefused(
             f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
             f"{manifest.checkpoint_sha256[:12]}; this is {matcher.checkpoint_sha256[:12]}); "
-            "load that one with --weights, or run `python -m indexer build` with this one."
+            "load that one with --weights, or run `sketch-search index build` with this one."
         )
     if manifest.preprocessing_fingerprint != matcher.preprocessing_fingerprint:
         raise IndexRefused(
-            f"the index at {folder.path} was built with other image preprocessing; run `python -m indexer build` again."
+            f"the index at {folder.path} was built with other image preprocessing; run `sketch-search index build` "
+            "again."
         )
     roots = [Path(root.path) for root in manifest.roots]
     if gallery_roots is not None:

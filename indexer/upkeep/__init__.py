@@ -1,4 +1,4 @@
-"""What is done to an index that is there: watch its photos, remove, compact, verify, compare with the photos, repair, and say what it holds."""
+"""What is done to an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
 
 from indexer.upkeep.compaction import compact
 from indexer.upkeep.comparison import Comparison, compare

@@ -19,6 +19,7 @@ from indexer.store import (
     shown_path,
 )
 
+
 @dataclass(frozen=True)
 class Comparison:
     """What comparing the files with the index has shown.

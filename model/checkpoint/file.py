@@ -39,7 +39,8 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
     if not embedded.is_file():
         raise ModelError(
             "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS "
-            "(python -m model init makes one from a pretrained ViT, python -m model convert from a released one)"
+            "(sketch-search model init makes one from a pretrained ViT, sketch-search model convert from a released "
+            "file)"
         )
     return embedded
 
@@ -79,12 +80,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is not a safetensors file ({error}); a released .pth file is turned into one by "
-            "python -m model convert"
+            "sketch-search model convert"
         ) from error
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise ModelError(
             f"{path} is a safetensors file without this project's configuration; "
-            "python -m model init makes a checkpoint from a backbone's weights"
+            "sketch-search model init makes a checkpoint from a backbone's weights"
         )
     if metadata.get("version") not in READABLE:
         raise ModelError(

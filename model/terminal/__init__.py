@@ -4,9 +4,24 @@ It imports nothing but the standard library, because a program says its help bef
 """
 
 from model.terminal.arguments import Parser, a_path
+from model.terminal.interrupts import importing
 from model.terminal.paths import HomeUnknown, expanded
-from model.terminal.program import BAD_INPUT, run_program
+from model.terminal.program import BAD_INPUT, as_called, run_program
 from model.terminal.refusal import Refusal
 from model.terminal.text import printable
+from model.terminal.version import VersionAction, installed_version
 
-__all__ = ["BAD_INPUT", "HomeUnknown", "Parser", "Refusal", "a_path", "expanded", "printable", "run_program"]
+__all__ = [
+    "BAD_INPUT",
+    "HomeUnknown",
+    "Parser",
+    "Refusal",
+    "VersionAction",
+    "a_path",
+    "as_called",
+    "expanded",
+    "importing",
+    "installed_version",
+    "printable",
+    "run_program",
+]

@@ -8,21 +8,24 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from model.terminal.interrupts import STOPPED
 from model.terminal.refusal import Refusal
 from model.terminal.text import printable
 
 BAD_INPUT = 2
-# As shells say it: 128 and the number of the signal, SIGINT and SIGPIPE.
-_STOPPED = 130
+# As shells say it: 128 and the number of the signal, SIGPIPE.
 _NOBODY_READS = 141
 
 
-def run_program(work: Callable[[], int], *, prefix: str = "error", stopped: str = "stopped.") -> int:
+def run_program(
+    work: Callable[[], int], *, prefix: str = "error", prog: str = "sketch-search", stopped: str = "stopped."
+) -> int:
     """Do the work of a program.
 
     Args:
         work: gives the exit code. SystemExit, as from ``argparse``, passes through.
-        prefix: stands before the sentence on an error. stopped: what is said after Ctrl-C.
+        prefix: stands before the sentence on an error. prog: how the user called the program.
+        stopped: what is said after Ctrl-C.
 
     Returns:
         the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend; 130 after
@@ -36,16 +39,28 @@ def run_program(work: Callable[[], int], *, prefix: str = "error", stopped: str 
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
-        return _end(stopped, _STOPPED)
+        return _end(stopped, STOPPED)
     except BrokenPipeError:
         _discard_output()
         return _NOBODY_READS
     except Refusal as error:
-        return _end(f"{prefix}: {error}", BAD_INPUT)
+        return _end(as_called(f"{prefix}: {error}", prog), BAD_INPUT)
     except OSError as error:
         return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
     except MemoryError:
         return _end(f"{prefix}: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
+
+
+def as_called(sentence: str, prog: str) -> str:
+    """The sentence with its commands as this user calls them.
+
+    Sentences name the installed command, ``sketch-search index`` or ``sketch-search model``. Who has called ``python -m
+    indexer`` may have no other.
+    """
+    if not prog.startswith("python -m "):
+        return sentence
+    sentence = sentence.replace("sketch-search index", "python -m indexer")
+    return sentence.replace("sketch-search model", "python -m model")
 
 
 def _told(error: OSError) -> str:

@@ -7,8 +7,8 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from model.terminal import Parser, a_path, run_program
-from service.program import PROGRAM, installed_version
+from model.terminal import Parser, VersionAction, a_path, importing, run_program
+from service.program import PROGRAM
 
 # The first command is the one that runs where none is named.
 COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")
@@ -45,16 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     if given[:1] == ["index"]:
-        from indexer.__main__ import main as index
+        from indexer.commands import main as index
 
         return index(with_index_command(given[1:]), prog=f"{PROGRAM} index")
     if given[:1] == ["model"]:
-        from model.__main__ import main as model
+        from model.commands import main as model
 
         return model(given[1:], prog=f"{PROGRAM} model")
     options = parse(given)
-    # Imported late: the libraries of the networks take seconds to load.
-    from service.commands.dispatch import run
+    with importing():
+        # Imported late: the libraries of the networks take seconds to load.
+        from service.commands.dispatch import run
 
     return run(options)
 
@@ -103,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     # Accepted before a command, too. Behind it they have no default, which would overwrite what stands before it.
     _add_settings(parser, default=None)
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {installed_version()}")
+    parser.add_argument("--version", action=VersionAction)
     commands = parser.add_subparsers(dest="command", prog=PROGRAM, title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_search(commands)

@@ -10,12 +10,12 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from model.terminal import installed_version
 from service.http.answers import KnownHosts, RequestIds, add_error_handlers
 from service.http.middleware import AccessLog, HeadAsGet, LimitedQuery, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
-from service.program import installed_version
 from service.serving import Live, Metrics, Worker
 from service.settings import Settings
 

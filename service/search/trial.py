@@ -45,5 +45,5 @@ def _drawing() -> Image.Image:
 
 def _refused(index: Index, problem: str) -> IndexRefused:
     return IndexRefused(
-        f"generation {index.generation} did not stand its trial: {problem}; run `python -m indexer verify`."
+        f"generation {index.generation} did not stand its trial: {problem}; run `sketch-search index verify`."
     )

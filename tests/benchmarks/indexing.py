@@ -59,7 +59,7 @@ _THREADS = os.cpu_count() or 1
 _MEASURED_BUILD = """
 import sys
 from pathlib import Path
-from indexer.__main__ import main
+from indexer.commands import main
 if main(sys.argv[1:]):
     sys.exit("the build failed")
 lines = Path("/proc/self/status").read_text().splitlines()

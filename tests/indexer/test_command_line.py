@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from indexer import read_progress, read_summary
-from indexer.__main__ import main
-from indexer.store import software_version
+from indexer.commands import main
+from model.terminal import installed_version
 from tests.indexer.disks import refuse_listing
 from tests.indexer.galleries import save_photos
 from tests.programs import run_python
@@ -103,6 +103,40 @@ def test_verify_exits_with_one_where_there_are_problems(
     (index_path / "g000001" / "clusters.faiss").unlink()
     assert main(["verify"]) == 1
     assert "clusters.faiss is missing" in capsys.readouterr().out
+
+
+def test_verify_says_which_files_are_no_longer_what_was_indexed(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = save_photos(tmp_path / "more", 2, start=20)
+    assert main(["build", str(gallery), str(more), "--quiet"]) == 0
+    assert main(["verify"]) == 0
+    assert "14 files are what was indexed.\n" in capsys.readouterr().out
+    changed = gallery / "Ännchen 001.png"
+    before = changed.stat()
+    changed.write_bytes(changed.read_bytes()[:-1] + b"!")
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (gallery / "Ännchen 002.png").unlink()
+    assert main(["verify", "--index-only"]) == 0
+    assert capsys.readouterr().out.endswith("is sound.\n")
+    assert main(["verify"], "sketch-search index") == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "photos/Ännchen 001.png has changed since it was indexed.",
+        "photos/Ännchen 002.png cannot be read: No such file or directory.",
+        "2 of 14 files are not what was indexed.",
+        "To bring the index up to date, run `sketch-search index build --checksum`.",
+    ]
+    assert main(["build", "--checksum", "--quiet"]) == 0
+    assert main(["verify"]) == 0
+    more.rename(tmp_path / "elsewhere")
+    assert main(["verify"]) == 3
+    assert capsys.readouterr().err == f"error: {more} is not there: its 2 files were not compared.\n"
+
+
+def test_sentences_name_the_command_that_the_user_has(capsys: pytest.CaptureFixture[str]) -> None:
+    for prog in ("python -m indexer", "sketch-search index"):
+        assert main(["build"], prog) == 2
+        assert f"run `{prog} build FOLDER` first" in capsys.readouterr().err
 
 
 def test_verify_repairs_what_it_finds_when_told(
@@ -227,6 +261,7 @@ def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
         (["add", "photos"], "run `python -m indexer build FOLDER` first."),
         (["remove", "3"], "there is no index at"),
         (["compact"], "there is no index at"),
+        (["verify"], "there is no index at"),
         (["verify", "--repair"], "there is no index at"),
         (["info"], "there is no index at"),
     ],
@@ -356,4 +391,4 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"sketch-search {software_version()}\n"
+    assert capsys.readouterr().out == f"sketch-search {installed_version()}\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.__main__ import main
+from indexer.commands import main
 from indexer.samples import EACH, SKETCHED, THINGS
 from indexer.samples.scene import SIZE
 

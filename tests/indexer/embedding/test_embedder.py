@@ -106,7 +106,7 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
 ) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "SBIR_WEIGHTS": str(weights)}
     script = f"""
-from indexer.__main__ import main
+from indexer.commands import main
 command = ["build", {str(gallery)!r}, "--index", {str(index_path)!r}, "--embedder"]
 assert main([*command, "clip"]) == 2
 assert main([*command, "auto"]) == 0

@@ -47,12 +47,12 @@ def edit_manifest(index: Path, **changes: object) -> None:
 
 
 def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model.Matcher) -> None:
-    with pytest.raises(IndexRefused, match=r"there is no index at .* run `python -m indexer build"):
+    with pytest.raises(IndexRefused, match=r"there is no index at .* run `sketch-search index build"):
         open_index(tmp_path / "nowhere", matcher)
 
 
 FORMATS = {
-    1: r"has index format 1, which this program no longer reads; delete that folder, .* run `python -m indexer build",
+    1: r"has index format 1, which this program no longer reads; delete that folder, .* run `sketch-search index build",
     4: "has index format 4, and this program reads 3; update the program",
 }
 

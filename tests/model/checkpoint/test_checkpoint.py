@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import model
-from model.__main__ import main
 from model.checkpoint.file import default_checkpoint, load_network, read_metadata
+from model.commands import main
 from model.errors import ModelError
 from model.network.backbone import from_backbone, read_backbone
 from model.network.calibration import Calibration
@@ -111,13 +111,13 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: P
     with pytest.raises(ModelError, match="there is no checkpoint at"):
         model.load(path)
     path.write_bytes(b"")
-    with pytest.raises(ModelError, match="python -m model convert"):
+    with pytest.raises(ModelError, match="sketch-search model convert"):
         model.load(path)
     torch.save({"model": {}}, path)
-    with pytest.raises(ModelError, match="python -m model convert"):
+    with pytest.raises(ModelError, match="sketch-search model convert"):
         model.load(path)
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="python -m model init"):
+    with pytest.raises(ModelError, match="sketch-search model init"):
         model.load(path)
     tiny_checkpoint(path)
     path.write_bytes(path.read_bytes()[:-100])

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import model
-from model.__main__ import main
 from model.checkpoint.conversion import convert, released_config, rename
+from model.commands import main
 from model.errors import ModelError
 from model.matcher import Matcher
 from model.network.zse import Network

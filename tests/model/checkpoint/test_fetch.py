@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import save
 
-import indexer.__main__
+import indexer.commands
 import model.commands.program
 from indexer.embedding.choice import choose_embedder
 from indexer.embedding.clip import DEFAULT_CLIP
@@ -134,7 +134,7 @@ def test_the_command_that_goes_with_a_checkpoint_can_be_run(known: KnownCheckpoi
     python, _, module, *arguments = shlex.split(known.command(Path("a b.safetensors"), cached=True))
     assert python == "python"
     if module == "indexer":
-        indexer.__main__.parser().parse_args(arguments)
+        indexer.commands.parser().parse_args(arguments)
         *_, embedder = shlex.split(known.command(Path("a b.safetensors"), cached=False))
         assert embedder == f"clip:{known.name.split('/')[0]}@a b.safetensors"
     else:

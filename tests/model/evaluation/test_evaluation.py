@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 import model
-from model.__main__ import main
+from model.commands import main
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError

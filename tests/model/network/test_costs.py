@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import model
-from model.__main__ import main
+from model.commands import main
 from model.datasets.corpus import Corpus
 from model.errors import ModelError
 from model.evaluation.categories import evaluate

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import model
-from model.__main__ import main
+from model.commands import main
 from model.training.recipe import RECIPES
 from tests.learning import write_class_folders
 from tests.pictures import drawing, photo

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.__main__ import parser as indexer_parser
+from indexer.commands import parser as indexer_parser
 from model.commands.program import parser as model_parser
 from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
 from service.commands.command_line import build_parser
@@ -57,6 +57,10 @@ def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def test_no_program_takes_abbreviated_options() -> None:
     for parser in (build_parser(), indexer_parser(), model_parser()):
         assert [one.prog for one in _parsers(parser) if one.allow_abbrev] == []
+
+
+def test_the_programs_help_is_the_same_whether_its_commands_are_imported_or_not() -> None:
+    assert model_parser(given=[]).format_help() == model_parser().format_help()
 
 
 def _raising(error: BaseException) -> int:

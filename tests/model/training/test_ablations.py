@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from model.__main__ import main
+from model.commands import main
 from model.training import ablations
 from model.training.ablations import ablation_names
 from tests.learning import small_backbone, write_class_folders

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.__main__ import main
 from model.checkpoint.file import load_network, read_metadata
+from model.commands import main
 from model.datasets.corpus import DATA_VARIABLE, Corpus, read_data
 from model.datasets.fresh import split_fresh
 from model.errors import ModelError

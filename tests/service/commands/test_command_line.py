@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import indexer.__main__
+import indexer.commands
 from indexer import build, read_summary
 from model import Matcher
+from model.terminal import installed_version
 from service.client import Client
 from service.commands import main
 from service.commands.command_line import (
@@ -20,7 +21,6 @@ from service.commands.command_line import (
     with_command,
     with_index_command,
 )
-from service.program import installed_version
 from tests.pictures import encoded
 from tests.programs import run_python
 from tests.service.commands.stopped import SERVICE, run_until
@@ -67,7 +67,7 @@ def test_an_index_of_no_command_is_built(given: list[str], meant: str) -> None:
 
 def test_every_command_of_the_indexer_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        indexer.__main__.main(["no such command"])
+        indexer.commands.main(["no such command"])
     choices = capsys.readouterr().err.partition("choose from ")[2].strip().rstrip(")")
     assert {choice.strip(" '") for choice in choices.split(",")} == set(INDEX_COMMANDS)
 
@@ -99,7 +99,16 @@ def test_help_and_version_need_no_networks() -> None:
         "try:\n    main(sys.argv[1:])\n"
         "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model.matcher'} & set(sys.modules)"
     )
-    for asked in (["--help"], ["search", "--help"], ["--version"]):
+    for asked in (
+        ["--help"],
+        ["search", "--help"],
+        ["--version"],
+        ["index", "--help"],
+        ["index", "build", "--help"],
+        ["index", "--version"],
+        ["model", "--help"],
+        ["model", "--version"],
+    ):
         done = run_python("-c", code, *asked)
         assert (done.returncode, done.stderr) == (0, "")
 

@@ -189,7 +189,7 @@ def test_without_an_index_the_page_says_what_to_do(desk: Browser, settings: Sett
     with served(settings.model_copy(update={"index": tmp_path / "nowhere"})) as server:
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
-        assert "python -m indexer build" in text(desk, "notice-text")
+        assert "sketch-search index build" in text(desk, "notice-text")
         draw(desk, DESKTOP, strokes("house"))
         wait(desk).until(lambda d: "503" in "".join(browser.complaints(d)))
         wait_for_notice(desk, "Not ready yet")

@@ -131,7 +131,7 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
             for path in (f"/photos/{photo}", f"/thumbnails/{photo}"):
                 answer = http.get(path)
                 assert error(answer) == (404, "photo_unavailable")
-                assert "python -m indexer build" in answer.json()["error"]["message"]
+                assert "sketch-search index build" in answer.json()["error"]["message"]
         for path in ("/photos/5", "/thumbnails/5"):
             assert http.get(path).status_code == 200
         assert http.post("/search", content=sketch).status_code == 200

@@ -1,0 +1,12 @@
+"""`python -m indexer`: the program of ``indexer.commands``."""
+
+import sys
+
+try:
+    from indexer.commands import main
+except KeyboardInterrupt:
+    # Pressed before the program has begun.
+    sys.exit(130)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Commands that build: build, add."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import model
+from indexer.building import BuildReport, Request, run
+from indexer.commands.options import index_of, open_matcher, print_unless_quiet, progress_of
+from indexer.commands.tables import build_lines, unlisted_lines, update_line
+from indexer.errors import BadInvocation, IndexerError
+from indexer.upkeep import gallery_state, watch
+from model.terminal import printable
+
+# Seconds. No system can wait for any number of them.
+_LONGEST_INTERVAL = 7 * 24 * 3600
+# The exit code of a build that had to leave out folders.
+SOME_UNREAD = 3
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """build [FOLDER...]"""
+    request = Request(
+        folders=tuple(options.folders),
+        clusters=options.clusters,
+        embedder=options.embedder,
+        recluster=options.recluster,
+        checksum=options.checksum,
+        batch=options.batch,
+    )
+    if not options.watch:
+        return _build(options, request)
+    if not 0 < options.interval <= _LONGEST_INTERVAL:
+        raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
+    index = index_of(options)
+    request.check(index)
+    matcher = open_matcher(options)
+    # A service manager ends the program by SIGTERM. That is then the same as Ctrl-C: a build that is stopped loses
+    # nothing.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        report = run(index, request, matcher, progress_of(options))
+        print_unless_quiet(options, build_lines(report))
+        tell_unlisted(report)
+        watcher = _Watcher(options, index, matcher)
+        watch(watcher.read_state, watcher.update, _pauses(options.interval))
+    except KeyboardInterrupt:
+        print_unless_quiet(options, ["stopped watching."])
+    return 0
+
+
+def run_add(options: argparse.Namespace) -> int:
+    """add PATH..."""
+    return _build(options, Request(added=tuple(options.added), batch=options.batch))
+
+
+def _build(options: argparse.Namespace, request: Request) -> int:
+    index = index_of(options)
+    # Before the network is loaded, so that simple mistakes are answered at once.
+    request.check(index)
+    progress = progress_of(options)
+    matcher = open_matcher(options)
+    report = run(index, request, matcher, progress)
+    print_unless_quiet(options, build_lines(report))
+    return tell_unlisted(report)
+
+
+def tell_unlisted(report: BuildReport) -> int:
+    """Say on standard error which folders could not be read. Returns the exit code."""
+    for line in unlisted_lines(report):
+        print(printable(f"error: {line}"), file=sys.stderr, flush=True)
+    return SOME_UNREAD if report.unlisted else 0
+
+
+@dataclass
+class _Watcher:
+    """What watching does at each pause.
+
+    Attributes:
+        last_error: the error that was printed last, so that one that stays is printed only once.
+    """
+
+    options: argparse.Namespace
+    index: Path
+    matcher: model.Matcher
+    last_error: str | None = None
+
+    def read_state(self) -> str:
+        """The state of the gallery; a fixed word while it cannot be read."""
+        try:
+            return gallery_state(self.index)
+        except (IndexerError, OSError) as error:
+            self._print_error(error)
+            return "unreadable"
+
+    def update(self) -> bool:
+        """Bring the index up to date; False where that failed."""
+        try:
+            # Without folders, for those that the index has by now: ``add`` and ``remove`` may have changed them.
+            request = Request(batch=self.options.batch)
+            report = run(self.index, request, self.matcher, progress_of(self.options))
+        except (IndexerError, OSError) as error:
+            self._print_error(error)
+            return False
+        if report.unlisted:
+            self._print_error(" ".join(unlisted_lines(report)))
+        else:
+            self.last_error = None
+        if report.changed:
+            print_unless_quiet(self.options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {update_line(report)}"])
+        return True
+
+    def _print_error(self, error: IndexerError | OSError | str) -> None:
+        if str(error) != self.last_error:
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+        self.last_error = str(error)
+
+
+def _pauses(seconds: float) -> Iterator[None]:
+    while True:
+        time.sleep(seconds)
+        yield
