@@ -35,6 +35,8 @@ from service.explain.response import (
 from service.schemas import ExplainedImage, ExplainedPair
 
 DOCUMENT = "explanation.json"
+# With more blocks side by side a screen would show them too small.
+MOST_ACROSS = 6
 
 
 class ExplainedFile(ExplainedPair):
@@ -91,13 +93,13 @@ def write_explanation(
 
 def head_row(square: Pixels, attention: SelfAttention) -> list[Tile]:
     """A prepared square, and [Ret]'s attention in the last block by head (Fig. 5)."""
-    tiles = [Tile(Image.fromarray(square))]
+    tiles = [Tile(Image.fromarray(square), "what the network sees")]
     return tiles + [Tile(attention_overlay(square, head), f"head {n}") for n, head in enumerate(attention.heads, 1)]
 
 
 def kept_row(square: Pixels, attention: SelfAttention) -> list[Tile]:
     """A prepared square, and the tokens kept at each selection (Fig. 4)."""
-    tiles = [Tile(Image.fromarray(square))]
+    tiles = [Tile(Image.fromarray(square), f"all {attention.heads[0].numel()} tokens")]
     for number, kept in enumerate(attention.kept, 1):
         tiles.append(Tile(kept_overlay(square, kept), f"selection {number}: {int(kept.sum())} tokens"))
     return tiles
@@ -110,7 +112,7 @@ def region_row(
     grid = pairs[0].explanation.grid
     pinned = pinned_regions([pair.explanation for pair in pairs], inked_cells(sketch.pixels, grid), count)
     regions = dict(zip(REGION_COLOURS, pinned, strict=False))
-    tiles = [Tile(region_overlay(sketch.pixels, regions, grid))]
+    tiles = [Tile(region_overlay(sketch.pixels, regions, grid), "parts of the sketch")]
     for photo, pair, name in zip(photos, pairs, names, strict=True):
         matched = {colour: matched_cells(pair.explanation, region) for colour, region in regions.items()}
         tiles.append(Tile(region_overlay(photo.pixels, matched, grid), name))
@@ -123,7 +125,7 @@ def influence_rows(sketch: EncodedPicture, photos: Sequence[EncodedPicture], pai
     for photo, pair in zip(photos, pairs, strict=True):
         if pair.influence:
             first, grid = pair.influence[0], pair.explanation.grid
-            said = f"without it: -{first.drop:.1%} of the score"
+            said = f"score without it: {_percent(-first.drop)}"
             rows.append(
                 [
                     Tile(region_overlay(sketch.pixels, {RED: [first.sketch_cell]}, grid), "most influential pair"),
@@ -145,12 +147,18 @@ def rebuilt_row(sketch: EncodedPicture, photos: Sequence[EncodedPicture], pairs:
     return tiles
 
 
+def _percent(share: float) -> str:
+    """-12 %, -0.03 %: a whole number, or below one its first digit that is not zero."""
+    value = 100 * share
+    return f"{value:.0f} %" if abs(value) >= 1 else f"{float(f'{value:.1g}'):g} %"
+
+
 def _one_side(seen: EncodedPicture, crossed: torch.Tensor | None, cells: torch.Tensor) -> Image.Image:
     attention = seen.observed.attention
-    blocks = enumerate(attention.layers, 1)
+    blocks = [Tile(attention_overlay(seen.pixels, m), f"block {n}") for n, m in enumerate(attention.layers, 1)]
     rows = [
         head_row(seen.pixels, attention),
-        [Tile(attention_overlay(seen.pixels, layer), f"block {n}") for n, layer in blocks],
+        *(blocks[start : start + MOST_ACROSS] for start in range(0, len(blocks), MOST_ACROSS)),
         kept_row(seen.pixels, attention),
     ]
     if crossed is not None:

@@ -49,8 +49,12 @@ def test_cells_that_were_dropped_are_grey_and_kept_ones_as_they_are() -> None:
     image = np.asarray(kept_overlay(square, kept))
     assert np.array_equal(image[:SIDE, SIDE : 2 * SIDE], square[:SIDE, SIDE : 2 * SIDE])
     rest = np.delete(image.reshape(GRID, SIDE, GRID, SIDE, 3).swapaxes(1, 2).reshape(GRID * GRID, -1), 1, axis=0)
-    assert rest.min() >= 110
-    assert rest.max() <= 161
+    greys = rest.reshape(-1, 3)
+    assert (np.ptp(greys, axis=1) == 0).all()
+    line = greys[:, 0] == 255
+    assert 0 < line.mean() < 0.5
+    assert greys[~line].min() >= 110
+    assert greys[~line].max() <= 161
 
 
 def test_regions_are_in_their_colours() -> None:
@@ -61,6 +65,27 @@ def test_regions_are_in_their_colours() -> None:
     assert middle(image, 5) == (255, 255, 255)
     red, _, blue = middle(image, 0)
     assert red > blue
+
+
+def test_what_is_meant_has_the_only_colours() -> None:
+    square = np.random.default_rng(0).integers(0, 256, WHITE.shape, dtype=np.uint8)
+    attention = torch.zeros(GRID, GRID)
+    attention[1, 1] = 1.0
+    for image in (attention_overlay(square, attention), region_overlay(square, {RED: [5]}, GRID)):
+        cells = np.asarray(image).reshape(GRID, SIDE, GRID, SIDE, 3).swapaxes(1, 2).reshape(GRID * GRID, -1, 3)
+        colourful = [bool(np.ptp(cell, axis=1).any()) for cell in cells]
+        assert colourful == [cell == 5 for cell in range(GRID * GRID)]
+
+
+def test_a_caption_that_is_too_long_keeps_its_end() -> None:
+    picture = Image.new("RGB", (150, 20))
+    ends = ("umbrella 3.jpg", "umbrella 4.jpg")
+    whole, cut, other = (
+        np.asarray(sheet([[Tile(picture, caption)]]))
+        for caption in (ends[0], f"/home/somebody/photos/{ends[0]}", f"/home/somebody/photos/{ends[1]}")
+    )
+    assert not np.array_equal(cut, other)
+    assert not np.array_equal(whole, cut)
 
 
 def test_a_frame_is_drawn_on_a_copy() -> None:
