@@ -30,7 +30,7 @@ from indexer.store import (
     StagedRow,
     default_clusters,
     names_in_use,
-    open_segment,
+    open_rows,
     previous_generation,
     read_drift,
     shown_path,
@@ -152,9 +152,11 @@ class Builder:
         """The segments whose rows are used, by name."""
         if not self._live.reusable or self._live.generation is None:
             return {}
-        names = [segment.id for segment in self._live.generation.manifest.segments]
+        manifest = self._live.generation.manifest
         return {
-            name: open_segment(self._folder.segment(name)) for name in names if name not in self._decision.start.damaged
+            segment.id: open_rows(self._folder, manifest, segment)
+            for segment in manifest.segments
+            if segment.id not in self._decision.start.damaged
         }
 
     def _cluster(self, ids: Mapping[str, int], refs: Mapping[str, RowRef], rows: Rows) -> Clustering:

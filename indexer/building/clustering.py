@@ -57,7 +57,7 @@ def joined_clusters(
     Args:
         ids, refs, rows: as for ``new_clusters``. kept: the live clusters. contents: where the live index has what.
     """
-    centroids = read_centroids(kept.folder / "clusters.faiss")
+    centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.take([]).embeddings.shape[1])
     cluster_of = {content: contents[content].cluster for content in ids if content in contents}
     new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
     if new:

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from indexer.errors import REPAIR, IndexRefused
 from indexer.store import Catalog, CatalogFile, Drift, Generation, IndexedContent, Removals, Root
 
 
@@ -71,17 +72,20 @@ class LiveState:
         """
         new_numbers = {str(root.path): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(root.path) for root in generation.manifest.roots]
-        with closing(Catalog(generation.path / "photos.sqlite")) as catalog:
+        manifest, path = generation.manifest, generation.path / "photos.sqlite"
+        with closing(Catalog(path, roots=len(manifest.roots), clusters=manifest.counts.clusters)) as catalog:
             before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
+        rows = {segment.id: segment.rows for segment in manifest.segments}
         files: list[CatalogFile] = []
         contents: dict[str, IndexedContent] = {}
         for file in before:
             content, indexed = file.content_hash, file.indexed
+            if indexed is not None and not 0 <= indexed.row.number < rows.get(indexed.row.segment, 0):
+                raise IndexRefused(f"{path} is damaged (photo {file.id} points at a row that is not there); {REPAIR}.")
             if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
                 contents[content] = indexed
             if (number := numbers[file.root]) is not None:
                 files.append(replace(file, root=number))
-        manifest = generation.manifest
         ids = {content: number for content, number in shown_ids(before).items() if content in contents}
         cluster_of = {content: indexed.cluster for content, indexed in contents.items()}
         members = members_by_cluster(ids, cluster_of, manifest.counts.clusters)

@@ -226,7 +226,11 @@ def _centroids(contents: Contents, ids: Mapping[str, int]) -> Centroids:
     members = members_by_cluster(ids, clustering.cluster_of, count)
     centroids = Centroids.empty(count, contents.rows)
     kept = clustering.kept
-    old = Centroids.open(kept.folder) if kept is not None else None
+    old = None
+    if kept is not None:
+        _, width = centroids.ret.shape
+        tokens = 1 if centroids.tokens is None else centroids.tokens.features.shape[1]
+        old = Centroids.open(kept.folder, len(kept.members), width, tokens)
     for number, photos in enumerate(members):
         if kept is not None and old is not None and (not photos or photos == kept.members[number]):
             centroids.copy(number, old)

@@ -23,6 +23,7 @@ from indexer.store.generation import (
     live_generation,
     live_generation_if_any,
     names_in_use,
+    open_rows,
     previous_generation,
 )
 from indexer.store.location import IndexFolder, default_index_path, generation_name, generation_number, live_stamp
@@ -48,6 +49,7 @@ from indexer.store.segment import (
     RowArrays,
     RowRef,
     Rows,
+    RowShape,
     SegmentRow,
     StagedRow,
     TokenArrays,
@@ -86,6 +88,7 @@ __all__ = [
     "RootEntry",
     "RowArrays",
     "RowRef",
+    "RowShape",
     "Rows",
     "SegmentEntry",
     "SegmentRow",
@@ -110,6 +113,7 @@ __all__ = [
     "names_in_use",
     "normalised",
     "open_index",
+    "open_rows",
     "open_segment",
     "previous_generation",
     "printable_name",

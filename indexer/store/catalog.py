@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
 from indexer.store.drift import Drift
@@ -46,6 +48,16 @@ _COLUMNS = "id, root, path, hash, size, mtime, ctime, status, reason, cluster, s
 # What cannot be indexed is tried again: version 1 had fewer kinds of names.
 _STAMP_OF_1 = "CASE status WHEN 'bad' THEN -1 ELSE size END, CASE status WHEN 'bad' THEN 0 ELSE mtime END, NULL"
 _COLUMNS_OF_1 = _COLUMNS.replace("size, mtime, ctime", _STAMP_OF_1)
+# An index may come from anywhere, and may be damaged: what each column may hold.
+_Number = Annotated[int, Field(ge=0, le=2**40)]
+_Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Perhaps = _Number | None
+_FILE_ROWS = TypeAdapter(
+    list[tuple[_Number, _Number, str, str, int, int, int | None, Status, str | None, _Perhaps, str | None, _Perhaps]]
+)
+_REMOVAL_ROWS = TypeAdapter(list[tuple[_Number, str, _Number]])
+_DRIFT_ROWS = TypeAdapter(list[tuple[_Number, _Distance, _Number, _Distance, _Number]])
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -143,13 +155,16 @@ def _from_row(columns: tuple[Any, ...]) -> CatalogFile:
 class Catalog:
     """A catalog opened for reading.
 
+    Args:
+        roots, clusters: how many the manifest has, where that is known: a file of others is damage.
+
     Raises:
         IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too where the
             file is damaged, since pages are read when they are needed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, roots: int | None = None, clusters: int | None = None) -> None:
+        self._path, self._roots, self._clusters = path, roots, clusters
         try:
             # A server's threads share the connection, and the reader guards every call with a lock.
             self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
@@ -176,22 +191,24 @@ class Catalog:
 
     def files(self) -> list[CatalogFile]:
         """Every entry, by id."""
-        return [_from_row(row) for row in self._rows(f"SELECT {self._columns} FROM photos ORDER BY id")]
+        return self._files(f"SELECT {self._columns} FROM photos ORDER BY id")
 
     def bad(self) -> list[CatalogFile]:
         """The files that cannot be indexed, by id."""
         query = f"SELECT {self._columns} FROM photos WHERE status = 'bad' ORDER BY id"
-        return [_from_row(row) for row in self._rows(query)]
+        return self._files(query)
 
     def removals(self) -> Removals:
         """What the user removed."""
-        rules = self._rows("SELECT root, path, removed FROM removals")
+        rules = self._checked(_REMOVAL_ROWS, self._rows("SELECT root, path, removed FROM removals"))
+        for root, _, _ in rules:
+            self._check_root(root)
         return Removals(Removal(root, path, bool(removed)) for root, path, removed in rules)
 
     def drift(self) -> Drift:
         """How well the clusters fit the photos."""
         found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
-        for clustered, distance, photos, distance_now, automatic in found:
+        for clustered, distance, photos, distance_now, automatic in self._checked(_DRIFT_ROWS, found):
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
         raise IndexRefused(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
 
@@ -205,7 +222,29 @@ class Catalog:
         """The indexed files that have the content of this indexed file, itself included, by id; else none."""
         query = f"""SELECT {self._columns} FROM photos WHERE status = 'indexed' AND (segment, row) =
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
-        return [_from_row(row) for row in self._rows(query, photo)]
+        return self._files(query, photo)
+
+    def _files(self, query: str, *values: int) -> list[CatalogFile]:
+        files = [_from_row(row) for row in self._checked(_FILE_ROWS, self._rows(query, *values))]
+        for file in files:
+            self._check_root(file.root)
+            if self._clusters is not None and file.indexed is not None and file.indexed.cluster >= self._clusters:
+                raise IndexRefused(f"{self._path} is damaged (photo {file.id} is in no cluster); {REPAIR}.")
+        return files
+
+    def _check_root(self, root: int) -> None:
+        if self._roots is not None and root >= self._roots:
+            raise IndexRefused(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
+
+    def _checked(self, kind: TypeAdapter[list[Row]], rows: list[tuple[Any, ...]]) -> list[Row]:
+        """The rows, once their values have the types and bounds that ``kind`` says: SQLite keeps any in any column."""
+        try:
+            return kind.validate_python(rows, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise IndexRefused(
+                f"{self._path} is damaged ({first['msg']}: {first['input']!r:.40}); {REPAIR}."
+            ) from error
 
     def _rows(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
         try:
@@ -219,13 +258,16 @@ class Catalog:
             raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
 
 
-def read_catalog(path: Path) -> list[CatalogFile]:
+def read_catalog(path: Path, *, roots: int | None = None) -> list[CatalogFile]:
     """Every entry of a catalog, by id.
+
+    Args:
+        roots: as of ``Catalog``.
 
     Raises:
         IndexRefused: it is no catalog, has another schema, or is damaged.
     """
-    with closing(Catalog(path)) as catalog:
+    with closing(Catalog(path, roots=roots)) as catalog:
         return catalog.files()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ ITERATIONS = 25
 # The most cells of a patch grid: a position is kept in one byte. Cells that a smaller grid does not have are in no
 # photo, and so never chosen.
 MOST_CELLS = 256
+# How FAISS writes a flat index: its kind, the width of a vector, how many; further fields, and then the vectors.
+_FLAT = struct.Struct("<4siq")
+_FLAT_HEADER = 45
 # k-means trains on at most so many photos: more would hardly move a centroid, and cost time in every iteration.
 _TRAINING_POINTS = 1_000_000
 
@@ -83,17 +87,27 @@ def write_centroids(path: Path, centroids: Floats) -> None:
     write_atomically(path, faiss.serialize_index(index).tobytes())
 
 
-def read_centroids(path: Path) -> Floats:
+def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
     """The k-means centroids, (c, e) float32.
 
+    Args:
+        count, width: c, and e where the caller knows it.
+
     Raises:
-        IndexRefused: the file is missing or damaged.
+        IndexRefused: the file is missing or damaged, or holds others.
     """
     try:
-        index = faiss.deserialize_index(np.frombuffer(path.read_bytes(), np.uint8))
-        return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
+        data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
+    # FAISS reads indexes of many kinds, and believes what their headers say of sizes. Only this one is written here.
+    kind, found_width, found = _FLAT.unpack_from(data) if len(data) >= _FLAT_HEADER else (b"", 0, 0)
+    whole = len(data) == _FLAT_HEADER + 4 * found * found_width
+    if kind != b"IxF2" or not whole or found != count or width not in (None, found_width):
+        raise IndexRefused(f"{path} does not hold the manifest's number of clusters; {REPAIR}.")
+    try:
+        index = faiss.deserialize_index(np.frombuffer(data, np.uint8))
+        return np.asarray(index.reconstruct_n(0, index.ntotal), np.float32)
     except RuntimeError as error:
         raise IndexRefused(f"{path} cannot be read; {REPAIR}.") from error
 
@@ -133,20 +147,20 @@ class Centroids:
         return Centroids(ret, CentroidTokens(features, np.zeros((count, *like.tokens.positions.shape[1:]), np.uint8)))
 
     @staticmethod
-    def open(folder: Path) -> Centroids:
-        """Those of a generation, mapped into memory.
+    def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
+        """Those of a generation with ``count`` clusters, mapped into memory.
+
+        Args:
+            width, tokens: d and n of the network.
 
         Raises:
-            IndexRefused: a file is missing or is no array.
+            IndexRefused: a file is missing, or is not such an array.
         """
-        tokens = None
-        if (folder / "centroid_tokens.npy").exists():
-            features, positions = (
-                map_array(folder / "centroid_tokens.npy"),
-                map_array(folder / "centroid_positions.npy"),
-            )
-            tokens = CentroidTokens(features, positions)
-        return Centroids(map_array(folder / "centroid_ret.npy"), tokens)
+        kept = None
+        if tokens > 1:
+            features = map_array(folder / "centroid_tokens.npy", (count, tokens, width), np.float16)
+            kept = CentroidTokens(features, map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8))
+        return Centroids(map_array(folder / "centroid_ret.npy", (count, width)), kept)
 
     def write(self, folder: Path) -> None:
         """Write them into a generation's folder."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from indexer.errors import REPAIR, IndexRefused, no_index, unreadable
 from indexer.store.location import IndexFolder
-from indexer.store.manifest import FileEntry, Manifest, read_manifest
+from indexer.store.manifest import FileEntry, Manifest, SegmentEntry, read_manifest
+from indexer.store.segment import RowArrays, RowShape, open_segment
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,12 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
     for segment in manifest.segments:
         for entry in segment.files:
             yield folder.segment(segment.id) / entry.name, entry
+
+
+def open_rows(folder: IndexFolder, manifest: Manifest, segment: SegmentEntry) -> RowArrays:
+    """Map the arrays of a generation's segment into memory.
+
+    Raises:
+        IndexRefused: a file is missing, or is not the array that the manifest says.
+    """
+    return open_segment(folder.segment(segment.id), RowShape(segment.rows, manifest.width, manifest.tokens))

@@ -17,12 +17,13 @@ import torch
 
 from indexer.errors import REPAIR, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import Catalog
+from indexer.store.clusters import Centroids
 from indexer.store.files import read_below
-from indexer.store.generation import Generation, live_generation
+from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import Manifest
 from indexer.store.roots import shown_path
-from indexer.store.segment import Array, Choice, RowArrays, map_array, open_segment
+from indexer.store.segment import Array, Choice, RowArrays
 from model import Matcher, Tokens
 from model.terminal import expanded
 
@@ -74,9 +75,11 @@ class Index:
         self.manifest: Manifest = generation.manifest
         self._roots = tuple(roots)
         self._lock = threading.Lock()
-        self._catalog = Catalog(generation.path / "photos.sqlite")
+        self._catalog = Catalog(generation.path / "photos.sqlite", roots=len(self.manifest.roots))
         try:
-            self._segments: list[RowArrays] = [open_segment(folder.segment(s.id)) for s in self.manifest.segments]
+            self._segments: list[RowArrays] = [
+                open_rows(folder, self.manifest, segment) for segment in self.manifest.segments
+            ]
             self._read_rows()
             self._read_centroids(generation.path)
             self._check_positions(cells)
@@ -105,10 +108,11 @@ class Index:
         self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
 
     def _read_centroids(self, path: Path) -> None:
-        self.centroid_ret = torch.from_numpy(np.array(map_array(path / "centroid_ret.npy")))
-        if self.manifest.tokens > 1:
-            features = np.array(map_array(path / "centroid_tokens.npy"))
-            positions = np.array(map_array(path / "centroid_positions.npy"), np.int64)
+        opened = Centroids.open(path, self.cluster_count, self.manifest.width, self.manifest.tokens)
+        self.centroid_ret = torch.from_numpy(np.array(opened.ret))
+        if opened.tokens is not None:
+            features = np.array(opened.tokens.features)
+            positions = np.array(opened.tokens.positions, np.int64)
             self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
         else:
             self.centroids = Tokens.of_ret(self.centroid_ret)

@@ -20,6 +20,8 @@ from indexer.store.files import ArrayWriter, sync_folder
 Array = npt.NDArray[Any]
 # Which rows, as arrays are indexed.
 Choice = slice | Sequence[int] | npt.NDArray[Any]
+# The sides of an array; None: any.
+Shape = tuple[int | None, ...]
 # Rows copied at a time. It bounds memory at some 40 MiB for the largest network, four times that as float32.
 BLOCK = 256
 # Tokens are kept as -127..127: the same number of steps to either side of 0.
@@ -197,28 +199,71 @@ def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
     sync_folder(folder)
 
 
-def open_segment(folder: Path) -> RowArrays:
+@dataclass(frozen=True)
+class RowShape:
+    """What the manifest says of a segment: how many rows; d, numbers in a token; n, tokens of one photo."""
+
+    rows: int
+    width: int
+    tokens: int
+
+    def fits(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether these are the arrays of such a segment, by name, each with its shape and dtype."""
+        rows, width, tokens = self.rows, self.width, self.tokens
+        expected: dict[str, tuple[Shape, npt.DTypeLike]] = {
+            "ret": ((rows, width), np.float32),
+            "embeddings": ((rows, None), np.float32),
+        }
+        if tokens > 1:
+            expected["tokens"] = ((rows, tokens, width), np.int8)
+            expected["positions"] = ((rows, tokens - 1), np.uint8)
+            expected["scales"] = ((rows, tokens), np.float32)
+        return expected.keys() == arrays.keys() and all(has(arrays[name], *like) for name, like in expected.items())
+
+
+def open_segment(folder: Path, shape: RowShape | None = None) -> RowArrays:
     """Map a segment's arrays into memory. Nothing is read before it is used.
 
+    Args:
+        shape: what the segment must have; None where the caller checks that.
+
     Raises:
-        IndexRefused: a file is missing or is no array.
+        IndexRefused: a file is missing, is no array, or is another one than ``shape`` says.
     """
     names = ["ret", "embeddings"]
     if (folder / "tokens.npy").exists():
         names += ["tokens", "positions", "scales"]
-    return RowArrays.of_named({name: map_array(folder / f"{name}.npy") for name in names})
+    arrays = {name: map_array(folder / f"{name}.npy") for name in names}
+    if shape is not None and not shape.fits(arrays):
+        raise IndexRefused(f"{folder} does not have the rows that the manifest says; {REPAIR}.")
+    return RowArrays.of_named(arrays)
 
 
-def map_array(path: Path) -> Array:
+def has(array: Array, shape: Shape, dtype: npt.DTypeLike) -> bool:
+    """Whether an array has this shape, with None for any number, and this dtype."""
+    sides = len(array.shape) == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
+    return sides and array.dtype == np.dtype(dtype)
+
+
+def map_array(path: Path, shape: Shape | None = None, dtype: npt.DTypeLike = np.float32) -> Array:
     """Map one .npy file into memory.
 
+    Args:
+        shape, dtype: what the array must have, with any number for a None in its shape; None where the caller checks.
+
     Raises:
-        IndexRefused: it is missing or is no array.
+        IndexRefused: it is missing, is no array of numbers in rows, or is another one.
     """
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, EOFError) as error:
-        raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
+    except MemoryError:
+        raise
+    # NumPy parses the header as Python's source text, which raises whatever the parser does.
+    except Exception as error:
+        raise IndexRefused(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {REPAIR}.") from error
+    numbers = isinstance(array, np.ndarray) and array.dtype.kind in "iuf" and array.ndim > 1
+    if not numbers or (shape is not None and not has(array, shape, dtype)):
+        raise IndexRefused(f"{path} is not the array that the manifest says; {REPAIR}.")
     return array

@@ -14,7 +14,7 @@ from indexer.store import (
     Removals,
     Root,
     Rows,
-    open_segment,
+    open_rows,
     read_centroids,
 )
 
@@ -73,11 +73,13 @@ def write_next(
         live: its state. roots, entries, removals: what the next generation has.
         to_write: the content hashes whose rows go into a new segment.
     """
-    rows = Rows({entry.id: open_segment(folder.segment(entry.id)) for entry in before.manifest.segments})
+    rows = Rows({entry.id: open_rows(folder, before.manifest, entry) for entry in before.manifest.segments})
     ids = shown_ids(entries)
     refs = {content: live.contents[content].row for content in ids}
     cluster_of = {content: live.contents[content].cluster for content in ids}
-    centroids = read_centroids(before.path / "clusters.faiss")
+    centroids = read_centroids(
+        before.path / "clusters.faiss", before.manifest.counts.clusters, rows.take([]).embeddings.shape[1]
+    )
     clustering = Clustering(centroids, cluster_of, to_write, before.manifest.clusters_asked, live.clusters)
     writer = GenerationWriter(folder, _KEY, before.manifest.origin, before.manifest.embedder, roots)
     written = writer.write(Contents(entries, removals, rows, refs, clustering), live)

@@ -49,7 +49,7 @@ def read_summary(path: Path) -> IndexSummary:
     folder = IndexFolder(path)
     live = live_generation(folder)
     names = live.manifest.root_names
-    with closing(Catalog(live.path / "photos.sqlite")) as catalog:
+    with closing(Catalog(live.path / "photos.sqlite", roots=len(names))) as catalog:
         bad = [
             BadEntry(path=shown_path(names, file.root, file.path), reason=file.reason or "") for file in catalog.bad()
         ]

@@ -15,9 +15,11 @@ from indexer.store import (
     MOST_CELLS,
     Array,
     CatalogFile,
+    Centroids,
     Generation,
     IndexFolder,
     Manifest,
+    RowShape,
     SegmentRow,
     generation_files,
     hash_file,
@@ -99,15 +101,14 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
         for sentence in _rows(opened.named(), entry.rows, manifest):
             yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
     try:
-        for sentence in _catalog(read_catalog(live.path / "photos.sqlite"), live):
+        for sentence in _catalog(read_catalog(live.path / "photos.sqlite", roots=len(manifest.roots)), live):
             yield Problem("catalog", sentence)
     except OtherFormat:
         raise
     except IndexRefused as error:
         yield Problem("catalog", str(error))
     try:
-        if len(read_centroids(live.path / "clusters.faiss")) != manifest.counts.clusters:
-            yield Problem("clusters", "clusters.faiss does not have the manifest's number of clusters.")
+        read_centroids(live.path / "clusters.faiss", manifest.counts.clusters)
         for file in manifest.files:
             if file.name.endswith(".npy"):
                 array = map_array(live.path / file.name)
@@ -115,15 +116,15 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
                     yield Problem("clusters", f"{file.name} does not have one finite row a cluster.")
                 if file.name == "centroid_positions.npy" and not _on_grid(array, manifest):
                     yield Problem("clusters", f"{file.name} names cells that the patch grid does not have.")
+        Centroids.open(live.path, manifest.counts.clusters, manifest.width, manifest.tokens)
     except IndexRefused as error:
         yield Problem("clusters", str(error))
 
 
 def _rows(arrays: Mapping[str, Array], rows: int, manifest: Manifest) -> Iterator[str]:
-    has_tokens = manifest.tokens > 1
     if {len(array) for array in arrays.values()} != {rows}:
         yield f"does not have {rows} rows in every array."
-    if ("tokens" in arrays) != has_tokens or (has_tokens and arrays["tokens"].dtype != np.int8):
+    elif not RowShape(rows, manifest.width, manifest.tokens).fits(arrays):
         yield "does not have the arrays that its network makes."
     for name, array in arrays.items():
         if not _finite(array):

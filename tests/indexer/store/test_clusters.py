@@ -120,7 +120,15 @@ def test_the_number_of_clusters_is_about_the_square_root() -> None:
 def test_centroids_are_read_as_they_were_written(tmp_path: Path) -> None:
     centroids = embeddings(5)
     write_centroids(tmp_path / "clusters.faiss", centroids)
-    assert np.array_equal(read_centroids(tmp_path / "clusters.faiss"), centroids)
-    (tmp_path / "clusters.faiss").write_bytes(b"nothing")
-    with pytest.raises(IndexRefused, match="build again"):
-        read_centroids(tmp_path / "clusters.faiss")
+    path = tmp_path / "clusters.faiss"
+    assert np.array_equal(read_centroids(path, 5), centroids)
+    whole = path.read_bytes()
+    # Another kind of index; more vectors than there are bytes; a header of another size; cut short.
+    for damaged in (b"nothing", b"IwFl" + whole[4:], whole[:8] + b"\xff" * 8 + whole[16:], whole[:37], whole + b"1234"):
+        path.write_bytes(damaged)
+        with pytest.raises(IndexRefused, match="build again"):
+            read_centroids(path, 5)
+    path.write_bytes(whole)
+    for count, width in ((4, None), (5, 1)):
+        with pytest.raises(IndexRefused, match="number of clusters"):
+            read_centroids(path, count, width)
