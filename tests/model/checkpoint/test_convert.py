@@ -120,10 +120,13 @@ def test_anything_but_a_released_checkpoint_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"not a checkpoint", pickle.dumps({"model": 1})], ids=["empty", "text", "pickle"]
+    "data",
+    [b"", b"not a checkpoint", b"text = 1\n", pickle.dumps({"model": 1}), b"\x09" + bytes(7) + b'{"a": 1} '],
+    ids=["empty", "text", "text like a pickle", "pickle", "safetensors"],
 )
-def test_a_damaged_file_is_refused_with_a_sentence(data: bytes, tmp_path: Path) -> None:
-    source = tmp_path / "damaged.pth"
+@pytest.mark.parametrize("name", ["damaged.pth", "damaged.safetensors"])
+def test_a_damaged_file_is_refused_with_a_sentence(data: bytes, name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
     source.write_bytes(data)
     with pytest.raises(ModelError, match="not a released checkpoint"):
         convert(source, tmp_path / "out.safetensors")
