@@ -47,7 +47,11 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     roots = live_roots(live.manifest)
     names = [root.name for root in roots]
     there = [root.path.is_dir() for root in roots]
-    files = [file for file in read_catalog(live.path / "photos.sqlite") if file.status == "indexed"]
+    files = [
+        file
+        for file in read_catalog(live.path / "photos.sqlite", roots=len(live.manifest.roots))
+        if file.status == "indexed"
+    ]
     problems: list[str] = []
     for number, file in enumerate(files, 1):
         if there[file.root] and (problem := _difference(file, roots)) is not None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from indexer.__main__ import main as index_main
-from indexer.__main__ import parser as index_parser
+from indexer.commands import main as index_main
+from indexer.commands import parser as index_parser
 from model.commands.program import main as model_main
 from model.commands.program import parser as model_parser
 from service.commands import openapi

@@ -11,7 +11,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 for name in (
-    *("pytest", "torch", "timm", "faiss", "pillow_heif", "indexer.__main__", "model.commands", "model.images"),
+    *("pytest", "torch", "timm", "faiss", "pillow_heif", "indexer.commands", "model.commands", "model.images"),
     *("service.http", "service.commands.dispatch", "tests.fuzzing.targets"),
 ):
     importlib.import_module(name)
