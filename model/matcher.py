@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from model.checkpoint import default_checkpoint, file_sha256, load_network
@@ -21,6 +20,8 @@ from model.ranking import diffused, estimated
 CHUNK = 32
 # A GPU needs more pairs at once to be busy.
 GPU_CHUNK = 256
+# Photos whose prior is computed at once.
+PRIOR_CHUNK = 64
 # Images encoded at once: a query is one sketch, photos come many at a time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
 
@@ -139,21 +140,32 @@ class Matcher:
         return Side.cat([self._side(tokens[index], modality).rows(slice(real)) for index, real in self._chunks(tokens)])
 
     @torch.inference_mode()
-    def scores(self, sketches: Tokens, photos: Tokens | Side, method: Method | None = None) -> torch.Tensor:
+    def scores(
+        self,
+        sketches: Tokens,
+        photos: Tokens | Side,
+        method: Method | None = None,
+        priors: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Every sketch against every photo: (s, p) float32 on the CPU, higher is better.
 
         Args:
             sketches: tokens of any floating type, on any device.
             photos: such tokens, or what ``project`` made of them.
-            method: "rn", the relation score in (0, 1); "ret", minus the Euclidean distance of the L2-normalised
-                [Ret]; "fused", a weighted sum of both; None takes the checkpoint's best.
+            method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of
+                both; None takes the checkpoint's best.
+            priors: the photos' ``priors``, where they are known already; only distances use them.
         """
         method = method or self.best_method
-        return self.scores_by(sketches, photos, (method,))[method]
+        return self.scores_by(sketches, photos, (method,), priors)[method]
 
     @torch.inference_mode()
     def scores_by(
-        self, sketches: Tokens, photos: Tokens | Side, methods: Sequence[Method]
+        self,
+        sketches: Tokens,
+        photos: Tokens | Side,
+        methods: Sequence[Method],
+        priors: torch.Tensor | None = None,
     ) -> dict[Method, torch.Tensor]:
         """``scores`` by several methods, at the cost of the most expensive one. Raises ModelError for one it lacks."""
         for method in methods:
@@ -162,7 +174,7 @@ class Matcher:
                 raise ModelError(f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {able}")
         scores: dict[Method, torch.Tensor] = {}
         logits = self.relation_logits(sketches, photos) if {"rn", "fused"} & set(methods) else None
-        distances = self.ret_distances(sketches, photos) if {"ret", "fused"} & set(methods) else None
+        distances = self.ret_distances(sketches, photos, priors) if {"ret", "fused"} & set(methods) else None
         if distances is not None and "ret" in methods:
             scores["ret"] = -distances
         if logits is not None and "rn" in methods:
@@ -218,11 +230,29 @@ class Matcher:
         return estimated(scores.cpu(), known.cpu(), distances.cpu(), ret.cpu(), threshold, method or self.best_method)
 
     @torch.inference_mode()
-    def ret_distances(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:
-        """(s, p) float32 in [0, 2] on the CPU: Euclidean distances of the L2-normalised [Ret]."""
-        s = F.normalize(sketches.ret.to(self.device, torch.float32), dim=-1)
-        p = F.normalize(photos.ret.to(self.device, torch.float32), dim=-1)
-        return torch.cdist(s, p, compute_mode="donot_use_mm_for_euclid_dist").cpu()
+    def ret_distances(
+        self, sketches: Tokens, photos: Tokens | Side, priors: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(s, p) float32 in [0, 2] on the CPU: distances of [Ret], as ``Network.ret_distances`` has them.
+
+        priors: the photos' ``priors``, where they are known already.
+        """
+        s, p = (tokens.ret.to(self.device, torch.float32) for tokens in (sketches, photos))
+        return self.network.ret_distances(s, p, self.priors(photos) if priors is None else priors).cpu()
+
+    @torch.inference_mode()
+    def priors(self, photos: Tokens | Side) -> torch.Tensor | None:
+        """(p,) float32 on this matcher's device: the priors of photos; None for a checkpoint without a prior.
+
+        Keep the result where the same photos are compared by [Ret] again and again.
+        """
+        if self.network.prior is None:
+            return None
+        ret = photos.ret.to(self.device, torch.float32)
+        parts = [
+            self.network.prior(ret[index])[:real] for index, real in fixed_chunks(len(ret), PRIOR_CHUNK, self.device)
+        ]
+        return torch.cat([ret.new_zeros(0), *parts])
 
     @torch.inference_mode()
     def relation_logits(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from model.errors import ModelError
 from model.network import CrossAttention, CrossSide, Encoder, EncoderTrace, Modality, Network, Tokens, kernel_matrix
@@ -65,7 +64,7 @@ class Explanation:
         ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8).
         relation_score: in (0, 1), None where the checkpoint's relation network is untrained.
-        ret_distance: Euclidean distance of the L2-normalised [Ret] tokens, in [0, 2].
+        ret_distance: distance of the [Ret] tokens, in [0, 2]; see ``Network.ret_distances``.
     """
 
     grid: int
@@ -119,7 +118,6 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
         forth, back = _cross_attention(network.cross, s_side, p_side)
     s_out, p_out = network.align(s_side, p_side)
     trained = network.calibration.relation_trained
-    s_ret, p_ret = (F.normalize(side.tokens.ret.float(), dim=-1) for side in (sketch, photo))
     return Explanation(
         grid=network.config.grid,
         sketch=sketch.attention,
@@ -132,7 +130,7 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
         ret_to_sketch=None if back is None else back[:, 0, 1:],
         correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
         relation_score=float(network.relate(s_side, p_side).sigmoid()) if trained else None,
-        ret_distance=float((s_ret - p_ret).norm()),
+        ret_distance=float(network.ret_distances(sketch.tokens.ret, photo.tokens.ret)),
     )
 
 

@@ -13,6 +13,7 @@ from model.network.cost import Costs, costs
 from model.network.cross import CrossAttention, CrossSide, Side
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.precision import fastest_dtype, multiplies_bf16
+from model.network.prior import Prior
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
 from model.network.tokens import Tokens
 from model.network.zse import Network
@@ -34,6 +35,7 @@ __all__ = [
     "Modality",
     "ModelConfig",
     "Network",
+    "Prior",
     "Side",
     "Tokens",
     "costs",

@@ -25,6 +25,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "cross_ffn": (1, 65536),
     "kernel_width": (1, 65536),
     "relation_hidden": (1, 65536),
+    "prototypes": (0, 65536),
     "dropout": (0, 1),
     "mean": (-1000, 1000),
     "std": (1e-6, 1000),
@@ -53,6 +54,7 @@ class ModelConfig:
         kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp, pair-mlp).
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
+        prototypes: how many the prior of photos has (``model.network.prior``); 0 for a network without one.
         dropout: in encoder, cross-attention and relation network, while training only.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
@@ -80,6 +82,7 @@ class ModelConfig:
     kernel_width: int = 512
     relation_hidden: tuple[int, int] = (343, 49)
     relation_ret: bool = False
+    prototypes: int = 0
     dropout: float = 0.1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)

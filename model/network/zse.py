@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from model.network.calibration import UNCALIBRATED, Calibration
@@ -10,6 +13,7 @@ from model.network.config import Modality, ModelConfig
 from model.network.convolutional import ConvolutionalEncoder
 from model.network.cross import CrossAttention, Side
 from model.network.encoder import Encoder, EncoderTrace
+from model.network.prior import Prior
 from model.network.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm
 from model.network.tokens import Tokens
 
@@ -34,6 +38,7 @@ class Network(nn.Module):
         self.cross = CrossAttention(config) if config.cross_attention else None
         self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
         self.ret_term = RetTerm() if config.relation_ret else None
+        self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
@@ -63,7 +68,34 @@ class Network(nn.Module):
             logits: torch.Tensor = self.relation(aligned_sketch, aligned_photo)
             if self.ret_term is not None:
                 logits = logits + self.ret_term(sketch.ret, photo.ret)
+            if self.prior is not None:
+                logits = logits - self.prior.relation_weight * self.prior(photo.ret)
         return logits
+
+    def without_prior(self) -> Network:
+        """The same network, or a copy of it that has no prior."""
+        if self.prior is None:
+            return self
+        other = Network(dataclasses.replace(self.config, prototypes=0), self.calibration)
+        other.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("prior.")})
+        return other.requires_grad_(False).eval()
+
+    def ret_distances(
+        self, sketch_ret: torch.Tensor, photo_ret: torch.Tensor, priors: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Distances of [Ret]: (s, d), (p, d) -> (s, p) float32 in [0, 2].
+
+        They are Euclidean distances of the L2-normalised tokens. With a prior they are those of tokens whose cosine is
+        lower by the prior times its weight: sqrt(2 - 2 (cosine - ret_weight * prior)).
+
+        priors: (p,) the photos' priors, where they are known already.
+        """
+        s, p = F.normalize(sketch_ret.float(), dim=-1), F.normalize(photo_ret.float(), dim=-1)
+        distances = torch.cdist(s, p, compute_mode="donot_use_mm_for_euclid_dist")
+        if self.prior is None:
+            return distances
+        known = self.prior(photo_ret) if priors is None else priors
+        return (distances.square() + 2 * self.prior.ret_weight * known).clamp(0, 4).sqrt()
 
     @property
     def precision(self) -> torch.dtype:

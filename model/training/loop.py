@@ -174,6 +174,8 @@ class Trainer:
         self.log_path.write_text("".join(lines))
 
     def _load_start(self, start: Network) -> None:
+        # The prior is made anew after the training.
+        start = start.without_prior()
         side, config = self.network.config.image_size, start.config
         if side != config.image_size:
             start = resized(start, dataclasses.replace(config, image_size=side), self.native)

@@ -14,6 +14,7 @@ from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures, with_calibration
 from model.training.loop import Trainer
+from model.training.prior import with_chosen_prior, with_prior
 from model.training.recipe import Recipe, read_recipe
 from model.training.training_set import training_corpora, training_set
 
@@ -44,7 +45,8 @@ class Run:
 def train(run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
-    A recipe that trains on the validation classes keeps the calibration of ``run.start``. ``report`` gets sentences
+    A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
+    validation classes keeps the calibration of ``run.start``, and the weights of its prior. ``report`` gets sentences
     about the progress.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
@@ -78,14 +80,22 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     if trainer.step < recipe.steps:
         report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
+    trained = trainer.average
     notes = {"origin": f"trained by recipe {run.recipe.name} from {(run.start or Path(run.backbone)).name}"}
     if validation:
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
-        network, figures = calibrated(trainer.average, chosen_on, recipe.dtype, recipe.methods)
-        notes["validation mAP@all"] = json.dumps(figures)
-        said = f"; mAP@all on validation classes: {figures}"
+        harmonic: dict[str, float] = {}
+        if large is not None:
+            trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.methods, recipe.dtype)
+        network, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
+        figures |= harmonic
+        notes["validation"] = json.dumps(figures)
+        said = f"; mAP@all on validation classes, and harmonic means in a gallery of everything: {figures}"
     else:
-        network, said = with_calibration(trainer.average, kept), ""
+        if start is not None and start.prior is not None:
+            weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
+            trained = with_prior(trained, training, further, *weights)
+        network, said = with_calibration(trained, kept), ""
     save_checkpoint(network.half(), run.target, notes)
     report(f"wrote {run.target}{said}")
     return True

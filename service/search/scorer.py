@@ -32,7 +32,7 @@ class GalleryScorer:
     """Scores the photos and clusters of one generation with the checkpoint that made it.
 
     It keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, and [Ret] of
-    all photos, 768 bytes each. On a GPU it keeps the photos' tokens, too, where they fit. A CPU reads them out of the
+    all photos, 768 bytes each, with their priors. On a GPU it keeps the photos' tokens, too, where they fit. A CPU reads them out of the
     mapped files, which the system keeps in memory for as long as nothing else needs it.
 
     Attributes:
@@ -48,6 +48,7 @@ class GalleryScorer:
         self.cluster_sizes = index.cluster_sizes
         self.chunk = matcher.chunk
         self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
+        self._priors = matcher.priors(self._ret)
         self._ends = np.cumsum(self.cluster_sizes)
         self._centroids = matcher.project(index.centroids) if len(self.cluster_sizes) else index.centroids
         self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))
@@ -90,7 +91,7 @@ class GalleryScorer:
     def ret_scores(self, parts: QueryParts) -> Scores:
         """(p,) float32: the query against all photos by [Ret]; the same as ``scores`` gives."""
         blocks = [slice(start, start + RET_BATCH) for start in range(0, self.photo_count, RET_BATCH)]
-        scored = [self._matcher.scores(parts.sketch, self._ret[block], "ret")[0].numpy() for block in blocks]
+        scored = [self._by_ret(parts, block) for block in blocks]
         return np.concatenate([np.empty(0, np.float32), *scored])
 
     def scores(self, parts: QueryParts, rows: Rows, method: Method) -> Scores:
@@ -99,13 +100,19 @@ class GalleryScorer:
         photos_at_once = GPU_CHUNKS * self.chunk if self._on_gpu() else BATCH
         batch = RET_BATCH if method == "ret" else photos_at_once
         for start in range(0, len(rows), batch):
-            photos = self._tokens(rows[start : start + batch], method)
-            scored.append(self._matcher.scores(parts.sketch, photos, method)[0].numpy())
+            part = rows[start : start + batch]
+            if method == "ret":
+                scored.append(self._by_ret(parts, torch.from_numpy(part)))
+            else:
+                scored.append(self._matcher.scores(parts.sketch, self._tokens(part), method)[0].numpy())
         return np.concatenate(scored)
 
-    def _tokens(self, rows: Rows, method: Method) -> Tokens:
-        if method == "ret":
-            return self._ret[torch.from_numpy(rows)]
+    def _by_ret(self, parts: QueryParts, rows: slice | torch.Tensor) -> Scores:
+        """(m,) float32: the query against these photos by [Ret]."""
+        priors = None if self._priors is None else self._priors[rows]
+        return self._matcher.scores(parts.sketch, self._ret[rows], "ret", priors)[0].numpy()
+
+    def _tokens(self, rows: Rows) -> Tokens:
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._matcher.device)]
         return self._index.photo_tokens(rows)

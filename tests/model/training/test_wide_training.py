@@ -8,18 +8,24 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.datasets.corpus import DATA_VARIABLE
+from model.checkpoint.file import load_network, save_checkpoint
+from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
+from model.datasets.everything import GroupedTask
 from model.datasets.fresh import FRESH_PHOTOS, is_fresh
 from model.datasets.further import Further, lines_of, read_imagenet, read_lines, too_near
 from model.errors import ModelError
+from model.network.backbone import from_backbone
+from model.network.zse import Network
 from model.training.loop import Trainer
 from model.training.objectives.losses import mates_loss
 from model.training.objectives.names import named_targets
+from model.training.prior import RET_WEIGHTS, best_weight, some_of_each, with_prior
 from model.training.recipe import Batch, Optimiser, Weights
 from model.training.runs import Run, train
 from model.training.training_set import TrainingSet, training_corpora, training_set
@@ -83,6 +89,11 @@ def data(shared: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     monkeypatch.setenv(DATA_VARIABLE, str(shared))
     monkeypatch.setattr("model.datasets.corpus.platformdirs.user_cache_path", lambda _: shared / "cache")
     return shared
+
+
+def tiny_start() -> Network:
+    """An untrained network such as these recipes train."""
+    return from_backbone(WIDE.config(64), small_backbone())
 
 
 WIDE = dataclasses.replace(
@@ -179,8 +190,60 @@ def test_while_it_trains_it_is_measured_in_a_gallery_of_everything(shared: Path,
     assert train(run, said.append)
     assert "6 sketches without photos" in said[0]
     last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    network = load_network(tmp_path / "out.safetensors")
+    assert network.prior is not None
+    assert 0 < len(network.prior.prototypes) == network.config.prototypes
+    assert float(network.prior.ret_weight) in RET_WEIGHTS
     assert {"val_rn", "val_ret", "trained_p10", "unseen_p10", "harmonic_p10"} <= set(last)
     assert 0 <= last["harmonic_p10"] <= max(last["trained_p10"], last["unseen_p10"]) <= 1
+
+
+def test_a_training_that_starts_from_a_network_with_a_prior_makes_its_prior_anew(tmp_path: Path) -> None:
+    pictures = training_corpora(None, WIDE)
+    first = with_prior(tiny_start(), pictures.training, pictures.further, 1.5, 8.0)
+    save_checkpoint(first, tmp_path / "start.safetensors")
+    network = toml(NETWORK)
+    (tmp_path / "all.toml").write_text(
+        'preset = "zse-ti16"\nsplit = ["train", "val"]\nbf16 = false\n'
+        f"[network]\n{network}\n[batch]\nclasses = 2\ndrawn = 0\n[[phases]]\nimage_size = 64\nsteps = 1\n"
+    )
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    run = Run(
+        tmp_path / "all.toml",
+        str(tmp_path / "vit.safetensors"),
+        tmp_path / "run",
+        tmp_path / "out.safetensors",
+        start=tmp_path / "start.safetensors",
+    )
+    assert train(run, list[str]().append)
+    second = load_network(tmp_path / "out.safetensors")
+    assert first.prior is not None
+    assert second.prior is not None
+    assert float(second.prior.ret_weight) == 1.5
+    assert float(second.prior.relation_weight) == 8.0
+    assert not torch.equal(second.prior.prototypes, first.prior.prototypes)
+
+
+def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_ones() -> None:
+    def picture(label: str, number: int) -> Picture:
+        return Picture(Path(f"{label}-{number}.png"), label, "")
+
+    photos = tuple(picture(label, n) for label in ("old", "new") for n in range(10))
+    queries = (picture("old", 0), picture("new", 0))
+    groups = {"trained": frozenset({"old"}), "unseen": frozenset({"new"})}
+    large = GroupedTask(Corpus(queries, photos), groups, ("trained", "unseen"))
+    # Photos of what was trained are ahead by 2 for the one sketch, and by 1 for the other.
+    priors = np.array([1.0] * 10 + [0.0] * 10)
+    scores = np.array([[2.0] * 10 + [0.0] * 10, [1.0] * 10 + [0.0] * 10])
+    weight, before, after = best_weight(scores, priors, (0.0, 1.5, 3.0), large)
+    assert (weight, before, after) == (1.5, 0.0, 1.0)
+    assert best_weight(scores, priors, (0.0, 3.0), large)[0] == 0.0, "trained things would be lost"
+
+
+def test_some_pictures_of_every_class_are_spread_over_it() -> None:
+    pictures = [Picture(Path(f"{n}.png"), label, "") for label, count in (("a", 25), ("b", 2)) for n in range(count)]
+    assert [p.path.stem for p in some_of_each(pictures, 10) if p.label == "a"] == [str(n) for n in range(0, 25, 3)]
+    assert sum(p.label == "b" for p in some_of_each(pictures, 10)) == 2
 
 
 def test_the_last_blocks_learn_at_their_own_rate(tmp_path: Path) -> None:
