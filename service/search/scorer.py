@@ -32,8 +32,8 @@ class GalleryScorer:
     """Scores the photos and clusters of one generation with the checkpoint that made it.
 
     It keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, and [Ret] of
-    all photos, 768 bytes each, with their priors. On a GPU it keeps the photos' tokens, too, where they fit. A CPU reads them out of the
-    mapped files, which the system keeps in memory for as long as nothing else needs it.
+    all photos with their priors, 772 bytes each. On a GPU it keeps the photos' tokens, too, where they fit. A CPU reads
+    them out of the mapped files, which the system keeps in memory for as long as nothing else needs it.
 
     Attributes:
         ids: (p,) int64, of the photos by row.
