@@ -10,7 +10,7 @@ from pathlib import Path
 
 from indexer.building.clustering import Clustering, joined_clusters, new_clusters
 from indexer.building.decision import Decision
-from indexer.building.folder_listing import BadFile, FolderListing, list_photos
+from indexer.building.folder_listing import BadFile, FolderListing, Skipped, list_photos
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.live_state import shown_ids
 from indexer.building.plan import Plan, catalog_entries
@@ -48,6 +48,7 @@ class BuildReport:
         encoded: photos that the network encoded in this run. gone: files that were there at the last build.
         bad: files that could not be used, by the paths that users see.
         unlisted: folders that could not be read. What was known of them stays, as far as this network computed it.
+        skipped: what was passed over, because it is no image.
         embedder: what the clusters were made by. drift: how well they fit.
         seconds: how long it took, without the time to find the embedder. index: the index's folder.
     """
@@ -62,6 +63,7 @@ class BuildReport:
     gone: int
     bad: tuple[BadFile, ...]
     unlisted: tuple[BadFile, ...]
+    skipped: Skipped
     embedder: str
     drift: Drift
     seconds: float
@@ -95,12 +97,15 @@ class Builder:
     def _run(self) -> BuildReport:
         started = time.monotonic()
         self._progress.start("reading")
-        listing = list_photos(self._decision.roots, self._folder.path, self._decision.removals)
-        if not listing.files:
+        there = [file for file in self._live.files if file.status != "gone"]
+        expected = {file.root for file in there}
+        listing = list_photos(self._decision.roots, self._folder.path, self._decision.removals, expected)
+        if not listing.files and not any(listing.may_hide((file.root, file.path)) for file in there):
             if listing.unlisted:
                 raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in listing.unlisted) + ".")
-            raise BadInvocation(f"there are no image files in {self._folders()}; name a folder of photos.")
-        if self._decision.recluster:
+            links = " (symbolic links are not followed)" if listing.skipped.links else ""
+            raise BadInvocation(f"there are no image files in {self._folders()}{links}; name a folder of photos.")
+        if self._decision.recluster and not listing.unlisted:
             self._check_clusters(len(listing.files))
         if not self._decision.start.repairing:
             before = self._live.generation
@@ -191,6 +196,7 @@ class Builder:
             gone=sum(file.status == "gone" and file.id in there_before for file in entries),
             bad=tuple(sorted(bad, key=lambda file: file.path)),
             unlisted=listing.unlisted,
+            skipped=listing.skipped,
             embedder=self._decision.embedder.entry.description,
             drift=read_drift(generation.path / "photos.sqlite"),
             seconds=seconds,

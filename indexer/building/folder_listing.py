@@ -1,14 +1,23 @@
-"""The image files below the gallery's folders, by name, size and times; no file is opened."""
+"""The image files below the gallery's folders, by name, size and times.
+
+Only files whose names have no ending are opened, to see whether they begin as an image does.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.store import FileKey, FileStamp, Removals, Root, printable_name, shown_path
-from model.images import IMAGE_SUFFIXES
+from indexer.store import FileKey, FileStamp, Removals, Root, read_start, shown_path, text_of_name
+from model.images import IMAGE_SUFFIXES, media_type
+
+# Bytes of a file that tell its type.
+_START = 512
+# Endings of names that a report tells.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class FoundFile:
 
     Attributes:
         root: which root, counted from 0.
-        path: relative to the root, with '/'; bytes of the name that are not Unicode are written as escapes.
+        path: relative to the root, with '/', as ``text_of_name`` writes it.
         stamp: its size and times; None where the system would not tell them.
         reason: why it cannot be indexed, where that is known before it is opened.
     """
@@ -42,17 +51,44 @@ class BadFile:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """What was passed over.
+
+    Attributes:
+        links: how many symbolic links. endings: how many files that are no images, by the ending of their names in
+            lower case ("" for those without), the most frequent first.
+    """
+
+    links: int = 0
+    endings: tuple[tuple[str, int], ...] = ()
+
+    def describe(self) -> list[str]:
+        """What was passed over, and why, in words; nothing where nothing was."""
+        words = []
+        if self.links:
+            words.append(f"{self.links} symbolic link{'s' * (self.links > 1)}, not followed; name the folders instead")
+        if number := sum(count for _, count in self.endings):
+            named = [f"{count} {ending or 'without an ending'}" for ending, count in self.endings[:_NAMED]]
+            if rest := sum(count for _, count in self.endings[_NAMED:]):
+                named.append(f"{rest} others")
+            words.append(f"{number} file{'s' * (number > 1)} of other types: {', '.join(named)}")
+        return words
+
+
+@dataclass(frozen=True)
 class FolderListing:
     """What is in a gallery.
 
     Attributes:
         files: the image files, in the order of their shown paths.
         unlisted: the folders that could not be listed. unlisted_keys: where these are.
+        skipped: what else is there.
     """
 
     files: tuple[FoundFile, ...]
     unlisted: tuple[BadFile, ...]
     unlisted_keys: frozenset[FileKey] = frozenset()
+    skipped: Skipped = Skipped()
 
     def may_hide(self, file: FileKey) -> bool:
         """Whether the file lies below a folder that could not be listed, so that it may still be there."""
@@ -62,45 +98,88 @@ class FolderListing:
         return any((root, folder) in self.unlisted_keys for folder in folders)
 
 
-def list_photos(roots: Sequence[Root], index: Path, removals: Removals | None = None) -> FolderListing:
-    """Walk through the roots. Links, hidden names, the index itself and what was removed are left out."""
-    files: list[FoundFile] = []
-    unlisted: list[BadFile] = []
-    unlisted_keys: set[FileKey] = set()
-    names = [root.name for root in roots]
-    index = index.resolve()
+def list_photos(
+    roots: Sequence[Root], index: Path, removals: Removals | None = None, expected: Set[int] = frozenset()
+) -> FolderListing:
+    """Walk through the roots. Links, hidden names, the index itself and what was removed are left out.
+
+    Args:
+        expected: the numbers of the roots in which files are known. Where nothing is left in such a root, its disk may
+            not be mounted, and it counts as a folder that could not be listed.
+    """
+    walk = _Walk([root.name for root in roots], index.resolve(), removals or Removals())
     for number, root in enumerate(roots):
+        walk.through(number, root, expect_files=number in expected)
+    walk.files.sort(key=lambda file: shown_path(walk.names, file.root, file.path))
+    unlisted = tuple(sorted(walk.unlisted, key=lambda bad: bad.path))
+    return FolderListing(
+        tuple(walk.files),
+        unlisted,
+        frozenset(walk.unlisted_keys),
+        Skipped(walk.links, tuple(sorted(walk.endings.items(), key=lambda item: (-item[1], item[0])))),
+    )
+
+
+class _Walk:
+    """What was found so far in the roots of these names."""
+
+    def __init__(self, names: Sequence[str], index: Path, removals: Removals) -> None:
+        self.names = names
+        self.files: list[FoundFile] = []
+        self.unlisted: list[BadFile] = []
+        self.unlisted_keys: set[FileKey] = set()
+        self.links = 0
+        self.endings: Counter[str] = Counter()
+        self._index = index
+        self._removals = removals
+
+    def through(self, number: int, root: Root, expect_files: bool) -> None:
+        """Look at everything in one root."""
         folders = [""]
         while folders:
             folder = folders.pop()
             try:
                 with os.scandir(root.path / folder) as listing:
-                    entries = list(listing)
+                    entries = [entry for entry in listing if not entry.name.startswith(".")]
             except OSError as error:
-                shown = shown_path(names, number, printable_name(folder))
-                unlisted_keys.add((number, printable_name(folder)))
-                unlisted.append(BadFile(shown, f"the folder cannot be read: {error.strerror}"))
+                self._leave_out(number, root, folder, f"the folder cannot be read: {error.strerror}")
                 continue
+            if expect_files and not folder and not entries:
+                self._leave_out(number, root, folder, "the folder is empty, as when its disk is not mounted")
             for entry in entries:
-                if entry.name.startswith(".") or entry.is_symlink():
-                    continue
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    if Path(entry.path) != index:
+                    if Path(entry.path) != self._index:
                         folders.append(path)
-                elif entry.is_file(follow_symlinks=False) and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                    files.append(_found(number, path, entry))
-    if removals is not None:
-        files = [file for file in files if not removals.hides(file.root, file.path)]
-    files.sort(key=lambda file: shown_path(names, file.root, file.path))
-    return FolderListing(tuple(files), tuple(sorted(unlisted, key=lambda bad: bad.path)), frozenset(unlisted_keys))
+                elif not self._removals.hides(number, text_of_name(path)):
+                    self._look_at(number, root, path, entry)
+
+    def _leave_out(self, number: int, root: Root, folder: str, reason: str) -> None:
+        text = text_of_name(folder)
+        self.unlisted_keys.add((number, text))
+        self.unlisted.append(BadFile(shown_path(self.names, number, text) if folder else str(root.path), reason))
+
+    def _look_at(self, number: int, root: Root, path: str, entry: os.DirEntry[str]) -> None:
+        if entry.is_symlink():
+            self.links += 1
+        elif entry.is_file(follow_symlinks=False):
+            ending = Path(entry.name).suffix.lower()
+            if ending in IMAGE_SUFFIXES or (not ending and _is_image(root, path)):
+                self.files.append(_found(number, text_of_name(path), entry))
+            else:
+                self.endings[text_of_name(ending)] += 1
+
+
+def _is_image(root: Root, path: str) -> bool:
+    try:
+        return media_type(read_start(root.path, text_of_name(path), _START)) is not None
+    except OSError:
+        return False
 
 
 def _found(root: int, path: str, entry: os.DirEntry[str]) -> FoundFile:
-    shown = printable_name(path)
-    reason = None if shown == path else "its name is not valid UTF-8; rename it to have it indexed"
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError as error:
-        return FoundFile(root, shown, None, f"it cannot be read: {error.strerror}")
-    return FoundFile(root, shown, FileStamp.of(status), reason)
+        return FoundFile(root, path, None, f"it cannot be read: {error.strerror}")
+    return FoundFile(root, path, FileStamp.of(status))

@@ -11,6 +11,7 @@ def build_lines(report: BuildReport) -> list[str]:
     """What a build did."""
     lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
+    lines += [_line("skipped", told) for told in report.skipped.describe()]
     lines.append(_line("photos", f"{report.photos}{duplicates}"))
     lines.append(_line("encoded now", f"{report.encoded}"))
     if report.gone:

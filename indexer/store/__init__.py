@@ -16,7 +16,7 @@ from indexer.store.clusters import (
     write_centroids,
 )
 from indexer.store.drift import Drift, mean_distance
-from indexer.store.files import FileChanging, hash_file, read_below, sync_folder, write_atomically
+from indexer.store.files import FileChanging, hash_file, read_below, read_start, sync_folder, write_atomically
 from indexer.store.generation import (
     Generation,
     generation_files,
@@ -40,9 +40,10 @@ from indexer.store.manifest import (
     read_manifest,
     software_version,
 )
+from indexer.store.names import name_of_text, text_of_name
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
 from indexer.store.removals import Removals
-from indexer.store.roots import FileKey, Root, locate, printable_name, resolve_roots, shown_path
+from indexer.store.roots import FileKey, Root, locate, resolve_roots, shown_path
 from indexer.store.segment import (
     BLOCK,
     Array,
@@ -110,22 +111,24 @@ __all__ = [
     "locate",
     "map_array",
     "mean_distance",
+    "name_of_text",
     "names_in_use",
     "normalised",
     "open_index",
     "open_rows",
     "open_segment",
     "previous_generation",
-    "printable_name",
     "read_below",
     "read_catalog",
     "read_centroids",
     "read_drift",
     "read_manifest",
+    "read_start",
     "resolve_roots",
     "shown_path",
     "software_version",
     "sync_folder",
+    "text_of_name",
     "to_columns",
     "write_atomically",
     "write_catalog",

@@ -10,6 +10,8 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from indexer.store.names import name_of_text
 from indexer.store.stamps import FileStamp
 
 # Larger files are not photos, and reading one would take the memory that everything else needs.
@@ -113,7 +116,7 @@ def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def _safe_parts(relative: str) -> list[str]:
-    parts = relative.split("/")
+    parts = name_of_text(relative).split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise PermissionError(errno.EPERM, "the path leads out of its folder", relative)
     if os.name == "nt" and any(set(part) & set('\\:<>|"?*') for part in parts):
@@ -149,19 +152,14 @@ def _open_checked(root: Path, parts: list[str]) -> int:
 
 
 def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) -> FileContent:
-    """Read the regular file ``relative`` ('/'-separated) below ``root``.
+    """Read the regular file ``relative`` below ``root``: a path with '/', as ``text_of_name`` writes it.
 
     Raises:
         OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
             absolute path), or has a symbolic link below ``root``. ``root`` itself may be a link.
         FileChanging: it changed while it was read.
     """
-    parts = _safe_parts(relative)
-    descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", relative)
+    with _opened_below(root, relative) as (file, status):
         if status.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB", relative)
         data = file.read(max_bytes)
@@ -169,3 +167,24 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
         if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
             raise FileChanging(errno.EAGAIN, "it changed while it was read", relative)
         return FileContent(data, FileStamp.of(status))
+
+
+def read_start(root: Path, relative: str, count: int) -> bytes:
+    """The first ``count`` bytes of a file, or all that it has. Raises OSError as ``read_below`` does."""
+    with _opened_below(root, relative) as (file, _):
+        return file.read(count)
+
+
+@contextmanager
+def _opened_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    parts = _safe_parts(relative)
+    try:
+        descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)
+    except UnicodeEncodeError as error:
+        # No file of this system can have such a name.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), relative) from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", relative)
+        yield file, status

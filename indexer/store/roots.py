@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
+from indexer.store.names import is_unicode, text_of_name
 from model.terminal import expanded
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
@@ -35,20 +36,22 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
             may say by the order where the roots are on another machine. New ones come after them.
 
     Raises:
-        BadInvocation: no folder is given; one is missing, is no folder, or has a path that is not valid UTF-8; or one
-            lies in another or in the index.
+        BadInvocation: no folder is given; a new one is missing, is no folder, or has a path that is not valid UTF-8; or
+            one lies in another or in the index.
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
     index = index.resolve()
+    known = {root.path for root in live}
     paths: list[Path] = []
     for folder in folders:
         path = expanded(folder).resolve()
-        if not path.is_dir():
+        # One that the index has may be on a disk that is not there today. Its photos stay, and a listing says so.
+        if not path.is_dir() and path not in known:
             problem = "is not a folder" if path.exists() else "does not exist"
             raise BadInvocation(f"{folder} {problem}; name a folder of photos.")
         # The manifest is UTF-8, and so is what searches answer.
-        if printable_name(str(path)) != str(path):
+        if not is_unicode(str(path)):
             raise BadInvocation(f"{folder}: its path is not valid UTF-8; rename the folder to have it indexed.")
         if path.is_relative_to(index):
             raise BadInvocation(f"{folder} lies inside the index {index}; name the folder that holds the photos.")
@@ -61,7 +64,7 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
     for path in paths:
         if path in {root.path for root in roots}:
             continue
-        stem = printable_name(path.name) or "root"
+        stem = path.name or "root"
         name, count = stem, 1
         while name in taken:
             count += 1
@@ -79,7 +82,7 @@ def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:
     for number, root in enumerate(roots):
         if full.is_relative_to(root.path):
             inside = full.relative_to(root.path).as_posix()
-            return number, "" if inside == "." else printable_name(inside)
+            return number, "" if inside == "." else text_of_name(inside)
     return None
 
 
@@ -90,8 +93,3 @@ def shown_path(names: Sequence[str], root: int, path: str) -> str:
         names: the roots' names. root, path: of the file, as in the catalog.
     """
     return f"{names[root]}/{path}" if len(names) > 1 else path
-
-
-def printable_name(name: str) -> str:
-    """A file name that every database and terminal can hold: bytes that are not Unicode are written as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -19,7 +19,7 @@ from indexer.building import (
     wanted_embedder,
 )
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
-from indexer.errors import IndexRefused, OtherFormat, no_index
+from indexer.errors import BadInvocation, IndexRefused, OtherFormat, no_index
 from indexer.store import Generation, IndexFolder, Manifest, Origin, read_catalog, read_manifest
 from indexer.upkeep.verification import examine
 from model import Matcher
@@ -159,6 +159,10 @@ def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch:
             f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
             f"{manifest.checkpoint_sha256[:12]}); name it with --weights."
         )
+    for root in manifest.roots:
+        if not Path(root.path).is_dir():
+            # Its photos would be lost where their rows are damaged.
+            raise BadInvocation(f"{root.path} is not there; mount its disk, and run the same again.")
     return Request(
         folders=tuple(root.path for root in live_roots(manifest)),
         # "auto" is the embedder of the generation to go on from. Without any, the manifest still names it.

@@ -104,6 +104,8 @@ def print_build(report: BuildReport) -> None:
     print(f"{report.encoded} of them encoded now, in {report.seconds:.1f} s")
     for bad in report.bad:
         print(printable(f"not indexed: {bad.path}: {bad.reason}"))
+    for words in report.skipped.describe():
+        print(printable(f"skipped: {words}"))
     for folder in report.unlisted:
         print(printable(f"{PROGRAM}: {folder.path}: {folder.reason}"), file=sys.stderr)
     sys.stdout.flush()

@@ -317,6 +317,49 @@ def test_a_folder_that_cannot_be_read_is_an_error_with_a_code_of_its_own(
     assert "photos:      12" in capsys.readouterr().out
 
 
+def test_what_is_known_of_a_root_that_is_not_mounted_stays(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = save_photos(tmp_path / "more", 2, start=20)
+    assert main(["build", str(gallery), str(more), "--quiet"]) == 0
+    save_photos(gallery, 1, start=30)
+    mounted = more.rename(tmp_path / "elsewhere")
+    told = "error: {}: the folder {}; what was known of it stays.\n"
+    for arguments in ([], [str(gallery), str(more)]):
+        assert main(["build", *arguments, "--quiet"]) == 3
+        assert capsys.readouterr() == ("", told.format(more, "cannot be read: No such file or directory"))
+    more.mkdir()
+    assert main(["build", "--quiet"]) == 3
+    assert capsys.readouterr().err == told.format(more, "is empty, as when its disk is not mounted")
+    assert "photos:      15 (" in info(capsys)
+    more.rmdir()
+    mounted.rename(more)
+    assert main(["build"]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_a_gallery_of_one_root_that_is_not_mounted_stays_as_it_is(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    gallery.rename(tmp_path / "elsewhere")
+    assert main(["build", "--quiet"]) == 3
+    gallery.mkdir()
+    assert main(["build", "--recluster", "--clusters", "2", "--quiet"]) == 3
+    assert capsys.readouterr().err.count(f"error: {gallery}: the folder ") == 2
+    assert "photos:      12 (" in info(capsys)
+    assert main(["verify", "--index-only"]) == 0
+
+
+def test_a_build_says_what_it_passes_over(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (gallery / "notes.txt").touch()
+    (gallery / "linked").symlink_to(tmp_path)
+    assert main(["build", str(gallery)]) == 0
+    out = capsys.readouterr().out
+    assert "skipped:     1 symbolic link, not followed; name the folders instead\n" in out
+    assert "skipped:     1 file of other types: 1 .txt\n" in out
+
+
 def test_threads_may_come_from_the_environment(gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
     monkeypatch.setenv("SBIR_THREADS", "2")
     assert main(["build", str(gallery), "--quiet"]) == 0

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from indexer.building.folder_listing import list_photos
+from indexer.building.folder_listing import BadFile, Skipped, list_photos
 from indexer.store.removals import Removals
 from indexer.store.roots import Root
 from indexer.store.stamps import FileStamp, from_columns, to_columns
+from tests.pictures import SHAPES, encoded, photo
 
 
 def roots(folder: Path) -> list[Root]:
@@ -33,9 +34,41 @@ def test_what_was_removed_is_not_listed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_listed(tmp_path: Path) -> None:
     listing = list_photos([*roots(tmp_path), Root("gone", tmp_path / "gone")], tmp_path / "index")
     assert [(bad.path, bad.reason) for bad in listing.unlisted] == [
-        ("gone/", "the folder cannot be read: No such file or directory")
+        (str(tmp_path / "gone"), "the folder cannot be read: No such file or directory")
     ]
     assert len(listing.files) == 3
+
+
+def test_links_and_files_of_other_types_are_counted_and_files_without_ending_are_looked_into(tmp_path: Path) -> None:
+    gallery = roots(tmp_path)
+    (tmp_path / "a" / "scan").write_bytes(encoded(photo(SHAPES[0], size=48)))
+    (tmp_path / "a" / "README").write_bytes(b"text")
+    (tmp_path / "a" / "linked").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "film.MOV").write_bytes(b"x")
+    (tmp_path / "b" / "more.mov").write_bytes(b"x")
+    (tmp_path / "b" / ".hidden").write_bytes(b"x")
+    listing = list_photos(gallery, tmp_path / "index")
+    assert [file.path for file in listing.files] == ["in here/m.JPG", "scan", "z.png", "c.webp"]
+    assert (listing.skipped.links, dict(listing.skipped.endings)) == (1, {".mov": 2, ".txt": 1, "": 1})
+    assert listing.skipped.describe() == [
+        "1 symbolic link, not followed; name the folders instead",
+        "4 files of other types: 2 .mov, 1 without an ending, 1 .txt",
+    ]
+    assert Skipped().describe() == []
+    many = Skipped(2, tuple((f".{number}", 1) for number in range(7)))
+    assert [words[-9:] for words in many.describe()] == ["s instead", " 2 others"]
+
+
+def test_an_empty_root_counts_as_one_that_is_not_there_only_where_files_are_known_in_it(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".marker").touch()
+    gallery = [*roots(tmp_path), Root("empty", tmp_path / "empty")]
+    assert list_photos(gallery, tmp_path / "index", expected={0, 1}).unlisted == ()
+    listing = list_photos(gallery, tmp_path / "index", expected={0, 1, 2})
+    assert listing.unlisted == (
+        BadFile(str(tmp_path / "empty"), "the folder is empty, as when its disk is not mounted"),
+    )
+    assert listing.may_hide((2, "x.png"))
 
 
 def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import build, read_summary, verify
+from indexer import build, open_index, read_summary, remove, verify
 from indexer.store.catalog import read_catalog
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import BOMBS
@@ -15,7 +15,7 @@ from tests.indexer.galleries import catalog, save_photo, save_photos
 from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile
 
-ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in IMAGE_SUFFIXES]
+ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in {*IMAGE_SUFFIXES, ""}]
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +65,23 @@ def test_links_and_hidden_files_are_passed_over(
     assert (report.files, report.bad) == (12, ())
 
 
-def test_a_name_that_is_not_unicode_is_reported(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    path = Path(os.fsdecode(os.fsencode(gallery) + b"/caf\xe9.png"))
+def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    raw, literal = Path(os.fsdecode(os.fsencode(gallery) + b"/caf\xe9.png")), gallery / "caf\\udce9.png"
     try:
-        save_photo(gallery / "plain.png", 60).rename(path)
+        save_photo(gallery / "plain.png", 60).rename(raw)
     except OSError:
         pytest.skip("this file system takes no such names")
-    report = build([gallery], index_path, matcher)
-    assert [(bad.path, "UTF-8" in bad.reason) for bad in report.bad] == [("caf\\udce9.png", True)]
+    save_photo(literal, 61)
+    assert build([gallery], index_path, matcher).bad == ()
+    entries = catalog(index_path)
+    with open_index(index_path, matcher) as index:
+        for shown, file in (("caf\\udce9.png", raw), ("caf\\\\udce9.png", literal)):
+            assert index.open_photo(entries[shown][0]) == file.read_bytes()
     assert not build([gallery], index_path, matcher).changed
+    remove([raw], index_path)
+    assert {path for path, entry in catalog(index_path).items() if entry[1] == "gone"} == {"caf\\udce9.png"}
 
 
 def test_a_file_too_large_for_a_photo_is_reported_without_being_read(
