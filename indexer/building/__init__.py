@@ -7,6 +7,7 @@ from indexer.building.execution import add, build, run
 from indexer.building.folder_listing import BadFile, list_photos
 from indexer.building.live_state import LiveState, shown_ids
 from indexer.building.progress import Progress, ProgressState, read_progress
+from indexer.building.replacement import Replacement, find_replacement
 from indexer.building.request import DEFAULT_BATCH, Request, live_roots
 from indexer.building.writer import Contents, GenerationWriter
 
@@ -21,11 +22,13 @@ __all__ = [
     "LiveState",
     "Progress",
     "ProgressState",
+    "Replacement",
     "Request",
     "StartingPoint",
     "add",
     "build",
     "decide",
+    "find_replacement",
     "list_photos",
     "live_roots",
     "read_progress",

@@ -97,7 +97,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
         live, recluster, clusters = LiveState.none(start.next_id), True, request.clusters
     else:
         reusable = manifest.origin == origin and manifest.embedder.same(embedder.entry)
-        live = LiveState.read(start.generation, roots, reusable, start.damaged, start.next_id)
+        live = LiveState.read(start.generation, roots, reusable, start.damaged, start.next_id, request.moved)
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
         recluster = request.recluster or not reusable or not same_number

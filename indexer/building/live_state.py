@@ -63,15 +63,18 @@ class LiveState:
         reusable: bool = True,
         damaged: frozenset[str] = frozenset(),
         next_id: int = 1,
+        moved: Sequence[tuple[Path, Path]] = (),
     ) -> LiveState:
         """The state of a generation.
 
         Args:
             roots: those of the next generation. damaged: segments whose rows cannot be used.
             next_id: an id below which no new one may be given, beside those that the generation has given.
+            moved: old and new paths of roots that were renamed.
         """
         new_numbers = {str(root.path): number for number, root in enumerate(roots)}
-        numbers = [new_numbers.get(root.path) for root in generation.manifest.roots]
+        now = {str(old): str(new) for old, new in moved}
+        numbers = [new_numbers.get(now.get(root.path, root.path)) for root in generation.manifest.roots]
         manifest, path = generation.manifest, generation.path / "photos.sqlite"
         with closing(Catalog(path, roots=len(manifest.roots), clusters=manifest.counts.clusters)) as catalog:
             before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Request:
         embedder: "ret", "clip", "clip:..." or "auto".
         recluster: whether to make the clusters anew even if their number stays.
         checksum: whether to read every file, also those whose size and times are as they were.
+        moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
     """
 
@@ -33,6 +35,7 @@ class Request:
     embedder: str = "auto"
     recluster: bool = False
     checksum: bool = False
+    moved: tuple[tuple[Path, Path], ...] = ()
     batch: int = DEFAULT_BATCH
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
@@ -48,7 +51,7 @@ class Request:
             raise BadInvocation("the number of clusters must be at least 1.")
         if self.batch < 1:
             raise BadInvocation("the batch must be at least 1.")
-        live = live_roots(manifest)
+        live = live_roots(manifest, self.moved)
         if not self.folders and not live:
             raise BadInvocation(f"there is no index at {index} yet; run `sketch-search index build FOLDER` first.")
         for path in self.added:
@@ -68,6 +71,12 @@ class Request:
         self.roots(folder.path, live.manifest if live is not None else None)
 
 
-def live_roots(manifest: Manifest | None) -> tuple[Root, ...]:
-    """The roots that an index has; none where there is no index."""
-    return tuple(Root(root.name, Path(root.path)) for root in manifest.roots) if manifest is not None else ()
+def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = ()) -> tuple[Root, ...]:
+    """The roots that an index has, where they are now; none where there is no index.
+
+    Args:
+        moved: old and new paths of those that were renamed. They keep the names that paths begin with.
+    """
+    now = dict(moved)
+    roots = () if manifest is None else manifest.roots
+    return tuple(Root(root.name, now.get(Path(root.path), Path(root.path))) for root in roots)

@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import model
-from indexer.building import BuildReport, Request, run
+from indexer.building import BuildReport, Request, find_replacement, run
+from indexer.commands.asking import MUCH, ask
 from indexer.commands.options import index_of, open_matcher, print_unless_quiet, progress_of
 from indexer.commands.tables import build_lines, unlisted_lines, update_line
 from indexer.errors import BadInvocation, IndexerError
@@ -34,6 +35,7 @@ def run_build(options: argparse.Namespace) -> int:
         checksum=options.checksum,
         batch=options.batch,
     )
+    request = _confirmed(request, options)
     if not options.watch:
         return _build(options, request)
     if not 0 < options.interval <= _LONGEST_INTERVAL:
@@ -53,6 +55,47 @@ def run_build(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print_unless_quiet(options, ["stopped watching."])
     return 0
+
+
+def _confirmed(request: Request, options: argparse.Namespace) -> Request:
+    """The request, once the person has agreed to what leaves the index by it; with folders that were renamed.
+
+    Raises:
+        BadInvocation: nobody can be asked, or does not agree; or as ``find_replacement`` does.
+    """
+    if not request.folders:
+        return request
+    index = index_of(options)
+    found = find_replacement(request, index)
+    for move in found.moves:
+        sentence = f"{move.old} is gone, and {move.new} has {move.files} of its {move.of} files"
+        if options.moved:
+            agreed = True
+        elif options.yes:
+            agreed = False
+        else:
+            agreed = ask(
+                f"{sentence}. Was it renamed, and do its photos keep their ids?",
+                None,
+                f"{sentence}; "
+                "repeat it with --moved if it was renamed, so that its photos keep their ids, or with --yes if not.",
+            )
+        if agreed:
+            request = replace(request, moved=(*request.moved, (move.old, move.new)))
+    if request.moved:
+        found = find_replacement(request, index)
+    if not found.leaving:
+        return request
+    leaving = [f"leaves:      {folder} ({files} files)" for folder, files in found.leaving]
+    if found.files * MUCH > found.of and not options.yes:
+        sentence = f"this takes {found.files} of {found.of} files out of the index, because their folders are not named"
+        advice = "name these folders, too; or add to them by `sketch-search index add`; or repeat it with --yes"
+        folders = ", ".join(str(folder) for folder, _ in found.leaving)
+        if not ask(f"{sentence}. Go on?", leaving, f"{sentence}: {folders}; {advice}."):
+            raise BadInvocation("nothing has changed.")
+    else:
+        print_unless_quiet(options, leaving)
+    return request
 
 
 def run_add(options: argparse.Namespace) -> int:

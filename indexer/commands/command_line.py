@@ -75,6 +75,12 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         help="what photos are clustered by: the checkpoint's [Ret], or CLIP (clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
         "clip:FOLDER); auto: CLIP where its weights are on this disk, else [Ret]",
     )
+    command.add_argument(
+        "--moved",
+        action="store_true",
+        help="the new folder is a renamed one: its photos keep their ids",
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask where folders that are not named leave")
     command.add_argument("--watch", action="store_true", help="stay, and bring the index up to date when photos change")
     command.add_argument(
         "--interval",

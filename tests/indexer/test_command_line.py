@@ -14,10 +14,17 @@ from indexer import read_progress, read_summary
 from indexer.commands import main
 from model.terminal import installed_version
 from tests.indexer.disks import refuse_listing
-from tests.indexer.galleries import save_photos
+from tests.indexer.galleries import catalog, save_photos
 from tests.programs import run_python
 
 NO_HOME = "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
+
+
+class Terminal(io.StringIO):
+    """Where somebody types an answer."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture(autouse=True)
@@ -184,10 +191,6 @@ def test_photos_are_added_and_removed_and_segments_merged(
 def test_a_removal_can_be_looked_at_and_a_large_one_is_asked_about(
     gallery: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["remove", "in here", "--dry-run"]) == 0
     out = capsys.readouterr().out
@@ -349,6 +352,48 @@ def test_a_gallery_of_one_root_that_is_not_mounted_stays_as_it_is(
     assert capsys.readouterr().err.count(f"error: {gallery}: the folder ") == 2
     assert "photos:      12 (" in info(capsys)
     assert main(["verify", "--index-only"]) == 0
+
+
+def test_a_build_asks_before_folders_that_it_does_not_name_leave(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = save_photos(tmp_path / "more", 2, start=20)
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["build", str(more)], "sketch-search index") == 2
+    err = capsys.readouterr().err
+    assert f"this takes 12 of 12 files out of the index, because their folders are not named: {gallery}; name" in err
+    assert "by `sketch-search index add`; or repeat it with --yes." in err
+    for answer, code in (("\n", 2), ("y\n", 0)):
+        assert "photos:      12 (" in info(capsys)
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        assert main(["build", str(more)]) == code
+        assert capsys.readouterr().err.startswith(f"leaves:      {gallery} (12 files)\nthis takes 12 of 12 files")
+    assert "photos:      2 (" in info(capsys)
+    assert main(["build", str(gallery), "--yes", "--quiet"]) == 0
+
+
+def test_a_folder_that_was_renamed_keeps_its_ids_and_what_was_removed_where_that_is_wanted(
+    gallery: Path, tmp_path: Path, index_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "--id", "3", "--quiet"]) == 0
+    before = {path: entry[:2] for path, entry in catalog(index_path).items()}
+    renamed = gallery.rename(tmp_path / "renamed")
+    assert main(["build", str(renamed)]) == 2
+    told = f"{gallery} is gone, and {renamed} has 11 of its 11 files"
+    assert f"error: {told}; repeat it with --moved if it was renamed" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert main(["build", str(renamed)]) == 0
+    out, err = capsys.readouterr()
+    assert told in err
+    assert "encoded now: 0\n" in out
+    assert {path: entry[:2] for path, entry in catalog(index_path).items()} == before
+    again = renamed.rename(tmp_path / "again")
+    assert main(["build", str(again), "--moved", "--quiet"]) == 0
+    assert {path: entry[:2] for path, entry in catalog(index_path).items()} == before
+    other = again.rename(tmp_path / "other")
+    assert main(["build", str(other), "--yes", "--quiet"]) == 0
+    assert min(number for number, _ in (entry[:2] for entry in catalog(index_path).values())) == 13
 
 
 def test_a_build_says_what_it_passes_over(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
