@@ -61,6 +61,7 @@ class Weights:
     teacher: float = 1.0
     relation: float = 1.0
     mates: float = 0.0
+    instances: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class Recipe:
         else:
             weights = self.weights
             relation = weights.relation
-            ret = weights.bank + weights.contrast + weights.labels + weights.teacher + weights.mates
+            ret = weights.bank + weights.contrast + weights.labels + weights.teacher + weights.mates + weights.instances
         trained: dict[Method, float] = {"rn": relation, "ret": ret}
         return tuple(method for method, weight in trained.items() if weight)
 

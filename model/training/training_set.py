@@ -42,6 +42,7 @@ class TrainingSet:
     Attributes:
         sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Those of classes with both come first.
         sketch_rows, photo_rows: for each class that has both, its rows in them.
+        drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         pairs: for each of these classes, (photo, rows of the sketches drawn from it) for each photo that has such
             sketches.
         lines: (l, 1, 224, 224) uint8, line drawings of photos; line_photos: (l,) int64, the rows of these photos.
@@ -53,6 +54,7 @@ class TrainingSet:
     photos: torch.Tensor
     sketch_rows: tuple[torch.Tensor, ...]
     photo_rows: tuple[torch.Tensor, ...]
+    drawn_from: torch.Tensor
     pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
     lines: torch.Tensor
     line_photos: torch.Tensor
@@ -165,6 +167,7 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
         photos=prepared_pixels(photos, "photo", preprocessing, cache),
         sketch_rows=rows[0],
         photo_rows=rows[1],
+        drawn_from=torch.cat([targets, torch.full((len(further.sketches),), -1)]),
         pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
         lines=prepared_pixels(lines, "photo", preprocessing, cache, grey=True),
         line_photos=torch.tensor(line_photos, dtype=torch.int64),

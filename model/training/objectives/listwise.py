@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-import torch.nn.functional as F
 
 from model.datasets import network_input
 from model.network import BestMatchRelation, Network, Tokens
 from model.training.augmentation import SIDE, Augmentation
+from model.training.objectives.batches import Rows, Sampler
 from model.training.objectives.losses import (
     bank_loss,
     calibration_loss,
@@ -23,6 +25,19 @@ from model.training.objectives.teacher import Teacher
 from model.training.recipe import Recipe
 from model.training.training_set import TrainingSet
 
+# Weight, in the bank loss, of line drawings that have to find their photo.
+_LINES = 0.25
+
+
+@dataclass(frozen=True)
+class _Ret:
+    """[Ret] of a step's pictures, float32, in the order of ``Rows``; drawn: of all line drawings."""
+
+    sketches: torch.Tensor
+    further: torch.Tensor
+    drawn: torch.Tensor
+    photos: torch.Tensor
+
 
 class ListwiseObjective:
     """Every sketch of a batch is compared with every photo of the batch, and with the teacher's features of all photos.
@@ -34,62 +49,76 @@ class ListwiseObjective:
 
     def __init__(self, recipe: Recipe, data: TrainingSet, teacher: Teacher) -> None:
         self.recipe, self.data, self.teacher = recipe, data, teacher
+        self.sampler = Sampler(recipe.batch, data, teacher)
         self.class_probabilities = teacher.class_means(teacher.probabilities)
-        means = F.normalize(teacher.class_means(teacher.features), dim=1)
         self.further_targets = named_targets(data.further, teacher.probabilities.shape[1])
-        # Two sketches of a class are needed, so that one can be found by the other.
-        several = [number for number, rows in enumerate(data.further_rows) if len(rows) > 1]
-        self._further = torch.tensor(several, dtype=torch.int64)
-        self._neighbours = (means @ means.T).fill_diagonal_(-2).argsort(dim=1, descending=True)
 
     def losses(self, network: Network, step: int, side: int) -> dict[str, torch.Tensor]:
         """The losses by name; a step lowers their sum. The recipe's seed and the step decide all random choices."""
-        recipe, weights, teacher = self.recipe, self.recipe.weights, self.teacher
+        recipe = self.recipe
         augment = Augmentation(recipe.seed * 1_000_003 + step)
-        labels, sketch_rows, photo_rows = self._batch(augment.generator)
-        further = self._further_batch(augment.generator)
-        two_each = [_pick_two(self.data.further_rows[n], augment.generator) for n in further.tolist()]
-        all_rows = torch.cat([sketch_rows, *two_each])
-        drawn_rows, lines = self._drawn(augment)
-        ink = torch.cat([augment.sketches(1 - self.data.sketches[all_rows].float() / 255), lines])
-        photos = augment.photos(self.data.photos[photo_rows].float() / 255)
+        rows = self.sampler.sample(augment.generator)
+        ink = self._ink(rows, augment)
+        photos = augment.photos(self.data.photos[rows.photos].float() / 255)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.dtype == torch.bfloat16):
             s = network.encode(network_input(1 - ink.expand(-1, 3, -1, -1), side), "sketch")
             p = network.encode(network_input(photos, side), "photo")
-            logits = self._pair_logits(network, s, p) if weights.relation else None
-        sketch_ret, further_ret, drawn_ret = torch.split(
-            s.ret.float(), [len(sketch_rows), 2 * len(further), len(drawn_rows)]
-        )
-        photo_ret = p.ret.float()
-        sketch_labels = labels.repeat_interleave(recipe.batch.sketches)
-        losses: dict[str, torch.Tensor] = {}
-        if weights.bank:
-            bank = bank_loss(sketch_ret, sketch_labels, teacher, recipe.temperature)
-            if len(drawn_ret):
-                bank = bank + 0.25 * instance_loss(drawn_ret, drawn_rows, teacher, recipe.temperature)
-            losses["bank"] = weights.bank * bank
-        if weights.contrast:
-            losses["contrast"] = weights.contrast * contrast_loss(sketch_ret, photo_ret, recipe.temperature)
-        if weights.labels and teacher.probabilities.shape[1]:
-            ret = torch.cat([sketch_ret, drawn_ret, photo_ret])
-            shown = torch.cat([drawn_rows, photo_rows])
-            targets = torch.cat([self.class_probabilities[sketch_labels], teacher.probabilities[shown]])
-            named = self.further_targets[further].repeat_interleave(2, dim=0)
-            known = named.sum(dim=1) > 0
-            ret, targets = torch.cat([ret, further_ret[known]]), torch.cat([targets, named[known]])
-            losses["labels"] = weights.labels * label_loss(ret, targets, teacher)
-        if weights.mates:
-            mates = torch.cat([sketch_labels, teacher.classes + further.repeat_interleave(2)])
-            all_ret = torch.cat([sketch_ret, further_ret])
-            losses["mates"] = weights.mates * mates_loss(all_ret, mates, recipe.temperature)
-        if weights.teacher:
-            same = torch.cat([photo_rows, drawn_rows])
-            losses["teacher"] = weights.teacher * teacher_loss(torch.cat([photo_ret, drawn_ret]), same, teacher)
+            logits = self._pair_logits(network, s, p) if recipe.weights.relation else None
+        sizes = [len(rows.sketches), len(rows.further_sketches), len(rows.drawn)]
+        sketches, further, drawn = torch.split(s.ret.float(), sizes)
+        losses = self._ret_losses(rows, _Ret(sketches, further, drawn, p.ret.float()))
         if logits is not None:
-            losses["relation"] = weights.relation * listwise_loss(logits)
+            losses["relation"] = recipe.weights.relation * listwise_loss(logits)
             if isinstance(network.relation, BestMatchRelation):
                 losses["calibration"] = 0.1 * calibration_loss(logits, network.relation.bias)
         return losses
+
+    def _ret_losses(self, rows: Rows, ret: _Ret) -> dict[str, torch.Tensor]:
+        weights, teacher, temperature = self.recipe.weights, self.teacher, self.recipe.temperature
+        losses: dict[str, torch.Tensor] = {}
+        if weights.bank:
+            bank = bank_loss(ret.sketches, rows.sketch_labels, teacher, temperature)
+            losses["bank"] = weights.bank * (bank + _LINES * instance_loss(ret.drawn, rows.drawn, teacher, temperature))
+        if weights.contrast:
+            losses["contrast"] = weights.contrast * contrast_loss(ret.sketches, ret.photos, temperature)
+        if weights.labels and teacher.probabilities.shape[1]:
+            losses["labels"] = weights.labels * self._label_loss(rows, ret)
+        if weights.instances:
+            photos = self.data.drawn_from[rows.sketches]
+            known = photos >= 0
+            found = instance_loss(ret.sketches[known], photos[known], teacher, temperature)
+            losses["instances"] = weights.instances * found
+        if weights.mates:
+            labels = torch.cat([rows.sketch_labels, teacher.classes + rows.further.repeat_interleave(2)])
+            losses["mates"] = weights.mates * mates_loss(torch.cat([ret.sketches, ret.further]), labels, temperature)
+        if weights.teacher:
+            shown = torch.cat([rows.photos, rows.drawn])
+            losses["teacher"] = weights.teacher * teacher_loss(torch.cat([ret.photos, ret.drawn]), shown, teacher)
+        return losses
+
+    def _label_loss(self, rows: Rows, ret: _Ret) -> torch.Tensor:
+        """Sketches of classes with photos are to be called as these are on average, line drawings and photos as the
+        photo itself, sketches of other classes by their own name, where ImageNet has it."""
+        named = self.further_targets[rows.further].repeat_interleave(2, dim=0)
+        known = named.sum(dim=1) > 0
+        targets = torch.cat(
+            [
+                self.class_probabilities[rows.sketch_labels],
+                self.teacher.probabilities[torch.cat([rows.drawn, rows.photos])],
+                named[known],
+            ]
+        )
+        return label_loss(torch.cat([ret.sketches, ret.drawn, ret.photos, ret.further[known]]), targets, self.teacher)
+
+    def _ink(self, rows: Rows, augment: Augmentation) -> torch.Tensor:
+        """(b, 1, SIDE, SIDE): sketches, those of further classes, and line drawings, all varied as sketches are."""
+        data, drawings = self.data, [torch.zeros(0, 1, SIDE, SIDE)]
+        if len(rows.filtered):
+            drawings.append(augment.sketches(augment.drawn(data.photos[rows.filtered].float() / 255)))
+        if len(rows.lines):
+            drawings.append(augment.sketches(1 - data.lines[rows.lines].float() / 255))
+        sketches = data.sketches[torch.cat([rows.sketches, rows.further_sketches])]
+        return torch.cat([augment.sketches(1 - sketches.float() / 255), *drawings])
 
     def _pair_logits(self, network: Network, sketches: Tokens, photos: Tokens) -> torch.Tensor:
         """(n, n) relation logits of the first sketch of each photo (rows) and every photo (columns)."""
@@ -98,53 +127,3 @@ class ListwiseObjective:
         first = sketches[torch.arange(count) * self.recipe.batch.sketches]
         sketch_side, photo_side = network.project(first, "sketch"), network.project(photos, "photo")
         return network.relate(sketch_side.rows(rows), photo_side.rows(columns)).view(count, count)
-
-    def _further_batch(self, generator: torch.Generator) -> torch.Tensor:
-        """Numbers (f,) of classes without photos."""
-        order = torch.randperm(len(self._further), generator=generator)
-        return self._further[order[: self.recipe.batch.further]]
-
-    def _drawn(self, augment: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
-        """Photos as line drawings: their rows (d,), and the drawings in ink (d, 1, SIDE, SIDE), varied as sketches."""
-        batch, data = self.recipe.batch, self.data
-        filtered = torch.randint(len(data.photos), (batch.drawn,), generator=augment.generator)
-        learned = torch.randint(max(1, len(data.lines)), (batch.lines,), generator=augment.generator)
-        ink = [torch.zeros(0, 1, SIDE, SIDE)]
-        if batch.drawn:
-            ink.append(augment.sketches(augment.drawn(data.photos[filtered].float() / 255)))
-        if batch.lines:
-            ink.append(augment.sketches(1 - data.lines[learned].float() / 255))
-        return torch.cat([filtered, data.line_photos[learned]]), torch.cat(ink)
-
-    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Labels (n,), rows of the sketches (n * sketches,) with those of a photo together, rows of the photos (n,)."""
-        batch = self.recipe.batch
-        classes = self._classes(generator)
-        if batch.photos == 1:
-            sketches = [_pick(self.data.sketch_rows[c], batch.sketches, generator) for c in classes.tolist()]
-            photos = [_pick(self.data.photo_rows[c], 1, generator) for c in classes.tolist()]
-            return classes, torch.cat(sketches), torch.cat(photos)
-        chosen = []
-        for c in classes.tolist():
-            drawn_from = self.data.pairs[c]
-            order = torch.randperm(len(drawn_from), generator=generator)[: batch.photos]
-            chosen += [(c, *drawn_from[n]) for n in order.tolist()]
-        labels = torch.tensor([c for c, _, _ in chosen])
-        photo_rows = torch.tensor([photo for _, photo, _ in chosen])
-        return labels, torch.cat([_pick(rows, batch.sketches, generator) for _, _, rows in chosen]), photo_rows
-
-    def _classes(self, generator: torch.Generator) -> torch.Tensor:
-        count = min(self.recipe.batch.classes, self.teacher.classes)
-        order = torch.randperm(self.teacher.classes, generator=generator)
-        near = self._neighbours[order[0], : round(self.recipe.batch.near * count)]
-        chosen = torch.cat([order[:1], near])
-        rest = order[~torch.isin(order, chosen)]
-        return torch.cat([chosen, rest])[:count]
-
-
-def _pick(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    return rows[torch.randint(len(rows), (count,), generator=generator)]
-
-
-def _pick_two(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:2]]

@@ -37,8 +37,10 @@ def contrast_loss(sketches: torch.Tensor, photos: torch.Tensor, temperature: flo
 def instance_loss(ret: torch.Tensor, photos: torch.Tensor, teacher: Teacher, temperature: float) -> torch.Tensor:
     """Cross-entropy of finding, among the teacher's photos, the one that an image was drawn from.
 
-    ret: (b, d); photos: (b,) int64 rows of the teacher's photos.
+    ret: (b, d); photos: (b,) int64 rows of the teacher's photos. 0 where b is 0.
     """
+    if not len(ret):
+        return ret.sum()
     return F.cross_entropy(F.normalize(ret, dim=1) @ teacher.features.T / temperature, photos)
 
 

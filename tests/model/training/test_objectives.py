@@ -20,7 +20,7 @@ from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.training.calibration import calibrated, trained_matcher
 from model.training.loop import Trainer
-from model.training.objectives.listwise import ListwiseObjective
+from model.training.objectives.batches import Sampler
 from model.training.objectives.quadruplets import MATCH, NO_MATCH, QuadrupletObjective
 from model.training.objectives.teacher import Teacher
 from model.training.recipe import RECIPES, Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
@@ -173,7 +173,8 @@ def test_batches_of_instances_put_each_photo_beside_sketches_drawn_from_it(tmp_p
     count = len(data.photos)
     features = torch.nn.functional.normalize(torch.randn(count, 8, generator=torch.Generator().manual_seed(0)), dim=1)
     teacher = Teacher(features, data.photo_labels, torch.empty(count, 0), torch.empty(0, 8), torch.empty(0))
-    labels, sketches, photos = ListwiseObjective(recipe, data, teacher)._batch(torch.Generator().manual_seed(1))
+    rows = Sampler(recipe.batch, data, teacher).sample(torch.Generator().manual_seed(1))
+    labels, sketches, photos = rows.labels, rows.sketches, rows.photos
     assert len(set(labels.tolist())) == 2
     assert len(set(photos.tolist())) == len(photos) == 6
     for place, row in enumerate(photos.tolist()):
@@ -181,6 +182,18 @@ def test_batches_of_instances_put_each_photo_beside_sketches_drawn_from_it(tmp_p
         for sketch in sketches[2 * place : 2 * place + 2].tolist():
             assert corpus.sketches[sketch].path.stem.rsplit("-", 1)[0] == corpus.photos[row].path.stem
             assert corpus.sketches[sketch].label == corpus.photos[row].label
+
+
+def test_sketches_are_to_find_the_photo_they_were_drawn_from_where_there_is_one(tmp_path: Path) -> None:
+    data = training_set(with_drawn_sketches(tmp_path), tmp_path / "pixels")
+    assert data.drawn_from[: len(data.photos)].tolist() == [n // 2 for n in range(len(data.photos))]
+    recipe = dataclasses.replace(
+        small_recipe((64, 1)), batch=Batch(classes=2, drawn=0), weights=Weights(instances=0.5, bank=0.0)
+    )
+    losses = Trainer(recipe, data, small_backbone(), tmp_path / "run").train_step()
+    assert losses["instances"] > 0
+    without = dataclasses.replace(data, drawn_from=torch.full_like(data.drawn_from, -1))
+    assert Trainer(recipe, without, small_backbone(), tmp_path / "other").train_step()["instances"] == 0
 
 
 def test_a_run_of_instances_trains(tmp_path: Path) -> None:
