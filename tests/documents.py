@@ -11,7 +11,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
 PAGES = (
-    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "weights/CARD.md")),
+    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "weights/CARD.md")),
     *sorted((CHECKOUT / "docs").glob("*.md")),
 )
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -163,7 +163,9 @@ def _check_own_module(module: str, arguments: Sequence[str]) -> None:
         source = read(Path(found.origin)) + read(CHECKOUT / "tests" / "benchmarks" / "command.py")
         assert all(f'"{argument}"' in source for argument in arguments if argument.startswith("-")), arguments
         return
-    importlib.import_module(module).parser().parse_args(arguments)
+    # Of a package it is the module __main__ that runs.
+    program = f"{module}.__main__" if found.submodule_search_locations else module
+    importlib.import_module(program).parser().parse_args(arguments)
 
 
 def _check_parses(program: str, arguments: Sequence[str]) -> None:

@@ -16,14 +16,14 @@ from tests.soak_report import noted
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits are set by what /proc tells")
 #: Seconds that `make soak` gives to each.
 LONG = 300
-SHORT = {"pictures": 30, "checkpoints": 8, "indexes": 6, "command-lines": 10}
+SHORT = {"pictures": 2, "checkpoints": 6, "indexes": 4, "command-lines": 6}
 
 
 def test_no_fuzzer_finds_anything_in_a_few_cases(tmp_path: Path) -> None:
     for name in NAMES:
         tally = fuzz(fuzzer(name, tmp_path / name / "samples"), 1, tmp_path / name / "cases", numbers(SHORT[name]))
         assert not tally.failures, tally.failures[0]
-        assert tally.made == SHORT[name] == tally.results.total()
+        assert tally.made == tally.results.total() >= SHORT[name]
 
 
 @pytest.mark.soak
@@ -60,8 +60,8 @@ class Faulty:
         (folder / "input").write_bytes(chance.randbytes(4))
         return Case("a fault", crash, (chance.choice(("traceback", "crash", "memory", "time", "none")),), seconds=1)
 
-    def judge(self, case: Case, outcome: Outcome) -> str:
-        return "sound"
+    def judge(self, case: Case, outcome: Outcome) -> list[str]:
+        return ["sound"]
 
 
 def test_whatever_goes_wrong_is_told_with_how_to_repeat_it(
@@ -80,4 +80,4 @@ def test_whatever_goes_wrong_is_told_with_how_to_repeat_it(
         assert f"--seed 5 --case {number}\n" in tally.failures[0]
         assert len((tmp_path / "kept" / f"faulty-5-{number}" / "input").read_bytes()) == 4
     assert not fuzz(Faulty(), 5, tmp_path / "cases", [chosen.index("none")]).failures
-    assert "faulty, seed 5: 1 cases" in capsys.readouterr().out
+    assert "faulty, seed 5: 1 inputs" in capsys.readouterr().out

@@ -27,7 +27,7 @@ from tests.service.commands.stopped import run_until
 PHOTOS = 6
 PACKAGES = ("model", "indexer", "service", "weights")
 _CHECKOUT = Path(__file__).resolve().parent.parent
-_BUILT_FROM = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+_BUILT_FROM = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "SECURITY.md")
 _NO_PART = shutil.ignore_patterns("__pycache__", "*.partial", ".*")
 
 _IMPORT_ALL = """

@@ -38,10 +38,10 @@ class Checkpoints:
         (folder / "fuzzed.safetensors").write_bytes(data)
         return Case(f"a checkpoint, edited: {kind}", use_checkpoint, (folder, self._samples))
 
-    def judge(self, case: Case, outcome: Outcome) -> str:
+    def judge(self, case: Case, outcome: Outcome) -> list[str]:
         """Refused, or used."""
         assert outcome.code == 0, f"ends with {outcome.code}"
-        return outcome.out.partition(":")[0].strip()
+        return [outcome.out.partition(":")[0].strip()]
 
     def _edited(self, kind: str, chance: Random) -> bytes:
         (length,) = struct.unpack_from("<Q", self._valid)

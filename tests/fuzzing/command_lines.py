@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -170,7 +171,7 @@ class CommandLines:
         about = f"python -m {program} {' '.join(map(repr, words))}, with {changed}, {encoding}, Ctrl-C {interrupted}"
         return Case(about, run_command, (program, words, work, settings, encoding, interrupted))
 
-    def judge(self, case: Case, outcome: Outcome) -> str:
+    def judge(self, case: Case, outcome: Outcome) -> list[str]:
         """The program and its exit code."""
         program, words = case.arguments[:2]
         assert outcome.code in EXIT_CODES, f"ends with {outcome.code}"
@@ -180,7 +181,7 @@ class CommandLines:
         if outcome.code == 2:
             assert outcome.err.strip(), "ends with 2 and does not say why"
         assert "\x1b" not in outcome.out + outcome.err, "an escape sequence reaches the terminal"
-        return f"{program} {outcome.code}"
+        return [f"{program} {outcome.code}"]
 
 
 def _command_line(parser: argparse.ArgumentParser, chance: Random) -> list[str]:
@@ -278,7 +279,10 @@ def run_command(
         begun.set()
         return _PROGRAMS[program][1](list(words))
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C may come here, too, where it is no matter of the program any more.
+        for _ in range(2):
+            with suppress(KeyboardInterrupt):
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _names_a_command(words: Sequence[str]) -> bool:

@@ -75,10 +75,10 @@ class Indexes:
         about = f"an index, edited: {kind}, {edited}"
         return Case(about, use_index, (folder, self._samples, forged, chance.choice(sorted(_UPKEEP))))
 
-    def judge(self, case: Case, outcome: Outcome) -> str:
+    def judge(self, case: Case, outcome: Outcome) -> list[str]:
         """Refused, or what it answered."""
         assert outcome.code == 0, f"ends with {outcome.code}"
-        return outcome.out.splitlines()[-1]
+        return [outcome.out.splitlines()[-1]]
 
 
 def _edit_table(catalog: Path, chance: Random) -> None:

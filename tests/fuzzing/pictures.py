@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -11,11 +13,13 @@ from PIL import Image
 from model.errors import ImageError
 from model.images import media_type, open_image
 from tests.fuzzing.campaign import Case
-from tests.fuzzing.limited import Outcome
+from tests.fuzzing.limited import MOST_SECONDS, Outcome
 from tests.fuzzing.mutations import mutated, with_right_checksums
 from tests.pictures import ODD_FILES, drawing, encoded, oriented, photo
 
 _SIDE = 96
+# Files of one case.
+_TOGETHER = 25
 
 
 class Pictures:
@@ -24,33 +28,41 @@ class Pictures:
     name = "pictures"
 
     def make(self, chance: Random, folder: Path) -> Case:
-        """One of the valid files, mutated."""
+        """Some of the valid files, mutated. A process for each would take most of the time."""
         files = valid_files()
-        name = chance.choice(sorted(files))
-        kind = media_type(files[name])
-        alike = [data for data in files.values() if media_type(data) == kind]
-        data = mutated(files[name], chance, alike)
-        if kind == "image/png" and chance.random() < 0.7:
-            data = with_right_checksums(data)
-        (folder / "picture").write_bytes(data)
-        return Case(f"{name}, mutated", open_picture, (folder / "picture", chance.choice((None, None, 64))))
+        made: list[tuple[str, int | None]] = []
+        for number in range(_TOGETHER):
+            name = chance.choice(sorted(files))
+            kind = media_type(files[name])
+            alike = [data for data in files.values() if media_type(data) == kind]
+            data = mutated(files[name], chance, alike)
+            if kind == "image/png" and chance.random() < 0.7:
+                data = with_right_checksums(data)
+            made.append((f"{number} {name}", chance.choice((None, None, 64))))
+            (folder / made[-1][0]).write_bytes(data)
+        return Case("pictures, mutated", open_pictures, (folder, made), seconds=_TOGETHER * MOST_SECONDS)
 
-    def judge(self, case: Case, outcome: Outcome) -> str:
+    def judge(self, case: Case, outcome: Outcome) -> list[str]:
         """Opened, or refused."""
         assert outcome.code == 0, f"ends with {outcome.code}"
-        return outcome.out.partition(":")[0].strip()
+        return [line.split(": ")[1] for line in outcome.out.splitlines()]
 
 
-def open_picture(path: Path, least_side: int | None) -> int:
-    """Say what comes of opening a file."""
-    try:
-        picture = open_image(path.read_bytes(), least_side=least_side)
-    except ImageError as error:
-        print(f"{type(error).__name__}: {error}")
-        return 0
-    assert picture.mode == "RGB"
-    assert picture.size > (0, 0)
-    print("opened")
+def open_pictures(folder: Path, made: list[tuple[str, int | None]]) -> int:
+    """Say what comes of opening each; the last line names the one at which it went wrong, if it did."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    for name, least_side in made:
+        used = sum(os.times()[:2])
+        resource.setrlimit(resource.RLIMIT_CPU, (min(hard, int(used) + 1 + MOST_SECONDS), hard))
+        print(name, end=": ", flush=True)
+        try:
+            picture = open_image((folder / name).read_bytes(), least_side=least_side)
+        except ImageError as error:
+            print(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            continue
+        assert picture.mode == "RGB"
+        assert min(picture.size) > 0
+        print("opened")
     return 0
 
 
