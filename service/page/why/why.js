@@ -145,9 +145,8 @@ export class Why {
     const result = this.#results[place];
     const name = `${result.rank}: ${fileName(result.paths[0])}`;
     const canvas = element("canvas");
-    const image = element("img", { src: photo.image, alt: "" });
-    // What is laid over it is made of the picture, too.
-    image.addEventListener("load", () => this.#draw());
+    // What is laid over the picture is made of it, too.
+    const image = element("img", { src: photo.image, alt: "", onload: () => this.#draw() });
     const picture = element("span", { className: "layers" }, image, canvas);
     const says = element("p", { className: "says" });
     const button = element("button", { type: "button", ariaLabel: name }, picture);
