@@ -11,7 +11,7 @@ from PIL import Image
 from model.checkpoint import default_checkpoint, file_sha256, load_network
 from model.errors import ModelError
 from model.explanation import Explanation, explain
-from model.images import Preprocessing, Source
+from model.images import OpenImage, Preprocessing, Source, open_image
 from model.network import Calibration, Method, Modality, ModelConfig, Network, Side, Tokens, fastest_dtype
 from model.ranking import diffused, estimated
 
@@ -98,13 +98,14 @@ class Matcher:
         """Tokens of an encoded image, [Ret] included."""
         return self.config.token_count(modality)
 
-    def open(self, source: Source, modality: Modality) -> Image.Image:
+    def open(self, source: Source, modality: Modality, opener: OpenImage = open_image) -> Image.Image:
         """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
 
         A large JPEG photo is decoded at a fraction of its size, which is much faster; every other picture, and every
-        picture for a released network, is decoded whole. Raises what ``model.images.open_image`` raises.
+        picture for a released network, is decoded whole. Raises what ``opener`` raises,
+        which opens the file: here, or in a process of its own (``model.decoding``).
         """
-        return self.preprocessing.open(source, modality)
+        return self.preprocessing.open(source, modality, opener)
 
     def prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
         """A picture as network input, (3, H, W) float32: cropped, resized and normalised as in this network's training.

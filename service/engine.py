@@ -5,17 +5,21 @@ The server, the command line and so the client all answer through this one objec
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
+from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
-from model.images import media_type, open_image
+from model.images import Pixels, media_type, open_image
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
 from service.photos import ThumbnailCache, thumbnail
@@ -60,14 +64,32 @@ def build_info(settings: Settings) -> BuildInfo | None:
     return None if state is None else BuildInfo.model_validate(state.model_dump())
 
 
+@dataclass(frozen=True)
+class PreparedSketch:
+    """A sketch as the network wants it.
+
+    pixels: (H, W, 3) uint8. milliseconds: what it took to decode and prepare it.
+    """
+
+    pixels: Pixels
+    milliseconds: float
+
+
 class Engine:
     """One checkpoint and one generation of an index. Its methods may be called from any thread, and block."""
 
-    def __init__(self, settings: Settings, matcher: Matcher, thumbnails: ThumbnailCache | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        matcher: Matcher,
+        thumbnails: ThumbnailCache | None = None,
+        run: RunJob = run_here,
+    ) -> None:
         """Opens the index that the settings name. Raises IndexerError with what to do.
 
         Args:
             thumbnails: keeps thumbnails from one generation to the next; None to keep none.
+            run: decodes the sketches and photos that HTTP asks about, in this process or in others.
         """
         self._settings = settings
         self._matcher = matcher
@@ -77,6 +99,7 @@ class Engine:
         defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
         self._searcher = Searcher(self._index, matcher, defaults)
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
+        self._run = run
 
     @property
     def generation(self) -> str:
@@ -92,26 +115,34 @@ class Engine:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
         check_searches(self._searcher, self._matcher.methods, self._index)
 
-    def search(self, sketch: bytes, query: SearchQuery) -> SearchResponse:
-        """The answer to a sketch, given as an image file. Raises ImageError and BadSearch."""
+    def prepare(self, sketch: bytes) -> PreparedSketch:
+        """A sketch, given as an image file, for ``search`` and ``explain``. Raises ImageError.
+
+        This is a step of its own because it may take seconds and needs neither the network nor the index.
+        """
+        start = time.perf_counter()
+        job = Job.preparing(self._matcher.preprocessing, "sketch", self._settings.max_pixels)
+        pixels = np.asarray(self._run(sketch, job))
+        return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
+
+    def search(self, sketch: PreparedSketch, query: SearchQuery) -> SearchResponse:
+        """The answer to a sketch. Raises BadSearch."""
         self._check_page_size(query.k)
-        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=True)
-        outcome = self._searcher.search(image, query)
-        return search_response(outcome, originals=self._settings.serve_originals)
+        outcome = self._searcher.search(sketch.pixels, query)
+        return search_response(outcome, originals=self._settings.serve_originals, prepare_ms=sketch.milliseconds)
 
     def explain(
-        self, sketch: bytes, params: ExplainParams, gone: Callable[[], bool] = lambda: False
+        self, sketch: PreparedSketch, params: ExplainParams, gone: Callable[[], bool] = lambda: False
     ) -> ExplainResponse:
-        """Why photos match a sketch. Raises ImageError, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``."""
-        settings = self._settings
+        """Why photos match a sketch. Raises UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``."""
         return explain(
             self._index,
             self._matcher,
-            sketch,
+            sketch.pixels,
             params,
-            max_pixels=settings.max_pixels,
-            originals=settings.serve_originals,
+            originals=self._settings.serve_originals,
             gone=gone,
+            run=self._run,
         )
 
     def explain_into(self, sketch: Path, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
@@ -146,7 +177,7 @@ class Engine:
         """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
         try:
             return self._thumbnails.get(
-                f"{entry.content_hash}-{size}", lambda: thumbnail(self._index.open_photo(entry.id), size)
+                f"{entry.content_hash}-{size}", lambda: thumbnail(self._index.open_photo(entry.id), size, self._run)
             )
         except ImageError as error:
             # It was fine when it was indexed.

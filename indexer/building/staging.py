@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from indexer.building.progress import Progress
 from indexer.embedding import Embedder
 from indexer.store import FileChanging, FileKey, RowArrays, TokenArrays, read_below
 from model import Matcher
+from model.decoding import Decoders
 from model.errors import ImageError, UnsupportedImage
+from model.images import OpenImage
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
-# these threads. Eight of them decode JPEGs as fast as a GPU encodes them.
+# these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 _MOST_DECODERS = 8
 
 
@@ -75,10 +78,12 @@ class Stager:
         records: dict[FileKey, FileRecord] = {}
         workers = min(_MOST_DECODERS, torch.get_num_threads())
         with (
+            Decoders(workers) as decoders,
             ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
-            ready = _read_ahead(pool, self._read, files, window=batch + 2 * workers)
+            read = partial(self._read, opener=decoders.open_image)
+            ready = _read_ahead(pool, read, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
                 done = self._commit(group, encoder)
@@ -86,7 +91,7 @@ class Stager:
                 progress.advance(len(done), sum(record.reason is not None for record in done))
         return records
 
-    def _read(self, file: FoundFile) -> _ReadFile:
+    def _read(self, file: FoundFile, opener: OpenImage) -> _ReadFile:
         unread = FileRecord(file.root, file.path, content_hash=None, stamp=None)
         try:
             content = read_below(self._roots[file.root], file.path)
@@ -99,7 +104,7 @@ class Stager:
         if content_hash in self._known:
             return _ReadFile(record)
         try:
-            image = self._matcher.open(content.data, "photo")
+            image = self._matcher.open(content.data, "photo", opener)
             pixels = self._matcher.prepare(image, "photo")
             return _ReadFile(record, _Photo(content_hash, pixels, self._embedder.prepare(image)))
         except UnsupportedImage as error:

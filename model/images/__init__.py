@@ -1,14 +1,20 @@
-"""Pictures: opening files safely, finding the ink of a sketch, and preparing pixels for a network."""
+"""Pictures: opening files safely, finding the ink of a sketch, and preparing pixels for a network.
 
-from model.images.files import IMAGE_SUFFIXES, Source, media_type, open_image
+It does not load PyTorch before a tensor is asked for, because the processes of ``model.decoding`` do without.
+"""
+
+from model.images.files import IMAGE_SUFFIXES, MAX_PIXELS, OpenImage, Source, media_type, open_image, read_image_file
 from model.images.ink import Pixels
 from model.images.preprocess import Preprocessing
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "OpenImage",
     "Pixels",
     "Preprocessing",
     "Source",
     "media_type",
     "open_image",
+    "read_image_file",
 ]

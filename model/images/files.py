@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+
+
+class OpenImage(Protocol):
+    """A function with the promises of `open_image`, wherever it decodes."""
+
+    def __call__(
+        self, source: Source, *, max_pixels: int = ..., least_side: int | None = ..., sketch: bool = ...
+    ) -> Image.Image: ...
+
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _FORMATS = {
@@ -89,14 +98,7 @@ def open_image(
     that it would take minutes to decode), all of them `ImageError`; and whatever `OSError` comes from a path or stream
     that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` says.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        kind = _kind(data)
-    elif isinstance(source, str | os.PathLike):
-        with open(source, "rb") as stream:
-            data, kind = _read(stream)
-    else:
-        data, kind = _read(source)
+    data, kind = _read(source)
     try:
         return _decode(data, kind, max_pixels, least_side, sketch)
     except (ImageError, MemoryError):
@@ -168,7 +170,22 @@ def _black_share(rgb: Image.Image) -> float:
     return sum(counts[:128]) / sum(counts)
 
 
-def _read(stream: BinaryIO) -> tuple[bytes, str]:
+def read_image_file(source: Source) -> bytes:
+    """The bytes of an image file. Raises what `open_image` raises for files of other types, without reading all."""
+    return _read(source)[0]
+
+
+def _read(source: Source) -> tuple[bytes, str]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        return data, _kind(data)
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as stream:
+            return _read_stream(stream)
+    return _read_stream(source)
+
+
+def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
     head = stream.read(_SNIFFED)
     kind = _kind(head)

@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from model.errors import ModelError
-from model.images.files import Source, open_image, to_rgb
+from model.images.files import OpenImage, Source, open_image, to_rgb
 from model.images.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
+
+if TYPE_CHECKING:
+    import torch
 
 _MODALITIES = ("sketch", "photo")
 
@@ -50,15 +52,13 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     released: bool = False
 
-    def open(self, source: Source, modality: str) -> Image.Image:
-        """Opens a picture in the form that `prepare` expects; raises what `open_image` raises.
+    def open(self, source: Source, modality: str, opener: OpenImage = open_image) -> Image.Image:
+        """Opens a picture in the form that `prepare` expects; raises what `opener` raises.
 
         A large JPEG photo is decoded at a fraction of its size, with no side shorter than three times `image_size`.
         Sketches, and photos for `released` networks, are decoded whole.
         """
-        if modality == "photo":
-            return open_image(source, least_side=self._photo_side())
-        return open_image(source, sketch=True)
+        return opener(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
     def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
         """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.
@@ -77,6 +77,8 @@ class Preprocessing:
 
     def to_tensor(self, pixels: Pixels) -> torch.Tensor:
         """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
+        import torch
+
         # NumPy, because PyTorch would start threads for each thread that prepares, and they use the CPU while idle.
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
@@ -89,8 +91,9 @@ class Preprocessing:
         """Hex SHA-256 of the inputs made of a few probe pictures; it changes when, and only when, inputs change."""
         return _fingerprint(self)
 
-    def _photo_side(self) -> int | None:
-        return None if self.released else _PHOTO_DETAIL * self.image_size
+    def least_side(self, modality: str) -> int | None:
+        """What `open_image` needs to know as `least_side`: None where a picture is decoded whole."""
+        return None if self.released or modality == "sketch" else _PHOTO_DETAIL * self.image_size
 
 
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
@@ -197,7 +200,7 @@ def _fingerprint(preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256()
     digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
     # The probes are not opened from files, so the one thing that is decided about files is added here.
-    if (side := preprocessing._photo_side()) is not None:
+    if (side := preprocessing.least_side("photo")) is not None:
         digest.update(f"JPEG from {side}".encode())
     for picture in _probes():
         for modality in _MODALITIES:

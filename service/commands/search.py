@@ -17,11 +17,11 @@ def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
     Raises:
-        OSError: the file cannot be read. Otherwise as ``Engine`` and ``Engine.search``.
+        OSError: the file cannot be read. Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
     """
     data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        answer = engine.search(data, query)
+        answer = engine.search(engine.prepare(data), query)
     print(answer.model_dump_json() if as_json else results_table(answer))
     return 0
 

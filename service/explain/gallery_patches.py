@@ -9,10 +9,11 @@ from PIL import Image
 
 from indexer import Index, PhotoUnavailable
 from model import Matcher, Tokens
+from model.decoding import RunJob, run_here
 from model.explanation import NearestPatches, Replacement, assembled, nearest_replacements
 from model.images import Pixels
 from service.errors import ClientGone
-from service.photos import picture
+from service.photos import prepared
 
 # Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
 BATCH = 64
@@ -24,6 +25,7 @@ def rebuild_from_gallery(
     sketch: Tokens,
     neighbours: Sequence[int],
     gone: Callable[[], bool] = lambda: False,
+    run: RunJob = run_here,
 ) -> tuple[Image.Image, ...]:
     """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
 
@@ -36,6 +38,7 @@ def rebuild_from_gallery(
     Args:
         sketch: a batch of one.
         gone: whether nobody waits for the result any more; called before each chunk.
+        run: decodes the photos.
 
     Raises:
         ClientGone: ``gone`` says so.
@@ -50,10 +53,9 @@ def rebuild_from_gallery(
 
     def square(photo: int) -> Pixels | None:
         try:
-            image = picture(index, matcher, index.photo(photo))
+            return prepared(index, matcher, index.photo(photo), run)
         except PhotoUnavailable:
             return None
-        return matcher.preprocessing.pixels(image, "photo")
 
     replacements, pixels = nearest_replacements(found, max(neighbours), square, grid)
     # The nearest k are the first k of more of them.

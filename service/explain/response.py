@@ -15,11 +15,12 @@ from PIL import Image
 
 from indexer import Index
 from model import Explanation, Matcher
+from model.decoding import RunJob, run_here
 from model.explanation import Observed, PairInfluence, compare, from_photos, influential_pairs, observe
-from model.images import Pixels, open_image
+from model.images import Pixels
 from model.network import Modality
 from service.explain.gallery_patches import rebuild_from_gallery
-from service.photos import picture
+from service.photos import prepared
 from service.schemas import (
     CrossAttention,
     ExplainedImage,
@@ -60,39 +61,43 @@ class Pair:
 
 def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> EncodedPicture:
     """Prepare and encode one picture. Raises BlankSketch for a sketch without ink."""
-    pixels = matcher.preprocessing.pixels(image, modality)
-    prepared = matcher.preprocessing.to_tensor(pixels)[None].to(matcher.device)
-    return EncodedPicture(pixels, observe(matcher.network, prepared, modality))
+    return encode_pixels(matcher, matcher.preprocessing.pixels(image, modality), modality)
+
+
+def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
+    """Encode one picture that is prepared, (H, W, 3) uint8."""
+    batch = matcher.preprocessing.to_tensor(pixels)[None].to(matcher.device)
+    return EncodedPicture(pixels, observe(matcher.network, batch, modality))
 
 
 def explain(
     index: Index,
     matcher: Matcher,
-    sketch: bytes,
+    sketch: Pixels,
     params: ExplainParams,
     *,
-    max_pixels: int,
     originals: bool,
     gone: Callable[[], bool] = lambda: False,
+    run: RunJob = run_here,
 ) -> ExplainResponse:
-    """Why the photos asked for match a sketch, given as an image file.
+    """Why the photos asked for match a sketch, given as it is prepared for the network: (H, W, 3) uint8.
 
     The photos are read and encoded anew, in full precision, so scores may differ from a search's in the third digit.
 
     Args:
-        max_pixels: of the sketch.
         originals: whether photos have a ``photo_url``.
         gone: whether nobody waits for the answer any more; called while the whole gallery is searched.
+        run: decodes the photos.
 
     Raises:
-        ImageError: the sketch cannot be read, is too large or blank. UnknownPhoto: an id that no photo has.
+        UnknownPhoto: an id that no photo has.
         ClientGone: ``gone`` says so.
         PhotoUnavailable: a photo is gone or has changed since it was indexed.
     """
     start = time.perf_counter()
     entries = [index.photo(photo) for photo in params.photo]
-    drawn = encode_picture(matcher, open_image(sketch, max_pixels=max_pixels, sketch=True), "sketch")
-    photos = [encode_picture(matcher, picture(index, matcher, entry), "photo") for entry in entries]
+    drawn = encode_pixels(matcher, sketch, "sketch")
+    photos = [encode_pixels(matcher, prepared(index, matcher, entry, run), "photo") for entry in entries]
     encoded = time.perf_counter()
     explanations = [compare(matcher.network, drawn.observed, photo.observed) for photo in photos]
     compared = time.perf_counter()
@@ -102,7 +107,7 @@ def explain(
     if params.rebuild == "photos":
         rebuilt = _from_photos([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
     elif params.rebuild == "gallery":
-        (image,) = rebuild_from_gallery(index, matcher, drawn.observed.tokens, [params.neighbours], gone)
+        (image,) = rebuild_from_gallery(index, matcher, drawn.observed.tokens, [params.neighbours], gone, run)
         rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
     finished = time.perf_counter()
     shown = [

@@ -10,17 +10,18 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from model.decoding import Decoders
 from model.terminal import installed_version
 from service.http.answers import KnownHosts, RequestIds, add_error_handlers
 from service.http.middleware import AccessLog, HeadAsGet, LimitedQuery, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
-from service.serving import Live, Metrics, Worker
+from service.serving import PREPARED_AT_ONCE, Live, Metrics, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.5.0"
+API_VERSION = "1.5.1"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 
@@ -36,7 +37,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        live, worker = Live(chosen), Worker(chosen.queue, metrics.waited)
+        decoders = Decoders(PREPARED_AT_ONCE + READERS)
+        decoders.start()
+        live, worker = Live(chosen, decoders.run), Worker(chosen.queue, metrics.waited)
         # As many as may run and wait, so that sketches take at most twice their memory.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + 1, chosen.upload_seconds)
         app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))
@@ -49,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await watching
         worker.close()
         live.close()
+        decoders.close()
 
     app = FastAPI(
         title="sketch-search",

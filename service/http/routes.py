@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, TypeVar, cast
 
 import anyio.to_thread
@@ -103,7 +104,11 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     """The photos that match a sketch best."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
-    answer = await ctx.worker.run(lambda: engine.search(sketch, query), _hung_up(request))
+
+    def prepare() -> Callable[[], SearchResponse]:
+        return partial(engine.search, engine.prepare(sketch), query)
+
+    answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.select, asked, answer.generation)
@@ -116,8 +121,12 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
     over = threading.Event()
+
+    def prepare() -> Callable[[], ExplainResponse]:
+        return partial(engine.explain, engine.prepare(sketch), params, over.is_set)
+
     try:
-        return await ctx.worker.run(lambda: engine.explain(sketch, params, over.is_set), _hung_up(request))
+        return await ctx.worker.run_prepared(prepare, _hung_up(request))
     finally:
         # A job that has begun goes on when its client is gone. This one can take long, so it asks.
         over.set()

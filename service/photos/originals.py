@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
 
 from indexer import Index, PhotoEntry, PhotoUnavailable
 from model import Matcher
+from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
+from model.images import Pixels
 
 
 def picture(index: Index, matcher: Matcher, entry: PhotoEntry) -> Image.Image:
@@ -18,4 +21,12 @@ def picture(index: Index, matcher: Matcher, entry: PhotoEntry) -> Image.Image:
         return matcher.open(index.open_photo(entry.id), "photo")
     except ImageError as error:
         # It was fine when it was indexed.
+        raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
+
+
+def prepared(index: Index, matcher: Matcher, entry: PhotoEntry, run: RunJob = run_here) -> Pixels:
+    """A photo as ``Preprocessing.pixels`` prepares it, (H, W, 3) uint8. Raises PhotoUnavailable, like ``picture``."""
+    try:
+        return np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
+    except ImageError as error:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error

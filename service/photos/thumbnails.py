@@ -7,15 +7,13 @@ import threading
 from collections.abc import Callable
 
 from cachetools import LRUCache, cached
-from PIL import Image
 
-from model.images import open_image
+from model.decoding import Job, RunJob, run_here
 
 
-def thumbnail(original: bytes, size: int) -> bytes:
+def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
     """A JPEG of an image file, upright, its longest side at most ``size`` pixels. Raises ImageError."""
-    image = open_image(original)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    image = run(original, Job(longest_side=size))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -27,7 +27,7 @@ class Cluster(BaseModel):
 class StageTimings(BaseModel):
     """Milliseconds a stage."""
 
-    prepare: float = Field(description="Crop and resize the sketch.")
+    prepare: float = Field(description="Decode, crop and resize the sketch.")
     encode: float = Field(description="Encode it.")
     clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
     photos: float = Field(description="Read and score the photos.")

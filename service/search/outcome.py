@@ -58,8 +58,15 @@ class SearchOutcome:
     embedder: str
 
 
-def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchResponse:
-    """A search's outcome as it is answered; ``originals``: whether photos have a ``photo_url``."""
+def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: float = 0.0) -> SearchResponse:
+    """A search's outcome as it is answered.
+
+    Args:
+        originals: whether photos have a ``photo_url``.
+        prepare_ms: milliseconds of the preparation of the sketch before the search.
+    """
+    timings = outcome.timings
+    timings = timings.model_copy(update={"prepare": timings.prepare + prepare_ms, "total": timings.total + prepare_ms})
     return SearchResponse(
         results=tuple(_result(hit, originals) for hit in outcome.results),
         clusters=outcome.clusters,
@@ -70,7 +77,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool) -> SearchRespons
         thin=outcome.rerank,
         diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,
-        timings_ms=outcome.timings.rounded(),
+        timings_ms=timings.rounded(),
         generation=outcome.generation,
         model=outcome.model,
         embedder=outcome.embedder,

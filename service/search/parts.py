@@ -7,10 +7,12 @@ every candidate a score of its own (``service.search.scorer``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from PIL import Image
 
 from model import Matcher, Tokens
+from model.images import Pixels
 from service.search.stopwatch import Stopwatch
 
 
@@ -21,9 +23,16 @@ class QueryParts:
     sketch: Tokens
 
 
-def encode_parts(image: Image.Image, matcher: Matcher, watch: Stopwatch) -> QueryParts:
-    """Crop, resize and encode a sketch, RGB. Raises BlankSketch where it has no ink."""
-    pixels = matcher.prepare(image, "sketch")
+#: An RGB picture of any size, or its pixels as ``Preprocessing.pixels`` prepares them.
+Sketch: TypeAlias = Image.Image | Pixels
+
+
+def encode_parts(drawn: Sketch, matcher: Matcher, watch: Stopwatch) -> QueryParts:
+    """Crop, resize and encode a sketch. Raises BlankSketch where a picture has no ink."""
+    if isinstance(drawn, Image.Image):
+        pixels = matcher.prepare(drawn, "sketch")
+    else:
+        pixels = matcher.preprocessing.to_tensor(drawn)
     watch.lap("prepare")
     sketch = matcher.encode(pixels.unsqueeze(0), "sketch")
     watch.lap("encode")

@@ -14,15 +14,13 @@ every photo they share, and with ``nprobe="all"``, the exhaustive search, the or
 
 from __future__ import annotations
 
-from PIL import Image
-
 from indexer import Index
 from model import Matcher
 from service.schemas import Cluster, SearchQuery
 from service.search.diffusing import diffuse
 from service.search.first_stage import Candidates, choose
 from service.search.outcome import Hit, SearchOutcome
-from service.search.parts import encode_parts
+from service.search.parts import Sketch, encode_parts
 from service.search.plan import Defaults, Plan, plan_search
 from service.search.ranking import best_first
 from service.search.scorer import GalleryScorer
@@ -45,16 +43,16 @@ class Searcher:
         self._defaults = defaults or Defaults()
         self.scorer = GalleryScorer(index, matcher)
 
-    def search(self, image: Image.Image, query: SearchQuery) -> SearchOutcome:
-        """The photos that match a sketch, RGB, best.
+    def search(self, sketch: Sketch, query: SearchQuery) -> SearchOutcome:
+        """The photos that match a sketch best.
 
         Raises:
             BadSearch: the checkpoint cannot do what the query asks for.
-            BlankSketch: the sketch has no ink.
+            BlankSketch: the sketch is a picture without ink.
         """
         plan = plan_search(query, self.matcher, self._defaults)
         watch = Stopwatch(self.matcher.device)
-        parts = encode_parts(image, self.matcher, watch)
+        parts = encode_parts(sketch, self.matcher, watch)
         candidates = choose(self.scorer, parts, plan)
         watch.lap("clusters")
         scored = score_candidates(self.scorer, parts, candidates, plan, watch)

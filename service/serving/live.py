@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from indexer import IndexerError, live_stamp
 from model import Matcher, ModelError
+from model.decoding import RunJob, run_here
 from service.engine import Engine, index_path, open_matcher
 from service.errors import NotReady
 from service.photos import ThumbnailCache
@@ -53,8 +54,10 @@ class Live:
         swaps: how many times a generation has taken another's place.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, run: RunJob = run_here) -> None:
+        """``run``: decodes the sketches and photos that are asked about."""
         self._settings = settings
+        self._run = run
         self._index = index_path(settings)
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES)
         self._matcher: Matcher | None = None
@@ -110,7 +113,7 @@ class Live:
     def _open(self) -> Engine:
         if self._matcher is None:
             self._matcher = open_matcher(self._settings)
-        engine = Engine(self._settings, self._matcher, self._thumbnails)
+        engine = Engine(self._settings, self._matcher, self._thumbnails, self._run)
         try:
             engine.try_out()
         except BaseException:

@@ -1,11 +1,11 @@
-"""The one thread that searches, and the bounded queue in front of it."""
+"""The one thread that searches, the threads that open sketches for it, and the bounded queue in front of both."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,21 +13,25 @@ from service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
 
+# Sketches that are opened at once: a second one need not wait for one that takes seconds.
+PREPARED_AT_ONCE = 2
+
 
 class Worker:
-    """Runs jobs one after another in a thread of its own, in the order of arrival.
+    """Runs jobs one after another in a thread of its own, in the order in which they are ready.
 
     One thread, because PyTorch already spreads one search over the cores: two at once would only slow each other.
     To be used from one event loop.
 
     Attributes:
         queue: how many jobs may wait behind the running one.
-        held: how many jobs run or wait.
+        held: how many jobs run, wait or are prepared.
     """
 
     def __init__(self, queue: int, waited: Callable[[float], None] = lambda seconds: None) -> None:
         """``waited``: called with the seconds that each job waited before it began."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
+        self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="sketch")
         self._turn = asyncio.Lock()
         self.queue = queue
         self.held = 0
@@ -40,7 +44,17 @@ class Worker:
             raise QueueFull(max(1, math.ceil(self.held * self._mean_seconds)))
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
-        """The job's result, or whatever it raises; other jobs notice neither.
+        """The job's result, or whatever it raises; other jobs notice neither. Otherwise as ``run_prepared``."""
+
+        async def ready() -> Callable[[], T]:
+            return job
+
+        return await self._run(ready, hung_up)
+
+    async def run_prepared(self, prepare: Callable[[], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
+        """The result of the job that ``prepare`` gives, or whatever one of the two raises; other jobs notice neither.
+
+        Preparing needs no turn, so it may take long and holds no running or waiting job up.
 
         ``hung_up`` ends when nobody waits for the result any more: a job that has not begun then leaves the queue.
 
@@ -48,11 +62,18 @@ class Worker:
             QueueFull: too many wait already.
             ClientGone: ``hung_up`` ended first.
         """
+
+        async def ready() -> Callable[[], T]:
+            return await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
+
+        return await self._run(ready, hung_up)
+
+    async def _run(self, ready: Callable[[], Awaitable[Callable[[], T]]], hung_up: Coroutine[Any, Any, None]) -> T:
         listening = asyncio.create_task(hung_up)
         try:
             self.check_room()
             self.held += 1
-            running = asyncio.create_task(self._in_turn(job, time.monotonic()))
+            running = asyncio.create_task(self._in_turn(ready))
             running.add_done_callback(self._leave)
             try:
                 await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,7 +89,9 @@ class Worker:
         finally:
             listening.cancel()
 
-    async def _in_turn(self, job: Callable[[], T], arrived: float) -> T:
+    async def _in_turn(self, ready: Callable[[], Awaitable[Callable[[], T]]]) -> T:
+        job = await ready()
+        arrived = time.monotonic()
         async with self._turn:
             started = time.monotonic()
             self._waited(started - arrived)
@@ -87,5 +110,6 @@ class Worker:
         self.held -= 1
 
     def close(self) -> None:
-        """Wait for the running job; start no other."""
+        """Wait for the running job, and for those that are prepared; start no other."""
+        self._preparing.shutdown(wait=True, cancel_futures=True)
         self._executor.shutdown(wait=True, cancel_futures=True)

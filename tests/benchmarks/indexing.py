@@ -28,7 +28,7 @@ from indexer import build
 from indexer.building.encoding import PhotoEncoder
 from indexer.building.request import DEFAULT_BATCH
 from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
-from model.images.files import Source, open_image
+from model.images.files import OpenImage, Source, open_image
 from model.images.preprocess import Preprocessing
 from model.matcher import Matcher
 from model.network.config import Modality
@@ -125,9 +125,9 @@ class Other:
 class WholePictures(Matcher):
     """A matcher for which large JPEGs are decoded whole."""
 
-    def open(self, source: Source, modality: Modality) -> Image.Image:
+    def open(self, source: Source, modality: Modality, opener: OpenImage = open_image) -> Image.Image:
         """The picture at its full size."""
-        return open_image(source)
+        return opener(source)
 
 
 def gather(folder: Path, count: int) -> bool:

@@ -68,8 +68,9 @@ def use_checkpoint(folder: Path, samples: Samples) -> int:
             assert not same, "the index is refused to its own checkpoint"
         build([samples.photos], folder / "index", matcher, embedder="ret")
         engine = Engine(Settings(index=folder / "index", weights=path), matcher)
+        sketch = engine.prepare(samples.sketch.read_bytes())
         for method in matcher.methods:
-            engine.search(samples.sketch.read_bytes(), SearchQuery(method=method, diffuse=None)).model_dump_json()
+            engine.search(sketch, SearchQuery(method=method, diffuse=None)).model_dump_json()
     except Refusal as error:
         print(f"refused: {error}")
         return 0

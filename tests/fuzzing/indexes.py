@@ -122,7 +122,7 @@ def _answers(index: Path, samples: Samples, matcher: model.Matcher) -> Json:
     """As JSON: results of exhaustive searches and of a default one."""
     engine = Engine(Settings(index=index, weights=samples.weights), matcher)
     engine.try_out()
-    sketch = samples.sketch.read_bytes()
+    sketch = engine.prepare(samples.sketch.read_bytes())
     found = [engine.search(sketch, SearchQuery(nprobe="all", method=method)).results for method in matcher.methods]
     found.append(engine.search(sketch, SearchQuery()).results)
     # Where the photos are nobody can verify.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -105,14 +104,17 @@ def test_an_unreadable_file_is_reported_and_tried_again(
 
 
 def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
-    gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pillow_heif")
+    # Photos are decoded in other processes, which look for modules where this one does.
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "pillow_heif.py").write_text("raise ImportError")
     (heic,) = (odd for odd in ODD_FILES if odd.name == "plain.heic")
     (gallery / heic.name).write_bytes(heic.data)
     (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     with monkeypatch.context() as without:
-        without.setitem(sys.modules, "pillow_heif", None)
+        without.syspath_prepend(tmp_path / "modules")
         report = build([gallery], index_path, matcher)
         assert [bad.path for bad in report.bad] == ["broken.jpg", heic.name]
         assert "sketch-search[heic]" in report.bad[1].reason

@@ -25,7 +25,7 @@ def by_clusters(settings: Settings, matcher: Matcher) -> Iterator[Engine]:
 
 
 def best_paths(engine: Engine, sketch: Path) -> list[str]:
-    return [result.paths[0] for result in engine.search(sketch.read_bytes(), SearchQuery(k=3)).results]
+    return [result.paths[0] for result in engine.search(engine.prepare(sketch.read_bytes()), SearchQuery(k=3)).results]
 
 
 def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings(
@@ -50,6 +50,8 @@ def test_sketches_with_too_many_pixels_are_neither_explained_nor_drawn_into_figu
     sketch = tmp_path / "sketch.png"
     sketch.write_bytes(encoded(draw_sketch()))
     engine = Engine(settings.model_copy(update={"max_pixels": 100}), matcher)
+    with pytest.raises(ImageTooLarge):
+        engine.prepare(sketch.read_bytes())
     with pytest.raises(ImageTooLarge):
         engine.explain_into(sketch, (), tmp_path / "explained")
     with pytest.raises(ImageTooLarge):

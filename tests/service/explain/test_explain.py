@@ -18,7 +18,8 @@ from pydantic import ValidationError
 import model
 from indexer import Index, PhotoUnavailable, UnknownPhoto, build, open_index
 from model import Matcher
-from model.errors import BlankSketch, ImageTooLarge
+from model.decoding import Job
+from model.errors import BlankSketch
 from model.explanation.rebuild import cut
 from model.images.files import open_image
 from model.images.ink import Pixels
@@ -34,9 +35,13 @@ from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 GRID, SIDE = 4, 16
 
 
+def prepared(matcher: Matcher, sketch: bytes) -> Pixels:
+    return np.asarray(Job.preparing(matcher.preprocessing, "sketch").run(sketch))
+
+
 def answer(index: Index, matcher: Matcher, sketch: bytes, *photos: int, **more: object) -> ExplainResponse:
     params = ExplainParams.model_validate({"photo": photos, **more})
-    return explain(index, matcher, sketch, params, max_pixels=1_000_000, originals=True)
+    return explain(index, matcher, prepared(matcher, sketch), params, originals=True)
 
 
 def decoded(url: str) -> Image.Image:
@@ -130,7 +135,7 @@ def _paths(index: Index, number: int) -> tuple[str, ...]:
 
 def test_originals_are_named_only_where_they_are_served(index: Index, matcher: Matcher, sketch: bytes) -> None:
     params = ExplainParams(photo=[1])
-    kept_back = explain(index, matcher, sketch, params, max_pixels=1_000_000, originals=False)
+    kept_back = explain(index, matcher, prepared(matcher, sketch), params, originals=False)
     assert kept_back.photos[0].photo_url is None
 
 
@@ -139,8 +144,6 @@ def test_what_cannot_be_explained_is_refused(index: Index, matcher: Matcher, ske
         answer(index, matcher, sketch, 1, 9999)
     with pytest.raises(BlankSketch):
         answer(index, matcher, encoded(Image.new("RGB", (64, 64), "white")), 1)
-    with pytest.raises(ImageTooLarge):
-        explain(index, matcher, sketch, ExplainParams(photo=[1]), max_pixels=100, originals=True)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_rebuilding_from_the_gallery_ends_when_nobody_waits_for_it(
 
     params = ExplainParams(photo=[1], rebuild="gallery")
     with pytest.raises(ClientGone):
-        explain(index, matcher, sketch, params, max_pixels=1_000_000, originals=True, gone=gone)
+        explain(index, matcher, prepared(matcher, sketch), params, originals=True, gone=gone)
     assert asked == [False, False, True]
 
 

@@ -1,0 +1,133 @@
+"""Decoding for several threads: by as many processes as there are pictures at once, up to a number."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TypeAlias
+
+from PIL import Image
+
+from model.decoding.job import Job
+from model.decoding.limits import Limits
+from model.decoding.messages import Request
+from model.decoding.process import DecoderDied, DecodingProcess
+from model.errors import CostlyImage, UndecodableImage
+from model.images import MAX_PIXELS, Source, read_image_file
+
+#: Does a job with the bytes of a file, and gives an 8-bit RGB picture; raises ImageError. Several threads may call it.
+RunJob: TypeAlias = Callable[[bytes, Job], Image.Image]
+
+
+def run_here(data: bytes, job: Job) -> Image.Image:
+    """Does a job in this process and without limits: for a person's own files, one by one."""
+    return job.run(data)
+
+
+class Decoders:
+    """Decodes in other processes, which are started when they are needed, and again when one has ended.
+
+    A picture that crashes its process, or exceeds a limit of ``Limits``, is a bad picture, and harms nothing else. It
+    is a context manager; when it is left, or this program ends in any way, all processes end.
+    """
+
+    def __init__(self, most: int, limits: Limits | None = None) -> None:
+        """
+        Args:
+            most: how many processes there may be, and so how many pictures are decoded at once.
+            limits: of each picture; None for those that suit its size.
+        """
+        self._limits = limits
+        self._room = threading.Semaphore(most)
+        self._lock = threading.Lock()
+        self._idle: list[DecodingProcess] = []
+        self._closed = False
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def idle(self) -> tuple[int, ...]:
+        """The process ids of those that wait for a picture."""
+        with self._lock:
+            return tuple(process.pid for process in self._idle)
+
+    def start(self) -> None:
+        """Start a process, so that the first picture need not wait for it."""
+        with self._room, self._process():
+            pass
+
+    def run(self, data: bytes, job: Job) -> Image.Image:
+        """What the job makes of a file's bytes.
+
+        Raises ImageError: what the job raises. CostlyImage: the picture exceeded a limit. UndecodableImage: the process
+        crashed, too.
+        """
+        limits = self._limits or Limits.of(len(data), job.max_pixels)
+        request = Request(job, limits, data)
+        with self._room:
+            try:
+                return self._run(request)
+            except DecoderDied:
+                # Someone may have killed it for a reason that has nothing to do with this picture.
+                try:
+                    return self._run(request)
+                except DecoderDied as death:
+                    raise _bad(death) from death
+
+    def open_image(
+        self, source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
+    ) -> Image.Image:
+        """As ``model.images.open_image``. Raises CostlyImage for a limit that is exceeded, too."""
+        return self.run(read_image_file(source), Job(max_pixels, least_side, sketch))
+
+    def close(self) -> None:
+        """End all processes. Those that decode are ended when they are done."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.close()
+
+    def _run(self, request: Request) -> Image.Image:
+        with self._process() as process:
+            return process.run(request)
+
+    @contextmanager
+    def _process(self) -> Iterator[DecodingProcess]:
+        """A process that nobody else uses meanwhile."""
+        process = self._waiting() or DecodingProcess()
+        try:
+            yield process
+        finally:
+            with self._lock:
+                keep = not self._closed and process.alive
+                if keep:
+                    self._idle.append(process)
+            if not keep:
+                process.close()
+
+    def _waiting(self) -> DecodingProcess | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                process = self._idle.pop()
+            if process.alive:
+                return process
+            process.close()
+
+
+def _bad(death: DecoderDied) -> UndecodableImage | CostlyImage:
+    if death.by_signal == getattr(signal, "SIGKILL", None):
+        # Nobody does this twice in a row but a system that is short of memory.
+        return CostlyImage("the system ended its decoding twice, probably for want of memory; make it smaller")
+    return UndecodableImage("the file is damaged: it crashes its decoder")

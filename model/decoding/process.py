@@ -1,0 +1,121 @@
+"""One decoding process, as the program that started it sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from PIL import Image
+
+from model.decoding.messages import BrokenReply, Request, receive_picture, send_request
+from model.errors import CostlyImage
+
+# Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
+_PIPE_BYTES = 1 << 20
+
+
+class DecoderDied(Exception):
+    """The process ended while it decoded, and not because of a limit.
+
+    Attributes:
+        by_signal: the number of the signal that ended it, or None.
+    """
+
+    def __init__(self, by_signal: int | None) -> None:
+        super().__init__(by_signal)
+        self.by_signal = by_signal
+
+
+class DecodingProcess:
+    """A process that decodes one picture at a time. It ends with this program, however that ends.
+
+    To be used by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            # -P: a file of the current folder must not be taken for a module.
+            [sys.executable, "-P", "-m", "model.decoding.program"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            # Ctrl-C at the terminal is for this program alone, which then ends its processes.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        _widen(self._requests, self._replies)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def run(self, request: Request) -> Image.Image:
+        """The picture that the request's job makes. After any error but ImageError the process is gone.
+
+        Raises:
+            ImageError: what the job raises. CostlyImage: a limit was exceeded, too.
+            DecoderDied: the process ended for another reason.
+        """
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(request.limits.clock_seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            send_request(self._requests, request)
+            return receive_picture(self._replies, request.job.most_pixels)
+        except MemoryError as error:
+            raise CostlyImage(
+                f"decoding it takes more than {request.limits.memory >> 20:,} MiB of memory; make it smaller"
+            ) from error
+        except (BrokenReply, OSError) as error:
+            self.close()
+            code = self._process.returncode
+            if late.is_set() or (code < 0 and -code == getattr(signal, "SIGXCPU", None)):
+                spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds} CPU"
+                raise CostlyImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
+            raise DecoderDied(-code if code < 0 else None) from error
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the process and wait for that."""
+        self._process.kill()
+        for stream in (self._requests, self._replies):
+            with suppress(OSError):  # what it has not read is of no use any more
+                stream.close()
+        self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """That of this program, without the service's settings, among which is its key; one thread a process is enough."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    home = str(Path(__file__).parents[2])
+    path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
+    return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def _widen(*pipes: BinaryIO) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        for pipe in pipes:
+            with suppress(OSError):
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

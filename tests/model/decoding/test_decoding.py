@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.decoding import Decoders, Job
+from model.decoding.limits import Limits
+from model.errors import CostlyImage, ImageTooLarge, UndecodableImage
+from model.images import Preprocessing, open_image
+from tests.bombs import BOMBS, Bomb, scan_bomb
+from tests.patience import wait_until
+from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
+from tests.programs import run_python, started_python
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+AMPLE = Limits(cpu_seconds=60, clock_seconds=240, memory=2 << 30)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def slow() -> bytes:
+    """A picture with as many scans, and nearly as many pixels, as are let through: it takes seconds."""
+    return scan_bomb(99, 7_000)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def started() -> set[int]:
+    """The processes that threads of this one have started."""
+    lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(pid) for children in lists for pid in children.read_text().split()}
+
+
+@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
+def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFile) -> None:
+    for sketch, side in ((False, None), (False, 64), (True, None)):
+        if odd.error is None:
+            expected = open_image(odd.data, least_side=side, sketch=sketch)
+            assert decoders.open_image(odd.data, least_side=side, sketch=sketch) == expected
+            continue
+        with pytest.raises(odd.error) as here:
+            open_image(odd.data, least_side=side, sketch=sketch)
+        with pytest.raises(odd.error) as there:
+            decoders.open_image(odd.data, least_side=side, sketch=sketch)
+        assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
+def test_a_bomb_is_refused_for_its_count(decoders: Decoders, bomb: Bomb) -> None:
+    with pytest.raises(CostlyImage, match="far more than a picture needs"):
+        decoders.open_image(bomb.make())
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, released: bool) -> None:
+    preprocessing = Preprocessing(96, released=released)
+    for modality, data in (("sketch", encoded(drawing("house"))), ("photo", encoded(photo("star", 600), "JPEG"))):
+        there = decoders.run(data, Job.preparing(preprocessing, modality))
+        here = preprocessing.pixels(preprocessing.open(data, modality), modality)
+        assert np.array_equal(np.asarray(there), here)
+    with pytest.raises(ImageTooLarge):
+        decoders.run(encoded(drawing("house")), Job.preparing(preprocessing, "sketch", max_pixels=1000))
+
+
+def test_a_picture_may_come_as_a_path(decoders: Decoders, tmp_path: Path) -> None:
+    (tmp_path / "star.png").write_bytes(encoded(drawing("star")))
+    assert decoders.open_image(tmp_path / "star.png") == drawing("star")
+    with pytest.raises(FileNotFoundError):
+        decoders.open_image(tmp_path / "moon.png")
+
+
+def test_many_threads_share_a_few_processes(decoders: Decoders) -> None:
+    files = [odd.data for odd in ODD_FILES if odd.opens] * 2
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(decoders.open_image, files)) == [open_image(data) for data in files]
+    assert 1 <= len(decoders.idle) <= 2
+
+
+def test_a_picture_that_takes_too_much_cpu_time_is_a_bad_picture(slow: bytes) -> None:
+    with Decoders(1, replace(AMPLE, cpu_seconds=0)) as decoders:
+        with pytest.raises(CostlyImage, match="CPU seconds"):
+            decoders.open_image(slow)
+        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+
+
+def test_a_picture_that_takes_too_long_is_a_bad_picture(slow: bytes) -> None:
+    with Decoders(1, replace(AMPLE, clock_seconds=0.5)) as decoders, pytest.raises(CostlyImage, match=r"than 0\.5 sec"):
+        decoders.open_image(slow)
+
+
+@LINUX
+def test_a_picture_that_takes_too_much_memory_is_a_bad_picture_and_the_process_stays() -> None:
+    large = encoded(Image.new("L", (9_000, 9_000)))
+    with Decoders(1, replace(AMPLE, memory=256 << 20)) as decoders:
+        decoders.open_image(encoded(drawing("star")))
+        (pid,) = decoders.idle
+        with pytest.raises(CostlyImage, match="256 MiB of memory"):
+            decoders.open_image(large)
+        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+        assert decoders.idle == (pid,)
+    with Decoders(1, replace(AMPLE, memory=1 << 30)) as decoders:
+        assert decoders.open_image(large).size == (9_000, 9_000)
+
+
+def test_the_largest_pictures_stay_within_their_limits(decoders: Decoders) -> None:
+    noise = Image.effect_noise((1_500, 1_500), 90).resize((6_000, 6_000)).convert("RGB")
+    for kind, options in (("JPEG", {"progressive": True}), ("WEBP", {"lossless": True, "quality": 0, "method": 0})):
+        data = encoded(noise, kind, **options)
+        assert decoders.run(data, Job(max_pixels=36_000_000, longest_side=64)).size == (64, 64)
+
+
+def test_a_process_that_was_killed_is_replaced(decoders: Decoders) -> None:
+    decoders.start()
+    killed = decoders.idle
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    for shape in ("star", "house", "circle"):
+        assert decoders.open_image(encoded(drawing(shape))) == drawing(shape)
+    assert decoders.idle
+    assert not set(decoders.idle) & set(killed)
+
+
+def test_a_process_that_is_killed_while_it_decodes_is_replaced_once(slow: bytes) -> None:
+    with Decoders(1, AMPLE) as decoders, ThreadPoolExecutor(1) as pool:
+        decoders.start()
+        (pid,) = decoders.idle
+        opened = pool.submit(decoders.open_image, slow)
+        wait_until(lambda: not decoders.idle, "it was not asked")
+        os.kill(pid, signal.SIGKILL)
+        assert opened.result().size == (7_000, 7_000)
+
+
+@LINUX
+def test_a_picture_that_ends_its_process_every_time_is_a_bad_picture(slow: bytes) -> None:
+    others = started()
+
+    def kill_those_that_decode() -> None:
+        killed: set[int] = set()
+        while len(killed) < 2:
+            for pid in started() - others - killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGSEGV)
+
+    with Decoders(1, AMPLE) as decoders, ThreadPoolExecutor(1) as pool:
+        killer = pool.submit(kill_those_that_decode)
+        with pytest.raises(UndecodableImage, match="crashes"):
+            decoders.open_image(slow)
+        killer.result()
+        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+
+
+_ASK = """
+import sys, time
+from model.decoding import Decoders
+decoders = Decoders(1)
+decoders.start()
+print(decoders.idle[0], flush=True)
+sys.stdin.readline()
+{then}
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_no_process_outlives_the_program_that_started_it(number: signal.Signals) -> None:
+    with started_python("-c", _ASK.format(then="time.sleep(600)")) as program:
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        assert alive(pid)
+        os.kill(program.pid, number)
+        wait_until(lambda: not alive(pid), "the decoding process is still there")
+
+
+@LINUX
+def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
+    (tmp_path / "slow.jpg").write_bytes(slow)
+    then = f"decoders.open_image({str(tmp_path / 'slow.jpg')!r})"
+    with started_python("-c", _ASK.format(then=then)) as program:
+        assert program.stdout is not None
+        assert program.stdin is not None
+        pid = int(program.stdout.readline())
+        before = os.sysconf("SC_CLK_TCK") // 2 + _ticks(pid)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        wait_until(lambda: _ticks(pid) > before, "it does not decode")
+        os.kill(program.pid, signal.SIGKILL)
+        wait_until(lambda: not alive(pid), "the decoding process is still there")
+
+
+def _ticks(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+def test_a_decoding_process_loads_no_pytorch() -> None:
+    code = "import sys, model.decoding.program; sys.exit('torch' in sys.modules)"
+    assert run_python("-c", code).returncode == 0
+
+
+@LINUX
+def test_a_decoding_process_does_not_see_the_service_s_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_API_KEY", "secret")
+    with Decoders(1) as decoders:
+        decoders.start()
+        assert b"secret" not in Path(f"/proc/{decoders.idle[0]}/environ").read_bytes()
+
+
+def test_limits_grow_with_the_picture_up_to_some_number() -> None:
+    sketch, largest = Limits.of(10 << 20, 40_000_000), Limits.of(100 << 20, 89_478_485)
+    assert (sketch.cpu_seconds, largest.cpu_seconds) == (9, 15)
+    assert sketch.memory < 1.1 * (1 << 30) < largest.memory < 2.3 * (1 << 30)
