@@ -13,6 +13,7 @@ from pathlib import Path
 
 from indexer.store import FileKey, FileStamp, Removals, Root, read_start, shown_path, text_of_name
 from model.images import IMAGE_SUFFIXES, media_type
+from model.terminal import resolved
 
 # Bytes of a file that tell its type.
 _START = 512
@@ -107,7 +108,7 @@ def list_photos(
         expected: the numbers of the roots in which files are known. Where nothing is left in such a root, its disk may
             not be mounted, and it counts as a folder that could not be listed.
     """
-    walk = _Walk([root.name for root in roots], index.resolve(), removals or Removals())
+    walk = _Walk([root.name for root in roots], resolved(index), removals or Removals())
     for number, root in enumerate(roots):
         walk.through(number, root, expect_files=number in expected)
     walk.files.sort(key=lambda file: shown_path(walk.names, file.root, file.path))

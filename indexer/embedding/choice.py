@@ -19,7 +19,7 @@ from indexer.embedding.clip import (
 from indexer.embedding.embedder import ChosenEmbedder, RetEmbedder
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry
-from model.terminal import expanded
+from model.terminal import expanded, resolved
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -
         raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
     path = expanded(source)
     if path.is_dir():
-        return clip_from_folder(path.resolve(), device)
+        return clip_from_folder(resolved(path), device)
     model, at, file = source.partition("@")
     if at:
-        return clip_from_file(model, expanded(file).resolve(), device)
+        return clip_from_file(model, resolved(expanded(file)), device)
     if path.is_file():
-        path = path.resolve()
+        path = resolved(path)
         raise EmbedderUnavailable(
             f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store.names import is_unicode, text_of_name
-from model.terminal import expanded
+from model.terminal import expanded, resolved
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
 FileKey = tuple[int, str]
@@ -41,11 +41,11 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
-    index = index.resolve()
+    index = resolved(index)
     known = {root.path for root in live}
     paths: list[Path] = []
     for folder in folders:
-        path = expanded(folder).resolve()
+        path = resolved(expanded(folder))
         # One that the index has may be on a disk that is not there today. Its photos stay, and a listing says so.
         if not path.is_dir() and path not in known:
             problem = "is not a folder" if path.exists() else "does not exist"
@@ -78,7 +78,7 @@ def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:
     """Where a path on disk is in the gallery; None where it is below none of the roots."""
     # The last part is not followed where it is a link, because the index holds no links.
     full = Path(os.path.abspath(expanded(path)))
-    full = full.parent.resolve() / full.name
+    full = resolved(full.parent) / full.name
     for number, root in enumerate(roots):
         if full.is_relative_to(root.path):
             inside = full.relative_to(root.path).as_posix()

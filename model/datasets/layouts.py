@@ -13,6 +13,7 @@ from model.datasets.corpus import Corpus, Picture
 from model.datasets.pairs import photo_name
 from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
+from model.terminal import resolved
 
 # Splits that publications use; the numbers are those of the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
@@ -73,7 +74,7 @@ def read_file_lists(folder: Path, part: Literal["train", "zero"]) -> Corpus:
         found = next((path for path in paths if path.is_file()), None)
         if found is None:
             raise ModelError(f"{folder} holds none of the lists {', '.join(path.name for path in paths)}")
-        halves.append(tuple(_read_list(found, folder.resolve().parent, classes)))
+        halves.append(tuple(_read_list(found, resolved(folder).parent, classes)))
     return Corpus(*halves)
 
 
@@ -99,7 +100,7 @@ def read_qmul(folder: Path, part: Literal["train", "test"]) -> Corpus:
     for where, path in halves["sketch"]:
         if photo_name(path) not in photos:
             raise ModelError(f"{where}: no photo of the same part is named as sketch {path.name} without its number")
-    label = folder.resolve().name
+    label = resolved(folder).name
     return Corpus(*(tuple(Picture(path, label, "qmul") for _, path in halves[half]) for half in ("sketch", "photo")))
 
 

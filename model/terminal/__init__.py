@@ -5,7 +5,7 @@ It imports nothing but the standard library, because a program says its help bef
 
 from model.terminal.arguments import Parser, a_path
 from model.terminal.interrupts import importing
-from model.terminal.paths import HomeUnknown, expanded
+from model.terminal.paths import HomeUnknown, expanded, resolved
 from model.terminal.program import BAD_INPUT, as_called, run_program
 from model.terminal.refusal import Refusal
 from model.terminal.text import printable
@@ -23,5 +23,6 @@ __all__ = [
     "importing",
     "installed_version",
     "printable",
+    "resolved",
     "run_program",
 ]

@@ -12,6 +12,11 @@ class HomeUnknown(Refusal, OSError):
     """A path begins with "~", and nobody has such a home folder here."""
 
 
+def resolved(path: Path) -> Path:
+    """The path without symbolic links, as far as they lead somewhere. ``Path.resolve`` fails at a link to itself."""
+    return Path(os.path.realpath(path))
+
+
 def expanded(path: str | Path) -> Path:
     """The path, with the home folder in the place of "~" or "~NAME".
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
-from model.terminal import expanded, printable
+from model.terminal import expanded, printable, resolved
 from service.engine import index_path, open_matcher
 from service.http import configure_logging, create_app
 from service.program import PROGRAM
@@ -114,7 +114,7 @@ def print_build(report: BuildReport) -> None:
 def _check_nothing_is_lost(index: Path, folders: Sequence[Path]) -> None:
     if live_stamp(index) is None:
         return
-    named = {expanded(folder).resolve() for folder in folders}
+    named = {resolved(expanded(folder)) for folder in folders}
     others = [root.path for root in read_summary(index).manifest.roots if Path(root.path) not in named]
     if others:
         raise BadInvocation(

@@ -333,3 +333,14 @@ def test_the_stamp_tells_when_another_generation_is_live(
     assert live_stamp(built) not in (live, None)
     assert np.sum(index.cluster_sizes) == 12
     index.close()
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/x"])
+def test_a_link_to_itself_is_a_path_that_leads_nowhere(name: str, built: Path, matcher: model.Matcher) -> None:
+    loop = built.parent / "loop"
+    loop.symlink_to(loop)
+    path = built.parent / name
+    with pytest.raises(BadInvocation, match="no photo at"):
+        remove([path], built)
+    with pytest.raises(BadInvocation, match="does not exist"):
+        build([path], built, matcher)
