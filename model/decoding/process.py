@@ -18,6 +18,14 @@ from model.errors import CostlyImage
 
 # Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
 _PIPE_BYTES = 1 << 20
+_TUNING = {
+    # One thread a process is enough.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # glibc keeps so many bytes for the next picture. Fetching them from the system for each picture costs a fifth more.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 
 class DecoderDied(Exception):
@@ -105,11 +113,11 @@ class DecodingProcess:
 
 
 def _environment() -> dict[str, str]:
-    """That of this program, without the service's settings, among which is its key; one thread a process is enough."""
+    """That of this program, without the service's settings, among which is its key; with what makes decoding fast."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
-    return {**kept, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return {**kept, **_TUNING, "PYTHONPATH": path}
 
 
 def _widen(*pipes: BinaryIO) -> None:
