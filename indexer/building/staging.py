@@ -82,7 +82,9 @@ class Stager:
             ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
-            read = partial(self._read, opener=decoders.open_image)
+            # What is not handed over from process to process costs no time.
+            side = None if self._embedder.uses_pictures else self._matcher.config.image_size
+            read = partial(self._read, opener=partial(decoders.open_image, network_input=side))
             ready = _read_ahead(pool, read, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]

@@ -29,6 +29,8 @@ class ClipEmbedder:
         model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
     """
 
+    uses_pictures = True
+
     def __init__(self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device) -> None:
         self._model = model.eval()
         self._transform = transform

@@ -17,7 +17,13 @@ Floats = npt.NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Gives every photo a vector of unit length."""
+    """Gives every photo a vector of unit length.
+
+    Attributes:
+        uses_pictures: whether ``prepare`` needs the whole picture; otherwise it may be reduced to the network's input.
+    """
+
+    uses_pictures: bool
 
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
         """What ``embed`` needs of an RGB image, since the image itself is not kept. Several threads may call it."""
@@ -46,6 +52,8 @@ class ChosenEmbedder:
 
 class RetEmbedder:
     """Uses [Ret] of the encoding, which is computed anyway. It stands in where there is no CLIP."""
+
+    uses_pictures = False
 
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
         """None: the encoding has all that is needed."""

@@ -84,10 +84,20 @@ class Decoders:
                     raise _bad(death) from death
 
     def open_image(
-        self, source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
+        self,
+        source: Source,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        least_side: int | None = None,
+        sketch: bool = False,
+        network_input: int | None = None,
     ) -> Image.Image:
-        """As ``model.images.open_image``. Raises CostlyImage for a limit that is exceeded, too."""
-        return self.run(read_image_file(source), Job(max_pixels, least_side, sketch))
+        """As ``model.images.open_image``. Raises CostlyImage for a limit that is exceeded, too.
+
+        With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
+        handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo.
+        """
+        return self.run(read_image_file(source), Job(max_pixels, least_side, sketch, network_input=network_input))
 
     def close(self) -> None:
         """End all processes. Those that decode are ended when they are done."""

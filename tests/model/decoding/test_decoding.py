@@ -77,6 +77,9 @@ def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, releas
         there = decoders.run(data, Job.preparing(preprocessing, modality))
         here = preprocessing.pixels(preprocessing.open(data, modality), modality)
         assert np.array_equal(np.asarray(there), here)
+    reduced = decoders.open_image(data, least_side=preprocessing.least_side("photo"), network_input=96)
+    assert reduced.size == (96, 96)
+    assert np.array_equal(preprocessing.pixels(reduced, "photo"), here)
     with pytest.raises(ImageTooLarge):
         decoders.run(encoded(drawing("house")), Job.preparing(preprocessing, "sketch", max_pixels=1000))
 
