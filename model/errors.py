@@ -27,5 +27,9 @@ class CostlyImage(ImageError):
     """Decoding the picture would take more time or memory than any picture may; or did, and was given up."""
 
 
+class SlowImage(CostlyImage):
+    """Decoding the picture took too much time, and was given up."""
+
+
 class BlankSketch(ImageError):
     """The sketch has no ink."""

@@ -115,14 +115,16 @@ class Engine:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
         check_searches(self._searcher, self._matcher.methods, self._index)
 
-    def prepare(self, sketch: bytes) -> PreparedSketch:
-        """A sketch, given as an image file, for ``search`` and ``explain``. Raises ImageError.
+    def prepare(self, sketch: bytes, *, quick: bool = False) -> PreparedSketch:
+        """A sketch, given as an image file, for ``search`` and ``explain``.
+
+        Raises ImageError; with ``quick``, SlowImage where decoding takes longer than that of ordinary pictures.
 
         This is a step of its own because it may take seconds and needs neither the network nor the index.
         """
         start = time.perf_counter()
         job = Job.preparing(self._matcher.preprocessing, "sketch", self._settings.max_pixels)
-        pixels = np.asarray(self._run(sketch, job))
+        pixels = np.asarray(self._run(sketch, job, quick=quick))
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
     def search(self, sketch: PreparedSketch, query: SearchQuery) -> SearchResponse:

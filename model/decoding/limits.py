@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 MIB = 1024 * 1024
@@ -16,6 +16,8 @@ _OWN_BYTES = 256 * MIB
 # A machine may be several times as slow as the one measured on.
 _PIXELS_A_SECOND = 8_000_000
 _OWN_SECONDS = 4
+# Enough for 8 megapixels.
+_QUICK_SECONDS = 1
 # Where other programs need the CPU, too, a second of it takes longer on the clock.
 _CLOCK_PER_CPU = 5
 
@@ -37,6 +39,10 @@ class Limits:
         """For a file of ``size`` bytes with at most ``pixels`` pixels: several times of what ordinary pictures need."""
         cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
         return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
+
+    def quick(self) -> Limits:
+        """The same memory, in the time that ordinary pictures need."""
+        return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
 
     def enter(self) -> None:
         """Hold this process to them from now on, as far as its system can: the time on the clock is its parent's task.

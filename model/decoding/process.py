@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from PIL import Image
 
 from model.decoding.messages import BrokenReply, Request, receive_picture, send_request
-from model.errors import CostlyImage
+from model.errors import CostlyImage, SlowImage
 
 # Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
 _PIPE_BYTES = 1 << 20
@@ -74,7 +74,7 @@ class DecodingProcess:
         """The picture that the request's job makes. After any error but ImageError the process is gone.
 
         Raises:
-            ImageError: what the job raises. CostlyImage: a limit was exceeded, too.
+            ImageError: what the job raises. CostlyImage: a limit was exceeded, too; SlowImage: that of time.
             DecoderDied: the process ended for another reason.
         """
         late = threading.Event()
@@ -98,7 +98,7 @@ class DecodingProcess:
             code = self._process.returncode
             if late.is_set() or (code < 0 and -code == getattr(signal, "SIGXCPU", None)):
                 spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds} CPU"
-                raise CostlyImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
+                raise SlowImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
             raise DecoderDied(-code if code < 0 else None) from error
         finally:
             timer.cancel()

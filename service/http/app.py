@@ -17,7 +17,7 @@ from service.http.middleware import AccessLog, HeadAsGet, LimitedQuery, RateLimi
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, Live, Metrics, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, Metrics, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        decoders = Decoders(PREPARED_AT_ONCE + READERS)
+        decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + READERS)
         decoders.start()
         live, worker = Live(chosen, decoders.run), Worker(chosen.queue, metrics.waited)
         # As many as may run and wait, so that sketches take at most twice their memory.

@@ -105,8 +105,8 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
 
-    def prepare() -> Callable[[], SearchResponse]:
-        return partial(engine.search, engine.prepare(sketch), query)
+    def prepare(quick: bool) -> Callable[[], SearchResponse]:
+        return partial(engine.search, engine.prepare(sketch, quick=quick), query)
 
     answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
@@ -122,8 +122,8 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
     sketch = await _received(request, ctx)
     over = threading.Event()
 
-    def prepare() -> Callable[[], ExplainResponse]:
-        return partial(engine.explain, engine.prepare(sketch), params, over.is_set)
+    def prepare(quick: bool) -> Callable[[], ExplainResponse]:
+        return partial(engine.explain, engine.prepare(sketch, quick=quick), params, over.is_set)
 
     try:
         return await ctx.worker.run_prepared(prepare, _hung_up(request))

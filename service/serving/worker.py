@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from model.errors import SlowImage
 from service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
 
 # Sketches that are opened at once: a second one need not wait for one that takes seconds.
 PREPARED_AT_ONCE = 2
+# Of those that took too long there: they wait for each other, and nobody else waits for them.
+SLOW_AT_ONCE = 1
 
 
 class Worker:
@@ -32,6 +35,7 @@ class Worker:
         """``waited``: called with the seconds that each job waited before it began."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="sketch")
+        self._preparing_slow = ThreadPoolExecutor(SLOW_AT_ONCE, thread_name_prefix="slow-sketch")
         self._turn = asyncio.Lock()
         self.queue = queue
         self.held = 0
@@ -51,10 +55,11 @@ class Worker:
 
         return await self._run(ready, hung_up)
 
-    async def run_prepared(self, prepare: Callable[[], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
+    async def run_prepared(self, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
         """The result of the job that ``prepare`` gives, or whatever one of the two raises; other jobs notice neither.
 
-        Preparing needs no turn, so it may take long and holds no running or waiting job up.
+        Preparing needs no turn, so it may take long and holds no running or waiting job up. ``prepare`` is called with
+        True and may raise SlowImage then; it is called with False after that, when all that were slow before are done.
 
         ``hung_up`` ends when nobody waits for the result any more: a job that has not begun then leaves the queue.
 
@@ -64,7 +69,11 @@ class Worker:
         """
 
         async def ready() -> Callable[[], T]:
-            return await asyncio.get_running_loop().run_in_executor(self._preparing, prepare)
+            loop = asyncio.get_running_loop()
+            try:
+                return await loop.run_in_executor(self._preparing, prepare, True)
+            except SlowImage:
+                return await loop.run_in_executor(self._preparing_slow, prepare, False)
 
         return await self._run(ready, hung_up)
 
@@ -112,4 +121,5 @@ class Worker:
     def close(self) -> None:
         """Wait for the running job, and for those that are prepared; start no other."""
         self._preparing.shutdown(wait=True, cancel_futures=True)
+        self._preparing_slow.shutdown(wait=True, cancel_futures=True)
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.decoding import Decoders, Job
 from model.decoding.limits import Limits
-from model.errors import CostlyImage, ImageTooLarge, UndecodableImage
+from model.errors import CostlyImage, ImageTooLarge, SlowImage, UndecodableImage
 from model.images import Preprocessing, open_image
 from tests.bombs import BOMBS, Bomb, scan_bomb
 from tests.patience import wait_until
@@ -103,6 +103,17 @@ def test_a_picture_that_takes_too_much_cpu_time_is_a_bad_picture(slow: bytes) ->
         with pytest.raises(CostlyImage, match="CPU seconds"):
             decoders.open_image(slow)
         assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+
+
+def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
+    quick = AMPLE.quick()
+    assert quick.cpu_seconds < AMPLE.cpu_seconds
+    assert quick.memory == AMPLE.memory
+    with Decoders(1, replace(AMPLE, clock_seconds=0.5)) as decoders:
+        picture = encoded(drawing("star"))
+        assert decoders.run(picture, Job(), quick=True) == drawing("star")
+        with pytest.raises(SlowImage):
+            decoders.run(slow, Job(), quick=False)
 
 
 def test_a_picture_that_takes_too_long_is_a_bad_picture(slow: bytes) -> None:

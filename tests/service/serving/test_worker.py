@@ -6,11 +6,13 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 import pytest
 
+from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving.worker import Worker
 from tests.service.jobs import Gate, at_once, never, room, until
@@ -128,3 +130,46 @@ def test_what_a_failing_job_has_used_is_freed_at_once() -> None:
         asyncio.run(scenario())
     finally:
         gc.enable()
+
+
+def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them() -> None:
+    async def scenario() -> list[str]:
+        worker, gate = Worker(queue=10), Gate()
+        done: list[str] = []
+
+        def slow(quick: bool) -> Callable[[], None]:
+            if quick:
+                raise SlowImage("takes long")
+            gate()
+            return partial(done.append, "slow")
+
+        def ordinary(quick: bool) -> Callable[[], None]:
+            assert quick
+            return partial(done.append, "ordinary")
+
+        several = [asyncio.create_task(worker.run_prepared(slow, never())) for _ in range(4)]
+        await until(gate.begun)
+        for _ in range(3):
+            await worker.run_prepared(ordinary, never())
+        gate.opened.set()
+        await asyncio.gather(*several)
+        worker.close()
+        return done
+
+    assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * 4
+
+
+def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
+    async def scenario() -> list[bool]:
+        worker, tried = Worker(queue=1), list[bool]()
+
+        def broken(quick: bool) -> Callable[[], None]:
+            tried.append(quick)
+            raise CostlyImage("too many parts")
+
+        with pytest.raises(CostlyImage):
+            await worker.run_prepared(broken, never())
+        worker.close()
+        return tried
+
+    assert asyncio.run(scenario()) == [True]
