@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.patience import SOAK_TIMEOUT
@@ -9,6 +11,8 @@ from tests.requirements import need_browser, need_data, required
 
 
 def pytest_configure() -> None:
+    # A shell starts what runs in the background deaf to Ctrl-C, and programs that tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A misspelt requirement would otherwise require nothing.
     required()
 
