@@ -184,7 +184,7 @@ def test_photos_that_changed_or_are_gone_are_not_explained(own: tuple[Index, Mat
     (root / index.photo(changed).paths[0]).write_bytes(encoded(draw_photo(20)))
     (root / index.photo(gone).paths[0]).unlink()
     for number in (changed, gone):
-        with pytest.raises(PhotoUnavailable, match="indexer build"):
+        with pytest.raises(PhotoUnavailable, match="index build"):
             answer(index, matcher, sketch, number)
     assert answer(index, matcher, sketch, 3).photos[0].id == 3
 
