@@ -62,10 +62,13 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
     return after
 
 
-def centred(ret: torch.Tensor) -> torch.Tensor:
-    """(p, d) retrieval tokens of photos -> (p, d) float32: normalised, minus their mean, normalised again."""
+def centred(ret: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor:
+    """(p, d) retrieval tokens of photos -> (p, d) float32: normalised, minus ``mean``, normalised again.
+
+    mean: (d,) of normalised retrieval tokens; None for the mean of these photos.
+    """
     directions = F.normalize(ret.float(), dim=1)
-    return F.normalize(directions - directions.mean(dim=0), dim=1)
+    return F.normalize(directions - (directions.mean(dim=0) if mean is None else mean), dim=1)
 
 
 def _support(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
