@@ -141,7 +141,7 @@ def _add_search(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     search.add_argument("sketch", help="an image file, or - for standard input")
     # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
-    search.add_argument("--k", help="results wanted (20)")
+    search.add_argument("--k", help="results wanted, photos or kinds (20)")
     search.add_argument("--offset", help="results to skip (0)")
     search.add_argument("--select", help="what chooses the photos to be scored: clusters or ret (ret)")
     search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
@@ -149,6 +149,7 @@ def _add_search(commands: argparse._SubParsersAction[Parser]) -> None:
     search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret)")
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
+    search.add_argument("--view", help="photos, or kinds: photos that look alike are put together (photos)")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
     _add_settings(search)
 

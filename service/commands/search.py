@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 from model.terminal import printable
 from service.engine import Engine, open_matcher
-from service.schemas import SearchQuery, SearchResponse
+from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings
+
+_HEADING = f"{'rank':>4}  {'score':>8}  path"
 
 
 def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool) -> int:
@@ -22,7 +25,10 @@ def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool
     data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
     with closing(Engine(settings, open_matcher(settings))) as engine:
         answer = engine.search(engine.prepare(data), query)
-    print(answer.model_dump_json() if as_json else results_table(answer))
+    if as_json:
+        print(answer.model_dump_json())
+    else:
+        print(results_table(answer) if answer.kinds is None else kinds_table(answer.kinds))
     return 0
 
 
@@ -34,8 +40,19 @@ def search_query(options: argparse.Namespace) -> SearchQuery:
 
 def results_table(answer: SearchResponse) -> str:
     """Rank, score and path; further paths of the same photo on lines of their own."""
-    lines = [f"{'rank':>4}  {'score':>8}  path"]
-    for result in answer.results:
-        lines.append(f"{result.rank:>4}  {result.score:>8.4f}  {printable(result.paths[0])}")
-        lines += [f"{'':>14}  {printable(path)}" for path in result.paths[1:]]
+    return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
+
+
+def kinds_table(kinds: Iterable[Kind]) -> str:
+    """The kinds, each with how many photos it has, and the best of these on lines as in ``results_table``."""
+    lines = [f"{'kind':>4}  {'photos':>6}  {_HEADING}"]
+    for kind in kinds:
+        shown = [line for result in (kind.best, *kind.more) for line in _result_lines(result)]
+        lines.append(f"{kind.rank:>4}  {kind.size:>6}  {shown[0]}")
+        lines += [f"{'':>12}  {line}" for line in shown[1:]]
     return "\n".join(lines)
+
+
+def _result_lines(result: SearchResult) -> list[str]:
+    first = f"{result.rank:>4}  {result.score:>8.4f}  {printable(result.paths[0])}"
+    return [first, *(f"{'':>14}  {printable(path)}" for path in result.paths[1:])]

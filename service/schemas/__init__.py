@@ -16,8 +16,8 @@ from service.schemas.explain import (
 from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo, SearchDefaults
 from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
 from service.schemas.problems import describe_problems
-from service.schemas.query import FirstStage, PageParams, SearchQuery, ThumbnailParams
-from service.schemas.search import Cluster, SearchResponse, SearchResult, StageTimings
+from service.schemas.query import FirstStage, PageParams, SearchQuery, ThumbnailParams, View
+from service.schemas.search import Cluster, Kind, SearchResponse, SearchResult, StageTimings
 
 __all__ = [
     "BuildInfo",
@@ -38,6 +38,7 @@ __all__ = [
     "IndexInfo",
     "InfluentialPair",
     "InfoResponse",
+    "Kind",
     "Limits",
     "MatchedCells",
     "ModelInfo",
@@ -50,6 +51,7 @@ __all__ = [
     "SearchResult",
     "StageTimings",
     "ThumbnailParams",
+    "View",
     "describe_problems",
     "photo_url",
     "thumbnail_url",

@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 
 # What chooses the photos that are scored: the clusters' centroids, or [Ret] of every photo.
 FirstStage = Literal["clusters", "ret"]
+# How what was found is shown: photo by photo, or grouped by look.
+View = Literal["photos", "kinds"]
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
 
@@ -45,14 +47,16 @@ class SearchQuery(Params):
     """
 
     k: int | None = Field(
-        default=None, ge=1, description="Results wanted; default: the server's (20 unless configured)."
+        default=None,
+        ge=1,
+        description="Results wanted, or kinds with view=kinds; default: the server's (20 unless configured).",
     )
     offset: int = Field(
         default=0,
         ge=0,
         le=2**31,
-        description="Results to skip. Beyond the candidates more photos are scored, which may reorder earlier pages; "
-        "with nprobe=all it does not.",
+        description="Results to skip, or kinds with view=kinds. Beyond the candidates more photos are scored, which "
+        "may reorder earlier pages; with nprobe=all or view=kinds it does not.",
     )
     first_stage: FirstStage | None = Field(
         default=None,
@@ -89,6 +93,12 @@ class SearchQuery(Params):
         allow_inf_nan=False,
         description="Score no further photos once this time has passed: those of further clusters, or with thin those "
         "that [Ret] puts behind.",
+    )
+    view: View = Field(
+        default="photos",
+        description="photos: `results` lists the photos. kinds: the 200 best photos are grouped by look, and `kinds` "
+        "lists the groups. A photo joins the first kind whose best photo looks like it, or else begins one.",
+        examples=["kinds"],
     )
 
     @model_validator(mode="after")

@@ -16,6 +16,15 @@ class SearchResult(Photo):
     cluster: int = Field(description="The cluster it was found in.")
 
 
+class Kind(BaseModel):
+    """Photos of the ranking that look alike."""
+
+    rank: int = Field(description="From 1, over all pages: the order of the kinds' best photos.", examples=[2])
+    size: int = Field(description="Photos of this kind among the 200 best, the best one included.", examples=[12])
+    best: SearchResult = Field(description="The best photo of the kind, with its rank among all photos.")
+    more: tuple[SearchResult, ...] = Field(description="The next best photos of the kind: at most 4, best first.")
+
+
 class Cluster(BaseModel):
     """A cluster that photos were scored of."""
 
@@ -30,7 +39,7 @@ class StageTimings(BaseModel):
     prepare: float = Field(description="Decode, crop and resize the sketch.")
     encode: float = Field(description="Encode it.")
     clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
-    photos: float = Field(description="Read and score the photos.")
+    photos: float = Field(description="Read and score the photos; with view=kinds also group them.")
     diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
     total: float = Field(description="All of these.")
 
@@ -42,7 +51,13 @@ class StageTimings(BaseModel):
 class SearchResponse(BaseModel):
     """The answer to a search."""
 
-    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id.")
+    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty with view=kinds.")
+    # Left out rather than null, so that searches for photos are answered as they were before there were kinds.
+    kinds: tuple[Kind, ...] | None = Field(
+        default=None,
+        description="With view=kinds, and only then: the kinds, in the order of their best photos.",
+        exclude_if=lambda kinds: kinds is None,
+    )
     clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from service.schemas import (
     Cluster,
     FirstStage,
+    Kind,
     SearchResponse,
     SearchResult,
     StageTimings,
@@ -27,11 +29,28 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class FoundKind:
+    """Photos found that look alike.
+
+    Attributes:
+        rank: from 1, in the order of the kinds' best photos.
+        size: photos of the kind among those that were grouped.
+        best: the best of them. more: some of the next best.
+    """
+
+    rank: int
+    size: int
+    best: Hit
+    more: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
 class SearchOutcome:
     """What a search found and what it took.
 
     Attributes:
-        results: at most k hits, best first, ties by id.
+        results: at most k hits, best first, ties by id; none where kinds were asked for.
+        kinds: at most k kinds, in the order of their best photos; None where photos were asked for.
         clusters: those that the scored photos are in, best first.
         candidates: photos in the ranking, of which the results are a part.
         pairs_scored: sketch-centroid and sketch-photo pairs that ``method`` scored.
@@ -44,6 +63,7 @@ class SearchOutcome:
     """
 
     results: tuple[Hit, ...]
+    kinds: tuple[FoundKind, ...] | None
     clusters: tuple[Cluster, ...]
     candidates: int
     pairs_scored: int
@@ -68,7 +88,8 @@ def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: floa
     timings = outcome.timings
     timings = timings.model_copy(update={"prepare": timings.prepare + prepare_ms, "total": timings.total + prepare_ms})
     return SearchResponse(
-        results=tuple(_result(hit, originals) for hit in outcome.results),
+        results=_results(outcome.results, originals),
+        kinds=None if outcome.kinds is None else tuple(_kind(kind, originals) for kind in outcome.kinds),
         clusters=outcome.clusters,
         candidates=outcome.candidates,
         pairs_scored=outcome.pairs_scored,
@@ -82,6 +103,15 @@ def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: floa
         model=outcome.model,
         embedder=outcome.embedder,
     )
+
+
+def _kind(kind: FoundKind, originals: bool) -> Kind:
+    best = _result(kind.best, originals)
+    return Kind(rank=kind.rank, size=kind.size, best=best, more=_results(kind.more, originals))
+
+
+def _results(hits: Iterable[Hit], originals: bool) -> tuple[SearchResult, ...]:
+    return tuple(_result(hit, originals) for hit in hits)
 
 
 def _result(hit: Hit, originals: bool) -> SearchResult:

@@ -9,13 +9,17 @@ from model import Matcher
 from model.network import Method
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
-from service.schemas import FirstStage, SearchQuery
+from service.schemas import FirstStage, SearchQuery, View
 
 # Photos that the second stage scores where [Ret] chose and the query does not say how many. On validation queries,
 # scoring all of 11,761 photos instead changed mAP@100 by less than chance in either case. Where nothing is diffused,
 # nothing is estimated either, and 96 lost 0.015. Both are whole chunks of a matcher on a CPU.
 RERANK = 96
 RERANK_PLAIN = 192
+
+# How many of the best photos are grouped into kinds. All pages of kinds are cut out of this one grouping, so that no
+# kind changes its place or its size from page to page.
+GROUPED = 200
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Plan:
         nprobe: clusters to open at least; "all" for every one. Only read where clusters choose.
         rerank: how many of the chosen photos, the best by [Ret], ``method`` scores; None for all of them.
         diffuse: whether photos that look alike lend each other their scores.
-        k, offset: the results wanted are ``offset + 1`` to ``offset + k`` of the ranking.
+        view: whether the results are photos or kinds of photos.
+        k, offset: the results wanted are ``offset + 1`` to ``offset + k`` of the ranking, or of its kinds.
         budget_ms: milliseconds after which no further photos are scored; None for no limit.
     """
 
@@ -50,6 +55,7 @@ class Plan:
     nprobe: int | Literal["all"]
     rerank: int | None
     diffuse: bool
+    view: View
     k: int
     offset: int
     budget_ms: float | None
@@ -57,7 +63,7 @@ class Plan:
     @property
     def results(self) -> int:
         """How long the ranking must be for the page asked for."""
-        return self.offset + self.k
+        return _photos_wanted(self.view, self.k, self.offset)
 
     @property
     def estimated(self) -> int:
@@ -77,13 +83,14 @@ def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults) -> Pla
     k = defaults.k if query.k is None else query.k
     rerank = query.rerank
     if rerank is None and first_stage == "ret" and method != "ret":
-        rerank = default_rerank(query.offset + k, diffuse=diffuse)
+        rerank = default_rerank(_photos_wanted(query.view, k, query.offset), diffuse=diffuse)
     return Plan(
         method=method,
         first_stage=first_stage,
         nprobe=defaults.nprobe if query.nprobe is None else query.nprobe,
         rerank=rerank,
         diffuse=diffuse,
+        view=query.view,
         k=k,
         offset=query.offset,
         budget_ms=query.budget_ms,
@@ -96,6 +103,10 @@ def default_rerank(results: int, *, diffuse: bool) -> int:
         # Of the shortlist, those that are not scored are estimated.
         return RERANK if results <= SHORTLIST else results
     return max(RERANK_PLAIN, results)
+
+
+def _photos_wanted(view: View, k: int, offset: int) -> int:
+    return GROUPED if view == "kinds" else offset + k
 
 
 def _method(query: SearchQuery, matcher: Matcher) -> Method:

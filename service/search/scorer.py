@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from indexer import Index
 from model import Matcher, Tokens
 from model.network import Method
+from model.ranking import mean_direction
 from service.schemas import Cluster
 from service.search.parts import QueryParts
 from service.search.ranking import Ids, Scores, best_first
@@ -39,6 +40,7 @@ class GalleryScorer:
         ids: (p,) int64, of the photos by row.
         cluster_sizes: (c,) int64, photos in each cluster.
         chunk: photos that the matcher scores at once.
+        mean_direction: (d,), the mean of the photos' normalised [Ret], on the matcher's device.
     """
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
@@ -49,6 +51,7 @@ class GalleryScorer:
         self.chunk = matcher.chunk
         self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
         self._priors = matcher.priors(self._ret)
+        self.mean_direction = mean_direction(self._ret.ret)
         self._ends = np.cumsum(self.cluster_sizes)
         self._centroids = matcher.project(index.centroids) if len(self.cluster_sizes) else index.centroids
         self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))

@@ -1,12 +1,13 @@
 """The two-stage search: choose the photos that are worth scoring, then score each of them by itself.
 
-A search is five steps, each with a module of its own:
+A search is six steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
 - ``first_stage``: choose photos, by [Ret] or by the clusters.
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
 - ``ranking``: put them in order, and cut out the page asked for.
+- ``grouping``: where kinds are asked for, put photos that look alike together first.
 
 The score of a photo does not depend on what is scored beside it. So, before diffusion, all ways to search agree on
 every photo they share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
@@ -14,18 +15,27 @@ every photo they share, and with ``nprobe="all"``, the exhaustive search, the or
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer import Index
 from model import Matcher
 from service.schemas import Cluster, SearchQuery
 from service.search.diffusing import diffuse
 from service.search.first_stage import Candidates, choose
-from service.search.outcome import Hit, SearchOutcome
+from service.search.grouping import group_kinds
+from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import Sketch, encode_parts
-from service.search.plan import Defaults, Plan, plan_search
+from service.search.plan import GROUPED, Defaults, Plan, plan_search
 from service.search.ranking import best_first
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
+
+# Photos of a kind that are shown beside its best one.
+MORE = 4
 
 
 class Searcher:
@@ -61,10 +71,17 @@ class Searcher:
         if plan.diffuse:
             ranked = diffuse(self.scorer, self.matcher, scored, candidates.shortlist, plan.method)
         watch.lap("diffusion")
-        hits = self._hits(ranked, plan)
+        order = best_first(self.scorer.ids[ranked.rows], ranked.scores)
+        hits: tuple[Hit, ...] = ()
+        kinds: tuple[FoundKind, ...] | None = None
+        if plan.view == "photos":
+            hits = self._hits(ranked, order, range(len(order))[plan.offset : plan.results])
+        else:
+            kinds = self._kinds(ranked, order, plan)
         watch.lap("photos")
         return SearchOutcome(
             results=hits,
+            kinds=kinds,
             clusters=self._opened(candidates, scored),
             candidates=len(ranked.rows),
             pairs_scored=len(scored.rows) + candidates.centroids_scored,
@@ -79,15 +96,23 @@ class Searcher:
             embedder=self.index.manifest.embedder.name,
         )
 
-    def _hits(self, ranked: Scored, plan: Plan) -> tuple[Hit, ...]:
-        """The page of the ranking that was asked for."""
-        ids = self.scorer.ids[ranked.rows]
-        page = best_first(ids, ranked.scores)[plan.offset : plan.results]
+    def _hits(self, ranked: Scored, order: NDArray[np.int64], places: Iterable[int]) -> tuple[Hit, ...]:
+        """The photos at these places of the ranking, counted from 0."""
         hits: list[Hit] = []
-        for rank, n in enumerate(page.tolist(), plan.offset + 1):
-            photo = self.index.photo(int(ids[n]))
-            hits.append(Hit(photo.id, rank, float(ranked.scores[n]), photo.cluster, photo.paths))
+        for place in places:
+            n = order[place]
+            photo = self.index.photo(int(self.scorer.ids[ranked.rows[n]]))
+            hits.append(Hit(photo.id, place + 1, float(ranked.scores[n]), photo.cluster, photo.paths))
         return tuple(hits)
+
+    def _kinds(self, ranked: Scored, order: NDArray[np.int64], plan: Plan) -> tuple[FoundKind, ...]:
+        """The page of the kinds that was asked for."""
+        groups = group_kinds(self.scorer, ranked.rows[order[:GROUPED]])[plan.offset : plan.offset + plan.k]
+        kinds: list[FoundKind] = []
+        for rank, places in enumerate(groups, plan.offset + 1):
+            best, *more = self._hits(ranked, order, places[: 1 + MORE].tolist())
+            kinds.append(FoundKind(rank, len(places), best, tuple(more)))
+        return tuple(kinds)
 
     def _opened(self, candidates: Candidates, scored: Scored) -> tuple[Cluster, ...]:
         """The clusters of the candidates; where the budget was spent, those alone that photos were scored of."""

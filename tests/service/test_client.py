@@ -50,6 +50,7 @@ def test_server_client_and_command_line_agree(
         {"k": 3, "offset": 2, "nprobe": 1},
         {"nprobe": "all", "method": "ret"},
         {"method": "rn", "thin": 4},
+        {"view": "kinds", "k": 3, "offset": 1},
     ):
         raw = timeless(http.post("/search", content=sketch, params=params).json())  # type: ignore[arg-type]
         assert timeless(http.post("/search", files={"file": sketch}, params=params).json()) == raw  # type: ignore[arg-type]
@@ -124,6 +125,30 @@ def test_the_table_shows_rank_score_and_path(
     assert len({line.index("p") for line in ranked if "größe" not in line and "again" not in line}) == 1
 
 
+def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
+    client: Client,
+    options: list[str],
+    sketch: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
+    assert main(["search", "-", *options, "--view", "kinds", "--offset", "1"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["kind", "photos", "rank", "score", "path"]
+    kinds = client.search(sketch, view="kinds", offset=1).kinds
+    assert kinds
+    assert [line.split()[:4] for line in lines if line[:4].strip()] == [
+        [str(kind.rank), str(kind.size), str(kind.best.rank), f"{kind.best.score:.4f}"] for kind in kinds
+    ]
+    photos = [line[14:].split()[0] for line in lines if line[14:18].strip()]
+    assert photos == [str(result.rank) for kind in kinds for result in (kind.best, *kind.more)]
+    # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
+    place = heading.index("path")
+    paths = [path for kind in kinds for result in (kind.best, *kind.more) for path in result.paths]
+    assert [line[place:] for line in lines] == paths
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -134,6 +159,7 @@ def test_the_table_shows_rank_score_and_path(
         (["search", "{sketch}", "--nprobe", "some"], "nprobe must be a whole number"),
         (["search", "{sketch}", "--nprobe", "0"], "'all'"),
         (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
+        (["search", "{sketch}", "--view", "sorts"], "view must be 'photos' or 'kinds'"),
         (["search", "{sketch}", "--index", "/no/such/index"], "index"),
         (["search", "{sketch}", "--weights", "/no/such/file"], "checkpoint"),
         (["--port", "70000"], "port must be at most 65535"),

@@ -62,6 +62,7 @@ def test_two_spellings_of_a_picture_are_one_sketch(http: httpx.Client) -> None:
         {"budget_ms": "0"},
         {"budget_ms": "nan"},
         {"budget_ms": "inf"},
+        {"view": "sorts"},
         {"n_probe": "3"},
         {"x" * 5000: "1"},
     ],
@@ -91,6 +92,7 @@ def test_what_may_be_a_number_or_a_word_is_refused_in_one_sentence(http: httpx.C
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
         ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
         ("/search", "select=words", "select must be 'clusters' or 'ret', not 'words'."),
+        ("/search", "view=auto", "view must be 'photos' or 'kinds', not 'auto'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", "budget_ms=soon", "budget_ms must be a number, not 'soon'."),
         ("/search", "budget_ms=0", "budget_ms must be more than 0, not 0."),
@@ -122,7 +124,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("/search", "k, offset, select, nprobe, method, thin, diffuse, budget_ms"),
+        ("/search", "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view"),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),
     ],
@@ -156,6 +158,25 @@ def test_pages_continue_the_ranking(http: httpx.Client, sketch: bytes) -> None:
     assert len(whole) == PHOTOS
     assert page(k=10) + page(k=10, offset=10) + page(k=10, offset=20) == whole
     assert page(k=10, offset=1000) == []
+
+
+def test_kinds_are_the_photos_of_the_ranking_each_kind_once(http: httpx.Client, sketch: bytes) -> None:
+    photos = http.post("/search", content=sketch, params={"k": PHOTOS}).json()["results"]
+    body = http.post("/search", content=sketch, params={"k": PHOTOS, "view": "kinds"}).json()
+    assert body["results"] == []
+    assert [kind["rank"] for kind in body["kinds"]] == list(range(1, len(body["kinds"]) + 1))
+    assert sum(kind["size"] for kind in body["kinds"]) == PHOTOS
+    shown = [result for kind in body["kinds"] for result in (kind["best"], *kind["more"])]
+    assert all(result == photos[result["rank"] - 1] for result in shown)
+    second = http.post("/search", content=sketch, params={"k": 1, "offset": 1, "view": "kinds"}).json()
+    assert second["kinds"] == body["kinds"][1:2]
+
+
+def test_the_view_of_photos_is_the_one_without_a_view(http: httpx.Client, sketch: bytes) -> None:
+    plain = http.post("/search", content=sketch, params={"k": 7, "offset": 2})
+    named = http.post("/search", content=sketch, params={"k": 7, "offset": 2, "view": "photos"})
+    assert without_timings(plain) == without_timings(named)
+    assert "kinds" not in plain.json()
 
 
 def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, index: Index) -> None:

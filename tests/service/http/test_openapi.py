@@ -13,6 +13,8 @@ from service.commands import main
 from service.commands.openapi import OPENAPI
 from service.schemas.errors import ErrorResponse
 from service.schemas.search import SearchResponse
+from service.search.plan import GROUPED
+from service.search.searcher import MORE
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,14 @@ def test_a_sketch_is_documented_as_a_raw_body_and_as_a_form(document: dict[str, 
     assert content["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
 
 
+def test_the_numbers_that_describe_kinds_are_those_of_the_search(document: dict[str, Any]) -> None:
+    kind = document["components"]["schemas"]["Kind"]["properties"]
+    assert f"the {GROUPED} best" in kind["size"]["description"]
+    assert f"at most {MORE}," in kind["more"]["description"]
+    view = next(p for p in document["paths"]["/search"]["post"]["parameters"] if p["name"] == "view")
+    assert f"the {GROUPED} best" in view["description"]
+
+
 def test_every_error_is_documented_in_the_one_shape(document: dict[str, Any]) -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -49,5 +59,9 @@ def test_every_error_is_documented_in_the_one_shape(document: dict[str, Any]) ->
 def test_answers_have_the_documented_fields(http: httpx.Client, document: dict[str, Any], sketch: bytes) -> None:
     found = http.post("/search", content=sketch).content
     assert SearchResponse.model_validate_json(found, strict=True)
-    assert set(json.loads(found)) == set(document["components"]["schemas"]["SearchResponse"]["properties"])
+    documented = document["components"]["schemas"]["SearchResponse"]["properties"]
+    assert set(json.loads(found)) == set(documented) - {"kinds"}
+    found = http.post("/search", content=sketch, params={"view": "kinds"}).content
+    assert SearchResponse.model_validate_json(found, strict=True)
+    assert set(json.loads(found)) == set(documented)
     assert ErrorResponse.model_validate_json(http.get("/nowhere").content, strict=True)

@@ -1,0 +1,190 @@
+"""Searches for kinds: what a search for photos ranks, grouped by look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL.PngImagePlugin import PngInfo
+
+import model
+from indexer import build, open_index
+from model.ranking import kinds_of, mean_direction
+from service.schemas import SearchQuery
+from service.search import searcher as searching
+from service.search.grouping import group_kinds
+from service.search.outcome import FoundKind, Hit, search_response
+from service.search.plan import GROUPED
+from service.search.searcher import MORE, Searcher
+from tests.networks import tiny_checkpoint
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Iterator[Searcher]:
+    """By a checkpoint that can diffuse, as the default one does."""
+    folder = tmp_path_factory.mktemp("kinds")
+    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
+    build([gallery], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    with open_index(folder / "index", matcher) as index:
+        yield Searcher(index, matcher)
+
+
+def kinds(searcher: Searcher, **asked: Any) -> tuple[FoundKind, ...]:
+    outcome = searcher.search(draw_sketch(), SearchQuery(view="kinds", **asked))
+    assert outcome.results == ()
+    assert outcome.kinds is not None
+    return outcome.kinds
+
+
+def ranking(searcher: Searcher, **asked: Any) -> tuple[Hit, ...]:
+    outcome = searcher.search(draw_sketch(), SearchQuery(k=GROUPED, **asked))
+    assert outcome.kinds is None
+    return outcome.results
+
+
+def with_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "MORE", PHOTOS)
+
+
+# Every way in which photos can be chosen, scored and ranked.
+_CHOICES: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.just({"select": "ret"}),
+    st.just({"select": "clusters"}),
+    st.fixed_dictionaries({"nprobe": st.sampled_from([1, 3, "all"])}),
+)
+_SCORES: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.just({"method": "ret"}),
+    st.fixed_dictionaries({"method": st.sampled_from(["auto", "rn"]), "thin": st.integers(1, PHOTOS + 3)}),
+)
+_LIMITS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={"diffuse": st.booleans(), "budget_ms": st.sampled_from([1e-6, 600_000])}
+)
+ways = st.builds(lambda *parts: {name: value for part in parts for name, value in part.items()}, _CHOICES, _SCORES)
+ways = st.builds(lambda way, limits: {**way, **limits}, ways, _LIMITS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(way=ways)
+def test_every_ranked_photo_is_in_exactly_one_kind_and_the_best_of_each_comes_first(
+    searcher: Searcher, way: dict[str, Any]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        with_all_photos(patch)
+        found = kinds(searcher, k=GROUPED, **way)
+    photos = ranking(searcher, **way)
+    grouped = [hit for kind in found for hit in (kind.best, *kind.more)]
+    assert sorted(grouped, key=lambda hit: hit.rank) == list(photos)
+    for kind in found:
+        ranks = [hit.rank for hit in (kind.best, *kind.more)]
+        assert ranks == sorted(ranks)
+        assert len(ranks) == kind.size
+    bests = [kind.best.rank for kind in found]
+    assert bests == sorted(bests)
+    assert [kind.rank for kind in found] == list(range(1, len(found) + 1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(way=ways, k=st.integers(1, 9))
+def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: int) -> None:
+    whole = kinds(searcher, k=GROUPED, **way)
+    pages = [kinds(searcher, k=k, offset=offset, **way) for offset in range(0, len(whole) + k, k)]
+    assert tuple(kind for page in pages for kind in page) == whole
+    assert pages[-1] == ()
+
+
+def test_kinds_are_those_of_the_model_around_the_mean_of_the_whole_gallery(searcher: Searcher) -> None:
+    photos = ranking(searcher)
+    ret, ids = searcher.index.all_ret(), searcher.index.ids.tolist()
+    mine = kinds_of(ret[[ids.index(hit.id) for hit in photos]], mean_direction(ret)).tolist()
+    found = kinds(searcher, k=GROUPED)
+    assert [kind.best for kind in found] == [photos[mine.index(kind)] for kind in range(max(mine) + 1)]
+    assert [kind.size for kind in found] == np.bincount(mine).tolist()
+    # A gallery in which every photo were a kind, or all of them one, would test little.
+    assert 1 < len(found) < PHOTOS
+
+
+def test_beside_its_best_photo_a_kind_shows_only_a_few_more(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert all(len(kind.more) == min(MORE, kind.size - 1) for kind in kinds(searcher))
+    monkeypatch.setattr(searching, "MORE", 1)
+    few = kinds(searcher, k=GROUPED)
+    with_all_photos(monkeypatch)
+    whole = kinds(searcher, k=GROUPED)
+    assert [kind.more for kind in few] == [kind.more[:1] for kind in whole]
+    assert [kind.size for kind in few] == [kind.size for kind in whole]
+
+
+def test_only_the_best_photos_are_grouped_however_many_are_ranked(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("plan", "searcher"):
+        monkeypatch.setattr(f"service.search.{module}.GROUPED", 6)
+    with_all_photos(monkeypatch)
+    for way in ({}, {"nprobe": "all"}, {"select": "ret", "method": "rn", "diffuse": False}):
+        grouped = [hit for kind in kinds(searcher, k=PHOTOS, **way) for hit in (kind.best, *kind.more)]
+        assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6]
+    # Whatever page is asked for, no further photos are scored.
+    asked = SearchQuery(view="kinds", method="rn", nprobe=1, diffuse=False, k=1)
+    first = searcher.search(draw_sketch(), asked)
+    later = searcher.search(draw_sketch(), asked.model_copy(update={"offset": 1000}))
+    assert (later.kinds, later.candidates) == ((), first.candidates)
+
+
+def test_clusters_are_opened_until_there_are_enough_photos_to_group(searcher: Searcher) -> None:
+    assert len(searcher.search(draw_sketch(), SearchQuery(view="kinds", nprobe=1, k=1)).clusters) == CLUSTERS
+
+
+def test_photos_with_equal_scores_are_grouped_in_the_order_of_their_ids(searcher: Searcher, tmp_path: Path) -> None:
+    # Different bytes, so different photos; the same pixels, so the same score and look. The last one is another.
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        note = PngInfo()
+        note.add_text("number", str(number))
+        draw_photo(3).save(tmp_path / "photos" / f"{number}.png", pnginfo=note)
+    draw_photo(4).save(tmp_path / "photos" / "6.png")
+    build([tmp_path / "photos"], tmp_path / "index", searcher.matcher, clusters=1, embedder="ret")
+    with open_index(tmp_path / "index", searcher.matcher) as index:
+        small = Searcher(index, searcher.matcher)
+        photos = ranking(small, method="rn")
+        found = kinds(small, method="rn")
+    same = [hit.id for hit in photos if hit.paths != ("6.png",)]
+    assert same == sorted(same)
+    assert sorted(kind.size for kind in found) == [1, 6]
+    six = next(kind for kind in found if kind.size == 6)
+    assert [hit.id for hit in (six.best, *six.more)] == same[: 1 + MORE]
+
+
+def test_one_photo_is_one_kind(searcher: Searcher, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    draw_photo(3).save(tmp_path / "photos" / "one.png")
+    build([tmp_path / "photos"], tmp_path / "index", searcher.matcher, clusters=1, embedder="ret")
+    with open_index(tmp_path / "index", searcher.matcher) as index:
+        (one,) = kinds(Searcher(index, searcher.matcher))
+    assert (one.rank, one.size, one.best.paths, one.more) == (1, 1, ("one.png",), ())
+
+
+def test_rows_are_grouped_by_their_places_in_the_order_given(searcher: Searcher) -> None:
+    rows = np.random.default_rng(1).permutation(PHOTOS)
+    groups = group_kinds(searcher.scorer, rows)
+    assert sorted(place for group in groups for place in group.tolist()) == list(range(PHOTOS))
+    assert all((np.diff(group) > 0).all() for group in groups)
+    assert [int(group[0]) for group in groups] == sorted(int(group[0]) for group in groups)
+    # No index is empty, but a grouping of nothing is nothing.
+    assert group_kinds(searcher.scorer, rows[:0]) == ()
+
+
+def test_searches_for_photos_are_answered_without_a_word_of_kinds(searcher: Searcher) -> None:
+    named = search_response(searcher.search(draw_sketch(), SearchQuery(view="photos")), originals=True)
+    assert named.kinds is None
+    assert "kinds" not in named.model_dump()
+    assert '"kinds"' not in named.model_dump_json()
