@@ -47,7 +47,7 @@ class KnownCheckpoint(BaseModel):
         """The command that uses the file at ``path``; ``cached``: whether it is in the Hugging Face cache."""
         if self.kind == "clip" and not cached:
             spec = f"clip:{self.name.partition('/')[0]}@{path}"
-            return f"python -m indexer build FOLDER --embedder {shlex.quote(spec)}"
+            return f"sketch-search index build FOLDER --embedder {shlex.quote(spec)}"
         return self.use.replace("FILE", shlex.quote(str(path)))
 
 

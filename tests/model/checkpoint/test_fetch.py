@@ -131,13 +131,15 @@ def test_the_list_agrees_with_the_libraries_that_load_its_files() -> None:
 
 @pytest.mark.parametrize("known", known_checkpoints(), ids=lambda known: known.name)
 def test_the_command_that_goes_with_a_checkpoint_can_be_run(known: KnownCheckpoint) -> None:
-    python, _, module, *arguments = shlex.split(known.command(Path("a b.safetensors"), cached=True))
-    assert python == "python"
-    if module == "indexer":
+    program, module, *arguments = shlex.split(known.command(Path("a b.safetensors"), cached=True))
+    assert program == "sketch-search"
+    if module == "index":
         indexer.commands.parser().parse_args(arguments)
         *_, embedder = shlex.split(known.command(Path("a b.safetensors"), cached=False))
+        assert known.command(Path("a b.safetensors"), cached=False).startswith("sketch-search index build ")
         assert embedder == f"clip:{known.name.split('/')[0]}@a b.safetensors"
     else:
+        assert module == "model"
         asked = model.commands.program.parser().parse_args(arguments)
         if known.kind == "backbone":
             assert asked.backbone == "a b.safetensors"
