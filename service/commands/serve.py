@@ -74,10 +74,12 @@ def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
         PortTaken: the port to serve at cannot be listened on.
     """
     index = index_path(settings)
+    known = _known_roots(index)
     for folder in folders:
-        if not expanded(folder).is_dir():
+        # One that the index has may be on a disk that is not there today. The build says so, and its photos stay.
+        if not expanded(folder).is_dir() and resolved(expanded(folder)) not in known:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
-    _check_nothing_is_lost(index, folders)
+    _check_nothing_is_lost(index, known, folders)
     check_port(settings)
     report = build(
         folders,
@@ -107,15 +109,18 @@ def print_build(report: BuildReport) -> None:
     for words in report.skipped.describe():
         print(printable(f"skipped: {words}"))
     for folder in report.unlisted:
-        print(printable(f"{PROGRAM}: {folder.path}: {folder.reason}"), file=sys.stderr)
+        print(printable(f"{PROGRAM}: {folder.path}: {folder.reason}; what was known of it stays."), file=sys.stderr)
     sys.stdout.flush()
 
 
-def _check_nothing_is_lost(index: Path, folders: Sequence[Path]) -> None:
-    if live_stamp(index) is None:
-        return
+def _known_roots(index: Path) -> list[Path]:
+    """The folders that the index has; none where there is no index."""
+    return [] if live_stamp(index) is None else [Path(root.path) for root in read_summary(index).manifest.roots]
+
+
+def _check_nothing_is_lost(index: Path, known: Sequence[Path], folders: Sequence[Path]) -> None:
     named = {resolved(expanded(folder)) for folder in folders}
-    others = [root.path for root in read_summary(index).manifest.roots if Path(root.path) not in named]
+    others = [str(root) for root in known if root not in named]
     if others:
         raise BadInvocation(
             f"the index {index} holds other folders: {', '.join(others)}. Name these, too; or another index with "

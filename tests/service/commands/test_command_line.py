@@ -183,6 +183,32 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
+def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
+    tmp_path: Path, weights: Path, matcher: Matcher
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "one.png").write_bytes(encoded(draw_photo(1)))
+    index = tmp_path / "index"
+    build([photos], index, matcher, embedder="ret")
+    photos.rename(tmp_path / "elsewhere")
+    found: list[int] = []
+
+    def searched(line: str) -> bool:
+        if not line.startswith("sketch-search at http://"):
+            return False
+        with Client(line.split()[-1]) as client:
+            found.append(len(client.search(draw_sketch(), k=2).results))
+        return True
+
+    options = ["--index", str(index), "--weights", str(weights), "--port", "0"]
+    code, printed = run_until([*SERVICE, str(photos), *options], searched)
+    assert (code, found) == (0, [1])
+    told = f"sketch-search: {photos}: the folder cannot be read: No such file or directory; what was known of it stays."
+    assert told in printed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
 def test_a_folder_is_indexed_served_and_opened(tmp_path: Path, gallery: Path, weights: Path) -> None:
     found: list[int] = []
     opened: list[str] = []
