@@ -20,7 +20,7 @@ class UnsupportedImage(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """The picture has more pixels than the limit; found from its header, before decoding."""
+    """The picture has more pixels or bytes than the limit; found before decoding, pixels from its header."""
 
 
 class CostlyImage(ImageError):

@@ -18,6 +18,9 @@ from model.images.ink import LEAST_CONTRAST
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
 MAX_PIXELS = 89_478_485
 
+#: Of a file: as many as a picture of MAX_PIXELS with four channels of 16 bits has, and some more.
+MAX_BYTES = 1 << 30
+
 #: File name endings that are worth opening, in lower case.
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
@@ -94,9 +97,9 @@ def open_image(
     With `sketch`, transparency becomes black where on white nothing could be seen: see `to_rgb`.
 
     Raises `UnsupportedImage` (not a type that is read here), `UndecodableImage` (such a type, but damaged, cut short
-    or empty), `ImageTooLarge` (the header tells of more than `max_pixels` pixels), `CostlyImage` (it has so many parts
-    that it would take minutes to decode), all of them `ImageError`; and whatever `OSError` comes from a path or stream
-    that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` says.
+    or empty), `ImageTooLarge` (more than `max_pixels` pixels by its header, or than `MAX_BYTES`), `CostlyImage` (it has
+    so many parts that it would take minutes to decode), all of them `ImageError`; and whatever `OSError` comes from a
+    path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` says.
     """
     data, kind = _read(source)
     try:
@@ -189,7 +192,10 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
     head = stream.read(_SNIFFED)
     kind = _kind(head)
-    return head + stream.read(), kind
+    data = head + stream.read(MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
+    return data, kind
 
 
 def _kind(head: bytes) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from model.images import read_image_file
 from model.terminal import printable
 from service.engine import Engine, open_matcher
 from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
@@ -20,9 +21,10 @@ def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
     Raises:
-        OSError: the file cannot be read. Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
+        OSError: the file cannot be read. ImageError: it is no image file.
+        Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
     """
-    data = sys.stdin.buffer.read() if sketch == "-" else Path(sketch).read_bytes()
+    data = read_image_file(sys.stdin.buffer if sketch == "-" else Path(sketch))
     with closing(Engine(settings, open_matcher(settings))) as engine:
         answer = engine.search(engine.prepare(data), query)
     if as_json:

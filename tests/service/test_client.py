@@ -154,6 +154,7 @@ def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
     [
         (["search", "nowhere.png"], "nowhere.png"),
         (["search", "{text}"], "image type"),
+        (["search", "/dev/zero"], "image type"),
         (["search", "{white}"], ""),
         (["search", "{sketch}", "--k", "0"], "k must be at least 1"),
         (["search", "{sketch}", "--nprobe", "some"], "nprobe must be a whole number"),

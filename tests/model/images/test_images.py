@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.images import files
 from model.images.files import IMAGE_SUFFIXES, MAX_PIXELS, media_type, open_image
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, odd_file, oriented, photo, png
 from tests.requirements import needs_shared_data
@@ -209,3 +210,16 @@ def test_every_real_photo_opens_or_says_why() -> None:
     assert len(files) == 307
     # Of the 27 or so that plain Pillow does not open HEIC opens here, and ICO, JPEG 2000, PSD and PPM do not.
     assert refused == {UndecodableImage: 11, UnsupportedImage: 8, ImageTooLarge: 1}
+
+
+def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 4096)
+
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert 0 <= size <= 4096, "everything was asked for"
+            return b"\x89PNG\r\n\x1a\n".ljust(size, b"0")
+
+    with pytest.raises(ImageTooLarge, match="more than"):
+        open_image(Endless())
