@@ -57,11 +57,12 @@ class Skipped:
 
     Attributes:
         links: how many symbolic links. endings: how many files that are no images, by the ending of their names in
-            lower case ("" for those without), the most frequent first.
+            lower case ("" for those without), the most frequent first. special: how many pipes, sockets and devices.
     """
 
     links: int = 0
     endings: tuple[tuple[str, int], ...] = ()
+    special: int = 0
 
     def describe(self) -> list[str]:
         """What was passed over, and why, in words; nothing where nothing was."""
@@ -73,6 +74,8 @@ class Skipped:
             if rest := sum(count for _, count in self.endings[_NAMED:]):
                 named.append(f"{rest} others")
             words.append(f"{number} file{'s' * (number > 1)} of other types: {', '.join(named)}")
+        if self.special:
+            words.append(f"{self.special} that {'are' if self.special > 1 else 'is'} no file: a pipe, socket or device")
         return words
 
 
@@ -117,7 +120,7 @@ def list_photos(
         tuple(walk.files),
         unlisted,
         frozenset(walk.unlisted_keys),
-        Skipped(walk.links, tuple(sorted(walk.endings.items(), key=lambda item: (-item[1], item[0])))),
+        Skipped(walk.links, tuple(sorted(walk.endings.items(), key=lambda item: (-item[1], item[0]))), walk.special),
     )
 
 
@@ -130,6 +133,7 @@ class _Walk:
         self.unlisted: list[BadFile] = []
         self.unlisted_keys: set[FileKey] = set()
         self.links = 0
+        self.special = 0
         self.endings: Counter[str] = Counter()
         self._index = index
         self._removals = removals
@@ -169,6 +173,8 @@ class _Walk:
                 self.files.append(_found(number, text_of_name(path), entry))
             else:
                 self.endings[text_of_name(ending)] += 1
+        else:
+            self.special += 1
 
 
 def _is_image(root: Root, path: str) -> bool:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from indexer.building.folder_listing import BadFile, Skipped, list_photos
 from indexer.store.removals import Removals
@@ -74,3 +77,11 @@ def test_an_empty_root_counts_as_one_that_is_not_there_only_where_files_are_know
 def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None:
     for stamp in (FileStamp(0, 0), FileStamp(5, -1, 7), None):
         assert from_columns(*to_columns(stamp)) == stamp
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_with_the_name_of_a_photo_is_counted_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photo.jpg")
+    listing = list_photos([Root("a", tmp_path)], tmp_path / "index")
+    assert listing.files == ()
+    assert listing.skipped.describe() == ["1 that is no file: a pipe, socket or device"]
