@@ -191,7 +191,7 @@ def test_what_cannot_be_downloaded_is_a_sentence_that_says_what_to_do(
     with pytest.raises(ModelError, match=r"could not be downloaded \(.*\); try again"):
         fetch(entry(repository="no/such/place"))
     with pytest.raises(
-        ModelError, match=r"by hand: best_checkpoint\.pth, linked from .* Then: python -m model convert"
+        ModelError, match=r"by hand: best_checkpoint\.pth, linked from .* Then: sketch-search model convert"
     ):
         fetch(known_checkpoint("zse-sbir-sketchy"))
     with pytest.raises(ModelError, match="choose one of ViT-B-32"):
