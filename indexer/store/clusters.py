@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
-from indexer.store.files import write_array, write_atomically
+from indexer.store.files import read_regular, write_array, write_atomically
 from indexer.store.segment import BLOCK, RowRef, Rows, map_array
 
 Floats = npt.NDArray[np.float32]
@@ -26,6 +26,8 @@ MOST_CELLS = 256
 # How FAISS writes a flat index: its kind, the width of a vector, how many; further fields, and then the vectors.
 _FLAT = struct.Struct("<4siq")
 _FLAT_HEADER = 45
+# 65,536 centroids of 4,096 dimensions have half.
+_MOST_BYTES = 1 << 31
 # k-means trains on at most so many photos: more would hardly move a centroid, and cost time in every iteration.
 _TRAINING_POINTS = 1_000_000
 
@@ -97,7 +99,7 @@ def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
         IndexRefused: the file is missing or damaged, or holds others.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise unreadable(path, error) from error
     # FAISS reads indexes of many kinds, and believes what their headers say of sizes. Only this one is written here.

@@ -15,12 +15,15 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
-from indexer.store.files import sync_folder, write_atomically
+from indexer.store.files import read_regular, sync_folder, write_atomically
 from model.terminal import expanded
 
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
 _BUILDING = ".building-"
+# Bytes of the name of a generation, and some more; and the errors of what is no such file.
+_MOST_NAME = 1024
+_NO_TEXT = {errno.EINVAL, errno.EFBIG}
 # Something lies where a file or folder of the index is to be: a file instead of a folder, or a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
@@ -69,13 +72,15 @@ class IndexFolder:
             IndexRefused: CURRENT does not hold the name of a generation.
         """
         try:
-            name = (self.path / "CURRENT").read_text("utf-8").strip()
+            name = read_regular(self.path / "CURRENT", _MOST_NAME).decode().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError:
             name = ""
         except OSError as error:
-            raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
+            if error.errno not in _NO_TEXT:
+                raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
+            name = ""
         if not _GENERATION.fullmatch(name):
             raise IndexRefused(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
         return name

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat, unreadable
-from indexer.store.files import hash_file
+from indexer.store.files import hash_file, read_regular
 from model import Matcher
 
 # Counted up with every change that a program of another version could not read. 3: with the files' ctime and the number
@@ -29,6 +29,8 @@ _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A centroid has at least one number of four bytes.
 _CENTROID_BYTES = 4
+# One of a million photos has less than a hundredth.
+_MOST_BYTES = 1 << 28
 
 
 class _Frozen(BaseModel):
@@ -209,7 +211,7 @@ def read_manifest(path: Path) -> Manifest:
         IndexRefused: it is missing or damaged. OtherFormat: its format is an earlier or a later one.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path, _MOST_BYTES))
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer import BadInvocation
-from indexer.store.files import ArrayWriter, FileChanging, read_below, write_array
+from indexer import BadInvocation, IndexRefused
+from indexer.store.files import ArrayWriter, FileChanging, hash_file, read_below, read_regular, write_array
+from indexer.store.location import IndexFolder
+from indexer.store.manifest import read_manifest
 from indexer.store.roots import resolve_roots, shown_path
 from indexer.store.stamps import FileStamp
 
@@ -149,3 +151,24 @@ def test_a_file_that_changes_while_it_is_read_is_no_content(
     monkeypatch.setattr(os, "fstat", looked_at)
     with pytest.raises(FileChanging, match="it changed while it was read"):
         read_below(root, "inner/photo.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "CURRENT")
+    with pytest.raises(IndexRefused, match="does not name a generation"):
+        IndexFolder(tmp_path).current()
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(IndexRefused, match="no regular file"):
+        read_manifest(tmp_path / "manifest.json")
+    with pytest.raises(OSError, match="no regular file"):
+        hash_file(tmp_path / "manifest.json")
+    with pytest.raises(OSError, match="no regular file"):
+        read_regular(Path("/dev/zero"), 10)
+
+
+def test_a_file_of_an_index_is_read_as_far_as_it_may_be_long(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="far too large"):
+        read_regular(tmp_path / "file", 4)
