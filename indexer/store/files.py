@@ -74,10 +74,11 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path, most: int) -> bytes:
     """The bytes of a file of an index. Raises OSError, also for more than ``most`` bytes."""
     with open_regular(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise OSError(errno.EFBIG, "it is far too large", str(path))
-    return data
+        # read(n) takes n bytes of memory whatever the file has, so it is asked for no more than that.
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, "it is far too large", str(path))
+        return file.read(size)
 
 
 def hash_file(path: Path) -> str:

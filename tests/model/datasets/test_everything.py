@@ -1,44 +1,26 @@
 from __future__ import annotations
 
-import io
 import json
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from model.datasets.corpus import DATA_VARIABLE
 from model.datasets.everything import TRAINED, UNSEEN, read_large_task
 from model.datasets.fresh import FRESH_PHOTOS, FRESH_SKETCHES, is_fresh
 from model.errors import ModelError
-from tests.pictures import drawing, photo
+from tests.archives import pack
+from tests.pictures import drawing, encoded, photo
 
 TRAINING, NEW = "airplane", "dog"
-
-
-def pack(archive: Path, files: dict[str, bytes]) -> None:
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-
-
-def png(make: Callable[[str, int, int], Image.Image]) -> bytes:
-    out = io.BytesIO()
-    make("circle", 32, 1).save(out, "PNG")
-    return out.getvalue()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Optional data of one trained and one unseen class, with two ordinary photos."""
     data = tmp_path / "shared" / "data"
-    sketch, shown = png(drawing), png(photo)
+    sketch, shown = encoded(drawing("circle", 32, 1)), encoded(photo("circle", 32, 1))
     for label, archive in ((TRAINING, "first"), (NEW, "second")):
         files = {f"tuberlin/sketch/{label}/{i:03}.png": sketch for i in range(60)}
         files |= {f"caltech101/photo/{label}/{i:03}.png": shown for i in range(40)}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
@@ -29,8 +26,9 @@ from model.training.prior import RET_WEIGHTS, best_weight, some_of_each, with_pr
 from model.training.recipe import Batch, Optimiser, Weights
 from model.training.runs import Run, train
 from model.training.training_set import TrainingSet, training_corpora, training_set
+from tests.archives import pack
 from tests.learning import NETWORK, small_backbone, small_recipe
-from tests.pictures import SHAPES, drawing, photo
+from tests.pictures import SHAPES, drawing, encoded, photo
 
 BOTH, OTHER, HELD, UNSEEN = SHAPES[:4]
 SKETCHED, SHOWN, NEAR, ZIGZAG = "anvil", "dolphin", "leaf", "zigzag"
@@ -39,21 +37,6 @@ FRAME = "574_golf_ball"
 
 def toml(values: dict[str, object]) -> str:
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
-
-
-def encoded(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
-
-
-def pack(archive: Path, files: dict[str, bytes]) -> None:
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
 
 
 @pytest.fixture(scope="module")

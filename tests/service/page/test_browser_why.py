@@ -37,6 +37,12 @@ def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
     wait_for_photos(driver)
     driver.find_element(By.ID, "why-open").click()
     wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    # What is laid over a photo is drawn again when the photo has come.
+    wait(driver).until(
+        lambda d: d.execute_script(
+            "return [...document.querySelectorAll('#why .layers img')].every((one) => one.complete && one.naturalWidth)"
+        )
+    )
 
 
 def overlays(driver: Browser) -> list[str]:
@@ -111,8 +117,12 @@ def test_what_was_put_aside_is_grey_within_a_line_that_is_seen_on_any_photo(desk
 def test_each_pair_that_counts_has_a_colour_of_its_own_on_both_sides(desk: Browser, server: Served) -> None:
     open_why(desk, server)
     desk.find_element(By.XPATH, "//input[@name='why-view'][@value='pairs']/..").click()
-    said = desk.find_elements(By.CSS_SELECTOR, "#why-photos li:first-child .says span")
-    colours = [Color.from_string(word.value_of_css_property("border-bottom-color")) for word in said]
+    # In one step: the words are written again whenever something is drawn.
+    said = desk.execute_script(
+        "return [...document.querySelectorAll('#why-photos li:first-child .says span')]"
+        ".map((word) => getComputedStyle(word).borderBottomColor)"
+    )
+    colours = [Color.from_string(colour) for colour in said]
     assert len({colour.hex for colour in colours}) == len(said) > 1
     sketch, photo = (pixels(overlay).reshape(-1, 4) for overlay in overlays(desk)[:2])
     for side in (sketch, photo):
