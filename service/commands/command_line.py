@@ -220,9 +220,9 @@ def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _add_openapi(commands: argparse._SubParsersAction[Parser]) -> None:
     openapi = _add_command(
-        commands, "openapi", "write the OpenAPI document of the HTTP API", "sketch-search openapi --output api.json"
+        commands, "openapi", "print the OpenAPI document of the HTTP API", "sketch-search openapi --output api.json"
     )
-    openapi.add_argument("--output", type=a_path, metavar="FILE", help="file to write (service/http/openapi.json)")
+    openapi.add_argument("--output", type=a_path, metavar="FILE", help="file to write it to (standard output)")
 
 
 def _add_command(

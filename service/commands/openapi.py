@@ -15,10 +15,13 @@ OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
 
 
 def write_document(output: Path | None) -> int:
-    """Write the OpenAPI document to ``output``; None: over the committed one."""
-    target = OPENAPI if output is None else output
+    """Write the OpenAPI document to ``output``; None: print it."""
     # The defaults, whatever the environment says.
     document: dict[str, Any] = create_app(Settings.model_construct()).openapi()
-    target.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(printable(str(target)))
+    text = json.dumps(document, indent=2)
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        print(printable(str(output)))
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from service.schemas.photos import Id
-from service.schemas.query import Params
+from service.schemas.query import PLAIN_DIGITS, Params
 
 MOST_PHOTOS = 12
 
@@ -22,8 +22,8 @@ class ExplainParams(Params):
         default="none",
         description="Put the sketch together anew from patches of these photos, or of all photos of the index.",
     )
-    neighbours: int = Field(
-        default=5, ge=1, le=20, description="Nearest patches averaged when rebuilding from the gallery."
+    neighbours: Annotated[int, Field(ge=1, le=20), PLAIN_DIGITS] = Field(
+        default=5, description="Nearest patches averaged when rebuilding from the gallery."
     )
 
 

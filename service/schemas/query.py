@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 # What chooses the photos that are scored: the clusters' centroids, or [Ret] of every photo.
 FirstStage = Literal["clusters", "ret"]
@@ -13,6 +14,18 @@ FirstStage = Literal["clusters", "ret"]
 View = Literal["photos", "kinds"]
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
+_INTEGER = re.compile("-?[0-9]+")
+
+
+def _refuse_other_spellings(value: object) -> object:
+    """Raises for a text that Python reads as an integer and people do not write as one: "1_0", "+3", "3.0"."""
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        raise PydanticKnownError("int_parsing")
+    return value
+
+
+# For an integer of a query, whose text has nothing but digits; a minus sign is left to the check of the range.
+PLAIN_DIGITS: Final = BeforeValidator(_refuse_other_spellings)
 
 
 class Params(BaseModel):
@@ -46,15 +59,12 @@ class SearchQuery(Params):
     become fields here.
     """
 
-    k: int | None = Field(
+    k: Annotated[int, Field(ge=1), PLAIN_DIGITS] | None = Field(
         default=None,
-        ge=1,
         description="Results wanted, or kinds with view=kinds; default: the server's (20 unless configured).",
     )
-    offset: int = Field(
+    offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(
         default=0,
-        ge=0,
-        le=2**31,
         description="Results to skip, or kinds with view=kinds. Beyond the candidates more photos are scored, which "
         "may reorder earlier pages; with nprobe=all or view=kinds it does not.",
     )
@@ -65,7 +75,7 @@ class SearchQuery(Params):
         "centroids, and all photos of the best ones are taken. ret: the best `thin` photos of the gallery by [Ret]. "
         "Default: clusters where nprobe is given, else the server's (ret unless configured).",
     )
-    nprobe: Annotated[int, Field(ge=1, le=2**31)] | Literal["all"] | None = Field(
+    nprobe: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | Literal["all"] | None = Field(
         default=None,
         description='Clusters to open at least; "all" is the exhaustive search; default: the server\'s (4 unless '
         "configured). Not with select=ret.",
@@ -73,11 +83,9 @@ class SearchQuery(Params):
     method: str = Field(
         default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
     )
-    rerank: int | None = Field(
+    rerank: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | None = Field(
         default=None,
         alias="thin",
-        ge=1,
-        le=2**31,
         description="Let only so many candidates, the best by [Ret], reach the relation network. Default: with "
         "select=ret 96 if scores are diffused, else 192, or what a long page takes; with select=clusters all.",
     )
@@ -112,15 +120,15 @@ class SearchQuery(Params):
 class PageParams(Params):
     """The query parameters of a list in pages."""
 
-    k: int | None = Field(
-        default=None, ge=1, description="Photos wanted; default: the server's (20 unless configured)."
+    k: Annotated[int, Field(ge=1), PLAIN_DIGITS] | None = Field(
+        default=None, description="Photos wanted; default: the server's (20 unless configured)."
     )
-    offset: int = Field(default=0, ge=0, le=2**31, description="Photos to skip.")
+    offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(default=0, description="Photos to skip.")
 
 
 class ThumbnailParams(Params):
     """The query parameters of a thumbnail."""
 
-    size: int = Field(
-        default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
+    size: Annotated[int, Field(ge=16, le=1024), PLAIN_DIGITS] = Field(
+        default=256, description="Longest side in pixels; a smaller photo is not enlarged."
     )

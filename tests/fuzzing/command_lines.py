@@ -19,7 +19,6 @@ from indexer.commands import main as index_main
 from indexer.commands import parser as index_parser
 from model.commands.program import main as model_main
 from model.commands.program import parser as model_parser
-from service.commands import openapi
 from service.commands.command_line import build_parser
 from service.commands.command_line import main as service_main
 from tests.fuzzing.campaign import Case
@@ -268,8 +267,6 @@ def run_command(
     sys.stdout.reconfigure(encoding=encoding)  # type: ignore[union-attr]
     sys.stderr.reconfigure(encoding=encoding)  # type: ignore[union-attr]
     sys.argv = [program, *words]
-    # Where no other is named, this one is written.
-    openapi.OPENAPI = work / "openapi.json"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     lasting = {"serve", "demo", "--watch"} & {*words} or (program == "service" and not _names_a_command(words))
     begun = threading.Event()

@@ -98,3 +98,16 @@ def test_the_commands_write_an_explanation_and_the_papers_figures(
     assert "figure8a.png is left out" in capsys.readouterr().out
     assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
     assert "none.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["explain", "figures"])
+def test_a_file_is_no_folder_for_pictures_and_that_is_said_at_once(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "why"
+    file.touch()
+    for output in (file, file / "below"):
+        assert main([command, "no sketch.png", "-o", str(output)]) == 2
+        assert capsys.readouterr().err == (
+            f"sketch-search: --output {output}: {file} is a file; name a folder for the pictures.\n"
+        )

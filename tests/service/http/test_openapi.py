@@ -16,6 +16,8 @@ from service.schemas.search import SearchResponse
 from service.search.plan import GROUPED
 from service.search.searcher import MORE
 
+REWRITE = "python -m service openapi --output service/http/openapi.json"
+
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
@@ -24,13 +26,21 @@ def document() -> dict[str, Any]:
 
 
 def test_the_document_is_the_pinned_one(http: httpx.Client, document: dict[str, Any]) -> None:
-    assert http.get("/openapi.json").json() == document, "run `python -m service openapi` and raise API_VERSION"
+    assert http.get("/openapi.json").json() == document, f"raise API_VERSION, and run: {REWRITE}"
 
 
-def test_the_command_writes_the_pinned_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_pinned_document_or_writes_it_where_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SBIR_PORT", "not a number")  # what is configured here must not matter
-    assert main(["openapi", "--output", str(tmp_path / "openapi.json")]) == 0
-    assert (tmp_path / "openapi.json").read_text(encoding="utf-8") == OPENAPI.read_text(encoding="utf-8")
+    pinned, before = OPENAPI.read_text(encoding="utf-8"), OPENAPI.stat().st_mtime_ns
+    file = tmp_path / "openapi.json"
+    assert main(["openapi", "--output", str(file)]) == 0
+    assert file.read_text(encoding="utf-8") == pinned
+    assert capsys.readouterr().out == f"{file}\n"
+    assert main(["openapi"]) == 0
+    assert capsys.readouterr().out == pinned
+    assert OPENAPI.stat().st_mtime_ns == before
 
 
 def test_a_sketch_is_documented_as_a_raw_body_and_as_a_form(document: dict[str, Any]) -> None:
