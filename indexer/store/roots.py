@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,8 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
             raise BadInvocation(f"{folder} lies inside the index {index}; name the folder that holds the photos.")
         for other in paths:
             if path.is_relative_to(other) or other.is_relative_to(path):
-                raise BadInvocation(f"{path} and {other} overlap; name only the outer one.")
+                outer, inner = (path, other) if other.is_relative_to(path) else (other, path)
+                raise BadInvocation(_overlap(outer, inner, known))
         paths.append(path)
     roots = [root for root in live if root.path in paths]
     taken = {root.name for root in roots}
@@ -72,6 +73,17 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
         taken.add(name)
         roots.append(Root(name, path))
     return tuple(roots)
+
+
+def _overlap(outer: Path, inner: Path, known: Collection[Path]) -> str:
+    if outer == inner:
+        return f"{outer} and {inner} overlap: they are the same folder; name it once."
+    if inner in known and outer not in known:
+        return (
+            f"{outer} and {inner}, which the index has, overlap; to have the outer one in its place, name it, and "
+            "every other folder that is to stay, with `sketch-search index build`."
+        )
+    return f"{outer} and {inner} overlap; name only the outer one."
 
 
 def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:

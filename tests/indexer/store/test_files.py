@@ -116,9 +116,9 @@ def test_roots_that_overlap_or_are_no_folders_are_refused(root: Path, tmp_path: 
     (tmp_path / "link").symlink_to(root)
     for folders, match in (
         ([], "name at least one"),
-        ([root, root / "inner"], "overlap"),
-        ([root / "inner", root], "overlap"),
-        ([root, root], "overlap"),
+        ([root, root / "inner"], "overlap; name only the outer one"),
+        ([root / "inner", root], "overlap; name only the outer one"),
+        ([root, root], "the same folder; name it once"),
         ([root, tmp_path / "link"], "overlap"),
         ([tmp_path / "missing"], "does not exist"),
         ([tmp_path / "secret.png"], "is not a folder"),

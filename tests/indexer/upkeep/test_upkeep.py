@@ -254,7 +254,12 @@ def test_a_root_that_is_removed_leaves_the_gallery(
 
 
 @pytest.mark.parametrize(
-    ("name", "match"), [("missing", "does not exist"), ("file", "is not a folder"), ("", "overlap")]
+    ("name", "match"),
+    [
+        ("missing", "does not exist"),
+        ("file", "is not a folder"),
+        ("", "which the index has, overlap; to have the outer one in its place, name it, and every other folder"),
+    ],
 )
 def test_what_cannot_be_added_is_refused(
     name: str, match: str, built: Path, matcher: model.Matcher, tmp_path: Path
