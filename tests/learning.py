@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,11 @@ NETWORK = {
     "cross_ffn": 32,
     "dropout": 0.0,
 }
+
+
+def toml(values: dict[str, object]) -> str:
+    """The values as lines of a TOML table."""
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 
 def write_class_folders(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES) -> Corpus:

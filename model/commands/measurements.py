@@ -72,6 +72,9 @@ def _add_evaluate(commands: Commands) -> None:
     add_every(group)
     methods = f"{_listed(METHODS)} (default: all)"
     group.add_argument("--method", action="append", choices=METHODS, metavar="NAME", help=methods)
+    group.add_argument(
+        "--by-class", action="store_true", help="figures of each class by itself, with its first 10 results"
+    )
     group.add_argument("--visual", action="store_true", help="also score by the mean visual token, as row vis")
     group.add_argument("--keep", metavar="R,R,...", help="compare keep rates: r, r_S/r_I or r_S/r_I/r_CA")
     group = command.add_argument_group("where it is computed")
@@ -98,6 +101,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         trained_on=options.trained_on,
         data=options.data,
         layout=options.layout,
+        by_class=options.by_class,
         every=options.every,
         methods=options.method,
         visual=options.visual,

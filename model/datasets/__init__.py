@@ -18,8 +18,8 @@ from model.datasets.further import IMAGENET_PART, Further, lines_of, read_imagen
 from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
-from model.datasets.protocols import PROTOCOLS, Protocol, hold_out, one_data_set, subsampled
-from model.datasets.tasks import LAYOUTS, SPLITS, Layout, read_task
+from model.datasets.protocols import PROTOCOLS, Protocol, answerable, hold_out, one_data_set, subsampled
+from model.datasets.tasks import LAYOUTS, SPLITS, Layout, Task, read_task
 
 __all__ = [
     "IMAGENET_PART",
@@ -34,6 +34,8 @@ __all__ = [
     "Layout",
     "Picture",
     "Protocol",
+    "Task",
+    "answerable",
     "cache_folder",
     "class_key",
     "data_folder",

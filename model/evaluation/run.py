@@ -12,7 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import default_checkpoint, file_sha256
-from model.datasets import LARGE_PROTOCOLS, Corpus, Layout, Protocol, read_large_task, read_task, subsampled
+from model.datasets import (
+    LARGE_PROTOCOLS,
+    Corpus,
+    GroupedTask,
+    Layout,
+    Protocol,
+    Task,
+    answerable,
+    read_large_task,
+    read_task,
+    subsampled,
+)
 from model.errors import ModelError
 from model.evaluation.baselines import backbone_matcher, backbone_matrices
 from model.evaluation.categories import CategoryEvaluation, measure
@@ -33,7 +44,7 @@ from model.evaluation.report import (
     keep_table,
 )
 from model.evaluation.resampling import RESAMPLED, Resampled
-from model.evaluation.scoring import score_matrices
+from model.evaluation.scoring import check_classes, score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
 from model.network import Method, read_backbone
@@ -48,6 +59,7 @@ class EvaluationRequest:
         weights: the checkpoint; None for the embedded one or, where ``backbone`` is given, for none.
         backbone: an untrained ViT that is measured, by itself or beside the checkpoint: a file or a timm tag.
         protocol, split, trained_on, data, layout: as for ``model.datasets.read_task``.
+        by_class: print the figures of each class by itself, of its first results and of the whole ranking.
         every: (n, m) takes every n-th sketch and every m-th photo; None takes all.
         methods: None for all that the checkpoint has.
         visual: whether to score by the mean visual token, too.
@@ -67,6 +79,7 @@ class EvaluationRequest:
     trained_on: str | None
     data: Path | None
     layout: Layout
+    by_class: bool
     every: tuple[int, int] | None
     methods: Sequence[Method] | None
     visual: bool
@@ -89,8 +102,13 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
     if request.protocol in LARGE_PROTOCOLS:
         _run_large(request, report)
         return
+    if request.by_class and (_compares(request) or request.protocol == "fine-grained"):
+        raise ModelError("--by-class is for category protocols and without --keep, --plot, --against, --intervals")
     task = read_task(request.protocol, request.split, request.trained_on, request.data, request.layout)
     corpus = subsampled(task.corpus, *request.every) if request.every else task.corpus
+    if request.by_class:
+        _run_by_class(request, task, corpus, report)
+        return
     if request.keep:
         _sweep(request, request.keep, task.protocol, corpus, report)
         return
@@ -127,14 +145,33 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
 
 def _run_large(request: EvaluationRequest, report: Callable[[str], object]) -> None:
     """The protocols of large galleries: figures of groups of queries."""
-    others = request.keep or request.plot or request.data or request.backbone or request.against or request.intervals
-    if others:
+    if _compares(request) or request.data or request.backbone or request.by_class:
         raise ModelError(
-            f"--protocol {request.protocol} goes without --keep, --plot, --data, --backbone, --against, --intervals"
+            f"--protocol {request.protocol} goes without --keep, --plot, --data, --backbone, --against, --intervals, "
+            "--by-class"
         )
     task = read_large_task(request.protocol, request.split, request.trained_on)
     if request.every:
         task = task.subsampled(*request.every)
+    _report_groups(request, task, report)
+
+
+def _run_by_class(request: EvaluationRequest, task: Task, corpus: Corpus, report: Callable[[str], object]) -> None:
+    """Every class is a group of queries by itself."""
+    check_classes(corpus)
+    asked = answerable(corpus)
+    labels = sorted({sketch.label for sketch in asked.sketches})
+    _report_groups(request, GroupedTask(asked, {label: frozenset({label}) for label in labels}), report)
+    for sentence in () if request.json else task.about:
+        report(f"\n{task.protocol}: {sentence}")
+
+
+def _compares(request: EvaluationRequest) -> bool:
+    """Whether more is asked for than one table of figures."""
+    return bool(request.keep or request.plot or request.against or request.intervals)
+
+
+def _report_groups(request: EvaluationRequest, task: GroupedTask, report: Callable[[str], object]) -> None:
     matrices, measured = _scored(request, task.corpus)
     result = measure_groups(task, matrices)
     if request.json:

@@ -182,7 +182,12 @@ class Trainer:
         try:
             self.network.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            raise ModelError(f"the network to start from ({config.name}) is not the recipe's: {error}") from error
+            # All that differs is one line each, behind a title: for another size of ViT these are hundreds.
+            first = str(error).splitlines()[1].strip()
+            raise ModelError(
+                f"the network to start from ({config.name}) is not the recipe's ({self.network.config.name}), "
+                f"so name its preset in the recipe; the first difference: {first}"
+            ) from error
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}

@@ -59,6 +59,17 @@ def with_prior(
     return other.requires_grad_(False).eval()
 
 
+def with_prior_of(network: Network, other: Network) -> Network:
+    """A copy of the network with the prior of another, as it is; without one where the other has none."""
+    plain = network.without_prior()
+    if other.prior is None:
+        return plain
+    config = dataclasses.replace(plain.config, prototypes=other.config.prototypes)
+    result = Network(config, network.calibration)
+    result.load_state_dict(plain.state_dict() | {f"prior.{k}": v for k, v in other.prior.state_dict().items()})
+    return result.requires_grad_(False).eval()
+
+
 def with_chosen_prior(
     network: Network,
     training: Corpus,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from model.errors import ModelError
 from model.network import Method, ModelConfig, multiplies_bf16, preset
@@ -108,7 +110,8 @@ class Recipe:
     Attributes:
         preset, network: a preset, and the fields of its configuration that differ.
         split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
-            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Of data/more,
+            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
+            (--data) have these two parts only: without "val" every fifth class is left for it. Of data/more,
             "more" are classes with sketches alone, "imagenet1k" photos alone, and "ship" both; only with "ship" may
             "unseen" be trained on, because no figure of such a network is zero-shot.
         hold_out: leaves out of training the photos that galleries of the generalised protocol show.
@@ -195,14 +198,13 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads a recipe from TOML. A key ``base`` names another recipe in the same folder that this one changes.
+    """Reads a recipe from TOML. A key ``base`` names another recipe that this one changes: a file beside it, or a name.
 
-    A name without an ending, such as "default" or "ablations/full", means a file in RECIPES.
+    A name is without an ending, such as "default" or "ablations/full", and means a file in RECIPES.
 
     Raises ModelError naming the file and what is wrong in it.
     """
-    if not path.suffix:
-        path = RECIPES / f"{path}.toml"
+    path = _file(path)
     try:
         content = _content(path)
         tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
@@ -212,14 +214,21 @@ def read_recipe(path: Path) -> Recipe:
         }
         fields["phases"] = tuple(Phase(**phase) for phase in content.get("phases", ()))
         recipe = Recipe(**fields)
-    except (OSError, tomllib.TOMLDecodeError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{path} is not a usable training recipe: {error}; model/training/recipe.py says which keys there are"
-        ) from error
+        # Only checked: the recipe itself stays as it was written, because saved trainings are known by it.
+        TypeAdapter(Recipe).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    except RecursionError as error:
+        raise _unusable(path, "it is its own base") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _unusable(path, str(error)) from error
     if not recipe.phases or ("unseen" in recipe.split and "ship" not in recipe.split):
         raise ModelError(f'{path}: a recipe needs [[phases]], and may train on "unseen" only together with "ship"')
     if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
         raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1]")
+    if below := [name for name, value in _counts(recipe).items() if value < 1]:
+        raise ModelError(f"{path}: {', '.join(below)} must be at least 1")
     if not recipe.methods:
         raise ModelError(f"{path}: all losses are switched off")
     fixed = {"mean", "std", "released_preprocessing", "image_size"} & set(recipe.network)
@@ -230,13 +239,43 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _file(path: Path) -> Path:
+    """The file that a path or a name means. Raises ModelError, with the names there are, where there is none."""
+    file = path if path.suffix else RECIPES / f"{path}.toml"
+    if not file.is_file():
+        names = ", ".join(sorted(found.stem for found in RECIPES.glob("*.toml")))
+        raise ModelError(f"there is no recipe {path}; name a file that ends in .toml, or one of {names}")
+    return file
+
+
+def _counts(recipe: Recipe) -> dict[str, int]:
+    """The numbers of a recipe that count something of which there must be one."""
+    batch = recipe.batch
+    return {
+        "steps": min(phase.steps for phase in recipe.phases),
+        "batch.classes": batch.classes,
+        "batch.photos": batch.photos,
+        "batch.sketches": batch.sketches,
+        "save_every": recipe.save_every,
+        "evaluate_every": recipe.evaluate_every,
+        "evaluate_share": recipe.evaluate_share,
+        "choose_share": recipe.choose_share,
+    }
+
+
+def _unusable(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"{path} is not a usable training recipe: {why}; model/training/recipe.py says which keys there are"
+    )
+
+
 def _content(path: Path) -> dict[str, Any]:
     """The keys of a recipe over those of its base; tables are merged key by key."""
-    content: dict[str, Any] = tomllib.loads(path.read_text())
+    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     base = content.pop("base", None)
     if base is None:
         return content
-    merged = _content(path.parent / base)
+    merged = _content(path.parent / base if Path(base).suffix else _file(Path(base)))
     for name, value in content.items():
         merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
     return merged

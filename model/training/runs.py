@@ -14,7 +14,7 @@ from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures, with_calibration
 from model.training.loop import Trainer
-from model.training.prior import with_chosen_prior, with_prior
+from model.training.prior import with_chosen_prior, with_prior, with_prior_of
 from model.training.recipe import Recipe, read_recipe
 from model.training.training_set import training_corpora, training_set
 
@@ -46,17 +46,25 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
     A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
-    validation classes keeps the calibration of ``run.start``, and the weights of its prior. ``report`` gets sentences
-    about the progress.
+    validation classes keeps the calibration of ``run.start``, and the weights of its prior. A training on ``run.data``
+    keeps the whole prior of its start. ``report`` gets sentences about the progress.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     Raises ModelError for a recipe, start or data that do not fit together.
     """
     recipe = read_recipe(run.recipe)
+    # First what takes no time: preparing many pictures takes minutes, and a training hours.
+    if run.target.parent != run.folder and not run.target.parent.is_dir():
+        raise ModelError(f"there is no folder {run.target.parent} to write {run.target.name} to; make it first")
+    backbone = read_backbone(run.backbone)
+    start = load_network(run.start) if run.start else None
     pictures = training_corpora(run.data, recipe)
     training, validation = pictures.training, pictures.validation
-    if validation is None and run.start is None:
-        raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
+    if validation is None and start is None:
+        raise ModelError(
+            "a recipe that trains on the validation classes needs --start, whose calibration it keeps; "
+            "sketch-search model info names the file of the default network"
+        )
     chosen = f"calibrated on {counts(validation)}" if validation else f"calibration of {run.start}"
     further = pictures.further
     if beside := [
@@ -71,8 +79,6 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
         report("beside the classes with both: " + ", ".join(beside))
     report(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
     data = training_set(training, cache_folder() / "pixels", further)
-    backbone = read_backbone(run.backbone)
-    start = load_network(run.start) if run.start else None
     kept = start.calibration if start else UNCALIBRATED
     trainer = Trainer(recipe, data, backbone, run.folder, start)
     large = _large_validation(recipe) if run.data is None and validation else None
@@ -81,6 +87,9 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
         report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
     trained = trainer.average
+    if run.data is not None and start is not None:
+        # The pictures that its prior was made of are not among these.
+        trained = with_prior_of(trained, start)
     notes = {"origin": f"trained by recipe {run.recipe.name} from {(run.start or Path(run.backbone)).name}"}
     if validation:
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
@@ -92,7 +101,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
         notes["validation"] = json.dumps(figures)
         said = f"; mAP@all on validation classes, and harmonic means in a gallery of everything: {figures}"
     else:
-        if start is not None and start.prior is not None:
+        if run.data is None and start is not None and start.prior is not None:
             weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
             trained = with_prior(trained, training, further, *weights)
         network, said = with_calibration(trained, kept), ""

@@ -34,6 +34,10 @@ from model.errors import ModelError
 from model.images import Preprocessing
 from model.training.recipe import Recipe
 
+# Of class folders each of so many classes is for validation.
+VALIDATION_EVERY = 5
+FEWEST_CLASSES = 2
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -90,8 +94,8 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     """The training and the validation pictures.
 
     Args:
-        folder: class folders, of which every fifth class is for validation; None for the data that SKETCH_SEARCH_DATA
-            names.
+        folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too;
+            None for the data that SKETCH_SEARCH_DATA names.
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
             leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
             Classes that then lack sketches or photos are used as ``recipe.batch`` says (``further`` and ``lines``), or
@@ -101,10 +105,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     Raises ModelError where data is missing.
     """
     if folder is not None:
-        corpus = read_class_folders(folder)
-        held = corpus.labels[::5]
-        allowed = _allowed(corpus.of(set(corpus.labels) - set(held)), recipe)
-        return TrainingCorpora(allowed, Further(), corpus.of(held))
+        return _of_folders(folder, recipe)
     data = data_folder()
     first = read_data(data)
     wanted = {label for part in recipe.split for label in _part(data, first, part)}
@@ -117,6 +118,19 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
     validation = None if "val" in recipe.split else first.of(read_split(data, "val")).protocol()
     return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
+
+
+def _of_folders(folder: Path, recipe: Recipe) -> TrainingCorpora:
+    corpus = read_class_folders(folder)
+    held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
+    trained = [label for label in corpus.labels if label not in held]
+    if len(trained) < FEWEST_CLASSES:
+        raise ModelError(
+            f"{folder} has too few classes to train on ({', '.join(trained) or 'none'}), beside {len(held)} for "
+            f"validation; at least {FEWEST_CLASSES} are needed, because a network learns by telling them apart: "
+            'add class folders, or name a recipe that trains on all of them (split = ["train", "val"])'
+        )
+    return TrainingCorpora(_allowed(corpus.of(trained), recipe), Further(), corpus.of(held) if held else None)
 
 
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
@@ -151,11 +165,13 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
     further = further or Further()
     labels = corpus.labels
     rows = []
-    for pictures in (corpus.sketches, corpus.photos):
+    for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
         found = [torch.tensor([i for i, p in enumerate(pictures) if p.label == label]) for label in labels]
-        if any(not len(r) for r in found):
-            lacking = labels[[len(r) for r in found].index(0)]
-            raise ModelError(f"class {lacking} lacks sketches or photos; every training class needs both")
+        if lacking := [label for label, r in zip(labels, found, strict=True) if not len(r)]:
+            raise ModelError(
+                f"there are no {what} of {', '.join(lacking)}; every class that is trained on needs sketches and "
+                "photos, in folders of the same name"
+            )
         rows.append(tuple(found))
     preprocessing = Preprocessing()
     targets = torch.from_numpy(drawn_from(corpus))

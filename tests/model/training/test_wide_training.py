@@ -27,16 +27,12 @@ from model.training.recipe import Batch, Optimiser, Weights
 from model.training.runs import Run, train
 from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.archives import pack
-from tests.learning import NETWORK, small_backbone, small_recipe
+from tests.learning import NETWORK, small_backbone, small_recipe, toml
 from tests.pictures import SHAPES, drawing, encoded, photo
 
 BOTH, OTHER, HELD, UNSEEN = SHAPES[:4]
 SKETCHED, SHOWN, NEAR, ZIGZAG = "anvil", "dolphin", "leaf", "zigzag"
 FRAME = "574_golf_ball"
-
-
-def toml(values: dict[str, object]) -> str:
-    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 
 @pytest.fixture(scope="module")
