@@ -15,17 +15,20 @@ import { Groups } from "./results/groups.js";
 import { LiveSearch } from "./results/live_search.js";
 import { Notice } from "./results/notice.js";
 import { Pages } from "./results/pages.js";
+import { KindReading, PhotoReading } from "./results/reading.js";
 import { Results } from "./results/results.js";
 import { Viewer } from "./results/viewer.js";
 import { Api, Away } from "./shared/api.js";
-import { choice, element, part } from "./shared/dom.js";
-import { building, count, sentence, timings, trouble } from "./shared/words.js";
+import { choice, choose, element, part } from "./shared/dom.js";
+import { forSite } from "./shared/storage.js";
+import { ENDS, building, sentence, shownCount, timings, trouble } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
 const CHECK_AGAIN_MS = 3000;
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 // This many fit a screen beside the sketch, and take a few seconds.
 const EXPLAINED = 6;
+const VIEW = "sketch-search-view";
 
 const api = new Api();
 const paper = new Paper(part("paper"));
@@ -39,30 +42,33 @@ const viewer = new Viewer(api, {
   explain: (photo) => why.open(sketched.snapshot, [photo]),
   explainable: () => explainable,
 });
-const results = new Results(part("results"), api, (place) => viewer.open(shown, place));
+const results = new Results(part("results"), api, (photos, place) => viewer.open(photos, place, sketched.params.view === "photos"));
 const groups = new Groups(api, (photos, place) => viewer.open(photos, place));
 const search = new LiveSearch(runSearch, { busy: showBusy, found: showFound, trouble: showError });
 const pages = new Pages(fetchPage, addPage);
 
-let shown = [];
-// The snapshot and the parameters that found the photos shown. Later pages are asked for with the same ones.
+// The snapshot and the parameters that found what is shown. Later pages are asked for with the same ones.
 let sketched = null;
 let limits = null;
 // Whether this server explains at all, and whether it does so for the photos that are shown.
 let explains = true;
 let explainable = false;
 let careful = true;
+let view = "photos";
+// Whether the search that runs follows from drawing on. Then what is shown already keeps its place.
+let drawingOn = false;
 let checkTimer = 0;
 let serverKnown = false;
 
 async function runSearch(signal) {
+  const stay = drawingOn;
   const snapshot = await query.snapshot();
   if (limits && snapshot.blob.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const params = { method: careful ? "auto" : "ret", k: part("count").value || "20" };
-  return { answer: await api.search(snapshot.blob, params, signal), snapshot, params };
+  const params = { method: careful ? "auto" : "ret", k: part("count").value || "20", view };
+  return { answer: await api.search(snapshot.blob, params, signal), snapshot, params, stay };
 }
 
 /** Another page of the search that is shown. */
@@ -79,16 +85,17 @@ function showBusy(yes) {
   }
 }
 
-function showFound({ answer, snapshot, params }) {
+function showFound({ answer, snapshot, params, stay }) {
   clearTimeout(checkTimer);
+  const same = sketched?.params.view === params.view;
   sketched = { snapshot, params };
-  shown = answer.results;
   viewer.forget();
-  results.show(shown);
+  results.show(answer.kinds ?? alone(answer.results), Boolean(answer.kinds) && stay && same);
   groups.show(answer.clusters, answer.select);
-  pages.start(answer, { page: Number(params.k), most: limits?.max_k ?? Number(params.k) });
+  const sizes = { page: Number(params.k), most: limits?.max_k ?? Number(params.k) };
+  pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[params.view]);
   part("found").classList.remove("stale");
-  if (!shown.length) {
+  if (!results.kinds.length) {
     showMessage("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
     return;
   }
@@ -99,15 +106,27 @@ function showFound({ answer, snapshot, params }) {
 }
 
 function addPage(more) {
-  // The rank is the place in this list: photos of clusters that are opened later come after those shown already.
-  const ranked = more.map((result, i) => ({ ...result, rank: shown.length + i + 1 }));
-  results.add(ranked, shown.length);
-  shown = [...shown, ...ranked];
+  // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
+  const before = results.kinds.length;
+  const photos = sketched.params.view === "photos";
+  results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : more);
   showCount();
 }
 
+/** Each photo as a kind of its own. */
+function alone(photos) {
+  return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
+}
+
 function showCount() {
-  part("status").textContent = `${count(shown.length, "photo")}, best first`;
+  part("status").textContent = shownCount(results.kinds.length, sketched.params.view, results.ordered);
+  part("order").hidden = results.ordered;
+}
+
+/** Put the best first again, after kinds have kept their places. */
+function order() {
+  results.show([...results.kinds].sort((a, b) => a.rank - b.rank));
+  showCount();
 }
 
 function showError(error) {
@@ -129,6 +148,7 @@ function showMessage(title, text, share) {
 function clearStatus() {
   part("status").textContent = "";
   part("timings").replaceChildren();
+  part("order").hidden = true;
   offerWhy(false);
   groups.show([], "clusters");
   pages.stop();
@@ -136,9 +156,8 @@ function clearStatus() {
 
 function showInvitation() {
   search.stop();
-  shown = [];
   viewer.forget();
-  results.show(shown);
+  results.show([]);
   part("found").classList.remove("stale");
   notice.invite();
   clearStatus();
@@ -191,8 +210,14 @@ function searchAgain() {
   if (query.empty) {
     showInvitation();
   } else {
-    void search.now();
+    searchNow();
   }
+}
+
+/** Search at once, and show the best first. */
+function searchNow() {
+  drawingOn = false;
+  void search.now();
 }
 
 function useAsSketch(photo) {
@@ -220,6 +245,7 @@ query.addEventListener("change", () => {
   if (query.empty) {
     showInvitation();
   } else if (part("live").checked) {
+    drawingOn = true;
     search.soon();
   } else {
     search.stop();
@@ -232,7 +258,8 @@ query.addEventListener("address", () =>
     "Save the image first, and drop its file here; or copy the image itself and paste it.",
   ),
 );
-part("search").addEventListener("click", () => void search.now());
+part("search").addEventListener("click", searchNow);
+part("order").addEventListener("click", order);
 part("count").addEventListener("change", searchAgain);
 choice("care", (value) => {
   careful = value === "careful";
@@ -240,7 +267,18 @@ choice("care", (value) => {
     searchAgain();
   }
 });
-part("why-open").addEventListener("click", () => why.open(sketched.snapshot, shown.slice(0, EXPLAINED)));
+choose("view", forSite.get(VIEW));
+choice("view", (value) => {
+  view = value;
+  if (serverKnown) {
+    forSite.set(VIEW, value);
+    searchAgain();
+  }
+});
+part("why-open").addEventListener("click", () => {
+  const best = results.kinds.slice(0, EXPLAINED).map((kind) => kind.best);
+  why.open(sketched.snapshot, best);
+});
 part("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useKey(part("key").value);

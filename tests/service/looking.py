@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+from importlib import resources
 from urllib.parse import urlsplit
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.by import By
@@ -59,3 +61,13 @@ def check_quiet(driver: Browser, server: Served) -> None:
     """The console is empty, and the page has asked this server and no other host."""
     assert browser.complaints(driver) == []
     assert {urlsplit(url).netloc for url in browser.requested(driver)} == {urlsplit(server.url).netloc}
+
+
+def axe_complaints(driver: Browser) -> list[str]:
+    """What axe finds wrong with the page as it is now; skips the test where axe is not installed."""
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    # What fades in has less contrast on the way.
+    browser.settle(driver)
+    driver.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found: list[str] = browser.run(driver, "axe_complaints")
+    return found

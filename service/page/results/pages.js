@@ -1,10 +1,4 @@
-/**
- * More results: asks for the next ones when the person scrolls to the end of those shown.
- *
- * The first stage of a search chooses candidates, and the second stage ranks them. With more candidates the ranking is
- * another one: photos would move to places that have been shown already, and never be seen. So one ranking is read to
- * its end. Then a ranking of twice as many clusters or candidates is read, without the photos that have been shown.
- */
+/** More results: asks for the next ones when the person scrolls to the end of those shown. */
 
 import { part } from "../shared/dom.js";
 import { trouble } from "../shared/words.js";
@@ -17,14 +11,8 @@ export class Pages {
   #show;
   #button = part("more");
   #note = part("more-note");
-  #known = new Set();
-  #sizes = { page: 0, most: 0 };
-  // The ranking that is read now: the parameters that ask for it again, those that ask for a longer one, how many
-  // photos it has, and how many of them have been read.
-  #same = {};
-  #longer = null;
-  #candidates = 0;
-  #offset = 0;
+  #reading = null;
+  #end = "";
   #running = null;
   #near = false;
 
@@ -45,14 +33,15 @@ export class Pages {
   /**
    * Begin with the first results of a search. Results of an older search are not shown any more.
    *
-   * @param {object} answer of the search
-   * @param {{page: number, most: number}} sizes how many results to ask for, and how many one may
+   * @param {PhotoReading | KindReading} reading (see reading.js) of that search
+   * @param {{more: string, end: string}} words what the button says, and what is said in its place at the end
    */
-  start(answer, sizes) {
+  start(reading, { more, end }) {
     this.stop();
-    this.#sizes = sizes;
-    this.#known = new Set(answer.results.map(({ id }) => id));
-    this.#took(answer, 0);
+    this.#reading = reading;
+    this.#button.textContent = more;
+    this.#end = end;
+    this.#offer();
   }
 
   /** End: there are no results to continue. */
@@ -77,15 +66,11 @@ export class Pages {
     const ours = new AbortController();
     this.#running = ours;
     this.#note.textContent = "Looking for more\u2026";
-    const read = this.#offset >= this.#candidates;
-    const page = read
-      ? { offset: 0, k: this.#sizes.most, ...this.#longer }
-      : { offset: this.#offset, k: this.#left(), ...this.#same };
     try {
-      const answer = await this.#ask(page, ours.signal);
+      const answer = await this.#ask(this.#reading.next(), ours.signal);
       if (!ours.signal.aborted) {
         this.#running = null;
-        this.#take(answer, page.offset, read);
+        this.#take(answer);
       }
     } catch (error) {
       if (!ours.signal.aborted) {
@@ -96,36 +81,19 @@ export class Pages {
     }
   }
 
-  /** How many results to ask for. More than the ranking has left would make it another ranking. */
-  #left() {
-    const { page, most } = this.#sizes;
-    return Math.min(this.#offset < this.#known.size ? most : page, this.#candidates - this.#offset);
-  }
-
-  #take(answer, offset, longer) {
-    const fresh = answer.results.filter(({ id }) => !this.#known.has(id));
-    fresh.forEach(({ id }) => this.#known.add(id));
+  #take(answer) {
+    const fresh = this.#reading.take(answer);
     this.#show(fresh);
-    this.#took(answer, offset, longer ? this.#longer : {});
+    this.#offer();
     if (this.#near && (!fresh.length || window.scrollY > 0)) {
       // The observer reports changes only, and the button may have stayed in sight.
       requestAnimationFrame(() => this.#near && this.#more());
     }
   }
 
-  #took({ results, select, thin, clusters, candidates }, offset, asked = {}) {
-    const all = clusters.length < asked.nprobe || candidates < asked.thin || !results.length;
-    this.#offset = offset + results.length;
-    this.#candidates = candidates;
-    if (select === "clusters") {
-      this.#same = { nprobe: clusters.length };
-      this.#longer = { nprobe: 2 * clusters.length };
-    } else {
-      this.#same = thin ? { select, thin } : { select };
-      this.#longer = thin ? { select, thin: 2 * candidates } : null;
-    }
-    const end = (all || !this.#longer) && this.#offset >= this.#candidates;
-    this.#button.hidden = end;
-    this.#note.textContent = end && this.#known.size ? "These are all the photos." : "";
+  #offer() {
+    const over = !this.#reading.next();
+    this.#button.hidden = over;
+    this.#note.textContent = over && this.#reading.known ? this.#end : "";
   }
 }

@@ -1,71 +1,105 @@
-/** The grid of thumbnails. */
+/** The grid of photos found, or of kinds of photos. */
 
-import { element } from "../shared/dom.js";
-import { fileName, score } from "../shared/words.js";
-
-/** What a photo is known by. Its id alone may mean another photo, once the server has another index. */
-function identity(result) {
-  return `${result.id} ${result.paths[0]}`;
-}
+import { arrange, inOrder } from "./places.js";
+import { Stack } from "./stack.js";
+import { identity, Tile } from "./tile.js";
 
 export class Results {
   #list;
   #api;
   #open;
+  #stacks = [];
   // By identity(). Most photos of an answer are in the next one, too; they must not load again or flicker.
   #tiles = new Map();
 
   /**
    * @param {HTMLOListElement} list
    * @param {import("../shared/api.js").Api} api
-   * @param {(place: number) => void} open called with the place in the list, from 0, of a photo that was chosen
+   * @param {(photos: object[], place: number) => void} open called with all photos in sight, and the place of the one
+   *   that was chosen
    */
   constructor(list, api, open) {
     this.#list = list;
     this.#api = api;
     this.#open = open;
+    document.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Show these results, best first. */
-  show(results) {
-    const before = this.#tiles;
-    this.#tiles = new Map(
-      results.map((result) => [identity(result), before.get(identity(result)) ?? this.#tile(result)]),
-    );
-    results.forEach((result, place) => this.#label(this.#tiles.get(identity(result)), result, place));
-    this.#list.replaceChildren(...this.#tiles.values());
+  /** The kinds shown, in their places. A photo found by itself is a kind of one. */
+  get kinds() {
+    return this.#stacks.map(({ kind }) => kind);
   }
 
-  /** Show these after those that are there; `place` is the first one's. */
-  add(results, place) {
-    results.forEach((result, i) => {
-      const tile = this.#tile(result);
-      this.#label(tile, result, place + i);
-      this.#tiles.set(identity(result), tile);
-      this.#list.append(tile);
+  /** Whether the best is first: kinds that keep their places may stand in another order. */
+  get ordered() {
+    return inOrder(this.kinds);
+  }
+
+  /** Show these kinds. @param {boolean} stay whether those that are shown already keep their places */
+  show(kinds, stay = false) {
+    const before = this.#stacks;
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
+    this.#stacks = arrange(kinds, this.kinds, stay).map(({ kind, from }) => {
+      const stack = before[from] ?? this.#stack();
+      stack.update(kind);
+      return stack;
     });
+    this.#settle();
+    if (focused?.isConnected) {
+      // An element that is moved loses the focus.
+      focused.focus({ preventScroll: true });
+    }
+  }
+
+  /** Show these after those that are there. */
+  add(kinds) {
+    const more = kinds.map((kind) => {
+      const stack = this.#stack();
+      stack.update(kind);
+      return stack;
+    });
+    this.#stacks.push(...more);
+    this.#list.append(...more.map((stack) => stack.element));
+  }
+
+  /** Put every element into its place, and forget the photos that are shown no more. */
+  #settle() {
+    this.#stacks.forEach(({ element }, place) => {
+      if (this.#list.children[place] !== element) {
+        this.#list.insertBefore(element, this.#list.children[place] ?? null);
+      }
+    });
+    while (this.#list.childElementCount > this.#stacks.length) {
+      this.#list.lastElementChild.remove();
+    }
+    const known = new Set(this.kinds.flatMap(({ best, more }) => [best, ...more]).map(identity));
+    this.#tiles = new Map([...this.#tiles].filter(([photo]) => known.has(photo)));
+  }
+
+  #stack() {
+    return new Stack((result) => this.#tile(result));
   }
 
   #tile(result) {
-    const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
-    const frame = element("span", { className: "frame" }, image, element("span", { className: "rank" }));
-    image.addEventListener("load", () => frame.classList.add("here"));
-    image.addEventListener("error", () => frame.classList.add("gone"));
-    const name = element("span", { className: "name" });
-    const button = element("button", { type: "button" }, frame, name, element("span", { className: "score" }));
-    const size = window.devicePixelRatio > 1.2 ? 512 : 320;
-    void this.#api.show(image, `${result.thumbnail_url}?size=${size}`);
-    return element("li", {}, button);
+    const photo = identity(result);
+    if (!this.#tiles.has(photo)) {
+      this.#tiles.set(photo, new Tile(result, this.#api, (chosen) => this.#choose(chosen)));
+    }
+    return this.#tiles.get(photo);
   }
 
-  #label(item, result, place) {
-    const button = item.firstElementChild;
-    const name = fileName(result.paths[0]);
-    button.querySelector(".rank").textContent = result.rank;
-    button.querySelector(".name").textContent = name;
-    button.querySelector(".score").textContent = score(result.score);
-    button.title = result.paths.join("\n");
-    button.setAttribute("aria-label", `${result.rank}: ${name}, score ${score(result.score)}`);
-    button.onclick = () => this.#open(place);
+  #choose(result) {
+    const photos = this.#stacks.flatMap((stack) => stack.photos);
+    this.#open(photos, photos.indexOf(result));
+  }
+
+  /** Escape closes a kind: the one with the focus, else the last one in the list. */
+  #key(event) {
+    const elsewhere = event.defaultPrevented || document.querySelector("dialog[open]");
+    if (event.key === "Escape" && !elsewhere) {
+      const open = this.#stacks.filter((stack) => stack.open);
+      const stack = open.find((one) => one.element.contains(document.activeElement)) ?? open.at(-1);
+      stack?.close();
+    }
   }
 }

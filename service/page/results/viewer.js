@@ -13,6 +13,7 @@ export class Viewer {
   #image = part("viewer-image");
   #photos = [];
   #place = 0;
+  #counted = false;
 
   /**
    * @param {import("../shared/api.js").Api} api
@@ -36,10 +37,15 @@ export class Viewer {
     this.#dialog.addEventListener("click", (event) => event.target === this.#dialog && this.#dialog.close());
   }
 
-  /** Show one of these photos, by its place from 0. Photos without a rank were not found by a search. */
-  open(photos, place) {
+  /**
+   * Show one of these photos, by its place from 0. Photos without a rank were not found by a search.
+   *
+   * @param {boolean} counted whether they are all that were found, so that a rank is one of so many
+   */
+  open(photos, place, counted = false) {
     this.#photos = photos;
     this.#place = place;
+    this.#counted = counted;
     this.#fill();
     if (!this.#dialog.open) {
       show(this.#dialog, () => this.#photos.length > 0);
@@ -62,7 +68,7 @@ export class Viewer {
       fact.hidden = !found;
     }
     if (found) {
-      part("viewer-rank").textContent = `${photo.rank} of ${this.#photos.length}`;
+      part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${this.#photos.length}` : photo.rank;
       part("viewer-score").textContent = score(photo.score);
     }
     part("viewer-why").hidden = !found || !this.#react.explainable();

@@ -10,6 +10,12 @@ const PHASES = {
   writing: "writing the index",
 };
 
+/** What the button for more results says, and what is said in its place at the end. */
+export const ENDS = {
+  photos: { more: "Show more photos", end: "These are all the photos." },
+  kinds: { more: "Show more kinds", end: "These are all kinds of the best photos." },
+};
+
 /** A retrieval method's name for people. `diffused`: scores were spread among photos that look alike. */
 export function methodName(method, diffused = false) {
   const name = METHODS[method] ?? method;
@@ -24,6 +30,24 @@ export function count(number, noun) {
 /** A score to three places, with a real minus sign. */
 export function score(value) {
   return value.toFixed(3).replace("-", "\u2212");
+}
+
+/** What stands at the best photo of a kind: see Tile.label. */
+export function kindLabel({ rank, size, best }) {
+  const among = size > 1 ? `, the best of ${count(size, "photo")} of its kind` : "";
+  const shown = score(best.score);
+  return { rank, score: shown, spoken: `${rank}: ${fileName(best.paths[0])}, score ${shown}${among}` };
+}
+
+/** What stands at a further photo of a kind. Its rank is left out, because the best ones have the ranks of kinds. */
+export function photoLabel(photo) {
+  const shown = score(photo.score);
+  return { rank: "", score: shown, spoken: `${fileName(photo.paths[0])}, score ${shown}` };
+}
+
+/** How many photos or kinds are shown. @param {boolean} ordered whether the best is first */
+export function shownCount(number, view, ordered) {
+  return `${count(number, view === "photos" ? "photo" : "kind")}${ordered ? ", best first" : ""}`;
 }
 
 /** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, text
+from tests.service.looking import axe_complaints, check_quiet, text
 from tests.service.served import Served, served
 
 pytestmark = needs_browser
@@ -250,29 +249,19 @@ def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Ser
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
 def test_axe_finds_nothing_to_complain_about(server: Served, screen: Screen, dark: bool) -> None:
-    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
-    script = resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8")
-
-    def complaints(driver: Browser) -> list[str]:
-        # What fades in has less contrast on the way.
-        browser.settle(driver)
-        driver.execute_script(script)
-        found: list[str] = run(driver, "axe_complaints")
-        return found
-
     with browser.browser(screen, dark=dark) as driver:
         driver.get(server.url)
         wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
-        assert complaints(driver) == []
+        assert axe_complaints(driver) == []
         draw(driver, screen, strokes("house"))
         wait_for_photos(driver)
-        assert complaints(driver) == []
+        assert axe_complaints(driver) == []
         for opener, shown in [("about-open", "about-title"), ("help-open", "help-title"), ("why-open", "why-views")]:
             driver.find_element(By.ID, opener).click()
             wait(driver).until(visibility_of_element_located((By.ID, shown)))
-            assert complaints(driver) == []
+            assert axe_complaints(driver) == []
             driver.find_element(By.ID, f"{opener.split('-')[0]}-close").click()
         driver.find_element(By.CSS_SELECTOR, "#results button").click()
         wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        assert complaints(driver) == []
+        assert axe_complaints(driver) == []
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width

@@ -1,0 +1,105 @@
+/**
+ * What is asked for next, when the person scrolls to the end of the results.
+ *
+ * A reading has `known`, how many results it has read; `next()`, the parameters of the next page, or null at the end; and
+ * `take(answer)`, which returns those results of that page that have not been there yet.
+ */
+
+/**
+ * Photos, in one ranking after the other.
+ *
+ * The first stage of a search chooses candidates, and the second stage ranks them. With more candidates the ranking is
+ * another one: photos would move to places that have been shown already, and never be seen. So one ranking is read to
+ * its end. Then a ranking of twice as many clusters or candidates is read, without the photos that have been shown.
+ */
+export class PhotoReading {
+  #sizes;
+  #known;
+  // The ranking that is read now: the parameters that ask for it again, those that ask for a longer one, how many
+  // photos it has, and how many of them have been read.
+  #same = {};
+  #longer = null;
+  #candidates = 0;
+  #offset = 0;
+  #over = false;
+  #asked = {};
+
+  /**
+   * @param {object} answer with the first results
+   * @param {{page: number, most: number}} sizes how many results to ask for, and how many one may
+   */
+  constructor(answer, sizes) {
+    this.#sizes = sizes;
+    this.#known = new Set(answer.results.map(({ id }) => id));
+    this.#took(answer, 0, {});
+  }
+
+  get known() {
+    return this.#known.size;
+  }
+
+  next() {
+    if (this.#over) {
+      return null;
+    }
+    this.#asked = this.#offset < this.#candidates
+      ? { offset: this.#offset, k: this.#left(), ...this.#same }
+      : { offset: 0, k: this.#sizes.most, ...this.#longer };
+    return this.#asked;
+  }
+
+  take(answer) {
+    const fresh = answer.results.filter(({ id }) => !this.#known.has(id));
+    fresh.forEach(({ id }) => this.#known.add(id));
+    const longer = this.#offset >= this.#candidates;
+    this.#took(answer, this.#asked.offset, longer ? this.#longer : {});
+    return fresh;
+  }
+
+  /** How many results to ask for. More than the ranking has left would make it another ranking. */
+  #left() {
+    const { page, most } = this.#sizes;
+    return Math.min(this.#offset < this.#known.size ? most : page, this.#candidates - this.#offset);
+  }
+
+  #took({ results, select, thin, clusters, candidates }, offset, asked) {
+    const all = clusters.length < asked.nprobe || candidates < asked.thin || !results.length;
+    this.#offset = offset + results.length;
+    this.#candidates = candidates;
+    if (select === "clusters") {
+      this.#same = { nprobe: clusters.length };
+      this.#longer = { nprobe: 2 * clusters.length };
+    } else {
+      this.#same = thin ? { select, thin } : { select };
+      this.#longer = thin ? { select, thin: 2 * candidates } : null;
+    }
+    this.#over = (all || !this.#longer) && this.#offset >= this.#candidates;
+  }
+}
+
+/** Kinds of photos. All pages are cut out of one grouping, so they need no more than an offset. */
+export class KindReading {
+  #page;
+  #known = 0;
+  #over = false;
+
+  /** @param answer with the first kinds @param {{page: number}} sizes how many kinds a page has */
+  constructor(answer, { page }) {
+    this.#page = page;
+    this.take(answer);
+  }
+
+  get known() {
+    return this.#known;
+  }
+
+  next() {
+    return this.#over ? null : { offset: this.#known, k: this.#page };
+  }
+
+  take({ kinds }) {
+    this.#known += kinds.length;
+    this.#over = kinds.length < this.#page;
+    return kinds;
+  }
+}

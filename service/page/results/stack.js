@@ -1,0 +1,83 @@
+/** One kind of photos in the grid: its best photo, which opens in place to show more of them. */
+
+import { element } from "../shared/dom.js";
+import { count, fileName, kindLabel, photoLabel } from "../shared/words.js";
+
+let lists = 0;
+
+export class Stack {
+  /** The element, an item of a list. */
+  element = element("li");
+  /** The kind shown: {rank, size, best, more}. A photo that was found by itself is a kind of one. */
+  kind = null;
+
+  #tile;
+  #toggle = element("button", { type: "button", className: "toggle" });
+  #further = element("ol", { id: `kind-${++lists}`, className: "further", ariaLabel: "More photos of this kind" });
+
+  /** @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one */
+  constructor(tile) {
+    this.#tile = tile;
+    this.#toggle.setAttribute("aria-controls", this.#further.id);
+    this.#toggle.addEventListener("click", () => this.#turn(!this.open));
+    this.element.append(this.#further);
+    this.#turn(false);
+  }
+
+  /** Whether it shows more than its best photo. */
+  get open() {
+    return this.element.classList.contains("open");
+  }
+
+  /** The photos that it shows now. */
+  get photos() {
+    return this.open ? [this.kind.best, ...this.kind.more] : [this.kind.best];
+  }
+
+  /** Show this kind; if it was open, it stays so. */
+  update(kind) {
+    this.kind = kind;
+    const { best, more, size } = kind;
+    const tile = this.#tile(best);
+    tile.label(best, kindLabel(kind));
+    if (tile.element !== this.element.firstElementChild) {
+      this.element.replaceChildren(tile.element, this.#further);
+    }
+    const several = more.length > 0;
+    this.element.classList.toggle("stack", several);
+    this.#toggle.replaceChildren(element("i", { className: "sheets" }), size.toLocaleString("en"));
+    this.#toggle.ariaLabel = `${count(size, "photo")} of this kind: ${fileName(best.paths[0])}`;
+    this.#toggle.title = this.#toggle.ariaLabel;
+    if (!several) {
+      this.#toggle.remove();
+    } else if (this.#toggle.parentElement !== tile.over) {
+      tile.over.append(this.#toggle);
+    }
+    this.#turn(this.open && several);
+  }
+
+  /** Show the best photo only, and put the focus where it can be opened again. */
+  close() {
+    this.#turn(false);
+    this.#toggle.focus({ preventScroll: true });
+  }
+
+  #turn(open) {
+    this.element.classList.toggle("open", open);
+    this.#toggle.ariaExpanded = String(open);
+    this.#further.hidden = !open;
+    // The thumbnails of a kind that is closed are never asked for.
+    this.#further.replaceChildren(...(open ? this.#items() : []));
+  }
+
+  #items() {
+    const { more, size } = this.kind;
+    const items = more.map((result) => {
+      const tile = this.#tile(result);
+      tile.label(result, photoLabel(result));
+      return element("li", {}, tile.element);
+    });
+    const left = size - 1 - more.length;
+    return left > 0 ? [...items, element("li", { className: "left", textContent: `and ${left} more` })] : items;
+  }
+}
