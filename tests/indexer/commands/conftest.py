@@ -1,0 +1,16 @@
+"""The environment of every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
+    """Commands work with the small network and an index of the test's own."""
+    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
+    monkeypatch.setenv("SBIR_INDEX", str(index_path))
+    for name in ("SBIR_DEVICE", "SBIR_THREADS"):
+        monkeypatch.delenv(name, raising=False)

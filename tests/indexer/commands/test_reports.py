@@ -1,0 +1,201 @@
+"""What builds, updates and checks print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from indexer import read_progress
+from indexer.commands import main
+from tests.indexer.commands.terminal import Terminal, info
+from tests.indexer.galleries import save_photos
+from tests.programs import run_python
+
+
+def test_build_info_and_verify_work_from_a_shell(gallery: Path, index_path: Path, tmp_path: Path) -> None:
+    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+
+    def run(*arguments: str) -> str:
+        done = run_python("-m", "indexer", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    out = run("build", str(gallery), "--device", "cpu", "--progress-file", str(tmp_path / "progress.json"))
+    assert "not indexed: broken.jpg: " in out
+    assert "photos:      12" in out
+    assert "the checkpoint's own retrieval token" in out
+    assert json.loads((tmp_path / "progress.json").read_text())["phase"] == "done"
+    told = read_progress(index_path)
+    assert told is not None
+    assert (told.phase, told.bad) == ("done", 1)
+
+
+def test_a_files_name_cannot_forge_a_line_of_a_report(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (gallery / "a\x1b[2J\nphotos:      99.jpg").write_bytes(b"")
+    for arguments in (["build", str(gallery)], ["info"]):
+        assert main(arguments) == 0
+        out = capsys.readouterr().out
+        assert "not indexed: a\\x1b[2J\\nphotos:      99.jpg: " in out
+        assert "\x1b" not in out
+        assert "\nphotos:      99.jpg" not in out
+
+
+def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["info"]) == 0
+    told = capsys.readouterr().out
+    assert "photos:      12 (12 files, 0 of them duplicates)" in told
+    assert main(["info", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["manifest"]["counts"]["photos"] == 12
+    assert f" in 1 segment, {info['bytes_on_disk'] / 1024 / 12:.1f} KiB a photo\n" in told
+
+
+def test_a_repeated_build_says_that_nothing_has_changed(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(gallery)]) == 0
+    assert "now live" in capsys.readouterr().out
+    assert main(["build", str(gallery)]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+
+
+def test_a_build_says_what_it_passes_over(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (gallery / "notes.txt").touch()
+    (gallery / "linked").symlink_to(tmp_path)
+    assert main(["build", str(gallery)]) == 0
+    out = capsys.readouterr().out
+    assert "skipped:     1 symbolic link, not followed; name the folders instead\n" in out
+    assert "skipped:     1 file of other types: 1 .txt\n" in out
+
+
+def test_verify_exits_with_one_where_there_are_problems(
+    gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["verify"]) == 0
+    assert "is sound" in capsys.readouterr().out
+    (index_path / "g000001" / "clusters.faiss").unlink()
+    assert main(["verify"]) == 1
+    assert "clusters.faiss is missing" in capsys.readouterr().out
+
+
+def test_verify_says_which_files_are_no_longer_what_was_indexed(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = save_photos(tmp_path / "more", 2, start=20)
+    assert main(["build", str(gallery), str(more), "--quiet"]) == 0
+    assert main(["verify"]) == 0
+    assert "14 files are what was indexed.\n" in capsys.readouterr().out
+    changed = gallery / "Ännchen 001.png"
+    before = changed.stat()
+    changed.write_bytes(changed.read_bytes()[:-1] + b"!")
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (gallery / "Ännchen 002.png").unlink()
+    assert main(["verify", "--index-only"]) == 0
+    assert capsys.readouterr().out.endswith("is sound.\n")
+    assert main(["verify"], "sketch-search index") == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "photos/Ännchen 001.png has changed since it was indexed.",
+        "photos/Ännchen 002.png cannot be read: No such file or directory.",
+        "2 of 14 files are not what was indexed.",
+        "To bring the index up to date, run `sketch-search index build --checksum`.",
+    ]
+    assert main(["build", "--checksum", "--quiet"]) == 0
+    assert main(["verify"]) == 0
+    more.rename(tmp_path / "elsewhere")
+    assert main(["verify"]) == 3
+    assert capsys.readouterr().err == f"error: {more} is not there: its 2 files were not compared.\n"
+
+
+def test_verify_repairs_what_it_finds_when_told(
+    gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["verify", "--repair"]) == 0
+    assert "is sound" in capsys.readouterr().out
+    next(index_path.glob("segments/*/ret.npy")).unlink()
+    assert main(["verify", "--repair"]) == 0
+    out = capsys.readouterr().out
+    assert "was damaged: " in out
+    assert "ret.npy is missing" in out
+    assert "encoded now: 12" in out
+    assert "is sound" in out
+    assert main(["verify"]) == 0
+
+
+def test_photos_are_added_and_removed_and_segments_merged(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
+    assert "photos:      16" in capsys.readouterr().out
+    assert main(["remove", "--id", "3", "more", "--yes"]) == 0
+    assert "removed:     5 files; on disk as before" in capsys.readouterr().out
+    assert main(["info"]) == 0
+    assert "removed:     in here/" in capsys.readouterr().out
+    assert main(["compact"]) == 0
+    assert "1 row no longer shown" in capsys.readouterr().out
+    # Without folders it is an update of those there are.
+    assert main(["build"]) == 0
+    out = capsys.readouterr().out
+    assert "photos:      11" in out
+    assert "nothing has changed" in out
+    assert main(["add", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "--id", "3"]) == 0
+    assert "removed:     1 file; " in capsys.readouterr().out
+    assert main(["add", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "--id", "3", "--quiet"]) == 0
+    assert main(["compact", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_removal_can_be_looked_at_and_a_large_one_is_asked_about(
+    gallery: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    assert main(["remove", "in here", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out == "leaves:      in here (4 files)\nnothing has changed; this would remove 4 of 12 files.\n"
+    assert main(["remove", "in here"]) == 2
+    assert "more than a tenth of the gallery; look at what that is with --dry-run" in capsys.readouterr().err
+    for answer, code in (("\n", 2), ("", 2), ("no\n", 2), ("y\n", 0)):
+        assert "photos:      12 (" in info(capsys)
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        assert main(["remove", "in here"]) == code
+        err = capsys.readouterr().err
+        assert err.startswith("leaves:      in here (4 files)\nthis removes 4 of 12 files, more than a tenth")
+        assert ("nothing was removed." in err) == (code == 2)
+    assert "photos:      8 (" in info(capsys)
+
+
+def test_a_gallery_that_has_outgrown_its_clusters_is_told_what_to_do(
+    gallery: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(gallery), "--quiet"]) == 0
+    save_photos(gallery, 14, start=20)
+    for command in (["build"], ["info"]):
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert "drift:       the clusters were made for 12 photos; now there are " in out
+        assert "run build --recluster" in out
+    assert main(["build", "--recluster"]) == 0
+    assert "--recluster" not in capsys.readouterr().out
+
+
+def test_a_photo_is_not_overwritten_by_the_progress_of_a_build(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = gallery / "Ännchen 001.png"
+    before = photo.read_bytes()
+    (tmp_path / "link").symlink_to(photo)
+    for file in (photo, tmp_path / "link", gallery, Path(os.devnull)):
+        assert main(["build", str(gallery), "--progress-file", str(file)]) == 2
+        assert f"error: {file} is there, and is no progress file; name another" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    (tmp_path / "p.json").touch()
+    for _ in range(2):
+        assert main(["build", str(gallery), "--quiet", "--progress-file", str(tmp_path / "p.json")]) == 0
+    assert json.loads((tmp_path / "p.json").read_text())["phase"] == "done"
