@@ -246,7 +246,9 @@ class Trainer:
 
 def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
     """Hex digest of everything that determines the state of a training."""
-    begin = {} if start is None else {f"start.{name}": tensor for name, tensor in start.state_dict().items()}
+    # A prior is made anew after the training, so it may still be chosen while the training goes on.
+    state = {} if start is None else start.without_prior().state_dict()
+    begin = {f"start.{name}": tensor for name, tensor in state.items()}
     return _digest(repr(recipe) + data.key, backbone | begin)
 
 

@@ -203,6 +203,14 @@ def test_a_training_that_starts_from_a_network_with_a_prior_makes_its_prior_anew
     assert not torch.equal(second.prior.prototypes, first.prior.prototypes)
 
 
+def test_a_training_goes_on_when_its_start_has_got_a_prior_meanwhile(tmp_path: Path) -> None:
+    pictures = training_corpora(None, WIDE)
+    plain = tiny_start()
+    Trainer(WIDE, wide_set(tmp_path), small_backbone(), tmp_path / "run", plain).run(until=1)
+    other = with_prior(plain, pictures.training, pictures.further, 1.5, 8.0)
+    assert Trainer(WIDE, wide_set(tmp_path), small_backbone(), tmp_path / "run", other).step == 1
+
+
 def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_ones() -> None:
     def picture(label: str, number: int) -> Picture:
         return Picture(Path(f"{label}-{number}.png"), label, "")
