@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from indexer.commands import parser as indexer_parser
-from model.commands.program import parser as model_parser
+from model.commands.command_line import parser as model_parser
 from service.commands.command_line import build_parser, with_command, with_index_command
 from service.settings import Settings
 from tests.benchmarks.report import PARTS

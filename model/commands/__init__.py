@@ -1,5 +1,5 @@
 """The program `python -m model`: one module for each family of commands, which adds their options and runs them."""
 
-from model.commands.program import main
+from model.commands.command_line import main
 
 __all__ = ["main"]

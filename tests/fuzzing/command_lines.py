@@ -17,8 +17,8 @@ from random import Random
 
 from indexer.commands import main as index_main
 from indexer.commands import parser as index_parser
-from model.commands.program import main as model_main
-from model.commands.program import parser as model_parser
+from model.commands.command_line import main as model_main
+from model.commands.command_line import parser as model_parser
 from service.commands.command_line import build_parser
 from service.commands.command_line import main as service_main
 from tests.fuzzing.campaign import Case

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 import indexer.commands
-import model.commands.program
+import model.commands.command_line
 from indexer.embedding.choice import choose_embedder
 from indexer.embedding.clip import DEFAULT_CLIP
 from model.checkpoint.download import KnownCheckpoint, default_record, fetch, known_checkpoint, known_checkpoints
@@ -140,7 +140,7 @@ def test_the_command_that_goes_with_a_checkpoint_can_be_run(known: KnownCheckpoi
         assert embedder == f"clip:{known.name.split('/')[0]}@a b.safetensors"
     else:
         assert module == "model"
-        asked = model.commands.program.parser().parse_args(arguments)
+        asked = model.commands.command_line.parser().parse_args(arguments)
         if known.kind == "backbone":
             assert asked.backbone == "a b.safetensors"
             width = {"tiny": 192, "small": 384, "base": 768}[known.name.split("_")[1]]
@@ -208,13 +208,13 @@ def test_the_indexer_clusters_by_the_clip_that_was_fetched(
     assert choose_embedder("auto", CPU).entry.kind == "ret"
     known = known_checkpoint(DEFAULT_CLIP)
     hub.files[f"{known.repository}/{known.files[0]}"] = b"weights"
-    assert model.commands.program.main(["fetch", DEFAULT_CLIP]) == 0
+    assert model.commands.command_line.main(["fetch", DEFAULT_CLIP]) == 0
     printed = capsys.readouterr().out
     assert hashlib.sha256(b"weights").hexdigest() in printed
     assert "written down" in printed
     chosen = choose_embedder("auto", CPU).entry
     assert (chosen.kind, chosen.name) == ("clip", f"CLIP {DEFAULT_CLIP}")
-    assert model.commands.program.main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
+    assert model.commands.command_line.main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
     *_, spec = shlex.split(capsys.readouterr().out)
     assert choose_embedder(spec, CPU).entry.sha256 == chosen.sha256
 
@@ -230,13 +230,13 @@ def test_a_network_starts_from_the_backbone_that_was_fetched(hub: Hub, monkeypat
 
 
 def test_the_list_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert model.commands.program.main(["fetch", "--list"]) == 0
+    assert model.commands.command_line.main(["fetch", "--list"]) == 0
     printed = capsys.readouterr().out
     for known in known_checkpoints():
         assert known.name in printed
         assert known.use in printed
     with pytest.raises(SystemExit):
-        model.commands.program.main(["fetch"])
+        model.commands.command_line.main(["fetch"])
 
 
 def test_the_record_lies_beside_the_index() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from indexer.commands import parser as indexer_parser
-from model.commands.program import parser as model_parser
+from model.commands.command_line import parser as model_parser
 from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
 from service.commands.command_line import build_parser
 from tests.patience import PATIENCE
