@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from indexer.commands.environment import environment
-from model.terminal import Parser, VersionAction, a_path, importing, run_program
+from model.terminal import a_path, importing, program_parser, run_program
 
 _PROG = "python -m indexer"
 _EXAMPLES = """examples:
@@ -42,14 +42,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
 
 def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     """The command line of a program that calls itself ``prog``."""
-    top = Parser(
-        prog=prog,
-        description="Build an index of photos, look into it, and look after it.",
-        epilog=_EXAMPLES.format(prog=prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=VersionAction)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    top, commands = program_parser(prog, "Build an index of photos, look into it, and look after it.", _EXAMPLES)
 
     command = commands.add_parser("build", help="index folders of photos, or bring their index up to date")
     command.add_argument(
@@ -90,7 +83,6 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         help="with --watch: time between two looks at the photos (default: 10)",
     )
     _add_computing(command)
-    command.set_defaults(command="build")
 
     command = commands.add_parser("add", help="add folders to the gallery, or show again what was removed")
     command.add_argument(
@@ -101,7 +93,6 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         help="a folder to add, or a removed file or folder to show again",
     )
     _add_computing(command)
-    command.set_defaults(command="add")
 
     command = commands.add_parser("remove", help="take photos out of the index; their files stay")
     command.add_argument(
@@ -120,28 +111,23 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     command.add_argument("--yes", action="store_true", help="do not ask where more than a tenth of the files leaves")
     _add_index(command)
     command.add_argument("--quiet", action="store_true", help="errors only")
-    command.set_defaults(command="remove")
 
     command = commands.add_parser("compact", help="merge segments, and free the space of removed photos")
     _add_index(command)
     command.add_argument("--quiet", action="store_true", help="errors only")
-    command.set_defaults(command="compact")
 
     command = commands.add_parser("info", help="say what an index holds")
     _add_index(command)
     command.add_argument("--json", action="store_true", help="for machines")
-    command.set_defaults(command="info")
 
     command = commands.add_parser("verify", help="check every byte of an index, and compare the photos with it")
     which = command.add_mutually_exclusive_group()
     which.add_argument("--repair", action="store_true", help="make what is damaged anew from the photos")
     which.add_argument("--index-only", action="store_true", help="do not read the photos")
     _add_computing(command)
-    command.set_defaults(command="verify")
 
     command = commands.add_parser("samples", help="draw a sample gallery, and sketches to search it with")
     command.add_argument("folder", type=a_path, metavar="DIR", help="gets the folders photos and sketches")
-    command.set_defaults(command="samples")
     return top
 
 

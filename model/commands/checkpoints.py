@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from model.checkpoint import (
     convert,
@@ -18,46 +18,12 @@ from model.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from model.commands.options import add_backbone, chosen_weights
-from model.network import PRESETS, from_backbone, preset, read_backbone
-from model.terminal import a_path, printable
-
-if TYPE_CHECKING:
-    from model.commands.options import Commands
+from model.commands.options import chosen_weights
+from model.network import from_backbone, preset, read_backbone
+from model.terminal import printable
 
 # Entries of the metadata that describe the network; all others are notes for people.
 _DESCRIPTION = {"format", "version", "config", "calibration"}
-
-
-def add_commands(commands: Commands) -> None:
-    """Adds the parsers of this module's commands; each calls its ``run_`` function."""
-    command = commands.add_parser("info", help="show what a checkpoint is")
-    command.add_argument("checkpoint", type=a_path, nargs="?", help="default: the embedded one")
-    command.set_defaults(run=run_info)
-
-    command = commands.add_parser("fetch", help="download a public checkpoint or backbone, or list them")
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("name", nargs="?", metavar="NAME", help="as --list prints it")
-    which.add_argument("--list", action="store_true", help="print all that are known")
-    command.add_argument(
-        "--out",
-        type=a_path,
-        metavar="DIR",
-        help="default: the Hugging Face cache, where the indexer and timm find it",
-    )
-    command.set_defaults(run=run_fetch)
-
-    command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
-    command.add_argument("source", type=a_path, metavar="RELEASED.pth")
-    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
-    command.set_defaults(run=run_convert)
-
-    command = commands.add_parser("init", help="make an untrained checkpoint from a pretrained ViT")
-    command.add_argument("preset", choices=sorted(PRESETS))
-    add_backbone(command, "the ViT: a safetensors file or a timm tag")
-    command.add_argument("--seed", type=int, default=0, help="of the weights that start random (default: 0)")
-    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
-    command.set_defaults(run=run_init)
 
 
 def run_info(options: argparse.Namespace) -> None:
@@ -124,3 +90,11 @@ def run_init(options: argparse.Namespace) -> None:
     origin = f"encoder started from {Path(options.backbone).name}; relation network untrained"
     save_checkpoint(network, options.target, {"origin": origin})
     print(printable(f"wrote {options.target}: {origin}, so it matches by [Ret] alone until trained"))
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "info": run_info,
+    "fetch": run_fetch,
+    "convert": run_convert,
+    "init": run_init,
+}

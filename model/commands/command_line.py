@@ -1,32 +1,18 @@
-"""The program itself: its help, and what happens to errors. Nothing slow is imported before its help is answered."""
+"""What may be written on the command line. Nothing slow is imported before `--help` is answered."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
 
-from model.terminal import Parser, VersionAction, importing, run_program
+from model.terminal import Parser, Subparsers, a_path, importing, program_parser, run_program
 
-# The commands by the module that has them, with what the program's help says of each.
-FAMILIES = {
-    "checkpoints": {
-        "info": "show what a checkpoint is",
-        "fetch": "download a public checkpoint or backbone, or list them",
-        "convert": "turn a released ZSE-SBIR .pth file into a checkpoint",
-        "init": "make an untrained checkpoint from a pretrained ViT",
-    },
-    "trainings": {
-        "train": "train a network, or continue a training",
-        "ablate": "train and measure the table of ablations and baselines",
-    },
-    "measurements": {
-        "evaluate": "measure how well a checkpoint retrieves",
-        "composites": "measure whether matching patches point at the thing drawn",
-    },
-}
-EXAMPLES = """\
+# What a parser and its groups have in common; argparse has no public name for it.
+Options: TypeAlias = "argparse._ActionsContainer"
+_PROG = "python -m model"
+_EXAMPLES = """\
 examples:
   {prog} info
       what the embedded checkpoint is: size, methods, tokens, where it is from
@@ -40,9 +26,18 @@ examples:
 {prog} COMMAND --help shows the options of a command.
 SBIR_WEIGHTS names the checkpoint where a command is not given one.
 """
+# The names that options choose among stand in the rooms, too, which take seconds to import; a test compares them.
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_LAYOUTS = ("folders", "lists", "qmul")
+_METHODS = ("rn", "ret", "fused")
+_PARTS = ("val", "unseen", "train")
+_PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
+_PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday")
+_RESAMPLED = ("queries", "classes")
+_STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
     """Run one command.
 
     Args:
@@ -52,11 +47,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") 
     Returns:
         The exit code: 0, or what ``run_program`` makes of an error.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
 
     def work() -> int:
-        options = parser(prog, given).parse_args(given)
-        options.run(options)
+        options = parser(prog).parse_args(arguments)
+        with importing():
+            # Imported late: the libraries of the networks take seconds to load.
+            from model.commands.dispatch import command
+
+            run = command(options.command)
+        run(options)
         return 0
 
     return run_program(
@@ -64,28 +63,180 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m model") 
     )
 
 
-def parser(prog: str = "python -m model", given: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The command line.
-
-    Args:
-        given: what is to be parsed. Only the modules of the command that it names are imported, and only their commands
-            have options; None: all have them.
-    """
-    top = Parser(
-        prog=prog,
-        description="Make, train, measure and inspect checkpoints.",
-        epilog=EXAMPLES.format(prog=prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=VersionAction)
-    commands = top.add_subparsers(required=True, title="commands", metavar="COMMAND")
-    named = next((word for word in given if not word.startswith("-")), None) if given is not None else None
-    for family, purposes in FAMILIES.items():
-        if given is None or named in purposes:
-            with importing():
-                module = importlib.import_module(f"model.commands.{family}")
-            module.add_commands(commands)
-        else:
-            for name, purpose in purposes.items():
-                commands.add_parser(name, help=purpose)
+def parser(prog: str = _PROG) -> argparse.ArgumentParser:
+    """The command line of a program that calls itself ``prog``."""
+    top, commands = program_parser(prog, "Make, train, measure and inspect checkpoints.", _EXAMPLES)
+    _add_info(commands)
+    _add_fetch(commands)
+    _add_convert(commands)
+    _add_init(commands)
+    _add_train(commands)
+    _add_ablate(commands)
+    _add_evaluate(commands)
+    _add_composites(commands)
     return top
+
+
+def _add_info(commands: Subparsers) -> None:
+    command = commands.add_parser("info", help="show what a checkpoint is")
+    command.add_argument("checkpoint", type=a_path, nargs="?", help="default: the embedded one")
+
+
+def _add_fetch(commands: Subparsers) -> None:
+    command = commands.add_parser("fetch", help="download a public checkpoint or backbone, or list them")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="as --list prints it")
+    which.add_argument("--list", action="store_true", help="print all that are known")
+    command.add_argument(
+        "--out",
+        type=a_path,
+        metavar="DIR",
+        help="default: the Hugging Face cache, where the indexer and timm find it",
+    )
+
+
+def _add_convert(commands: Subparsers) -> None:
+    command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
+    command.add_argument("source", type=a_path, metavar="RELEASED.pth")
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+
+
+def _add_init(commands: Subparsers) -> None:
+    command = commands.add_parser("init", help="make an untrained checkpoint from a pretrained ViT")
+    command.add_argument("preset", choices=_PRESETS)
+    _add_backbone(command, "the ViT: a safetensors file or a timm tag")
+    command.add_argument("--seed", type=int, default=0, help="of the weights that start random (default: 0)")
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+
+
+def _add_train(commands: Subparsers) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train a network, or continue a training",
+        epilog="example: %(prog)s default --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100",
+    )
+    command.add_argument(
+        "recipe",
+        type=a_path,
+        metavar="RECIPE",
+        help="a TOML file, or the name of one in recipes/ of this package, such as default",
+    )
+    _add_backbone(command, "pretrained ViT to start from: a safetensors file or a timm tag")
+    command.add_argument(
+        "--start",
+        type=a_path,
+        metavar="FILE",
+        help="checkpoint to start from instead; the backbone stays the teacher",
+    )
+    command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
+    command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
+    command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
+    _add_data(command)
+
+
+def _add_ablate(commands: Subparsers) -> None:
+    command = commands.add_parser("ablate", help="train and measure the table of ablations and baselines")
+    command.add_argument("row", nargs="*", metavar="ROW", help="recipes of recipes/ablations (default: all)")
+    _add_backbone(command, "pretrained ViT that all rows start from")
+    command.add_argument(
+        "--run",
+        type=a_path,
+        dest="folder",
+        metavar="DIR",
+        default=Path("runs/ablations"),
+        help="default: runs/ablations",
+    )
+    _add_every(command)
+    _add_json(command)
+    _add_data(command)
+
+
+def _add_evaluate(commands: Subparsers) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="measure how well a checkpoint retrieves",
+        usage="%(prog)s [--weights FILE] [--split NAME | --data DIR] [options]",
+        epilog="example: %(prog)s --split unseen --intervals queries --csv figures.csv",
+    )
+    _add_weights(command)
+    command.add_argument("--backbone", metavar="FILE|TIMM-TAG", help="an untrained ViT: alone, or beside --weights")
+    group = command.add_argument_group("what is measured")
+    group.add_argument("--protocol", choices=_PROTOCOLS, default="zero-shot", metavar="NAME", help=_listed(_PROTOCOLS))
+    splits = (*_PARTS, *_STANDARD_SPLITS)
+    group.add_argument(
+        "--split", choices=splits, metavar="NAME", help=f"{_listed(splits)} (default: val, or all of --data)"
+    )
+    group.add_argument(
+        "--trained-on",
+        metavar="NAME",
+        help="cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: "
+        f"{_STANDARD_SPLITS[0]} and so on; generalised, fresh, everything: parts such as train+val",
+    )
+    _add_data(group)
+    group.add_argument(
+        "--layout", choices=_LAYOUTS, default="folders", metavar="NAME", help=f"--data: {_listed(_LAYOUTS)}"
+    )
+    _add_every(group)
+    methods = f"{_listed(_METHODS)} (default: all)"
+    group.add_argument("--method", action="append", choices=_METHODS, metavar="NAME", help=methods)
+    group.add_argument(
+        "--by-class", action="store_true", help="figures of each class by itself, with its first 10 results"
+    )
+    group.add_argument("--visual", action="store_true", help="also score by the mean visual token, as row vis")
+    group.add_argument("--keep", metavar="R,R,...", help="compare keep rates: r, r_S/r_I or r_S/r_I/r_CA")
+    group = command.add_argument_group("where it is computed")
+    group.add_argument("--device", default="cpu", help="default: cpu")
+    group.add_argument("--dtype", choices=_DTYPES, default="auto", metavar="NAME", help=_listed(_DTYPES))
+    group = command.add_argument_group("what comes out")
+    _add_json(group)
+    intervals = "95%% intervals by resampling queries or classes"
+    group.add_argument("--intervals", choices=_RESAMPLED, metavar="NAME", help=intervals)
+    group.add_argument("--csv", type=a_path, metavar="FILE", help="write the figures of each query")
+    group.add_argument("--against", type=a_path, metavar="FILE.csv", help="compare with what --csv wrote elsewhere")
+    group.add_argument("--plot", type=a_path, metavar="FILE", help="draw precision over recall, or the keep rates")
+
+
+def _add_composites(commands: Subparsers) -> None:
+    command = commands.add_parser("composites", help="measure whether matching patches point at the thing drawn")
+    _add_weights(command)
+    command.add_argument("--split", choices=_PARTS, default="val", help="classes (default: val)")
+    command.add_argument("--count", type=int, default=50, help="canvases (default: 50)")
+    command.add_argument("--seed", type=int, default=0, help="of their choice (default: 0)")
+    _add_json(command)
+    _add_data(command)
+
+
+def _add_backbone(command: Parser, purpose: str) -> None:
+    command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help=purpose)
+
+
+def _add_data(command: Options) -> None:
+    command.add_argument(
+        "--data",
+        type=a_path,
+        metavar="DIR",
+        help="sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names)",
+    )
+
+
+def _add_every(command: Options) -> None:
+    command.add_argument("--every", type=_every, metavar="S,P", help="use every S-th sketch and every P-th photo only")
+
+
+def _add_json(command: Options) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _add_weights(command: Parser) -> None:
+    command.add_argument("--weights", type=a_path, metavar="FILE", help="checkpoint (default: the embedded one)")
+
+
+def _every(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(",")
+    if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
+        raise argparse.ArgumentTypeError(f"two numbers from 1 on with a comma between, not {text!r}")
+    return int(first), int(second)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names)

@@ -3,7 +3,7 @@
 It imports nothing but the standard library, because a program says its help before anything slow is loaded.
 """
 
-from model.terminal.arguments import Parser, a_path
+from model.terminal.arguments import Parser, Subparsers, a_path, program_parser
 from model.terminal.interrupts import importing
 from model.terminal.paths import HomeUnknown, expanded, resolved
 from model.terminal.program import BAD_INPUT, as_called, run_program
@@ -16,6 +16,7 @@ __all__ = [
     "HomeUnknown",
     "Parser",
     "Refusal",
+    "Subparsers",
     "VersionAction",
     "a_path",
     "as_called",
@@ -23,6 +24,7 @@ __all__ = [
     "importing",
     "installed_version",
     "printable",
+    "program_parser",
     "resolved",
     "run_program",
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from model.terminal.paths import HomeUnknown, expanded
 from model.terminal.text import printable
+from model.terminal.version import VersionAction
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,6 +20,26 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program with code 2 and the message, which may repeat what stood on the command line."""
         super().error(printable(message))
+
+
+# Where commands are added; argparse has no public name for it.
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, Subparsers]:
+    """The command line of a program with commands, and the place to add these to; ``command`` is the name of one.
+
+    Args:
+        prog: what the program calls itself. examples: end its help; "{prog}" in them stands for ``prog``.
+    """
+    top = Parser(
+        prog=prog,
+        description=description,
+        epilog=examples.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=VersionAction)
+    return top, top.add_subparsers(dest="command", required=True, title="commands", metavar="COMMAND")
 
 
 def a_path(text: str) -> Path:

@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from model.terminal import Parser, VersionAction, a_path, importing, run_program
+from model.terminal import Parser, Subparsers, VersionAction, a_path, importing, run_program
 from service.program import PROGRAM
 
 # The first command is the one that runs where none is named.
@@ -118,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_serve(commands: Subparsers) -> None:
     serve = _add_command(
         commands,
         "serve",
@@ -132,7 +132,7 @@ def _add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_settings(serve)
 
 
-def _add_search(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_search(commands: Subparsers) -> None:
     search = _add_command(
         commands,
         "search",
@@ -154,7 +154,7 @@ def _add_search(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_settings(search)
 
 
-def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_explain(commands: Subparsers) -> None:
     explain = _add_command(
         commands,
         "explain",
@@ -167,7 +167,7 @@ def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_settings(explain)
 
 
-def _add_figures(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_figures(commands: Subparsers) -> None:
     figures = _add_command(
         commands,
         "figures",
@@ -180,7 +180,7 @@ def _add_figures(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_settings(figures)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_evaluate(commands: Subparsers) -> None:
     evaluate = _add_command(
         commands,
         "evaluate",
@@ -205,7 +205,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[Parser]) -> None:
     evaluate.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
 
 
-def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_demo(commands: Subparsers) -> None:
     demo = _add_command(
         commands,
         "demo",
@@ -218,7 +218,7 @@ def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
     demo.add_argument("--weights", type=a_path, default=argparse.SUPPRESS, help=_WEIGHTS)
 
 
-def _add_openapi(commands: argparse._SubParsersAction[Parser]) -> None:
+def _add_openapi(commands: Subparsers) -> None:
     openapi = _add_command(
         commands, "openapi", "print the OpenAPI document of the HTTP API", "sketch-search openapi --output api.json"
     )
@@ -226,7 +226,7 @@ def _add_openapi(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_command(
-    commands: argparse._SubParsersAction[Parser],
+    commands: Subparsers,
     name: str,
     purpose: str,
     examples: str,

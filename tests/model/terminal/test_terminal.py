@@ -59,10 +59,6 @@ def test_no_program_takes_abbreviated_options() -> None:
         assert [one.prog for one in _parsers(parser) if one.allow_abbrev] == []
 
 
-def test_the_programs_help_is_the_same_whether_its_commands_are_imported_or_not() -> None:
-    assert model_parser(given=[]).format_help() == model_parser().format_help()
-
-
 def _raising(error: BaseException) -> int:
     raise error
 

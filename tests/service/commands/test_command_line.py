@@ -107,6 +107,8 @@ def test_help_and_version_need_no_networks() -> None:
         ["index", "build", "--help"],
         ["index", "--version"],
         ["model", "--help"],
+        ["model", "train", "--help"],
+        ["model", "evaluate", "--help"],
         ["model", "--version"],
     ):
         done = run_python("-c", code, *asked)

@@ -1,0 +1,21 @@
+"""Finds what runs the command that was named."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def command(name: str) -> Callable[[argparse.Namespace], None]:
+    """What runs the command of that name. Only the module that has it is imported, with all that this one needs."""
+    if name in ("train", "ablate"):
+        from model.commands import trainings
+
+        return trainings.COMMANDS[name]
+    if name in ("evaluate", "composites"):
+        from model.commands import measurements
+
+        return measurements.COMMANDS[name]
+    from model.commands import checkpoints
+
+    return checkpoints.COMMANDS[name]

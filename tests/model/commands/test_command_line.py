@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import argparse
+
+from model.commands import command_line
+from model.commands.command_line import parser
+from model.commands.dispatch import command
+from model.datasets.layouts import STANDARD_SPLITS
+from model.datasets.protocols import PROTOCOLS
+from model.datasets.tasks import LAYOUTS, PARTS
+from model.evaluation.composites import COMPOSITES
+from model.evaluation.resampling import RESAMPLED
+from model.network.calibration import METHODS
+from model.network.config import PRESETS
+from model.training.recipe import RECIPES
+
+
+def test_options_choose_among_the_names_that_the_rooms_know() -> None:
+    assert command_line._LAYOUTS == LAYOUTS
+    assert command_line._METHODS == METHODS
+    assert command_line._PARTS == PARTS
+    assert tuple(sorted(PRESETS)) == command_line._PRESETS
+    assert command_line._PROTOCOLS == PROTOCOLS
+    assert command_line._RESAMPLED == RESAMPLED
+    assert command_line._STANDARD_SPLITS == STANDARD_SPLITS
+    assert parser().parse_args(["composites"]).count == COMPOSITES
+    assert RECIPES.name == "recipes"
+
+
+def test_every_command_has_something_that_runs_it() -> None:
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert len({command(name) for name in commands.choices}) == len(commands.choices)
