@@ -11,15 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from model.network import Method
+from model.ranking.support import scores_of, support_of
 
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
 ROUNDS = 3
 # How many of a sketch's best photos take part. It bounds the cost: SHORTLIST x SHORTLIST cosines for each sketch.
 SHORTLIST = 1000
-# [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
-RET_WIDTH = 0.2
-# Fused scores f are averaged as exp((f - best) / FUSED_WIDTH), because their range depends on the fusion weight.
-FUSED_WIDTH = 2.0
 
 
 def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: Method) -> torch.Tensor:
@@ -53,10 +50,10 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
         weights = (directions @ directions.T - threshold).clamp_(min=0).fill_diagonal_(1 - threshold)
         sums = weights.sum(dim=1)
         best = of_sketch[first[0]]
-        support = _support(of_sketch[first], best, method)
+        support = support_of(of_sketch[first], best, method)
         for _ in range(ROUNDS):
             support = (weights @ support) / sums
-        after[row, first] = _score(support, best, method)
+        after[row, first] = scores_of(support, best, method)
         if len(rest):
             after[row, rest] = of_sketch[rest].clamp(max=float(after[row, first].min()))
     return after
@@ -69,15 +66,3 @@ def centred(ret: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor
     """
     directions = F.normalize(ret.float(), dim=1)
     return F.normalize(directions - (directions.mean(dim=0) if mean is None else mean), dim=1)
-
-
-def _support(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
-    if method == "ret":
-        return torch.exp(-(scores**2) / RET_WIDTH)
-    return scores if method == "rn" else torch.exp((scores - best) / FUSED_WIDTH)
-
-
-def _score(support: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
-    if method == "ret":
-        return -torch.sqrt((-RET_WIDTH * support.log()).clamp(min=0))
-    return support if method == "rn" else best + FUSED_WIDTH * support.clamp(min=torch.finfo(support.dtype).tiny).log()
