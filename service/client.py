@@ -58,16 +58,16 @@ class Client:
 
     def search(
         self,
-        sketch: str | os.PathLike[str] | bytes | Image.Image,
+        sketch: str | os.PathLike[str] | bytes | Image.Image | None = None,
         query: SearchQuery | None = None,
         **options: Any,
     ) -> SearchResponse:
-        """The photos that match a sketch best.
+        """The photos that match a sketch best, and look like liked ones.
 
         Args:
-            sketch: a path, the bytes of an image file, or a picture.
+            sketch: a path, the bytes of an image file, or a picture; None for a search by liked photos alone.
             query: what is asked; None for what ``options`` say.
-            options: the fields of a SearchQuery, as in ``search("cat.png", k=5, nprobe="all")``.
+            options: the fields of a SearchQuery, as in ``search("cat.png", k=5, like=[17])``.
 
         Raises:
             ValueError: an option that does not exist, or is out of its range.
@@ -78,7 +78,8 @@ class Client:
         elif options:
             raise TypeError("give a query or options, not both")
         params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return self._model(SearchResponse, self._http.post("/search", params=params, content=_as_bytes(sketch)))
+        body = b"" if sketch is None else _as_bytes(sketch)
+        return self._model(SearchResponse, self._http.post("/search", params=params, content=body))
 
     def photo(self, photo_id: int) -> bytes:
         """The original file of a photo."""

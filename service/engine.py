@@ -127,11 +127,12 @@ class Engine:
         pixels = np.asarray(self._run(sketch, job, quick=quick))
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
-    def search(self, sketch: PreparedSketch, query: SearchQuery) -> SearchResponse:
-        """The answer to a sketch. Raises BadSearch."""
+    def search(self, sketch: PreparedSketch | None, query: SearchQuery) -> SearchResponse:
+        """The answer to a sketch, or without one to the photos of the query. Raises BadSearch and UnknownPhoto."""
         self._check_page_size(query.k)
-        outcome = self._searcher.search(sketch.pixels, query)
-        return search_response(outcome, originals=self._settings.serve_originals, prepare_ms=sketch.milliseconds)
+        outcome = self._searcher.search(None if sketch is None else sketch.pixels, query)
+        prepare_ms = 0.0 if sketch is None else sketch.milliseconds
+        return search_response(outcome, originals=self._settings.serve_originals, prepare_ms=prepare_ms)
 
     def explain(
         self, sketch: PreparedSketch, params: ExplainParams, gone: Callable[[], bool] = lambda: False

@@ -17,7 +17,7 @@ FUSED_WIDTH = 2.0
 
 
 def support_of(scores: torch.Tensor, best: torch.Tensor, method: Method) -> torch.Tensor:
-    """Scores by ``method``, of any shape, as support in [0, 1]. best: the highest score of the sketch; fused needs it."""
+    """Scores by ``method``, of any shape, as support in [0, 1]. best: the sketch's highest score, which fused needs."""
     if method == "ret":
         return torch.exp(-(scores**2) / RET_WIDTH)
     return scores if method == "rn" else torch.exp((scores - best) / FUSED_WIDTH)

@@ -139,7 +139,7 @@ def _add_search(commands: Subparsers) -> None:
         "search without a server",
         "sketch-search search cat.png --k 10\nsketch-search search - --json < cat.png",
     )
-    search.add_argument("sketch", help="an image file, or - for standard input")
+    search.add_argument("sketch", nargs="?", help="an image file, or - for standard input; none with --like alone")
     # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
     search.add_argument("--k", help="results wanted, photos or kinds (20)")
     search.add_argument("--offset", help="results to skip (0)")
@@ -150,6 +150,8 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
     search.add_argument("--view", help="photos, or kinds: photos that look alike are put together (photos)")
+    search.add_argument("--like", action="append", metavar="PHOTO", help="a photo that is wanted; may be repeated")
+    search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; likewise")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
     _add_settings(search)
 

@@ -17,16 +17,19 @@ from service.settings import Settings
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 
 
-def search(settings: Settings, sketch: str, query: SearchQuery, *, as_json: bool) -> int:
+def search(settings: Settings, sketch: str | None, query: SearchQuery, *, as_json: bool) -> int:
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
+
+    Args:
+        sketch: None to search by liked photos alone.
 
     Raises:
         OSError: the file cannot be read. ImageError: it is no image file.
         Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
     """
-    data = read_image_file(sys.stdin.buffer if sketch == "-" else Path(sketch))
+    data = None if sketch is None else read_image_file(sys.stdin.buffer if sketch == "-" else Path(sketch))
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        answer = engine.search(engine.prepare(data), query)
+        answer = engine.search(None if data is None else engine.prepare(data), query)
     if as_json:
         print(answer.model_dump_json())
     else:

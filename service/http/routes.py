@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from service.engine import Engine, build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
-from service.http.contract import SKETCH_BODY, error_answers, image_answers
+from service.http.contract import PERHAPS_SKETCH_BODY, SKETCH_BODY, error_answers, image_answers
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.schemas import (
@@ -32,6 +32,7 @@ from service.schemas import (
     Limits,
     ModelInfo,
     PageParams,
+    Params,
     SearchDefaults,
     SearchQuery,
     SearchResponse,
@@ -84,11 +85,19 @@ def require_key(
         raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
 
 
-def refuse_doubles(request: Request) -> None:
-    """Raise BadSearch where a query parameter is given twice: one would be ignored. Not for those that are lists."""
-    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
-        if times > 1:
-            raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
+def refuse_doubles(params: type[Params]) -> Callable[[Request], None]:
+    """What raises BadSearch where a query parameter is given twice, because one would be ignored.
+
+    params: what the path takes; those of them that are lists may be repeated.
+    """
+    repeatable = params.repeatable()
+
+    def refuse(request: Request) -> None:
+        for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+            if times > 1 and name not in repeatable:
+                raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
+
+    return refuse
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
@@ -96,17 +105,21 @@ api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=
 monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
 
 PathId = Annotated[Id, Path()]
-_once = [Depends(refuse_doubles)]
 
 
-@api.post("/search", dependencies=_once, responses=error_answers(413, 415, 422, 503), openapi_extra=SKETCH_BODY)
+@api.post(
+    "/search",
+    dependencies=[Depends(refuse_doubles(SearchQuery))],
+    responses=error_answers(404, 413, 415, 422, 503),
+    openapi_extra=PERHAPS_SKETCH_BODY,
+)
 async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
-    """The photos that match a sketch best."""
+    """The photos that match a sketch best, and look like liked ones."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
 
     def prepare(quick: bool) -> Callable[[], SearchResponse]:
-        return partial(engine.search, engine.prepare(sketch, quick=quick), query)
+        return partial(engine.search, engine.prepare(sketch, quick=quick) if sketch else None, query)
 
     answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
@@ -133,7 +146,7 @@ async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Q
 
 
 async def _received(request: Request, ctx: Context) -> bytes:
-    """The sketch of a request."""
+    """The sketch of a request; empty where its body is empty."""
     # Where the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
     return await ctx.uploads.read(request)
@@ -160,7 +173,7 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
 
 @api.get(
     "/thumbnails/{photo_id}",
-    dependencies=_once,
+    dependencies=[Depends(refuse_doubles(ThumbnailParams))],
     response_class=Response,
     responses={**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
 )
@@ -174,7 +187,7 @@ async def thumbnail(
 
 @api.get(
     "/clusters/{cluster_id}",
-    dependencies=_once,
+    dependencies=[Depends(refuse_doubles(PageParams))],
     response_model=ClusterResponse,
     responses={
         200: {"description": "The photos, with their ETag."},

@@ -45,6 +45,8 @@ class Uploads:
     async def read(self, request: Request) -> bytes:
         """The image in the request: the raw body, whatever its content type says, or the multipart field ``file``.
 
+        It is empty where nothing was sent, and where the file is empty.
+
         Raises:
             UploadTooLarge: more bytes than the limit, whether the request says so or not.
             QueueFull: there is no room for what has come.

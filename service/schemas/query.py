@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from service.schemas.photos import Id
 
 # What chooses the photos that are scored: the clusters' centroids, or [Ret] of every photo.
 FirstStage = Literal["clusters", "ret"]
 # How what was found is shown: photo by photo, or grouped by look.
 View = Literal["photos", "kinds"]
+# How many photos may be part of a query, liked and unliked together.
+MOST_PHOTOS = 32
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
 _INTEGER = re.compile("-?[0-9]+")
@@ -38,6 +42,12 @@ class Params(BaseModel):
         """The parameters by the names that users know."""
         return tuple(field.alias or name for name, field in cls.model_fields.items())
 
+    @classmethod
+    def repeatable(cls) -> frozenset[str]:
+        """The names of those that may be given more than once: what is a list of values."""
+        fields = cls.model_fields.items()
+        return frozenset(field.alias or name for name, field in fields if get_origin(field.annotation) in (list, tuple))
+
     @model_validator(mode="before")
     @classmethod
     def _name_the_unknown(cls, given: Any) -> Any:
@@ -50,12 +60,12 @@ class Params(BaseModel):
 
 
 class SearchQuery(Params):
-    """What is asked of a search, beside the sketch itself; its ranges are checked once, when it is made.
+    """What is asked of a search, beside the sketch if there is one; its ranges are checked once, when it is made.
 
     It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
     client's arguments are its fields, and the searcher takes it as it is. A field with an alias goes by the alias
     outside (``select``, ``thin``), which is also the name to construct it by. What depends on the checkpoint, such as
-    whether it has the method, is checked by ``service.search.plan``. Further parts of a query, words or photos, are to
+    whether it has the method, is checked by ``service.search.plan``. Further parts of a query, such as words, are to
     become fields here.
     """
 
@@ -108,6 +118,31 @@ class SearchQuery(Params):
         "lists the groups. A photo joins the first kind whose best photo looks like it, or else begins one.",
         examples=["kinds"],
     )
+
+    like: tuple[Id, ...] = Field(
+        default=(),
+        description="The id of a photo that is wanted; may be repeated. Photos that look like it lead, and it comes "
+        "first itself. Without a sketch at least one is needed. The same photo counts once.",
+        examples=[[17]],
+    )
+    unlike: tuple[Id, ...] = Field(
+        default=(),
+        description="The id of a photo that is not wanted; may be repeated. It leaves the results, and so do those of "
+        "its kind, unless they look more like a liked one. like and unlike are given 32 times at most, together.",
+        examples=[[23]],
+    )
+
+    @model_validator(mode="after")
+    def _either_liked_or_not(self) -> SearchQuery:
+        given = len(self.like) + len(self.unlike)
+        if given > MOST_PHOTOS:
+            said = {"most": MOST_PHOTOS, "given": given}
+            problem = "like and unlike must be given at most {most} times together, not {given} times"
+            raise PydanticCustomError(SENTENCE, problem, said)
+        if both := sorted(set(self.like) & set(self.unlike)):
+            problem = "like and unlike name the same photo, {photo}: leave one of them out"
+            raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
+        return self
 
     @model_validator(mode="after")
     def _choose_by_one(self) -> SearchQuery:

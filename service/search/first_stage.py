@@ -15,6 +15,7 @@ import numpy as np
 from service.schemas import Cluster
 from service.search.parts import QueryParts
 from service.search.plan import Plan
+from service.search.pool import Pool
 from service.search.ranking import Scores, best_first
 from service.search.scorer import GalleryScorer, Rows
 
@@ -51,36 +52,39 @@ class Candidates:
     shortlist: Shortlist | None = None
 
 
-def choose(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> Candidates:
-    """The photos to be scored, as the plan says."""
-    return by_ret(scorer, parts, plan) if plan.first_stage == "ret" else by_clusters(scorer, parts, plan)
+def choose(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> Candidates:
+    """The photos of the pool to be scored, as the plan says."""
+    by = by_ret if plan.first_stage == "ret" else by_clusters
+    return by(scorer, parts, plan, pool)
 
 
-def by_ret(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> Candidates:
-    """The ``plan.rerank`` best of all photos by [Ret]; all photos where the plan names no number."""
-    every = np.arange(scorer.photo_count)
+def by_ret(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> Candidates:
+    """The ``plan.rerank`` best photos of the pool by [Ret]; all of them where the plan names no number."""
     if plan.rerank is None:
-        opened = np.flatnonzero(scorer.cluster_sizes)
+        opened = np.flatnonzero(pool.cluster_sizes)
         # One portion: all distances of [Ret] take less time than looking at the clock between them would save.
-        return Candidates((every,), scorer.clusters_by_ret(parts, opened))
-    portions, shortlist = _reranked(scorer, parts, plan, every, plan.rerank)
+        return Candidates((pool.rows,), scorer.clusters_by_ret(parts, opened))
+    portions, shortlist = _reranked(scorer, parts, plan, pool.rows, plan.rerank)
     opened = np.unique(scorer.clusters_of(joined(portions)))
     return Candidates(portions, scorer.clusters_by_ret(parts, opened), shortlist=shortlist)
 
 
-def by_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> Candidates:
+def by_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> Candidates:
     """All photos of the best clusters; with ``plan.rerank`` only the best of these by [Ret]."""
-    clusters = best_clusters(scorer, parts, plan)
-    portions = tuple(scorer.rows_of(cluster.id) for cluster in clusters)
+    clusters = best_clusters(scorer, parts, plan, pool)
+    portions = tuple(pool.of_cluster(cluster.id) for cluster in clusters)
     shortlist = None
     if plan.rerank is not None:
         portions, shortlist = _reranked(scorer, parts, plan, joined(portions), plan.rerank)
     return Candidates(portions, clusters, len(scorer.cluster_sizes), shortlist)
 
 
-def best_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> tuple[Cluster, ...]:
-    """The best clusters by their centroids, ties by id: at least ``nprobe``, and enough to fill the page asked for."""
-    scores, sizes = scorer.centroid_scores(parts, plan.method), scorer.cluster_sizes
+def best_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> tuple[Cluster, ...]:
+    """The best clusters by their centroids, ties by id: at least ``nprobe``, and enough to fill the page asked for.
+
+    Their sizes count photos of the pool; those without any are not opened.
+    """
+    scores, sizes = scorer.centroid_scores(parts, plan.method), pool.cluster_sizes
     order = best_first(np.arange(len(scores)), scores)
     order = order[sizes[order] > 0]
     if plan.nprobe != "all":

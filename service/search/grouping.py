@@ -15,7 +15,7 @@ def group_kinds(scorer: GalleryScorer, rows: Rows) -> tuple[NDArray[np.int64], .
     Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of
     their best photos, and every photo is in exactly one.
     """
-    kinds = kinds_of(scorer.ret(rows), scorer.mean_direction).numpy()
+    kinds = kinds_of(scorer.ret(rows), scorer.likeness.mean).numpy()
     # A stable sort keeps the photos of a kind in the order of the ranking.
     by_kind = np.argsort(kinds, kind="stable")
     sizes = np.bincount(kinds)

@@ -40,7 +40,7 @@ class Plan:
     """Everything that the stages of a search need to know; nothing is left open.
 
     Attributes:
-        method: the one that scores photos, and centroids where clusters choose.
+        method: the one that scores photos, and centroids where clusters choose; "ret" where photos are liked.
         first_stage: what chooses the photos that are scored.
         nprobe: clusters to open at least; "all" for every one. Only read where clusters choose.
         rerank: how many of the chosen photos, the best by [Ret], ``method`` scores; None for all of them.
@@ -71,11 +71,14 @@ class Plan:
         return SHORTLIST if self.diffuse else 0
 
 
-def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults) -> Plan:
-    """The plan for a query.
+def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, *, drawn: bool = True) -> Plan:
+    """The plan for a query. drawn: whether there is a sketch.
 
-    Raises BadSearch: the checkpoint does not have the method, cannot diffuse, or has nothing to rerank by.
+    Raises BadSearch: the checkpoint does not have the method, cannot diffuse, or has nothing to rerank by; or there is
+    neither a sketch nor a liked photo.
     """
+    if not drawn and not query.like:
+        raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like.")
     method = _method(query, matcher)
     diffuse = _diffuse(query, matcher)
     # Who counts clusters wants them to choose.
@@ -110,7 +113,11 @@ def _photos_wanted(view: View, k: int, offset: int) -> int:
 
 
 def _method(query: SearchQuery, matcher: Matcher) -> Method:
-    wanted = matcher.best_method if query.method == "auto" else query.method
+    if query.like and query.method not in ("auto", "ret"):
+        raise BadSearch(f"Liked photos are compared by [Ret], not by method {query.method!r}: leave method out.")
+    wanted = query.method
+    if wanted == "auto":
+        wanted = "ret" if query.like else matcher.best_method
     method = next((known for known in matcher.methods if known == wanted), None)
     if method is None:
         known = ", ".join(("auto", *matcher.methods))

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import Index
+from indexer import Index, PhotoEntry
 from model import Matcher, Tokens
 from model.network import Method
-from model.ranking import mean_direction
+from model.ranking import Likeness
 from service.schemas import Cluster
 from service.search.parts import QueryParts
 from service.search.ranking import Ids, Scores, best_first
@@ -33,14 +33,15 @@ class GalleryScorer:
     """Scores the photos and clusters of one generation with the checkpoint that made it.
 
     It keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, and [Ret] of
-    all photos with their priors, 772 bytes each. On a GPU it keeps the photos' tokens, too, where they fit. A CPU reads
-    them out of the mapped files, which the system keeps in memory for as long as nothing else needs it.
+    all photos with their priors and what compares them, 780 bytes each. On a GPU it keeps the photos' tokens, too,
+    where they fit. A CPU reads them out of the mapped files, which the system keeps in memory for as long as nothing
+    else needs it.
 
     Attributes:
         ids: (p,) int64, of the photos by row.
         cluster_sizes: (c,) int64, photos in each cluster.
         chunk: photos that the matcher scores at once.
-        mean_direction: (d,), the mean of the photos' normalised [Ret], on the matcher's device.
+        likeness: compares the photos with each other.
     """
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
@@ -51,7 +52,7 @@ class GalleryScorer:
         self.chunk = matcher.chunk
         self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
         self._priors = matcher.priors(self._ret)
-        self.mean_direction = mean_direction(self._ret.ret)
+        self.likeness = Likeness(self._ret.ret)
         self._ends = np.cumsum(self.cluster_sizes)
         self._centroids = matcher.project(index.centroids) if len(self.cluster_sizes) else index.centroids
         self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))
@@ -70,6 +71,11 @@ class GalleryScorer:
     def clusters_of(self, rows: Rows) -> NDArray[np.int64]:
         """(m,): the clusters that these photos are in."""
         return np.searchsorted(self._ends, rows, side="right")
+
+    def row_of(self, photo: PhotoEntry) -> int:
+        """Where a photo is."""
+        rows = self.rows_of(photo.cluster)
+        return int(rows[np.searchsorted(self.ids[rows], photo.id)])
 
     def ret(self, rows: Rows) -> torch.Tensor:
         """(m, d): [Ret] of these photos, on the matcher's device."""

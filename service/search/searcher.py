@@ -1,8 +1,9 @@
 """The two-stage search: choose the photos that are worth scoring, then score each of them by itself.
 
-A search is six steps, each with a module of its own:
+A search is seven steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
+- ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones.
 - ``first_stage``: choose photos, by [Ret] or by the clusters.
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
@@ -23,13 +24,13 @@ from numpy.typing import NDArray
 from indexer import Index
 from model import Matcher
 from service.schemas import Cluster, SearchQuery
-from service.search.diffusing import diffuse
+from service.search.diffusing import diffuse, with_estimates
+from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
 from service.search.grouping import group_kinds
 from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import Sketch, encode_parts
 from service.search.plan import GROUPED, Defaults, Plan, plan_search
-from service.search.ranking import best_first
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
@@ -53,25 +54,28 @@ class Searcher:
         self._defaults = defaults or Defaults()
         self.scorer = GalleryScorer(index, matcher)
 
-    def search(self, sketch: Sketch, query: SearchQuery) -> SearchOutcome:
-        """The photos that match a sketch best.
+    def search(self, sketch: Sketch | None, query: SearchQuery) -> SearchOutcome:
+        """The photos that match a sketch best, or without one (None) look most like the photos that the query likes.
 
         Raises:
-            BadSearch: the checkpoint cannot do what the query asks for.
+            BadSearch: the checkpoint cannot do what the query asks for, or it asks for nothing.
+            UnknownPhoto: an id in the query is no photo's.
             BlankSketch: the sketch is a picture without ink.
         """
-        plan = plan_search(query, self.matcher, self._defaults)
+        plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None)
         watch = Stopwatch(self.matcher.device)
-        parts = encode_parts(sketch, self.matcher, watch)
-        candidates = choose(self.scorer, parts, plan)
+        feedback = Feedback.of_query(query, self.index, self.scorer)
+        drawn = None if sketch is None else encode_parts(sketch, self.matcher, watch)
+        parts = parts_of(self.scorer, feedback, drawn)
+        pool = pool_of(self.scorer, feedback)
+        candidates = choose(self.scorer, parts, plan, pool)
+        candidates = with_nearest(self.scorer, candidates, feedback, pool)
         watch.lap("clusters")
         scored = score_candidates(self.scorer, parts, candidates, plan, watch)
         watch.lap("photos")
-        ranked = scored
-        if plan.diffuse:
-            ranked = diffuse(self.scorer, self.matcher, scored, candidates.shortlist, plan.method)
+        ranked = self._rank(scored, candidates, feedback, plan)
         watch.lap("diffusion")
-        order = best_first(self.scorer.ids[ranked.rows], ranked.scores)
+        ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
         hits: tuple[Hit, ...] = ()
         kinds: tuple[FoundKind, ...] | None = None
         if plan.view == "photos":
@@ -95,6 +99,14 @@ class Searcher:
             model=self.matcher.config.name,
             embedder=self.index.manifest.embedder.name,
         )
+
+    def _rank(self, scored: Scored, candidates: Candidates, feedback: Feedback, plan: Plan) -> Scored:
+        """The scores that decide the order: after what photos that look alike, and liked ones, add to them."""
+        ranked = scored
+        if plan.diffuse:
+            every = with_estimates(self.scorer, self.matcher, scored, candidates.shortlist, plan.method)
+            ranked = diffuse(self.scorer, self.matcher, every, plan.method)
+        return lead(self.scorer, ranked, feedback)
 
     def _hits(self, ranked: Scored, order: NDArray[np.int64], places: Iterable[int]) -> tuple[Hit, ...]:
         """The photos at these places of the ranking, counted from 0."""

@@ -130,7 +130,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("/search", "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view"),
+        ("/search", "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, like, unlike"),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),
     ],
@@ -185,6 +185,71 @@ def test_the_view_of_photos_is_the_one_without_a_view(http: httpx.Client, sketch
     assert "kinds" not in plain.json()
 
 
+def test_liked_photos_lead_with_a_sketch_and_without_one(http: httpx.Client, sketch: bytes) -> None:
+    plain = http.post("/search", content=sketch, params={"k": PHOTOS}).json()["results"]
+    liked, unliked = plain[-1]["id"], plain[0]["id"]
+    for body in (sketch, b""):
+        found = http.post("/search", content=body, params={"k": PHOTOS, "like": [liked], "unlike": [unliked]})
+        ids = [result["id"] for result in found.json()["results"]]
+        assert ids[0] == liked
+        assert unliked not in ids
+    form = http.post("/search", files={"file": b""}, params={"like": [liked], "k": 3})
+    assert without_timings(form) == without_timings(http.post("/search", params={"like": liked, "k": 3}))
+
+
+def test_an_answer_has_the_same_fields_whether_photos_are_named_or_not(http: httpx.Client, sketch: bytes) -> None:
+    plain = http.post("/search", content=sketch)
+    assert set(plain.json()) == set(http.post("/search", params={"like": 1}).json())
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "sentence"),
+    [
+        ("like=1000", (404, "not_found"), "No photo has the id 1000."),
+        ("unlike=1000", (404, "not_found"), "No photo has the id 1000."),
+        ("like=1&unlike=4&unlike=1", (422, "bad_parameter"), "like and unlike name the same photo, 1: leave one of"),
+        (
+            "&".join(["like=1"] * 20 + ["unlike=2"] * 13),
+            (422, "bad_parameter"),
+            "like and unlike must be given at most 32 times together, not 33 times.",
+        ),
+        ("like=", (422, "bad_parameter"), "like must be a number of digits only; it is empty."),
+        (
+            "like=%D9%A1",
+            (422, "bad_parameter"),
+            "like must be a number of digits only, not",
+        ),
+        ("unlike=-1", (422, "bad_parameter"), "unlike must be a number of digits only, not -1."),
+        (f"like={2**63}", (422, "bad_parameter"), "like must be at most 9223372036854775807"),
+        ("like=1&method=rn", (422, "bad_parameter"), "Liked photos are compared by [Ret], not by method 'rn'"),
+        ("like=1&k=2&k=3", (422, "bad_parameter"), "The parameter k is given 2 times; give it once."),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)
+def test_photos_that_cannot_be_part_of_a_query_are_refused(
+    http: httpx.Client, sketch: bytes, query: str, expected: tuple[int, str], sentence: str
+) -> None:
+    answer = http.post(f"/search?{query}", content=sketch)
+    assert error(answer) == expected
+    assert answer.json()["error"]["message"].startswith(sentence)
+    if query.startswith("like"):
+        assert http.post(f"/search?{query}").json()["error"]["message"] == answer.json()["error"]["message"]
+
+
+def test_a_query_of_nothing_is_refused(http: httpx.Client) -> None:
+    for query in ("", "?unlike=1", "?k=3"):
+        answer = http.post(f"/search{query}")
+        assert error(answer) == (422, "bad_parameter")
+        assert "send a sketch, or name a photo with like" in answer.json()["error"]["message"]
+
+
+def test_as_many_photos_as_may_be_named_are_taken_and_a_repeated_one_counts_once(
+    http: httpx.Client, sketch: bytes
+) -> None:
+    once = http.post("/search", content=sketch, params={"like": [1]})
+    assert without_timings(http.post("/search", content=sketch, params={"like": [1] * 32})) == without_timings(once)
+
+
 def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, index: Index) -> None:
     shared = next(
         photo
@@ -217,4 +282,4 @@ def test_a_failing_request_leaves_the_others_alone(server: Served, sketch: bytes
 
     bodies = [sketch, b"", sketch, b"text", sketch, encoded(Image.new("RGB", (9, 9), "white"))] * 2
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(post, bodies)) == [200, 400, 200, 415, 200, 422] * 2
+        assert list(pool.map(post, bodies)) == [200, 422, 200, 415, 200, 422] * 2

@@ -13,10 +13,11 @@ import model
 from indexer import Index
 from model import Matcher
 from service.schemas import SearchQuery
-from service.search.diffusing import diffuse
+from service.search.diffusing import with_estimates
 from service.search.first_stage import Candidates, Shortlist, best_clusters, by_clusters, by_ret, joined
 from service.search.parts import QueryParts, encode_parts
 from service.search.plan import Defaults, Plan, plan_search
+from service.search.pool import Pool
 from service.search.ranking import best_first
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
@@ -45,7 +46,7 @@ def plan(matcher: Matcher) -> Plan:
 def test_ret_chooses_the_best_of_all_photos_whatever_cluster_they_are_in(
     scorer: GalleryScorer, parts: QueryParts, plan: Plan
 ) -> None:
-    chosen = by_ret(scorer, parts, replace(plan, rerank=6))
+    chosen = by_ret(scorer, parts, replace(plan, rerank=6), Pool(scorer))
     by_distance = best_first(scorer.ids, scorer.ret_scores(parts))
     assert joined(chosen.portions).tolist() == by_distance[:6].tolist()
     assert {cluster.id for cluster in chosen.clusters} == set(scorer.clusters_of(by_distance[:6]).tolist())
@@ -59,14 +60,14 @@ def test_ret_scores_no_centroid_by_the_relation_network(
     monkeypatch.setattr(scorer, "centroid_scores", None)
     monkeypatch.setattr(scorer, "rows_of", None)
     for rerank in (None, 6):
-        assert by_ret(scorer, parts, replace(plan, rerank=rerank)).portions
+        assert by_ret(scorer, parts, replace(plan, rerank=rerank), Pool(scorer)).portions
 
 
 def test_a_shortlist_goes_on_where_the_photos_to_be_scored_end(
     scorer: GalleryScorer, parts: QueryParts, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.search.plan.SHORTLIST", 9)
-    chosen = by_ret(scorer, parts, replace(plan, rerank=4, diffuse=True))
+    chosen = by_ret(scorer, parts, replace(plan, rerank=4, diffuse=True), Pool(scorer))
     assert chosen.shortlist is not None
     assert len(joined(chosen.portions)) == 4
     assert chosen.shortlist.rows.tolist() == best_first(scorer.ids, scorer.ret_scores(parts))[:9].tolist()
@@ -77,19 +78,19 @@ def test_clusters_are_opened_best_first_until_the_page_is_full(
 ) -> None:
     scores = scorer.centroid_scores(parts, "rn")
     order = best_first(np.arange(CLUSTERS), scores).tolist()
-    assert [c.id for c in best_clusters(scorer, parts, replace(plan, nprobe=2, k=1))] == order[:2]
-    assert [c.id for c in best_clusters(scorer, parts, replace(plan, nprobe="all"))] == order
-    enough = best_clusters(scorer, parts, replace(plan, nprobe=1, k=PHOTOS - 1))
+    assert [c.id for c in best_clusters(scorer, parts, replace(plan, nprobe=2, k=1), Pool(scorer))] == order[:2]
+    assert [c.id for c in best_clusters(scorer, parts, replace(plan, nprobe="all"), Pool(scorer))] == order
+    enough = best_clusters(scorer, parts, replace(plan, nprobe=1, k=PHOTOS - 1), Pool(scorer))
     assert sum(c.size for c in enough[:-1]) < PHOTOS - 1 <= sum(c.size for c in enough)
 
 
 def test_clusters_bring_all_their_photos_or_the_best_of_them_by_ret(
     scorer: GalleryScorer, parts: QueryParts, plan: Plan
 ) -> None:
-    whole = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=None))
+    whole = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=None), Pool(scorer))
     assert [len(portion) for portion in whole.portions] == [cluster.size for cluster in whole.clusters]
     assert whole.centroids_scored == CLUSTERS
-    few = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=3))
+    few = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=3), Pool(scorer))
     rows, ret_scores = joined(whole.portions), scorer.ret_scores(parts)
     assert joined(few.portions).tolist() == rows[best_first(scorer.ids[rows], ret_scores[rows])][:3].tolist()
     assert few.clusters == whole.clusters
@@ -118,20 +119,20 @@ def test_nothing_to_score_is_scored_completely(scorer: GalleryScorer, parts: Que
         assert (len(nothing.rows), len(nothing.scores), nothing.complete) == (0, 0, True)
 
 
-def test_photos_of_the_shortlist_take_part_in_the_diffusion_and_those_scored_count_as_scored(
+def test_photos_of_the_shortlist_are_ranked_by_estimates_and_those_scored_count_as_scored(
     index: Index, parts: QueryParts, tmp_path: Path
 ) -> None:
     matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
     scorer = GalleryScorer(index, matcher)
     rows = np.array([2, 9, 4])
     scored = Scored(rows, scorer.scores(parts, rows, "rn"), complete=False)
-    alone = diffuse(scorer, matcher, scored, None, "rn")
+    alone = with_estimates(scorer, matcher, scored, None, "rn")
     assert sorted(alone.rows.tolist()) == [2, 4, 9]
     assert scorer.ids[alone.rows].tolist() == sorted(scorer.ids[rows].tolist())
     # All of it was scored, so nothing has to be estimated.
-    known = diffuse(scorer, matcher, scored, Shortlist(rows, scorer.ret_scores(parts)), "rn")
+    known = with_estimates(scorer, matcher, scored, Shortlist(rows, scorer.ret_scores(parts)), "rn")
     assert known.scores.tolist() == alone.scores.tolist()
-    more = diffuse(scorer, matcher, scored, Shortlist(np.array([9, 7, 1]), scorer.ret_scores(parts)), "rn")
+    more = with_estimates(scorer, matcher, scored, Shortlist(np.array([9, 7, 1]), scorer.ret_scores(parts)), "rn")
     assert sorted(more.rows.tolist()) == [1, 2, 4, 7, 9]
     assert not more.complete
 

@@ -145,8 +145,8 @@ def test_too_many_bytes_in_chunks_are_refused_before_they_end(server: Served) ->
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
-        (b"", (400, "undecodable_image")),  # without a length there is no body
-        (b"Content-Length: 0\r\n", (400, "undecodable_image")),
+        (b"", (422, "bad_parameter")),  # without a length there is no body
+        (b"Content-Length: 0\r\n", (422, "bad_parameter")),
         (b"Content-Length: -5\r\n", (400, "bad_request")),
         (b"Content-Length: many\r\n", (400, "bad_request")),
         (b"Content-Length: 5\r\nContent-Length: 6\r\n", (400, "bad_request")),

@@ -1,0 +1,112 @@
+"""Feedback: photos that are part of a query. Those that are liked lead, those that are not leave with their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import Index
+from model import Tokens
+from model.ranking import led, pulled
+from service.errors import BadSearch
+from service.schemas import SearchQuery
+from service.search.first_stage import Candidates
+from service.search.parts import QueryParts
+from service.search.pool import Pool
+from service.search.ranking import Ids, best_first
+from service.search.scorer import GalleryScorer, Rows
+from service.search.scoring import Scored
+
+# Photos that come into the ranking because they are the most similar ones to liked photos, where clusters would choose
+# others. [Ret] costs so little that there may be many.
+NEAREST = 300
+# The score of a photo at no distance.
+HIGHEST = 0.0
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The photos of a query. liked, unliked: their rows, each once, ascending: the order of naming says nothing."""
+
+    liked: Rows
+    unliked: Rows
+
+    @classmethod
+    def of_query(cls, query: SearchQuery, index: Index, scorer: GalleryScorer) -> Feedback:
+        """The photos that a query names.
+
+        Raises:
+            UnknownPhoto: an id is no photo's.
+            BadSearch: a photo is both liked and unliked, maybe by two of its ids.
+        """
+        liked, unliked = _rows(query.like, index, scorer), _rows(query.unlike, index, scorer)
+        if len(both := np.intersect1d(liked, unliked)):
+            raise BadSearch(f"like and unlike name the same photo, {scorer.ids[both[0]]}: leave one of them out.")
+        return cls(liked, unliked)
+
+
+def _rows(ids: Iterable[int], index: Index, scorer: GalleryScorer) -> Rows:
+    """Where these photos are. One that is named twice, maybe by two of its ids, is there once."""
+    return np.unique(np.array([scorer.row_of(index.photo(photo)) for photo in ids], np.int64))
+
+
+def pool_of(scorer: GalleryScorer, feedback: Feedback) -> Pool:
+    """The photos that may be found: unliked ones and their kind are not."""
+    if not len(feedback.unliked):
+        return Pool(scorer)
+    leaving = scorer.likeness.leaving(torch.from_numpy(feedback.unliked), torch.from_numpy(feedback.liked))
+    return Pool(scorer, leaving.numpy())
+
+
+def parts_of(scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None) -> QueryParts:
+    """The query as it is compared with photos: the sketch as it is, or where photos are liked, a [Ret] near theirs.
+
+    drawn: None where there is no sketch; photos are liked then.
+    """
+    if drawn is not None and not len(feedback.liked):
+        return drawn
+    sketch = None if drawn is None else drawn.sketch.ret
+    return QueryParts(Tokens.of_ret(pulled(sketch, scorer.ret(feedback.liked))))
+
+
+def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
+    """The candidates, and the photos that look most like the liked ones, whatever cluster they are in."""
+    if not len(feedback.liked):
+        return candidates
+    likeness = scorer.likeness.to(torch.from_numpy(feedback.liked)).numpy()[pool.rows]
+    nearest = pool.rows[best_first(scorer.ids[pool.rows], likeness, NEAREST)]
+    # They are the nearest to themselves, but others may be as near.
+    nearest = np.union1d(nearest, feedback.liked)
+    # In the first portion, so that they are scored however little time there is.
+    first, *others = candidates.portions
+    later = [portion[~np.isin(portion, nearest)] for portion in others]
+    return replace(candidates, portions=(np.concatenate([first, np.setdiff1d(nearest, first)]), *later))
+
+
+def lead(scorer: GalleryScorer, scored: Scored, feedback: Feedback) -> Scored:
+    """The same photos, their scores led by the liked ones (``model.ranking.feedback``)."""
+    if not len(feedback.liked):
+        return scored
+    likeness = scorer.likeness.to(torch.from_numpy(feedback.liked), torch.from_numpy(scored.rows))
+    return replace(scored, scores=led(torch.from_numpy(scored.scores), likeness).numpy())
+
+
+def put_first(ids: Ids, scored: Scored, feedback: Feedback) -> tuple[Scored, NDArray[np.int64]]:
+    """The order of the ranking: liked photos by id, with the score of a photo that is the query, then the others.
+
+    Args:
+        ids: of the photos of ``scored``.
+
+    Returns:
+        ``scored`` with the scores of the liked photos, and the indices of its photos in the order of the ranking.
+    """
+    order = best_first(ids, scored.scores)
+    liked = np.isin(scored.rows, feedback.liked)
+    if not liked.any():
+        return scored, order
+    order = np.concatenate([np.flatnonzero(liked)[ids[liked].argsort()], order[~liked[order]]])
+    return replace(scored, scores=np.where(liked, np.float32(HIGHEST), scored.scores)), order
