@@ -187,7 +187,8 @@ def _add_evaluate(commands: Subparsers) -> None:
         commands,
         "evaluate",
         "measure a running server with labelled sketches",
-        "sketch-search evaluate --data ~/labelled --per-class 10\nsketch-search evaluate --method rn --nprobe 4 --json",
+        "sketch-search evaluate --data ~/labelled --per-class 10\nsketch-search evaluate --method rn --nprobe 4\n"
+        "sketch-search evaluate --split unseen --feedback --json",
     )
     evaluate.add_argument("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
     evaluate.add_argument("--api-key", help="the server's key (SBIR_API_KEY)")
@@ -201,9 +202,17 @@ def _add_evaluate(commands: Subparsers) -> None:
         "--split", choices=["val", "unseen", "train"], default="val", help="classes of SKETCH_SEARCH_DATA (val)"
     )
     evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
-    evaluate.add_argument("--k", type=int, default=10, help="results looked at (10)")
+    evaluate.add_argument("--k", type=int, help="results looked at (10; with --feedback 20)")
     evaluate.add_argument("--method", action="append", help="one to measure, again for more (auto and all there are)")
     evaluate.add_argument("--nprobe", action="append", type=int, help="also by so many clusters, again for more")
+    evaluate.add_argument(
+        "--feedback",
+        type=int,
+        nargs="?",
+        const=3,
+        metavar="CLICKS",
+        help="measure what so many clicks of a simulated person on kinds help (3)",
+    )
     evaluate.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
 
 

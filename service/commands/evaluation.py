@@ -9,19 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import SecretStr
 from tqdm import tqdm
 
-from model.datasets import Picture, read_class_folders, read_protocol
+from model.datasets import Picture
 from model.metrics import list_metrics
 from service.client import Client
-from service.errors import BadSearch
-from service.schemas import Photo, SearchResponse
+from service.commands.labelled import gallery_of, labelled_sketches, labels_of
+from service.schemas import SearchResponse
 
 WARM_UP = 3
 
@@ -119,22 +118,13 @@ def evaluate_server(
         nprobes: of the two-stage searches; None among them for the server's default.
         advance: called after every search.
 
-    Raises:
-        BadSearch: there are no sketches, none of a class that the gallery has, or the server has nothing loaded.
-        ServiceError, httpx.HTTPError: as the client's methods.
+    Raises as ``gallery_of``.
     """
-    info = client.info()
-    if not sketches:
-        raise BadSearch("an evaluation needs sketches; name a folder of sketch/<class>/*.")
-    if info.model is None or info.index is None:
-        raise BadSearch(f"the server cannot answer yet: {info.reason}")
-    relevant = _relevant(client, info.index.clusters)
-    sketches = [picture for picture in sketches if relevant[picture.label]]
-    if not sketches:
-        raise BadSearch("no photo lies in a folder named as a sketch's class, so none can be right.")
+    gallery = gallery_of(client, sketches)
+    index, sketches = gallery.index, gallery.sketches
     searches: dict[str, dict[str, Figures]] = {}
     wanted: tuple[int | Literal["all"] | None, ...] = (*nprobes, "all")
-    for method in methods or ("auto", *info.model.methods):
+    for method in methods or ("auto", *gallery.model.methods):
         for picture in sketches[:WARM_UP]:
             client.search(picture.path, k=k, method=method)
         # Each sketch is searched with in every way before the next: a machine that slows down then slows all ways.
@@ -146,32 +136,11 @@ def evaluate_server(
                 advance()
         searches[method] = {
             "default" if nprobe is None else str(nprobe): _figures(
-                sketches, answers[nprobe], answers["all"], relevant, k
+                sketches, answers[nprobe], answers["all"], gallery.relevant, k
             )
             for nprobe in wanted
         }
-    return ServerEvaluation(len(sketches), info.index.photos, info.index.clusters, k, searches)
-
-
-def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
-    """The first ``per_class`` sketches of each class; where a class has several sources, they take turns.
-
-    Args:
-        folder: holds sketch/<class>/*. None for the data that SKETCH_SEARCH_DATA names.
-        split: which classes of that data.
-
-    Raises:
-        ModelError: there is neither.
-    """
-    corpus = read_protocol(split) if folder is None else read_class_folders(folder)
-    by_class: dict[str, dict[str, list[Picture]]] = {}
-    for picture in corpus.sketches:
-        by_class.setdefault(picture.label, {}).setdefault(picture.source, []).append(picture)
-    chosen: list[Picture] = []
-    for _, sources in sorted(by_class.items()):
-        turns = [picture for turn in zip_longest(*sources.values()) for picture in turn if picture is not None]
-        chosen += turns[:per_class]
-    return tuple(chosen)
+    return ServerEvaluation(len(sketches), index.photos, index.clusters, k, searches)
 
 
 def figures_table(result: ServerEvaluation) -> str:
@@ -208,7 +177,7 @@ def _figures(
     k: int,
 ) -> Figures:
     lists = [
-        list_metrics([picture.label in _labels(hit) for hit in answer.results], relevant[picture.label], k)
+        list_metrics([picture.label in labels_of(hit) for hit in answer.results], relevant[picture.label], k)
         for picture, (answer, _) in zip(sketches, answers, strict=True)
     ]
     shared = [
@@ -226,19 +195,3 @@ def _figures(
         p50_ms=float(np.percentile(times, 50)),
         p95_ms=float(np.percentile(times, 95)),
     )
-
-
-def _relevant(client: Client, clusters: int) -> Counter[str]:
-    """Count the gallery's photos by the names of the folders that they lie in."""
-    found: Counter[str] = Counter()
-    for number in range(clusters):
-        seen, size = 0, 1
-        while seen < size:
-            page = client.cluster(number, offset=seen)
-            found.update(label for photo in page.photos for label in _labels(photo))
-            seen, size = seen + len(page.photos), page.size
-    return found
-
-
-def _labels(photo: Photo) -> set[str]:
-    return {PurePosixPath(path).parent.name for path in photo.paths}
