@@ -65,7 +65,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = build_parser()
     if (word := _first_word(arguments)) in PROGRAMS:
         parser.error(f"{word} is a program of its own: write its options behind its name")
-    return parser.parse_args(with_command(arguments))
+    options = parser.parse_args(with_command(arguments))
+    if options.command == "search" and options.sketch is None and not options.like:
+        parser.error("the following arguments are required: sketch, or --like PHOTO")
+    return options
 
 
 def with_command(arguments: Sequence[str]) -> list[str]:
@@ -149,7 +152,7 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret)")
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
-    search.add_argument("--view", help="photos, or kinds: photos that look alike are put together (photos)")
+    search.add_argument("--view", help="photos; kinds: photos that look alike together; or auto (photos)")
     search.add_argument("--like", action="append", metavar="PHOTO", help="a photo that is wanted; may be repeated")
     search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; likewise")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")

@@ -14,6 +14,8 @@ from service.schemas.photos import Id
 FirstStage = Literal["clusters", "ret"]
 # How what was found is shown: photo by photo, or grouped by look.
 View = Literal["photos", "kinds"]
+# The same as it is asked for: auto leaves the choice to the search.
+AskedView = Literal["photos", "kinds", "auto"]
 # How many photos may be part of a query, liked and unliked together.
 MOST_PHOTOS = 32
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
@@ -112,10 +114,11 @@ class SearchQuery(Params):
         description="Score no further photos once this time has passed: those of further clusters, or with thin those "
         "that [Ret] puts behind.",
     )
-    view: View = Field(
+    view: AskedView = Field(
         default="photos",
         description="photos: `results` lists the photos. kinds: the 200 best photos are grouped by look, and `kinds` "
-        "lists the groups. A photo joins the first kind whose best photo looks like it, or else begins one.",
+        "lists the groups. A photo joins the first kind whose best photo looks like it, or else begins one. "
+        "auto: photos if one kind is far ahead, else kinds; `view` of the answer says which.",
         examples=["kinds"],
     )
 

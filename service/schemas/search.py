@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from service.schemas.photos import Photo
-from service.schemas.query import FirstStage
+from service.schemas.query import FirstStage, View
 
 
 class SearchResult(Photo):
@@ -51,12 +51,17 @@ class StageTimings(BaseModel):
 class SearchResponse(BaseModel):
     """The answer to a search."""
 
-    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty with view=kinds.")
+    results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty where kinds are listed.")
     # Left out rather than null, so that searches for photos are answered as they were before there were kinds.
     kinds: tuple[Kind, ...] | None = Field(
         default=None,
-        description="With view=kinds, and only then: the kinds, in the order of their best photos.",
+        description="With view=kinds, or where auto took it: the kinds, in the order of their best photos.",
         exclude_if=lambda kinds: kinds is None,
+    )
+    view: View | None = Field(
+        default=None,
+        description="With view=auto, and only then: the view that was taken.",
+        exclude_if=lambda view: view is None,
     )
     clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")

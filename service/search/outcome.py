@@ -12,6 +12,7 @@ from service.schemas import (
     SearchResponse,
     SearchResult,
     StageTimings,
+    View,
     photo_url,
     thumbnail_url,
 )
@@ -51,6 +52,7 @@ class SearchOutcome:
     Attributes:
         results: at most k hits, best first, ties by id; none where kinds were asked for.
         kinds: at most k kinds, in the order of their best photos; None where photos were asked for.
+        view: what was taken where the query left the choice to the search; None where it did not.
         clusters: those that the scored photos are in, best first.
         candidates: photos in the ranking, of which the results are a part.
         pairs_scored: sketch-centroid and sketch-photo pairs that ``method`` scored.
@@ -64,6 +66,7 @@ class SearchOutcome:
 
     results: tuple[Hit, ...]
     kinds: tuple[FoundKind, ...] | None
+    view: View | None
     clusters: tuple[Cluster, ...]
     candidates: int
     pairs_scored: int
@@ -90,6 +93,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: floa
     return SearchResponse(
         results=_results(outcome.results, originals),
         kinds=None if outcome.kinds is None else tuple(_kind(kind, originals) for kind in outcome.kinds),
+        view=outcome.view,
         clusters=outcome.clusters,
         candidates=outcome.candidates,
         pairs_scored=outcome.pairs_scored,

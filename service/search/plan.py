@@ -9,7 +9,7 @@ from model import Matcher
 from model.network import Method
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
-from service.schemas import FirstStage, SearchQuery, View
+from service.schemas import AskedView, FirstStage, SearchQuery
 
 # Photos that the second stage scores where [Ret] chose and the query does not say how many. On validation queries,
 # scoring all of 11,761 photos instead changed mAP@100 by less than chance in either case. Where nothing is diffused,
@@ -45,7 +45,7 @@ class Plan:
         nprobe: clusters to open at least; "all" for every one. Only read where clusters choose.
         rerank: how many of the chosen photos, the best by [Ret], ``method`` scores; None for all of them.
         diffuse: whether photos that look alike lend each other their scores.
-        view: whether the results are photos or kinds of photos.
+        view: whether the results are photos or kinds of photos, or "auto" to choose when they are ranked.
         k, offset: the results wanted are ``offset + 1`` to ``offset + k`` of the ranking, or of its kinds.
         budget_ms: milliseconds after which no further photos are scored; None for no limit.
     """
@@ -55,7 +55,7 @@ class Plan:
     nprobe: int | Literal["all"]
     rerank: int | None
     diffuse: bool
-    view: View
+    view: AskedView
     k: int
     offset: int
     budget_ms: float | None
@@ -108,8 +108,10 @@ def default_rerank(results: int, *, diffuse: bool) -> int:
     return max(RERANK_PLAIN, results)
 
 
-def _photos_wanted(view: View, k: int, offset: int) -> int:
-    return GROUPED if view == "kinds" else offset + k
+def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
+    if view == "photos":
+        return offset + k
+    return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
 def _method(query: SearchQuery, matcher: Matcher) -> Method:

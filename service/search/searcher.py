@@ -27,7 +27,7 @@ from service.schemas import Cluster, SearchQuery
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
-from service.search.grouping import group_kinds
+from service.search.grouping import Groups, group_kinds, is_far_ahead
 from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import Sketch, encode_parts
 from service.search.plan import GROUPED, Defaults, Plan, plan_search
@@ -76,16 +76,22 @@ class Searcher:
         ranked = self._rank(scored, candidates, feedback, plan)
         watch.lap("diffusion")
         ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
+        groups = () if plan.view == "photos" else group_kinds(self.scorer, ranked.rows[order[:GROUPED]])
+        view = plan.view
+        if view == "auto":
+            best = ranked.scores[order[:GROUPED]]
+            view = "photos" if is_far_ahead(best, groups, plan.method) else "kinds"
         hits: tuple[Hit, ...] = ()
         kinds: tuple[FoundKind, ...] | None = None
-        if plan.view == "photos":
-            hits = self._hits(ranked, order, range(len(order))[plan.offset : plan.results])
+        if view == "photos":
+            hits = self._hits(ranked, order, range(len(order))[plan.offset : plan.offset + plan.k])
         else:
-            kinds = self._kinds(ranked, order, plan)
+            kinds = self._kinds(ranked, order, groups, plan)
         watch.lap("photos")
         return SearchOutcome(
             results=hits,
             kinds=kinds,
+            view=view if plan.view == "auto" else None,
             clusters=self._opened(candidates, scored),
             candidates=len(ranked.rows),
             pairs_scored=len(scored.rows) + candidates.centroids_scored,
@@ -117,11 +123,10 @@ class Searcher:
             hits.append(Hit(photo.id, place + 1, float(ranked.scores[n]), photo.cluster, photo.paths))
         return tuple(hits)
 
-    def _kinds(self, ranked: Scored, order: NDArray[np.int64], plan: Plan) -> tuple[FoundKind, ...]:
+    def _kinds(self, ranked: Scored, order: NDArray[np.int64], groups: Groups, plan: Plan) -> tuple[FoundKind, ...]:
         """The page of the kinds that was asked for."""
-        groups = group_kinds(self.scorer, ranked.rows[order[:GROUPED]])[plan.offset : plan.offset + plan.k]
         kinds: list[FoundKind] = []
-        for rank, places in enumerate(groups, plan.offset + 1):
+        for rank, places in enumerate(groups[plan.offset : plan.offset + plan.k], plan.offset + 1):
             best, *more = self._hits(ranked, order, places[: 1 + MORE].tolist())
             kinds.append(FoundKind(rank, len(places), best, tuple(more)))
         return tuple(kinds)

@@ -51,6 +51,7 @@ def test_server_client_and_command_line_agree(
         {"nprobe": "all", "method": "ret"},
         {"method": "rn", "thin": 4},
         {"view": "kinds", "k": 3, "offset": 1},
+        {"view": "auto", "k": 3},
     ):
         raw = timeless(http.post("/search", content=sketch, params=params).json())  # type: ignore[arg-type]
         assert timeless(http.post("/search", files={"file": sketch}, params=params).json()) == raw  # type: ignore[arg-type]
@@ -160,7 +161,7 @@ def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
         (["search", "{sketch}", "--nprobe", "some"], "nprobe must be a whole number"),
         (["search", "{sketch}", "--nprobe", "0"], "'all'"),
         (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
-        (["search", "{sketch}", "--view", "sorts"], "view must be 'photos' or 'kinds'"),
+        (["search", "{sketch}", "--view", "sorts"], "view must be 'photos', 'kinds' or 'auto'"),
         (["search", "{sketch}", "--index", "/no/such/index"], "index"),
         (["search", "{sketch}", "--weights", "/no/such/file"], "checkpoint"),
         (["--port", "70000"], "port must be at most 65535"),

@@ -98,7 +98,7 @@ def test_what_may_be_a_number_or_a_word_is_refused_in_one_sentence(http: httpx.C
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
         ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
         ("/search", "select=words", "select must be 'clusters' or 'ret', not 'words'."),
-        ("/search", "view=auto", "view must be 'photos' or 'kinds', not 'auto'."),
+        ("/search", "view=all", "view must be 'photos', 'kinds' or 'auto', not 'all'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", "budget_ms=soon", "budget_ms must be a number, not 'soon'."),
         ("/search", "budget_ms=0", "budget_ms must be more than 0, not 0."),
@@ -176,6 +176,12 @@ def test_kinds_are_the_photos_of_the_ranking_each_kind_once(http: httpx.Client, 
     assert all(result == photos[result["rank"] - 1] for result in shown)
     second = http.post("/search", content=sketch, params={"k": 1, "offset": 1, "view": "kinds"}).json()
     assert second["kinds"] == body["kinds"][1:2]
+
+
+def test_the_view_that_was_taken_is_told_where_it_was_left_open(http: httpx.Client, sketch: bytes) -> None:
+    found = without_timings(http.post("/search", content=sketch, params={"view": "auto", "k": 5}))
+    taken = found.pop("view")
+    assert found == without_timings(http.post("/search", content=sketch, params={"view": taken, "k": 5}))
 
 
 def test_the_view_of_photos_is_the_one_without_a_view(http: httpx.Client, sketch: bytes) -> None:

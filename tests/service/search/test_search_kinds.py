@@ -16,9 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 import model
 from indexer import build, open_index
 from model.ranking import kinds_of, mean_direction
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, View
 from service.search import searcher as searching
-from service.search.grouping import group_kinds
+from service.search.grouping import group_kinds, is_far_ahead
 from service.search.outcome import FoundKind, Hit, search_response
 from service.search.plan import GROUPED
 from service.search.searcher import MORE, Searcher
@@ -181,6 +181,29 @@ def test_rows_are_grouped_by_their_places_in_the_order_given(searcher: Searcher)
     assert [int(group[0]) for group in groups] == sorted(int(group[0]) for group in groups)
     # No index is empty, but a grouping of nothing is nothing.
     assert group_kinds(searcher.scorer, rows[:0]) == ()
+
+
+def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
+    groups = (np.array([0, 2]), np.array([1]), np.array([3, 4]))
+    scores = np.array([0.9, 0.5, 0.3, 0.2, 0.1], np.float32)
+    assert is_far_ahead(scores, groups, "rn")
+    assert is_far_ahead(scores, (np.array([0]), *groups[1:], np.array([2])), "rn")
+    assert not is_far_ahead(np.full(5, 0.5, np.float32), (np.array([0]), *groups[1:], np.array([2])), "rn")
+    # Distances: what is far has no support, however many photos it is.
+    near = np.array([-0.1, *[-2.0] * 50], np.float32)
+    assert is_far_ahead(near, (np.array([0]), np.arange(1, 51)), "ret")
+    assert not is_far_ahead(np.zeros(0, np.float32), (), "rn")
+
+
+@pytest.mark.parametrize(("far_ahead", "view"), [(True, "photos"), (False, "kinds")])
+def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
+) -> None:
+    monkeypatch.setattr("service.search.grouping.FAR_AHEAD", 0.0 if far_ahead else 1.1)
+    found = searcher.search(draw_sketch(), SearchQuery(view="auto", k=3, offset=1))
+    named = searcher.search(draw_sketch(), SearchQuery(view=view, k=3, offset=1))
+    assert (found.view, found.results, found.kinds) == (view, named.results, named.kinds)
+    assert named.view is None
 
 
 def test_searches_for_photos_are_answered_without_a_word_of_kinds(searcher: Searcher) -> None:
