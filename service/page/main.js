@@ -15,6 +15,7 @@ import { Groups } from "./results/groups.js";
 import { LiveSearch } from "./results/live_search.js";
 import { Notice } from "./results/notice.js";
 import { Pages } from "./results/pages.js";
+import { Parts } from "./results/parts.js";
 import { KindReading, PhotoReading } from "./results/reading.js";
 import { Results } from "./results/results.js";
 import { Viewer } from "./results/viewer.js";
@@ -37,12 +38,24 @@ const tools = new Tools(paper, query);
 const notice = new Notice((marks) => paper.do(...marks));
 const about = new About();
 const why = new Why(api, explanationRefused);
+const parts = new Parts(api, () => query.clear());
 const viewer = new Viewer(api, {
   search: useAsSketch,
   explain: (photo) => why.open(sketched.snapshot, [photo]),
   explainable: () => explainable,
+  like: (photo) => parts.like(photo),
+  unlike: (photo) => parts.unlike(photo),
+  likes: (photo) => parts.likes(photo),
 });
-const results = new Results(part("results"), api, (photos, place) => viewer.open(photos, place, sketched.params.view === "photos"));
+const results = new Results(
+  part("results"),
+  api,
+  {
+    open: (photos, place) => viewer.open(photos, place, sketched.params.view === "photos"),
+    lost: () => part("parts-undo").focus({ preventScroll: true }),
+  },
+  parts,
+);
 const groups = new Groups(api, (photos, place) => viewer.open(photos, place));
 const search = new LiveSearch(runSearch, { busy: showBusy, found: showFound, trouble: showError });
 const pages = new Pages(fetchPage, addPage);
@@ -62,12 +75,14 @@ let serverKnown = false;
 
 async function runSearch(signal) {
   const stay = drawingOn;
-  const snapshot = await query.snapshot();
-  if (limits && snapshot.blob.size > limits.max_upload_bytes) {
+  const { blob, ...drawn } = await query.snapshot();
+  // An empty sheet is no part of the query.
+  const snapshot = { ...drawn, blob: query.empty ? null : blob };
+  if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const params = { method: careful ? "auto" : "ret", k: part("count").value || "20", view };
+  const params = { method: careful ? "auto" : "ret", k: part("count").value || "20", view, ...parts.params };
   return { answer: await api.search(snapshot.blob, params, signal), snapshot, params, stay };
 }
 
@@ -87,20 +102,24 @@ function showBusy(yes) {
 
 function showFound({ answer, snapshot, params, stay }) {
   clearTimeout(checkTimer);
-  const same = sketched?.params.view === params.view;
-  sketched = { snapshot, params };
+  // Later pages are of what this one shows, whoever chose it.
+  const taken = { ...params, view: answer.kinds ? "kinds" : "photos" };
+  const same = sketched?.params.view === taken.view;
+  sketched = { snapshot, params: taken };
   viewer.forget();
   results.show(answer.kinds ?? alone(answer.results), Boolean(answer.kinds) && stay && same);
+  parts.know(results.kinds.map(({ best }) => best));
   groups.show(answer.clusters, answer.select);
   const sizes = { page: Number(params.k), most: limits?.max_k ?? Number(params.k) };
-  pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[params.view]);
+  pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
   part("found").classList.remove("stale");
   if (!results.kinds.length) {
     showMessage("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
     return;
   }
   notice.hide();
-  offerWhy(explains);
+  // What is explained is how a sketch and a photo go together.
+  offerWhy(explains && snapshot.blob !== null);
   showCount();
   part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
 }
@@ -206,8 +225,13 @@ function showChoices(model) {
   select.value = wanted;
 }
 
+/** Whether there is nothing to search with. */
+function nothing() {
+  return query.empty && !parts.enough;
+}
+
 function searchAgain() {
-  if (query.empty) {
+  if (nothing()) {
     showInvitation();
   } else {
     searchNow();
@@ -242,7 +266,9 @@ function announce(text) {
 
 paper.addEventListener("start", () => search.hold());
 query.addEventListener("change", () => {
-  if (query.empty) {
+  parts.draw(!query.empty);
+  part("search").disabled = nothing();
+  if (nothing()) {
     showInvitation();
   } else if (part("live").checked) {
     drawingOn = true;
@@ -251,6 +277,14 @@ query.addEventListener("change", () => {
     search.stop();
     part("found").classList.add("stale");
   }
+});
+parts.addEventListener("change", () => {
+  part("search").disabled = nothing();
+  // Other photos are shown from the first one on.
+  if (part("found").getBoundingClientRect().top < 0) {
+    part("found").scrollIntoView();
+  }
+  searchAgain();
 });
 query.addEventListener("address", () =>
   notice.say(
@@ -287,6 +321,8 @@ part("key-form").addEventListener("submit", (event) => {
 new Cursor(paper, part("paper"), part("cursor"), announce);
 new Keys(paper, query);
 showInvitation();
+parts.show();
 await query.restore();
 tools.refresh();
+part("search").disabled = nothing();
 void checkServer();

@@ -7,7 +7,8 @@ import { identity, Tile } from "./tile.js";
 export class Results {
   #list;
   #api;
-  #open;
+  #deeds;
+  #lost;
   #stacks = [];
   // By identity(). Most photos of an answer are in the next one, too; they must not load again or flicker.
   #tiles = new Map();
@@ -15,13 +16,22 @@ export class Results {
   /**
    * @param {HTMLOListElement} list
    * @param {import("../shared/api.js").Api} api
-   * @param {(photos: object[], place: number) => void} open called with all photos in sight, and the place of the one
-   *   that was chosen
+   * @param {object} react
+   * @param {(photos: object[], place: number) => void} react.open called with all photos in sight, and the place of the
+   *   one that was chosen
+   * @param {() => void} react.lost called when the element with the focus is gone
+   * @param {import("./parts.js").Parts} parts what the query consists of, where photos are put into
    */
-  constructor(list, api, open) {
+  constructor(list, api, react, parts) {
     this.#list = list;
     this.#api = api;
-    this.#open = open;
+    this.#lost = react.lost;
+    this.#deeds = {
+      open: (result) => this.#choose(result, react.open),
+      like: (result) => parts.like(result),
+      unlike: (result) => parts.unlike(result),
+      likes: (result) => parts.likes(result),
+    };
     document.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -48,6 +58,8 @@ export class Results {
     if (focused?.isConnected) {
       // An element that is moved loses the focus.
       focused.focus({ preventScroll: true });
+    } else if (focused) {
+      this.#lost();
     }
   }
 
@@ -77,20 +89,20 @@ export class Results {
   }
 
   #stack() {
-    return new Stack((result) => this.#tile(result));
+    return new Stack((result) => this.#tile(result), this.#deeds.like);
   }
 
   #tile(result) {
     const photo = identity(result);
     if (!this.#tiles.has(photo)) {
-      this.#tiles.set(photo, new Tile(result, this.#api, (chosen) => this.#choose(chosen)));
+      this.#tiles.set(photo, new Tile(result, this.#api, this.#deeds));
     }
     return this.#tiles.get(photo);
   }
 
-  #choose(result) {
+  #choose(result, open) {
     const photos = this.#stacks.flatMap((stack) => stack.photos);
-    this.#open(photos, photos.indexOf(result));
+    open(photos, photos.indexOf(result));
   }
 
   /** Escape closes a kind: the one with the focus, else the last one in the list. */

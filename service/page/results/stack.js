@@ -12,12 +12,17 @@ export class Stack {
   kind = null;
 
   #tile;
+  #like;
   #toggle = element("button", { type: "button", className: "toggle" });
   #further = element("ol", { id: `kind-${++lists}`, className: "further", ariaLabel: "More photos of this kind" });
 
-  /** @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one */
-  constructor(tile) {
+  /**
+   * @param {(result: object) => import("./tile.js").Tile} tile gives the tile of a photo, always the same one
+   * @param {(result: object) => void} like asks for more photos like this one
+   */
+  constructor(tile, like) {
     this.#tile = tile;
+    this.#like = like;
     this.#toggle.setAttribute("aria-controls", this.#further.id);
     this.#toggle.addEventListener("click", () => this.#turn(!this.open));
     this.element.append(this.#further);
@@ -71,13 +76,19 @@ export class Stack {
   }
 
   #items() {
-    const { more, size } = this.kind;
+    const { best, more, size } = this.kind;
     const items = more.map((result) => {
       const tile = this.#tile(result);
       tile.label(result, photoLabel(result));
       return element("li", {}, tile.element);
     });
     const left = size - 1 - more.length;
-    return left > 0 ? [...items, element("li", { className: "left", textContent: `and ${left} more` })] : items;
+    if (left <= 0) {
+      return items;
+    }
+    // The answer has but a few photos of a kind; a search by its best one finds the others.
+    const button = element("button", { type: "button", textContent: `${left.toLocaleString("en")} more like this` });
+    button.addEventListener("click", () => this.#like(best));
+    return [...items, element("li", { className: "left" }, button)];
   }
 }

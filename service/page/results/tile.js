@@ -1,6 +1,6 @@
 /** One photo in the grid, as a thumbnail with its name. */
 
-import { element } from "../shared/dom.js";
+import { element, icon } from "../shared/dom.js";
 import { fileName } from "../shared/words.js";
 
 const SHARP_RATIO = 1.2;
@@ -17,15 +17,23 @@ export class Tile {
   over = element("div", { className: "over" });
 
   #button;
+  #like;
+  #unlike;
+  #deeds;
   #parts = {};
   #result;
 
   /**
    * @param {object} result of a search
    * @param {import("../shared/api.js").Api} api
-   * @param {(result: object) => void} open called with the result when the photo is chosen
+   * @param {Deeds} deeds what is called with the result when a button of it is pressed
+   * @typedef {object} Deeds
+   * @property {(result: object) => void} open
+   * @property {(result: object) => void} like
+   * @property {(result: object) => void} unlike
+   * @property {(result: object) => boolean} likes whether it is liked already
    */
-  constructor(result, api, open) {
+  constructor(result, api, deeds) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
     for (const name of ["rank", "name", "score"]) {
       this.#parts[name] = element("span", { className: name });
@@ -36,7 +44,11 @@ export class Tile {
     image.addEventListener("error", () => frame.classList.add("gone"));
     this.#result = result;
     this.#button = element("button", { type: "button", className: "photo" }, frame, name, score);
-    this.#button.addEventListener("click", () => open(this.#result));
+    this.#button.addEventListener("click", () => deeds.open(this.#result));
+    this.#deeds = deeds;
+    this.#like = this.#small("like");
+    this.#unlike = this.#small("unlike");
+    this.over.append(this.#like, this.#unlike);
     this.element = element("div", { className: "tile" }, this.#button, this.over);
     const size = window.devicePixelRatio > SHARP_RATIO ? 512 : 320;
     void api.show(image, `${result.thumbnail_url}?size=${size}`);
@@ -55,5 +67,17 @@ export class Tile {
     this.#parts.score.textContent = score;
     this.#button.title = result.paths.join("\n");
     this.#button.setAttribute("aria-label", spoken);
+    const name = fileName(result.paths[0]);
+    this.#like.ariaLabel = `More like ${name}`;
+    this.#like.ariaPressed = String(this.#deeds.likes(result));
+    this.#unlike.ariaLabel = `Not ${name}`;
+  }
+
+  #small(deed) {
+    const title = deed === "like" ? "More like this" : "Not this";
+    const button = element("button", { type: "button", className: `small ${deed}`, title });
+    button.append(icon(deed));
+    button.addEventListener("click", () => this.#deeds[deed](this.#result));
+    return button;
   }
 }

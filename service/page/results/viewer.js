@@ -17,8 +17,13 @@ export class Viewer {
 
   /**
    * @param {import("../shared/api.js").Api} api
-   * @param {{search: (file: File) => void, explain: (photo: object) => void, explainable: () => boolean}} react searches
-   *   with a photo; says why a result was found; whether that can be said
+   * @param {object} react
+   * @param {(file: File) => void} react.search searches with a photo as the sketch
+   * @param {(photo: object) => void} react.explain says why a result was found
+   * @param {() => boolean} react.explainable whether that can be said
+   * @param {(photo: object) => void} react.like asks for more like this photo, or no longer
+   * @param {(photo: object) => void} react.unlike asks for nothing like this photo
+   * @param {(photo: object) => boolean} react.likes whether more like this photo are asked for
    */
   constructor(api, react) {
     this.#api = api;
@@ -29,6 +34,9 @@ export class Viewer {
     this.#on("copy", () => void this.#copy());
     this.#on("download", () => void this.#fetched((blob, name) => download(blob, name)));
     this.#on("search", () => void this.#searchWith());
+    for (const deed of ["like", "unlike"]) {
+      this.#on(deed, () => this.#react[deed](this.#photos[this.#place]));
+    }
     this.#on("why", () => this.#react.explain(this.#photos[this.#place]));
     this.#image.addEventListener("load", () => this.#loaded());
     this.#image.addEventListener("error", () => this.#fallBack());
@@ -71,6 +79,7 @@ export class Viewer {
       part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${this.#photos.length}` : photo.rank;
       part("viewer-score").textContent = score(photo.score);
     }
+    part("viewer-like").ariaPressed = String(this.#react.likes(photo));
     part("viewer-why").hidden = !found || !this.#react.explainable();
     part("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
     part("viewer-paths").replaceChildren(...photo.paths.map((path) => element("li", { textContent: path })));

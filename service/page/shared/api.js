@@ -44,13 +44,14 @@ export class Api {
   }
 
   /**
-   * The photos that match a sketch best.
+   * The photos that match a sketch best, or photos that are liked.
    *
-   * @param {Blob} sketch an image file
-   * @param {Record<string, string>} params query parameters
+   * @param {Blob | null} sketch an image file; none where the parameters name a liked photo
+   * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
    */
   async search(sketch, params, signal) {
-    const answer = await this.#ask(`search?${new URLSearchParams(params)}`, { method: "POST", body: sketch, signal });
+    const pairs = Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value]));
+    const answer = await this.#ask(`search?${new URLSearchParams(pairs)}`, { method: "POST", body: sketch, signal });
     return answer.json();
   }
 

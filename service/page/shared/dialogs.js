@@ -11,6 +11,8 @@ const closed = [];
 const known = new WeakSet();
 // The history moves some time after it was asked to. Until then nothing else may be asked of it.
 let moving = false;
+// Called once no dialog is open and the history is at the page's own entry.
+let waiting = null;
 
 /**
  * Show this dialog above everything else.
@@ -21,6 +23,16 @@ let moving = false;
 export function show(dialog, again = () => true) {
   closed.length = 0;
   appear({ dialog, again });
+  follow();
+}
+
+/** Close all dialogs, and call `then` when the history is at the page's own entry; that may be a moment later. */
+export function closeAll(then) {
+  closed.length = 0;
+  waiting = then;
+  while (open.length) {
+    open.pop().dialog.close();
+  }
   follow();
 }
 
@@ -61,7 +73,12 @@ function follow() {
     history.go(-surplus);
   }
   for (let missing = -surplus; missing > 0; missing--) {
-    history.pushState({ dialogs: depth() + 1 }, "");
+    history.pushState({ ...history.state, dialogs: depth() + 1 }, "");
+  }
+  if (waiting && !moving && !open.length) {
+    const then = waiting;
+    waiting = null;
+    then();
   }
 }
 

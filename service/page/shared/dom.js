@@ -10,6 +10,16 @@ export function element(kind, properties = {}, ...children) {
   return made;
 }
 
+/** The icon of this name, one of those at the beginning of the page. */
+export function icon(name) {
+  const drawn = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `#i-${name}`);
+  drawn.setAttribute("aria-hidden", "true");
+  drawn.append(use);
+  return drawn;
+}
+
 /** Let the browser save a file under this name. */
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
