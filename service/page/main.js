@@ -22,7 +22,7 @@ import { Viewer } from "./results/viewer.js";
 import { Api, Away } from "./shared/api.js";
 import { choice, choose, element, part } from "./shared/dom.js";
 import { forSite } from "./shared/storage.js";
-import { ENDS, building, sentence, shownCount, timings, trouble } from "./shared/words.js";
+import { ENDS, building, noPhotos, sentence, shownCount, timings, trouble } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
 const CHECK_AGAIN_MS = 3000;
@@ -114,7 +114,7 @@ function showFound({ answer, snapshot, params, stay }) {
   pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
   part("found").classList.remove("stale");
   if (!results.kinds.length) {
-    showMessage("No photos", "The index has none to show. Build it over a folder with photos, and search again.");
+    showMessage(...noPhotos(parts.none));
     return;
   }
   notice.hide();

@@ -45,6 +45,13 @@ export function photoLabel(photo) {
   return { rank: "", score: shown, spoken: `${fileName(photo.paths[0])}, score ${shown}` };
 }
 
+/** What to say where nothing was found: a title and a text. @param {boolean} all whether no photo is ruled out */
+export function noPhotos(all) {
+  return all
+    ? ["No photos", "The index has none to show. Build it over a folder with photos, and search again."]
+    : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them, or press Undo."];
+}
+
 /** How many photos or kinds are shown. @param {boolean} ordered whether the best is first */
 export function shownCount(number, view, ordered) {
   return `${count(number, view === "photos" ? "photo" : "kind")}${ordered ? ", best first" : ""}`;

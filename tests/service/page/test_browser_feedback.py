@@ -16,6 +16,7 @@ from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import axe_complaints, check_quiet, text, wait_for_notice
 from tests.service.served import Served
+from tests.service.small_gallery import PHOTOS
 
 pytestmark = needs_browser
 
@@ -121,6 +122,29 @@ def test_without_a_drawing_liked_photos_are_enough(desk: Browser, server: Served
     # Neither drawing nor photo: nothing is left to search with.
     desk.find_element(By.CSS_SELECTOR, "#parts .like").click()
     wait_for_notice(desk, "What are you looking for?")
+    check_quiet(desk, server)
+
+
+def test_scrolling_brings_every_photo_after_the_liked_one_once(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/#like=4")
+    wait_for_photos(desk)
+    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
+    wait(desk).until(lambda d: text(d, "status") == "10 photos, best first")
+    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
+    assert len(set(names(desk))) == len(names(desk)) == PHOTOS
+    check_quiet(desk, server)
+
+
+def test_where_no_photo_is_left_the_page_says_so(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
+    wait(desk).until(lambda d: len(names(d)) == PHOTOS)
+    ids = [photo(desk, place)[1] for place in range(PHOTOS)]
+    desk.execute_script("location.hash = arguments[0]", f"unlike={','.join(ids)}")
+    wait_for_notice(desk, "No photos left")
+    assert names(desk) == []
+    desk.back()
+    wait(desk).until(lambda d: len(names(d)) == PHOTOS)
     check_quiet(desk, server)
 
 
