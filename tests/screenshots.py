@@ -43,7 +43,7 @@ def take(driver: Browser, screen: Screen, sketch: str | Path, stem: Path) -> Non
         draw(driver, screen, strokes(sketch))
     wait_for_photos(driver)
     picture(driver, stem.with_name(f"{stem.name}.png"))
-    driver.find_element(By.CSS_SELECTOR, "#results button").click()
+    driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
     wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
     picture(driver, stem.with_name(f"{stem.name}-photo.png"))
     driver.find_element(By.ID, "viewer-close").click()

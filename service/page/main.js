@@ -14,22 +14,20 @@ import { Tools } from "./drawing/tools.js";
 import { Groups } from "./results/groups.js";
 import { LiveSearch } from "./results/live_search.js";
 import { Notice } from "./results/notice.js";
+import { Options } from "./results/options.js";
 import { Pages } from "./results/pages.js";
 import { Parts } from "./results/parts.js";
 import { KindReading, PhotoReading } from "./results/reading.js";
-import { Results } from "./results/results.js";
+import { alone, Results } from "./results/results.js";
 import { Viewer } from "./results/viewer.js";
 import { Api, Away } from "./shared/api.js";
-import { choice, choose, element, part } from "./shared/dom.js";
-import { forSite } from "./shared/storage.js";
+import { element, part } from "./shared/dom.js";
 import { ENDS, building, noPhotos, sentence, shownCount, timings, trouble } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
 const CHECK_AGAIN_MS = 3000;
-const PAGE_SIZES = [10, 20, 50, 100, 200];
 // This many fit a screen beside the sketch, and take a few seconds.
 const EXPLAINED = 6;
-const VIEW = "sketch-search-view";
 
 const api = new Api();
 const paper = new Paper(part("paper"));
@@ -37,6 +35,7 @@ const query = new Query(paper);
 const tools = new Tools(paper, query);
 const notice = new Notice((marks) => paper.do(...marks));
 const about = new About();
+const options = new Options();
 const why = new Why(api, explanationRefused);
 const parts = new Parts(api, () => query.clear());
 const viewer = new Viewer(api, {
@@ -66,8 +65,6 @@ let limits = null;
 // Whether this server explains at all, and whether it does so for the photos that are shown.
 let explains = true;
 let explainable = false;
-let careful = true;
-let view = "photos";
 // Whether the search that runs follows from drawing on. Then what is shown already keeps its place.
 let drawingOn = false;
 let checkTimer = 0;
@@ -82,7 +79,7 @@ async function runSearch(signal) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const params = { method: careful ? "auto" : "ret", k: part("count").value || "20", view, ...parts.params };
+  const params = { ...options.params, ...parts.params };
   return { answer: await api.search(snapshot.blob, params, signal), snapshot, params, stay };
 }
 
@@ -110,7 +107,7 @@ function showFound({ answer, snapshot, params, stay }) {
   results.show(answer.kinds ?? alone(answer.results), Boolean(answer.kinds) && stay && same);
   parts.know(results.kinds.map(({ best }) => best));
   groups.show(answer.clusters, answer.select);
-  const sizes = { page: Number(params.k), most: limits?.max_k ?? Number(params.k) };
+  const { sizes } = options;
   pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
   part("found").classList.remove("stale");
   if (!results.kinds.length) {
@@ -130,11 +127,6 @@ function addPage(more) {
   const photos = sketched.params.view === "photos";
   results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : more);
   showCount();
-}
-
-/** Each photo as a kind of its own. */
-function alone(photos) {
-  return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
 }
 
 function showCount() {
@@ -210,19 +202,9 @@ async function checkServer() {
   }
   if (info.ready && !serverKnown) {
     serverKnown = true;
-    showChoices(info.model);
+    options.offer(info.model, limits);
     searchAgain();
   }
-}
-
-function showChoices(model) {
-  const choosable = model.methods.includes("ret") && (model.best_method !== "ret" || model.diffuses);
-  part("care").hidden = !choosable;
-  const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
-  const select = part("count");
-  const wanted = sizes.has(Number(select.value)) ? select.value : String(limits.default_k);
-  select.replaceChildren(...[...sizes].sort((a, b) => a - b).map((size) => new Option(`${size} at a time`, String(size))));
-  select.value = wanted;
 }
 
 /** Whether there is nothing to search with. */
@@ -294,21 +276,7 @@ query.addEventListener("address", () =>
 );
 part("search").addEventListener("click", searchNow);
 part("order").addEventListener("click", order);
-part("count").addEventListener("change", searchAgain);
-choice("care", (value) => {
-  careful = value === "careful";
-  if (serverKnown) {
-    searchAgain();
-  }
-});
-choose("view", forSite.get(VIEW));
-choice("view", (value) => {
-  view = value;
-  if (serverKnown) {
-    forSite.set(VIEW, value);
-    searchAgain();
-  }
-});
+options.addEventListener("change", () => serverKnown && searchAgain());
 part("why-open").addEventListener("click", () => {
   const best = results.kinds.slice(0, EXPLAINED).map((kind) => kind.best);
   why.open(sketched.snapshot, best);

@@ -4,6 +4,11 @@ import { arrange, inOrder } from "./places.js";
 import { Stack } from "./stack.js";
 import { identity, Tile } from "./tile.js";
 
+/** Each photo as a kind of its own. */
+export function alone(photos) {
+  return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
+}
+
 export class Results {
   #list;
   #api;

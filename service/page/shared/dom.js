@@ -12,11 +12,8 @@ export function element(kind, properties = {}, ...children) {
 
 /** The icon of this name, one of those at the beginning of the page. */
 export function icon(name) {
-  const drawn = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#i-${name}`);
-  drawn.setAttribute("aria-hidden", "true");
-  drawn.append(use);
+  const drawn = part("icon").content.firstElementChild.cloneNode(true);
+  drawn.firstElementChild.setAttribute("href", `#i-${name}`);
   return drawn;
 }
 

@@ -35,7 +35,7 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(server: Served, screen: Sc
         wait_for_photos(driver)
         assert text(driver, "status") == "20 photos, best first"
         assert " ms: prepare " in text(driver, "timings")
-        first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results button")
+        first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results .photo")
         assert first.get_attribute("aria-label") == "1: {}, score {}".format(*first.text.split("\n")[1:])
 
         first.click()
@@ -86,7 +86,7 @@ def test_scrolling_brings_every_photo_once(desk: Browser, server: Served) -> Non
     assert not any("offset=" in url for url in browser.requested(desk))
     wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
     assert text(desk, "status") == f"{PHOTOS} photos, best first"
-    buttons = desk.find_elements(By.CSS_SELECTOR, "#results button")
+    buttons = desk.find_elements(By.CSS_SELECTOR, "#results .photo")
     assert len({button.get_attribute("title") for button in buttons}) == PHOTOS
     assert [str(button.get_attribute("aria-label")).split(":")[0] for button in buttons] == [
         str(rank) for rank in range(1, PHOTOS + 1)
@@ -138,7 +138,7 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("star"))
     wait_for_photos(desk)
-    desk.find_element(By.CSS_SELECTOR, "#results button").click()
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     name = text(desk, "viewer-title")
     desk.find_element(By.ID, "viewer-copy").click()
     wait(desk).until(lambda d: text(d, "viewer-note") in ("Copied.", "The path is selected: copy it with Ctrl C."))
@@ -162,7 +162,7 @@ def test_the_page_asks_for_the_api_key_and_fetches_photos_with_it(desk: Browser,
         wait_for_notice(desk, "What are you looking for?")
         draw(desk, DESKTOP, strokes("house"))
         wait_for_photos(desk)
-        desk.find_element(By.CSS_SELECTOR, "#results button").click()
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
         assert desk.find_element(By.ID, "viewer-image").get_property("naturalWidth") == 96
         assert text(desk, "viewer-note") == ""

@@ -24,7 +24,7 @@ def find_and_open(driver: Browser, server: Served) -> None:
     driver.get(server.url)
     draw(driver, DESKTOP, strokes("star"))
     wait_for_photos(driver)
-    driver.find_element(By.CSS_SELECTOR, "#results button").click()
+    driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
     wait_until_open(driver, "viewer")
 
 
@@ -86,7 +86,7 @@ def test_a_photo_that_was_closed_leaves_nothing_to_go_back_to(desk: Browser, ser
         if close:
             ActionChains(desk).send_keys(close).perform()
         else:
-            desk.find_element(By.CSS_SELECTOR, "#results button").click()
+            desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
             desk.find_element(By.ID, "viewer-close").click()
         wait_until_closed(desk, "viewer")
         wait_for_the_page_s_own_entry(desk)
@@ -104,7 +104,7 @@ def test_after_a_reload_the_photo_is_closed_and_so_is_its_entry(desk: Browser, s
     desk.forward()
     wait_for_the_page_s_own_entry(desk)
     assert not is_open(desk, "viewer")
-    desk.find_element(By.CSS_SELECTOR, "#results button").click()
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     wait_until_open(desk, "viewer")
     desk.back()
     wait_until_closed(desk, "viewer")

@@ -133,7 +133,7 @@ def test_one_photo_is_explained_from_its_own_dialog(desk: Browser, server: Serve
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("star"))
     wait_for_photos(desk)
-    desk.find_element(By.CSS_SELECTOR, "#results button").click()
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     name = text(desk, "viewer-title")
     desk.find_element(By.ID, "viewer-why").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
@@ -159,7 +159,7 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
         wait(desk).until(lambda d: d.find_element(By.ID, "why-again").is_displayed())
         desk.find_element(By.ID, "why-close").click()
         assert not desk.find_element(By.ID, "why-open").is_displayed()
-        desk.find_element(By.CSS_SELECTOR, "#results button").click()
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         assert not desk.find_element(By.ID, "viewer-why").is_displayed()
 
 
@@ -198,7 +198,7 @@ def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Bro
         desk.get(server.url)
         draw(desk, DESKTOP, strokes("star"))
         wait_for_photos(desk)
-        desk.find_element(By.CSS_SELECTOR, "#results button").click()
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         desk.find_element(By.ID, "viewer-why").click()
         wait(desk).until(lambda d: d.execute_script("return held.length") == 1)
         desk.find_element(By.ID, "why-close").click()
@@ -261,7 +261,7 @@ def test_axe_finds_nothing_to_complain_about(server: Served, screen: Screen, dar
             wait(driver).until(visibility_of_element_located((By.ID, shown)))
             assert axe_complaints(driver) == []
             driver.find_element(By.ID, f"{opener.split('-')[0]}-close").click()
-        driver.find_element(By.CSS_SELECTOR, "#results button").click()
+        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
         assert axe_complaints(driver) == []
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
