@@ -164,6 +164,10 @@ class Engine:
         """What the index knows of a photo. Raises UnknownPhoto."""
         return self._index.photo(photo_id)
 
+    def photo_at(self, path: str) -> PhotoEntry:
+        """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
+        return self._index.photo_at(path)
+
     def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
         """The photo's file as it is, and its media type.
 

@@ -43,7 +43,7 @@ from indexer.store.manifest import (
 from indexer.store.names import name_of_text, text_of_name
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
 from indexer.store.removals import Removals
-from indexer.store.roots import FileKey, Root, locate, resolve_roots, shown_path
+from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
 from indexer.store.segment import (
     BLOCK,
     Array,
@@ -117,6 +117,7 @@ __all__ = [
     "open_index",
     "open_rows",
     "open_segment",
+    "place_meant",
     "previous_generation",
     "read_below",
     "read_catalog",

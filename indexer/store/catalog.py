@@ -224,6 +224,11 @@ class Catalog:
                     (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
         return self._files(query, photo)
 
+    def at(self, root: int, path: str) -> int | None:
+        """The id of the indexed file at this place; None where there is none."""
+        query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
+        return next((int(number) for (number,) in self._rows(query, root, path)), None)
+
     def _files(self, query: str, *values: int) -> list[CatalogFile]:
         files = [_from_row(row) for row in self._checked(_FILE_ROWS, self._rows(query, *values))]
         for file in files:

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from indexer.errors import REPAIR, IndexRefused, PhotoUnavailable, UnknownPhoto
+from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import Catalog
 from indexer.store.clusters import Centroids
 from indexer.store.files import read_below
 from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import Manifest
-from indexer.store.roots import shown_path
+from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from indexer.store.segment import Array, Choice, RowArrays
 from model import Matcher, Tokens
 from model.terminal import expanded
@@ -157,6 +157,26 @@ class Index:
         names = self.manifest.root_names
         paths = tuple(shown_path(names, file.root, file.path) for file in files)
         return PhotoEntry(files[0].id, paths, files[0].indexed.cluster, files[0].content_hash)
+
+    def photo_at(self, target: str) -> PhotoEntry:
+        """The photo of a file, named by its path as results show it, or on disk.
+
+        Raises:
+            BadInvocation: no shown photo has a file there, or the path may mean one file or another.
+        """
+        names = self.manifest.root_names
+        roots = [Root(name, path) for name, path in zip(names, self._roots, strict=True)]
+        name, _, inside = target.partition("/") if len(names) > 1 else (names[0], "", target)
+        shown = (names.index(name), inside) if name in names and self._id_at((names.index(name), inside)) else None
+        place = place_meant(target, shown, lambda key: self._id_at(key) is not None, roots)
+        number = None if place is None else self._id_at(place)
+        if number is None:
+            raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
+        return self.photo(number)
+
+    def _id_at(self, place: FileKey) -> int | None:
+        with self._lock:
+            return self._catalog.at(*place)
 
     def open_photo(self, photo: int) -> bytes:
         """The bytes that were indexed as this photo, from the first of its files that still has them.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store.names import is_unicode, text_of_name
-from model.terminal import expanded, resolved
+from model.terminal import HomeUnknown, expanded, resolved
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
 FileKey = tuple[int, str]
@@ -96,6 +97,38 @@ def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:
             inside = full.relative_to(root.path).as_posix()
             return number, "" if inside == "." else text_of_name(inside)
     return None
+
+
+def place_meant(
+    target: str, shown: FileKey | None, known: Callable[[FileKey], bool], roots: Sequence[Root]
+) -> FileKey | None:
+    """The file or folder of the gallery that a path means: as results show it, or on disk. None if it means none.
+
+    Args:
+        target: what the user wrote. shown: the place that results show by this path, if there is one.
+        known: whether the index has a place.
+
+    Raises:
+        BadInvocation: it may mean one or another.
+    """
+    here = None
+    with suppress(HomeUnknown):
+        here = expanded(target)
+    on_disk = locate(here, roots) if here is not None else None
+    # A path that leads to a file here means that file, whether the index has it or not.
+    places = {_whole(place, roots): place for place in (shown, on_disk) if place is not None and known(place)}
+    choices = [*places]
+    if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
+        choices = [_whole(shown, roots), os.path.abspath(here)]
+    if len(choices) > 1:
+        raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
+    return places[choices[0]] if choices else None
+
+
+def _whole(place: FileKey, roots: Sequence[Root]) -> str:
+    """Where it is on disk."""
+    root, path = place
+    return str(roots[root].path / path)
 
 
 def shown_path(names: Sequence[str], root: int, path: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +16,12 @@ from indexer.store import (
     Removals,
     Root,
     live_generation,
-    locate,
     names_in_use,
+    place_meant,
     previous_generation,
     shown_path,
 )
 from indexer.upkeep.rewriting import UpkeepReport, write_next
-from model.terminal import HomeUnknown, expanded
 
 
 @dataclass(frozen=True)
@@ -150,29 +147,13 @@ def _by_path(
         if not target:
             raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
         shown = by_shown_path.get(target.rstrip("/"))
-        here = None
-        with suppress(HomeUnknown):
-            here = expanded(target)
-        on_disk = locate(here, roots) if here is not None else None
-        # A path that leads to a file here means that file, whether the index has it or not.
-        places = {_whole(place, roots): place for place in (shown, on_disk) if place in known and place is not None}
-        choices = [*places]
-        if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
-            choices = [_whole(shown, roots), os.path.abspath(here)]
-        if len(choices) > 1:
-            raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
-        if not choices:
+        place = place_meant(target, shown, known.__contains__, roots)
+        if place is None:
             advice = "name one as results show it, or a folder of them"
             if target in ids:
                 advice = f"the photo of that id is named by --id {target}"
             raise BadInvocation(f"the index has no photo at {target}; {advice}.")
-        yield places[choices[0]]
-
-
-def _whole(place: FileKey, roots: Sequence[Root]) -> str:
-    """Where it is on disk."""
-    root, path = place
-    return str(roots[root].path / path)
+        yield place
 
 
 def _with_folders(path: str) -> list[str]:

@@ -153,8 +153,10 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
     search.add_argument("--view", help="photos; kinds: photos that look alike together; or auto (photos)")
-    search.add_argument("--like", action="append", metavar="PHOTO", help="a photo that is wanted; may be repeated")
-    search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; likewise")
+    search.add_argument(
+        "--like", action="append", metavar="PHOTO", help="a photo that is wanted: path or id; repeatable"
+    )
+    search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; repeatable")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
     _add_settings(search)
 

@@ -41,7 +41,14 @@ def _call(options: argparse.Namespace) -> int:
             settings = _settings(options, host=options.host, port=options.port)
             return serve(settings, options.folders, browser=options.open)
         case "search":
-            return search(_settings(options), options.sketch, search_query(options), as_json=options.as_json)
+            return search(
+                _settings(options),
+                options.sketch,
+                search_query(options),
+                like=options.like or (),
+                unlike=options.unlike or (),
+                as_json=options.as_json,
+            )
         case "explain":
             return explain(_settings(options), options.sketch, options.photos, options.output)
         case "figures":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,22 +15,36 @@ from service.engine import Engine, open_matcher
 from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings
 
+_ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 
 
-def search(settings: Settings, sketch: str | None, query: SearchQuery, *, as_json: bool) -> int:
+def search(
+    settings: Settings,
+    sketch: str | None,
+    query: SearchQuery,
+    *,
+    like: Sequence[str] = (),
+    unlike: Sequence[str] = (),
+    as_json: bool,
+) -> int:
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
     Args:
         sketch: None to search by liked photos alone.
+        like, unlike: photos that become part of ``query``: what has digits only is an id, all else a path, as results
+            show it or on disk.
 
     Raises:
+        BadInvocation: the index has no photo at a path. pydantic's ValidationError: too many photos, or the like.
         OSError: the file cannot be read. ImageError: it is no image file.
         Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
     """
     data = None if sketch is None else read_image_file(sys.stdin.buffer if sketch == "-" else Path(sketch))
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        answer = engine.search(None if data is None else engine.prepare(data), query)
+        photos = {"like": _ids(engine, like), "unlike": _ids(engine, unlike)}
+        asked = SearchQuery.model_validate({**query.model_dump(by_alias=True, exclude_unset=True), **photos})
+        answer = engine.search(None if data is None else engine.prepare(data), asked)
     if as_json:
         print(answer.model_dump_json())
     else:
@@ -38,9 +53,17 @@ def search(settings: Settings, sketch: str | None, query: SearchQuery, *, as_jso
 
 
 def search_query(options: argparse.Namespace) -> SearchQuery:
-    """The query on the command line, checked like that of an HTTP request. Raises pydantic's ValidationError."""
-    asked = {name: getattr(options, name) for name in SearchQuery.names()}
+    """The query on the command line but for its photos, which only an index can tell by their paths.
+
+    It is checked like that of an HTTP request. Raises pydantic's ValidationError.
+    """
+    asked = {name: getattr(options, name) for name in SearchQuery.names() if name not in SearchQuery.repeatable()}
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
+
+
+def _ids(engine: Engine, photos: Sequence[str]) -> list[str]:
+    """The ids of photos, some of which are named by a path."""
+    return [photo if _ID.fullmatch(photo) else str(engine.photo_at(photo).id) for photo in photos]
 
 
 def results_table(answer: SearchResponse) -> str:

@@ -62,6 +62,31 @@ def test_server_client_and_command_line_agree(
         assert timeless(json.loads(capsys.readouterr().out)) == raw
 
 
+def test_photos_are_part_of_a_query_by_id_and_on_the_command_line_by_path(
+    http: httpx.Client,
+    client: Client,
+    sketch: bytes,
+    gallery: Path,
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second, *_ = client.search(sketch, k=9).results
+    params: dict[str, Any] = {"k": 4, "like": [second.id], "unlike": [first.id]}
+    (tmp_path / "sketch.png").write_bytes(sketch)
+    for body, drawn in ((sketch, [str(tmp_path / "sketch.png")]), (b"", [])):
+        raw = timeless(http.post("/search", content=body, params=params).json())
+        assert timeless(client.search(body or None, **params)) == raw
+        assert raw["results"][0]["id"] == second.id
+        for like, unlike in (
+            (str(second.id), str(first.id)),
+            (second.paths[0], str(gallery / first.paths[-1])),
+        ):
+            named = ["--k", "4", "--like", like, "--unlike", unlike, "--json"]
+            assert main(["search", *drawn, *options, *named]) == 0
+            assert timeless(json.loads(capsys.readouterr().out)) == raw
+
+
 def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
     by_query = timeless(client.search(sketch, SearchQuery(k=3, select="clusters", thin=4)))
     assert by_query == timeless(client.search(sketch, k=3, select="clusters", thin=4))
@@ -162,6 +187,10 @@ def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
         (["search", "{sketch}", "--nprobe", "0"], "'all'"),
         (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
         (["search", "{sketch}", "--view", "sorts"], "view must be 'photos', 'kinds' or 'auto'"),
+        (["search", "{sketch}", "--like", "nowhere.png"], "no photo at nowhere.png"),
+        (["search", "{sketch}", "--unlike", "1000"], "no photo has the id 1000"),
+        (["search", "{sketch}", "--like", "1", "--unlike", "1"], "like and unlike name the same photo"),
+        (["search", "--like", "1", "--method", "rn"], "not by method 'rn'"),
         (["search", "{sketch}", "--index", "/no/such/index"], "index"),
         (["search", "{sketch}", "--weights", "/no/such/file"], "checkpoint"),
         (["--port", "70000"], "port must be at most 65535"),
