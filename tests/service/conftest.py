@@ -35,11 +35,13 @@ def opened() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def desk(opened: Browser) -> Browser:
-    """The same, once it has forgotten the test before."""
+def desk(opened: Browser) -> Iterator[Browser]:
+    """The same, once it has forgotten the test before; pages show photos until something else is chosen."""
+    from tests.browser import before_pages
     from tests.service.looking import forgetful
 
-    return forgetful(opened)
+    with before_pages(opened, "show_photos"):
+        yield forgetful(opened)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ const VIEW = "sketch-search-view";
 
 export class Options extends EventTarget {
   #careful = true;
-  #view = "photos";
+  #view = "auto";
   #count = part("count");
   #most = 0;
 

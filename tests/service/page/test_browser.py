@@ -28,7 +28,7 @@ pytestmark = needs_browser
 
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=lambda screen: screen.name)
 def test_a_drawing_finds_photos_and_a_click_shows_one(server: Served, screen: Screen) -> None:
-    with browser.browser(screen) as driver:
+    with browser.browser(screen) as driver, before_pages(driver, "show_photos"):
         driver.get(server.url)
         wait_for_notice(driver, "What are you looking for?")
         draw(driver, screen, strokes("star"))
@@ -178,6 +178,7 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         ActionChains(desk).send_keys("?").perform()
         desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
         desk.find_element(By.ID, "help-close").click()
+        desk.find_element(By.XPATH, "//input[@name='view'][@value='photos']/..").click()
         draw(desk, DESKTOP, strokes("house"))
         wait_for_photos(desk)
         assert text(desk, "status") == "20 photos, best first"

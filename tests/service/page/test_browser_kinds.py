@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import axe_complaints, check_quiet, text
@@ -133,6 +133,23 @@ def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
     choose(desk, "photos")
     wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
     assert all(kind["size"] == 1 for kind in kinds_shown(desk))
+
+
+def test_a_page_shows_what_the_server_chooses_until_the_person_does(server: Served) -> None:
+    with browser.browser(DESKTOP) as driver, before_pages(driver, "record_answers"):
+        driver.get(server.url)
+        draw(driver, DESKTOP, strokes("star"))
+        wait_for_photos(driver)
+        chosen = driver.execute_script("return window.answers.at(-1).view")
+        assert chosen in ("kinds", "photos")
+        assert f" {chosen}, best first" in text(driver, "status")
+        # Another page is one of the same view.
+        wait(driver).until(lambda d: run(d, "scroll_to_the_end").startswith("These are all"))
+        assert len({kind["best"] for kind in kinds_shown(driver)}) == len(kinds_shown(driver))
+        for view in ("photos", "kinds"):
+            choose(driver, view)
+            wait(driver).until(lambda d, view=view: f" {view}, best first" in text(d, "status"))
+        check_quiet(driver, server)
 
 
 def test_kinds_that_stay_keep_their_places_while_one_draws(desk: Browser, server: Served) -> None:
