@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, text
+from tests.service.looking import axe_complaints, check_quiet, ends_with, text
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS
 
@@ -148,7 +149,7 @@ def test_a_page_shows_what_the_server_chooses_until_the_person_does(server: Serv
         assert len({kind["best"] for kind in kinds_shown(driver)}) == len(kinds_shown(driver))
         for view in ("photos", "kinds"):
             choose(driver, view)
-            wait(driver).until(lambda d, view=view: f" {view}, best first" in text(d, "status"))
+            wait(driver).until(partial(ends_with, name="status", end=f" {view}, best first"))
         check_quiet(driver, server)
 
 
