@@ -281,7 +281,8 @@ def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
 
 
 ODD_FILES: tuple[OddFile, ...] = (
-    _damaged("empty.jpg", lambda: b""),
+    # A search for nothing.
+    OddFile("empty.jpg", lambda: b"", opens=False, error=UndecodableImage, as_sketch=422),
     _damaged("cut short.jpg", lambda: encoded(photo("star"), "JPEG")[:4000]),
     _damaged("cut short.png", lambda: encoded(photo("star"))[:9000]),
     _damaged("only a signature.png", lambda: encoded(drawing("star"))[:8]),

@@ -45,7 +45,7 @@ def test_every_answer_carries_a_request_id(http: httpx.Client) -> None:
         ("GET", "/photos/1", 200),
         ("GET", "/metrics", 200),
         ("GET", "/openapi.json", 200),
-        ("POST", "/search", 400),
+        ("POST", "/search", 422),
         ("GET", "/no/such/path", 404),
         ("GET", "/search", 405),
         ("GET", "/broken", 500),
