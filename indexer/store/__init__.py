@@ -41,6 +41,7 @@ from indexer.store.manifest import (
     software_version,
 )
 from indexer.store.names import name_of_text, text_of_name
+from indexer.store.photo_filter import PhotoFilter
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
 from indexer.store.removals import Removals
 from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
@@ -84,6 +85,7 @@ __all__ = [
     "Manifest",
     "Origin",
     "PhotoEntry",
+    "PhotoFilter",
     "Removals",
     "Root",
     "RootEntry",

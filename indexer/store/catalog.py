@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
 from indexer.store.drift import Drift
 from indexer.store.removals import Removal, Removals
+from indexer.store.roots import FileKey
 from indexer.store.segment import SegmentRow
 from indexer.store.stamps import FileStamp, from_columns, to_columns
 
@@ -228,6 +229,27 @@ class Catalog:
         """The id of the indexed file at this place; None where there is none."""
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._rows(query, root, path)), None)
+
+    def rows_of(self, folders: Iterable[FileKey] | None, since: int | None, until: int | None) -> list[tuple[str, int]]:
+        """Segment and row of each indexed file that passes; one that several files share may be there several times.
+
+        Args:
+            folders: it must be below one of them; None for all files.
+            since, until: its mtime must be at least, and less than, so many ns; None for no bound.
+        """
+        conditions, values = ["status = 'indexed'"], list[int | str]()
+        if folders is not None:
+            below = ["0"]
+            for root, path in folders:
+                # '0' is the character after '/'.
+                below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
+                values += [root, f"{path}/", f"{path}0"] if path else [root]
+            conditions.append(f"({' OR '.join(below)})")
+        for bound, condition in ((since, "mtime >= ?"), (until, "mtime < ?")):
+            if bound is not None:
+                conditions.append(condition)
+                values.append(bound)
+        return self._rows(f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}", *values)
 
     def _files(self, query: str, *values: int) -> list[CatalogFile]:
         files = [_from_row(row) for row in self._checked(_FILE_ROWS, self._rows(query, *values))]

@@ -22,6 +22,7 @@ from indexer.store.files import read_below
 from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import Manifest
+from indexer.store.photo_filter import PhotoFilter
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from indexer.store.segment import Array, Choice, RowArrays
 from model import Matcher, Tokens
@@ -88,7 +89,7 @@ class Index:
             raise
 
     def _read_rows(self) -> None:
-        numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
+        numbers = self._numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
         shown = self._catalog.shown()
         count = self.manifest.counts.clusters
         try:
@@ -173,6 +174,15 @@ class Index:
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
         return self.photo(number)
+
+    def passing(self, wanted: PhotoFilter) -> npt.NDArray[np.bool_]:
+        """(p,): whether a photo passes a filter, by place. It does if one of its files does."""
+        folders = wanted.folder_keys(self.manifest.root_names)
+        with self._lock:
+            found = self._catalog.rows_of(folders, wanted.since, wanted.until)
+        longest = max((len(arrays) for arrays in self._segments), default=0)
+        rows = np.array([self._numbers[segment] * longest + row for segment, row in found], np.int64)
+        return np.isin(self._segment * longest + self._row, rows)
 
     def _id_at(self, place: FileKey) -> int | None:
         with self._lock:

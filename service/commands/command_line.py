@@ -157,6 +157,11 @@ def _add_search(commands: Subparsers) -> None:
         "--like", action="append", metavar="PHOTO", help="a photo that is wanted: path or id; repeatable"
     )
     search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; repeatable")
+    search.add_argument(
+        "--folder", action="append", metavar="PATH", help="only photos below it, as results show it; repeatable"
+    )
+    search.add_argument("--after", metavar="DAY", help="only photos last changed on this day or later: 2023-01-31")
+    search.add_argument("--before", metavar="DAY", help="the same for this day or earlier")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
     _add_settings(search)
 

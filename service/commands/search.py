@@ -57,7 +57,7 @@ def search_query(options: argparse.Namespace) -> SearchQuery:
 
     It is checked like that of an HTTP request. Raises pydantic's ValidationError.
     """
-    asked = {name: getattr(options, name) for name in SearchQuery.names() if name not in SearchQuery.repeatable()}
+    asked = {name: getattr(options, name) for name in SearchQuery.names() if name not in ("like", "unlike")}
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 

@@ -32,6 +32,10 @@ _MUST_BE = {
     "literal_error": "{expected}",
     "string_too_short": "at least {min_length} characters long",
     "string_too_long": "at most {max_length} characters long",
+    "date_parsing": "a day such as 2023-12-31",
+    "date_from_datetime_parsing": "a day such as 2023-12-31",
+    "date_type": "a day such as 2023-12-31",
+    "string_unicode": "Unicode",
     "digits": "a number of digits only",
 }
 # The same for a list, which is a parameter that may be given several times. A list is not shown.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Final, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -21,6 +22,8 @@ MOST_PHOTOS = 32
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
 _INTEGER = re.compile("-?[0-9]+")
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
 
 
 def _refuse_other_spellings(value: object) -> object:
@@ -30,8 +33,29 @@ def _refuse_other_spellings(value: object) -> object:
     return value
 
 
+def _refuse_other_days(value: object) -> object:
+    """Raises for a text that is no day as year, month and day, such as a time, or seconds since 1970."""
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise PydanticKnownError("date_parsing", {"error": "no such day"})
+    return value
+
+
+def _refuse_other_folders(value: object) -> object:
+    """The path of a folder without a '/' at its end. Raises for one that is not as results show paths."""
+    if not isinstance(value, str):
+        return value
+    path = value.removesuffix("/")
+    if {"", ".", ".."} & set(path.split("/")):
+        raise PydanticCustomError(SENTENCE, _NO_FOLDER, {"given": repr(value[:64])})
+    return path
+
+
 # For an integer of a query, whose text has nothing but digits; a minus sign is left to the check of the range.
 PLAIN_DIGITS: Final = BeforeValidator(_refuse_other_spellings)
+
+# A day whose begin all systems can tell.
+Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeValidator(_refuse_other_days)]
+Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
 
 
 class Params(BaseModel):
@@ -134,6 +158,32 @@ class SearchQuery(Params):
         "its kind, unless they look more like a liked one. like and unlike are given 32 times at most, together.",
         examples=[[23]],
     )
+
+    folder: tuple[Folder, ...] = Field(
+        default=(),
+        description="Find only photos below this folder, a path as results show it; may be repeated: below any of "
+        "them. A photo of several files is found if one of them passes all filters. No photos there: no results.",
+        examples=[["2023/summer"]],
+    )
+    after: Day | None = Field(
+        default=None,
+        description="Find only photos whose file was last changed on this day or later, by the server's clock: "
+        "YYYY-MM-DD.",
+        examples=["2023-01-01"],
+    )
+    before: Day | None = Field(
+        default=None,
+        description="The same for this day or earlier.",
+        examples=["2023-12-31"],
+    )
+
+    @model_validator(mode="after")
+    def _after_to_before(self) -> SearchQuery:
+        if self.after is not None and self.before is not None and self.after > self.before:
+            said = {"after": str(self.after), "before": str(self.before)}
+            problem = "after, {after}, must not be later than before, {before}"
+            raise PydanticCustomError(SENTENCE, problem, said)
+        return self
 
     @model_validator(mode="after")
     def _either_liked_or_not(self) -> SearchQuery:

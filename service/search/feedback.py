@@ -54,12 +54,16 @@ def _rows(ids: Iterable[int], index: Index, scorer: GalleryScorer) -> Rows:
     return np.unique(np.array([scorer.row_of(index.photo(photo)) for photo in ids], np.int64))
 
 
-def pool_of(scorer: GalleryScorer, feedback: Feedback) -> Pool:
-    """The photos that may be found: unliked ones and their kind are not."""
-    if not len(feedback.unliked):
-        return Pool(scorer)
-    leaving = scorer.likeness.leaving(torch.from_numpy(feedback.unliked), torch.from_numpy(feedback.liked))
-    return Pool(scorer, leaving.numpy())
+def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_] | None = None) -> Pool:
+    """The photos that may be found: unliked ones and their kind are not.
+
+    passing: (p,) whether a photo passes the filters; None where there are none.
+    """
+    left_out = None if passing is None else ~passing
+    if len(feedback.unliked):
+        leaving = scorer.likeness.leaving(torch.from_numpy(feedback.unliked), torch.from_numpy(feedback.liked)).numpy()
+        left_out = leaving if left_out is None else left_out | leaving
+    return Pool(scorer, left_out)
 
 
 def parts_of(scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None) -> QueryParts:
@@ -75,12 +79,12 @@ def parts_of(scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None
 
 def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
     """The candidates, and the photos that look most like the liked ones, whatever cluster they are in."""
-    if not len(feedback.liked):
+    if not len(feedback.liked) or not len(pool.rows):
         return candidates
     likeness = scorer.likeness.to(torch.from_numpy(feedback.liked)).numpy()[pool.rows]
     nearest = pool.rows[best_first(scorer.ids[pool.rows], likeness, NEAREST)]
     # They are the nearest to themselves, but others may be as near.
-    nearest = np.union1d(nearest, feedback.liked)
+    nearest = np.union1d(nearest, np.intersect1d(feedback.liked, pool.rows))
     # In the first portion, so that they are scored however little time there is.
     first, *others = candidates.portions
     later = [portion[~np.isin(portion, nearest)] for portion in others]
@@ -89,7 +93,7 @@ def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedba
 
 def lead(scorer: GalleryScorer, scored: Scored, feedback: Feedback) -> Scored:
     """The same photos, their scores led by the liked ones (``model.ranking.feedback``)."""
-    if not len(feedback.liked):
+    if not len(feedback.liked) or not len(scored.rows):
         return scored
     likeness = scorer.likeness.to(torch.from_numpy(feedback.liked), torch.from_numpy(scored.rows))
     return replace(scored, scores=led(torch.from_numpy(scored.scores), likeness).numpy())

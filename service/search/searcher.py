@@ -3,7 +3,8 @@
 A search is seven steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
-- ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones.
+- ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones, and what does
+  not pass the filters.
 - ``first_stage``: choose photos, by [Ret] or by the clusters.
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
@@ -17,11 +18,12 @@ every photo they share, and with ``nprobe="all"``, the exhaustive search, the or
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import Index
+from indexer import Index, PhotoFilter
 from model import Matcher
 from service.schemas import Cluster, SearchQuery
 from service.search.diffusing import diffuse, with_estimates
@@ -37,6 +39,8 @@ from service.search.stopwatch import Stopwatch
 
 # Photos of a kind that are shown beside its best one.
 MORE = 4
+# Filters whose photos are kept, a byte for each photo of the gallery.
+FILTERS_KEPT = 16
 
 
 class Searcher:
@@ -53,6 +57,8 @@ class Searcher:
         self.matcher = matcher
         self._defaults = defaults or Defaults()
         self.scorer = GalleryScorer(index, matcher)
+        # While somebody draws, one filter is asked for again and again.
+        self._filtered = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
 
     def search(self, sketch: Sketch | None, query: SearchQuery) -> SearchOutcome:
         """The photos that match a sketch best, or without one (None) look most like the photos that the query likes.
@@ -67,7 +73,7 @@ class Searcher:
         feedback = Feedback.of_query(query, self.index, self.scorer)
         drawn = None if sketch is None else encode_parts(sketch, self.matcher, watch)
         parts = parts_of(self.scorer, feedback, drawn)
-        pool = pool_of(self.scorer, feedback)
+        pool = pool_of(self.scorer, feedback, self._passing(query))
         candidates = choose(self.scorer, parts, plan, pool)
         candidates = with_nearest(self.scorer, candidates, feedback, pool)
         watch.lap("clusters")
@@ -105,6 +111,11 @@ class Searcher:
             model=self.matcher.config.name,
             embedder=self.index.manifest.embedder.name,
         )
+
+    def _passing(self, query: SearchQuery) -> NDArray[np.bool_] | None:
+        """(p,): whether a photo passes the query's filters; None where it has none."""
+        wanted = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
+        return None if wanted == PhotoFilter() else self._filtered(wanted)
 
     def _rank(self, scored: Scored, candidates: Candidates, feedback: Feedback, plan: Plan) -> Scored:
         """The scores that decide the order: after what photos that look alike, and liked ones, add to them."""

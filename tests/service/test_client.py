@@ -52,12 +52,16 @@ def test_server_client_and_command_line_agree(
         {"method": "rn", "thin": 4},
         {"view": "kinds", "k": 3, "offset": 1},
         {"view": "auto", "k": 3},
+        {"folder": ["größe"], "after": "2000-01-01", "before": "2200-01-01"},
     ):
         raw = timeless(http.post("/search", content=sketch, params=params).json())  # type: ignore[arg-type]
         assert timeless(http.post("/search", files={"file": sketch}, params=params).json()) == raw  # type: ignore[arg-type]
         for source in (sketch, file, str(file), draw_sketch()):
             assert timeless(client.search(source, **params)) == raw
-        flags = [text for name, value in params.items() for text in (f"--{name}", str(value))]
+        values = [
+            (name, text) for name, value in params.items() for text in (value if isinstance(value, list) else [value])
+        ]
+        flags = [text for name, value in values for text in (f"--{name}", str(value))]
         assert main(["search", str(file), *options, *flags, "--json"]) == 0
         assert timeless(json.loads(capsys.readouterr().out)) == raw
 
@@ -187,6 +191,8 @@ def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
         (["search", "{sketch}", "--nprobe", "0"], "'all'"),
         (["search", "{sketch}", "--method", "fused"], "auto, rn, ret"),
         (["search", "{sketch}", "--view", "sorts"], "view must be 'photos', 'kinds' or 'auto'"),
+        (["search", "{sketch}", "--folder", "../x"], "as results show it"),
+        (["search", "{sketch}", "--after", "2023"], "after must be a day such as 2023-12-31"),
         (["search", "{sketch}", "--like", "nowhere.png"], "no photo at nowhere.png"),
         (["search", "{sketch}", "--unlike", "1000"], "no photo has the id 1000"),
         (["search", "{sketch}", "--like", "1", "--unlike", "1"], "like and unlike name the same photo"),

@@ -130,7 +130,10 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("/search", "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, like, unlike"),
+        (
+            "/search",
+            "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, like, unlike, folder, after, before",
+        ),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),
     ],
@@ -247,6 +250,47 @@ def test_a_query_of_nothing_is_refused(http: httpx.Client) -> None:
         answer = http.post(f"/search{query}")
         assert error(answer) == (422, "bad_parameter")
         assert "send a sketch, or name a photo with like" in answer.json()["error"]["message"]
+
+
+def test_filters_leave_photos_of_some_folders_and_days(http: httpx.Client, sketch: bytes) -> None:
+    every = http.post("/search", content=sketch, params={"k": PHOTOS}).json()["results"]
+    inside = {photo["id"] for photo in every if any(path.startswith("größe/") for path in photo["paths"])}
+    assert 0 < len(inside) < PHOTOS
+    for body, further in ((sketch, {}), (sketch, {"view": "kinds"}), (b"", {"like": 2})):
+        params: dict[str, Any] = {"k": PHOTOS, "folder": ["größe/", "nowhere"], "after": "1970-01-02", **further}
+        answer = http.post("/search", content=body, params=params).json()
+        shown = [photo for kind in answer.get("kinds", []) for photo in (kind["best"], *kind["more"])]
+        assert {photo["id"] for photo in shown or answer["results"]} <= inside
+        assert answer["candidates"] == len(inside)
+    # The gallery was written today.
+    for nothing in ({"folder": "p00.png"}, {"before": "2000-01-01"}, {"after": "2200-12-31"}):
+        answer = http.post("/search", content=sketch, params=nothing)
+        assert (answer.status_code, answer.json()["results"], answer.json()["candidates"]) == (200, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("after=yesterday", "after must be a day such as 2023-12-31, not 'yesterday'."),
+        ("before=2023-02-30", "before must be a day such as 2023-12-31, not '2023-02-30'."),
+        ("after=2023-01-01T10:00", "after must be a day such as 2023-12-31, not '2023-01-01T10:00'."),
+        ("after=1672531200", "after must be a day such as 2023-12-31, not 1672531200."),
+        ("before=", "before must be a day such as 2023-12-31; it is empty."),
+        ("after=0001-01-01", "after must be at least 1900-01-01, not '0001-01-01'."),
+        ("before=9999-12-31", "before must be at most 2200-12-31, not '9999-12-31'."),
+        ("after=2023-02-01&before=2023-01-31", "after, 2023-02-01, must not be later than before, 2023-01-31."),
+        ("after=2023-02-01&after=2023-02-01", "The parameter after is given 2 times; give it once."),
+        ("folder=", "folder must be the path of a folder as results show it, such as 2023/summer, not ''."),
+        ("folder=/etc", "folder must be the path of a folder as results show it"),
+        ("folder=2023&folder=../x", "folder must be the path of a folder as results show it"),
+        ("folder=a//b", "folder must be the path of a folder as results show it"),
+        (f"folder={'x' * 4097}", "folder must be at most 4096 characters long, not 'xxx"),
+    ],
+)
+def test_bad_filters_are_refused(http: httpx.Client, sketch: bytes, query: str, sentence: str) -> None:
+    answer = http.post(f"/search?{query}", content=sketch)
+    assert error(answer) == (422, "bad_parameter")
+    assert answer.json()["error"]["message"].startswith(sentence)
 
 
 def test_as_many_photos_as_may_be_named_are_taken_and_a_repeated_one_counts_once(
