@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,18 +13,41 @@ from model.checkpoint import default_checkpoint, file_sha256, load_network
 from model.errors import ModelError
 from model.explanation import Explanation, explain
 from model.images import OpenImage, Preprocessing, Source, open_image
-from model.network import Calibration, Method, Modality, ModelConfig, Network, Side, Tokens, fastest_dtype
+from model.network import (
+    Calibration,
+    Method,
+    Modality,
+    ModelConfig,
+    Network,
+    Side,
+    Tokens,
+    Vocabulary,
+    fastest_dtype,
+)
 from model.ranking import diffused, estimated
+from model.words import WordBook
 
 # Pairs scored at once on a CPU: enough to keep two cores busy, few enough that padding the last chunk wastes little.
 # The size is fixed, not tuned on each machine, because other sizes are hardly faster and change the last bit of scores.
 CHUNK = 32
 # A GPU needs more pairs at once to be busy.
 GPU_CHUNK = 256
-# Photos whose prior is computed at once.
-PRIOR_CHUNK = 64
+# Photos whose prior, or whose words, are computed at once.
+RET_CHUNK = 64
 # Images encoded at once: a query is one sketch, photos come many at a time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
+# Words that are guessed for a sketch: so many at most, and none below this probability. Of fresh sketches, a third of
+# which no word names, a quarter gets a guess then.
+MOST_GUESSES = 3
+LEAST_PROBABLE = 0.25
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A word that a sketch may show. probability: in 0..1."""
+
+    word: str
+    probability: float
 
 
 def load(
@@ -68,6 +92,7 @@ class Matcher:
         device: where it computes.
         dtype: precision of cross-attention and kernel; the encoder computes in float32.
         chunk: pairs scored at once.
+        book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
     """
 
     def __init__(self, network: Network, checkpoint_sha256: str, *, chunk: int | None = None) -> None:
@@ -83,11 +108,17 @@ class Matcher:
             self.config.image_size, self.config.mean, self.config.std, self.config.released_preprocessing
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint()
+        self.book = WordBook(self.config.words)
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods by which this checkpoint can score: some of "rn", "ret" and "fused"."""
         return self.calibration.methods
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of this checkpoint's vocabulary, in its order; empty where it has none."""
+        return self.book.words
 
     @property
     def best_method(self) -> Method:
@@ -247,13 +278,54 @@ class Matcher:
 
         Keep the result where the same photos are compared by [Ret] again and again.
         """
-        if self.network.prior is None:
-            return None
-        ret = photos.ret.to(self.device, torch.float32)
-        parts = [
-            self.network.prior(ret[index])[:real] for index, real in fixed_chunks(len(ret), PRIOR_CHUNK, self.device)
-        ]
-        return torch.cat([ret.new_zeros(0), *parts])
+        return None if self.network.prior is None else self._in_chunks(photos, self.network.prior)
+
+    @torch.inference_mode()
+    def word_scores(
+        self, photos: Tokens | Side, words: Sequence[int], levels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(w, p) float32 on the CPU: how much each photo shows what each of these words names; higher is more.
+
+        Scores by one word compare photos, as ``model.network.vocabulary`` has them.
+
+        Args:
+            words: their numbers, places in ``words``.
+            levels: the photos' ``word_levels``, where they are known already.
+
+        Raises:
+            ModelError: this checkpoint has no vocabulary.
+        """
+        vocabulary = self._vocabulary()
+        chosen = torch.tensor(list(words), dtype=torch.int64, device=self.device)
+        logits = self._in_chunks(photos, lambda ret: vocabulary(ret, chosen))
+        known = self.word_levels(photos) if levels is None else levels
+        return logits.T.cpu() if known is None else (logits - known[:, None]).T.cpu()
+
+    @torch.inference_mode()
+    def word_levels(self, photos: Tokens | Side) -> torch.Tensor | None:
+        """(p,) float32 on this matcher's device: what all words of each photo take from its scores by one of them.
+
+        Keep the result where the same photos are searched by words again and again. None without a vocabulary.
+        """
+        vocabulary = self.network.vocabulary
+        return None if vocabulary is None else self._in_chunks(photos, vocabulary.levels)
+
+    @torch.inference_mode()
+    def guesses(self, sketch: Tokens) -> tuple[Guess, ...]:
+        """What a sketch looks like: the most probable words first, MOST_GUESSES at most.
+
+        Words less probable than LEAST_PROBABLE are left out, so there may be none; there is none without a vocabulary.
+        sketch: a batch of one.
+        """
+        if self.network.vocabulary is None:
+            return ()
+        probabilities = self.network.vocabulary.guess(sketch.ret.to(self.device, torch.float32))[0].cpu()
+        best = probabilities.topk(min(MOST_GUESSES, len(probabilities)))
+        return tuple(
+            Guess(self.words[number], probability)
+            for probability, number in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            if probability >= LEAST_PROBABLE
+        )
 
     @torch.inference_mode()
     def relation_logits(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:
@@ -283,6 +355,20 @@ class Matcher:
             self.prepare(sketch, "sketch")[None].to(self.device),
             self.prepare(photo, "photo")[None].to(self.device),
         )
+
+    def _in_chunks(self, photos: Tokens | Side, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """What is computed of the [Ret] of photos (n, d), in chunks of one size: (p, ...) float32 on this device."""
+        ret = photos.ret.to(self.device, torch.float32)
+        if not len(ret):
+            return compute(ret)
+        return torch.cat([compute(ret[index])[:real] for index, real in fixed_chunks(len(ret), RET_CHUNK, self.device)])
+
+    def _vocabulary(self) -> Vocabulary:
+        if self.network.vocabulary is None:
+            raise ModelError(
+                f"this checkpoint ({self.config.name}) has no vocabulary; sketch-search model words gives it one"
+            )
+        return self.network.vocabulary
 
     def _threshold(self) -> float:
         if self.calibration.diffusion is None:

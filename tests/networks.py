@@ -61,6 +61,16 @@ def tiny_network(seed: int = 0, **overrides: Any) -> Network:
     return network.requires_grad_(False).eval()
 
 
+def with_words(network: Network, words: tuple[tuple[str, ...], ...], seed: int = 7) -> Network:
+    """The same network with a vocabulary of these words, each in a random direction, which guesses what it can."""
+    other = Network(dataclasses.replace(network.config, words=words), network.calibration)
+    other.load_state_dict(network.state_dict(), strict=False)
+    assert other.vocabulary is not None
+    generator = torch.Generator().manual_seed(seed)
+    other.vocabulary.directions.copy_(4 * torch.randn(other.vocabulary.directions.shape, generator=generator))
+    return other.requires_grad_(False).eval()
+
+
 def tiny_checkpoint(path: Path, *, seed: int = 0, **overrides: Any) -> Path:
     """Write such a network to ``path``; returns ``path``."""
     save_checkpoint(tiny_network(seed, **overrides), path)

@@ -44,6 +44,8 @@ def run_info(options: argparse.Namespace) -> None:
         lines["fusion weight"] = f"{calibration.fusion:g}"
     if calibration.diffusion is not None:
         lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
+    if config.words:
+        lines["vocabulary"] = f"{len(config.words):,} words"
     if not calibration.relation_trained:
         lines["relation network"] = "untrained, not offered"
     lines |= {name: metadata[name] for name in sorted(metadata.keys() - _DESCRIPTION)}

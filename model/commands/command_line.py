@@ -70,6 +70,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_fetch(commands)
     _add_convert(commands)
     _add_init(commands)
+    _add_words(commands)
     _add_train(commands)
     _add_ablate(commands)
     _add_evaluate(commands)
@@ -107,6 +108,17 @@ def _add_init(commands: Subparsers) -> None:
     _add_backbone(command, "the ViT: a safetensors file or a timm tag")
     command.add_argument("--seed", type=int, default=0, help="of the weights that start random (default: 0)")
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+
+
+def _add_words(commands: Subparsers) -> None:
+    command = commands.add_parser("words", help="give a checkpoint a vocabulary, so that photos are found by words")
+    command.add_argument("source", type=a_path, metavar="IN.safetensors")
+    _add_backbone(command, "the ViT that says what photos show: a safetensors file or a timm tag")
+    command.add_argument(
+        "--recipe", type=a_path, metavar="RECIPE", default=Path("shipped"), help="of the photos (default: shipped)"
+    )
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+    _add_data(command)
 
 
 def _add_train(commands: Subparsers) -> None:

@@ -1,4 +1,4 @@
-"""Commands that train: train, ablate."""
+"""Commands that train: train, ablate, words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from model.training import Run, ablate, ablation_table, train
+from model.training import Run, ablate, ablation_table, give_words, train
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -31,7 +31,13 @@ def run_ablate(options: argparse.Namespace) -> None:
     print(json.dumps([dataclasses.asdict(row) for row in rows]) if options.json else ablation_table(rows))
 
 
+def run_words(options: argparse.Namespace) -> None:
+    """words IN.safetensors --backbone FILE|TIMM-TAG [--recipe RECIPE] OUT.safetensors"""
+    give_words(options.source, options.backbone, options.target, print, recipe=options.recipe, data=options.data)
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "train": run_train,
     "ablate": run_ablate,
+    "words": run_words,
 }

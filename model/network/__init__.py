@@ -16,6 +16,7 @@ from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.prior import Prior
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
 from model.network.tokens import Tokens
+from model.network.vocabulary import Vocabulary, guess_log_probabilities
 from model.network.zse import Network
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "Prior",
     "Side",
     "Tokens",
+    "Vocabulary",
     "costs",
     "fastest_dtype",
     "from_backbone",
+    "guess_log_probabilities",
     "kernel_matrix",
     "multiplies_bf16",
     "preset",

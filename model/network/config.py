@@ -9,6 +9,7 @@ from typing import Literal
 
 from model.errors import ModelError
 from model.network.json_fields import from_json, to_json
+from model.words import Names, spelling, why_no_name
 
 Modality = Literal["sketch", "photo"]
 # What each number, or each number of a tuple, may be: several times what the largest networks of this kind have.
@@ -30,6 +31,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "mean": (-1000, 1000),
     "std": (1e-6, 1000),
 }
+# Of a vocabulary: ten times as many words as the largest one has, and what its names have at most.
+_MOST_WORDS = 20_000
+_MOST_NAMES = 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class ModelConfig:
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         prototypes: how many the prior of photos has (``model.network.prior``); 0 for a network without one.
+        words: the words of the vocabulary (``model.network.vocabulary``), each by its names, of which the first is the
+            one that is shown; none for a network without one.
         dropout: in encoder, cross-attention and relation network, while training only.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
@@ -83,6 +89,7 @@ class ModelConfig:
     relation_hidden: tuple[int, int] = (343, 49)
     relation_ret: bool = False
     prototypes: int = 0
+    words: tuple[Names, ...] = ()
     dropout: float = 0.1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -121,6 +128,8 @@ class ModelConfig:
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
             problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
+        if problem := _problem_of_words(self.words):
+            problems.append(problem)
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))
 
@@ -159,6 +168,20 @@ class ModelConfig:
 def _within(value: float | tuple[float, ...], least: float, most: float) -> bool:
     """Whether a number, or each of several, lies in these bounds; NaN does not."""
     return all(least <= number <= most for number in (value if isinstance(value, tuple) else (value,)))
+
+
+def _problem_of_words(words: tuple[Names, ...]) -> str | None:
+    """Why these cannot be the words of a vocabulary; None where they can."""
+    if len(words) > _MOST_WORDS:
+        return f"words must be at most {_MOST_WORDS:,}, not {len(words):,}"
+    shown: set[str] = set()
+    for names in words:
+        if not 1 <= len(names) <= _MOST_NAMES:
+            return f"a word must have 1 to {_MOST_NAMES} names, not {len(names)}"
+        if problem := next(filter(None, map(why_no_name, names)), None):
+            return f"the name of a word {problem}"
+        shown.add(spelling(names[0]))
+    return None if len(shown) == len(words) else "each word must have a name of its own"
 
 
 def kept_count(tokens: int, rate: float) -> int:

@@ -16,6 +16,7 @@ from model.network.encoder import Encoder, EncoderTrace
 from model.network.prior import Prior
 from model.network.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm
 from model.network.tokens import Tokens
+from model.network.vocabulary import Vocabulary
 
 
 class Network(nn.Module):
@@ -39,6 +40,7 @@ class Network(nn.Module):
         self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
         self.ret_term = RetTerm() if config.relation_ret else None
         self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
+        self.vocabulary = Vocabulary(len(config.words), config.width) if config.words else None
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
@@ -78,6 +80,14 @@ class Network(nn.Module):
             return self
         other = Network(dataclasses.replace(self.config, prototypes=0), self.calibration)
         other.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("prior.")})
+        return other.requires_grad_(False).eval()
+
+    def without_vocabulary(self) -> Network:
+        """The same network, or a copy of it that has no vocabulary."""
+        if self.vocabulary is None:
+            return self
+        other = Network(dataclasses.replace(self.config, words=()), self.calibration)
+        other.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("vocabulary.")})
         return other.requires_grad_(False).eval()
 
     def ret_distances(

@@ -1,6 +1,7 @@
-"""Training by recipes, calibration on validation classes, and the table of ablations."""
+"""Training by recipes, calibration on validation classes, vocabularies, and the table of ablations."""
 
 from model.training.ablations import ablate, ablation_table
+from model.training.giving_words import give_words
 from model.training.recipe import RECIPES
 from model.training.runs import Run, train
 
@@ -9,5 +10,6 @@ __all__ = [
     "Run",
     "ablate",
     "ablation_table",
+    "give_words",
     "train",
 ]

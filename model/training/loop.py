@@ -68,11 +68,14 @@ class Trainer:
         self.optimiser = self._optimiser()
         self.step = 0
         self.origin = _origin(recipe, data, backbone, start)
-        self.objective: Objective = (
-            ListwiseObjective(recipe, data, self._teacher(backbone))
-            if recipe.quadruplets is None
-            else QuadrupletObjective(recipe, data, recipe.quadruplets)
-        )
+        # What the pretrained ViT says of the photos; None where the recipe does not ask it.
+        self.teacher: Teacher | None = None
+        self.objective: Objective
+        if recipe.quadruplets is None:
+            self.teacher = self._teacher(backbone)
+            self.objective = ListwiseObjective(recipe, data, self.teacher)
+        else:
+            self.objective = QuadrupletObjective(recipe, data, recipe.quadruplets)
         if self.state_path.exists():
             self._restore()
 
@@ -174,8 +177,8 @@ class Trainer:
         self.log_path.write_text("".join(lines))
 
     def _load_start(self, start: Network) -> None:
-        # The prior is made anew after the training.
-        start = start.without_prior()
+        # The prior and the vocabulary are made anew after the training.
+        start = start.without_prior().without_vocabulary()
         side, config = self.network.config.image_size, start.config
         if side != config.image_size:
             start = resized(start, dataclasses.replace(config, image_size=side), self.native)
@@ -246,8 +249,8 @@ class Trainer:
 
 def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
     """Hex digest of everything that determines the state of a training."""
-    # A prior is made anew after the training, so it may still be chosen while the training goes on.
-    state = {} if start is None else start.without_prior().state_dict()
+    # A prior and a vocabulary are made anew after the training, so a start may get its own while the training goes on.
+    state = {} if start is None else start.without_prior().without_vocabulary().state_dict()
     begin = {f"start.{name}": tensor for name, tensor in state.items()}
     return _digest(repr(recipe) + data.key, backbone | begin)
 

@@ -13,10 +13,12 @@ from model.errors import ModelError
 from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures, with_calibration
+from model.training.giving_words import with_words
 from model.training.loop import Trainer
 from model.training.prior import with_chosen_prior, with_prior, with_prior_of
 from model.training.recipe import Recipe, read_recipe
 from model.training.training_set import training_corpora, training_set
+from model.training.vocabulary import with_vocabulary_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
     A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
-    validation classes keeps the calibration of ``run.start``, and the weights of its prior. A training on ``run.data``
-    keeps the whole prior of its start. ``report`` gets sentences about the progress.
+    validation classes keeps the calibration of ``run.start``, and the weights of its prior. The network gets a
+    vocabulary of what its photos show. A training on ``run.data`` keeps the whole prior and the vocabulary of its
+    start. ``report`` gets sentences about the progress.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     Raises ModelError for a recipe, start or data that do not fit together.
@@ -105,6 +108,10 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
             weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
             trained = with_prior(trained, training, further, *weights)
         network, said = with_calibration(trained, kept), ""
+    if run.data is None:
+        network = with_words(network, pictures, trainer.teacher)
+    elif start is not None:
+        network = with_vocabulary_of(network, start)
     save_checkpoint(network.half(), run.target, notes)
     report(f"wrote {run.target}{said}")
     return True

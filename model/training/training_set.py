@@ -83,11 +83,13 @@ class TrainingCorpora:
         training: of the classes that have sketches and photos.
         further: what else it uses.
         validation: None where the validation classes are trained on.
+        fresh: sketches of the classes that are trained on, which the training does not see; none of class folders.
     """
 
     training: Corpus
     further: Further
     validation: Corpus | None
+    fresh: tuple[Picture, ...] = ()
 
 
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
@@ -114,10 +116,11 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         more = read_more(data)
         everything = Corpus(first.sketches + more.sketches, first.photos + more.photos)
         wanted -= too_near(data, recipe.split)
-    allowed = _allowed(split_fresh(everything.of(wanted))[0], recipe)
+    seen, fresh = split_fresh(everything.of(wanted))
+    allowed = _allowed(seen, recipe)
     training = allowed.of({p.label for p in allowed.sketches} & {p.label for p in allowed.photos})
     validation = None if "val" in recipe.split else first.of(read_split(data, "val")).protocol()
-    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
+    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation, fresh.sketches)
 
 
 def _of_folders(folder: Path, recipe: Recipe) -> TrainingCorpora:

@@ -1,6 +1,7 @@
 """Objectives: which pictures a training step takes, and the losses it computes on them."""
 
 from model.training.objectives.listwise import ListwiseObjective
+from model.training.objectives.names import imagenet_names
 from model.training.objectives.quadruplets import QuadrupletObjective
 from model.training.objectives.teacher import Teacher, ask_teacher
 
@@ -9,4 +10,5 @@ __all__ = [
     "QuadrupletObjective",
     "Teacher",
     "ask_teacher",
+    "imagenet_names",
 ]

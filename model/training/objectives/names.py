@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from timm.data.imagenet_info import ImageNetInfo
 
 _CLASSES = 1000
+
+
+@cache
+def imagenet_names() -> tuple[tuple[str, ...], ...]:
+    """The names of each class of ImageNet-1k, such as ("goldfish", "Carassius auratus"), in the classifier's order."""
+    info = ImageNetInfo()
+    described = (info.index_to_description(index) for index in range(_CLASSES))
+    return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
 
 
 def named_targets(labels: Sequence[str], classes: int) -> torch.Tensor:
@@ -19,11 +28,10 @@ def named_targets(labels: Sequence[str], classes: int) -> torch.Tensor:
     targets = torch.zeros(len(labels), classes)
     if classes != _CLASSES:
         return targets
-    info = ImageNetInfo()
     called: dict[str, list[int]] = {}
-    for index in range(_CLASSES):
-        for name in info.index_to_description(index).split(","):
-            called.setdefault(name.strip().lower(), []).append(index)
+    for index, names in enumerate(imagenet_names()):
+        for name in names:
+            called.setdefault(name.lower(), []).append(index)
     for row, label in enumerate(labels):
         found = called.get(label.replace("_", " ").lower(), [])
         targets[row, found] = 1 / max(1, len(found))

@@ -1,0 +1,67 @@
+"""A vocabulary for a network at the end of its training, or for a checkpoint that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import load_network, read_metadata, save_checkpoint
+from model.datasets import Picture, cache_folder, prepared_pixels
+from model.errors import ModelError
+from model.images import Preprocessing
+from model.network import Network, read_backbone
+from model.training.objectives import Teacher, ask_teacher
+from model.training.prior import some_of_each
+from model.training.recipe import read_recipe
+from model.training.training_set import TrainingCorpora, training_corpora
+from model.training.vocabulary import photo_rows, with_vocabulary
+
+# Sketches of each class that guesses are calibrated on.
+SKETCHES_PER_CLASS = 5
+
+
+def give_words(
+    source: Path, backbone: str, target: Path, report: Callable[[str], object], *, recipe: Path, data: Path | None
+) -> None:
+    """Writes the checkpoint at ``source`` with a vocabulary to ``target``; one that it has is made anew.
+
+    Args:
+        backbone: the pretrained ViT that says what photos show, a file or a timm tag.
+        report: gets a sentence about the result.
+        recipe: names the photos of the optional data, as for a training.
+        data: class folders to take the photos from instead; None for the data that SKETCH_SEARCH_DATA names.
+
+    Raises ModelError for a checkpoint, recipe or data that do not fit together.
+    """
+    if not target.parent.is_dir():
+        raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
+    network, weights = load_network(source), read_backbone(backbone)
+    pictures = training_corpora(data, read_recipe(recipe))
+    photos = pictures.training.photos + pictures.further.photos
+    photos = tuple(photos[row] for row in photo_rows(photos))
+    pixels = prepared_pixels(photos, "photo", Preprocessing(), cache_folder() / "pixels")
+    # The ViT is asked about few photos, and its classes alone are wanted.
+    teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
+    network = with_vocabulary(network, photos, teacher.probabilities, sketches_of(pictures))
+    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    save_checkpoint(network.half(), target, notes)
+    report(f"wrote {target}: a vocabulary of {len(network.config.words):,} words, from {len(photos):,} photos")
+
+
+def with_words(network: Network, pictures: TrainingCorpora, teacher: Teacher | None) -> Network:
+    """A copy of a network that was trained on these pictures, with a vocabulary.
+
+    teacher: what the pretrained ViT says of all photos; None where it was not asked, so that words are classes alone.
+    """
+    photos = pictures.training.photos + pictures.further.photos
+    rows = photo_rows(photos)
+    beliefs = teacher.probabilities[rows] if teacher else torch.zeros(len(rows), 0)
+    return with_vocabulary(network, [photos[row] for row in rows], beliefs, sketches_of(pictures))
+
+
+def sketches_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
+    """Sketches to calibrate guesses on: fresh ones and those of validation classes, or any where there are none."""
+    fresh = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
+    return some_of_each(fresh or pictures.training.sketches, SKETCHES_PER_CLASS)

@@ -1,0 +1,205 @@
+"""The vocabulary of a trained network (``model.network.vocabulary``): its words, and their directions among photos."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from model.datasets import IMAGENET_PART, Picture
+from model.errors import ModelError
+from model.evaluation import encode_pictures
+from model.network import Network, guess_log_probabilities
+from model.training.calibration import trained_matcher
+from model.training.objectives import imagenet_names
+from model.training.wordlist import Entry, word_list
+from model.words import WordBook
+
+# Photos of each class that it is fitted on; twice as many would take twice the time to encode.
+PHOTOS_PER_CLASS = 16
+# Of the photos' classes, and of what the ViT believes, in a photo that has both.
+LABEL_SHARE = 0.5
+# How much words are held back: the classifier's near where a linear map from [Ret] puts them, the others near 0. Both
+# were chosen on photos that the fit did not see; ten times as much or as little changed hardly anything.
+MAP_RIDGE = 0.02
+WORD_RIDGE = 1e-4
+STEPS = 40
+GUESS_STEPS = 100
+# The logit of no word lies between minus this and this, which 16 bits hold; here no word is ever guessed.
+MOST_NONE = 1e4
+# What may not be.
+_NEVER = -1e9
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is known of some photos.
+
+    Attributes:
+        ret: (n, d) float32, their [Ret] by the network that is to get a vocabulary.
+        labels: each photo's class; None for one that has none.
+        beliefs: (n, k) float32, the pretrained ViT's probabilities for its classes; k = 0 where there are none.
+    """
+
+    ret: torch.Tensor
+    labels: tuple[str | None, ...]
+    beliefs: torch.Tensor
+
+
+def photo_rows(photos: Sequence[Picture], most: int = PHOTOS_PER_CLASS) -> list[int]:
+    """The places of ``most`` photos at most of each class, evenly spaced over their order."""
+    by_class: dict[str, list[int]] = {}
+    for row, photo in enumerate(photos):
+        by_class.setdefault(photo.label, []).append(row)
+    return sorted(row for rows in by_class.values() for row in rows[:: -(-len(rows) // most)])
+
+
+def with_vocabulary(
+    network: Network, photos: Sequence[Picture], beliefs: torch.Tensor, sketches: Sequence[Picture]
+) -> Network:
+    """A copy of the network with a vocabulary; one that it has already is replaced.
+
+    Its words are the classes of the photos, and those of ImageNet-1k if the ViT has its classifier.
+
+    Args:
+        photos: those that it is fitted on.
+        beliefs: (n, k), what the ViT believes of each.
+        sketches: those that the guesses are calibrated on, best not trained on. Without any there are no guesses.
+
+    Raises ModelError where there is no word.
+    """
+    plain = network.without_vocabulary()
+    matcher = trained_matcher(plain, methods=("ret",))
+    # The classes of these photos are known by number only, and the classifier's beliefs have them.
+    labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
+    names = imagenet_names()
+    shown = Shown(encode_pictures(matcher, photos, "photo").ret, labels, beliefs)
+    entries = word_list(sorted({label for label in labels if label}), names if beliefs.shape[1] == len(names) else ())
+    if not entries:
+        raise ModelError("a vocabulary needs photos in folders of their classes")
+    directions, biases = fit_words(shown, entries)
+    other = Network(dataclasses.replace(plain.config, words=tuple(entry.names for entry in entries)), plain.calibration)
+    vocabulary = other.vocabulary
+    if vocabulary is None:
+        raise ModelError("a network with words has a vocabulary")
+    # All but the vocabulary's own tensors, which are set below.
+    other.load_state_dict(plain.state_dict(), strict=False)
+    vocabulary.directions.copy_(directions)
+    vocabulary.biases.copy_(biases)
+    vocabulary.guess_none.fill_(MOST_NONE)
+    if sketches:
+        drawn = vocabulary(encode_pictures(matcher, sketches, "sketch").ret)
+        book = WordBook(other.config.words)
+        scale, none = fit_guesses(drawn, torch.tensor([_word_of(sketch.label, book) for sketch in sketches]))
+        vocabulary.guess_scale.fill_(scale)
+        vocabulary.guess_none.fill_(none)
+    return other.requires_grad_(False).eval()
+
+
+def with_vocabulary_of(network: Network, other: Network) -> Network:
+    """A copy of the network with the vocabulary of another, as it is; without one where the other has none."""
+    plain = network.without_vocabulary()
+    if other.vocabulary is None:
+        return plain
+    result = Network(dataclasses.replace(plain.config, words=other.config.words), plain.calibration)
+    own = {f"vocabulary.{name}": tensor for name, tensor in other.vocabulary.state_dict().items()}
+    result.load_state_dict(plain.state_dict() | own)
+    return result.requires_grad_(False).eval()
+
+
+def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The words' directions (w, d) and biases (w,): a multinomial regression from [Ret] to what the photos show.
+
+    The target of a photo with a class is its word and what the ViT believes, LABEL_SHARE of the first; that of another
+    photo is what the ViT believes, among the ViT's words alone, because nobody said whether it shows another. The
+    classifier's words begin where a linear regression of the ViT's log-probabilities puts them.
+    """
+    ret = F.normalize(shown.ret.float(), dim=1)
+    mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
+    inputs = (ret - mean) / spread
+    beliefs = shown.beliefs if shown.beliefs.shape[1] else torch.zeros(len(ret), 1)
+    known = shown.beliefs.shape[1] > 0
+    belongs = torch.zeros(beliefs.shape[1], len(entries))
+    numbers: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        belongs[list(entry.classes), number] = 1
+        numbers |= dict.fromkeys(entry.labels, number)
+    labels = torch.tensor([-1 if label is None else numbers.get(label, -1) for label in shown.labels])
+    labelled = (labels >= 0)[:, None]
+    of_label = F.one_hot(labels.clamp(min=0), len(entries)).float() * labelled
+    targets = torch.where(labelled, LABEL_SHARE, 1.0) * (beliefs @ belongs) + of_label * (LABEL_SHARE if known else 1.0)
+    classified = belongs.sum(dim=0)
+    masks = torch.where(labelled | (classified > 0), 0.0, _NEVER)
+    weights, first = _mapped(inputs, beliefs)
+    weights, first = (
+        (weights @ belongs) / classified.clamp(min=1),
+        torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean()),
+    )
+    moved, biases = _regressed(inputs, targets, masks, weights, first)
+    directions = (moved / spread).T
+    return directions, biases - directions @ mean
+
+
+def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights (d, k) and biases (k,) of the linear regression from inputs (n, d) to centred log-probabilities."""
+    logs = beliefs.clamp(min=1e-12).log()
+    logs = logs - logs.mean(dim=1, keepdim=True)
+    biases = logs.mean(dim=0)
+    covariance = inputs.T @ inputs / len(inputs) + MAP_RIDGE * torch.eye(inputs.shape[1])
+    return torch.linalg.solve(covariance, inputs.T @ (logs - biases) / len(inputs)), biases
+
+
+def _regressed(
+    inputs: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, biases: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights (d, w) and biases (w,) that fit targets (n, w), held back from leaving the given ones."""
+    moves = torch.zeros_like(weights).requires_grad_()
+    shifts = torch.zeros_like(biases).requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [moves, shifts], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+    )
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = inputs @ (weights + moves) + biases + shifts + masks
+        total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
+        total = total + WORD_RIDGE * (moves.square().sum() + 0.01 * shifts.square().sum())
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return (weights + moves).detach(), (biases + shifts).detach()
+
+
+def fit_guesses(logits: torch.Tensor, words: torch.Tensor) -> tuple[float, float]:
+    """The scale, and the logit of no word, by which sketches with logits (n, w) are most probably what they are.
+
+    words: (n,) int64, what was drawn; -1 where it has no word.
+    """
+    log_scale = torch.zeros(()).requires_grad_()
+    none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
+    targets = torch.where(words >= 0, words, logits.shape[1])
+    optimiser = torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        total = F.nll_loss(guess_log_probabilities(logits, log_scale.exp(), none), targets)
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    chosen = log_scale.detach().exp().clamp(max=100), none.detach().clamp(-MOST_NONE, MOST_NONE)
+    return float(chosen[0]), float(chosen[1])
+
+
+def _word_of(label: str, book: WordBook) -> int:
+    try:
+        return book.find(label.replace("_", " "))
+    except ModelError:
+        # Unknown, or a folder's name that no word can have.
+        return -1

@@ -1,0 +1,128 @@
+"""Words that people type, found in a vocabulary: in other spellings, in the plural, and by a word's further names."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+from model.errors import ModelError
+
+if TYPE_CHECKING:
+    import inflect
+
+# A word of a vocabulary: its names, of which the first is the one that is shown.
+Names = tuple[str, ...]
+# The longest text that is looked up.
+LONGEST = 100
+# Words that are offered instead of an unknown one.
+OFFERED = 5
+# How like an unknown word the spelling of an offered one must be, in 0..1.
+_LIKE = 0.7
+_APART = re.compile(r"[\s_/-]+")
+_LEFT_OUT = re.compile(r"['’.]")
+
+
+class UnknownWord(ModelError):
+    """A word that a vocabulary does not have.
+
+    Attributes:
+        nearest: words of the vocabulary that are spelt alike, the nearest first; empty where none is.
+    """
+
+    def __init__(self, text: str, size: int, nearest: tuple[str, ...]) -> None:
+        instead = f"; the nearest are {', '.join(nearest)}" if nearest else ""
+        super().__init__(f"the vocabulary of {size:,} words does not have {text!r}{instead}")
+        self.nearest = nearest
+
+
+class WordBook:
+    """The words of a vocabulary, by all of their names.
+
+    Attributes:
+        words: the name of each word that is shown, in the order of the vocabulary.
+    """
+
+    def __init__(self, vocabulary: Sequence[Names]) -> None:
+        self.words = tuple(names[0] for names in vocabulary)
+        self._numbers: dict[str, int] = {}
+        for name, number in _by_rank(vocabulary):
+            self._numbers.setdefault(spelling(name), number)
+        self._find = lru_cache(maxsize=256)(self._search)
+
+    def find(self, text: str) -> int:
+        """The number of the word that ``text`` names: in any case, with any hyphens, in singular or plural.
+
+        Raises UnknownWord, and ModelError for a text that is empty, longer than LONGEST or has control characters.
+        """
+        if problem := why_no_name(text):
+            raise ModelError(f"a word {problem}")
+        found = self._find(spelling(text))
+        if isinstance(found, tuple):
+            raise UnknownWord(text.strip(), len(self.words), tuple(self.words[number] for number in found))
+        return found
+
+    def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
+        """Words that have a name that begins with ``prefix``, in alphabetical order; all words for an empty one.
+
+        A word that begins so itself comes before one that has such a further name.
+        """
+        start = spelling(prefix)
+        found = {number for key, number in self._numbers.items() if key.startswith(start)}
+        ranked = sorted((not spelling(self.words[n]).startswith(start), spelling(self.words[n]), n) for n in found)
+        return tuple(self.words[number] for *_, number in ranked[:limit])
+
+    def _search(self, key: str) -> int | tuple[int, ...]:
+        """The number of a word, or the numbers of the nearest ones."""
+        for form in _forms(key):
+            if form in self._numbers:
+                return self._numbers[form]
+        # First the words that the text is made of: "my dog" is no word, "dog" may be one.
+        parts = [form for part in reversed(key.split()) for form in _forms(part)]
+        alike = get_close_matches(key, self._numbers, n=2 * OFFERED, cutoff=_LIKE)
+        near = [self._numbers[name] for name in (*parts, *alike) if name in self._numbers]
+        return tuple(dict.fromkeys(near))[:OFFERED]
+
+
+def spelling(name: str) -> str:
+    """What is compared of a name: "Jack-o'-Lantern", "jack_o_lantern" and "jack o lantern" are the same."""
+    plain = _LEFT_OUT.sub("", unicodedata.normalize("NFKC", name).casefold())
+    return _APART.sub(" ", plain).strip()
+
+
+def why_no_name(text: str) -> str | None:
+    """Why a text cannot be a name, as the end of a sentence; None where it can."""
+    if len(text) > LONGEST:
+        return f"must have at most {LONGEST} characters, not {len(text)}"
+    # Formatting characters, such as those that turn the direction of writing, would change what a reader sees.
+    if any(unicodedata.category(character).startswith("C") for character in text):
+        return "must not have control characters"
+    return None if spelling(text) else "must have letters"
+
+
+def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
+    """All names with the number of their word: first those that are shown, which win over the further names."""
+    for number, names in enumerate(vocabulary):
+        yield names[0], number
+    for number, names in enumerate(vocabulary):
+        for name in names[1:]:
+            yield name, number
+
+
+def _forms(key: str) -> tuple[str, ...]:
+    """A word as it is, its singulars and its plurals, as far as there are any."""
+    if not key.isascii() or not key[-1:].isalpha():
+        return (key,)
+    singular = _english().singular_noun(key)
+    return tuple(filter(None, (key, singular or "", _english().plural_noun(key))))
+
+
+@cache
+def _english() -> inflect.engine:
+    """The rules of English plurals. Imported late: it takes a second, and only texts need it."""
+    import inflect
+
+    return inflect.engine()

@@ -1,0 +1,108 @@
+"""Words that people type, and the vocabulary that they are found in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.errors import ModelError
+from model.words import LONGEST, OFFERED, UnknownWord, WordBook, spelling
+
+BOOK = WordBook(
+    [
+        ("dog", "domestic dog"),
+        ("sea lion",),
+        ("mobile phone", "cellphone"),
+        ("jack o lantern",),
+        ("sunglasses", "dark glasses"),
+        ("wolf", "grey wolf"),
+        ("bus",),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("dog", "dog"),
+        ("  DOGS ", "dog"),
+        ("domestic dogs", "dog"),
+        ("sea-lions", "sea lion"),
+        ("cellphone", "mobile phone"),
+        ("Jack-o'-Lantern", "jack o lantern"),
+        ("dark glasses", "sunglasses"),
+        ("wolves", "wolf"),
+        ("bus", "bus"),
+        ("buses", "bus"),
+        ("ｄｏｇ", "dog"),
+    ],
+)
+def test_a_word_is_found_in_any_case_number_and_by_further_names(text: str, word: str) -> None:
+    assert BOOK.words[BOOK.find(text)] == word
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [("my dogs", "dog"), ("woolf", "wolf"), ("sea line", "sea lion"), ("mobil phone", "mobile phone")],
+)
+def test_an_unknown_word_is_refused_with_the_nearest_ones(text: str, nearest: str) -> None:
+    with pytest.raises(UnknownWord, match=f"7 words does not have {text!r}; the nearest are {nearest}") as caught:
+        BOOK.find(text)
+    assert caught.value.nearest[0] == nearest
+
+
+@pytest.mark.parametrize("text", ["猫", "كلب", "qqqqq"])
+def test_a_word_that_is_like_none_is_refused_without_others(text: str) -> None:
+    with pytest.raises(UnknownWord) as caught:
+        BOOK.find(text)
+    assert caught.value.nearest == ()
+    assert "nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "letters"),
+        (" - ", "letters"),
+        ("dog\n", "control characters"),
+        ("d\x00g", "control characters"),
+        ("\u202egod", "control characters"),
+        ("d" * (LONGEST + 1), "at most 100 characters, not 101"),
+    ],
+)
+def test_a_text_that_can_be_no_word_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(ModelError, match=problem) as caught:
+        BOOK.find(text)
+    assert not isinstance(caught.value, UnknownWord)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=LONGEST + 20))
+def test_any_text_is_a_word_or_refused(text: str) -> None:
+    refused: ModelError | None = None
+    try:
+        assert 0 <= BOOK.find(text) < len(BOOK.words)
+    except ModelError as error:
+        refused = error
+    if isinstance(refused, UnknownWord):
+        assert len(refused.nearest) <= OFFERED
+    elif refused is not None:
+        assert str(refused).startswith("a word must")
+
+
+def test_a_prefix_is_completed_by_shown_names_before_further_ones() -> None:
+    assert BOOK.complete("D", 5) == ("dog", "sunglasses")
+    assert BOOK.complete("", 3) == ("bus", "dog", "jack o lantern")
+    assert BOOK.complete("sea-", 3) == ("sea lion",)
+    assert BOOK.complete("x", 3) == ()
+
+
+def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:
+    book = WordBook([("red panda", "panda"), ("panda",)])
+    assert book.find("panda") == 1
+    assert WordBook([]).words == ()
+
+
+def test_spellings_that_differ_by_marks_alone_are_the_same() -> None:
+    assert len({spelling(name) for name in ("T-shirt", "t_shirt", " t  SHIRT", "t shirt")}) == 1
