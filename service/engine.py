@@ -32,6 +32,7 @@ from service.schemas import (
     ModelInfo,
     PageParams,
     Photo,
+    PictureKind,
     SearchQuery,
     SearchResponse,
     photo_url,
@@ -66,7 +67,7 @@ def build_info(settings: Settings) -> BuildInfo | None:
 
 @dataclass(frozen=True)
 class PreparedSketch:
-    """A sketch as the network wants it.
+    """A sketch, or a photo to search with, as the network wants it.
 
     pixels: (H, W, 3) uint8. milliseconds: what it took to decode and prepare it.
     """
@@ -115,15 +116,15 @@ class Engine:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
         check_searches(self._searcher, self._matcher.methods, self._index)
 
-    def prepare(self, sketch: bytes, *, quick: bool = False) -> PreparedSketch:
-        """A sketch, given as an image file, for ``search`` and ``explain``.
+    def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
+        """A sketch, or a photo where ``kind`` says so, given as an image file, for ``search`` and ``explain``.
 
         Raises ImageError; with ``quick``, SlowImage where decoding takes longer than that of ordinary pictures.
 
         This is a step of its own because it may take seconds and needs neither the network nor the index.
         """
         start = time.perf_counter()
-        job = Job.preparing(self._matcher.preprocessing, "sketch", self._settings.max_pixels)
+        job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
         pixels = np.asarray(self._run(sketch, job, quick=quick))
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 

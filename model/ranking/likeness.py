@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from model.ranking.kinds import ALIKE, mean_direction
 
@@ -42,21 +43,29 @@ class Likeness:
         self._scale, self._shift = torch.cat(scales), torch.cat(shifts)
 
     @torch.inference_mode()
-    def to(self, examples: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """How much photos are like the most similar one of ``examples``.
+    def to(
+        self, examples: torch.Tensor, rows: torch.Tensor | None = None, *, others: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """How much photos are like the most similar one of ``examples`` and ``others``.
 
         Args:
             examples: (e,) int64, rows of photos. rows: (m,) int64, those that are compared with them; None for all.
+            others: (o, d) retrieval tokens of photos that are not in the gallery; None for none.
 
         Returns:
             (m,) float32 on the CPU, cosines from -1 to 1; -1 where there are no examples.
         """
         count = len(self._ret) if rows is None else len(rows)
-        if not len(examples):
+        if not len(examples) and others is None:
             return torch.full((count,), -1.0)
         of_examples = (
             self._ret[examples].float() * self._scale[examples, None] - self.mean * self._shift[examples, None]
         )
+        if others is not None:
+            centred = F.normalize(others.float(), dim=1) - self.mean
+            distances = centred.norm(dim=1, keepdim=True)
+            directions = torch.where(distances > _SAME, centred / distances.clamp(min=_SAME), 0.0)
+            of_examples = torch.cat([of_examples, directions])
         found = [torch.empty(0)]
         for start in range(0, count, _BATCH):
             part = slice(start, start + _BATCH) if rows is None else rows[start : start + _BATCH]
@@ -65,14 +74,19 @@ class Likeness:
             found.append(cosines.max(dim=1).values.cpu())
         return torch.cat(found).clamp_(-1, 1)
 
-    def leaving(self, unliked: torch.Tensor, liked: torch.Tensor) -> torch.Tensor:
+    def leaving(
+        self, unliked: torch.Tensor, liked: torch.Tensor, *, others: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(p,) bool on the CPU: the photos that are unliked or of the kind of one that is.
 
         A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
-        unliked, liked: (u,) and (l,) int64, rows of photos, none of them in both.
+
+        Args:
+            unliked, liked: (u,) and (l,) int64, rows of photos, none of them in both.
+            others: (o, d) retrieval tokens of liked photos that are not in the gallery; None for none.
         """
         to_unliked = self.to(unliked)
-        gone = (to_unliked > ALIKE) & (to_unliked >= self.to(liked))
+        gone = (to_unliked > ALIKE) & (to_unliked >= self.to(liked, others=others))
         gone[unliked] = True
         gone[liked] = False
         return gone

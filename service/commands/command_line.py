@@ -158,6 +158,13 @@ def _add_search(commands: Subparsers) -> None:
     )
     search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; repeatable")
     search.add_argument(
+        "--photo",
+        action="store_const",
+        const="photo",
+        dest="kind",
+        help="the image is a photo: find what looks like it",
+    )
+    search.add_argument(
         "--folder", action="append", metavar="PATH", help="only photos below it, as results show it; repeatable"
     )
     search.add_argument("--after", metavar="DAY", help="only photos last changed on this day or later: 2023-01-31")

@@ -44,7 +44,7 @@ def search(
     with closing(Engine(settings, open_matcher(settings))) as engine:
         photos = {"like": _ids(engine, like), "unlike": _ids(engine, unlike)}
         asked = SearchQuery.model_validate({**query.model_dump(by_alias=True, exclude_unset=True), **photos})
-        answer = engine.search(None if data is None else engine.prepare(data), asked)
+        answer = engine.search(None if data is None else engine.prepare(data, kind=query.kind), asked)
     if as_json:
         print(answer.model_dump_json())
     else:

@@ -23,7 +23,11 @@ _SKETCH = {
         },
     },
 }
-_PERHAPS = {"required": False, "description": f"{_SKETCH['description']} With `like`, it may be left out."}
+_PERHAPS = {
+    "required": False,
+    "description": f"{_SKETCH['description']} With `kind=photo` it is a photo instead. With `like`, "
+    "it may be left out.",
+}
 SKETCH_BODY = {"requestBody": _SKETCH}
 PERHAPS_SKETCH_BODY = {"requestBody": {**_SKETCH, **_PERHAPS}}
 

@@ -119,7 +119,8 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     sketch = await _received(request, ctx)
 
     def prepare(quick: bool) -> Callable[[], SearchResponse]:
-        return partial(engine.search, engine.prepare(sketch, quick=quick) if sketch else None, query)
+        prepared = engine.prepare(sketch, kind=query.kind, quick=quick) if sketch else None
+        return partial(engine.search, prepared, query)
 
     answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)

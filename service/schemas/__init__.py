@@ -16,7 +16,16 @@ from service.schemas.explain import (
 from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo, SearchDefaults
 from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
 from service.schemas.problems import describe_problems
-from service.schemas.query import AskedView, FirstStage, PageParams, Params, SearchQuery, ThumbnailParams, View
+from service.schemas.query import (
+    AskedView,
+    FirstStage,
+    PageParams,
+    Params,
+    PictureKind,
+    SearchQuery,
+    ThumbnailParams,
+    View,
+)
 from service.schemas.search import Cluster, Kind, SearchResponse, SearchResult, StageTimings
 
 __all__ = [
@@ -46,6 +55,7 @@ __all__ = [
     "PageParams",
     "Params",
     "Photo",
+    "PictureKind",
     "Rebuilt",
     "SearchDefaults",
     "SearchQuery",

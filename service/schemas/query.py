@@ -17,6 +17,8 @@ FirstStage = Literal["clusters", "ret"]
 View = Literal["photos", "kinds"]
 # The same as it is asked for: auto leaves the choice to the search.
 AskedView = Literal["photos", "kinds", "auto"]
+# What the picture that comes with a query is.
+PictureKind = Literal["sketch", "photo"]
 # How many photos may be part of a query, liked and unliked together.
 MOST_PHOTOS = 32
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
@@ -159,6 +161,12 @@ class SearchQuery(Params):
         examples=[[23]],
     )
 
+    kind: PictureKind = Field(
+        default="sketch",
+        description="What is sent as the body. photo: photos that look like it lead, as if it were a liked one. It "
+        "need not be in the index.",
+        examples=["photo"],
+    )
     folder: tuple[Folder, ...] = Field(
         default=(),
         description="Find only photos below this folder, a path as results show it; may be repeated: below any of "

@@ -30,10 +30,31 @@ HIGHEST = 0.0
 
 @dataclass(frozen=True)
 class Feedback:
-    """The photos of a query. liked, unliked: their rows, each once, ascending: the order of naming says nothing."""
+    """The photos of a query.
+
+    Attributes:
+        liked, unliked: their rows, each once, ascending: the order of naming says nothing.
+        uploaded: (1, d) [Ret] of a photo that came with the query, liked as well; None if there is none.
+    """
 
     liked: Rows
     unliked: Rows
+    uploaded: torch.Tensor | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether any photo is liked."""
+        return len(self.liked) > 0 or self.uploaded is not None
+
+    def ret(self, scorer: GalleryScorer) -> torch.Tensor:
+        """(l, d): [Ret] of all liked photos."""
+        liked = scorer.ret(self.liked)
+        return liked if self.uploaded is None else torch.cat([liked, self.uploaded.to(liked)])
+
+    def likeness(self, scorer: GalleryScorer, rows: Rows | None = None) -> torch.Tensor:
+        """(m,) float32: how much the photos of these rows, or all, look like the most similar liked one."""
+        of_rows = None if rows is None else torch.from_numpy(rows)
+        return scorer.likeness.to(torch.from_numpy(self.liked), of_rows, others=self.uploaded)
 
     @classmethod
     def of_query(cls, query: SearchQuery, index: Index, scorer: GalleryScorer) -> Feedback:
@@ -61,7 +82,8 @@ def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_
     """
     left_out = None if passing is None else ~passing
     if len(feedback.unliked):
-        leaving = scorer.likeness.leaving(torch.from_numpy(feedback.unliked), torch.from_numpy(feedback.liked)).numpy()
+        unliked, liked = torch.from_numpy(feedback.unliked), torch.from_numpy(feedback.liked)
+        leaving = scorer.likeness.leaving(unliked, liked, others=feedback.uploaded).numpy()
         left_out = leaving if left_out is None else left_out | leaving
     return Pool(scorer, left_out)
 
@@ -69,19 +91,19 @@ def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_
 def parts_of(scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None) -> QueryParts:
     """The query as it is compared with photos: the sketch as it is, or where photos are liked, a [Ret] near theirs.
 
-    drawn: None where there is no sketch; photos are liked then.
+    drawn: None where there is no sketch; there is a liked or an uploaded photo then.
     """
-    if drawn is not None and not len(feedback.liked):
+    if drawn is not None and not feedback.leads:
         return drawn
     sketch = None if drawn is None else drawn.sketch.ret
-    return QueryParts(Tokens.of_ret(pulled(sketch, scorer.ret(feedback.liked))))
+    return QueryParts(Tokens.of_ret(pulled(sketch, feedback.ret(scorer))))
 
 
 def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
     """The candidates, and the photos that look most like the liked ones, whatever cluster they are in."""
-    if not len(feedback.liked) or not len(pool.rows):
+    if not feedback.leads or not len(pool.rows):
         return candidates
-    likeness = scorer.likeness.to(torch.from_numpy(feedback.liked)).numpy()[pool.rows]
+    likeness = feedback.likeness(scorer).numpy()[pool.rows]
     nearest = pool.rows[best_first(scorer.ids[pool.rows], likeness, NEAREST)]
     # They are the nearest to themselves, but others may be as near.
     nearest = np.union1d(nearest, np.intersect1d(feedback.liked, pool.rows))
@@ -93,9 +115,9 @@ def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedba
 
 def lead(scorer: GalleryScorer, scored: Scored, feedback: Feedback) -> Scored:
     """The same photos, their scores led by the liked ones (``model.ranking.feedback``)."""
-    if not len(feedback.liked) or not len(scored.rows):
+    if not feedback.leads or not len(scored.rows):
         return scored
-    likeness = scorer.likeness.to(torch.from_numpy(feedback.liked), torch.from_numpy(scored.rows))
+    likeness = feedback.likeness(scorer, scored.rows)
     return replace(scored, scores=led(torch.from_numpy(scored.scores), likeness).numpy())
 
 

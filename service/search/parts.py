@@ -1,7 +1,8 @@
 """The parts of a query, as the networks see them.
 
-Today there is one part, the sketch. Words and photos are to become further fields of ``QueryParts``: each part gives
-every candidate a score of its own (``service.search.scorer``).
+Today there is one part, the sketch. A photo that is sent instead counts as liked (``service.search.feedback``). Words
+are to become a further field of ``QueryParts``: each part gives every candidate a score of its own
+(``service.search.scorer``).
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from PIL import Image
 
 from model import Matcher, Tokens
 from model.images import Pixels
+from model.network import Modality
 from service.search.stopwatch import Stopwatch
 
 
@@ -23,17 +26,27 @@ class QueryParts:
     sketch: Tokens
 
 
-#: An RGB picture of any size, or its pixels as ``Preprocessing.pixels`` prepares them.
+#: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.
 Sketch: TypeAlias = Image.Image | Pixels
 
 
 def encode_parts(drawn: Sketch, matcher: Matcher, watch: Stopwatch) -> QueryParts:
     """Crop, resize and encode a sketch. Raises BlankSketch where a picture has no ink."""
-    if isinstance(drawn, Image.Image):
-        pixels = matcher.prepare(drawn, "sketch")
+    return QueryParts(_encode(drawn, "sketch", matcher, watch))
+
+
+def encode_photo(photo: Sketch, matcher: Matcher, watch: Stopwatch) -> torch.Tensor:
+    """Resize and encode a photo that is a query. Returns its [Ret], (1, d)."""
+    return _encode(photo, "photo", matcher, watch).ret
+
+
+def _encode(given: Sketch, modality: Modality, matcher: Matcher, watch: Stopwatch) -> Tokens:
+    """The tokens of one picture, a batch of one."""
+    if isinstance(given, Image.Image):
+        pixels = matcher.prepare(given, modality)
     else:
-        pixels = matcher.preprocessing.to_tensor(drawn)
+        pixels = matcher.preprocessing.to_tensor(given)
     watch.lap("prepare")
-    sketch = matcher.encode(pixels.unsqueeze(0), "sketch")
+    tokens = matcher.encode(pixels.unsqueeze(0), modality)
     watch.lap("encode")
-    return QueryParts(sketch)
+    return tokens

@@ -72,14 +72,14 @@ class Plan:
 
 
 def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, *, drawn: bool = True) -> Plan:
-    """The plan for a query. drawn: whether there is a sketch.
+    """The plan for a query. drawn: whether a sketch, or a photo, came with it.
 
     Raises BadSearch: the checkpoint does not have the method, cannot diffuse, or has nothing to rerank by; or there is
     neither a sketch nor a liked photo.
     """
     if not drawn and not query.like:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like.")
-    method = _method(query, matcher)
+    method = _method(query, matcher, led=bool(query.like) or (drawn and query.kind == "photo"))
     diffuse = _diffuse(query, matcher)
     # Who counts clusters wants them to choose.
     first_stage = query.first_stage or (defaults.first_stage if query.nprobe is None else "clusters")
@@ -114,12 +114,13 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
     return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
-def _method(query: SearchQuery, matcher: Matcher) -> Method:
-    if query.like and query.method not in ("auto", "ret"):
-        raise BadSearch(f"Liked photos are compared by [Ret], not by method {query.method!r}: leave method out.")
+def _method(query: SearchQuery, matcher: Matcher, *, led: bool) -> Method:
+    if led and query.method not in ("auto", "ret"):
+        photos = "Liked photos" if query.like else "Photos"
+        raise BadSearch(f"{photos} are compared by [Ret], not by method {query.method!r}: leave method out.")
     wanted = query.method
     if wanted == "auto":
-        wanted = "ret" if query.like else matcher.best_method
+        wanted = "ret" if led else matcher.best_method
     method = next((known for known in matcher.methods if known == wanted), None)
     if method is None:
         known = ", ".join(("auto", *matcher.methods))

@@ -18,6 +18,7 @@ every photo they share, and with ``nprobe="all"``, the exhaustive search, the or
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,7 +32,7 @@ from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first
 from service.search.first_stage import Candidates, choose
 from service.search.grouping import Groups, group_kinds, is_far_ahead
 from service.search.outcome import FoundKind, Hit, SearchOutcome
-from service.search.parts import Sketch, encode_parts
+from service.search.parts import Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, Defaults, Plan, plan_search
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
@@ -63,6 +64,8 @@ class Searcher:
     def search(self, sketch: Sketch | None, query: SearchQuery) -> SearchOutcome:
         """The photos that match a sketch best, or without one (None) look most like the photos that the query likes.
 
+        sketch: the picture that came with the query: a photo, which counts as liked, where the query's kind says so.
+
         Raises:
             BadSearch: the checkpoint cannot do what the query asks for, or it asks for nothing.
             UnknownPhoto: an id in the query is no photo's.
@@ -71,7 +74,11 @@ class Searcher:
         plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None)
         watch = Stopwatch(self.matcher.device)
         feedback = Feedback.of_query(query, self.index, self.scorer)
-        drawn = None if sketch is None else encode_parts(sketch, self.matcher, watch)
+        drawn = None
+        if sketch is not None and query.kind == "photo":
+            feedback = replace(feedback, uploaded=encode_photo(sketch, self.matcher, watch))
+        elif sketch is not None:
+            drawn = encode_parts(sketch, self.matcher, watch)
         parts = parts_of(self.scorer, feedback, drawn)
         pool = pool_of(self.scorer, feedback, self._passing(query))
         candidates = choose(self.scorer, parts, plan, pool)

@@ -91,6 +91,15 @@ def test_photos_are_part_of_a_query_by_id_and_on_the_command_line_by_path(
             assert timeless(json.loads(capsys.readouterr().out)) == raw
 
 
+def test_a_photo_is_a_query_on_the_command_line_and_for_the_client(
+    client: Client, gallery: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = timeless(client.search(gallery / "p01.png", k=3, kind="photo"))
+    assert answer["results"][0]["paths"] == ["p01.png"]
+    assert main(["search", str(gallery / "p01.png"), "--photo", "--k", "3", *options, "--json"]) == 0
+    assert timeless(json.loads(capsys.readouterr().out)) == answer
+
+
 def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
     by_query = timeless(client.search(sketch, SearchQuery(k=3, select="clusters", thin=4)))
     assert by_query == timeless(client.search(sketch, k=3, select="clusters", thin=4))

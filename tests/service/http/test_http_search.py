@@ -132,7 +132,8 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
     [
         (
             "/search",
-            "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, like, unlike, folder, after, before",
+            "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, "
+            "like, unlike, kind, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),
@@ -250,6 +251,22 @@ def test_a_query_of_nothing_is_refused(http: httpx.Client) -> None:
         answer = http.post(f"/search{query}")
         assert error(answer) == (422, "bad_parameter")
         assert "send a sketch, or name a photo with like" in answer.json()["error"]["message"]
+
+
+def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: httpx.Client, index: Index) -> None:
+    photo = index.ids.tolist()[3]
+    data = index.open_photo(photo)
+    found = http.post("/search", content=data, params={"kind": "photo", "k": 3})
+    assert found.json()["results"][0]["id"] == photo
+    assert found.json()["method"] == "ret"
+    form = http.post("/search", files={"file": data}, params={"kind": "photo", "k": 3})
+    assert without_timings(form) == without_timings(found)
+    white = encoded(Image.new("RGB", (64, 64), "white"))
+    assert error(http.post("/search", content=white)) == (422, "blank_sketch")
+    assert http.post("/search", content=white, params={"kind": "photo"}).status_code == 200
+    for asked in ({"kind": "photo", "method": "rn"}, {"kind": "drawing"}):
+        assert error(http.post("/search", content=data, params=asked)) == (422, "bad_parameter")
+    assert error(http.post("/search", params={"kind": "photo"})) == (422, "bad_parameter")
 
 
 def test_filters_leave_photos_of_some_folders_and_days(http: httpx.Client, sketch: bytes) -> None:

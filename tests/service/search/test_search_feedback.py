@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import model
 from indexer import Index, UnknownPhoto, build, open_index, remove
@@ -193,3 +195,44 @@ def _is_shown(index: Index, photo: int) -> bool:
     except UnknownPhoto:
         return False
     return True
+
+
+def with_photo(searcher: Searcher, photo: Image.Image, **asked: Any) -> SearchOutcome:
+    return searcher.search(photo, SearchQuery(**{"k": PHOTOS, "kind": "photo", **asked}))
+
+
+@pytest.mark.parametrize("way", [{}, {"select": "clusters", "nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])
+def test_an_uploaded_photo_finds_what_the_same_photo_finds_if_it_is_liked(
+    searcher: Searcher, way: dict[str, Any]
+) -> None:
+    for photo in searcher.index.ids.tolist()[:3]:
+        image = Image.open(io.BytesIO(searcher.index.open_photo(photo)))
+        uploaded, liked = with_photo(searcher, image, **way), find(searcher, False, like=[photo], **way)
+        best = uploaded.results if uploaded.kinds is None else tuple(kind.best for kind in uploaded.kinds)
+        assert best[0].id == photo
+        assert (uploaded.method, uploaded.candidates) == ("ret", liked.candidates)
+        assert set(ids(uploaded.results)) == set(ids(liked.results))
+
+
+def test_an_uploaded_photo_goes_with_liked_and_unliked_ones(searcher: Searcher) -> None:
+    first, second, third, *_ = searcher.index.ids.tolist()
+    image = Image.open(io.BytesIO(searcher.index.open_photo(first)))
+    found = ids(with_photo(searcher, image, like=[second], unlike=[third]).results)
+    assert found[0] == second
+    assert third not in found
+    # A photo stays if it looks more like a liked one, and so it does if that one was uploaded.
+    assert first in found
+
+
+@pytest.mark.parametrize("image", [Image.new("RGB", (40, 30), "white"), Image.new("RGB", (1, 1))], ids=["white", "dot"])
+def test_a_photo_may_be_blank(searcher: Searcher, image: Image.Image) -> None:
+    assert len(with_photo(searcher, image).results) == PHOTOS
+
+
+def test_photos_are_compared_by_ret_alone(searcher: Searcher) -> None:
+    with pytest.raises(BadSearch, match=r"^Photos are compared by \[Ret\], not by method 'rn'"):
+        with_photo(searcher, draw_sketch(), method="rn")
+    with pytest.raises(BadSearch, match="thin goes before the relation network"):
+        with_photo(searcher, draw_sketch(), thin=3)
+    with pytest.raises(BadSearch, match="nothing to search by"):
+        find(searcher, False, kind="photo")
