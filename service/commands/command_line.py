@@ -142,11 +142,13 @@ def _add_search(commands: Subparsers) -> None:
         "search without a server",
         "sketch-search search cat.png --k 10\nsketch-search search - --json < cat.png",
     )
-    search.add_argument("sketch", nargs="?", help="an image file, or - for standard input; none with --like alone")
+    # The usage with every option would push the help off the screen; they are listed below it anyway.
+    search.usage = f"{PROGRAM} search [SKETCH] [OPTION ...]"
+    search.add_argument("sketch", nargs="?", help="image file, or - for standard input; none with --like")
     # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
     search.add_argument("--k", help="results wanted, photos or kinds (20)")
     search.add_argument("--offset", help="results to skip (0)")
-    search.add_argument("--select", help="what chooses the photos to be scored: clusters or ret (ret)")
+    search.add_argument("--select", help="what chooses the photos: clusters or ret (ret)")
     search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused or auto (auto)")
     search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret)")
@@ -167,8 +169,8 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument(
         "--folder", action="append", metavar="PATH", help="only photos below it, as results show it; repeatable"
     )
-    search.add_argument("--after", metavar="DAY", help="only photos last changed on this day or later: 2023-01-31")
-    search.add_argument("--before", metavar="DAY", help="the same for this day or earlier")
+    search.add_argument("--after", metavar="DAY", help="only photos last changed on 2023-01-31 or later")
+    search.add_argument("--before", metavar="DAY", help="only photos last changed on this day or earlier")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
     _add_settings(search)
 
