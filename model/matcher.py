@@ -36,10 +36,10 @@ GPU_CHUNK = 256
 RET_CHUNK = 64
 # Images encoded at once: a query is one sketch, photos come many at a time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
-# Words that are guessed for a sketch: so many at most, and none below this probability. Of fresh sketches, a third of
-# which no word names, a quarter gets a guess then.
+# Words that are guessed for a sketch: so many at most, and none below this probability, because no guess is better
+# than a wrong one.
 MOST_GUESSES = 3
-LEAST_PROBABLE = 0.25
+LEAST_PROBABLE = 0.5
 
 
 @dataclass(frozen=True)
