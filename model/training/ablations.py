@@ -69,6 +69,7 @@ def ablate(
     unknown = sorted(set(names) - set(ablation_names()))
     if unknown:
         raise ModelError(f"there is no row {unknown[0]!r}; choose among {', '.join(ablation_names())}")
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in names or ablation_names():
         report(f"{name}:")

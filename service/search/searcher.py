@@ -59,7 +59,8 @@ class Searcher:
         self._defaults = defaults or Defaults()
         self.scorer = GalleryScorer(index, matcher)
         # While somebody draws, one filter is asked for again and again.
-        self._filtered = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
+        # ``passing`` is looked up when a filter is asked for: galleries that are made up to be measured have none.
+        self._filtered = lru_cache(maxsize=FILTERS_KEPT)(lambda wanted: index.passing(wanted))
 
     def search(self, sketch: Sketch | None, query: SearchQuery) -> SearchOutcome:
         """The photos that match a sketch best, or without one (None) look most like the photos that the query likes.
