@@ -18,7 +18,17 @@ from model.datasets.further import IMAGENET_PART, Further, lines_of, read_imagen
 from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
-from model.datasets.protocols import PROTOCOLS, Protocol, answerable, hold_out, one_data_set, subsampled
+from model.datasets.protocols import (
+    PROTOCOLS,
+    Protocol,
+    answerable,
+    hold_out,
+    one_data_set,
+    rows_by_class,
+    rows_of_each,
+    some_of_each,
+    subsampled,
+)
 from model.datasets.tasks import LAYOUTS, SPLITS, Layout, Task, read_task
 
 __all__ = [
@@ -56,6 +66,9 @@ __all__ = [
     "read_protocol",
     "read_split",
     "read_task",
+    "rows_by_class",
+    "rows_of_each",
+    "some_of_each",
     "split_fresh",
     "subsampled",
     "thin_classes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from model.datasets.corpus import THUMBNAIL_SETS, Corpus, Picture
@@ -98,6 +98,24 @@ def answerable(corpus: Corpus) -> Corpus:
 def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
     """Every ``sketches``-th sketch and every ``photos``-th photo, as the quick forms of the published protocols do."""
     return Corpus(corpus.sketches[::sketches], corpus.photos[::photos])
+
+
+def rows_by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
+    """The places of each class's pictures; classes are in the order of their first pictures."""
+    rows: dict[str, list[int]] = {}
+    for row, picture in enumerate(pictures):
+        rows.setdefault(picture.label, []).append(row)
+    return rows
+
+
+def rows_of_each(pictures: Sequence[Picture], most: int) -> list[int]:
+    """The places of ``most`` pictures at most of each class, evenly spaced over their order; ascending."""
+    return sorted(row for rows in rows_by_class(pictures).values() for row in rows[:: -(-len(rows) // most)])
+
+
+def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:
+    """The pictures at ``rows_of_each``."""
+    return tuple(pictures[row] for row in rows_of_each(pictures, most))
 
 
 def _goes_with(photo: Picture, source: str) -> bool:

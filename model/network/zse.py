@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from model.network.prior import Prior
 from model.network.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm
 from model.network.tokens import Tokens
 from model.network.vocabulary import Vocabulary
+from model.words import Names
 
 
 class Network(nn.Module):
@@ -76,18 +78,30 @@ class Network(nn.Module):
 
     def without_prior(self) -> Network:
         """The same network, or a copy of it that has no prior."""
-        if self.prior is None:
-            return self
-        other = Network(dataclasses.replace(self.config, prototypes=0), self.calibration)
-        other.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("prior.")})
-        return other.requires_grad_(False).eval()
+        return self if self.prior is None else self.prior_replaced(None)
+
+    def prior_replaced(self, prior: Prior | None) -> Network:
+        """A copy with the state of this prior in the place of its own, if it has one; None for no prior."""
+        return self._part_replaced("prior", prior, prototypes=0 if prior is None else len(prior.prototypes))
 
     def without_vocabulary(self) -> Network:
         """The same network, or a copy of it that has no vocabulary."""
-        if self.vocabulary is None:
-            return self
-        other = Network(dataclasses.replace(self.config, words=()), self.calibration)
-        other.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("vocabulary.")})
+        return self if self.vocabulary is None else self.vocabulary_replaced(None, ())
+
+    def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...]) -> Network:
+        """A copy with the state of this vocabulary in the place of its own, if it has one; None for no vocabulary.
+
+        words: the names of each of its words, as in ``ModelConfig.words``.
+        """
+        return self._part_replaced("vocabulary", vocabulary, words=words)
+
+    def _part_replaced(self, name: str, part: nn.Module | None, **config: Any) -> Network:
+        """A copy, in evaluation mode, that has the state of ``part`` and a configuration that says so."""
+        other = Network(dataclasses.replace(self.config, **config), self.calibration)
+        state = {key: value for key, value in self.state_dict().items() if not key.startswith(f"{name}.")}
+        if part is not None:
+            state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+        other.load_state_dict(state)
         return other.requires_grad_(False).eval()
 
     def ret_distances(

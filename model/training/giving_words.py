@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import load_network, read_metadata, save_checkpoint
-from model.datasets import Picture, cache_folder, prepared_pixels
+from model.datasets import Picture, cache_folder, prepared_pixels, rows_of_each, some_of_each
 from model.errors import ModelError
 from model.images import Preprocessing
 from model.network import Network, read_backbone
 from model.training.objectives import Teacher, ask_teacher
-from model.training.prior import some_of_each
 from model.training.recipe import read_recipe
 from model.training.training_set import TrainingCorpora, training_corpora
-from model.training.vocabulary import photo_rows, with_vocabulary
+from model.training.vocabulary import with_vocabulary
 
+# Photos of each class that it is fitted on; twice as many would take twice the time to encode.
+PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
 SKETCHES_PER_CLASS = 5
 
@@ -40,7 +41,7 @@ def give_words(
     network, weights = load_network(source), read_backbone(backbone)
     pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
-    photos = tuple(photos[row] for row in photo_rows(photos))
+    photos = tuple(photos[row] for row in rows_of_each(photos, PHOTOS_PER_CLASS))
     pixels = prepared_pixels(photos, "photo", Preprocessing(), cache_folder() / "pixels")
     # The ViT is asked about few photos, and its classes alone are wanted.
     teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
@@ -56,7 +57,7 @@ def with_words(network: Network, pictures: TrainingCorpora, teacher: Teacher | N
     teacher: what the pretrained ViT says of all photos; None where it was not asked, so that words are classes alone.
     """
     photos = pictures.training.photos + pictures.further.photos
-    rows = photo_rows(photos)
+    rows = rows_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = teacher.probabilities[rows] if teacher else torch.zeros(len(rows), 0)
     return with_vocabulary(network, [photos[row] for row in rows], beliefs, sketches_of(pictures))
 

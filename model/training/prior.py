@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from model.datasets import Corpus, Further, GroupedTask, Picture
+from model.datasets import Corpus, Further, GroupedTask, some_of_each
 from model.errors import ModelError
 from model.evaluation import encode_pictures, measure_groups
-from model.network import Method, Network
+from model.network import Method, Network, Prior
 from model.training.calibration import trained_matcher
 
 PROTOTYPES = 256
@@ -46,30 +45,14 @@ def with_prior(
     directions = np.unique(F.normalize(sketches.ret, dim=1).numpy().round(4), axis=0)
     clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
     prototypes = F.normalize(torch.from_numpy(clusters.cluster_centers_).float(), dim=1)
-    other = Network(dataclasses.replace(network.config, prototypes=len(prototypes)), network.calibration)
-    prior = other.prior
-    if prior is None:
-        raise ModelError("a prior needs training sketches")
-    # All but the prior's own tensors, which are set below.
-    other.load_state_dict(plain.state_dict(), strict=False)
+    prior = Prior(len(prototypes), network.config.width)
     prior.prototypes.copy_(prototypes)
     photos = training.photos + further.photos
     shown = encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
     prior.level.copy_(prior(shown.ret).mean())
     prior.ret_weight.fill_(ret_weight)
     prior.relation_weight.fill_(relation_weight)
-    return other.requires_grad_(False).eval()
-
-
-def with_prior_of(network: Network, other: Network) -> Network:
-    """A copy of the network with the prior of another, as it is; without one where the other has none."""
-    plain = network.without_prior()
-    if other.prior is None:
-        return plain
-    config = dataclasses.replace(plain.config, prototypes=other.config.prototypes)
-    result = Network(config, network.calibration)
-    result.load_state_dict(plain.state_dict() | {f"prior.{k}": v for k, v in other.prior.state_dict().items()})
-    return result.requires_grad_(False).eval()
+    return plain.prior_replaced(prior)
 
 
 def with_chosen_prior(
@@ -108,14 +91,6 @@ def with_chosen_prior(
         prior.relation_weight.fill_(weight)
         figures |= {"harmonic rn": round(before, 4), "harmonic rn, prior": round(after, 4)}
     return other, figures
-
-
-def some_of_each(pictures: Sequence[Picture], count: int) -> tuple[Picture, ...]:
-    """At most ``count`` pictures of each class, evenly spaced over their order."""
-    by_class: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        by_class.setdefault(picture.label, []).append(picture)
-    return tuple(p for found in by_class.values() for p in found[:: -(-len(found) // count)])
 
 
 def best_weight(

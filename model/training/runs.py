@@ -15,10 +15,9 @@ from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures, with_calibration
 from model.training.giving_words import with_words
 from model.training.loop import Trainer
-from model.training.prior import with_chosen_prior, with_prior, with_prior_of
+from model.training.prior import with_chosen_prior, with_prior
 from model.training.recipe import Recipe, read_recipe
 from model.training.training_set import training_corpora, training_set
-from model.training.vocabulary import with_vocabulary_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     trained = trainer.average
     if run.data is not None and start is not None:
         # The pictures that its prior was made of are not among these.
-        trained = with_prior_of(trained, start)
+        trained = trained.prior_replaced(start.prior)
     notes = {"origin": f"trained by recipe {run.recipe.name} from {(run.start or Path(run.backbone)).name}"}
     if validation:
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
@@ -111,7 +110,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     if run.data is None:
         network = with_words(network, pictures, trainer.teacher)
     elif start is not None:
-        network = with_vocabulary_of(network, start)
+        network = network.vocabulary_replaced(start.vocabulary, start.config.words)
     save_checkpoint(network.half(), run.target, notes)
     report(f"wrote {run.target}{said}")
     return True

@@ -26,6 +26,7 @@ from model.datasets import (
     read_lines,
     read_more,
     read_split,
+    rows_by_class,
     split_fresh,
     thin_classes,
     too_near,
@@ -198,10 +199,8 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
 
 def _by_class(pictures: Sequence[Picture], first: int) -> tuple[tuple[str, ...], tuple[torch.Tensor, ...]]:
     """The classes of these pictures, and for each its rows, counted from ``first``."""
-    rows: dict[str, list[int]] = {}
-    for row, picture in enumerate(pictures, start=first):
-        rows.setdefault(picture.label, []).append(row)
-    return tuple(rows), tuple(torch.tensor(found) for found in rows.values())
+    rows = rows_by_class(pictures)
+    return tuple(rows), tuple(first + torch.tensor(found) for found in rows.values())
 
 
 def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,14 +11,12 @@ import torch.nn.functional as F
 from model.datasets import IMAGENET_PART, Picture
 from model.errors import ModelError
 from model.evaluation import encode_pictures
-from model.network import Network, guess_log_probabilities
+from model.network import Network, Vocabulary, guess_log_probabilities
 from model.training.calibration import trained_matcher
 from model.training.objectives import imagenet_names
 from model.training.wordlist import Entry, word_list
 from model.words import WordBook
 
-# Photos of each class that it is fitted on; twice as many would take twice the time to encode.
-PHOTOS_PER_CLASS = 16
 # Of the photos' classes, and of what the ViT believes, in a photo that has both.
 LABEL_SHARE = 0.5
 # How much words are held back: the classifier's near where a linear map from [Ret] puts them, the others near 0. Both
@@ -49,14 +46,6 @@ class Shown:
     beliefs: torch.Tensor
 
 
-def photo_rows(photos: Sequence[Picture], most: int = PHOTOS_PER_CLASS) -> list[int]:
-    """The places of ``most`` photos at most of each class, evenly spaced over their order."""
-    by_class: dict[str, list[int]] = {}
-    for row, photo in enumerate(photos):
-        by_class.setdefault(photo.label, []).append(row)
-    return sorted(row for rows in by_class.values() for row in rows[:: -(-len(rows) // most)])
-
-
 def with_vocabulary(
     network: Network, photos: Sequence[Picture], beliefs: torch.Tensor, sketches: Sequence[Picture]
 ) -> Network:
@@ -81,33 +70,18 @@ def with_vocabulary(
     if not entries:
         raise ModelError("a vocabulary needs photos in folders of their classes")
     directions, biases = fit_words(shown, entries)
-    other = Network(dataclasses.replace(plain.config, words=tuple(entry.names for entry in entries)), plain.calibration)
-    vocabulary = other.vocabulary
-    if vocabulary is None:
-        raise ModelError("a network with words has a vocabulary")
-    # All but the vocabulary's own tensors, which are set below.
-    other.load_state_dict(plain.state_dict(), strict=False)
+    words = tuple(entry.names for entry in entries)
+    vocabulary = Vocabulary(len(words), plain.config.width)
     vocabulary.directions.copy_(directions)
     vocabulary.biases.copy_(biases)
     vocabulary.guess_none.fill_(MOST_NONE)
     if sketches:
         drawn = vocabulary(encode_pictures(matcher, sketches, "sketch").ret)
-        book = WordBook(other.config.words)
+        book = WordBook(words)
         scale, none = fit_guesses(drawn, torch.tensor([_word_of(sketch.label, book) for sketch in sketches]))
         vocabulary.guess_scale.fill_(scale)
         vocabulary.guess_none.fill_(none)
-    return other.requires_grad_(False).eval()
-
-
-def with_vocabulary_of(network: Network, other: Network) -> Network:
-    """A copy of the network with the vocabulary of another, as it is; without one where the other has none."""
-    plain = network.without_vocabulary()
-    if other.vocabulary is None:
-        return plain
-    result = Network(dataclasses.replace(plain.config, words=other.config.words), plain.calibration)
-    own = {f"vocabulary.{name}": tensor for name, tensor in other.vocabulary.state_dict().items()}
-    result.load_state_dict(plain.state_dict() | own)
-    return result.requires_grad_(False).eval()
+    return plain.vocabulary_replaced(vocabulary, words)
 
 
 def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, torch.Tensor]:

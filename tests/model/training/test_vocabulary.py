@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
+from model.datasets import rows_of_each
 from model.datasets.corpus import Picture
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
@@ -17,9 +18,7 @@ from model.training.vocabulary import (
     Shown,
     fit_guesses,
     fit_words,
-    photo_rows,
     with_vocabulary,
-    with_vocabulary_of,
 )
 from model.training.wordlist import Entry, word_list
 from tests.learning import small_backbone, write_class_folders
@@ -109,16 +108,16 @@ def test_guesses_are_as_sure_as_they_are_often_right() -> None:
 
 def test_some_photos_of_each_class_are_spread_over_it() -> None:
     photos = [Picture(Path(f"{n}.png"), label, "") for label, count in (("a", 50), ("b", 2)) for n in range(count)]
-    rows = photo_rows(photos, 10)
+    rows = rows_of_each(photos, 10)
     assert rows == [*range(0, 50, 5), 50, 51]
 
 
 def test_a_networks_vocabulary_can_be_given_to_another() -> None:
     first = with_words(tiny_network(), (("dog",), ("cat",)))
-    second = with_vocabulary_of(tiny_network(seed=4), first)
+    second = tiny_network(seed=4).vocabulary_replaced(first.vocabulary, first.config.words)
     photos = Tokens.of_ret(torch.randn(3, 32, generator=torch.Generator().manual_seed(1)))
     assert torch.equal(*(Matcher(network, "0").word_scores(photos, [0, 1]) for network in (first, second)))
-    assert with_vocabulary_of(second, tiny_network()).vocabulary is None
+    assert second.vocabulary_replaced(None, ()).vocabulary is None
 
 
 def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Path) -> None:

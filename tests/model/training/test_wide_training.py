@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
+from model.datasets import some_of_each
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.everything import GroupedTask
 from model.datasets.fresh import FRESH_PHOTOS, is_fresh
@@ -22,7 +23,7 @@ from model.network.zse import Network
 from model.training.loop import Trainer
 from model.training.objectives.losses import mates_loss
 from model.training.objectives.names import named_targets
-from model.training.prior import RET_WEIGHTS, best_weight, some_of_each, with_prior
+from model.training.prior import RET_WEIGHTS, best_weight, with_prior
 from model.training.recipe import Batch, Optimiser, Weights
 from model.training.runs import Run, train
 from model.training.training_set import TrainingSet, training_corpora, training_set
