@@ -1,12 +1,13 @@
-"""New networks from pretrained vision transformers."""
+"""New networks from pretrained vision transformers.
+
+timm is imported where it is used. That takes seconds, and programs that only search or index do not need it.
+"""
 
 from __future__ import annotations
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers.pos_embed import resample_abs_pos_embed
 
 from model.errors import ModelError
 from model.network.config import ModelConfig
@@ -30,6 +31,8 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
     Raises ModelError saying what to do.
     """
+    import timm
+
     path = expanded(source)
     if path.is_file():
         try:
@@ -67,9 +70,7 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
     state = encoder.state_dict()
     given = {RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
     if "position" in given and given["position"].ndim == 3 and given["position"].shape != state["position"].shape:
-        given["position"] = resample_abs_pos_embed(
-            given["position"], new_size=[config.grid, config.grid], num_prefix_tokens=1
-        )
+        given["position"] = _resampled(given["position"], config.grid)
     for name, tensor in state.items():
         if name.startswith("tokenizer.learnable."):
             continue
@@ -93,19 +94,23 @@ def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Netw
     fine structure that the backbone came with. Raises ModelError for a network that is tied to its input size.
     """
 
-    def at(position: torch.Tensor, grid: int) -> torch.Tensor:
-        moved: torch.Tensor = resample_abs_pos_embed(position, new_size=[grid, grid], num_prefix_tokens=1)
-        return moved
-
     other = Network(config)
     state = network.state_dict()
     if POSITION not in state:
         other.load_state_dict(state)
         return other
-    learned = state[POSITION] - at(native, network.config.grid)
-    state[POSITION] = at(native, config.grid) + at(learned, config.grid)
+    learned = state[POSITION] - _resampled(native, network.config.grid)
+    state[POSITION] = _resampled(native, config.grid) + _resampled(learned, config.grid)
     try:
         other.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(f"this network is tied to its input size, so all phases need one: {error}") from error
     return other
+
+
+def _resampled(position: torch.Tensor, grid: int) -> torch.Tensor:
+    """The position embedding (1, 1+g*g, d) for a grid of other sides, (1, 1+grid*grid, d)."""
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    moved: torch.Tensor = resample_abs_pos_embed(position, new_size=[grid, grid], num_prefix_tokens=1)
+    return moved

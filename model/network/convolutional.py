@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import timm
 import torch
 from torch import nn
 
@@ -21,6 +20,9 @@ class ConvolutionalEncoder(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
+        # For this ablation alone; its import takes seconds.
+        import timm
+
         super().__init__()
         self.map = timm.create_model("resnet50_gn", features_only=True, out_indices=(_STAGE,))
         self.project = nn.Conv2d(_CHANNELS, config.width, 1)

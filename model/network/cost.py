@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from model.network.config import Modality, ModelConfig, kept_count
 from model.network.convolutional import ConvolutionalEncoder
@@ -100,6 +99,9 @@ def pair_macs(config: ModelConfig) -> int:
 
 
 def _convolution_macs(config: ModelConfig) -> int:
+    # For this ablation alone; its import takes a while.
+    from torch.utils.flop_counter import FlopCounterMode
+
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         ConvolutionalEncoder(config)(torch.empty(1, 3, config.image_size, config.image_size), "photo")
     return int(counter.get_total_flops()) // 2

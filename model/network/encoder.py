@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from timm.models.vision_transformer import Block
 from torch import nn
 
+from model.network.block import Block
 from model.network.config import Modality, ModelConfig, kept_count
 from model.network.tokenizer import Tokenizer
 from model.network.tokens import Tokens
@@ -37,7 +35,6 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
         self.tokenizer = Tokenizer(config)
         self.ret = nn.Parameter(torch.zeros(1, 1, config.width))
         self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
@@ -47,13 +44,12 @@ class Encoder(nn.Module):
                 config.width,
                 config.heads,
                 mlp_ratio=config.mlp_ratio,
-                qkv_bias=True,
-                proj_drop=config.dropout,
-                norm_layer=norm,
+                dropout=config.dropout,
+                norm_eps=config.norm_eps,
             )
             for _ in range(config.depth)
         )
-        self.norm = norm(config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         nn.init.trunc_normal_(self.ret, std=0.02)
         nn.init.trunc_normal_(self.position, std=0.02)
 
@@ -70,8 +66,7 @@ class Encoder(nn.Module):
             if not selects and trace is None:
                 x = block(x)
                 continue
-            attended, attention = self_attention(block, x)
-            x = x + block.drop_path1(block.ls1(attended))
+            x, attention = block.attended(x)
             if trace is not None:
                 trace.attention.append(attention)
                 trace.positions.append(positions)
@@ -81,22 +76,8 @@ class Encoder(nn.Module):
                 positions = positions.gather(1, chosen)
             if trace is not None and index in self.config.select_after:
                 trace.kept.append(positions)
-            x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+            x = block.transformed(x)
         return Tokens(self.norm(x), positions)
-
-
-def self_attention(block: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The self-attention of one block (eqs. 4 and 5), and the attention weights of [Ret] in it (eq. 7).
-
-    x (b, n, d) -> output (b, n, d) and weights (b, heads, n-1) of [Ret] for each patch token; the softmax is over all n
-    keys. The fused kernel computes the output but does not return weights, so the one row of [Ret] is computed again.
-    """
-    attn = block.attn
-    b, n, _ = x.shape
-    q, k, v = attn.qkv(block.norm1(x)).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    out = F.scaled_dot_product_attention(q, k, v)
-    ret_row = (q[:, :, :1].float() @ k.float().transpose(-2, -1) * attn.scale).softmax(dim=-1)
-    return attn.proj_drop(attn.proj(out.transpose(1, 2).reshape(b, n, -1))), ret_row[:, :, 0, 1:]
 
 
 def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:

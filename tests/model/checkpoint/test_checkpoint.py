@@ -182,7 +182,7 @@ def test_a_timm_tag_with_a_dot_names_pretrained_weights(
         vit: torch.nn.Module = timm.models.VisionTransformer(embed_dim=192, num_heads=3)
         return vit
 
-    monkeypatch.setattr("model.network.backbone.timm.create_model", create)
+    monkeypatch.setattr("timm.create_model", create)
     weights = read_backbone("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
     assert made == [("vit_tiny_patch16_224.augreg_in21k_ft_in1k", True)]
     assert set(backbone) == set(weights)
