@@ -17,6 +17,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PORT ?= 8000
 PHOTOS ?=
 WORKERS ?= auto
+# Each worker gets one long stretch of the tests, so that what a module or folder prepares is prepared once; who is
+# through takes a part of what another has left.
+PARALLEL = -n $(WORKERS) --maxprocesses 4 --dist worksteal
 QUICK ?=
 # A quick run has a folder of its own, so that it does not overwrite results that took long.
 RESULTS := build/bench$(if $(QUICK),-quick)
@@ -50,10 +53,10 @@ test: $(STAMP) ## style, types, rooms and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4
+	$(BIN)/python -m pytest $(PARALLEL)
 
 coverage: $(STAMP) ## run the tests, measure how much of the code they run, and write that to docs/figures.md
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 \
+	$(BIN)/python -m pytest $(PARALLEL) \
 		--cov=model --cov=indexer --cov=service --cov-branch --cov-report=json:build/coverage.json
 	@$(BIN)/python -m tests.coverage_report build/coverage.json --page docs/figures.md
 

@@ -54,14 +54,15 @@ def small_backbone(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def small_recipe(*steps: tuple[int, int]) -> Recipe:
-    """A recipe with one phase for each (image size, steps)."""
+    """A recipe with one phase for each (image size, steps). Its state is saved at the end, and where a run stops."""
     return Recipe(
         preset="zse-ti16",
         phases=tuple(Phase(size, count) for size, count in steps),
         network=NETWORK,
         batch=Batch(classes=6, near=0.5, sketches=2, drawn=4),
         optimiser=Optimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.9),
-        save_every=4,
+        # With each saved state the curve is drawn, which takes longer than some steps.
+        save_every=1000,
         bf16=False,
     )
 

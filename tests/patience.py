@@ -1,7 +1,8 @@
 """Waiting for a state: as long as a busy machine may need for it, but not for ever.
 
-Nothing here waits for time to pass. What a test waits for comes within seconds; on a machine that is busy with other
-things it may take many times as long. What does not come at all fails the test in words.
+Nothing here waits for time to pass: between two looks for a state there is only a moment, in which others get the
+processor. What a test waits for comes within seconds; on a machine that is busy with other things it may take many
+times as long. What does not come at all fails the test in words.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable
 
 #: Seconds. Below the limit of a whole test, so that the test says itself what did not come.
 PATIENCE = 240
+# Seconds from one look to the next. Without them a waiting test takes the processor from what it waits for.
+_MOMENT = 0.005
 #: Seconds after which a test marked `soak` is ended; pyproject.toml has those for all others.
 SOAK_TIMEOUT = 2 * 60 * 60
 
@@ -21,6 +24,7 @@ def wait_until(holds: Callable[[], object], otherwise: str) -> None:
     end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end, f"{otherwise}, after {PATIENCE} seconds"
+        time.sleep(_MOMENT)
 
 
 def wait_for(event: threading.Event, otherwise: str) -> None:

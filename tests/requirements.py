@@ -14,8 +14,6 @@ from typing import Literal, NoReturn
 
 import pytest
 
-from model.datasets.corpus import DATA_VARIABLE
-
 Requirement = Literal["browser", "data"]
 VARIABLE = "SKETCH_SEARCH_REQUIRE"
 KNOWN: tuple[Requirement, ...] = ("browser", "data")
@@ -45,6 +43,9 @@ def need_browser() -> None:
 
 def need_data() -> None:
     """Skip or fail the test unless SKETCH_SEARCH_DATA names the folder of shared data."""
+    # Imported here, because it loads PyTorch, and the process that only hands tests to others needs none.
+    from model.datasets.corpus import DATA_VARIABLE
+
     if not os.environ.get(DATA_VARIABLE):
         _lacks("data", f"{DATA_VARIABLE} does not name the folder of real images and golden figures")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,22 +32,30 @@ CHOSEN = Calibration(("rn", "ret", "fused"), "fused", fusion=2.0, diffusion=0.3)
 FEW = SHAPES[:4]
 
 
-@pytest.fixture(autouse=True)
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, a backbone, a recipe on top of ``own``, and a network of its size to start from."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    for name in ("SBIR_WEIGHTS", "SBIR_INDEX", "SKETCH_SEARCH_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    write_class_folders(tmp_path / "mine", seeds=range(3), shapes=FEW)
-    write_class_folders(tmp_path / "test", seeds=range(10, 12), shapes=FEW)
-    save_file(small_backbone(), tmp_path / "vit.safetensors")
-    (tmp_path / "my.toml").write_text(
-        'base = "own"\nbf16 = false\nsave_every = 1\n'
+    folder = tmp_path_factory.mktemp("own") / "work"
+    write_class_folders(folder / "mine", seeds=range(3), shapes=FEW)
+    write_class_folders(folder / "test", seeds=range(10, 12), shapes=FEW)
+    save_file(small_backbone(), folder / "vit.safetensors")
+    (folder / "my.toml").write_text(
+        'base = "own"\nbf16 = false\n'
         f"[[phases]]\nimage_size = 48\nsteps = 2\n[[phases]]\nimage_size = 64\nsteps = 1\n[network]\n{toml(NETWORK)}\n"
     )
-    save_checkpoint(start(tmp_path), tmp_path / "start.safetensors")
-    return tmp_path
+    save_checkpoint(start(folder), folder / "start.safetensors")
+    return folder
+
+
+@pytest.fixture
+def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which the test runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("SBIR_WEIGHTS", "SBIR_INDEX", "SKETCH_SEARCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    folder = shutil.copytree(prepared, tmp_path / "work")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def start(folder: Path) -> Network:
@@ -165,6 +174,7 @@ def test_a_mistake_in_a_recipe_is_named(text: str, sentence: str, tmp_path: Path
         read_recipe(path)
 
 
+@pytest.mark.usefixtures("work")
 def test_figures_by_class_do_not_go_with_comparisons(capsys: pytest.CaptureFixture[str]) -> None:
     evaluate = ["evaluate", "--data", "test", "--weights", "start.safetensors", "--by-class"]
     for more in (["--intervals", "queries"], ["--keep", "0.5"], ["--protocol", "fine-grained"]):

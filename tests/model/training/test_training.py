@@ -83,7 +83,7 @@ def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
 def test_a_stopped_training_goes_on_exactly_where_it_was(
     data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    recipe = small_recipe((48, 5), (64, 5))
+    recipe = dataclasses.replace(small_recipe((48, 5), (64, 5)), save_every=4)
     whole = Trainer(recipe, data, backbone, tmp_path / "whole")
     whole.run()
     for stop in (3, 5, 7, 10):
