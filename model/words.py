@@ -112,17 +112,25 @@ def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
             yield name, number
 
 
-def _forms(key: str) -> tuple[str, ...]:
-    """A word as it is, its singulars and its plurals, as far as there are any."""
+def _forms(key: str) -> Iterator[str]:
+    """A word as it is, its singular and its plural, as far as there are any; the rules are not asked before them."""
+    yield key
     if not key.isascii() or not key[-1:].isalpha():
-        return (key,)
-    singular = _english().singular_noun(key)
-    return tuple(filter(None, (key, singular or "", _english().plural_noun(key))))
+        return
+    if singular := _english().singular_noun(key):
+        yield singular
+    if plural := _english().plural_noun(key):
+        yield plural
+
+
+def load_plurals() -> None:
+    """Load the rules of English plurals, which takes seconds, before a text that needs them comes."""
+    _english()
 
 
 @cache
 def _english() -> inflect.engine:
-    """The rules of English plurals. Imported late: it takes a second, and only texts need it."""
+    """The rules of English plurals. Imported late, because it takes seconds, and only texts need it."""
     import inflect
 
     return inflect.engine()

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from model.terminal import Refusal
-from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchQuery, SearchResponse
+from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchQuery, SearchResponse, WordsResponse
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,10 +62,10 @@ class Client:
         query: SearchQuery | None = None,
         **options: Any,
     ) -> SearchResponse:
-        """The photos that match a sketch best, and look like liked ones.
+        """The photos that match a sketch best, look like liked ones, and show what a word names.
 
         Args:
-            sketch: a path, the bytes of an image file, or a picture; None for a search by liked photos alone.
+            sketch: a path, the bytes of an image file, or a picture; None for a search by liked photos or a word alone.
             query: what is asked; None for what ``options`` say.
             options: the fields of a SearchQuery, as in ``search("cat.png", k=5, like=[17])``.
 
@@ -93,6 +93,10 @@ class Client:
         """Some of a cluster's photos, by id."""
         params = {"offset": offset} if k is None else {"k": k, "offset": offset}
         return self._model(ClusterResponse, self._http.get(f"/clusters/{cluster_id}", params=params))
+
+    def words(self, prefix: str = "", limit: int = 20) -> WordsResponse:
+        """Words that photos can be found by and that begin with ``prefix``, at most ``limit`` of them."""
+        return self._model(WordsResponse, self._http.get("/words", params={"prefix": prefix, "limit": limit}))
 
     def info(self) -> InfoResponse:
         """What the server has loaded."""

@@ -20,6 +20,7 @@ from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.images import Pixels, media_type, open_image
+from model.words import load_plurals
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
 from service.photos import ThumbnailCache, thumbnail
@@ -35,6 +36,8 @@ from service.schemas import (
     PictureKind,
     SearchQuery,
     SearchResponse,
+    WordsParams,
+    WordsResponse,
     photo_url,
     thumbnail_url,
 )
@@ -114,6 +117,9 @@ class Engine:
 
     def try_out(self) -> None:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
+        if self._matcher.words:
+            # Or the first search by a word would wait for them.
+            load_plurals()
         check_searches(self._searcher, self._matcher.methods, self._index)
 
     def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
@@ -129,7 +135,10 @@ class Engine:
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
     def search(self, sketch: PreparedSketch | None, query: SearchQuery) -> SearchResponse:
-        """The answer to a sketch, or without one to the photos of the query. Raises BadSearch and UnknownPhoto."""
+        """The answer to a sketch, or without one to the photos and the word of the query.
+
+        Raises BadSearch, UnknownPhoto and UnknownWord.
+        """
         self._check_page_size(query.k)
         outcome = self._searcher.search(None if sketch is None else sketch.pixels, query)
         prepare_ms = 0.0 if sketch is None else sketch.milliseconds
@@ -222,6 +231,7 @@ class Engine:
                 best_method=matcher.best_method,
                 nprobe=self._settings.nprobe,
                 diffuses=matcher.calibration.diffusion is not None,
+                vocabulary=len(matcher.words),
                 device=str(matcher.device),
                 dtype=str(matcher.dtype).removeprefix("torch."),
             ),
@@ -233,6 +243,11 @@ class Engine:
                 embedder_description=index.manifest.embedder.description,
             ),
         )
+
+    def words(self, params: WordsParams) -> WordsResponse:
+        """Words of the checkpoint's vocabulary that begin as asked; none where it has no vocabulary."""
+        book = self._matcher.book
+        return WordsResponse(vocabulary=len(book.words), words=book.complete(params.prefix, params.limit))
 
     def close(self) -> None:
         """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""

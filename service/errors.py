@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from indexer import PhotoUnavailable, UnknownPhoto
 from model.errors import BlankSketch, CostlyImage, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.terminal import Refusal
+from model.words import UnknownWord
 
 
 class ServiceFault(Refusal):
@@ -79,6 +80,7 @@ VERDICTS: dict[type[Exception], Verdict] = {
     CostlyImage: Verdict(422, "costly_image"),
     BadSearch: Verdict(422, "bad_parameter"),
     BadUpload: Verdict(422, "bad_parameter"),
+    UnknownWord: Verdict(422, "unknown_word"),
     QueueFull: Verdict(429, "queue_full"),
     # Nobody reads this one; nginx's number for it keeps the log truthful.
     ClientGone: Verdict(499, "client_gone"),

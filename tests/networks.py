@@ -71,7 +71,8 @@ def with_words(network: Network, words: tuple[tuple[str, ...], ...], seed: int =
     return other.requires_grad_(False).eval()
 
 
-def tiny_checkpoint(path: Path, *, seed: int = 0, **overrides: Any) -> Path:
-    """Write such a network to ``path``; returns ``path``."""
-    save_checkpoint(tiny_network(seed, **overrides), path)
+def tiny_checkpoint(path: Path, *, seed: int = 0, words: tuple[tuple[str, ...], ...] = (), **overrides: Any) -> Path:
+    """Write such a network to ``path``, with a vocabulary of these words if there are any; returns ``path``."""
+    network = tiny_network(seed, **overrides)
+    save_checkpoint(with_words(network, words) if words else network, path)
     return path

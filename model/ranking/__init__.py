@@ -6,7 +6,7 @@ from model.ranking.estimate import estimated
 from model.ranking.feedback import led, pulled
 from model.ranking.kinds import kinds_of, mean_direction
 from model.ranking.likeness import Likeness
-from model.ranking.support import support_of
+from model.ranking.support import scores_of, support_of
 
 __all__ = [
     "SHORTLIST",
@@ -17,5 +17,6 @@ __all__ = [
     "led",
     "mean_direction",
     "pulled",
+    "scores_of",
     "support_of",
 ]

@@ -66,8 +66,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if (word := _first_word(arguments)) in PROGRAMS:
         parser.error(f"{word} is a program of its own: write its options behind its name")
     options = parser.parse_args(with_command(arguments))
-    if options.command == "search" and options.sketch is None and not options.like:
-        parser.error("the following arguments are required: sketch, or --like PHOTO")
+    if options.command == "search" and options.sketch is None and not options.like and options.text is None:
+        parser.error("the following arguments are required: sketch, or --like PHOTO, or --text WORD")
     return options
 
 
@@ -144,7 +144,7 @@ def _add_search(commands: Subparsers) -> None:
     )
     # The usage with every option would push the help off the screen; they are listed below it anyway.
     search.usage = f"{PROGRAM} search [SKETCH] [OPTION ...]"
-    search.add_argument("sketch", nargs="?", help="image file, or - for standard input; none with --like")
+    search.add_argument("sketch", nargs="?", help="image file, or - for standard input; none with --like or --text")
     # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
     search.add_argument("--k", help="results wanted, photos or kinds (20)")
     search.add_argument("--offset", help="results to skip (0)")
@@ -159,6 +159,7 @@ def _add_search(commands: Subparsers) -> None:
         "--like", action="append", metavar="PHOTO", help="a photo that is wanted: path or id; repeatable"
     )
     search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; repeatable")
+    search.add_argument("--text", metavar="WORD", help="find what this word of the vocabulary names")
     search.add_argument(
         "--photo",
         action="store_const",

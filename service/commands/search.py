@@ -31,7 +31,7 @@ def search(
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
     Args:
-        sketch: None to search by liked photos alone.
+        sketch: None to search by liked photos or a word alone.
         like, unlike: photos that become part of ``query``: what has digits only is an id, all else a path, as results
             show it or on disk.
 

@@ -25,8 +25,8 @@ _SKETCH = {
 }
 _PERHAPS = {
     "required": False,
-    "description": f"{_SKETCH['description']} With `kind=photo` it is a photo instead. With `like`, "
-    "it may be left out.",
+    "description": f"{_SKETCH['description']} With `kind=photo` it is a photo instead. With `like` "
+    "or `text`, it may be left out.",
 }
 SKETCH_BODY = {"requestBody": _SKETCH}
 PERHAPS_SKETCH_BODY = {"requestBody": {**_SKETCH, **_PERHAPS}}
@@ -40,8 +40,8 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "Nothing has this id.",
         413: "Too many bytes or pixels.",
         415: "Not an image type that is read here.",
-        422: "A sketch that is blank or too costly to decode, a parameter out of range, or a form with anything else "
-        "than the sketch.",
+        422: "A sketch that is blank or too costly to decode, a parameter out of range, a word that the vocabulary "
+        "does not have, or a form with anything else than the sketch.",
         429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }

@@ -37,6 +37,8 @@ from service.schemas import (
     SearchQuery,
     SearchResponse,
     ThumbnailParams,
+    WordsParams,
+    WordsResponse,
 )
 from service.serving import Live, Metrics, Worker
 from service.settings import Settings
@@ -114,7 +116,7 @@ PathId = Annotated[Id, Path()]
     openapi_extra=PERHAPS_SKETCH_BODY,
 )
 async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
-    """The photos that match a sketch best, and look like liked ones."""
+    """The photos that match a sketch best, look like liked ones, and show what a word names."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
 
@@ -206,6 +208,13 @@ async def cluster(
         return _unchanged(headers["ETag"])
     response.headers.update(headers)
     return await _read(ctx, lambda: engine.cluster(cluster_id, page))
+
+
+@api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
+async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsResponse:
+    """Words that photos can be found by: those of the checkpoint's vocabulary, which knows no others."""
+    engine = ctx.live.engine()
+    return await _read(ctx, lambda: engine.words(params))
 
 
 @api.get("/info")

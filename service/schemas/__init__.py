@@ -13,7 +13,16 @@ from service.schemas.explain import (
     MatchedCells,
     Rebuilt,
 )
-from service.schemas.info import BuildInfo, HealthResponse, IndexInfo, InfoResponse, Limits, ModelInfo, SearchDefaults
+from service.schemas.info import (
+    BuildInfo,
+    HealthResponse,
+    IndexInfo,
+    InfoResponse,
+    Limits,
+    ModelInfo,
+    SearchDefaults,
+    WordsResponse,
+)
 from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
 from service.schemas.problems import describe_problems
 from service.schemas.query import (
@@ -25,8 +34,9 @@ from service.schemas.query import (
     SearchQuery,
     ThumbnailParams,
     View,
+    WordsParams,
 )
-from service.schemas.search import Cluster, Kind, SearchResponse, SearchResult, StageTimings
+from service.schemas.search import Cluster, Guessed, Kind, SearchResponse, SearchResult, StageTimings
 
 __all__ = [
     "AskedView",
@@ -43,6 +53,7 @@ __all__ = [
     "ExplainedPair",
     "ExplainedPhoto",
     "FirstStage",
+    "Guessed",
     "HealthResponse",
     "Id",
     "IndexInfo",
@@ -64,6 +75,8 @@ __all__ = [
     "StageTimings",
     "ThumbnailParams",
     "View",
+    "WordsParams",
+    "WordsResponse",
     "describe_problems",
     "photo_url",
     "thumbnail_url",

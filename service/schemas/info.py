@@ -21,6 +21,7 @@ class ModelInfo(BaseModel):
         json_schema_extra={"deprecated": True},
     )
     diffuses: bool = Field(description="Whether it knows how to diffuse scores.")
+    vocabulary: int = Field(description="How many words its vocabulary has, which text can name; 0 where it has none.")
     device: str
     dtype: str
 
@@ -85,3 +86,12 @@ class HealthResponse(BaseModel):
     """Alive, or able to answer."""
 
     status: Literal["ok", "ready"]
+
+
+class WordsResponse(BaseModel):
+    """Words of the checkpoint's vocabulary."""
+
+    vocabulary: int = Field(description="How many words the vocabulary has; 0 where there is none.")
+    words: tuple[str, ...] = Field(
+        description="Those that begin as asked, in alphabetical order; then those that have a further name that does."
+    )

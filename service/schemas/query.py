@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from model.words import why_no_name
 from service.schemas.photos import Id
 
 # What chooses the photos that are scored: the clusters' centroids, or [Ret] of every photo.
@@ -93,8 +94,7 @@ class SearchQuery(Params):
     It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
     client's arguments are its fields, and the searcher takes it as it is. A field with an alias goes by the alias
     outside (``select``, ``thin``), which is also the name to construct it by. What depends on the checkpoint, such as
-    whether it has the method, is checked by ``service.search.plan``. Further parts of a query, such as words, are to
-    become fields here.
+    whether it has the method, is checked by ``service.search.plan``.
     """
 
     k: Annotated[int, Field(ge=1), PLAIN_DIGITS] | None = Field(
@@ -151,7 +151,7 @@ class SearchQuery(Params):
     like: tuple[Id, ...] = Field(
         default=(),
         description="The id of a photo that is wanted; may be repeated. Photos that look like it lead, and it comes "
-        "first itself. Without a sketch at least one is needed. The same photo counts once.",
+        "first itself. Without a sketch at least one is needed, or text. The same photo counts once.",
         examples=[[17]],
     )
     unlike: tuple[Id, ...] = Field(
@@ -161,6 +161,13 @@ class SearchQuery(Params):
         examples=[[23]],
     )
 
+    text: str | None = Field(
+        default=None,
+        description="A word of the checkpoint's vocabulary, in singular or plural: photos that show what it names "
+        "lead. It goes with every other part of the query, or alone. A word that the vocabulary does not have is "
+        "refused, and the nearest that it has are named; /words lists them.",
+        examples=["sofa"],
+    )
     kind: PictureKind = Field(
         default="sketch",
         description="What is sent as the body. photo: photos that look like it lead, as if it were a liked one. It "
@@ -194,6 +201,12 @@ class SearchQuery(Params):
         return self
 
     @model_validator(mode="after")
+    def _a_possible_word(self) -> SearchQuery:
+        if self.text is not None and (problem := why_no_name(self.text)):
+            raise PydanticCustomError(SENTENCE, "text {problem}", {"problem": problem})
+        return self
+
+    @model_validator(mode="after")
     def _either_liked_or_not(self) -> SearchQuery:
         given = len(self.like) + len(self.unlike)
         if given > MOST_PHOTOS:
@@ -220,6 +233,13 @@ class PageParams(Params):
         default=None, description="Photos wanted; default: the server's (20 unless configured)."
     )
     offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(default=0, description="Photos to skip.")
+
+
+class WordsParams(Params):
+    """The query parameters of the vocabulary."""
+
+    prefix: str = Field(default="", max_length=100, description="How the words, or one of their names, begin.")
+    limit: Annotated[int, Field(ge=1, le=1000), PLAIN_DIGITS] = Field(default=20, description="Words wanted at most.")
 
 
 class ThumbnailParams(Params):

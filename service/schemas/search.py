@@ -25,6 +25,15 @@ class Kind(BaseModel):
     more: tuple[SearchResult, ...] = Field(description="The next best photos of the kind: at most 4, best first.")
 
 
+class Guessed(BaseModel):
+    """A word that the sketch may show."""
+
+    word: str = Field(examples=["dog"])
+    probability: float = Field(
+        ge=0, le=1, description="How often such a guess is right, by sketches that the network was not trained on."
+    )
+
+
 class Cluster(BaseModel):
     """A cluster that photos were scored of."""
 
@@ -62,6 +71,11 @@ class SearchResponse(BaseModel):
         default=None,
         description="With view=auto, and only then: the view that was taken.",
         exclude_if=lambda view: view is None,
+    )
+    guesses: tuple[Guessed, ...] = Field(
+        default=(),
+        description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. Empty "
+        "where no word is probable, without a sketch, and where the checkpoint has no vocabulary.",
     )
     clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")

@@ -14,7 +14,7 @@ from model import Tokens
 from model.ranking import led, pulled
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.first_stage import Candidates
+from service.search.first_stage import NO_ROWS, Candidates, with_more
 from service.search.parts import QueryParts
 from service.search.pool import Pool
 from service.search.ranking import Ids, best_first
@@ -88,15 +88,21 @@ def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_
     return Pool(scorer, left_out)
 
 
-def parts_of(scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None) -> QueryParts:
+def parts_of(
+    scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None, examples: Rows = NO_ROWS
+) -> QueryParts:
     """The query as it is compared with photos: the sketch as it is, or where photos are liked, a [Ret] near theirs.
 
-    drawn: None where there is no sketch; there is a liked or an uploaded photo then.
+    Args:
+        drawn: None where there is no sketch.
+        examples: photos that stand for the query where it has neither sketch nor liked photo. It is like no photo at
+            all if there are none of these either.
     """
     if drawn is not None and not feedback.leads:
         return drawn
     sketch = None if drawn is None else drawn.sketch.ret
-    return QueryParts(Tokens.of_ret(pulled(sketch, feedback.ret(scorer))))
+    liked = feedback.ret(scorer) if feedback.leads else scorer.ret(examples)
+    return QueryParts(Tokens.of_ret(pulled(sketch, liked if len(liked) else liked.new_zeros(1, liked.shape[1]))))
 
 
 def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
@@ -107,10 +113,7 @@ def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedba
     nearest = pool.rows[best_first(scorer.ids[pool.rows], likeness, NEAREST)]
     # They are the nearest to themselves, but others may be as near.
     nearest = np.union1d(nearest, np.intersect1d(feedback.liked, pool.rows))
-    # In the first portion, so that they are scored however little time there is.
-    first, *others = candidates.portions
-    later = [portion[~np.isin(portion, nearest)] for portion in others]
-    return replace(candidates, portions=(np.concatenate([first, np.setdiff1d(nearest, first)]), *later))
+    return replace(candidates, portions=with_more(candidates.portions, nearest))
 
 
 def lead(scorer: GalleryScorer, scored: Scored, feedback: Feedback) -> Scored:

@@ -3,23 +3,30 @@
 ``by_clusters`` is the papers' way: the sketch is scored against the centroid tokens of every cluster, and all photos of
 the best clusters are chosen. ``by_ret`` needs no clusters: the distances of [Ret] to all photos of the gallery cost
 less than scoring the centroids does, and the best photos by it are chosen.
+
+A word of the query leads these distances, too. The best clusters know nothing of it, so its best photos come beside
+theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.schemas import Cluster
+from service.search.naming import WordSupport, best_by_word, led_by_word
 from service.search.parts import QueryParts
-from service.search.plan import Plan
+from service.search.plan import RERANK, Plan
 from service.search.pool import Pool
 from service.search.ranking import Scores, best_first
 from service.search.scorer import GalleryScorer, Rows
 
 NO_ROWS: Rows = np.empty(0, np.int64)
+# Photos that join those of the best clusters because they are the best ones by the query's word: as many as are scored
+# where [Ret] chooses.
+NAMED = RERANK
 
 
 @dataclass(frozen=True)
@@ -52,30 +59,38 @@ class Candidates:
     shortlist: Shortlist | None = None
 
 
-def choose(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> Candidates:
-    """The photos of the pool to be scored, as the plan says."""
+def choose(
+    scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
+) -> Candidates:
+    """The photos of the pool to be scored, as the plan says. words: the support of the query's word, if it has one."""
     by = by_ret if plan.first_stage == "ret" else by_clusters
-    return by(scorer, parts, plan, pool)
+    return by(scorer, parts, plan, pool, words)
 
 
-def by_ret(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> Candidates:
+def by_ret(
+    scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
+) -> Candidates:
     """The ``plan.rerank`` best photos of the pool by [Ret]; all of them where the plan names no number."""
     if plan.rerank is None:
         opened = np.flatnonzero(pool.cluster_sizes)
         # One portion: all distances of [Ret] take less time than looking at the clock between them would save.
         return Candidates((pool.rows,), scorer.clusters_by_ret(parts, opened))
-    portions, shortlist = _reranked(scorer, parts, plan, pool.rows, plan.rerank)
+    portions, shortlist = _reranked(scorer, parts, plan, pool.rows, plan.rerank, words)
     opened = np.unique(scorer.clusters_of(joined(portions)))
     return Candidates(portions, scorer.clusters_by_ret(parts, opened), shortlist=shortlist)
 
 
-def by_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> Candidates:
+def by_clusters(
+    scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
+) -> Candidates:
     """All photos of the best clusters; with ``plan.rerank`` only the best of these by [Ret]."""
     clusters = best_clusters(scorer, parts, plan, pool)
     portions = tuple(pool.of_cluster(cluster.id) for cluster in clusters)
+    if words is not None:
+        portions = with_more(portions, best_by_word(scorer, words, pool.rows, NAMED))
     shortlist = None
     if plan.rerank is not None:
-        portions, shortlist = _reranked(scorer, parts, plan, joined(portions), plan.rerank)
+        portions, shortlist = _reranked(scorer, parts, plan, joined(portions), plan.rerank, words)
     return Candidates(portions, clusters, len(scorer.cluster_sizes), shortlist)
 
 
@@ -98,12 +113,23 @@ def joined(portions: Iterable[Rows]) -> Rows:
     return np.concatenate([NO_ROWS, *portions])
 
 
+def with_more(portions: Sequence[Rows], rows: Rows) -> tuple[Rows, ...]:
+    """The portions with further rows in the first one, so that they are scored however little time there is."""
+    first, *others = portions or (NO_ROWS,)
+    later = [portion[~np.isin(portion, rows)] for portion in others]
+    return (np.concatenate([first, np.setdiff1d(rows, first)]), *later)
+
+
 def _reranked(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, rows: Rows, count: int
+    scorer: GalleryScorer, parts: QueryParts, plan: Plan, rows: Rows, count: int, words: WordSupport | None
 ) -> tuple[tuple[Rows, ...], Shortlist | None]:
-    """The ``count`` best of ``rows`` by [Ret], in portions of what the matcher scores at once; and the shortlist."""
+    """The ``count`` best of ``rows`` by [Ret], in portions of what the matcher scores at once; and the shortlist.
+
+    A word leads [Ret] here as it leads the ranking, so that no more photos are scored with one than without.
+    """
     ret_scores = scorer.ret_scores(parts)
-    ranked = rows[best_first(scorer.ids[rows], ret_scores[rows], max(count, plan.estimated))]
+    by = ret_scores[rows] if words is None else led_by_word(ret_scores[rows], words[rows], "ret")
+    ranked = rows[best_first(scorer.ids[rows], by, max(count, plan.estimated))]
     best = ranked[:count]
     portions = tuple(np.split(best, range(scorer.chunk, len(best), scorer.chunk)))
     return portions, Shortlist(ranked[: plan.estimated], ret_scores) if plan.diffuse else None

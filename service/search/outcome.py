@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from model.matcher import Guess
 from service.schemas import (
     Cluster,
     FirstStage,
+    Guessed,
     Kind,
     SearchResponse,
     SearchResult,
@@ -53,6 +55,7 @@ class SearchOutcome:
         results: at most k hits, best first, ties by id; none where kinds were asked for.
         kinds: at most k kinds, in the order of their best photos; None where photos were asked for.
         view: what was taken where the query left the choice to the search; None where it did not.
+        guesses: what the sketch may show, the most probable first; empty without a sketch, or where none is probable.
         clusters: those that the scored photos are in, best first.
         candidates: photos in the ranking, of which the results are a part.
         pairs_scored: sketch-centroid and sketch-photo pairs that ``method`` scored.
@@ -67,6 +70,7 @@ class SearchOutcome:
     results: tuple[Hit, ...]
     kinds: tuple[FoundKind, ...] | None
     view: View | None
+    guesses: tuple[Guess, ...]
     clusters: tuple[Cluster, ...]
     candidates: int
     pairs_scored: int
@@ -94,6 +98,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: floa
         results=_results(outcome.results, originals),
         kinds=None if outcome.kinds is None else tuple(_kind(kind, originals) for kind in outcome.kinds),
         view=outcome.view,
+        guesses=tuple(Guessed(word=guess.word, probability=guess.probability) for guess in outcome.guesses),
         clusters=outcome.clusters,
         candidates=outcome.candidates,
         pairs_scored=outcome.pairs_scored,

@@ -1,8 +1,7 @@
 """The parts of a query, as the networks see them.
 
-Today there is one part, the sketch. A photo that is sent instead counts as liked (``service.search.feedback``). Words
-are to become a further field of ``QueryParts``: each part gives every candidate a score of its own
-(``service.search.scorer``).
+The networks see one part, the sketch. A photo that is sent instead counts as liked (``service.search.feedback``). A
+word gives every photo a score of its own (``service.search.naming``).
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class Plan:
     """Everything that the stages of a search need to know; nothing is left open.
 
     Attributes:
-        method: the one that scores photos, and centroids where clusters choose; "ret" where photos are liked.
+        method: the one that scores photos, and centroids where clusters choose; "ret" where photos are liked, or there
+            is no sketch.
         first_stage: what chooses the photos that are scored.
         nprobe: clusters to open at least; "all" for every one. Only read where clusters choose.
         rerank: how many of the chosen photos, the best by [Ret], ``method`` scores; None for all of them.
@@ -75,11 +76,11 @@ def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, *, dra
     """The plan for a query. drawn: whether a sketch, or a photo, came with it.
 
     Raises BadSearch: the checkpoint does not have the method, cannot diffuse, or has nothing to rerank by; or there is
-    neither a sketch nor a liked photo.
+    neither a sketch nor a liked photo nor a word.
     """
-    if not drawn and not query.like:
-        raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like.")
-    method = _method(query, matcher, led=bool(query.like) or (drawn and query.kind == "photo"))
+    if not drawn and not query.like and query.text is None:
+        raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
+    method = _method(query, matcher, drawn=drawn)
     diffuse = _diffuse(query, matcher)
     # Who counts clusters wants them to choose.
     first_stage = query.first_stage or (defaults.first_stage if query.nprobe is None else "clusters")
@@ -114,13 +115,16 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
     return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
-def _method(query: SearchQuery, matcher: Matcher, *, led: bool) -> Method:
-    if led and query.method not in ("auto", "ret"):
-        photos = "Liked photos" if query.like else "Photos"
-        raise BadSearch(f"{photos} are compared by [Ret], not by method {query.method!r}: leave method out.")
+def _method(query: SearchQuery, matcher: Matcher, *, drawn: bool) -> Method:
+    sent_photo = drawn and query.kind == "photo"
+    by_ret = bool(query.like) or sent_photo or not drawn
+    if by_ret and query.method not in ("auto", "ret"):
+        what = "Liked photos" if query.like else "Photos" if sent_photo else "A word without a sketch"
+        are = "is" if what.startswith("A ") else "are"
+        raise BadSearch(f"{what} {are} compared by [Ret], not by method {query.method!r}: leave method out.")
     wanted = query.method
     if wanted == "auto":
-        wanted = "ret" if led else matcher.best_method
+        wanted = "ret" if by_ret else matcher.best_method
     method = next((known for known in matcher.methods if known == wanted), None)
     if method is None:
         known = ", ".join(("auto", *matcher.methods))

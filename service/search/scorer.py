@@ -52,6 +52,7 @@ class GalleryScorer:
         self.chunk = matcher.chunk
         self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
         self._priors = matcher.priors(self._ret)
+        self._word_levels = matcher.word_levels(self._ret)
         self.likeness = Likeness(self._ret.ret)
         self._ends = np.cumsum(self.cluster_sizes)
         self._centroids = matcher.project(index.centroids) if len(self.cluster_sizes) else index.centroids
@@ -102,6 +103,15 @@ class GalleryScorer:
         blocks = [slice(start, start + RET_BATCH) for start in range(0, self.photo_count, RET_BATCH)]
         scored = [self._by_ret(parts, block) for block in blocks]
         return np.concatenate([np.empty(0, np.float32), *scored])
+
+    def word_scores(self, word: int) -> Scores:
+        """(p,) float32: how much each photo shows what a word names; see ``Matcher.word_scores``."""
+        scored = [np.empty(0, np.float32)]
+        for start in range(0, self.photo_count, RET_BATCH):
+            block = slice(start, start + RET_BATCH)
+            levels = None if self._word_levels is None else self._word_levels[block]
+            scored.append(self._matcher.word_scores(self._ret[block], [word], levels)[0].numpy())
+        return np.concatenate(scored)
 
     def scores(self, parts: QueryParts, rows: Rows, method: Method) -> Scores:
         """(m,) float32: the query against these photos, in batches."""

@@ -1,10 +1,11 @@
 """The two-stage search: choose the photos that are worth scoring, then score each of them by itself.
 
-A search is seven steps, each with a module of its own:
+A search is eight steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
 - ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones, and what does
   not pass the filters.
+- ``naming``: find what the query's word names, if it has one, which leads the next steps.
 - ``first_stage``: choose photos, by [Ret] or by the clusters.
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
@@ -29,8 +30,9 @@ from model import Matcher
 from service.schemas import Cluster, SearchQuery
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
-from service.search.first_stage import Candidates, choose
+from service.search.first_stage import NO_ROWS, Candidates, choose
 from service.search.grouping import Groups, group_kinds, is_far_ahead
+from service.search.naming import examples, led_by_word, word_of, word_support
 from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, Defaults, Plan, plan_search
@@ -63,16 +65,19 @@ class Searcher:
         self._filtered = lru_cache(maxsize=FILTERS_KEPT)(lambda wanted: index.passing(wanted))
 
     def search(self, sketch: Sketch | None, query: SearchQuery) -> SearchOutcome:
-        """The photos that match a sketch best, or without one (None) look most like the photos that the query likes.
+        """The photos that match a sketch best, look most like the photos that the query likes, and show its word.
 
-        sketch: the picture that came with the query: a photo, which counts as liked, where the query's kind says so.
+        sketch: the picture that came with the query, None if none did. It is a photo, which counts as liked, where the
+            query's kind says so.
 
         Raises:
             BadSearch: the checkpoint cannot do what the query asks for, or it asks for nothing.
+            UnknownWord: the vocabulary does not have the query's word.
             UnknownPhoto: an id in the query is no photo's.
             BlankSketch: the sketch is a picture without ink.
         """
         plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None)
+        word = word_of(query, self.matcher)
         watch = Stopwatch(self.matcher.device)
         feedback = Feedback.of_query(query, self.index, self.scorer)
         drawn = None
@@ -80,14 +85,19 @@ class Searcher:
             feedback = replace(feedback, uploaded=encode_photo(sketch, self.matcher, watch))
         elif sketch is not None:
             drawn = encode_parts(sketch, self.matcher, watch)
-        parts = parts_of(self.scorer, feedback, drawn)
         pool = pool_of(self.scorer, feedback, self._passing(query))
-        candidates = choose(self.scorer, parts, plan, pool)
+        words = None if word is None else word_support(word, self.scorer, pool)
+        shown = NO_ROWS if words is None else examples(self.scorer, words, pool)
+        parts = parts_of(self.scorer, feedback, drawn, shown)
+        candidates = choose(self.scorer, parts, plan, pool, words)
         candidates = with_nearest(self.scorer, candidates, feedback, pool)
+        guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
         watch.lap("clusters")
         scored = score_candidates(self.scorer, parts, candidates, plan, watch)
         watch.lap("photos")
         ranked = self._rank(scored, candidates, feedback, plan)
+        if words is not None:
+            ranked = replace(ranked, scores=led_by_word(ranked.scores, words[ranked.rows], plan.method))
         watch.lap("diffusion")
         ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
         groups = () if plan.view == "photos" else group_kinds(self.scorer, ranked.rows[order[:GROUPED]])
@@ -106,6 +116,7 @@ class Searcher:
             results=hits,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
+            guesses=guesses,
             clusters=self._opened(candidates, scored),
             candidates=len(ranked.rows),
             pairs_scored=len(scored.rows) + candidates.centroids_scored,

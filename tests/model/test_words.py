@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from model.errors import ModelError
 from model.words import LONGEST, OFFERED, UnknownWord, WordBook, spelling
+from tests.programs import run_python
 
 BOOK = WordBook(
     [
@@ -106,3 +107,16 @@ def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:
 
 def test_spellings_that_differ_by_marks_alone_are_the_same() -> None:
     assert len({spelling(name) for name in ("T-shirt", "t_shirt", " t  SHIRT", "t shirt")}) == 1
+
+
+def test_the_rules_of_plurals_are_loaded_for_the_first_text_that_needs_them_or_when_they_are_asked_for() -> None:
+    code = (
+        "import sys\n"
+        "from model.words import WordBook, load_plurals\n"
+        "WordBook([('dog',)]).find('Dog')\n"
+        "assert 'inflect' not in sys.modules\n"
+        "load_plurals()\n"
+        "assert 'inflect' in sys.modules"
+    )
+    done = run_python("-c", code)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,79 @@
+"""Words: a word of the query finds the photos that show what it names, and leads the ranking."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import Matcher
+from model.network import Method
+from model.ranking import scores_of, support_of
+from service.errors import BadSearch
+from service.schemas import SearchQuery
+from service.search.pool import Pool
+from service.search.ranking import Scores, best_first
+from service.search.scorer import GalleryScorer, Rows
+
+# Photos whose [Ret] stands for a word where there is neither sketch nor liked photo: the best ones by the word.
+EXAMPLES = 5
+# Support of a word falls by e for so much less of its score than the best photo has.
+WIDTH = 2.0
+# How much of the support is the word's.
+LEAD = 0.7
+
+#: How much photos show what the word names: (p,) float32 of all photos, from 0 to 1, which the best of the pool has.
+WordSupport: TypeAlias = NDArray[np.float32]
+
+
+def word_of(query: SearchQuery, matcher: Matcher) -> int | None:
+    """The number of the query's word in the vocabulary; None where it has no word.
+
+    Raises BadSearch where the checkpoint has no vocabulary, and UnknownWord where that does not have the word.
+    """
+    if query.text is None:
+        return None
+    if not matcher.words:
+        raise BadSearch("This checkpoint has no vocabulary: leave text out.")
+    return matcher.book.find(query.text)
+
+
+def word_support(word: int, scorer: GalleryScorer, pool: Pool) -> WordSupport:
+    """How much the photos show what a word names.
+
+    With w_i the score of photo i by the word, its support is exp((w_i - max_j w_j) / WIDTH), over the j of the pool.
+    """
+    scores = scorer.word_scores(word)
+    best = scores[pool.rows].max(initial=-np.inf)
+    # Photos that the pool does not have may be above it.
+    support: WordSupport = np.exp(np.minimum(scores - best, 0) / np.float32(WIDTH))
+    return support
+
+
+def examples(scorer: GalleryScorer, words: WordSupport, pool: Pool) -> Rows:
+    """The photos whose [Ret] stands for a word: the best of the pool by it."""
+    return best_by_word(scorer, words, pool.rows, EXAMPLES)
+
+
+def best_by_word(scorer: GalleryScorer, words: WordSupport, rows: Rows, count: int) -> Rows:
+    """The best of these photos by a word, best first."""
+    return rows[best_first(scorer.ids[rows], words[rows], count)]
+
+
+def led_by_word(scores: Scores, words: WordSupport, method: Method) -> Scores:
+    """Photos' scores (m,) led by a word with this support (m,).
+
+    With s_i the support of photo i by its score (``model.ranking.support``), divided by the highest one, and w_i its
+    support by the word, its new support is (1 - LEAD) s_i + LEAD w_i. The new scores are in the range of ``method``.
+    """
+    if not len(scores):
+        return scores
+    found = torch.from_numpy(scores)
+    best = found.max()
+    support = support_of(found, best, method)
+    support = support / support.max().clamp(min=torch.finfo(torch.float32).tiny)
+    mixed = (1 - LEAD) * support + LEAD * torch.from_numpy(words)
+    # + 0.0 makes 0 of -0.
+    return (scores_of(mixed, best, method) + 0.0).numpy()

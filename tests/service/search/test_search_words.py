@@ -1,0 +1,269 @@
+"""Searches by a word of the vocabulary: alone, and with every other part of a query."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import model
+from indexer import build, open_index
+from model import Tokens
+from model.network import Method
+from model.ranking import Likeness, support_of
+from model.words import UnknownWord
+from service.errors import BadSearch
+from service.schemas import SearchQuery
+from service.search.naming import LEAD, led_by_word
+from service.search.outcome import SearchOutcome
+from service.search.searcher import Searcher
+from tests.networks import tiny_checkpoint
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+
+WORDS = (("dog", "hound"), ("cat",), ("sea lion",), ("pick-up", "pick-up truck"), ("leaf",))
+NAMES = ("dog", "DOGS", "hound", "cat", "sea lions", "Sea-Lion", "pick_up", "pick up trucks", "leaves")
+Picture = Literal["sketch", "photo"] | None
+
+
+@pytest.fixture(scope="module", params=[0.2, None], ids=["diffusing", "plain"])
+def searcher(
+    tmp_path_factory: pytest.TempPathFactory, gallery: Path, request: pytest.FixtureRequest
+) -> Iterator[Searcher]:
+    """By a checkpoint that can diffuse, as the default one does, and by one that cannot."""
+    folder = tmp_path_factory.mktemp("words")
+    file = tiny_checkpoint(folder / "tiny.safetensors", words=WORDS, diffusion=request.param)
+    matcher = model.load(file, dtype=torch.float32)
+    build([gallery], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    with open_index(folder / "index", matcher) as index:
+        yield Searcher(index, matcher)
+
+
+def find(searcher: Searcher, picture: Picture = "sketch", **asked: Any) -> SearchOutcome:
+    """What is found with a sketch, with the first photo of the gallery, or with neither."""
+    image = draw_sketch() if picture == "sketch" else first_photo(searcher) if picture == "photo" else None
+    kind = {"kind": "photo"} if picture == "photo" else {}
+    return searcher.search(image, SearchQuery(**{"k": PHOTOS, **kind, **asked}))
+
+
+def first_photo(searcher: Searcher) -> Image.Image:
+    return Image.open(io.BytesIO(searcher.index.open_photo(int(searcher.index.ids[0]))))
+
+
+def ids(outcome: SearchOutcome) -> list[int]:
+    return [hit.id for hit in outcome.results]
+
+
+def best_by(searcher: Searcher, word: str) -> list[int]:
+    """All photos, those that show most of a word first."""
+    matcher, index = searcher.matcher, searcher.index
+    scores = matcher.word_scores(Tokens.of_ret(index.all_ret()), [matcher.book.find(word)])[0]
+    order: list[int] = index.ids[np.lexsort((index.ids, -scores.numpy()))].tolist()
+    return order
+
+
+def leaving(searcher: Searcher, unliked: list[int], liked: list[int], photo: bool) -> set[int]:
+    """The ids of the photos that leave with these. photo: whether the first photo of the gallery is the query."""
+    index = searcher.index
+    places = {id_: place for place, id_ in enumerate(index.ids.tolist())}
+    matcher = searcher.matcher
+    prepared = matcher.prepare(first_photo(searcher), "photo")[None] if photo else None
+    gone = Likeness(index.all_ret()).leaving(
+        torch.tensor([places[one] for one in unliked], dtype=torch.int64),
+        torch.tensor([places[one] for one in liked], dtype=torch.int64),
+        others=None if prepared is None else matcher.encode(prepared, "photo").ret,
+    )
+    return set(index.ids[gone.numpy()].tolist()) if unliked else set()
+
+
+def below(searcher: Searcher, folder: str) -> set[int]:
+    index = searcher.index
+    return {
+        photo for photo in index.ids.tolist() if any(path.startswith(f"{folder}/") for path in index.photo(photo).paths)
+    }
+
+
+# Ways to search that go with every combination of parts, and those that need a sketch and nobody's likes.
+_ANY: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [
+        {},
+        {"method": "ret"},
+        {"select": "clusters"},
+        {"nprobe": 1},
+        {"nprobe": "all"},
+        {"budget_ms": 1e-6},
+        {"nprobe": 2, "budget_ms": 1e-6},
+        {"view": "kinds"},
+        {"view": "auto"},
+    ]
+)
+_DRAWN: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    _ANY, st.sampled_from([{"method": "rn", "thin": 3}, {"thin": 3}, {"method": "rn", "nprobe": 1, "thin": 2}])
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    picture=st.sampled_from(["sketch", "photo", None]),
+    word=st.none() | st.sampled_from(NAMES),
+    folder=st.none() | st.sampled_from(["größe", "nowhere"]),
+    data=st.data(),
+)
+def test_every_combination_of_parts_finds_the_photos_it_may(
+    searcher: Searcher, picture: Picture, word: str | None, folder: str | None, data: st.DataObject
+) -> None:
+    every = searcher.index.ids.tolist()
+    named = data.draw(st.lists(st.sampled_from(every), max_size=5, unique=True))
+    liked = named[: data.draw(st.integers(0, len(named)))]
+    unliked = named[len(liked) :]
+    way = data.draw(_DRAWN if picture == "sketch" and not liked else _ANY)
+    asked: dict[str, Any] = {"like": liked, "unlike": unliked, "text": word, **way}
+    if folder is not None:
+        asked["folder"] = [folder]
+    if picture is None and not liked and word is None:
+        with pytest.raises(BadSearch, match="nothing to search by"):
+            find(searcher, picture, **asked)
+        return
+    found = find(searcher, picture, **asked)
+    allowed = set(every) - leaving(searcher, unliked, liked, picture == "photo")
+    if folder is not None:
+        allowed &= below(searcher, folder)
+    hits = found.results
+    if found.kinds is not None:
+        assert not hits
+        assert sum(kind.size for kind in found.kinds) == found.candidates
+        hits = tuple(sorted((hit for kind in found.kinds for hit in (kind.best, *kind.more)), key=lambda hit: hit.rank))
+    else:
+        assert [hit.rank for hit in hits] == list(range(1, found.candidates + 1))
+    ranked = [hit.id for hit in hits]
+    assert len(set(ranked)) == len(ranked)
+    assert set(ranked) <= allowed
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert all(map(math.isfinite, scores))
+    assert all(score <= 1 if found.method == "rn" else score <= 0 for score in scores)
+    if found.kinds is None:
+        first = sorted(set(liked) & allowed)
+        assert ranked[: len(first)] == first
+        if not way or way == {"method": "ret"} or way == {"nprobe": "all"}:
+            assert set(ranked) == allowed
+    assert all(0 < guess.probability <= 1 and guess.word in searcher.matcher.words for guess in found.guesses)
+    assert picture == "sketch" or not found.guesses
+
+
+@pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
+def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: str) -> None:
+    found = find(searcher, None, text=word)
+    assert (found.method, found.first_stage, len(found.results)) == ("ret", "ret", PHOTOS)
+    order = best_by(searcher, word)
+    assert order[0] in ids(found)[:3]
+    # The photos that look like the best ones are drawn in, but a half that shows the word least does not lead.
+    assert ids(found).index(order[-1]) > PHOTOS // 2
+
+
+def test_a_word_has_further_names_and_a_plural(searcher: Searcher) -> None:
+    wanted = find(searcher, text="dog").results
+    for same in ("Dogs", "HOUND", "hounds", " dog "):
+        assert find(searcher, text=same).results == wanted
+    assert find(searcher, text="cat").results != wanted
+    assert find(searcher, text="leaves").results == find(searcher, text="leaf").results
+
+
+@pytest.mark.parametrize("picture", ["sketch", "photo"])
+@pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}])
+def test_a_word_lifts_the_photos_that_show_it(searcher: Searcher, picture: Picture, way: dict[str, Any]) -> None:
+    for word in searcher.matcher.words:
+        best = best_by(searcher, word)[0]
+        before, after = ids(find(searcher, picture, **way)), ids(find(searcher, picture, text=word, **way))
+        assert best in after
+        assert after.index(best) <= (before.index(best) if best in before else PHOTOS)
+
+
+def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) -> None:
+    thin: dict[str, Any] = {"method": "rn", "thin": 5, "diffuse": False}
+    with_word, without = find(searcher, text="cat", **thin), find(searcher, **thin)
+    assert with_word.pairs_scored == without.pairs_scored == len(with_word.results)
+    # They are chosen by the word, too.
+    assert set(ids(with_word)) & set(best_by(searcher, "cat")[:5])
+
+
+def test_pages_and_kinds_are_cut_out_of_the_same_ranking(searcher: Searcher) -> None:
+    whole = find(searcher, text="dog")
+    pages = [find(searcher, text="dog", k=4, offset=offset) for offset in range(0, PHOTOS, 4)]
+    assert tuple(hit for page in pages for hit in page.results) == whole.results
+    kinds = find(searcher, text="dog", view="kinds").kinds
+    assert kinds is not None
+    assert kinds[0].best == whole.results[0]
+
+
+@pytest.mark.parametrize("view", ["photos", "kinds", "auto"])
+@pytest.mark.parametrize("picture", ["sketch", "photo", None])
+def test_a_filter_that_leaves_nothing_gives_no_results(searcher: Searcher, view: str, picture: Picture) -> None:
+    for way in ({}, {"nprobe": 2}, {"diffuse": False}, {"budget_ms": 1e-6}):
+        outcome = find(searcher, picture, text="dog", folder=["nowhere"], view=view, **way)
+        assert (outcome.results, outcome.kinds or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
+
+
+def test_an_unknown_word_is_told_with_the_nearest_ones(searcher: Searcher) -> None:
+    with pytest.raises(UnknownWord, match=r"vocabulary of 5 words does not have 'doge'; the nearest are dog") as told:
+        find(searcher, text="doge")
+    assert told.value.nearest[0] == "dog"
+    with pytest.raises(UnknownWord, match=r"does not have 'quaternion'$"):
+        find(searcher, None, text="quaternion")
+
+
+@pytest.mark.parametrize(
+    ("picture", "asked", "sentence"),
+    [
+        (None, {"text": "dog", "method": "rn"}, r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"),
+        ("photo", {"text": "dog", "method": "rn"}, r"^Photos are compared by \[Ret\]"),
+        (None, {"text": "dog", "like": [1], "method": "rn"}, r"^Liked photos are compared by \[Ret\]"),
+        (None, {"text": "dog", "thin": 3}, "thin goes before the relation network"),
+        (None, {"unlike": [1]}, "nothing to search by: send a sketch, or name a photo with like, or a word with text"),
+    ],
+)
+def test_what_a_word_cannot_have_is_refused(
+    searcher: Searcher, picture: Picture, asked: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(BadSearch, match=sentence):
+        find(searcher, picture, **asked)
+
+
+def test_a_checkpoint_without_a_vocabulary_takes_no_word(tmp_path: Path, gallery: Path) -> None:
+    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"), dtype=torch.float32)
+    build([gallery], tmp_path / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        searcher = Searcher(index, matcher)
+        for picture in ("sketch", None):
+            with pytest.raises(BadSearch, match="This checkpoint has no vocabulary: leave text out"):
+                find(searcher, picture, text="dog")
+        assert find(searcher).guesses == ()
+
+
+@pytest.mark.parametrize("method", ["rn", "ret", "fused"])
+def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Method) -> None:
+    generator = np.random.default_rng(3)
+    scores = generator.random(40, np.float32) * {"rn": 1, "ret": -2, "fused": 9}[method]
+    words = np.sort(generator.random(40, np.float32))
+    led = led_by_word(scores, words, method)
+    before, after = torch.from_numpy(scores), torch.from_numpy(led)
+    support = support_of(before, before.max(), method)
+    expected = (1 - LEAD) * support / support.max() + LEAD * torch.from_numpy(words)
+    torch.testing.assert_close(support_of(after, before.max(), method), expected)
+    assert led.dtype == np.float32
+
+
+@pytest.mark.parametrize("method", ["rn", "ret", "fused"])
+def test_no_score_becomes_infinite_where_nothing_is_near(method: Method) -> None:
+    for scores in (np.full(3, -2.0 if method == "ret" else 0.0, np.float32), np.empty(0, np.float32)):
+        led = led_by_word(scores, np.zeros(len(scores), np.float32), method)
+        assert np.isfinite(led).all()
+        assert len(led) == len(scores)
