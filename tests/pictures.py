@@ -14,7 +14,7 @@ from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageDraw, ImageFilter, TiffImagePlugin, features
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, TiffImagePlugin, features
 
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 
@@ -123,6 +123,17 @@ def png(
         for name, body in chunks
         if body or name == b"IEND"
     )
+
+
+def dated(picture: Image.Image, taken: object, kind: str = "JPEG", orientation: int = 1) -> bytes:
+    """The file of a picture whose EXIF says that it was taken then, as ``2021:05:06 07:08:09``."""
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: taken}
+    read = Image.Exif()
+    # Pillow writes the inner block of a TIFF file only from one that was read.
+    read.load(exif.tobytes())
+    return encoded(picture, kind, exif=read)
 
 
 def oriented(picture: Image.Image, orientation: int) -> bytes:

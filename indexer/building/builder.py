@@ -122,18 +122,22 @@ class Builder:
 
     def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, FileRecord], int]:
         """What became of every file, and how many photos were encoded."""
-        known = set(self._live.contents) | set(journal.rows())
+        known, staged = set(self._live.contents) | set(journal.rows()), journal.records()
         if self._decision.checksum:
             # Rows that are known are used all the same: they are found by the contents.
             plan = Plan.everything(listing.files)
         else:
-            plan = Plan.make(listing.files, self._live, journal.records(), known)
+            plan = Plan.make(listing.files, self._live, staged, known)
         self._progress.start("encoding", len(plan.work))
         self._progress.advance(0, sum(record.reason is not None for record in plan.settled.values()))
         if not plan.work:
             return plan.settled, 0
         roots = [root.path for root in self._decision.roots]
-        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known)
+        days = self._live.days
+        for record in staged.values():
+            if record.content_hash is not None and record.taken is not None:
+                days[record.content_hash] = record.taken
+        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known, days)
         return {**plan.settled, **stager.stage(plan.work, self._decision.batch, self._progress)}, stager.encoded
 
     def _finish(self, entries: list[CatalogFile], journal: Journal) -> Generation:

@@ -16,14 +16,25 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.store import Array, FileKey, FileStamp, RowArrays, from_columns, sync_folder, to_columns
+from indexer.store import (
+    Array,
+    DayTaken,
+    FileKey,
+    FileStamp,
+    RowArrays,
+    from_column,
+    from_columns,
+    sync_folder,
+    to_column,
+    to_columns,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS files (
     root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
-    ctime INTEGER, reason TEXT, PRIMARY KEY (root, path)
+    ctime INTEGER, taken INTEGER, reason TEXT, PRIMARY KEY (root, path)
 );
 """
 
@@ -62,6 +73,7 @@ class FileRecord:
         stamp: its size and times when it was read; None where the next build is to try again, because the file could
             not be read, its decoder is missing, or memory ran out.
         reason: why it cannot be indexed; None where it can.
+        taken: what its content says of the day on which it was taken; None where nobody has looked.
     """
 
     root: int
@@ -69,6 +81,7 @@ class FileRecord:
     content_hash: str | None
     stamp: FileStamp | None
     reason: str | None = None
+    taken: DayTaken | None = None
 
     @property
     def key(self) -> FileKey:
@@ -99,11 +112,12 @@ class Journal:
 
     def records(self) -> dict[FileKey, FileRecord]:
         """What became of the files that were read."""
-        query = "SELECT root, path, hash, size, mtime, ctime, reason FROM files"
-        return {
-            (root, path): FileRecord(root, path, content_hash or None, from_columns(size, mtime, ctime), reason)
-            for root, path, content_hash, size, mtime, ctime, reason in self._database.execute(query)
-        }
+        query = "SELECT root, path, hash, size, mtime, ctime, reason, taken FROM files"
+        records: dict[FileKey, FileRecord] = {}
+        for root, path, content_hash, *times, reason, taken in self._database.execute(query):
+            stamp = from_columns(*times)
+            records[root, path] = FileRecord(root, path, content_hash or None, stamp, reason, from_column(taken))
+        return records
 
     def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
         """Commit one batch.
@@ -120,9 +134,12 @@ class Journal:
                 [(row, content_hash) for row, content_hash in enumerate(hashes, self._count)],
             )
             self._database.executemany(
-                "INSERT OR REPLACE INTO files (root, path, hash, size, mtime, ctime, reason) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(r.root, r.path, r.content_hash or "", *to_columns(r.stamp), r.reason) for r in records],
+                "INSERT OR REPLACE INTO files (root, path, hash, size, mtime, ctime, reason, taken) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (r.root, r.path, r.content_hash or "", *to_columns(r.stamp), r.reason, to_column(r.taken))
+                    for r in records
+                ],
             )
         self._count += len(hashes)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.errors import REPAIR, IndexRefused
-from indexer.store import Catalog, CatalogFile, Drift, Generation, IndexedContent, Removals, Root
+from indexer.store import Catalog, CatalogFile, DayTaken, Drift, Generation, IndexedContent, Removals, Root
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class LiveState:
     clusters: LiveClusters | None
     removals: Removals
     next_id: int
+
+    @property
+    def days(self) -> dict[str, DayTaken]:
+        """What contents say of the days on which they were taken, by content hash, where a build has looked."""
+        return {file.content_hash: file.taken for file in self.files if file.content_hash and file.taken is not None}
 
     @staticmethod
     def none(next_id: int = 1) -> LiveState:

@@ -53,12 +53,13 @@ class Plan:
 
 def _settle(file: FoundFile, old: CatalogFile | None, staged: FileRecord | None, known: Set[str]) -> FileRecord | None:
     # A record without a stamp settles nothing: its file failed for a reason that may have gone by now.
-    # The record gets the stamp of now: an index of format 2 learns the ctime that way.
+    # The record gets the stamp of now: an index of format 2 learns the ctime that way. It and one of format 3 learn the
+    # days on which photos were taken from a build that reads every file once, and computes nothing.
     if old is not None and _same(old.stamp, file.stamp):
         if old.status == "bad":
             return FileRecord(old.root, old.path, old.content_hash, file.stamp, old.reason)
-        if old.content_hash in known:
-            return FileRecord(old.root, old.path, old.content_hash, file.stamp)
+        if old.content_hash in known and old.taken is not None:
+            return FileRecord(old.root, old.path, old.content_hash, file.stamp, taken=old.taken)
     if staged is not None and _same(staged.stamp, file.stamp) and (staged.reason or staged.content_hash in known):
         return staged
     return None
@@ -94,6 +95,7 @@ def catalog_entries(
                 record.stamp,
                 status="indexed" if record.reason is None else "bad",
                 reason=record.reason,
+                taken=record.taken,
             )
         )
     # Files that are gone stay in the catalog. One that comes back gets its id again, and its row while that is there.

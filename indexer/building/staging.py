@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,11 @@ from indexer.building.folder_listing import FoundFile
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.progress import Progress
 from indexer.embedding import Embedder
-from indexer.store import FileChanging, FileKey, RowArrays, TokenArrays, read_below
+from indexer.store import DayTaken, FileChanging, FileKey, RowArrays, TokenArrays, read_below
 from model import Matcher
 from model.decoding import Decoders
 from model.errors import ImageError, UnsupportedImage
-from model.images import OpenImage
+from model.images import MAX_PIXELS, Source
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
@@ -52,25 +53,59 @@ class _ReadFile:
     photo: _Photo | None = None
 
 
+class _Opener:
+    """Opens one picture as ``model.images.open_image`` does, in another process, and keeps what it says of its day.
+
+    Attributes:
+        taken: nothing before the picture is opened.
+    """
+
+    def __init__(self, decoders: Decoders, network_input: int | None) -> None:
+        self._decoders = decoders
+        self._network_input = network_input
+        self.taken = DayTaken(None)
+
+    def __call__(
+        self, source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
+    ) -> Image.Image:
+        opened = self._decoders.open_dated(
+            source,
+            max_pixels=max_pixels,
+            least_side=least_side,
+            sketch=sketch,
+            network_input=self._network_input,
+        )
+        self.taken = DayTaken(opened.taken)
+        return opened.image
+
+
 class Stager:
     """Computes the rows of new files and stages them in the journal.
 
     Args:
         roots: the absolute paths of the gallery's roots.
         known: the content hashes that have a row, in the live index or the journal. Those of new rows are added to it.
+        days: what they say of the days on which they were taken, by content hash, as far as a build has looked.
 
     Attributes:
         encoded: how many photos the network has encoded.
     """
 
     def __init__(
-        self, roots: Sequence[Path], matcher: Matcher, embedder: Embedder, journal: Journal, known: set[str]
+        self,
+        roots: Sequence[Path],
+        matcher: Matcher,
+        embedder: Embedder,
+        journal: Journal,
+        known: set[str],
+        days: Mapping[str, DayTaken],
     ) -> None:
         self._roots = roots
         self._matcher = matcher
         self._embedder = embedder
         self._journal = journal
         self._known = known
+        self._days = dict(days)
         self.encoded = 0
 
     def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[FileKey, FileRecord]:
@@ -84,7 +119,7 @@ class Stager:
         ):
             # What is not handed over from process to process costs no time.
             side = None if self._embedder.uses_pictures else self._matcher.config.image_size
-            read = partial(self._read, opener=partial(decoders.open_image, network_input=side))
+            read = partial(self._read, make_opener=partial(_Opener, decoders, side))
             ready = _read_ahead(pool, read, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
@@ -93,7 +128,7 @@ class Stager:
                 progress.advance(len(done), sum(record.reason is not None for record in done))
         return records
 
-    def _read(self, file: FoundFile, opener: OpenImage) -> _ReadFile:
+    def _read(self, file: FoundFile, make_opener: Callable[[], _Opener]) -> _ReadFile:
         unread = FileRecord(file.root, file.path, content_hash=None, stamp=None)
         try:
             content = read_below(self._roots[file.root], file.path)
@@ -103,12 +138,14 @@ class Stager:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
         record = FileRecord(file.root, file.path, content_hash, content.stamp)
+        opener = make_opener()
         if content_hash in self._known:
-            return _ReadFile(record)
+            return _ReadFile(replace(record, taken=self._day_of_known(content_hash, content.data, opener)))
         try:
             image = self._matcher.open(content.data, "photo", opener)
             pixels = self._matcher.prepare(image, "photo")
-            return _ReadFile(record, _Photo(content_hash, pixels, self._embedder.prepare(image)))
+            photo = _Photo(content_hash, pixels, self._embedder.prepare(image))
+            return _ReadFile(replace(record, taken=opener.taken), photo)
         except UnsupportedImage as error:
             # Tried again by the next build: a decoder may be installed by then.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -116,6 +153,15 @@ class Stager:
             return _ReadFile(replace(record, stamp=None, reason="there was not enough memory to decode it"))
         except (ImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
+
+    def _day_of_known(self, content_hash: str, data: bytes, opener: _Opener) -> DayTaken:
+        """What a photo that has a row says of its day."""
+        if (taken := self._days.get(content_hash)) is None:
+            # Its row is from a build that knew no days. That build could open it.
+            with suppress(ImageError, OSError, MemoryError):
+                self._matcher.open(data, "photo", opener)
+            taken = self._days[content_hash] = opener.taken
+        return taken
 
     def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> list[FileRecord]:
         new: dict[str, _Photo] = {}
@@ -135,6 +181,7 @@ class Stager:
                 new = {content: photo for content, photo in new.items() if content not in broken}
         self._journal.append(records, list(new), arrays if new else None)
         self._known.update(new)
+        self._days.update({r.content_hash: r.taken for r in records if r.content_hash in new and r.taken is not None})
         self.encoded += len(new)
         return records
 

@@ -15,6 +15,7 @@ from indexer.store.clusters import (
     read_centroids,
     write_centroids,
 )
+from indexer.store.days import DayTaken, from_column, to_column
 from indexer.store.drift import Drift, mean_distance
 from indexer.store.files import FileChanging, hash_file, read_below, read_start, sync_folder, write_atomically
 from indexer.store.generation import (
@@ -72,6 +73,7 @@ __all__ = [
     "Centroids",
     "ClusterRows",
     "Counts",
+    "DayTaken",
     "Drift",
     "EmbedderEntry",
     "FileChanging",
@@ -102,6 +104,7 @@ __all__ = [
     "cluster",
     "default_clusters",
     "default_index_path",
+    "from_column",
     "from_columns",
     "generation_files",
     "generation_name",
@@ -132,6 +135,7 @@ __all__ = [
     "software_version",
     "sync_folder",
     "text_of_name",
+    "to_column",
     "to_columns",
     "write_atomically",
     "write_catalog",

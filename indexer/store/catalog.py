@@ -13,14 +13,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
+from indexer.store.days import MOST_DAYS, DayTaken, from_column, to_column
 from indexer.store.drift import Drift
+from indexer.store.photo_filter import PhotoFilter
 from indexer.store.removals import Removal, Removals
-from indexer.store.roots import FileKey
 from indexer.store.segment import SegmentRow
 from indexer.store.stamps import FileStamp, from_columns, to_columns
 
-# 2: with ctime. A catalog of version 1, in an index of format 2, is read all the same.
-SCHEMA_VERSION = 2
+# 2: with ctime. 3: with the day taken. Catalogs of version 1, in an index of format 2, and of version 2, in one of
+# format 3, are read all the same.
+SCHEMA_VERSION = 3
 Status = Literal["indexed", "bad", "gone"]
 
 _SCHEMA = """
@@ -32,6 +34,7 @@ CREATE TABLE photos (
     size INTEGER NOT NULL,
     mtime INTEGER NOT NULL,
     ctime INTEGER,
+    taken INTEGER,
     status TEXT NOT NULL CHECK (status IN ('indexed', 'bad', 'gone')),
     reason TEXT,
     cluster INTEGER,
@@ -45,16 +48,22 @@ CREATE TABLE drift (
     automatic INTEGER NOT NULL
 );
 """
-_COLUMNS = "id, root, path, hash, size, mtime, ctime, status, reason, cluster, segment, row"
+_COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
+_TAKEN_OF_1_AND_2 = "NULL"
+_COLUMNS_OF_2 = _COLUMNS.replace("taken", _TAKEN_OF_1_AND_2)
 # What cannot be indexed is tried again: version 1 had fewer kinds of names.
 _STAMP_OF_1 = "CASE status WHEN 'bad' THEN -1 ELSE size END, CASE status WHEN 'bad' THEN 0 ELSE mtime END, NULL"
-_COLUMNS_OF_1 = _COLUMNS.replace("size, mtime, ctime", _STAMP_OF_1)
+_COLUMNS_OF_1 = _COLUMNS_OF_2.replace("size, mtime, ctime", _STAMP_OF_1)
+_COLUMNS_OF = {1: _COLUMNS_OF_1, 2: _COLUMNS_OF_2, SCHEMA_VERSION: _COLUMNS}
 # An index may come from anywhere, and may be damaged: what each column may hold.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Perhaps = _Number | None
+_Time = int | None
+_Day = Annotated[int, Field(ge=0, le=MOST_DAYS)] | None
+_Text = str | None
 _FILE_ROWS = TypeAdapter(
-    list[tuple[_Number, _Number, str, str, int, int, int | None, Status, str | None, _Perhaps, str | None, _Perhaps]]
+    list[tuple[_Number, _Number, str, str, int, int, _Time, _Day, Status, _Text, _Perhaps, _Text, _Perhaps]]
 )
 _REMOVAL_ROWS = TypeAdapter(list[tuple[_Number, str, _Number]])
 _DRIFT_ROWS = TypeAdapter(list[tuple[_Number, _Distance, _Number, _Distance, _Number]])
@@ -82,6 +91,8 @@ class CatalogFile:
             read, its decoder is missing, or memory ran out.
         status: "indexed"; "bad", see ``reason``; or "gone", from disk or because the user removed it.
         indexed: where its content is in the index; None where it is not there.
+        taken: what its content says of the day on which it was taken; None where no build has looked, because it was
+            built before there were such days, or the file cannot be indexed.
     """
 
     id: int
@@ -92,6 +103,7 @@ class CatalogFile:
     status: Status
     reason: str | None = None
     indexed: IndexedContent | None = None
+    taken: DayTaken | None = None
 
     @property
     def shown_content(self) -> str | None:
@@ -132,12 +144,12 @@ def _to_row(file: CatalogFile) -> tuple[int | str | None, ...]:
     location: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
     if file.indexed is not None:
         location = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
-    stamp = to_columns(file.stamp)
-    return (file.id, file.root, file.path, file.content_hash or "", *stamp, file.status, file.reason, *location)
+    times = (*to_columns(file.stamp), to_column(file.taken))
+    return (file.id, file.root, file.path, file.content_hash or "", *times, file.status, file.reason, *location)
 
 
 def _from_row(columns: tuple[Any, ...]) -> CatalogFile:
-    number, root, path, content_hash, size, mtime, ctime, status, reason, cluster, segment, row = columns
+    number, root, path, content_hash, size, mtime, ctime, taken, status, reason, cluster, segment, row = columns
     indexed = None
     if cluster is not None and segment is not None and row is not None:
         indexed = IndexedContent(SegmentRow(segment, row), cluster)
@@ -150,6 +162,7 @@ def _from_row(columns: tuple[Any, ...]) -> CatalogFile:
         status,
         reason=reason,
         indexed=indexed,
+        taken=from_column(taken),
     )
 
 
@@ -176,8 +189,9 @@ class Catalog:
         except IndexRefused:
             self._database.close()
             raise
-        self._columns = _COLUMNS_OF_1 if version == 1 else _COLUMNS
-        if version not in (1, SCHEMA_VERSION):
+        self._columns = _COLUMNS_OF.get(version, _COLUMNS)
+        self._taken = "taken" if version == SCHEMA_VERSION else _TAKEN_OF_1_AND_2
+        if version not in _COLUMNS_OF:
             self._database.close()
             if version < SCHEMA_VERSION:
                 raise IndexRefused(f"{path} is no catalog; {REPAIR}.")
@@ -230,25 +244,33 @@ class Catalog:
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._rows(query, root, path)), None)
 
-    def rows_of(self, folders: Iterable[FileKey] | None, since: int | None, until: int | None) -> list[tuple[str, int]]:
+    def undated(self) -> int:
+        """How many indexed files there are in which no build has looked for the day on which they were taken."""
+        query = f"SELECT COUNT(*) FROM photos WHERE status = 'indexed' AND {self._taken} IS NULL"
+        ((count,),) = self._rows(query)
+        return int(count)
+
+    def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
         """Segment and row of each indexed file that passes; one that several files share may be there several times.
 
-        Args:
-            folders: it must be below one of them; None for all files.
-            since, until: its mtime must be at least, and less than, so many ns; None for no bound.
+        names: of the roots.
         """
         conditions, values = ["status = 'indexed'"], list[int | str]()
-        if folders is not None:
+        if (folders := wanted.folder_keys(names)) is not None:
             below = ["0"]
             for root, path in folders:
                 # '0' is the character after '/'.
                 below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
                 values += [root, f"{path}/", f"{path}0"] if path else [root]
             conditions.append(f"({' OR '.join(below)})")
-        for bound, condition in ((since, "mtime >= ?"), (until, "mtime < ?")):
-            if bound is not None:
-                conditions.append(condition)
-                values.append(bound)
+        # Where the file says no day, or nobody has looked for one, the day of its last change counts.
+        for day, of_day, changed, of_change in (
+            (wanted.after, f"{self._taken} >= ?", wanted.since, "mtime >= ?"),
+            (wanted.before, f"{self._taken} <= ?", wanted.until, "mtime < ?"),
+        ):
+            if day is not None and changed is not None:
+                conditions.append(f"CASE WHEN {self._taken} > 0 THEN {of_day} ELSE {of_change} END")
+                values += [day.toordinal(), changed]
         return self._rows(f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}", *values)
 
     def _files(self, query: str, *values: int) -> list[CatalogFile]:

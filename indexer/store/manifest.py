@@ -16,8 +16,9 @@ from indexer.store.files import hash_file, read_regular
 from model import Matcher
 
 # Counted up with every change that a program of another version could not read. 3: with the files' ctime and the number
-# of the patch grid's cells. An index of format 2 is read, too, and the next build makes it one of format 3.
-FORMAT_VERSION: Final = 3
+# of the patch grid's cells. 4: with the days on which photos were taken. Indexes of formats 2 and 3 are read, too, and
+# the next build makes them ones of format 4.
+FORMAT_VERSION: Final = 4
 _OLDEST: Final = 2
 # The precision in which photos are encoded, whatever precision a network scores in.
 PRECISION: Final = "float32"
@@ -155,7 +156,7 @@ class Manifest(_Frozen):
         files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[2, 3] = FORMAT_VERSION
+    format_version: Literal[2, 3, 4] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     checkpoint_sha256: str

@@ -1,4 +1,4 @@
-"""A filter of photos: those in some folders, whose files were last changed on some days."""
+"""A filter of photos: those in some folders, of some days."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class PhotoFilter:
 
     Attributes:
         folders: paths as results show them, with '/': a file must be below one of them; none for all files.
-        after, before: the first and the last day on which a file may have been changed for the last time, by the clock
-            of this place; None for no bound.
+        after, before: the first and the last day on which it may have been taken, as the file says; where it does not
+            say, on which it may have been changed for the last time, by the clock of this place. None for no bound.
     """
 
     folders: tuple[str, ...] = ()

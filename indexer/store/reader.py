@@ -177,9 +177,8 @@ class Index:
 
     def passing(self, wanted: PhotoFilter) -> npt.NDArray[np.bool_]:
         """(p,): whether a photo passes a filter, by place. It does if one of its files does."""
-        folders = wanted.folder_keys(self.manifest.root_names)
         with self._lock:
-            found = self._catalog.rows_of(folders, wanted.since, wanted.until)
+            found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max((len(arrays) for arrays in self._segments), default=0)
         rows = np.array([self._numbers[segment] * longest + row for segment, row in found], np.int64)
         return np.isin(self._segment * longest + self._row, rows)

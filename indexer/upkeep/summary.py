@@ -27,6 +27,7 @@ class IndexSummary(BaseModel):
         manifest: what it was made from.
         bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
         drift: how well the clusters fit the photos.
+        undated: files in which no build has looked for the day on which they were taken. The next one will.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,6 +39,7 @@ class IndexSummary(BaseModel):
     bad: tuple[BadEntry, ...]
     removed: tuple[str, ...]
     drift: Drift
+    undated: int
 
 
 def read_summary(path: Path) -> IndexSummary:
@@ -54,7 +56,7 @@ def read_summary(path: Path) -> IndexSummary:
             BadEntry(path=shown_path(names, file.root, file.path), reason=file.reason or "") for file in catalog.bad()
         ]
         removed = [shown_path(names, rule.root, rule.path) for rule in catalog.removals() if rule.removed]
-        drift = catalog.drift()
+        drift, undated = catalog.drift(), catalog.undated()
     return IndexSummary(
         path=folder.path,
         generation=live.name,
@@ -63,4 +65,5 @@ def read_summary(path: Path) -> IndexSummary:
         bad=tuple(bad),
         removed=tuple(removed),
         drift=drift,
+        undated=undated,
     )

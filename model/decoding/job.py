@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from PIL import Image
 
-from model.images import MAX_PIXELS, Preprocessing, open_image
+from model.images import MAX_PIXELS, OpenedImage, Preprocessing, open_dated
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,16 @@ class Job:
             released=preprocessing.released,
         )
 
-    def run(self, data: bytes) -> Image.Image:
+    def run(self, data: bytes) -> OpenedImage:
         """The 8-bit RGB picture. Raises ImageError: what ``open_image`` raises, and BlankSketch."""
-        image = open_image(data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch)
+        opened = open_dated(data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch)
+        image = opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
         if self.network_input is not None:
             preprocessing = Preprocessing(self.network_input, released=self.released)
             image = Image.fromarray(preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
-        return image
+        return replace(opened, image=image)
 
     @property
     def most_pixels(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from datetime import date
 from typing import BinaryIO
 
 from PIL import Image
@@ -11,11 +12,13 @@ from PIL import Image
 from model.decoding.job import Job
 from model.decoding.limits import Limits
 from model.errors import BlankSketch, CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.images import OpenedImage
 
 # CPU seconds, seconds on the clock, bytes of memory, bytes of the job, bytes of the file.
 _REQUEST = struct.Struct("<IdQIQ")
-# Number of the error or 0, width, height; then the pixels. Width is the length of the error's text, where there is one.
-_REPLY = struct.Struct("<BII")
+# Number of the error or 0, width, height, day taken or 0, counted from 1, the first one of the year 1; then the pixels.
+# Width is the length of the error's text, where there is one.
+_REPLY = struct.Struct("<BIII")
 _ERRORS: tuple[type[Exception], ...] = (
     UndecodableImage,
     UnsupportedImage,
@@ -63,9 +66,10 @@ def receive_request(stream: BinaryIO) -> Request | None:
     return Request(Job.from_json(job), Limits(cpu_seconds, clock_seconds, memory), data)
 
 
-def send_picture(stream: BinaryIO, image: Image.Image) -> None:
+def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     """Raises OSError where nobody reads."""
-    stream.write(_REPLY.pack(0, image.width, image.height))
+    image, day = opened.image, 0 if opened.taken is None else opened.taken.toordinal()
+    stream.write(_REPLY.pack(0, image.width, image.height, day))
     stream.write(image.tobytes())
     stream.flush()
 
@@ -74,11 +78,11 @@ def send_error(stream: BinaryIO, error: Exception) -> None:
     """Raises OSError where nobody reads."""
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
-    stream.write(_REPLY.pack(number + 1, len(text), 0) + text)
+    stream.write(_REPLY.pack(number + 1, len(text), 0, 0) + text)
     stream.flush()
 
 
-def receive_picture(stream: BinaryIO, most_pixels: int) -> Image.Image:
+def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     """The picture of the reply, or the error that it tells of, raised.
 
     Raises BrokenReply, too: the reply is cut short, or is no reply, or has more pixels than ``most_pixels``.
@@ -86,13 +90,14 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> Image.Image:
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:
         raise BrokenReply
-    number, width, height = _REPLY.unpack(head)
+    number, width, height, day = _REPLY.unpack(head)
     if number:
         text = stream.read(min(width, 1 << 16)).decode(errors="replace")
         raise _ERRORS[min(number, len(_ERRORS)) - 1](text)
-    if not 0 < width * height <= most_pixels:
+    if not 0 < width * height <= most_pixels or day > date.max.toordinal():
         raise BrokenReply
     pixels = stream.read(3 * width * height)
     if len(pixels) < 3 * width * height:
         raise BrokenReply
-    return Image.frombytes("RGB", (width, height), pixels)
+    image = Image.frombytes("RGB", (width, height), pixels)
+    return OpenedImage(image, date.fromordinal(day) if day else None)

@@ -16,7 +16,7 @@ from model.decoding.limits import Limits
 from model.decoding.messages import Request
 from model.decoding.process import DecoderDied, DecodingProcess
 from model.errors import CostlyImage, UndecodableImage
-from model.images import MAX_PIXELS, Source, read_image_file
+from model.images import MAX_PIXELS, OpenedImage, Source, read_image_file
 
 
 class RunJob(Protocol):
@@ -29,7 +29,7 @@ class RunJob(Protocol):
 
 def run_here(data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
     """Does a job in this process and without limits, quick or not: for a person's own files, one by one."""
-    return job.run(data)
+    return job.run(data).image
 
 
 class Decoders:
@@ -76,6 +76,9 @@ class Decoders:
         Raises ImageError: what the job raises. CostlyImage: the picture exceeded a limit; SlowImage: that of time.
         UndecodableImage: the process crashed, too.
         """
+        return self._decode(data, job, quick=quick).image
+
+    def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:
@@ -102,7 +105,23 @@ class Decoders:
         With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
         handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo.
         """
-        return self.run(read_image_file(source), Job(max_pixels, least_side, sketch, network_input=network_input))
+        opened = self.open_dated(
+            source, max_pixels=max_pixels, least_side=least_side, sketch=sketch, network_input=network_input
+        )
+        return opened.image
+
+    def open_dated(
+        self,
+        source: Source,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        least_side: int | None = None,
+        sketch: bool = False,
+        network_input: int | None = None,
+    ) -> OpenedImage:
+        """As ``model.images.open_dated``, in the ways of ``open_image``."""
+        job = Job(max_pixels, least_side, sketch, network_input=network_input)
+        return self._decode(read_image_file(source), job)
 
     def close(self) -> None:
         """End all processes. Those that decode are ended when they are done."""
@@ -112,7 +131,7 @@ class Decoders:
         for process in idle:
             process.close()
 
-    def _run(self, request: Request) -> Image.Image:
+    def _run(self, request: Request) -> OpenedImage:
         with self._process() as process:
             return process.run(request)
 

@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from PIL import Image
-
 from model.decoding.messages import BrokenReply, Request, receive_picture, send_request
 from model.errors import CostlyImage, SlowImage
+from model.images import OpenedImage
 
 # Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
 _PIPE_BYTES = 1 << 20
@@ -70,7 +69,7 @@ class DecodingProcess:
         """Whether it can be asked."""
         return self._process.poll() is None
 
-    def run(self, request: Request) -> Image.Image:
+    def run(self, request: Request) -> OpenedImage:
         """The picture that the request's job makes. After any error but ImageError the process is gone.
 
         Raises:

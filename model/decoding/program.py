@@ -36,11 +36,11 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     while (request := receive_request(requests)) is not None:
         request.limits.enter()
         try:
-            image = request.job.run(request.data)
+            opened = request.job.run(request.data)
         except Exception as error:
             send_error(replies, error)
         else:
-            send_picture(replies, image)
+            send_picture(replies, opened)
 
 
 def _only_for_replies() -> BinaryIO:

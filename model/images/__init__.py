@@ -3,7 +3,17 @@
 It does not load PyTorch before a tensor is asked for, because the processes of ``model.decoding`` do without.
 """
 
-from model.images.files import IMAGE_SUFFIXES, MAX_PIXELS, OpenImage, Source, media_type, open_image, read_image_file
+from model.images.files import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    OpenedImage,
+    OpenImage,
+    Source,
+    media_type,
+    open_dated,
+    open_image,
+    read_image_file,
+)
 from model.images.ink import Pixels
 from model.images.preprocess import Preprocessing
 
@@ -11,10 +21,12 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "OpenImage",
+    "OpenedImage",
     "Pixels",
     "Preprocessing",
     "Source",
     "media_type",
+    "open_dated",
     "open_image",
     "read_image_file",
 ]

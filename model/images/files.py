@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
 from typing import BinaryIO, Protocol, TypeAlias
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images.bounds import check_bounds
 from model.images.ink import LEAST_CONTRAST
+from model.images.taken import day_taken
 
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
 MAX_PIXELS = 89_478_485
@@ -28,6 +31,19 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """A picture that was opened.
+
+    Attributes:
+        image: as `open_image` gives it.
+        taken: the day on which it was taken, as its file says (`day_taken`); None where that says none.
+    """
+
+    image: Image.Image
+    taken: date | None
 
 
 class OpenImage(Protocol):
@@ -101,6 +117,13 @@ def open_image(
     so many parts that it would take minutes to decode), all of them `ImageError`; and whatever `OSError` comes from a
     path or stream that cannot be read. Pillow's own limit, twice `MAX_PIXELS`, holds whatever `max_pixels` says.
     """
+    return open_dated(source, max_pixels=max_pixels, least_side=least_side, sketch=sketch).image
+
+
+def open_dated(
+    source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
+) -> OpenedImage:
+    """Open a picture as `open_image` does, with the day on which it was taken."""
     data, kind = _read(source)
     try:
         return _decode(data, kind, max_pixels, least_side, sketch)
@@ -207,7 +230,7 @@ def _kind(head: bytes) -> str:
     return kind
 
 
-def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, sketch: bool) -> Image.Image:
+def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
     check_bounds(data, kind)
     with _opener(kind)(io.BytesIO(data)) as picture:
         width, height = picture.size
@@ -221,7 +244,8 @@ def _decode(data: bytes, kind: str, max_pixels: int, least_side: int | None, ske
         if reduced is not None:
             rgb = _aligned(rgb, reduced[1])
         turn = _UPRIGHT.get(_orientation(picture))
-    return rgb if turn is None else rgb.transpose(turn)
+        taken = day_taken(picture)
+    return OpenedImage(rgb if turn is None else rgb.transpose(turn), taken)
 
 
 def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:

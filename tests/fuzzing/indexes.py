@@ -27,7 +27,7 @@ from tests.indexer.damages import sign
 
 T = TypeVar("T")
 _TABLES = {
-    "photos": ("id", "root", "path", "hash", "size", "mtime", "status", "reason", "cluster", "segment", "row"),
+    "photos": ("id", "root", "path", "hash", "size", "mtime", "taken", "status", "reason", "cluster", "segment", "row"),
     "drift": ("clustered", "distance", "photos", "distance_now", "automatic"),
 }
 _KINDS = ("manifest", "manifest", "manifest", "catalog", "catalog", "bytes", "bytes", "bytes", "forged", "forged")

@@ -165,7 +165,7 @@ def test_a_build_by_checksum_finds_what_no_size_and_no_time_tells(
     assert not build([gallery], index_path, matcher, checksum=True).changed
 
 
-def test_an_index_of_format_2_is_read_and_becomes_one_of_format_3_without_computing(
+def test_an_index_of_format_2_is_read_and_becomes_one_of_today_without_computing(
     gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
     (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -186,7 +186,7 @@ def test_an_index_of_format_2_is_read_and_becomes_one_of_format_3_without_comput
         path: entry[:2] for path, entry in before.items()
     }
     manifest = read_summary(index_path).manifest
-    assert (manifest.format_version, manifest.cells) == (3, matcher.config.grid**2)
+    assert (manifest.format_version, manifest.cells) == (4, matcher.config.grid**2)
     change_secretly(gallery / "Ännchen 001.png")
     assert build([gallery], index_path, matcher).encoded == 1
 

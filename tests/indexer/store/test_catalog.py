@@ -16,6 +16,7 @@ from tests.indexer.damages import sign, sql
     [
         *("photos SET root = 1", "photos SET root = 'x'", "photos SET root = -1", "photos SET path = x'ff'"),
         *("photos SET cluster = 'x'", "photos SET cluster = 9", "photos SET cluster = -1", "photos SET row = 0.5"),
+        *("photos SET taken = 'x'", "photos SET taken = -1", "photos SET taken = 1 << 40", "photos SET ctime = 'x'"),
         *("photos SET size = 'x'", "photos SET mtime = 1e300", "photos SET hash = x''", "photos SET id = 1 << 50"),
         *(
             "drift SET distance = 'x'",

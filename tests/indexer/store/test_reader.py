@@ -53,7 +53,7 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 FORMATS = {
     1: r"has index format 1, which this program no longer reads; delete that folder, .* run `sketch-search index build",
-    4: "has index format 4, and this program reads 3; update the program",
+    5: "has index format 5, and this program reads 4; update the program",
 }
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model
         open_index(copy, matcher)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 3}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 4}', "\udcff"])
 def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
     (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):
