@@ -170,8 +170,8 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument(
         "--folder", action="append", metavar="PATH", help="only photos below it, as results show it; repeatable"
     )
-    search.add_argument("--after", metavar="DAY", help="only photos last changed on 2023-01-31 or later")
-    search.add_argument("--before", metavar="DAY", help="only photos last changed on this day or earlier")
+    search.add_argument("--after", metavar="DAY", help="only photos taken on 2023-01-31 or later")
+    search.add_argument("--before", metavar="DAY", help="only photos taken on this day or earlier")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
     _add_settings(search)
 

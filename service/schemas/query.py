@@ -182,8 +182,8 @@ class SearchQuery(Params):
     )
     after: Day | None = Field(
         default=None,
-        description="Find only photos whose file was last changed on this day or later, by the server's clock: "
-        "YYYY-MM-DD.",
+        description="Find only photos taken on this day or later, YYYY-MM-DD: by EXIF, or if the file says no day, by "
+        "its last change and the server's clock.",
         examples=["2023-01-01"],
     )
     before: Day | None = Field(

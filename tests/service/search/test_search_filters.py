@@ -1,4 +1,4 @@
-"""Searches of which filters leave some photos: by folder, and by the day on which a file was last changed."""
+"""Searches of which filters leave some photos: by folder, and by day."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from tests.pictures import encoded
 from tests.service.small_gallery import draw_photo, draw_sketch
 
 FIRST = date(2023, 12, 30)
-# Photos by path; two of equal number have equal bytes, and each was changed so many days after the first.
+# Photos by path; two of equal number have equal bytes, and each was changed so many days after the first. None of them
+# says when it was taken.
 FILES = {
     "a.png": (0, 0),
     "2023/b.png": (1, 0),
