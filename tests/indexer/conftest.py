@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 import model
+from indexer.building import staging
+from model.decoding import Decoders
 from tests.indexer.galleries import save_photos
 from tests.networks import tiny_checkpoint
 
@@ -26,6 +30,27 @@ def matcher(weights: Path) -> model.Matcher:
 def other_matcher(tmp_path_factory: pytest.TempPathFactory) -> model.Matcher:
     """A second checkpoint, to be refused where the first is expected."""
     return model.load(tiny_checkpoint(tmp_path_factory.mktemp("weights") / "other.safetensors", seed=1))
+
+
+@pytest.fixture(scope="session")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(4) as running:
+        yield running
+
+
+@pytest.fixture
+def own_decoders() -> None:
+    """For tests whose builds are to start decoding processes of their own."""
+
+
+@pytest.fixture(autouse=True)
+def shared_decoders(decoders: Decoders, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of a test take decoding processes that are there: to start one takes longer than a small build.
+
+    What modules build once, and what programs build, starts its own, as users' builds do.
+    """
+    if "own_decoders" not in request.fixturenames:
+        monkeypatch.setattr(staging, "Decoders", lambda most: nullcontext(decoders))
 
 
 @pytest.fixture

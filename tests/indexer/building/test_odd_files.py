@@ -103,6 +103,7 @@ def test_an_unreadable_file_is_reported_and_tried_again(
     assert build([gallery], index_path, matcher).bad == ()
 
 
+@pytest.mark.usefixtures("own_decoders")
 def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
     gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
