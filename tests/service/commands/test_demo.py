@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from indexer.samples import THINGS
+from service.commands import main
 from service.commands.demo import RESULTS, describe_samples
-from tests.programs import run_python
 from tests.service.commands.stopped import SERVICE, run_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends the demo as Ctrl-C does on POSIX systems")
@@ -55,8 +55,9 @@ def test_photos_are_indexed_once_searched_and_served_until_ctrl_c(tmp_path: Path
     assert "0 of them encoded now" in second
 
 
-def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(tmp_path: Path) -> None:
-    done = run_python("-m", "service", "demo", str(tmp_path / "demo"), "--weights", str(tmp_path / "none"))
-    assert done.returncode == 2
-    assert "there is no checkpoint" in done.stderr
+def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", str(tmp_path / "demo"), "--weights", str(tmp_path / "none")]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "demo" / "samples").exists()
