@@ -51,7 +51,7 @@ export class Keys {
   }
 
   #press(event) {
-    const typing = event.target.matches("input[type=text], input[type=range], select, textarea");
+    const typing = event.target.matches("input[type=text], input[type=date], input[type=range], select, textarea");
     if (typing || event.altKey || document.querySelector("dialog[open]")) {
       return;
     }

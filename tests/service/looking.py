@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from importlib import resources
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from tests import browser
-from tests.browser import Browser, wait
+from tests.browser import Browser, run, wait, wait_for_photos
 from tests.service.served import Served
 
 
@@ -53,7 +54,7 @@ def ink(driver: Browser) -> float:
 
 def last_search(driver: Browser) -> bytes:
     """The body of the last search, in a page with the script ``record_searches``."""
-    url: str = browser.run(driver, "last_search")
+    url: str = run(driver, "last_search")
     return base64.b64decode(url.partition(",")[2])
 
 
@@ -69,5 +70,31 @@ def axe_complaints(driver: Browser) -> list[str]:
     # What fades in has less contrast on the way.
     browser.settle(driver)
     driver.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found: list[str] = browser.run(driver, "axe_complaints")
+    found: list[str] = run(driver, "axe_complaints")
     return found
+
+
+def parts(driver: Browser) -> dict[str, Any]:
+    """The query as the page shows it; see ``scripts/parts_shown.js``."""
+    shown: dict[str, Any] = run(driver, "parts_shown")
+    return shown
+
+
+def names(driver: Browser) -> list[str]:
+    """The names of the photos shown, in their places."""
+    shown: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll('#results .name')].map((name) => name.textContent)"
+    )
+    return shown
+
+
+def searches(driver: Browser) -> list[dict[str, list[str]]]:
+    """The parameters of the searches since the last call."""
+    asked = [urlsplit(url) for url in browser.requested(driver)]
+    return [parse_qs(url.query) for url in asked if url.path == "/search"]
+
+
+def wait_for_search(driver: Browser, hash_: str) -> None:
+    """Wait until the address has this end, and what it asks for is shown."""
+    wait(driver).until(lambda d: parts(d)["hash"] == hash_)
+    wait_for_photos(driver)

@@ -4,7 +4,8 @@
  * An action is one of
  *   {kind: "pen" | "eraser", colour, width, points: [{x, y, weight}, ...]}
  *   {kind: "line" | "rectangle" | "ellipse", colour, width, points: [from, to]}
- *   {kind: "image", source, image}    an image (its source is a data URL) that replaces all before it
+ *   {kind: "image", source, image, as}   an image (its source is a data URL) that replaces all before it; by itself it
+ *     is searched with as a "sketch" or as a "photo"
  *   {kind: "paper", colour}           another colour of the paper
  *   {kind: "clear"}
  * Positions and widths are in sides of the sheet, from its top left.

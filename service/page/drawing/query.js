@@ -1,23 +1,20 @@
-/** What is searched with: the drawing, which may lie over an image, or an image file that only the server can read. */
+/**
+ * What is searched with: the drawing, which may lie over an image, or an image file that only the server can read.
+ *
+ * An image with nothing drawn on it is searched with as a drawing or as a photo, whichever the person chooses.
+ */
 
-import { download, element, part } from "../shared/dom.js";
+import { download, part } from "../shared/dom.js";
+import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
 
-// In pixels. Larger than what any network looks at, and small enough for the browser's storage.
-const IMAGE_SIDE = 1024;
-const IMAGE_BYTES = 500_000;
-// As the server decides it: values above this are no ink on white, and of a sheet at least this share is transparent.
-const NO_INK = 245;
-const LEAST_SHEET = 0.2;
-const LOOKED_AT_SIDE = 512;
 const SAVED_SIDE = 1024;
-// What the browser's storage takes back, see saved.js.
-const KEPT_TYPES = ["image/jpeg", "image/png"];
 const ADDRESS = /^https?:\S+$/i;
 
 export class Query extends EventTarget {
   #paper;
   #file = null;
+  #fileKind = "sketch";
   #sheet = part("sheet");
 
   /**
@@ -32,6 +29,9 @@ export class Query extends EventTarget {
     this.#paper = paper;
     paper.addEventListener("change", () => this.#drawn());
     part("picture-remove").addEventListener("click", () => this.clear());
+    for (const radio of document.getElementsByName("as")) {
+      radio.addEventListener("change", () => this.#choose(radio.value));
+    }
     this.#listenForFiles();
   }
 
@@ -45,21 +45,27 @@ export class Query extends EventTarget {
     return this.#file !== null;
   }
 
+  /** What it is searched with as. @returns {"sketch" | "photo"} */
+  get kind() {
+    return this.#file ? this.#fileKind : (this.#image?.as ?? "sketch");
+  }
+
   /**
    * What is searched with now. Nothing that is drawn later changes it.
    *
-   * @returns {Promise<{blob: Blob, marks: object[], paper: string}>} an image file; the marks (see ink.js) and the colour
-   *   of the paper where it is a drawing
+   * @returns {Promise<{blob: Blob, kind: "sketch" | "photo", marks: object[], paper: string}>} an image file, and what it
+   *   is searched with as; the marks (see ink.js) and the colour of the paper where it is a drawing
    */
   async snapshot() {
+    const { kind } = this;
     const paper = this.#paper.background;
     if (this.#file) {
-      return { blob: this.#file, marks: [], paper };
+      return { blob: this.#file, kind, marks: [], paper };
     }
     const marks = this.#paper.marks;
     // An image with nothing drawn on it is sent as it is.
-    const image = marks.length === 1 && marks[0].kind === "image";
-    return { blob: image ? fromDataUrl(marks[0].source) : await this.#paper.png(), marks, paper };
+    const image = this.#image;
+    return { blob: image ? fromDataUrl(image.source) : await this.#paper.png(), kind, marks, paper };
   }
 
   /** Draw again what was there when the page was left. */
@@ -71,15 +77,21 @@ export class Query extends EventTarget {
     }
   }
 
-  /** Put an image on the paper, to be searched with and drawn over. */
-  async take(file) {
+  /**
+   * Put an image on the paper, to be searched with and drawn over.
+   *
+   * @param {"sketch" | "photo"} [as] what to search with it as; guessed by its look, where nobody says so
+   */
+  async take(file, as) {
     const url = URL.createObjectURL(file);
     try {
-      const source = await toDataUrl(file, await open(url));
-      this.#paper.do({ kind: "image", source, image: await open(source) });
+      const given = await open(url);
+      const source = await toDataUrl(file, given);
+      this.#paper.do({ kind: "image", source, image: await open(source), as: as ?? kindOf(given) });
     } catch {
       // A format that the browser cannot show may still be one that the server reads.
       this.#file = file;
+      this.#fileKind = as ?? kindOfFile(file);
       part("picture-name").textContent = file.name;
       this.#changed();
     } finally {
@@ -102,6 +114,22 @@ export class Query extends EventTarget {
     download(await this.#paper.png(SAVED_SIDE), "sketch.png");
   }
 
+  /** The image that is searched with by itself, as its mark; null where something is drawn, too. */
+  get #image() {
+    const { marks } = this.#paper;
+    return marks.length === 1 && marks[0].kind === "image" ? marks[0] : null;
+  }
+
+  #choose(as) {
+    if (this.#file) {
+      this.#fileKind = as;
+      this.#changed();
+    } else if (this.#image) {
+      // Another mark in its place, so that undo takes the choice back.
+      this.#paper.do({ ...this.#image, as });
+    }
+  }
+
   #drawn() {
     const marks = this.#paper.marks;
     save([{ kind: "paper", colour: this.#paper.background }, ...marks]);
@@ -111,6 +139,10 @@ export class Query extends EventTarget {
 
   #changed() {
     part("picture").hidden = !this.#file;
+    part("as").hidden = !this.#file && !this.#image;
+    for (const radio of document.getElementsByName("as")) {
+      radio.checked = radio.value === this.kind;
+    }
     this.dispatchEvent(new Event("change"));
   }
 
@@ -160,68 +192,4 @@ export class Query extends EventTarget {
 /** Whether what is dragged is a file, or the address of one: an image or a link of another page. */
 function holdsImage({ types }) {
   return types.includes("Files") || types.includes("text/uri-list");
-}
-
-async function open(source) {
-  const image = element("img", { src: source });
-  await image.decode();
-  return image;
-}
-
-/**
- * An image file as a data URL: its own bytes where they are few, else a smaller JPEG of it on white; or on black, if it has
- * white strokes on nothing. The JPEG is read from a canvas, so a browser that guards against fingerprinting may disturb it.
- */
-async function toDataUrl(file, image) {
-  if (onlyWhite(image)) {
-    return shrunken(image, "#000000");
-  }
-  const longer = Math.max(image.naturalWidth, image.naturalHeight);
-  if (longer > IMAGE_SIDE || file.size > IMAGE_BYTES || !KEPT_TYPES.includes(file.type)) {
-    return shrunken(image, "#ffffff");
-  }
-  return new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => done(reader.result));
-    reader.addEventListener("error", () => failed(reader.error));
-    reader.readAsDataURL(file);
-  });
-}
-
-/** The file in a data URL. */
-function fromDataUrl(url) {
-  const [, type, text] = url.match(/^data:([^;]+);base64,(.*)$/);
-  return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type });
-}
-
-/** Whether it is transparent, and nothing in it could be seen on white. */
-function onlyWhite(image) {
-  const { context, width, height } = sheetWith(image, LOOKED_AT_SIDE);
-  const { data } = context.getImageData(0, 0, width, height);
-  let clear = 0;
-  for (let at = 0; at < data.length; at += 4) {
-    const alpha = data[at + 3];
-    const least = Math.min(data[at], data[at + 1], data[at + 2]);
-    if (255 - ((255 - least) * alpha) / 255 <= NO_INK) {
-      return false;
-    }
-    clear += alpha < 128 ? 1 : 0;
-  }
-  return clear >= LEAST_SHEET * width * height;
-}
-
-function shrunken(image, paper) {
-  return sheetWith(image, IMAGE_SIDE, paper).context.canvas.toDataURL("image/jpeg", 0.9);
-}
-
-/** A canvas with the image, its longer side at most `most` pixels, on paper of this colour or on none. */
-function sheetWith(image, most, paper = "transparent") {
-  const scale = Math.min(1, most / Math.max(image.naturalWidth, image.naturalHeight));
-  const width = Math.max(1, Math.round(image.naturalWidth * scale));
-  const height = Math.max(1, Math.round(image.naturalHeight * scale));
-  const context = element("canvas", { width, height }).getContext("2d");
-  context.fillStyle = paper;
-  context.fillRect(0, 0, width, height);
-  context.drawImage(image, 0, 0, width, height);
-  return { context, width, height };
 }

@@ -55,7 +55,8 @@ export async function restore(open) {
 
 async function readMark(mark, open) {
   if (mark.kind === "image") {
-    return { kind: "image", source: mark.source, image: await open(dataUrl(mark.source)) };
+    const as = mark.as === "photo" ? "photo" : "sketch";
+    return { kind: "image", source: mark.source, image: await open(dataUrl(mark.source)), as };
   }
   const points = unflat(mark.points);
   const free = mark.kind === "pen" || mark.kind === "eraser";

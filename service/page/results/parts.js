@@ -1,21 +1,24 @@
-/** The photos that are part of the query, liked and unliked ones, and the line that shows what the query consists of. */
+/** What is searched for beside the drawing: photos and filters; and the line that shows what the query consists of. */
 
 import { read, steps, watch, write } from "../shared/address.js";
 import { element, part } from "../shared/dom.js";
-import { fileName } from "../shared/words.js";
+import { fileName, filterName } from "../shared/words.js";
+import { chip } from "./chip.js";
 
 const FACE = 128;
+const PHOTOS = ["like", "unlike"];
+const FILTERS = ["folder", "after", "before"];
 
 export class Parts extends EventTarget {
   #api;
   #line = part("parts");
-  #photos = read();
-  #drawing = false;
+  #wanted = read();
+  #drawing = null;
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   #names = new Map();
 
   /**
-   * Events: "change" when other photos are part of the query.
+   * Events: "change" when something else is searched for.
    *
    * @param {import("../shared/api.js").Api} api
    * @param {() => void} removeDrawing
@@ -30,22 +33,27 @@ export class Parts extends EventTarget {
 
   /** Whether a search needs no drawing. */
   get enough() {
-    return this.#photos.like.length > 0;
+    return this.#wanted.like.length > 0;
   }
 
-  /** Whether no photo is part of the query. */
+  /** Whether a filter leaves photos out. */
+  get filtered() {
+    return FILTERS.some((name) => this.#wanted[name].length);
+  }
+
+  /** Whether there are none of these parts. */
   get none() {
-    return !this.#photos.like.length && !this.#photos.unlike.length;
+    return Object.values(this.#wanted).every((values) => !values.length);
   }
 
-  /** The photos as parameters of a search. */
+  /** These parts as parameters of a search. @returns {import("../shared/address.js").Wanted} */
   get params() {
-    return { like: [...this.#photos.like], unlike: [...this.#photos.unlike] };
+    return Object.fromEntries(Object.entries(this.#wanted).map(([name, values]) => [name, [...values]]));
   }
 
   /** Whether this photo is one that more like it are wanted of. */
   likes({ id }) {
-    return this.#photos.like.includes(String(id));
+    return this.#wanted.like.includes(String(id));
   }
 
   /** Take the names of these photos, which an address does not tell. */
@@ -64,43 +72,62 @@ export class Parts extends EventTarget {
     this.#put(photo, "unlike");
   }
 
-  /** Show whether there is a drawing, too. */
-  draw(yes) {
-    this.#drawing = yes;
+  /** Ask for these values in place of those that were there. @param {Partial<import("../shared/address.js").Wanted>} some */
+  set(some) {
+    this.#go({ ...this.#wanted, ...some });
+  }
+
+  /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
+  draw(kind) {
+    this.#drawing = kind;
     this.show();
   }
 
-  /** Show the line with the parts; without photos and nothing to undo there is none. */
+  /** Show the line with the parts; with a drawing alone and nothing to undo there is none. */
   show() {
     this.#line.hidden = this.none && !steps();
-    part("parts-drawing").hidden = !this.#drawing;
+    this.#nameDrawing();
     part("parts-undo").hidden = !steps();
-    const chips = ["like", "unlike"].flatMap((list) => this.#photos[list].map((id) => this.#chip(id, list)));
-    part("parts-photos").replaceChildren(...chips);
+    const photos = PHOTOS.flatMap((name) => this.#wanted[name].map((id) => this.#photo(id, name)));
+    const filters = FILTERS.flatMap((name) => this.#wanted[name].map((value) => this.#filter(value, name)));
+    part("parts-list").replaceChildren(...photos, ...filters);
   }
 
-  #put(photo, list) {
-    this.#names.set(String(photo.id), fileName(photo.paths[0]));
-    this.#change(String(photo.id), list);
+  #nameDrawing() {
+    const button = part("parts-drawing");
+    const photo = this.#drawing === "photo";
+    const [icon, name] = button.children;
+    icon.firstElementChild.setAttribute("href", photo ? "#i-image" : "#i-pen");
+    name.textContent = photo ? "Photo" : "Drawing";
+    button.ariaLabel = `Remove the ${name.textContent.toLowerCase()}`;
+    button.title = button.ariaLabel;
+    button.hidden = !this.#drawing;
   }
 
-  /** Move a photo into this list, or out of both. */
-  #change(id, list) {
-    const photos = this.params;
-    for (const name of ["like", "unlike"]) {
-      photos[name] = photos[name].filter((one) => one !== id);
+  #put(photo, name) {
+    const id = String(photo.id);
+    this.#names.set(id, fileName(photo.paths[0]));
+    const rest = Object.fromEntries(PHOTOS.map((one) => [one, this.#wanted[one].filter((other) => other !== id)]));
+    this.set(name ? { ...rest, [name]: [...rest[name], id] } : rest);
+  }
+
+  #remove(value, name) {
+    this.set({ [name]: this.#wanted[name].filter((other) => other !== value) });
+  }
+
+  #go(wanted) {
+    if (!same(wanted, this.#wanted)) {
+      this.#wanted = wanted;
+      write(wanted);
+      this.#changed();
     }
-    photos[list]?.push(id);
-    this.#photos = photos;
-    write(photos);
-    this.#changed();
   }
 
   #moved() {
-    const photos = read();
-    const same = String(photos.like) === String(this.#photos.like) && String(photos.unlike) === String(this.#photos.unlike);
-    this.#photos = photos;
-    if (same) {
+    const wanted = read();
+    const before = this.#wanted;
+    this.#wanted = wanted;
+    if (same(wanted, before)) {
       this.show();
     } else {
       this.#changed();
@@ -112,16 +139,22 @@ export class Parts extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  #chip(id, list) {
+  #photo(id, name) {
     const image = element("img", { alt: "" });
     void this.#api.show(image, `thumbnails/${id}?size=${FACE}`);
-    const name = this.#names.get(id) ?? `photo ${id}`;
-    const says = list === "like" ? `More like ${name}` : `Not ${name}`;
-    const word = element("span", { textContent: list === "like" ? "More like" : "Not" });
-    const cross = element("i", { className: "cross" });
-    const button = element("button", { type: "button", className: `part ${list}`, title: `Remove: ${says}` }, word, image, cross);
-    button.ariaLabel = `Remove: ${says}`;
-    button.addEventListener("click", () => this.#change(id, null));
-    return element("li", {}, button);
+    const word = name === "like" ? "More like" : "Not";
+    const says = `${word} ${this.#names.get(id) ?? `photo ${id}`}`;
+    const shown = [element("span", { textContent: word }), image];
+    return chip({ kind: name, shown, says, remove: () => this.#remove(id, name) });
   }
+
+  #filter(value, name) {
+    const says = filterName(name, value);
+    const shown = [element("span", { textContent: says })];
+    return chip({ kind: "filter", shown, says, remove: () => this.#remove(value, name) });
+  }
+}
+
+function same(one, other) {
+  return JSON.stringify(one) === JSON.stringify(other);
 }

@@ -45,11 +45,23 @@ export function photoLabel(photo) {
   return { rank: "", score: shown, spoken: `${fileName(photo.paths[0])}, score ${shown}` };
 }
 
-/** What to say where nothing was found: a title and a text. @param {boolean} all whether no photo is ruled out */
-export function noPhotos(all) {
-  return all
-    ? ["No photos", "The index has none to show. Build it over a folder with photos, and search again."]
+/**
+ * What to say where nothing was found: a title and a text.
+ *
+ * @param {import("../results/parts.js").Parts} parts what was searched for beside the drawing
+ */
+export function noPhotos({ none, filtered }) {
+  if (none) {
+    return ["No photos", "The index has none to show. Build it over a folder with photos, and search again."];
+  }
+  return filtered
+    ? ["No photos left", "None passes the filter. Remove a part of it above, or press Undo."]
     : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them, or press Undo."];
+}
+
+/** A filter in words. @param {"folder" | "after" | "before"} name */
+export function filterName(name, value) {
+  return `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
 }
 
 /** How many photos or kinds are shown. @param {boolean} ordered whether the best is first */
@@ -67,6 +79,11 @@ export function percent(share) {
 /** The last part of a path. */
 export function fileName(path) {
   return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** The folder of a path; empty for a file that is in none. */
+export function folderOf(path) {
+  return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
 /** The text with a capital letter at its beginning. */

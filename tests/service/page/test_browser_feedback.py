@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
-
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -14,7 +11,16 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, text, wait_for_notice
+from tests.service.looking import (
+    axe_complaints,
+    check_quiet,
+    names,
+    parts,
+    searches,
+    text,
+    wait_for_notice,
+    wait_for_search,
+)
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS
 
@@ -25,11 +31,6 @@ def find(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
     driver.get(server.url)
     draw(driver, screen, strokes("star"))
     wait_for_photos(driver)
-
-
-def parts(driver: Browser) -> dict[str, Any]:
-    shown: dict[str, Any] = run(driver, "parts_shown")
-    return shown
 
 
 def photo(driver: Browser, place: int) -> tuple[str, str]:
@@ -50,25 +51,6 @@ def press(driver: Browser, deed: str, place: int) -> None:
         deed,
     )
     ActionChains(driver).send_keys(Keys.ENTER).perform()
-
-
-def wait_for_search(driver: Browser, hash_: str) -> None:
-    """Wait until the address has this end, and what it asks for is shown."""
-    wait(driver).until(lambda d: parts(d)["hash"] == hash_)
-    wait_for_photos(driver)
-
-
-def names(driver: Browser) -> list[str]:
-    shown: list[str] = driver.execute_script(
-        "return [...document.querySelectorAll('#results .name')].map((name) => name.textContent)"
-    )
-    return shown
-
-
-def searches(driver: Browser) -> list[dict[str, list[str]]]:
-    """The parameters of the searches since the last call."""
-    asked = [urlsplit(url) for url in browser.requested(driver)]
-    return [parse_qs(url.query) for url in asked if url.path == "/search"]
 
 
 def test_a_liked_photo_leads_and_an_unliked_one_leaves(desk: Browser, server: Served) -> None:

@@ -1,0 +1,167 @@
+/** What a search has found, with all that is said about it; or a message in its place. */
+
+import { Away } from "../shared/api.js";
+import { element, part } from "../shared/dom.js";
+import { ENDS, noPhotos, shownCount, timings, trouble } from "../shared/words.js";
+import { Groups } from "./groups.js";
+import { Pages } from "./pages.js";
+import { KindReading, PhotoReading } from "./reading.js";
+import { alone, Results } from "./results.js";
+
+export class Found extends EventTarget {
+  #api;
+  #notice;
+  #options;
+  #parts;
+  #viewer;
+  #box = part("found");
+  #results;
+  #groups;
+  #pages;
+  // What the results shown were asked for with. Later pages are asked for with the same.
+  #asked = null;
+  #shown = false;
+
+  /**
+   * Events: "change" when something else is shown; "away" when the server could not answer but may do so later.
+   *
+   * @param {import("../shared/api.js").Api} api
+   * @param {object} others
+   * @param {import("./notice.js").Notice} others.notice
+   * @param {import("./options.js").Options} others.options
+   * @param {import("./parts.js").Parts} others.parts
+   * @param {import("./viewer.js").Viewer} others.viewer
+   */
+  constructor(api, { notice, options, parts, viewer }) {
+    super();
+    this.#api = api;
+    this.#notice = notice;
+    this.#options = options;
+    this.#parts = parts;
+    this.#viewer = viewer;
+    const open = (photos, place) => viewer.open(photos, place, this.#asked.params.view === "photos");
+    const lost = () => part("parts-undo").focus({ preventScroll: true });
+    this.#results = new Results(part("results"), api, { open, lost }, parts);
+    this.#groups = new Groups(api, (photos, place) => viewer.open(photos, place));
+    this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
+    part("order").addEventListener("click", () => this.#order());
+  }
+
+  /** What the results shown were asked for with; null where a message is shown. @returns {Asked | null} */
+  get asked() {
+    return this.#shown ? this.#asked : null;
+  }
+
+  /** The best photo of each kind shown; a photo found by itself is a kind of one. */
+  get best() {
+    return this.#results.kinds.map(({ best }) => best);
+  }
+
+  /** Show whether a search is running. */
+  busy(yes) {
+    this.#box.classList.toggle("busy", yes);
+    part("results").setAttribute("aria-busy", String(yes));
+    if (yes) {
+      this.#pages.stop();
+    }
+  }
+
+  /** Say that what is shown belongs to an older query. */
+  age() {
+    this.#box.classList.add("stale");
+  }
+
+  /**
+   * Show the answer of a search.
+   *
+   * @typedef {object} Asked
+   * @property {object} snapshot what is searched with, see Query.snapshot; its blob is null where nothing is drawn
+   * @property {object} params the parameters of the search
+   * @param {Asked} asked
+   * @param {boolean} stay whether kinds that are shown already keep their places
+   */
+  show(answer, { snapshot, params }, stay) {
+    // Later pages are of what this one shows, whoever chose it.
+    const taken = { ...params, view: answer.kinds ? "kinds" : "photos" };
+    const same = this.#asked?.params.view === taken.view;
+    this.#asked = { snapshot, params: taken };
+    this.#viewer.forget();
+    this.#results.show(answer.kinds ?? alone(answer.results), Boolean(answer.kinds) && stay && same);
+    this.#parts.know(this.best);
+    this.#groups.show(answer.clusters, answer.select);
+    const { sizes } = this.#options;
+    this.#pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
+    this.#box.classList.remove("stale");
+    if (!this.best.length) {
+      this.say(...noPhotos(this.#parts));
+      return;
+    }
+    this.#notice.hide();
+    this.#shown = true;
+    this.#count();
+    part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Show what went wrong. */
+  fail(error) {
+    this.age();
+    this.say(...trouble(error));
+    if (error.status === 401) {
+      this.#notice.askForKey();
+    } else if (error instanceof Away || error.status === 503) {
+      this.dispatchEvent(new Event("away"));
+    }
+  }
+
+  /** Say this in place of what is said about results. @param {number | null} [share] see Notice.say */
+  say(title, text, share) {
+    this.#notice.say(title, text, share);
+    this.#clear();
+  }
+
+  /** Show nothing, and invite to draw. */
+  invite() {
+    this.#viewer.forget();
+    this.#results.show([]);
+    this.#box.classList.remove("stale");
+    this.#notice.invite();
+    this.#clear();
+  }
+
+  #clear() {
+    this.#shown = false;
+    part("status").textContent = "";
+    part("timings").replaceChildren();
+    part("order").hidden = true;
+    this.#groups.show([], "clusters");
+    this.#pages.stop();
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** The answer with another page of what is shown. */
+  #page(page, signal) {
+    const { snapshot, params } = this.#asked;
+    return this.#api.search(snapshot.blob, { ...params, ...page }, signal);
+  }
+
+  #add(more) {
+    // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
+    const before = this.#results.kinds.length;
+    const photos = this.#asked.params.view === "photos";
+    this.#results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : more);
+    this.#count();
+  }
+
+  #count() {
+    const { kinds, ordered } = this.#results;
+    part("status").textContent = shownCount(kinds.length, this.#asked.params.view, ordered);
+    part("order").hidden = ordered;
+  }
+
+  /** Put the best first again, after kinds have kept their places. */
+  #order() {
+    this.#results.show([...this.#results.kinds].sort((a, b) => a.rank - b.rank));
+    this.#count();
+  }
+}

@@ -1,0 +1,70 @@
+/** Whether the server can answer searches: asked for until it can, and until no build of the index is under way. */
+
+import { building } from "./shared/words.js";
+
+const CHECK_AGAIN_MS = 3000;
+
+export class Server {
+  /** What it takes, as /info tells; null until it is known. */
+  limits = null;
+
+  #api;
+  #react;
+  #timer = 0;
+  #ready = false;
+
+  /**
+   * @param {import("./shared/api.js").Api} api
+   * @param {object} react
+   * @param {(info: object) => void} react.told called with each answer of /info
+   * @param {(info: object) => void} react.ready called once the server can answer searches, and again after it could not
+   * @param {(info: object) => void} react.unready called while it cannot
+   * @param {(error: Error) => void} react.trouble called when it does not answer
+   */
+  constructor(api, react) {
+    this.#api = api;
+    this.#react = react;
+  }
+
+  /** Whether it can answer searches, as far as is known. */
+  get ready() {
+    return this.#ready;
+  }
+
+  /** Ask now. */
+  async check() {
+    this.rest();
+    let info;
+    try {
+      info = await this.#api.info();
+    } catch (error) {
+      this.#ready = false;
+      this.#react.trouble(error);
+      return;
+    }
+    this.limits = info.limits;
+    this.#react.told(info);
+    if (!info.ready) {
+      this.#ready = false;
+      this.#react.unready(info);
+    }
+    if (!info.ready || building(info.build)) {
+      this.checkLater();
+    }
+    if (info.ready && !this.#ready) {
+      this.#ready = true;
+      this.#react.ready(info);
+    }
+  }
+
+  /** Ask a little later. */
+  checkLater() {
+    this.rest();
+    this.#timer = setTimeout(() => void this.check(), CHECK_AGAIN_MS);
+  }
+
+  /** Do not ask later: the server has just answered. */
+  rest() {
+    clearTimeout(this.#timer);
+  }
+}
