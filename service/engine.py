@@ -145,13 +145,16 @@ class Engine:
         return search_response(outcome, originals=self._settings.serve_originals, prepare_ms=prepare_ms)
 
     def explain(
-        self, sketch: PreparedSketch, params: ExplainParams, gone: Callable[[], bool] = lambda: False
+        self, sketch: PreparedSketch | None, params: ExplainParams, gone: Callable[[], bool] = lambda: False
     ) -> ExplainResponse:
-        """Why photos match a sketch. Raises UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``."""
+        """Why photos match a sketch, or are like a photo.
+
+        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``.
+        """
         return explain(
             self._index,
             self._matcher,
-            sketch.pixels,
+            None if sketch is None else sketch.pixels,
             params,
             originals=self._settings.serve_originals,
             gone=gone,

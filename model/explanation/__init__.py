@@ -1,7 +1,16 @@
-"""Why a photo matches a sketch: attention, correspondences, influential pairs, rebuilt sketches."""
+"""Why a photo matches a sketch or is like a photo: attention, correspondences, influential pairs, rebuilt sketches."""
 
 from model.explanation.influence import PairInfluence, influential_pairs
-from model.explanation.pair import Explanation, Observed, SelfAttention, compare, explain, observe, strongest_cells
+from model.explanation.pair import (
+    Explanation,
+    Observed,
+    SelfAttention,
+    compare,
+    compare_photos,
+    explain,
+    observe,
+    strongest_cells,
+)
 from model.explanation.rebuild import NearestPatches, Replacement, assembled, cut, from_photos, nearest_replacements
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "SelfAttention",
     "assembled",
     "compare",
+    "compare_photos",
     "cut",
     "explain",
     "from_photos",

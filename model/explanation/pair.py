@@ -1,13 +1,18 @@
-"""Why a photo matches a sketch: attention, selection and correspondences, from one forward pass over the pair."""
+"""Why a photo matches a sketch, or is like another photo: attention, selection and correspondences of the pair."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from model.errors import ModelError
 from model.network import CrossAttention, CrossSide, Encoder, EncoderTrace, Modality, Network, Tokens, kernel_matrix
+
+# A token that is as similar to another one of its own photo as this says nothing of its place. Networks keep a few such
+# tokens in fixed corners, for themselves: they are the same in every photo, so that they would match best of all.
+_REPEATED = 0.97
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Observed:
 class Explanation:
     """The explanation of one pair. Cells of the patch grid are counted row by row from the top left.
 
-    All tensors are on the CPU.
+    All tensors are on the CPU. Where two photos are compared, the first one has the sketch's place.
 
     Attributes:
         grid: patches along one side.
@@ -62,8 +67,9 @@ class Explanation:
             tokens, None without cross-attention.
         ret_to_photo: (heads, n_p), cross-attention of the sketch's [Ret] to the photo's patch tokens, or None.
         ret_to_sketch: (heads, n_s), cross-attention of the photo's [Ret] to the sketch's patch tokens, or None.
-        correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8).
-        relation_score: in (0, 1), None where the checkpoint's relation network is untrained.
+        correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
+            photos see ``compare_photos``.
+        relation_score: in (0, 1), None for two photos, and where the checkpoint's relation network is untrained.
         ret_distance: distance of the [Ret] tokens, in [0, 2]; see ``Network.ret_distances``.
     """
 
@@ -134,6 +140,35 @@ def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
     )
 
 
+@torch.inference_mode()
+def compare_photos(liked: Observed, photo: Observed) -> Explanation:
+    """Explains why a photo is like another one.
+
+    Searches compare photos by [Ret] alone, so cross-attention and relation network have no part in it. Patch tokens are
+    compared as they left the encoder, where those of two photos correspond better than after a cross-attention that
+    was trained for sketches; without what all of them have in common, their mean, and without tokens that are repeated
+    within a photo. ``ret_distance`` is that of the two normalised [Ret], without a prior.
+    """
+    first, second = (F.normalize(seen.tokens.ret.float(), dim=-1) for seen in (liked, photo))
+    here, there = (_distinct(seen.tokens) for seen in (liked, photo))
+    mean = torch.cat([liked.tokens.patches, photo.tokens.patches], dim=1).mean(dim=1, keepdim=True)
+    cosines = kernel_matrix(liked.tokens.patches - mean, photo.tokens.patches - mean)[0]
+    return Explanation(
+        grid=liked.attention.blocks.shape[-1],
+        sketch=liked.attention,
+        photo=photo.attention,
+        sketch_cells=liked.tokens.positions[0, here].cpu(),
+        photo_cells=photo.tokens.positions[0, there].cpu(),
+        sketch_to_photo=None,
+        photo_to_sketch=None,
+        ret_to_photo=None,
+        ret_to_sketch=None,
+        correspondence=cosines[here][:, there].cpu(),
+        relation_score=None,
+        ret_distance=float((first - second).norm()),
+    )
+
+
 def explain(network: Network, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
     """Explains a pair of prepared images, each (1, 3, H, W) on the network's device."""
     return compare(network, observe(network, sketch, "sketch"), observe(network, photo, "photo"))
@@ -158,6 +193,13 @@ def strongest_cells(attention: torch.Tensor, share: float) -> torch.Tensor:
     chosen = torch.zeros_like(flat, dtype=torch.bool)
     chosen[order[needed]] = True
     return chosen.reshape(attention.shape)
+
+
+def _distinct(tokens: Tokens) -> torch.Tensor:
+    """(m,) int64: the patch tokens of one image that are not repeated in it; all of them where all are."""
+    cosines = kernel_matrix(tokens.patches, tokens.patches)[0].fill_diagonal_(-1)
+    distinct = cosines.amax(dim=1) <= _REPEATED
+    return (distinct if distinct.any() else torch.ones_like(distinct)).nonzero()[:, 0]
 
 
 def _cross_attention(cross: CrossAttention, sketch: CrossSide, photo: CrossSide) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Why photos of an index match a sketch: what POST /explain answers, computed without HTTP."""
+"""Why photos of an index match a sketch, or are like a photo: what POST /explain answers, computed without HTTP."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from PIL import Image
 from indexer import Index
 from model import Explanation, Matcher
 from model.decoding import RunJob, run_here
-from model.explanation import Observed, PairInfluence, compare, from_photos, influential_pairs, observe
+from model.explanation import (
+    Observed,
+    PairInfluence,
+    compare,
+    compare_photos,
+    from_photos,
+    influential_pairs,
+    observe,
+)
 from model.images import Pixels
 from model.network import Modality
+from service.errors import BadSearch
 from service.explain.gallery_patches import rebuild_from_gallery
 from service.photos import prepared
 from service.schemas import (
@@ -49,11 +58,12 @@ class EncodedPicture:
 
     pixels: Pixels
     observed: Observed
+    modality: Modality
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A sketch beside a photo, explained, with the most influential token pairs."""
+    """A sketch, or another photo, beside a photo, explained, with the most influential token pairs."""
 
     explanation: Explanation
     influence: tuple[PairInfluence, ...]
@@ -67,47 +77,50 @@ def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> 
 def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
     """Encode one picture that is prepared, (H, W, 3) uint8."""
     batch = matcher.preprocessing.to_tensor(pixels)[None].to(matcher.device)
-    return EncodedPicture(pixels, observe(matcher.network, batch, modality))
+    return EncodedPicture(pixels, observe(matcher.network, batch, modality), modality)
 
 
 def explain(
     index: Index,
     matcher: Matcher,
-    sketch: Pixels,
+    sketch: Pixels | None,
     params: ExplainParams,
     *,
     originals: bool,
     gone: Callable[[], bool] = lambda: False,
     run: RunJob = run_here,
 ) -> ExplainResponse:
-    """Why the photos asked for match a sketch, given as it is prepared for the network: (H, W, 3) uint8.
+    """Why the photos asked for match a sketch, or are like a photo that was sent or that ``like`` names.
 
     The photos are read and encoded anew, in full precision, so scores may differ from a search's in the third digit.
 
     Args:
+        sketch: (H, W, 3) uint8, as it is prepared for the network; with ``kind=photo`` a photo, None with ``like``.
         originals: whether photos have a ``photo_url``.
         gone: whether nobody waits for the answer any more; called while the whole gallery is searched.
         run: decodes the photos.
 
     Raises:
+        BadSearch: there is neither a sketch nor a photo in its place, or both.
         UnknownPhoto: an id that no photo has.
         ClientGone: ``gone`` says so.
         PhotoUnavailable: a photo is gone or has changed since it was indexed.
     """
     start = time.perf_counter()
     entries = [index.photo(photo) for photo in params.photo]
-    drawn = encode_pixels(matcher, sketch, "sketch")
+    given = _given(index, matcher, sketch, params, run)
+    by_photo = given.modality == "photo"
     photos = [encode_pixels(matcher, prepared(index, matcher, entry, run), "photo") for entry in entries]
     encoded = time.perf_counter()
-    explanations = [compare(matcher.network, drawn.observed, photo.observed) for photo in photos]
+    explanations = [_compared(matcher, given, photo) for photo in photos]
     compared = time.perf_counter()
-    influence = [influential_pairs(matcher.network, drawn.observed.tokens, p.observed.tokens) for p in photos]
+    influence = [_influence(matcher, given, photo) for photo in photos]
     weighed = time.perf_counter()
     rebuilt: list[Rebuilt] = []
     if params.rebuild == "photos":
         rebuilt = _from_photos([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
     elif params.rebuild == "gallery":
-        (image,) = rebuild_from_gallery(index, matcher, drawn.observed.tokens, [params.neighbours], gone, run)
+        (image,) = rebuild_from_gallery(index, matcher, given.observed.tokens, [params.neighbours], gone, run)
         rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
     finished = time.perf_counter()
     shown = [
@@ -121,7 +134,7 @@ def explain(
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
-        sketch=explained_image(drawn, "PNG"),
+        sketch=explained_image(given, "JPEG" if by_photo else "PNG"),
         photos=shown,
         rebuilt=rebuilt,
         timings_ms=ExplainTimings(
@@ -131,7 +144,7 @@ def explain(
             rebuild=_milliseconds(weighed, finished),
             total=_milliseconds(start, finished),
         ),
-        method=matcher.best_method,
+        method="ret" if by_photo else matcher.best_method,
         generation=index.generation,
         model=matcher.config.name,
     )
@@ -139,8 +152,31 @@ def explain(
 
 def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture) -> Pair:
     """One photo, of an index or not, beside a sketch."""
-    influence = influential_pairs(matcher.network, sketch.observed.tokens, photo.observed.tokens)
-    return Pair(compare(matcher.network, sketch.observed, photo.observed), influence)
+    return Pair(_compared(matcher, sketch, photo), _influence(matcher, sketch, photo))
+
+
+def _given(index: Index, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob) -> EncodedPicture:
+    """What the photos are compared with: the sketch or photo that was sent, or the liked photo."""
+    if params.like is None:
+        if sketch is None:
+            raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
+        return encode_pixels(matcher, sketch, params.kind)
+    if sketch is not None:
+        raise BadSearch("like names a photo to compare with, and a picture was sent, too: leave one of them out.")
+    return encode_pixels(matcher, prepared(index, matcher, index.photo(params.like), run), "photo")
+
+
+def _compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> Explanation:
+    if given.modality == "photo":
+        return compare_photos(given.observed, photo.observed)
+    return compare(matcher.network, given.observed, photo.observed)
+
+
+def _influence(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> tuple[PairInfluence, ...]:
+    """None of two photos: how alike they are rests on [Ret], not on pairs of tokens."""
+    if given.modality == "photo":
+        return ()
+    return influential_pairs(matcher.network, given.observed.tokens, photo.observed.tokens)
 
 
 def explained_image(seen: EncodedPicture, kind: str) -> ExplainedImage:

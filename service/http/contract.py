@@ -7,29 +7,25 @@ from typing import Any
 from service.schemas import ErrorResponse
 
 _BINARY = {"type": "string", "format": "binary"}
-_SKETCH = {
-    "required": True,
-    "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, told by its bytes and not by its "
-    "content type; as the raw body, or as the field `file` of a form.",
-    "content": {
-        "*/*": {"schema": _BINARY},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": _BINARY},
-                "additionalProperties": False,
-            }
+PICTURE_BODY = {
+    "requestBody": {
+        "required": False,
+        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, told by its bytes and not by its "
+        "content type; as the raw body, or as the field `file` of a form. With `kind=photo` it is a photo instead. "
+        "With `like`, or with `text` in a search, it may be left out.",
+        "content": {
+            "*/*": {"schema": _BINARY},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _BINARY},
+                    "additionalProperties": False,
+                }
+            },
         },
-    },
+    }
 }
-_PERHAPS = {
-    "required": False,
-    "description": f"{_SKETCH['description']} With `kind=photo` it is a photo instead. With `like` "
-    "or `text`, it may be left out.",
-}
-SKETCH_BODY = {"requestBody": _SKETCH}
-PERHAPS_SKETCH_BODY = {"requestBody": {**_SKETCH, **_PERHAPS}}
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from service.engine import Engine, build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
-from service.http.contract import PERHAPS_SKETCH_BODY, SKETCH_BODY, error_answers, image_answers
+from service.http.contract import PICTURE_BODY, error_answers, image_answers
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.schemas import (
@@ -113,7 +113,7 @@ PathId = Annotated[Id, Path()]
     "/search",
     dependencies=[Depends(refuse_doubles(SearchQuery))],
     responses=error_answers(404, 413, 415, 422, 503),
-    openapi_extra=PERHAPS_SKETCH_BODY,
+    openapi_extra=PICTURE_BODY,
 )
 async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """The photos that match a sketch best, look like liked ones, and show what a word names."""
@@ -131,15 +131,21 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     return answer
 
 
-@api.post("/explain", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=SKETCH_BODY)
+@api.post(
+    "/explain",
+    dependencies=[Depends(refuse_doubles(ExplainParams))],
+    responses=error_answers(404, 413, 415, 422, 503),
+    openapi_extra=PICTURE_BODY,
+)
 async def explain(request: Request, ctx: Ctx, params: Annotated[ExplainParams, Query()]) -> ExplainResponse:
-    """Why these photos match a sketch."""
+    """Why these photos match a sketch, or are like a photo."""
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
     over = threading.Event()
 
     def prepare(quick: bool) -> Callable[[], ExplainResponse]:
-        return partial(engine.explain, engine.prepare(sketch, quick=quick), params, over.is_set)
+        prepared = engine.prepare(sketch, kind=params.kind, quick=quick) if sketch else None
+        return partial(engine.explain, prepared, params, over.is_set)
 
     try:
         return await ctx.worker.run_prepared(prepare, _hung_up(request))

@@ -40,7 +40,7 @@ const filter = new Filter(parts);
 const why = new Why(api, explanationRefused);
 const viewer = new Viewer(api, {
   search: useAsQuery,
-  explain: (photo) => why.open(found.asked.snapshot, [photo]),
+  explain: (photo) => why.open(subject(), [photo]),
   explainable: () => explainable(),
   like: (photo) => parts.like(photo),
   unlike: (photo) => parts.unlike(photo),
@@ -127,10 +127,23 @@ function explanationRefused(status) {
   offerWhy();
 }
 
-/** Whether it can be explained why the photos shown were found: by how a sketch and a photo go together. */
+/** What explanations compare the photos shown with: the drawing or photo that was searched with, else the liked photos. */
+function subject() {
+  const { snapshot, params } = found.asked;
+  return { ...snapshot, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.name(id) })) };
+}
+
+/** The photos to explain: the best ones, without the liked photos that they would be compared with. */
+function explained() {
+  const { best, asked } = found;
+  const others = asked.snapshot.blob ? best : best.filter((photo) => !parts.likes(photo));
+  return (others.length ? others : best).slice(0, EXPLAINED);
+}
+
+/** Whether it can be explained why the photos shown were found. */
 function explainable() {
   const { asked } = found;
-  return explains && asked !== null && asked !== refused && asked.snapshot.blob !== null && asked.params.kind !== "photo";
+  return explains && asked !== null && asked !== refused && (asked.snapshot.blob !== null || asked.params.like.length > 0);
 }
 
 function offerWhy() {
@@ -173,7 +186,7 @@ found.addEventListener("change", offerWhy);
 found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);
-part("why-open").addEventListener("click", () => why.open(found.asked.snapshot, found.best.slice(0, EXPLAINED)));
+part("why-open").addEventListener("click", () => why.open(subject(), explained()));
 part("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useKey(part("key").value);

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from service.schemas.photos import Id
-from service.schemas.query import PLAIN_DIGITS, Params
+from service.schemas.query import PLAIN_DIGITS, Params, PictureKind
 
 MOST_PHOTOS = 12
 
@@ -17,6 +17,15 @@ class ExplainParams(Params):
 
     photo: list[Id] = Field(
         min_length=1, max_length=MOST_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
+    )
+    like: Id | None = Field(
+        default=None,
+        description="The id of a photo to compare with in place of a sketch: why the photos are like it. Nothing is "
+        "sent as the body then.",
+        examples=[17],
+    )
+    kind: PictureKind = Field(
+        default="sketch", description="What is sent as the body. photo: why the photos are like it."
     )
     rebuild: Literal["none", "photos", "gallery"] = Field(
         default="none",
@@ -62,19 +71,25 @@ class InfluentialPair(BaseModel):
 
 
 class ExplainedPair(ExplainedImage):
-    """A photo beside the sketch."""
+    """A photo beside the sketch, or beside the photo in its place."""
 
-    relation_score: float | None = Field(description="In (0, 1); null where the relation network is untrained.")
+    relation_score: float | None = Field(
+        description="In (0, 1); null where the relation network is untrained, and where photos are compared."
+    )
     ret_distance: float = Field(description="Distance of the normalised [Ret] tokens, in [0, 2].")
     sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
     photo_cells: list[int] = Field(description="Cells of the photo's tokens that are compared.")
     correspondence: list[list[float]] = Field(
-        description="sketch_cells x photo_cells: cosines of the tokens after cross-attention."
+        description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; where photos are "
+        "compared, as they left the encoder, without their mean."
     )
-    cross_attention: CrossAttention | None = Field(description="Null for networks without cross-attention.")
+    cross_attention: CrossAttention | None = Field(
+        description="Null for networks without cross-attention, and where photos are compared."
+    )
     matches: list[MatchedCells] = Field(description="Each sketch token's best photo token, strongest first.")
     influence: list[InfluentialPair] = Field(
-        description="The pairs whose leaving out lowers the relation score most, at most 10, strongest first."
+        description="The pairs whose leaving out lowers the relation score most, at most 10, strongest first; none "
+        "where photos are compared."
     )
 
 
@@ -109,13 +124,17 @@ class ExplainTimings(BaseModel):
 
 
 class ExplainResponse(BaseModel):
-    """Why photos match a sketch."""
+    """Why photos match a sketch, or are like a photo."""
 
     grid: int = Field(description="Patches along one side.")
-    sketch: ExplainedImage
+    sketch: ExplainedImage = Field(
+        description="The sketch; with like or kind=photo, the photo that the others are compared with."
+    )
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
     rebuilt: list[Rebuilt] = Field(description="Empty unless asked for.")
     timings_ms: ExplainTimings
-    method: str = Field(description="The checkpoint's best method, by which searches rank.")
+    method: str = Field(
+        description="The checkpoint's best method, by which searches rank; ret where photos are compared."
+    )
     generation: str = Field(description="The index generation.")
     model: str = Field(description="The checkpoint's name.")

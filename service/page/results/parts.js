@@ -62,6 +62,11 @@ export class Parts extends EventTarget {
     this.show();
   }
 
+  /** The name of a photo, as far as it is known. @param {string} id */
+  name(id) {
+    return this.#names.get(id) ?? `photo ${id}`;
+  }
+
   /** Ask for more like this photo; a second time, no longer. */
   like(photo) {
     this.#put(photo, this.likes(photo) ? null : "like");
@@ -143,7 +148,7 @@ export class Parts extends EventTarget {
     const image = element("img", { alt: "" });
     void this.#api.show(image, `thumbnails/${id}?size=${FACE}`);
     const word = name === "like" ? "More like" : "Not";
-    const says = `${word} ${this.#names.get(id) ?? `photo ${id}`}`;
+    const says = `${word} ${this.name(id)}`;
     const shown = [element("span", { textContent: word }), image];
     return chip({ kind: name, shown, says, remove: () => this.#remove(id, name) });
   }

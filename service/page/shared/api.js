@@ -50,21 +50,18 @@ export class Api {
    * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
    */
   async search(sketch, params, signal) {
-    const pairs = Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value]));
-    const answer = await this.#ask(`search?${new URLSearchParams(pairs)}`, { method: "POST", body: sketch, signal });
+    const answer = await this.#ask(`search?${parameters(params)}`, { method: "POST", body: sketch, signal });
     return answer.json();
   }
 
   /**
-   * Why these photos match a sketch.
+   * Why photos match a sketch, or are like a photo.
    *
-   * @param {Blob} sketch an image file
-   * @param {number[]} photos ids, at most 12
-   * @param {"none" | "photos" | "gallery"} rebuild what the sketch is also put together from
+   * @param {Blob | null} picture an image file; none where the parameters name a liked photo
+   * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
    */
-  async explain(sketch, photos, rebuild, signal) {
-    const params = new URLSearchParams([...photos.map((id) => ["photo", id]), ["rebuild", rebuild]]);
-    return (await this.#ask(`explain?${params}`, { method: "POST", body: sketch, signal })).json();
+  async explain(picture, params, signal) {
+    return (await this.#ask(`explain?${parameters(params)}`, { method: "POST", body: picture, signal })).json();
   }
 
   /** Some photos of a cluster, and how many it has. */
@@ -121,4 +118,8 @@ export class Api {
     const wait = Number(answer.headers.get("Retry-After")) || 0;
     throw new Refused(answer.status, told.code, told.message, told.request_id, wait);
   }
+}
+
+function parameters(params) {
+  return new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
 }

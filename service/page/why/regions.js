@@ -46,6 +46,17 @@ export function partsOf({ marks, paper }, prepared, grid) {
   }));
 }
 
+/** The parts of a drawing, the largest first. */
+export function largestFirst(parts) {
+  return [...parts].sort((a, b) => b.cells.size - a.cells.size);
+}
+
+/** The parts of a photo, those in the middle first: it mostly has what the photo shows. */
+export function middleFirst(parts) {
+  const away = ({ path }) => path.reduce((sum, { x, y }) => sum + Math.hypot(x - 0.5, y - 0.5), 0) / path.length;
+  return [...parts].sort((a, b) => away(a) - away(b));
+}
+
 /** The part at this point of the picture, within 0..1; null where there is none. */
 export function partAt(parts, point) {
   const far = parts.map(({ path }) => Math.min(...path.map((other) => Math.hypot(other.x - point.x, other.y - point.y))));

@@ -11,7 +11,9 @@ const DAZZLING = 8;
 
 /**
  * A view has
- *   lead, network   what can be seen, in everyday words and in technical terms
+ *   lead(yours), network   what can be seen, in everyday words and in technical terms; yours: what the photos are
+ *     compared with, such as "your drawing"
+ *   alike   the technical terms where photos are compared with a photo, if they are others
  *   sketch(overlay, state), photo(overlay, state, photo)   draw
  *   says(state, photo)   a line under a photo: [{text, colour?}, ...]
  * The state has the `answer` of POST /explain, the `chosen` photo, `pins` and the `hovered` part, and the controls'
@@ -19,9 +21,11 @@ const DAZZLING = 8;
  */
 export const VIEWS = {
   parts: {
-    lead: "Point at a part of your drawing: where the computer finds it again in a photo, it lights up. Tap a part to keep it in a colour, up to four at once. The numbers say how alike the two are.",
+    lead: (yours) => `Point at a part of ${yours}: where the computer finds it again in a photo, it lights up. Tap a part to keep it in a colour, up to four at once. The numbers say how alike the two are.`,
     network:
       "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
+    alike:
+      "Cosines of all pairs of patch tokens of the two photos, as they left the encoder, without their mean. For every token of the part, its best token in the other photo is lit; pale squares are tokens that were dropped. The ranking itself goes by [Ret].",
     sketch(overlay, { answer, pins }) {
       const kept = keptCells(answer.sketch, answer.grid);
       for (const { part, colour } of pins) {
@@ -52,7 +56,7 @@ export const VIEWS = {
     },
   },
   look: {
-    lead: "In colour is where the computer looks most to tell what a picture shows; the rest is grey. The yellow line runs around the spots that it looks at most.",
+    lead: () => "In colour is where the computer looks most to tell what a picture shows; the rest is grey. The yellow line runs around the spots that it looks at most.",
     network:
       "Attention of [Ret] over the patch tokens: by head in the last block (an eye is a head), or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
     sketch(overlay, state) {
@@ -64,7 +68,7 @@ export const VIEWS = {
     says: () => [],
   },
   kept: {
-    lead: "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. They are grey here; those within the white line were kept.",
+    lead: () => "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. They are grey here; those within the white line were kept.",
     network:
       "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
     sketch(overlay, state) {
@@ -77,7 +81,7 @@ export const VIEWS = {
     },
   },
   pairs: {
-    lead: "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Choose a photo to see its pairs; below it is by how much its score would fall without each.",
+    lead: () => "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Choose a photo to see its pairs; below it is by how much its score would fall without each.",
     network:
       "Token pairs whose leaving out of the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
     sketch(overlay, { chosen }) {
@@ -96,9 +100,9 @@ export const VIEWS = {
     },
   },
   rebuilt: {
-    lead: "Your drawing, put together from squares of photos: each square is the one most like that spot of your drawing.",
+    lead: (yours) => `Here ${yours} is put together from squares of photos: each square is the one most like that spot of it.`,
     network:
-      "Every sketch token is replaced by the patch of its nearest photo token: among these photos, or the average of the nearest ones in the whole gallery (Fig. 7 of the paper).",
+      "Every token of it is replaced by the patch of its nearest photo token: among these photos, or the average of the nearest ones in the whole gallery (Fig. 7 of the paper).",
     sketch: () => undefined,
     photo: () => undefined,
     says: () => [],

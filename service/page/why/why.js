@@ -1,11 +1,13 @@
 /** The dialog that says why photos were found. */
 
 import { show } from "../shared/dialogs.js";
-import { choice, element, part } from "../shared/dom.js";
+import { choice, choose, element, part } from "../shared/dom.js";
+import { row, source } from "./facts.js";
 import { Overlay } from "./overlay.js";
-import { paintPart, partAt, partsOf } from "./regions.js";
+import { Rebuilt } from "./rebuilt.js";
+import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS } from "./views.js";
-import { count, fileName, methodName, score, trouble } from "../shared/words.js";
+import { fileName, sentence, trouble } from "../shared/words.js";
 
 // People who are colour-blind can distinguish them, too; and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -20,8 +22,9 @@ export class Why {
   // The question that is open: aborted when the dialog closes or other photos are asked about. Answers to an aborted
   // question are not shown.
   #question = new AbortController();
-  #snapshot = null;
+  #subject = null;
   #results = [];
+  #rebuilt = new Rebuilt(part("why-rebuilt"));
   #parts = [];
   #pictures = [];
   #state = null;
@@ -37,6 +40,7 @@ export class Why {
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
     this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.abort());
     part("why-again").addEventListener("click", () => void this.#load());
+    part("why-liked").addEventListener("change", () => void this.#load());
     choice("why-view", (view) => this.#choose(view));
     choice("why-from", (from) => this.#set({ from }));
     part("why-eye").addEventListener("change", (event) => this.#set({ eye: event.target.value }));
@@ -46,14 +50,39 @@ export class Why {
     new ResizeObserver(() => this.#draw()).observe(part("why-body"));
   }
 
-  /** Say why `results` were found. @param snapshot what was searched with, see Query.snapshot */
-  open(snapshot, results) {
-    this.#snapshot = snapshot;
+  /**
+   * Say why `results` were found.
+   *
+   * @typedef {object} Subject what the photos are compared with: what was searched with, see Query.snapshot, and without
+   *   a picture the liked photos, of which one is chosen
+   * @property {Blob | null} blob
+   * @property {"sketch" | "photo"} kind of the picture
+   * @property {object[]} marks
+   * @property {string} paper
+   * @property {{id: string, name: string}[]} liked
+   * @param {Subject} subject
+   */
+  open(subject, results) {
+    this.#subject = subject;
+    const liked = subject.liked.map(({ id, name }) => new Option(`Compared with ${name}`, id));
+    part("why-liked").replaceChildren(...liked);
+    part("why-liked").hidden = Boolean(subject.blob) || liked.length < 2;
     this.#results = results;
     part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
     // What it has asked the server for is given up when it closes.
     show(this.#dialog, () => false);
     void this.#load();
+  }
+
+  /** Whether photos are compared with a photo. */
+  get #alike() {
+    return !this.#subject.blob || this.#subject.kind === "photo";
+  }
+
+  /** What the photos are compared with, in words. */
+  get #yours() {
+    const { blob, kind } = this.#subject;
+    return !blob ? "the photo that you like" : kind === "photo" ? "your photo" : "your drawing";
   }
 
   async #load() {
@@ -68,7 +97,7 @@ export class Why {
       image.src = answer.sketch.image;
       await image.decode();
       signal.throwIfAborted();
-      this.#parts = partsOf(this.#snapshot, image, answer.grid);
+      this.#parts = partsOf(this.#subject, image, answer.grid);
       this.#begin(answer);
     } catch (error) {
       if (signal.aborted) {
@@ -82,8 +111,12 @@ export class Why {
   }
 
   #begin(answer) {
-    const largest = [...this.#parts].sort((a, b) => b.cells.size - a.cells.size).slice(0, PINNED_AT_FIRST);
-    const pins = this.#parts.filter((one) => largest.includes(one)).map((one, i) => pin(one, PINS[i]));
+    const first = (this.#alike ? middleFirst : largestFirst)(this.#parts).slice(0, PINNED_AT_FIRST);
+    const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
+    part("why-pairs").hidden = this.#alike;
+    if (this.#alike && part("why-pairs").firstElementChild.checked) {
+      choose("why-view", "parts");
+    }
     const view = document.querySelector("[name=why-view]:checked").value;
     const from = document.querySelector("[name=why-from]:checked").value;
     const share = Number(part("why-share").value) / 100;
@@ -97,8 +130,10 @@ export class Why {
 
   /** The answer of POST /explain. */
   #ask(rebuild, signal) {
+    const { blob, kind } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
-    return this.#api.explain(this.#snapshot.blob, ids, rebuild, signal);
+    const compared = blob ? { kind } : { like: part("why-liked").value };
+    return this.#api.explain(blob, { ...compared, photo: ids, rebuild }, signal);
   }
 
   #wait(text, again = false) {
@@ -112,6 +147,9 @@ export class Why {
   /** What does not change until other photos are explained. */
   #fill() {
     const { answer } = this.#state;
+    part("why-sketch-image").alt = `${sentence(this.#yours)} as the computer sees it`;
+    part("why-parts").ariaLabel = `Parts of ${this.#yours}`;
+    part("why-rebuilt").ariaLabel = `${sentence(this.#yours)}, put together from photos`;
     part("why-parts").replaceChildren(...this.#parts.map((one) => element("li", {}, this.#chip(one))));
     const cards = answer.photos.map((photo, place) => this.#card(photo, place));
     part("why-photos").replaceChildren(...cards.map(({ item }) => item));
@@ -123,11 +161,9 @@ export class Why {
     part("why-step").max = answer.sketch.kept.length;
     part("why-step").value = answer.sketch.kept.length;
     part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
-    part("why-rebuilt").replaceChildren();
-    part("why-facts").replaceChildren(...answer.photos.map((photo, place) => this.#row(photo, place)));
-    part("why-source").textContent =
-      `${answer.model}, ${methodName(answer.method)}, index generation ${answer.generation}; ` +
-      Object.entries(answer.timings_ms).map(([stage, ms]) => `${stage} ${Math.round(ms)} ms`).join(", ");
+    this.#rebuilt.clear();
+    part("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, this.#results[place])));
+    part("why-source").textContent = source(answer);
   }
 
   #chip(one) {
@@ -153,16 +189,6 @@ export class Why {
     button.addEventListener("click", () => this.#set({ chosen: photo }));
     const item = element("li", {}, button, element("p", { className: "name", textContent: name }), says);
     return { overlay: new Overlay(canvas, image, this.#state.answer.grid), item, photo, button, says };
-  }
-
-  #row(photo, place) {
-    const facts = [
-      fileName(this.#results[place].paths[0]),
-      photo.relation_score === null ? "\u2013" : score(photo.relation_score),
-      score(photo.ret_distance),
-      `${photo.sketch_cells.length} \u00d7 ${photo.photo_cells.length}`,
-    ];
-    return element("tr", {}, ...facts.map((textContent, i) => element(i ? "td" : "th", { textContent, ...(i ? {} : { scope: "row" }) })));
   }
 
   #pin(one) {
@@ -196,8 +222,8 @@ export class Why {
 
   #show() {
     const { view, answer } = this.#state;
-    part("why-lead").textContent = VIEWS[view].lead;
-    part("why-network").textContent = VIEWS[view].network;
+    part("why-lead").textContent = VIEWS[view].lead(this.#yours);
+    part("why-network").textContent = (this.#alike && VIEWS[view].alike) || VIEWS[view].network;
     this.#dialog.dataset.view = view;
     for (const control of this.#dialog.querySelectorAll("[data-of]")) {
       control.hidden = !control.dataset.of.split(" ").includes(view);
@@ -205,8 +231,9 @@ export class Why {
     part("why-share-value").textContent = `${Math.round(100 * this.#state.share)} %`;
     part("why-step-value").textContent = this.#state.step ? `${this.#state.step} of ${answer.sketch.kept.length}` : "none";
     this.#draw();
-    if (view === "rebuilt" && !part("why-rebuilt").childElementCount) {
-      void this.#rebuild();
+    if (view === "rebuilt" && this.#rebuilt.empty) {
+      const { signal } = this.#question;
+      void this.#rebuilt.show(this.#results, (source) => this.#ask(source, signal), signal);
     }
   }
 
@@ -234,37 +261,6 @@ export class Why {
       chip.style.setProperty("--pin", kept?.colour ?? "var(--line)");
       chip.dataset.letter = kept?.letter ?? "";
     });
-  }
-
-  async #rebuild() {
-    const list = part("why-rebuilt");
-    const tell = (text, ...more) => list.replaceChildren(element("li", {}, text, ...more));
-    const { signal } = this.#question;
-    tell("Putting it together\u2026");
-    try {
-      const rebuilt = [];
-      for (const source of ["photos", "gallery"]) {
-        rebuilt.push(...(await this.#ask(source, signal)).rebuilt);
-        signal.throwIfAborted();
-      }
-      list.replaceChildren(...rebuilt.map((one) => this.#redrawn(one)));
-    } catch (error) {
-      if (!signal.aborted) {
-        const again = element("button", { type: "button", className: "quiet", textContent: "Try again" });
-        again.addEventListener("click", () => void this.#rebuild());
-        tell(trouble(error).join(": "), again);
-      }
-    }
-  }
-
-  #redrawn({ source, photo, image }) {
-    const result = this.#results.find(({ id }) => id === photo);
-    const text = {
-      photo: `From ${result ? fileName(result.paths[0]) : "one photo"}`,
-      photos: `From ${count(Math.min(3, this.#results.length), "photo")} together`,
-      gallery: "From all photos there are",
-    }[source];
-    return element("li", {}, element("img", { src: image, alt: text }), element("p", { className: "name", textContent: text }));
   }
 
   #listenToSketch(figure) {

@@ -23,7 +23,7 @@ from model.errors import BlankSketch
 from model.explanation.rebuild import cut
 from model.images.files import open_image
 from model.images.ink import Pixels
-from service.errors import ClientGone
+from service.errors import BadSearch, ClientGone
 from service.explain import gallery_patches
 from service.explain.gallery_patches import rebuild_from_gallery
 from service.explain.response import explain
@@ -137,6 +137,61 @@ def test_originals_are_named_only_where_they_are_served(index: Index, matcher: M
     params = ExplainParams(photo=[1])
     kept_back = explain(index, matcher, prepared(matcher, sketch), params, originals=False)
     assert kept_back.photos[0].photo_url is None
+
+
+def liking(index: Index, matcher: Matcher, liked: int, *photos: int, **more: object) -> ExplainResponse:
+    """Why photos are like one of the index."""
+    params = ExplainParams.model_validate({"photo": photos, "like": liked, **more})
+    return explain(index, matcher, None, params, originals=True)
+
+
+def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matcher, gallery: Path) -> None:
+    response = liking(index, matcher, 5, 5, 12)
+    same, other = response.photos
+    assert (response.method, response.sketch.image) == ("ret", same.image)
+    assert (response.sketch.attention, response.sketch.kept) == (same.attention, same.kept)
+    # Every patch of a photo is found again in the photo itself.
+    assert same.ret_distance == pytest.approx(0, abs=1e-3)
+    assert same.sketch_cells == same.photo_cells
+    np.testing.assert_allclose(np.diag(same.correspondence), 1, atol=1e-3)
+    images = [open_image(gallery / index.photo(number).paths[0]) for number in (5, 12)]
+    liked, photo = (matcher.encode(matcher.prepare(image, "photo")[None], "photo") for image in images)
+    here, there = (torch.nn.functional.normalize(tokens.ret) for tokens in (liked, photo))
+    assert other.ret_distance == pytest.approx(float(torch.dist(here, there)), abs=1e-4)
+    mean = torch.cat([liked.patches[0], photo.patches[0]]).mean(dim=0)
+    everything = torch.cosine_similarity((liked.patches[0] - mean)[:, None], (photo.patches[0] - mean)[None], dim=-1)
+    rows = [liked.positions[0].tolist().index(cell) for cell in other.sketch_cells]
+    columns = [photo.positions[0].tolist().index(cell) for cell in other.photo_cells]
+    np.testing.assert_allclose(other.correspondence, everything[rows][:, columns], atol=2e-3)
+    assert [match.sketch_cell for match in other.matches] != []
+    # Neither cross-attention nor the relation network has a part in it.
+    assert (other.relation_score, other.cross_attention, other.influence) == (None, None, [])
+
+
+def test_a_photo_that_is_sent_is_explained_as_if_it_were_liked(index: Index, matcher: Matcher, gallery: Path) -> None:
+    file = (gallery / index.photo(5).paths[0]).read_bytes()
+    pixels = np.asarray(Job.preparing(matcher.preprocessing, "photo").run(file))
+    params = ExplainParams.model_validate({"photo": [12, 9], "kind": "photo"})
+    sent = explain(index, matcher, pixels, params, originals=True)
+    assert sent.photos == liking(index, matcher, 5, 12, 9).photos
+
+
+def test_a_liked_photo_is_put_together_from_other_photos(index: Index, matcher: Matcher) -> None:
+    alone, other, together = liking(index, matcher, 5, 5, 12, rebuild="photos").rebuilt
+    assert [one.source for one in (alone, other, together)] == ["photo", "photo", "photos"]
+    # The closest patches of a photo are its own.
+    assert alone.image == together.image != other.image
+    (gallery_wide,) = liking(index, matcher, 5, 12, rebuild="gallery").rebuilt
+    assert gallery_wide.source == "gallery"
+
+
+def test_either_a_picture_or_a_liked_photo_is_compared_with(index: Index, matcher: Matcher, sketch: bytes) -> None:
+    with pytest.raises(BadSearch, match="leave one of them out"):
+        answer(index, matcher, sketch, 1, like=5)
+    with pytest.raises(BadSearch, match="send a sketch"):
+        explain(index, matcher, None, ExplainParams(photo=[1]), originals=True)
+    with pytest.raises(UnknownPhoto):
+        liking(index, matcher, 9999, 1)
 
 
 def test_what_cannot_be_explained_is_refused(index: Index, matcher: Matcher, sketch: bytes) -> None:

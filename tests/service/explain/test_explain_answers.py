@@ -32,6 +32,24 @@ def test_photos_that_a_search_found_are_explained_in_the_order_asked_for(http: h
     assert alone.json()["photos"][0] == answer.json()["photos"][0]
 
 
+def test_photos_are_explained_by_a_liked_photo_or_by_one_that_is_sent(http: httpx.Client) -> None:
+    liked = http.post("/explain", params={"photo": [3, 4], "like": 7})
+    assert liked.status_code == 200, liked.text
+    sent = http.post("/explain", params={"photo": [3, 4], "kind": "photo"}, content=http.get("/photos/7").content)
+    assert sent.json()["photos"] == liked.json()["photos"]
+
+
+def test_nothing_or_too_much_to_compare_with_is_refused(http: httpx.Client, sketch: bytes) -> None:
+    for query, body, status, words in (
+        ("photo=1", b"", 422, "like"),
+        ("photo=1&like=2", sketch, 422, "like"),
+        ("photo=1&like=2&like=3", b"", 422, "like"),
+        ("photo=1&like=99999", b"", 404, "99999"),
+    ):
+        answer = http.post(f"/explain?{query}", content=body)
+        assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
 @pytest.mark.parametrize(
     ("params", "status", "words"),
     [

@@ -34,6 +34,10 @@ def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
     driver.get(server.url)
     draw(driver, screen, strokes("house"))
     wait_for_photos(driver)
+    ask_why(driver)
+
+
+def ask_why(driver: Browser) -> None:
     driver.find_element(By.ID, "why-open").click()
     wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     # What is laid over a photo is drawn again when the photo has come.
@@ -81,6 +85,27 @@ def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Se
     assert text(desk, "why-said").endswith("is kept as A.")
     assert [chip.get_attribute("data-letter") for chip in chips].count("A") == 1
     check_quiet(desk, server)
+
+
+def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/#like=4,9")
+    wait_for_photos(desk)
+    ask_why(desk)
+    assert "the photo that you like" in text(desk, "why-lead")
+    # Pairs that the relation score rests on are of a sketch and a photo.
+    assert not desk.find_element(By.ID, "why-pairs").is_displayed()
+    first = desk.find_element(By.ID, "why-sketch-image").get_attribute("src")
+    liked = desk.find_elements(By.CSS_SELECTOR, "#why-liked option")
+    assert [option.get_attribute("value") for option in liked] == ["4", "9"]
+    liked[1].click()
+    wait(desk).until(lambda d: d.find_element(By.ID, "why-sketch-image").get_attribute("src") != first)
+    wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='rebuilt']/..").click()
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
+    asked = [url for url in browser.requested(desk) if "/explain?" in url]
+    assert all("like=9" in url for url in asked[1:])
+    assert "like=4" in asked[0]
+    assert browser.complaints(desk) == []
 
 
 def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server: Served) -> None:
