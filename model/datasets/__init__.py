@@ -29,6 +29,7 @@ from model.datasets.protocols import (
     some_of_each,
     subsampled,
 )
+from model.datasets.synonyms import read_synonyms
 from model.datasets.tasks import LAYOUTS, SPLITS, Layout, Task, read_task
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "read_more",
     "read_protocol",
     "read_split",
+    "read_synonyms",
     "read_task",
     "rows_by_class",
     "rows_of_each",

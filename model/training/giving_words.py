@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import load_network, read_metadata, save_checkpoint
-from model.datasets import Picture, cache_folder, prepared_pixels, rows_of_each, some_of_each
+from model.datasets import (
+    Picture,
+    cache_folder,
+    data_folder,
+    prepared_pixels,
+    read_synonyms,
+    rows_of_each,
+    some_of_each,
+)
 from model.errors import ModelError
 from model.images import Preprocessing
 from model.network import Network, read_backbone
@@ -45,21 +53,23 @@ def give_words(
     pixels = prepared_pixels(photos, "photo", Preprocessing(), cache_folder() / "pixels")
     # The ViT is asked about few photos, and its classes alone are wanted.
     teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
-    network = with_vocabulary(network, photos, teacher.probabilities, sketches_of(pictures))
+    synonyms = read_synonyms(data_folder()) if data is None else ()
+    network = with_vocabulary(network, photos, teacher.probabilities, sketches_of(pictures), synonyms)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(network.half(), target, notes)
     report(f"wrote {target}: a vocabulary of {len(network.config.words):,} words, from {len(photos):,} photos")
 
 
 def with_words(network: Network, pictures: TrainingCorpora, teacher: Teacher | None) -> Network:
-    """A copy of a network that was trained on these pictures, with a vocabulary.
+    """A copy of a network that was trained on these pictures of the optional data, with a vocabulary.
 
     teacher: what the pretrained ViT says of all photos; None where it was not asked, so that words are classes alone.
     """
     photos = pictures.training.photos + pictures.further.photos
     rows = rows_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = teacher.probabilities[rows] if teacher else torch.zeros(len(rows), 0)
-    return with_vocabulary(network, [photos[row] for row in rows], beliefs, sketches_of(pictures))
+    chosen, synonyms = [photos[row] for row in rows], read_synonyms(data_folder())
+    return with_vocabulary(network, chosen, beliefs, sketches_of(pictures), synonyms)
 
 
 def sketches_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:

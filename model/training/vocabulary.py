@@ -15,7 +15,7 @@ from model.network import Network, Vocabulary, guess_log_probabilities
 from model.training.calibration import trained_matcher
 from model.training.objectives import imagenet_names
 from model.training.wordlist import Entry, word_list
-from model.words import WordBook
+from model.words import Names, WordBook
 
 # Of the photos' classes, and of what the ViT believes, in a photo that has both.
 LABEL_SHARE = 0.5
@@ -47,7 +47,11 @@ class Shown:
 
 
 def with_vocabulary(
-    network: Network, photos: Sequence[Picture], beliefs: torch.Tensor, sketches: Sequence[Picture]
+    network: Network,
+    photos: Sequence[Picture],
+    beliefs: torch.Tensor,
+    sketches: Sequence[Picture],
+    synonyms: Sequence[Names] = (),
 ) -> Network:
     """A copy of the network with a vocabulary; one that it has already is replaced.
 
@@ -57,6 +61,7 @@ def with_vocabulary(
         photos: those that it is fitted on.
         beliefs: (n, k), what the ViT believes of each.
         sketches: those that the guesses are calibrated on, best not trained on. Without any there are no guesses.
+        synonyms: names of one thing each, from which words get further names.
 
     Raises ModelError where there is no word.
     """
@@ -66,7 +71,8 @@ def with_vocabulary(
     labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()
     shown = Shown(encode_pictures(matcher, photos, "photo").ret, labels, beliefs)
-    entries = word_list(sorted({label for label in labels if label}), names if beliefs.shape[1] == len(names) else ())
+    labelled = sorted({label for label in labels if label})
+    entries = word_list(labelled, names if beliefs.shape[1] == len(names) else (), synonyms)
     if not entries:
         raise ModelError("a vocabulary needs photos in folders of their classes")
     directions, biases = fit_words(shown, entries)

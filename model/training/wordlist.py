@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.words import Names, spelling, why_no_name
 
@@ -24,13 +24,19 @@ class Entry:
     classes: tuple[int, ...] = ()
 
 
-def word_list(labels: Iterable[str], classes: Sequence[Names]) -> tuple[Entry, ...]:
+# Names of one word, at most: as many as a checkpoint takes.
+_MOST_NAMES = 16
+
+
+def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
     """The words of the data's classes, and then of the classifier's.
 
     A class of the data and one of the classifier are one word where the classifier's first name is that of the data; or
     any of its names, if no other of its classes has it: a "harp" is not a harmonica, which is called so, too. Classes
     of the classifier with the same first name are one word, such as the two cranes. A name that several words have is
     left to the one that shows it, or else to none. A class that cannot be a word, such as "?", is left out.
+
+    synonyms: names of one thing each. The word that shows one of them gets the others, as further names.
     """
     first: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}
@@ -55,7 +61,32 @@ def word_list(labels: Iterable[str], classes: Sequence[Names]) -> tuple[Entry, .
             entries.append(Entry(tuple(name for index in left for name in classes[index]), (), tuple(left)))
     shown_names = {spelling(entry.names[0]) for entry in entries}
     shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
-    return tuple(_with_own_names(entry, shown_names, shared) for entry in entries)
+    return _with_synonyms([_with_own_names(entry, shown_names, shared) for entry in entries], synonyms)
+
+
+def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple[Entry, ...]:
+    """The entries with the synonyms of the name that each shows, but for those that mean two words, or two things."""
+    named = {spelling(name) for entry in entries for name in entry.names}
+    shown = {spelling(entry.names[0]): number for number, entry in enumerate(entries)}
+    words_of: dict[str, list[int | None]] = {}
+    spelt: dict[str, str] = {}
+    for names in synonyms:
+        keys = {spelling(name): name for name in names if why_no_name(name) is None}
+        words = {shown[key] for key in keys if key in shown}
+        word = words.pop() if len(words) == 1 else None
+        for key, name in keys.items():
+            # "Bat animal" only says which bat is meant.
+            explained = any(key.startswith(f"{other} ") for other in keys)
+            words_of.setdefault(key, []).append(None if explained or key in named else word)
+            spelt[key] = name
+    added: dict[int | None, list[str]] = {}
+    for key, found in words_of.items():
+        if len(found) == 1:
+            added.setdefault(found[0], []).append(spelt[key])
+    return tuple(
+        replace(entry, names=(*entry.names, *added.get(number, ()))[:_MOST_NAMES])
+        for number, entry in enumerate(entries)
+    )
 
 
 def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entry:

@@ -57,6 +57,30 @@ def test_folders_that_are_no_words_are_left_out_and_two_spellings_are_one_word()
     assert word_list(["t-shirt", "t_shirt", "..", "\x07"], ()) == (Entry(("t-shirt",), ("t-shirt", "t_shirt")),)
 
 
+def test_synonyms_of_a_word_are_further_names_of_it() -> None:
+    things = [
+        ("sofa", "couch", "lounge"),
+        ("bat", "bat animal"),
+        ("purse", "handbag", "pocketbook"),
+        ("rubber", "galosh"),
+        ("lounge", "waiting room"),
+        ("glasses", "spectacles", "eye_glasses", "\x07"),
+    ]
+    words = word_list(["couch", "bat", "eye_glasses"], [("purse",), ("pocketbook",), ("eraser", "rubber")], things)
+    assert [entry.names for entry in words] == [
+        # "Lounge" is the name of another thing, too.
+        ("couch", "sofa"),
+        ("bat",),
+        ("eye glasses", "glasses", "spectacles"),
+        # A handbag may be either of these two.
+        ("purse",),
+        ("pocketbook",),
+        # A galosh is a rubber in another sense.
+        ("eraser", "rubber"),
+    ]
+    assert word_list(["cat"], (), [("cat", *(f"cat{n}" for n in range(30)))])[0].names[15:] == ("cat14",)
+
+
 def test_all_of_imagenets_classes_are_words() -> None:
     words = word_list(["goldfish"], imagenet_names())
     assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
