@@ -1,7 +1,9 @@
 """Scores of a whole gallery: diffusion between similar photos, and estimates for photos that were not scored;
-the kinds that its photos fall into; and photos that somebody likes, which lead the others."""
+the kinds that its photos fall into, and which of them are near duplicates; and photos that somebody likes, which
+lead the others."""
 
 from model.ranking.diffusion import SHORTLIST, diffused
+from model.ranking.duplicates import SAME, first_of_same, pairs_to_compare, sameness
 from model.ranking.estimate import estimated
 from model.ranking.feedback import led, pulled
 from model.ranking.kinds import kinds_of, mean_direction
@@ -9,14 +11,18 @@ from model.ranking.likeness import Likeness
 from model.ranking.support import scores_of, support_of
 
 __all__ = [
+    "SAME",
     "SHORTLIST",
     "Likeness",
     "diffused",
     "estimated",
+    "first_of_same",
     "kinds_of",
     "led",
     "mean_direction",
+    "pairs_to_compare",
     "pulled",
+    "sameness",
     "scores_of",
     "support_of",
 ]

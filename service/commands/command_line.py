@@ -155,6 +155,7 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
     search.add_argument("--view", help="photos; kinds: photos that look alike together; or auto (photos)")
+    search.add_argument("--fold", choices=["yes", "no"], help="near duplicates, as bursts are, become one result (no)")
     search.add_argument(
         "--like", action="append", metavar="PHOTO", help="a photo that is wanted: path or id; repeatable"
     )

@@ -67,7 +67,7 @@ def _ids(engine: Engine, photos: Sequence[str]) -> list[str]:
 
 
 def results_table(answer: SearchResponse) -> str:
-    """Rank, score and path; further paths of the same photo on lines of their own."""
+    """Rank, score and path, and how many near duplicates; further paths of the same photo on lines of their own."""
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
@@ -82,5 +82,6 @@ def kinds_table(kinds: Iterable[Kind]) -> str:
 
 
 def _result_lines(result: SearchResult) -> list[str]:
-    first = f"{result.rank:>4}  {result.score:>8.4f}  {printable(result.paths[0])}"
+    folded = f"  (+{len(result.copies)} like it)" if result.copies else ""
+    first = f"{result.rank:>4}  {result.score:>8.4f}  {printable(result.paths[0])}{folded}"
     return [first, *(f"{'':>14}  {printable(path)}" for path in result.paths[1:])]

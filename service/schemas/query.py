@@ -147,6 +147,11 @@ class SearchQuery(Params):
         "auto: photos if one kind is far ahead, else kinds; `view` of the answer says which.",
         examples=["kinds"],
     )
+    fold: bool = Field(
+        default=False,
+        description="Near duplicates, such as other sizes of one picture or bursts, are one result, the best of them; "
+        "its `copies` are the others. Pages hold as many results as without it. In effect for the 1000 best photos.",
+    )
 
     like: tuple[Id, ...] = Field(
         default=(),

@@ -14,6 +14,13 @@ class SearchResult(Photo):
     rank: int = Field(description="From 1, over all pages.")
     score: float = Field(description="Higher is better; what it means depends on the method.")
     cluster: int = Field(description="The cluster it was found in.")
+    # Left out rather than null, so that searches without folding are answered as they were before.
+    copies: tuple[int, ...] | None = Field(
+        default=None,
+        description="With fold=true, and only then: the ids of its near duplicates, which are no results of their own; "
+        "best first.",
+        exclude_if=lambda copies: copies is None,
+    )
 
 
 class Kind(BaseModel):
@@ -48,7 +55,9 @@ class StageTimings(BaseModel):
     prepare: float = Field(description="Decode, crop and resize the sketch.")
     encode: float = Field(description="Encode it.")
     clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
-    photos: float = Field(description="Read and score the photos; with view=kinds also group them.")
+    photos: float = Field(
+        description="Read and score the photos; with view=kinds also group them, and with fold=true fold them."
+    )
     diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
     total: float = Field(description="All of these.")
 

@@ -22,13 +22,17 @@ from service.schemas import (
 
 @dataclass(frozen=True)
 class Hit:
-    """A photo found: rank from 1, score (higher is better), the cluster it was in, the paths that hold it."""
+    """A photo found: rank from 1, score (higher is better), the cluster it was in, the paths that hold it.
+
+    copies: the ids of its near duplicates, best first; None where they were not to be folded.
+    """
 
     id: int
     rank: int
     score: float
     cluster: int
     paths: tuple[str, ...]
+    copies: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,4 +136,5 @@ def _result(hit: Hit, originals: bool) -> SearchResult:
         paths=hit.paths,
         photo_url=photo_url(hit.id, originals),
         thumbnail_url=thumbnail_url(hit.id),
+        copies=hit.copies,
     )

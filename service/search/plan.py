@@ -47,6 +47,8 @@ class Plan:
         rerank: how many of the chosen photos, the best by [Ret], ``method`` scores; None for all of them.
         diffuse: whether photos that look alike lend each other their scores.
         view: whether the results are photos or kinds of photos, or "auto" to choose when they are ranked.
+        fold: whether near duplicates become one result.
+        at_least: how long the ranking must be, even if the page asked for needs less.
         k, offset: the results wanted are ``offset + 1`` to ``offset + k`` of the ranking, or of its kinds.
         budget_ms: milliseconds after which no further photos are scored; None for no limit.
     """
@@ -57,14 +59,16 @@ class Plan:
     rerank: int | None
     diffuse: bool
     view: AskedView
+    fold: bool
+    at_least: int
     k: int
     offset: int
     budget_ms: float | None
 
     @property
     def results(self) -> int:
-        """How long the ranking must be for the page asked for."""
-        return _photos_wanted(self.view, self.k, self.offset)
+        """How long the ranking must be."""
+        return max(self.at_least, _photos_wanted(self.view, self.k, self.offset))
 
     @property
     def estimated(self) -> int:
@@ -72,8 +76,14 @@ class Plan:
         return SHORTLIST if self.diffuse else 0
 
 
-def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, *, drawn: bool = True) -> Plan:
-    """The plan for a query. drawn: whether a sketch, or a photo, came with it.
+def plan_search(
+    query: SearchQuery, matcher: Matcher, defaults: Defaults, *, drawn: bool = True, at_least: int = 0
+) -> Plan:
+    """The plan for a query.
+
+    Args:
+        drawn: whether a sketch, or a photo, came with it.
+        at_least: how long the ranking must be, even if the page asked for needs less.
 
     Raises BadSearch: the checkpoint does not have the method, cannot diffuse, or has nothing to rerank by; or there is
     neither a sketch nor a liked photo nor a word.
@@ -85,9 +95,9 @@ def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, *, dra
     # Who counts clusters wants them to choose.
     first_stage = query.first_stage or (defaults.first_stage if query.nprobe is None else "clusters")
     k = defaults.k if query.k is None else query.k
-    rerank = query.rerank
+    rerank, results = query.rerank, max(at_least, _photos_wanted(query.view, k, query.offset))
     if rerank is None and first_stage == "ret" and method != "ret":
-        rerank = default_rerank(_photos_wanted(query.view, k, query.offset), diffuse=diffuse)
+        rerank = default_rerank(results, diffuse=diffuse)
     return Plan(
         method=method,
         first_stage=first_stage,
@@ -95,6 +105,8 @@ def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, *, dra
         rerank=rerank,
         diffuse=diffuse,
         view=query.view,
+        fold=query.fold,
+        at_least=at_least,
         k=k,
         offset=query.offset,
         budget_ms=query.budget_ms,

@@ -42,6 +42,7 @@ class GalleryScorer:
         cluster_sizes: (c,) int64, photos in each cluster.
         chunk: photos that the matcher scores at once.
         likeness: compares the photos with each other.
+        grid: cells in a row of the network's patch grid.
     """
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
@@ -50,6 +51,7 @@ class GalleryScorer:
         self.ids: Ids = index.ids
         self.cluster_sizes = index.cluster_sizes
         self.chunk = matcher.chunk
+        self.grid = matcher.config.grid
         self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
         self._priors = matcher.priors(self._ret)
         self._word_levels = matcher.word_levels(self._ret)
@@ -123,7 +125,7 @@ class GalleryScorer:
             if method == "ret":
                 scored.append(self._by_ret(parts, torch.from_numpy(part)))
             else:
-                scored.append(self._matcher.scores(parts.sketch, self._tokens(part), method)[0].numpy())
+                scored.append(self._matcher.scores(parts.sketch, self.tokens(part), method)[0].numpy())
         return np.concatenate(scored)
 
     def _by_ret(self, parts: QueryParts, rows: slice | torch.Tensor) -> Scores:
@@ -131,7 +133,8 @@ class GalleryScorer:
         priors = None if self._priors is None else self._priors[rows]
         return self._matcher.scores(parts.sketch, self._ret[rows], "ret", priors)[0].numpy()
 
-    def _tokens(self, rows: Rows) -> Tokens:
+    def tokens(self, rows: Rows) -> Tokens:
+        """The tokens of these photos, where they are kept: on the matcher's device or in memory."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._matcher.device)]
         return self._index.photo_tokens(rows)

@@ -1,6 +1,6 @@
 """The two-stage search: choose the photos that are worth scoring, then score each of them by itself.
 
-A search is eight steps, each with a module of its own:
+A search is nine steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
 - ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones, and what does
@@ -10,6 +10,7 @@ A search is eight steps, each with a module of its own:
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
 - ``ranking``: put them in order, and cut out the page asked for.
+- ``folding``: where that is asked for, near duplicates become one result.
 - ``grouping``: where kinds are asked for, put photos that look alike together first.
 
 The score of a photo does not depend on what is scored beside it. So, before diffusion, all ways to search agree on
@@ -19,7 +20,7 @@ every photo they share, and with ``nprobe="all"``, the exhaustive search, the or
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,11 +32,13 @@ from service.schemas import Cluster, SearchQuery
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import NO_ROWS, Candidates, choose
+from service.search.folding import FOLDED, Folded, fold
 from service.search.grouping import Groups, group_kinds, is_far_ahead
-from service.search.naming import examples, led_by_word, word_of, word_support
+from service.search.naming import WordSupport, examples, led_by_word, word_of, word_support
 from service.search.outcome import FoundKind, Hit, SearchOutcome
-from service.search.parts import Sketch, encode_parts, encode_photo
+from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, Defaults, Plan, plan_search
+from service.search.pool import Pool
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
@@ -44,6 +47,36 @@ from service.search.stopwatch import Stopwatch
 MORE = 4
 # Filters whose photos are kept, a byte for each photo of the gallery.
 FILTERS_KEPT = 16
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is searched for.
+
+    Attributes:
+        parts, feedback: the parts of the query. words: (p,) what photos get for the query's word; None without one.
+        pool: the photos that may be found.
+    """
+
+    parts: QueryParts
+    feedback: Feedback
+    words: WordSupport | None
+    pool: Pool
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """The photos of a search in order.
+
+    Attributes:
+        candidates: those that were chosen. scored: those that were scored, with these scores.
+        ranked: all that have a place, with the scores that decide it. folded: the order of those that are results.
+    """
+
+    candidates: Candidates
+    scored: Scored
+    ranked: Scored
+    folded: Folded
 
 
 class Searcher:
@@ -89,17 +122,15 @@ class Searcher:
         words = None if word is None else word_support(word, self.scorer, pool)
         shown = NO_ROWS if words is None else examples(self.scorer, words, pool)
         parts = parts_of(self.scorer, feedback, drawn, shown)
-        candidates = choose(self.scorer, parts, plan, pool, words)
-        candidates = with_nearest(self.scorer, candidates, feedback, pool)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
-        watch.lap("clusters")
-        scored = score_candidates(self.scorer, parts, candidates, plan, watch)
-        watch.lap("photos")
-        ranked = self._rank(scored, candidates, feedback, plan)
-        if words is not None:
-            ranked = replace(ranked, scores=led_by_word(ranked.scores, words[ranked.rows], plan.method))
-        watch.lap("diffusion")
-        ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
+        asked, wanted = _Asked(parts, feedback, words, pool), plan.results
+        ranking = self._ranking(asked, plan, watch)
+        while (missing := wanted - len(ranking.folded.order)) > 0 and _may_grow(ranking, plan, pool):
+            # Near duplicates took places. A longer ranking has others for them.
+            at_least = max(FOLDED, len(ranking.ranked.rows)) + missing
+            plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None, at_least=at_least)
+            ranking = self._ranking(asked, plan, watch)
+        scored, ranked, order = ranking.scored, ranking.ranked, ranking.folded.order
         groups = () if plan.view == "photos" else group_kinds(self.scorer, ranked.rows[order[:GROUPED]])
         view = plan.view
         if view == "auto":
@@ -108,18 +139,18 @@ class Searcher:
         hits: tuple[Hit, ...] = ()
         kinds: tuple[FoundKind, ...] | None = None
         if view == "photos":
-            hits = self._hits(ranked, order, range(len(order))[plan.offset : plan.offset + plan.k])
+            hits = self._hits(ranked, ranking.folded, range(len(order))[plan.offset : plan.offset + plan.k])
         else:
-            kinds = self._kinds(ranked, order, groups, plan)
+            kinds = self._kinds(ranked, ranking.folded, groups, plan)
         watch.lap("photos")
         return SearchOutcome(
             results=hits,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
             guesses=guesses,
-            clusters=self._opened(candidates, scored),
+            clusters=self._opened(ranking.candidates, scored),
             candidates=len(ranked.rows),
-            pairs_scored=len(scored.rows) + candidates.centroids_scored,
+            pairs_scored=len(scored.rows) + ranking.candidates.centroids_scored,
             first_stage=plan.first_stage,
             rerank=plan.rerank,
             diffused=plan.diffuse,
@@ -136,6 +167,24 @@ class Searcher:
         wanted = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
         return None if wanted == PhotoFilter() else self._filtered(wanted)
 
+    def _ranking(self, asked: _Asked, plan: Plan, watch: Stopwatch) -> _Ranking:
+        """Choose photos of the pool, score them, put them in order, and fold them where that is asked for."""
+        parts, feedback, words = asked.parts, asked.feedback, asked.words
+        candidates = choose(self.scorer, parts, plan, asked.pool, words)
+        candidates = with_nearest(self.scorer, candidates, feedback, asked.pool)
+        watch.lap("clusters")
+        scored = score_candidates(self.scorer, parts, candidates, plan, watch)
+        watch.lap("photos")
+        ranked = self._rank(scored, candidates, feedback, plan)
+        if words is not None:
+            ranked = replace(ranked, scores=led_by_word(ranked.scores, words[ranked.rows], plan.method))
+        watch.lap("diffusion")
+        ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
+        if not plan.fold:
+            return _Ranking(candidates, scored, ranked, Folded(order))
+        liked = int(np.isin(ranked.rows, feedback.liked).sum())
+        return _Ranking(candidates, scored, ranked, fold(self.scorer, ranked.rows, order, liked))
+
     def _rank(self, scored: Scored, candidates: Candidates, feedback: Feedback, plan: Plan) -> Scored:
         """The scores that decide the order: after what photos that look alike, and liked ones, add to them."""
         ranked = scored
@@ -144,20 +193,23 @@ class Searcher:
             ranked = diffuse(self.scorer, self.matcher, every, plan.method)
         return lead(self.scorer, ranked, feedback)
 
-    def _hits(self, ranked: Scored, order: NDArray[np.int64], places: Iterable[int]) -> tuple[Hit, ...]:
+    def _hits(self, ranked: Scored, folded: Folded, places: Iterable[int]) -> tuple[Hit, ...]:
         """The photos at these places of the ranking, counted from 0."""
         hits: list[Hit] = []
         for place in places:
-            n = order[place]
+            n = int(folded.order[place])
             photo = self.index.photo(int(self.scorer.ids[ranked.rows[n]]))
-            hits.append(Hit(photo.id, place + 1, float(ranked.scores[n]), photo.cluster, photo.paths))
+            copies = None
+            if folded.copies is not None:
+                copies = tuple(self.scorer.ids[ranked.rows[folded.copies.get(n, NO_ROWS)]].tolist())
+            hits.append(Hit(photo.id, place + 1, float(ranked.scores[n]), photo.cluster, photo.paths, copies))
         return tuple(hits)
 
-    def _kinds(self, ranked: Scored, order: NDArray[np.int64], groups: Groups, plan: Plan) -> tuple[FoundKind, ...]:
+    def _kinds(self, ranked: Scored, folded: Folded, groups: Groups, plan: Plan) -> tuple[FoundKind, ...]:
         """The page of the kinds that was asked for."""
         kinds: list[FoundKind] = []
         for rank, places in enumerate(groups[plan.offset : plan.offset + plan.k], plan.offset + 1):
-            best, *more = self._hits(ranked, order, places[: 1 + MORE].tolist())
+            best, *more = self._hits(ranked, folded, places[: 1 + MORE].tolist())
             kinds.append(FoundKind(rank, len(places), best, tuple(more)))
         return tuple(kinds)
 
@@ -167,3 +219,8 @@ class Searcher:
             return candidates.clusters
         reached = set(self.scorer.clusters_of(scored.rows).tolist())
         return tuple(cluster for cluster in candidates.clusters if cluster.id in reached)
+
+
+def _may_grow(ranking: _Ranking, plan: Plan, pool: Pool) -> bool:
+    """Whether a plan for a longer ranking would give one: the time is not limited, and there are more photos."""
+    return plan.fold and plan.budget_ms is None and plan.results <= len(ranking.ranked.rows) < len(pool.rows)

@@ -132,8 +132,8 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
     [
         (
             "/search",
-            "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, "
-            "like, unlike, kind, folder, after, before",
+            "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, fold, "
+            "like, unlike, text, kind, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),

@@ -1,0 +1,111 @@
+"""Near duplicates against what is written out picture by picture, and real copies by the network that comes along."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import model
+from model.network import Tokens
+from model.ranking import SAME, duplicates, first_of_same, pairs_to_compare, sameness
+from model.ranking.duplicates import LOOK, LOOKED_AT, SAME_BY_RET
+from tests.pictures import SHAPES, photo
+
+GRID = 4
+
+
+def pictures(seed: int, count: int, patches: int = 5) -> Tokens:
+    """Pictures of which some are nearly alike, with tokens at some cells of the grid."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(3, (count,), generator=generator)
+    features = torch.randn(3, patches + 1, 6, generator=generator)[kinds]
+    features = features + 0.3 * torch.randn(features.shape, generator=generator)
+    cells = [torch.randperm(GRID * GRID, generator=generator)[:patches].sort().values for _ in range(count)]
+    return Tokens(features, torch.stack(cells) if cells else torch.empty(0, patches, dtype=torch.int64))
+
+
+def plain_sameness(tokens: Tokens, one: int, other: int) -> float:
+    def best(here: int, there: int) -> float:
+        total = 0.0
+        for patch, cell in zip(tokens.patches[here], tokens.positions[here].tolist(), strict=True):
+            found = 0.0
+            for another, place in zip(tokens.patches[there], tokens.positions[there].tolist(), strict=True):
+                if abs(cell // GRID - place // GRID) <= 1 and abs(cell % GRID - place % GRID) <= 1:
+                    found = max(found, float(F.cosine_similarity(patch, another, dim=0)))
+            total += found
+        return total / len(tokens.positions[here])
+
+    return (best(one, other) + best(other, one)) / 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(0, 9))
+def test_each_photo_is_compared_with_the_most_similar_ones_before_it(seed: int, count: int) -> None:
+    ret = pictures(seed, count).ret
+    expected = []
+    for later in range(count):
+        cosines = [(float(F.cosine_similarity(ret[later], ret[place], dim=0)), place) for place in range(later)]
+        nearest = sorted(cosines, reverse=True)[:LOOKED_AT]
+        expected += [(later, place) for cosine, place in nearest if cosine > LOOK]
+    assert [tuple(pair) for pair in pairs_to_compare(ret).tolist()] == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(2, 6), batch=st.integers(1, 4))
+def test_sameness_is_what_the_best_matches_nearby_say(seed: int, count: int, batch: int) -> None:
+    tokens = pictures(seed, count)
+    pairs = torch.tensor([(one, other) for one in range(count) for other in range(count)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_BATCH", batch)
+        found = sameness(tokens, pairs, GRID)
+    expected = torch.tensor([plain_sameness(tokens, one, other) for one, other in pairs.tolist()])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found[pairs[:, 0] == pairs[:, 1]], torch.ones(count))
+
+
+def test_without_patch_tokens_only_ret_decides() -> None:
+    angles = torch.tensor([0.0, 0.5 * (1 - SAME_BY_RET), 1.0])
+    ret = torch.stack([angles.cos(), angles.sin()], dim=1)
+    pairs = torch.tensor([(1, 0), (2, 0), (2, 1)])
+    assert sameness(Tokens.of_ret(ret), pairs, GRID).tolist() == [1.0, 0.0, 0.0]
+    assert sameness(Tokens.of_ret(ret), pairs[:0], GRID).tolist() == []
+
+
+def test_a_burst_is_one_and_photos_that_somebody_named_stand_for_themselves() -> None:
+    burst = [(1, 0), (3, 1), (4, 3), (4, 2), (5, 2)]
+    assert first_of_same(7, burst).tolist() == [0, 0, 2, 0, 0, 2, 6]
+    assert first_of_same(7, burst, own=4).tolist() == [0, 1, 2, 3, 3, 2, 6]
+    assert first_of_same(0, []).tolist() == []
+
+
+def saved(picture: Image.Image, quality: int = 85) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
+    matcher = model.load("default", dtype=torch.float32)
+    originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:4])]
+    copies = []
+    for original in originals:
+        width, height = original.size
+        copies += [
+            saved(original, 40),
+            saved(original.resize((width // 2, height // 2), Image.Resampling.LANCZOS)),
+            saved(original.crop((6, 6, width - 6, height - 4))),
+        ]
+    others = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[4:8], 4)]
+    opened = [*originals, *(matcher.open(data, "photo") for data in copies), *others]
+    tokens = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
+    grid = matcher.config.grid
+    pairs = pairs_to_compare(tokens.ret)
+    same = pairs[sameness(tokens, pairs, grid) > SAME].tolist()
+    firsts = first_of_same(len(opened), [(photo, earlier) for photo, earlier in same]).tolist()
+    assert firsts == [*range(4), *(number for number in range(4) for _ in range(3)), *range(16, 20)]
