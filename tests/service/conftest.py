@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from tests.browser import Browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def opened() -> Iterator[Browser]:
-    """A browser on a desktop, for all tests of a module."""
+    """A browser on a desktop, for all tests."""
     from tests.browser import DESKTOP, browser
 
     with browser(DESKTOP) as driver:
