@@ -43,12 +43,13 @@ def word_of(query: SearchQuery, matcher: Matcher) -> int | None:
     return matcher.book.find(query.text)
 
 
-def word_support(word: int, scorer: GalleryScorer, pool: Pool) -> WordSupport:
+def word_support(scores: Scores, pool: Pool) -> WordSupport:
     """How much the photos show what a word names.
 
     With w_i the score of photo i by the word, its support is exp((w_i - max_j w_j) / WIDTH), over the j of the pool.
+
+    scores: (p,) of all photos, as ``GalleryScorer.word_scores`` has them.
     """
-    scores = scorer.word_scores(word)
     best = scores[pool.rows].max(initial=-np.inf)
     # Photos that the pool does not have may be above it.
     support: WordSupport = np.exp(np.minimum(scores - best, 0) / np.float32(WIDTH))

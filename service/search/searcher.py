@@ -47,6 +47,8 @@ from service.search.stopwatch import Stopwatch
 MORE = 4
 # Filters whose photos are kept, a byte for each photo of the gallery.
 FILTERS_KEPT = 16
+# Words whose scores are kept, four bytes for each photo.
+WORDS_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Searcher:
         self.matcher = matcher
         self._defaults = defaults or Defaults()
         self.scorer = GalleryScorer(index, matcher)
-        # While somebody draws, one filter is asked for again and again.
+        # While somebody draws, one word and one filter are asked for again and again.
+        self._named = lru_cache(maxsize=WORDS_KEPT)(self.scorer.word_scores)
         # ``passing`` is looked up when a filter is asked for: galleries that are made up to be measured have none.
         self._filtered = lru_cache(maxsize=FILTERS_KEPT)(lambda wanted: index.passing(wanted))
 
@@ -119,7 +122,7 @@ class Searcher:
         elif sketch is not None:
             drawn = encode_parts(sketch, self.matcher, watch)
         pool = pool_of(self.scorer, feedback, self._passing(query))
-        words = None if word is None else word_support(word, self.scorer, pool)
+        words = None if word is None else word_support(self._named(word), pool)
         shown = NO_ROWS if words is None else examples(self.scorer, words, pool)
         parts = parts_of(self.scorer, feedback, drawn, shown)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
