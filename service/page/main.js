@@ -20,6 +20,7 @@ import { Notice } from "./results/notice.js";
 import { Options } from "./results/options.js";
 import { Parts } from "./results/parts.js";
 import { Viewer } from "./results/viewer.js";
+import { Word } from "./results/word.js";
 import { Api } from "./shared/api.js";
 import { part } from "./shared/dom.js";
 import { building, sentence } from "./shared/words.js";
@@ -37,6 +38,7 @@ const about = new About();
 const options = new Options();
 const parts = new Parts(api, () => query.clear());
 const filter = new Filter(parts);
+const word = new Word(api, parts);
 const why = new Why(api, explanationRefused);
 const viewer = new Viewer(api, {
   search: useAsQuery,
@@ -56,6 +58,7 @@ const server = new Server(api, {
   told: (info) => about.show(info),
   ready: ({ model, limits }) => {
     options.offer(model, limits);
+    word.offer(model);
     searchAgain();
   },
   unready: ({ reason, build }) => {
@@ -89,6 +92,7 @@ function showFound({ answer, asked, stay }) {
   server.rest();
   found.show(answer, asked, stay);
   filter.know(found.best);
+  word.guess(answer.guesses);
 }
 
 /** Whether there is nothing to search with. */
@@ -99,6 +103,7 @@ function nothing() {
 function showInvitation() {
   search.stop();
   found.invite();
+  word.guess([]);
 }
 
 function searchAgain() {

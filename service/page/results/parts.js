@@ -1,4 +1,4 @@
-/** What is searched for beside the drawing: photos and filters; and the line that shows what the query consists of. */
+/** What is searched for beside the drawing: photos, words and filters; and the line that shows what the query consists of. */
 
 import { read, steps, watch, write } from "../shared/address.js";
 import { element, part } from "../shared/dom.js";
@@ -33,7 +33,7 @@ export class Parts extends EventTarget {
 
   /** Whether a search needs no drawing. */
   get enough() {
-    return this.#wanted.like.length > 0;
+    return this.#wanted.like.length > 0 || this.#wanted.text.length > 0;
   }
 
   /** Whether a filter leaves photos out. */
@@ -95,7 +95,8 @@ export class Parts extends EventTarget {
     part("parts-undo").hidden = !steps();
     const photos = PHOTOS.flatMap((name) => this.#wanted[name].map((id) => this.#photo(id, name)));
     const filters = FILTERS.flatMap((name) => this.#wanted[name].map((value) => this.#filter(value, name)));
-    part("parts-list").replaceChildren(...photos, ...filters);
+    const words = this.#wanted.text.map((word) => this.#word(word));
+    part("parts-list").replaceChildren(...words, ...photos, ...filters);
   }
 
   #nameDrawing() {
@@ -151,6 +152,11 @@ export class Parts extends EventTarget {
     const says = `${word} ${this.name(id)}`;
     const shown = [element("span", { textContent: word }), image];
     return chip({ kind: name, shown, says, remove: () => this.#remove(id, name) });
+  }
+
+  #word(word) {
+    const shown = [element("span", { textContent: `\u201c${word}\u201d` })];
+    return chip({ kind: "word", shown, says: `The word ${word}`, remove: () => this.#remove(word, "text") });
   }
 
   #filter(value, name) {

@@ -12,13 +12,18 @@ const IDS = ["like", "unlike"];
 const ID = /^[0-9]{1,18}$/;
 // The others, which may be repeated where a search takes several of them.
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
-const OTHERS = { folder: { is: /\S/, most: 8 }, after: { is: DAY, most: 1 }, before: { is: DAY, most: 1 } };
+const OTHERS = {
+  text: { is: /\S/, most: 1 },
+  folder: { is: /\S/, most: 8 },
+  after: { is: DAY, most: 1 },
+  before: { is: DAY, most: 1 },
+};
 
 /**
  * What the address names.
  *
- * @typedef {Record<"like" | "unlike" | "folder" | "after" | "before", string[]>} Wanted parameters of a search, each with
- *   its values: ids of photos, folders, days as YYYY-MM-DD
+ * @typedef {Record<"like" | "unlike" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of a search,
+ *   each with its values: ids of photos, a word, folders, days as YYYY-MM-DD
  * @returns {Wanted}
  */
 export function read() {

@@ -64,6 +64,11 @@ export class Api {
     return (await this.#ask(`explain?${parameters(params)}`, { method: "POST", body: picture, signal })).json();
   }
 
+  /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
+  async words(prefix, limit, signal) {
+    return (await (await this.#ask(`words?${parameters({ prefix, limit })}`, { signal })).json()).words;
+  }
+
   /** Some photos of a cluster, and how many it has. */
   async cluster(id, photos, signal) {
     return (await this.#ask(`clusters/${id}?k=${photos}`, { signal })).json();

@@ -166,6 +166,8 @@ export function trouble(error) {
       return ["A little too fast", again];
     case "unauthorized":
       return ["This server asks for a key", "Enter its API key. It is kept for as long as this tab is open."];
+    case "unknown_word":
+      return ["Not a word that it knows", error.message];
     case "blank_sketch":
       return ["Nothing to see yet", error.message];
     case "Away":

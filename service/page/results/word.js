@@ -1,0 +1,82 @@
+/** The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. */
+
+import { element, part } from "../shared/dom.js";
+import { percent } from "../shared/words.js";
+
+const COMPLETIONS = 12;
+// What browsers call the event when a completion is chosen; older ones give it no name.
+const CHOSEN = "insertReplacementText";
+
+export class Word {
+  #api;
+  #parts;
+  #form = part("word-form");
+  #field = part("word");
+  #running = null;
+
+  /**
+   * @param {import("../shared/api.js").Api} api
+   * @param {import("./parts.js").Parts} parts where words are put into
+   */
+  constructor(api, parts) {
+    this.#api = api;
+    this.#parts = parts;
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#take(this.#field.value.trim());
+    });
+    this.#field.addEventListener("input", ({ inputType }) => {
+      if (!inputType || inputType === CHOSEN) {
+        this.#form.requestSubmit();
+      } else {
+        void this.#complete(this.#field.value.trim());
+      }
+    });
+  }
+
+  /** Offer the field, if there is a vocabulary. @param model as /info tells it */
+  offer({ vocabulary }) {
+    this.#form.hidden = !vocabulary;
+    this.#field.title = `One of the ${vocabulary.toLocaleString("en")} words that this network knows`;
+  }
+
+  /** Offer these words for the drawing. @param {{word: string, probability: number}[]} guesses */
+  guess(guesses) {
+    const { text } = this.#parts.params;
+    const fresh = guesses.filter(({ word }) => !text.includes(word));
+    part("guesses").replaceChildren(...fresh.map((one) => this.#guess(one)));
+  }
+
+  #guess({ word, probability }) {
+    const says = `Search with the word ${word}, too; it is right with ${percent(probability)}`;
+    const sure = element("small", { textContent: percent(probability) });
+    const button = element("button", { type: "button", className: "part guess", title: says, ariaLabel: says }, word, sure);
+    button.addEventListener("click", () => {
+      this.#field.focus({ preventScroll: true });
+      this.#take(word);
+    });
+    return element("li", {}, button);
+  }
+
+  #take(word) {
+    if (word) {
+      this.#field.value = "";
+      part("words").replaceChildren();
+      this.#parts.set({ text: [word] });
+    }
+  }
+
+  async #complete(prefix) {
+    this.#running?.abort();
+    const ours = new AbortController();
+    this.#running = ours;
+    try {
+      const words = prefix ? await this.#api.words(prefix, COMPLETIONS, ours.signal) : [];
+      if (!ours.signal.aborted) {
+        part("words").replaceChildren(...words.map((value) => element("option", { value })));
+      }
+    } catch {
+      // A word can be written out as well; a search says what is wrong with the server.
+    }
+  }
+}
