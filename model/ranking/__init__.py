@@ -1,7 +1,8 @@
 """Scores of a whole gallery: diffusion between similar photos, and estimates for photos that were not scored;
-the kinds that its photos fall into, and which of them are near duplicates; and photos that somebody likes, which
-lead the others."""
+the kinds that its photos fall into, and which of them are near duplicates; photos that somebody likes, which
+lead the others; and which of two photos is closer to one that somebody remembers."""
 
+from model.ranking.closer import ASKED_OF, LIKELY, answered, next_question
 from model.ranking.diffusion import SHORTLIST, diffused
 from model.ranking.duplicates import SAME, first_of_same, pairs_to_compare, sameness
 from model.ranking.estimate import estimated
@@ -11,15 +12,19 @@ from model.ranking.likeness import Likeness
 from model.ranking.support import scores_of, support_of
 
 __all__ = [
+    "ASKED_OF",
+    "LIKELY",
     "SAME",
     "SHORTLIST",
     "Likeness",
+    "answered",
     "diffused",
     "estimated",
     "first_of_same",
     "kinds_of",
     "led",
     "mean_direction",
+    "next_question",
     "pairs_to_compare",
     "pulled",
     "sameness",

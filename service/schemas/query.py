@@ -26,6 +26,8 @@ MOST_PHOTOS = 32
 SENTENCE: Final = "sentence"
 _INTEGER = re.compile("-?[0-9]+")
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_ANSWER = re.compile("([0-9]{1,18}),([0-9]{1,18})")
+_NO_ANSWER = "closer must be the ids of two photos, the closer one first, such as 17,23, not {given}"
 _NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
 
 
@@ -56,6 +58,18 @@ def _refuse_other_folders(value: object) -> object:
 # For an integer of a query, whose text has nothing but digits; a minus sign is left to the check of the range.
 PLAIN_DIGITS: Final = BeforeValidator(_refuse_other_spellings)
 
+
+def _refuse_other_answers(value: object) -> object:
+    """Raises for a text that is not two different ids."""
+    if isinstance(value, str):
+        found = _ANSWER.fullmatch(value)
+        if not found or int(found[1]) == int(found[2]):
+            raise PydanticCustomError(SENTENCE, _NO_ANSWER, {"given": repr(value[:64])})
+    return value
+
+
+# Two ids: of the photo that is closer, and of the other one.
+Answer = Annotated[str, Field(max_length=40), BeforeValidator(_refuse_other_answers)]
 # A day whose begin all systems can tell.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeValidator(_refuse_other_days)]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
@@ -166,6 +180,17 @@ class SearchQuery(Params):
         examples=[[23]],
     )
 
+    closer: tuple[Answer, ...] = Field(
+        default=(),
+        description="Two ids: the first photo is closer to the one that is looked for than the second. May be "
+        "repeated, 32 times at most. Photos are ranked by [Ret] and these answers. With a sketch, unlike and filters.",
+        examples=[["17,23"]],
+    )
+    ask: bool = Field(
+        default=False,
+        description="Say in `question` about which two photos to ask next, for closer. Photos are ranked by [Ret].",
+    )
+
     text: str | None = Field(
         default=None,
         description="A word of the checkpoint's vocabulary, in singular or plural: photos that show what it names "
@@ -221,6 +246,19 @@ class SearchQuery(Params):
         if both := sorted(set(self.like) & set(self.unlike)):
             problem = "like and unlike name the same photo, {photo}: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
+        return self
+
+    @property
+    def comparisons(self) -> tuple[tuple[int, int], ...]:
+        """The ids of each answer of ``closer``."""
+        pairs = (answer.split(",") for answer in self.closer)
+        return tuple((int(closer), int(farther)) for closer, farther in pairs)
+
+    @model_validator(mode="after")
+    def _few_answers(self) -> SearchQuery:
+        if (given := len(self.closer)) > MOST_PHOTOS:
+            problem = "closer must be given at most {most} times, not {given} times"
+            raise PydanticCustomError(SENTENCE, problem, {"most": MOST_PHOTOS, "given": given})
         return self
 
     @model_validator(mode="after")

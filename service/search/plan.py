@@ -129,9 +129,12 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
 
 def _method(query: SearchQuery, matcher: Matcher, *, drawn: bool) -> Method:
     sent_photo = drawn and query.kind == "photo"
-    by_ret = bool(query.like) or sent_photo or not drawn
+    asking = query.ask or bool(query.closer)
+    if asking and (query.like or query.text is not None or not drawn or sent_photo):
+        raise BadSearch("closer and ask go with a sketch, unlike and filters: leave like, text and kind out.")
+    by_ret = bool(query.like) or sent_photo or asking or not drawn
     if by_ret and query.method not in ("auto", "ret"):
-        what = "Liked photos" if query.like else "Photos" if sent_photo else "A word without a sketch"
+        what = "Liked photos" if query.like else "Photos" if sent_photo or asking else "A word without a sketch"
         are = "is" if what.startswith("A ") else "are"
         raise BadSearch(f"{what} {are} compared by [Ret], not by method {query.method!r}: leave method out.")
     wanted = query.method
@@ -148,6 +151,10 @@ def _method(query: SearchQuery, matcher: Matcher, *, drawn: bool) -> Method:
 
 def _diffuse(query: SearchQuery, matcher: Matcher) -> bool:
     able = matcher.calibration.diffusion is not None
+    if query.ask or query.closer:
+        if query.diffuse:
+            raise BadSearch("closer and ask look for one photo, which others must not lend scores: leave diffuse out.")
+        return False
     if query.diffuse is None:
         return able and query.method == "auto"
     if query.diffuse and not able:

@@ -1,6 +1,6 @@
 """The two-stage search: choose the photos that are worth scoring, then score each of them by itself.
 
-A search is nine steps, each with a module of its own:
+A search is ten steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
 - ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones, and what does
@@ -9,6 +9,7 @@ A search is nine steps, each with a module of its own:
 - ``first_stage``: choose photos, by [Ret] or by the clusters.
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
+- ``asking``: where somebody said which of two photos is closer, go by that; and choose the next two.
 - ``ranking``: put them in order, and cut out the page asked for.
 - ``folding``: where that is asked for, near duplicates become one result.
 - ``grouping``: where kinds are asked for, put photos that look alike together first.
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from indexer import Index, PhotoFilter
 from model import Matcher
 from service.schemas import Cluster, SearchQuery
+from service.search.asking import asked_about, question, with_answers
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import NO_ROWS, Candidates, choose
@@ -39,7 +41,7 @@ from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, Defaults, Plan, plan_search
 from service.search.pool import Pool
-from service.search.scorer import GalleryScorer
+from service.search.scorer import GalleryScorer, Rows
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
 
@@ -56,12 +58,15 @@ class _Asked:
     """What is searched for.
 
     Attributes:
-        parts, feedback: the parts of the query. words: (p,) what photos get for the query's word; None without one.
+        parts, feedback: the parts of the query.
+        answers: (k, 2) the closer and the farther photo of each answer.
+        words: (p,) what photos get for the query's word; None without one.
         pool: the photos that may be found.
     """
 
     parts: QueryParts
     feedback: Feedback
+    answers: Rows
     words: WordSupport | None
     pool: Pool
 
@@ -126,7 +131,8 @@ class Searcher:
         shown = NO_ROWS if words is None else examples(self.scorer, words, pool)
         parts = parts_of(self.scorer, feedback, drawn, shown)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
-        asked, wanted = _Asked(parts, feedback, words, pool), plan.results
+        answers = asked_about(query, self.index, self.scorer)
+        asked, wanted = _Asked(parts, feedback, answers, words, pool), plan.results
         ranking = self._ranking(asked, plan, watch)
         while (missing := wanted - len(ranking.folded.order)) > 0 and _may_grow(ranking, plan, pool):
             # Near duplicates took places. A longer ranking has others for them.
@@ -150,6 +156,7 @@ class Searcher:
             results=hits,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
+            question=question(self.scorer, ranked, order, answers) if query.ask else None,
             guesses=guesses,
             clusters=self._opened(ranking.candidates, scored),
             candidates=len(ranked.rows),
@@ -178,7 +185,7 @@ class Searcher:
         watch.lap("clusters")
         scored = score_candidates(self.scorer, parts, candidates, plan, watch)
         watch.lap("photos")
-        ranked = self._rank(scored, candidates, feedback, plan)
+        ranked = with_answers(self.scorer, self._rank(scored, candidates, feedback, plan), asked.answers)
         if words is not None:
             ranked = replace(ranked, scores=led_by_word(ranked.scores, words[ranked.rows], plan.method))
         watch.lap("diffusion")

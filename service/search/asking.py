@@ -1,0 +1,54 @@
+"""Asking which of two photos is closer to the one that somebody remembers (``model.ranking``)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import Index
+from model.ranking import ASKED_OF, LIKELY, answered, next_question
+from service.schemas import SearchQuery
+from service.search.scorer import GalleryScorer, Rows
+from service.search.scoring import Scored
+
+
+def asked_about(query: SearchQuery, index: Index, scorer: GalleryScorer) -> Rows:
+    """(k, 2): the closer and the farther photo of each answer. Raises UnknownPhoto: an id is no photo's."""
+    rows = [[scorer.row_of(index.photo(photo)) for photo in answer] for answer in query.comparisons]
+    return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def with_answers(scorer: GalleryScorer, scored: Scored, answers: Rows) -> Scored:
+    """The same photos, with scores by [Ret] that the answers have changed."""
+    if not len(answers):
+        return scored
+    photos, places = np.unique(answers, return_inverse=True)
+    likeness = _likeness(scorer, scored.rows, photos)[:, torch.from_numpy(places.reshape(-1, 2))]
+    scores = answered(torch.from_numpy(scored.scores), likeness[:, :, 0], likeness[:, :, 1])
+    return replace(scored, scores=scores.numpy())
+
+
+def question(scorer: GalleryScorer, scored: Scored, order: NDArray[np.int64], answers: Rows) -> tuple[int, int] | None:
+    """The ids of the two photos to ask about next; None where there are not two that were in no answer yet.
+
+    order: the indices of the photos of ``scored``, best first.
+    """
+    likely = order[:LIKELY]
+    fresh = order[~np.isin(scored.rows[order], answers)][:ASKED_OF]
+    scores = torch.from_numpy(scored.scores[likely])
+    chosen = next_question(scores, _likeness(scorer, scored.rows[likely], scored.rows[fresh]))
+    return None if chosen is None else (_id(scorer, scored, fresh, chosen[0]), _id(scorer, scored, fresh, chosen[1]))
+
+
+def _id(scorer: GalleryScorer, scored: Scored, fresh: NDArray[np.int64], place: int) -> int:
+    return int(scorer.ids[scored.rows[fresh[place]]])
+
+
+def _likeness(scorer: GalleryScorer, rows: Rows, others: Rows) -> torch.Tensor:
+    """(m, k): how much m photos look like each of k others, as cosines of their centred [Ret]."""
+    of = torch.from_numpy(rows)
+    columns = [scorer.likeness.to(torch.tensor([other]), of) for other in others.tolist()]
+    return torch.stack(columns, dim=1) if columns else torch.empty(len(rows), 0)
