@@ -17,8 +17,8 @@ from model.network import (
     Calibration,
     Method,
     Modality,
-    ModelConfig,
-    Network,
+    NetworkConfig,
+    RetNetwork,
     Side,
     Tokens,
     Vocabulary,
@@ -95,11 +95,11 @@ class Matcher:
         book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
     """
 
-    def __init__(self, network: Network, checkpoint_sha256: str, *, chunk: int | None = None) -> None:
+    def __init__(self, network: RetNetwork, checkpoint_sha256: str, *, chunk: int | None = None) -> None:
         if chunk is not None and chunk < 1:
             raise ModelError("chunk must be at least 1")
         self.network = network.eval()
-        self.config: ModelConfig = network.config
+        self.config: NetworkConfig = network.config
         self.calibration: Calibration = network.calibration
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = next(network.parameters()).device, network.precision
@@ -265,7 +265,7 @@ class Matcher:
     def ret_distances(
         self, sketches: Tokens, photos: Tokens | Side, priors: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(s, p) float32 in [0, 2] on the CPU: distances of [Ret], as ``Network.ret_distances`` has them.
+        """(s, p) float32 in [0, 2] on the CPU: distances of [Ret], as ``RetNetwork.ret_distances`` has them.
 
         priors: the photos' ``priors``, where they are known already.
         """

@@ -77,7 +77,7 @@ def run(index: Path, request: Request, matcher: Matcher, progress: Progress | No
     """Do what is asked for. Raises what ``build`` does."""
     folder = IndexFolder(index)
     request.check(folder.path)
-    if matcher.config.grid**2 > MOST_CELLS:
+    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_CELLS:
         raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
     # Taken and released, so that an index that is busy or cannot be written is refused now and not after a download.
     with folder.writing():

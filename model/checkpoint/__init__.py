@@ -2,9 +2,18 @@
 
 from model.checkpoint.conversion import convert
 from model.checkpoint.download import fetch, known_checkpoint, known_checkpoints
-from model.checkpoint.file import default_checkpoint, file_sha256, load_network, read_metadata, save_checkpoint
+from model.checkpoint.file import (
+    DESCRIPTION,
+    default_checkpoint,
+    file_sha256,
+    load_network,
+    load_zse_network,
+    read_metadata,
+    save_checkpoint,
+)
 
 __all__ = [
+    "DESCRIPTION",
     "convert",
     "default_checkpoint",
     "fetch",
@@ -12,6 +21,7 @@ __all__ = [
     "known_checkpoint",
     "known_checkpoints",
     "load_network",
+    "load_zse_network",
     "read_metadata",
     "save_checkpoint",
 ]

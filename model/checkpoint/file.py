@@ -16,13 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.errors import ModelError
-from model.network import Calibration, ModelConfig, Network
+from model.network import NETWORKS, Calibration, ModelConfig, Network, NetworkConfig, RetNetwork, as_zse
 from model.terminal import expanded
 
 FORMAT = "sketch-search"
 # Version 1 kept the calibration and ``nprobe`` inside the configuration.
 VERSION = 2
 READABLE = {"1", str(VERSION)}
+# Entries of the metadata that describe the network; all others are notes for people.
+DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
+# Checkpoints of this kind, which are the oldest, do not name it.
+_FIRST_KIND = Network.kind
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
@@ -45,7 +49,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
     return embedded
 
 
-def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | None = None) -> None:
+def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | None = None) -> None:
     """Writes a checkpoint atomically: the tensors in their precision, configuration and calibration in the metadata.
 
     ``notes``: further entries of the metadata, free text by name. Raises ModelError where it cannot be written.
@@ -57,6 +61,8 @@ def save_checkpoint(network: Network, path: Path, notes: Mapping[str, str] | Non
         "config": network.config.to_json(),
         "calibration": network.calibration.to_json(),
     }
+    if network.kind != _FIRST_KIND:
+        metadata["kind"] = network.kind
     partial = path.with_name(path.name + ".partial")
     try:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -95,16 +101,23 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def load_network(path: Path) -> Network:
+def load_network(path: Path) -> RetNetwork:
     """The network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
-    Every network is built here: where there is more than one kind, this function chooses by the configuration.
+    Every network is built here; the metadata says which kind it is (``model.network.NETWORKS``).
 
     Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint.
     """
-    config, calibration = _description(read_metadata(path))
+    metadata = read_metadata(path)
+    kind = NETWORKS.get(metadata.get("kind", _FIRST_KIND))
+    if kind is None:
+        raise ModelError(
+            f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not know; "
+            "install a newer sketch-search"
+        )
+    config, calibration = _description(metadata, kind)
     with torch.device("meta"):
-        network = Network(config, calibration)
+        network = kind(config, calibration)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -118,14 +131,19 @@ def load_network(path: Path) -> Network:
     return network.requires_grad_(False).eval()
 
 
-def _description(metadata: Mapping[str, str]) -> tuple[ModelConfig, Calibration]:
+def load_zse_network(path: Path) -> Network:
+    """As ``load_network``, for what only networks of ZSE-SBIR can do. Raises ModelError for one of another kind."""
+    return as_zse(load_network(path))
+
+
+def _description(metadata: Mapping[str, str], kind: type[RetNetwork]) -> tuple[NetworkConfig, Calibration]:
     """What the metadata says of a network.
 
     This is the one place that knows version 1: there the fields of the calibration stood in the configuration, and so
     did ``nprobe``, which is a setting of the search service now and is ignored.
     """
     if metadata["version"] != "1":
-        return ModelConfig.from_json(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
+        return kind.read_config(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
     try:
         fields = dict(json.loads(metadata["config"]))
     except (TypeError, ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from model.checkpoint import (
+    DESCRIPTION,
     convert,
     default_checkpoint,
     fetch,
@@ -19,11 +20,8 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.commands.options import chosen_weights
-from model.network import from_backbone, preset, read_backbone
+from model.network import Network, from_backbone, preset, read_backbone
 from model.terminal import printable
-
-# Entries of the metadata that describe the network; all others are notes for people.
-_DESCRIPTION = {"format", "version", "config", "calibration"}
 
 
 def run_info(options: argparse.Namespace) -> None:
@@ -46,9 +44,9 @@ def run_info(options: argparse.Namespace) -> None:
         lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
     if config.words:
         lines["vocabulary"] = f"{len(config.words):,} words"
-    if not calibration.relation_trained:
+    if isinstance(network, Network) and not calibration.relation_trained:
         lines["relation network"] = "untrained, not offered"
-    lines |= {name: metadata[name] for name in sorted(metadata.keys() - _DESCRIPTION)}
+    lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
     released = [
         field.name.removeprefix("released_")
         for field in dataclasses.fields(config)

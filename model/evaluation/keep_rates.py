@@ -14,7 +14,7 @@ from model.evaluation.categories import evaluate
 from model.evaluation.scoring import encode_pictures
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics
-from model.network import Costs, Method, Network, costs
+from model.network import Costs, Method, Network, as_zse, costs
 
 # So many pairs give a steady time and take only seconds.
 TIMED_SKETCHES = 4
@@ -72,14 +72,16 @@ def sweep(
         other = at_rates(matcher, rates)
         result = evaluate(other, corpus, methods)
         figures = {method: part.overall for method, part in result.methods.items()}
-        found.append(KeepFigures(rates, figures, costs(other.config), milliseconds_a_pair(other, corpus)))
+        found.append(
+            KeepFigures(rates, figures, costs(as_zse(other.network).config), milliseconds_a_pair(other, corpus))
+        )
     return tuple(found)
 
 
 def at_rates(matcher: Matcher, rates: KeepRates) -> Matcher:
     """The same weights at other keep rates. Raises ModelError where the network cannot work at them."""
     config = dataclasses.replace(
-        matcher.config, keep_sketch=rates.sketch, keep_photo=rates.photo, keep_cross=rates.cross
+        as_zse(matcher.network).config, keep_sketch=rates.sketch, keep_photo=rates.photo, keep_cross=rates.cross
     )
     network = Network(config, matcher.calibration).requires_grad_(False).eval()
     network.load_state_dict(matcher.network.state_dict())

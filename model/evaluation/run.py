@@ -47,7 +47,7 @@ from model.evaluation.resampling import RESAMPLED, Resampled
 from model.evaluation.scoring import check_classes, score_matrices
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
-from model.network import Method, read_backbone
+from model.network import Method, as_zse, read_backbone
 from model.terminal import expanded
 
 
@@ -191,7 +191,7 @@ def _sweep(
             "--keep is for category protocols and without --csv, --against, --intervals, --backbone, --visual"
         )
     path, matcher = _checkpoint(request)
-    settings = [KeepRates.parse(text, matcher.config.keep_cross) for text in keep.split(",")]
+    settings = [KeepRates.parse(text, as_zse(matcher.network).config.keep_cross) for text in keep.split(",")]
     found = sweep(matcher, corpus, settings, request.methods)
     report(json.dumps(keep_json(found) | _identity(path.name, matcher)) if request.json else keep_table(found))
     if request.plot:

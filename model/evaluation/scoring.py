@@ -65,7 +65,12 @@ def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.T
 
 
 def visual_mean(tokens: Tokens) -> Tokens:
-    """The same tokens with the mean of the patch tokens in the place of [Ret]."""
+    """The same tokens with the mean of the patch tokens in the place of [Ret].
+
+    Raises ModelError where there are no patch tokens, as of networks with one vector for each picture.
+    """
+    if not tokens.patches.shape[1]:
+        raise ModelError("this network keeps no patch tokens, so that there is no mean of them to score by")
     mean = tokens.patches.mean(dim=1, keepdim=True)
     return Tokens(torch.cat([mean, tokens.patches], dim=1), tokens.positions)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.network import BestMatchRelation, KernelRelation, Network, Tokens, kernel_matrix
+from model.network import BestMatchRelation, KernelRelation, Network, RetNetwork, Tokens, kernel_matrix
 
 STRONGEST = 10
 
@@ -27,7 +27,7 @@ class PairInfluence:
 
 @torch.inference_mode()
 def influential_pairs(
-    network: Network, sketch: Tokens, photo: Tokens, count: int = STRONGEST
+    network: RetNetwork, sketch: Tokens, photo: Tokens, count: int = STRONGEST
 ) -> tuple[PairInfluence, ...]:
     """The pairs without which the relation score falls most, strongest first; only pairs without which it falls.
 
@@ -39,11 +39,13 @@ def influential_pairs(
         count: how many at most.
 
     Returns:
-        No pairs where the relation network is untrained, or where it views the tokens as released networks do: that
-        view mixes patches, so that an entry of the kernel matrix belongs to no pair of them.
+        No pairs where there is no relation network or an untrained one, or where it views the tokens as released
+        networks do: that view mixes patches, so that an entry of the kernel matrix belongs to no pair of them.
     """
+    if not isinstance(network, Network) or not network.calibration.relation_trained:
+        return ()
     config = network.config
-    if not network.calibration.relation_trained or config.released_kernel_view:
+    if config.released_kernel_view:
         return ()
     s_side, p_side = network.project(sketch, "sketch"), network.project(photo, "photo")
     s_out, p_out = network.align(s_side, p_side)

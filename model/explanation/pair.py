@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 
 from model.errors import ModelError
-from model.network import CrossAttention, CrossSide, Encoder, EncoderTrace, Modality, Network, Tokens, kernel_matrix
+from model.network import (
+    CrossAttention,
+    CrossSide,
+    Encoder,
+    EncoderTrace,
+    Modality,
+    Network,
+    RetNetwork,
+    Tokens,
+    kernel_matrix,
+)
 
 # A token that is as similar to another one of its own photo as this says nothing of its place. Networks keep a few such
 # tokens in fixed corners, for themselves: they are the same in every photo, so that they would match best of all.
@@ -94,17 +104,17 @@ class Explanation:
 
 
 @torch.inference_mode()
-def observe(network: Network, image: torch.Tensor, modality: Modality) -> Observed:
+def observe(network: RetNetwork, image: torch.Tensor, modality: Modality) -> Observed:
     """Encodes one image and records its attention.
 
     image: (1, 3, H, W), prepared, on the network's device. Raises ModelError for an encoder without self-attention.
     """
-    if not isinstance(network.encoder, Encoder):
+    if isinstance(network, Network) and not isinstance(network.encoder, Encoder):
         raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
     tokens = network.encode(image, modality, trace)
     area = network.config.grid**2
-    blocks = torch.zeros(len(trace.attention), network.config.heads, area)
+    blocks = torch.zeros(len(trace.attention), trace.attention[0].shape[1], area)
     for block, attention, positions in zip(blocks, trace.attention, trace.positions, strict=True):
         block[:, positions[0].cpu()] = attention[0].cpu()
     kept = []
@@ -116,13 +126,18 @@ def observe(network: Network, image: torch.Tensor, modality: Modality) -> Observ
 
 
 @torch.inference_mode()
-def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
-    """Explains a pair of observed images."""
+def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanation:
+    """Explains a pair of observed images.
+
+    A network with one vector for each picture compares no patches: then there are no cells and no correspondences.
+    """
     s_side, p_side = network.project(sketch.tokens, "sketch"), network.project(photo.tokens, "photo")
     forth = back = None
-    if network.cross is not None and isinstance(s_side, CrossSide) and isinstance(p_side, CrossSide):
-        forth, back = _cross_attention(network.cross, s_side, p_side)
-    s_out, p_out = network.align(s_side, p_side)
+    s_out, p_out = sketch.tokens, photo.tokens
+    if isinstance(network, Network):
+        if network.cross is not None and isinstance(s_side, CrossSide) and isinstance(p_side, CrossSide):
+            forth, back = _cross_attention(network.cross, s_side, p_side)
+        s_out, p_out = network.align(s_side, p_side)
     trained = network.calibration.relation_trained
     return Explanation(
         grid=network.config.grid,
@@ -169,7 +184,7 @@ def compare_photos(liked: Observed, photo: Observed) -> Explanation:
     )
 
 
-def explain(network: Network, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
+def explain(network: RetNetwork, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
     """Explains a pair of prepared images, each (1, 3, H, W) on the network's device."""
     return compare(network, observe(network, sketch, "sketch"), observe(network, photo, "photo"))
 
@@ -197,6 +212,8 @@ def strongest_cells(attention: torch.Tensor, share: float) -> torch.Tensor:
 
 def _distinct(tokens: Tokens) -> torch.Tensor:
     """(m,) int64: the patch tokens of one image that are not repeated in it; all of them where all are."""
+    if not tokens.patches.shape[1]:
+        return torch.empty(0, dtype=torch.int64, device=tokens.features.device)
     cosines = kernel_matrix(tokens.patches, tokens.patches)[0].fill_diagonal_(-1)
     distinct = cosines.amax(dim=1) <= _REPEATED
     return (distinct if distinct.any() else torch.ones_like(distinct)).nonzero()[:, 0]

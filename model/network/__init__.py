@@ -1,10 +1,11 @@
 """The networks: from a picture to tokens, and from the tokens of two pictures to their relation score.
 
-``zse.py`` composes the network of ZSE-SBIR from the other modules; ``ModelConfig`` says which variant of it.
-``model.Matcher`` is written for this network. A network of another kind comes in as a class with the surface of
-``Matcher``, which ``model.load`` chooses by the checkpoint. If it has a single global vector for each picture, it gives
-tokens that hold [Ret] only, and its methods are ``("ret",)``.
+``ret_network.py`` says what every network has. ``zse.py`` composes the network of ZSE-SBIR from the other modules;
+``ModelConfig`` says which variant of it. ``vectors`` has the networks with one vector for each picture: their tokens
+hold [Ret] only, and their methods are ``("ret",)``. A checkpoint says which kind of network it holds (``NETWORKS``).
 """
+
+from collections.abc import Mapping
 
 from model.network.backbone import POSITION, from_backbone, read_backbone, resized
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
@@ -15,15 +16,33 @@ from model.network.encoder import Encoder, EncoderTrace
 from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.prior import Prior
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
+from model.network.ret_network import NetworkConfig, RetNetwork
 from model.network.tokens import Tokens
+from model.network.vectors import (
+    Anchor,
+    AnchorConfig,
+    AnchorNetwork,
+    Representations,
+    VitSizes,
+    anchor_network_from,
+    build_vit,
+    load_vit,
+)
 from model.network.vocabulary import Vocabulary, guess_log_probabilities
-from model.network.zse import Network
+from model.network.zse import Network, as_zse
+
+# All kinds of networks, by the name that the metadata of a checkpoint has for each.
+NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network, AnchorNetwork)}
 
 __all__ = [
     "METHODS",
+    "NETWORKS",
     "POSITION",
     "PRESETS",
     "UNCALIBRATED",
+    "Anchor",
+    "AnchorConfig",
+    "AnchorNetwork",
     "BestMatchRelation",
     "Calibration",
     "Costs",
@@ -36,15 +55,23 @@ __all__ = [
     "Modality",
     "ModelConfig",
     "Network",
+    "NetworkConfig",
     "Prior",
+    "Representations",
+    "RetNetwork",
     "Side",
     "Tokens",
+    "VitSizes",
     "Vocabulary",
+    "anchor_network_from",
+    "as_zse",
+    "build_vit",
     "costs",
     "fastest_dtype",
     "from_backbone",
     "guess_log_probabilities",
     "kernel_matrix",
+    "load_vit",
     "multiplies_bf16",
     "preset",
     "read_backbone",

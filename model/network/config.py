@@ -106,7 +106,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         # A checkpoint may come from anywhere: first what would let the network, or the checks below, take for ever.
-        if wrong := [name for name, (least, most) in _BOUNDS.items() if not _within(getattr(self, name), least, most)]:
+        if wrong := [name for name, (least, most) in _BOUNDS.items() if not within(getattr(self, name), least, most)]:
             bounds = ", ".join(f"{name} must lie in {_BOUNDS[name][0]:g} to {_BOUNDS[name][1]:g}" for name in wrong)
             raise ModelError(f"unusable network configuration: {bounds}")
         problems = []
@@ -128,7 +128,7 @@ class ModelConfig:
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
         if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
             problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
-        if problem := _problem_of_words(self.words):
+        if problem := problem_of_words(self.words):
             problems.append(problem)
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))
@@ -165,12 +165,12 @@ class ModelConfig:
         return from_json(ModelConfig, text, "configuration")
 
 
-def _within(value: float | tuple[float, ...], least: float, most: float) -> bool:
+def within(value: float | tuple[float, ...], least: float, most: float) -> bool:
     """Whether a number, or each of several, lies in these bounds; NaN does not."""
     return all(least <= number <= most for number in (value if isinstance(value, tuple) else (value,)))
 
 
-def _problem_of_words(words: tuple[Names, ...]) -> str | None:
+def problem_of_words(words: tuple[Names, ...]) -> str | None:
     """Why these cannot be the words of a vocabulary; None where they can."""
     if len(words) > _MOST_WORDS:
         return f"words must be at most {_MOST_WORDS:,}, not {len(words):,}"

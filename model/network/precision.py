@@ -6,12 +6,13 @@ import copy
 
 import torch
 
+from model.network.ret_network import RetNetwork
 from model.network.zse import Network
 
 TOLERANCE = 1e-2
 
 
-def fastest_dtype(network: Network, device: torch.device) -> torch.dtype:
+def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
     """float16 on CUDA, bfloat16 on a CPU that multiplies it natively, else float32.
 
     The reduced precision is chosen only where the relation scores of the probe pictures stay within TOLERANCE of those
@@ -23,7 +24,7 @@ def fastest_dtype(network: Network, device: torch.device) -> torch.dtype:
         candidate = torch.bfloat16
     else:
         return torch.float32
-    if network.cross is None or not network.calibration.relation_trained:
+    if not isinstance(network, Network) or network.cross is None or not network.calibration.relation_trained:
         return torch.float32
     exact = probe_logits(network, device)
     # The logits are shifted to where the sigmoid is steepest: elsewhere it would hide their differences.

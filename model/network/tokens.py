@@ -55,7 +55,7 @@ class Tokens:
 
         That is all that the method "ret" reads, and all that a network with one global vector gives.
         """
-        return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64))
+        return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
 
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:

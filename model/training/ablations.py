@@ -13,7 +13,7 @@ from model.datasets import read_task, subsampled
 from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
-from model.network import costs
+from model.network import as_zse, costs
 from model.training.recipe import RECIPES, read_recipe
 from model.training.runs import Run, train
 
@@ -108,7 +108,7 @@ def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, 
     row = AblationRow(
         name=name,
         pictures=read_recipe(FOLDER / f"{name}.toml").pictures,
-        parameters=costs(matcher.config).parameters,
+        parameters=costs(as_zse(matcher.network).config).parameters,
         queries=len(corpus.sketches),
         photos=len(corpus.photos),
         figures={m: {f: of_method[m][f] for f in ("map_all", "precision_100")} for m in wanted},

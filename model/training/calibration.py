@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
@@ -11,28 +12,22 @@ from model.errors import ModelError
 from model.evaluation import encode_pictures, measure_groups, relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
-from model.network import Calibration, Method, Network
+from model.network import Calibration, Method, RetNetwork
 from model.ranking import diffused
 from model.training.loop import Trainer
 
+Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 # Values that are tried: weights of the fusion, thresholds of the diffusion.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
 def trained_matcher(
-    network: Network, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = ("rn", "ret")
+    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = ("rn", "ret")
 ) -> Matcher:
     """A copy of a network in training, as a matcher that scores by the methods that are being trained."""
     calibration = Calibration(methods=tuple(methods), best_method=methods[0])
-    return Matcher(with_calibration(network, calibration).set_precision(dtype), "untracked")
-
-
-def with_calibration(network: Network, calibration: Calibration) -> Network:
-    """A copy of the network, in evaluation mode, with another calibration."""
-    other = Network(network.config, calibration)
-    other.load_state_dict(network.state_dict())
-    return other.requires_grad_(False).eval()
+    return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked")
 
 
 def validation_figures(trainer: Trainer, validation: Corpus, large: GroupedTask | None = None) -> dict[str, float]:
@@ -63,11 +58,11 @@ def validation_figures(trainer: Trainer, validation: Corpus, large: GroupedTask 
 
 
 def calibrated(
-    network: Network,
+    network: Calibrated,
     validation: Corpus,
     dtype: torch.dtype = torch.float32,
     methods: Sequence[Method] = ("rn", "ret"),
-) -> tuple[Network, dict[str, float]]:
+) -> tuple[Calibrated, dict[str, float]]:
     """Chooses a calibration by mAP@all on the validation classes.
 
     The fusion weight is the best of FUSIONS. The best method is the one with the highest mAP@all, and the diffusion
@@ -110,4 +105,4 @@ def calibrated(
     diffusion = max(after, key=lambda threshold: after[threshold])
     calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
     all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": after[diffusion]}
-    return with_calibration(network, calibration), {name: round(value, 4) for name, value in all_figures.items()}
+    return network.with_calibration(calibration), {name: round(value, 4) for name, value in all_figures.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint import load_network, read_metadata, save_checkpoint
+from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
 from model.datasets import (
     Picture,
     cache_folder,
@@ -46,7 +46,7 @@ def give_words(
     """
     if not target.parent.is_dir():
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
-    network, weights = load_network(source), read_backbone(backbone)
+    network, weights = load_zse_network(source), read_backbone(backbone)
     pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
     photos = tuple(photos[row] for row in rows_of_each(photos, PHOTOS_PER_CLASS))

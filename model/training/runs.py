@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.checkpoint import load_network, save_checkpoint
+from model.checkpoint import load_zse_network, save_checkpoint
 from model.datasets import IMAGENET_PART, GroupedTask, cache_folder, read_large_task, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
-from model.training.calibration import calibrated, validation_figures, with_calibration
+from model.training.calibration import calibrated, validation_figures
 from model.training.giving_words import with_words
 from model.training.loop import Trainer
 from model.training.prior import with_chosen_prior, with_prior
@@ -59,7 +59,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     if run.target.parent != run.folder and not run.target.parent.is_dir():
         raise ModelError(f"there is no folder {run.target.parent} to write {run.target.name} to; make it first")
     backbone = read_backbone(run.backbone)
-    start = load_network(run.start) if run.start else None
+    start = load_zse_network(run.start) if run.start else None
     pictures = training_corpora(run.data, recipe)
     training, validation = pictures.training, pictures.validation
     if validation is None and start is None:
@@ -106,7 +106,7 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
         if run.data is None and start is not None and start.prior is not None:
             weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
             trained = with_prior(trained, training, further, *weights)
-        network, said = with_calibration(trained, kept), ""
+        network, said = trained.with_calibration(kept), ""
     if run.data is None:
         network = with_words(network, pictures, trainer.teacher)
     elif start is not None:

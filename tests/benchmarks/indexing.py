@@ -33,7 +33,7 @@ from model.images.preprocess import Preprocessing
 from model.matcher import Matcher
 from model.network.config import Modality
 from model.network.tokens import Tokens
-from model.network.zse import Network
+from model.network.zse import Network, as_zse
 from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import draw_gallery
@@ -268,7 +268,7 @@ def measure(document: Path, matcher: Matcher, weights: Path, released: Network, 
         enlarge(pictures(small)[: LARGE // 2 if call.quick else LARGE], large)
         result = Result(circumstances=circumstances(matcher, call), finished=False, real=real, rows=[])
         peaks = [peak_mib(folder, weights) for folder in (small, large)]
-        compared = ways(small, large, matcher.network, released, clip, few, peaks)
+        compared = ways(small, large, as_zse(matcher.network), released, clip, few, peaks)
         for rows in measured(compared, rounds):
             result.rounds, result.rows = result.rounds + 1, rows
             result.finished = result.rounds == rounds

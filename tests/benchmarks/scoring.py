@@ -17,7 +17,7 @@ from torch import nn
 
 from indexer.samples import SKETCHED, draw_photo, draw_sketch
 from model.network.precision import fastest_dtype
-from model.network.zse import Network
+from model.network.zse import Network, as_zse
 from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances, named, peak_mib, synchronised
 from tests.benchmarks.command import Command
 from tests.benchmarks.turns import least_seconds
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     matcher = command.load(options, torch.float32)
     document = options.output / "scoring.json"
     released, clip = released_network().to(matcher.device), clip_tower().to(matcher.device)
-    result = measure(document, released, matcher.network, clip, call)
+    result = measure(document, released, as_zse(matcher.network), clip, call)
     print(f"{table(result)}\n{document}")
     return 0
 

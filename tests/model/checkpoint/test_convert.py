@@ -16,7 +16,7 @@ from model.checkpoint.conversion import convert, released_config, rename
 from model.commands import main
 from model.errors import ModelError
 from model.matcher import Matcher
-from model.network.zse import Network
+from model.network.zse import Network, as_zse
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
 
@@ -71,7 +71,7 @@ def test_a_released_checkpoint_gives_the_released_figures(
     close(photos.features[2, 0, :8], figures["tokens_photo2"]["ret_first8"])
     close(photos.features[2, 1, :8], figures["tokens_photo2"]["token0_first8"])
 
-    network = released.network
+    network = as_zse(released.network)
     with torch.inference_mode():
         pair = network.align(network.project(sketches[:1], "sketch"), network.project(photos[:1], "photo"))
     close(pair[0].features[0, 0, :8], figures["cross_pair00"]["sketch_ret_first8"])

@@ -21,7 +21,6 @@ from model.matcher import load
 from model.network.backbone import from_backbone
 from model.network.calibration import Calibration
 from model.network.zse import Network
-from model.training.calibration import with_calibration
 from model.training.prior import with_prior
 from model.training.recipe import read_recipe
 from model.training.training_set import training_corpora
@@ -61,7 +60,7 @@ def work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def start(folder: Path) -> Network:
     """An untrained network such as the recipe trains, with a calibration and a prior."""
     recipe = read_recipe(folder / "my.toml")
-    plain = with_calibration(from_backbone(recipe.config(64), small_backbone()), CHOSEN)
+    plain = from_backbone(recipe.config(64), small_backbone()).with_calibration(CHOSEN)
     return with_prior(plain, training_corpora(folder / "mine", recipe).training, Further(), 1.5, 8.0)
 
 

@@ -1,0 +1,243 @@
+"""The network of Sketch-an-Anchor (Ribeiro and Ponti, 2023): a ViT with retrieval tokens and gated projections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from model.errors import ModelError
+from model.network.calibration import UNCALIBRATED, Calibration
+from model.network.config import Modality, problem_of_words, within
+from model.network.encoder import EncoderTrace
+from model.network.json_fields import from_json, to_json
+from model.network.ret_network import RetNetwork
+from model.network.tokens import Tokens
+from model.network.vectors.vit import VitSizes, build_vit, load_vit, vit_shape
+from model.words import Names
+
+# What a retrieval token is pulled to in the training: a word vector of the class, or the mean of its photos.
+Anchor = Literal["word", "visual"]
+ANCHORS: tuple[Anchor, ...] = ("word", "visual")
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "image_size": (1, 2048),
+    "units": (1, 8192),
+    "prototypes": (0, 65536),
+    "mean": (-1000, 1000),
+    "std": (1e-6, 1000),
+}
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """Everything needed to rebuild a network of Sketch-an-Anchor and to feed it. Sections are its paper's.
+
+    Attributes:
+        name: the recipe it came from, shown to users.
+        backbone: timm's name of the ViT's architecture, such as "vit_small_patch8_224".
+        sizes: of a ViT that differs from timm's; None for timm's own.
+        image_size: side of the square input in pixels.
+        anchors: the anchors that the training had, in this order: a retrieval token and a projection for each (3.4);
+            none for the paper's baseline (3.2), which has one of both.
+        units: of each gated linear projection (4.2).
+        average: what the self-attention averages to get the retrieval vector: the "projected" vectors, as Fig. 2 draws
+            it, or the retrieval tokens as they leave the "backbone", as the formula of section 3.4 has it.
+        prototypes, words: of the prior and of the vocabulary, as in ``ModelConfig``.
+        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
+    """
+
+    name: str
+    backbone: str
+    sizes: VitSizes | None = None
+    image_size: int = 224
+    anchors: tuple[Anchor, ...] = ANCHORS
+    units: int = 512
+    average: Literal["projected", "backbone"] = "projected"
+    prototypes: int = 0
+    words: tuple[Names, ...] = ()
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must lie in {least:g} to {most:g}"
+            for name, (least, most) in _BOUNDS.items()
+            if not within(getattr(self, name), least, most)
+        ]
+        if len(set(self.anchors)) != len(self.anchors):
+            problems.append(f"anchors {self.anchors} must differ")
+        if problem := problem_of_words(self.words):
+            problems.append(problem)
+        if problems:
+            raise ModelError("unusable network configuration: " + "; ".join(problems))
+        vit_shape(self.backbone, self.image_size, self.sizes)
+
+    @property
+    def width(self) -> int:
+        """Numbers in the retrieval vector of a picture."""
+        return self.units if self.average == "projected" else self.vit_width
+
+    @property
+    def vit_width(self) -> int:
+        """Numbers in a token of the ViT."""
+        return vit_shape(self.backbone, self.image_size, self.sizes).width
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the input."""
+        return vit_shape(self.backbone, self.image_size, self.sizes).grid
+
+    @property
+    def retrieval_token_count(self) -> int:
+        """How many retrieval tokens the ViT has."""
+        return max(1, len(self.anchors))
+
+    @property
+    def released_preprocessing(self) -> bool:
+        """Whether sketches are cropped as for released ZSE-SBIR networks: never."""
+        return False
+
+    def token_count(self, modality: Modality) -> int:
+        """How many tokens an encoded picture has: the retrieval vector alone."""
+        return 1
+
+    def to_json(self) -> str:
+        """As stored in a checkpoint."""
+        return to_json(self)
+
+    @staticmethod
+    def from_json(text: str) -> AnchorConfig:
+        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
+        return from_json(AnchorConfig, text, "configuration")
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What the network makes of the retrieval tokens of b pictures.
+
+    Attributes:
+        ret: (b, width), the retrieval vectors r.
+        hidden: (b, units) for each anchor of the configuration, in its order, the hidden representations r^w and r^v;
+            for the baseline, r alone.
+    """
+
+    ret: torch.Tensor
+    hidden: tuple[torch.Tensor, ...]
+
+
+class GatedProjection(nn.Module):
+    """A linear projection whose outputs are gated by themselves (Miech et al., 2017): y * sigmoid(G y), y = P x."""
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, units)
+        self.gate = nn.Linear(units, units)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, width) -> (b, units)."""
+        y = self.project(x)
+        gated: torch.Tensor = y * self.gate(y).sigmoid()
+        return gated
+
+
+class DynamicAverage(nn.Module):
+    """The average of some vectors by weights that depend on them (Sukhbaatar et al., 2015).
+
+    Each vector is compared with one learned query; the softmax of that is its weight. It starts as the plain mean.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.query.weight)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(b, k, d) -> (b, d)."""
+        average: torch.Tensor = (self.query(vectors).softmax(dim=1) * vectors).sum(dim=1)
+        return average
+
+
+class AnchorNetwork(RetNetwork):
+    """A ViT in which retrieval tokens take the place of the class token; one network for sketches and photos (3.4).
+
+    In a new network each retrieval token is a copy of the class token, so that the pretrained ViT is not disturbed.
+    """
+
+    kind: ClassVar[str] = "sketch-an-anchor"
+    config: AnchorConfig
+
+    def __init__(self, config: AnchorConfig, calibration: Calibration = UNCALIBRATED) -> None:
+        super().__init__(config, calibration)
+        count, width = config.retrieval_token_count, config.vit_width
+        self.vit = build_vit(config.backbone, config.image_size, config.sizes)
+        if self.vit.cls_token is not None:
+            # The retrieval tokens take its place.
+            self.vit.cls_token.requires_grad_(False)
+        self.tokens = nn.Parameter(torch.zeros(1, count, width))
+        self.projections = nn.ModuleList(GatedProjection(width, config.units) for _ in range(count))
+        self.average = DynamicAverage(config.width) if count > 1 else None
+        nn.init.trunc_normal_(self.tokens, std=0.02)
+        self._add_parts()
+
+    @staticmethod
+    def read_config(text: str) -> AnchorConfig:
+        """The configuration in a checkpoint's metadata. Raises ModelError for one that cannot be used."""
+        return AnchorConfig.from_json(text)
+
+    def start_as_class_token(self) -> None:
+        """Makes each retrieval token a copy of the class token, position included."""
+        blank = torch.zeros(1, 3, self.config.image_size, self.config.image_size)
+        with torch.no_grad():
+            embedded = self.vit._pos_embed(self.vit.patch_embed(blank))
+            self.tokens.copy_(embedded[:, :1].expand_as(self.tokens))
+
+    def retrieval_tokens(self, images: torch.Tensor, trace: EncoderTrace | None = None) -> torch.Tensor:
+        """(b, 3, H, W) normalised pixels -> (b, k, d), the retrieval tokens as they leave the ViT.
+
+        ``trace`` records the attention of the retrieval tokens, as their mean.
+        """
+        vit, count = self.vit, self.tokens.shape[1]
+        x = vit._pos_embed(vit.patch_embed(images))
+        x = vit.norm_pre(torch.cat([self.tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1))
+        for block in vit.blocks:
+            if trace is not None:
+                attention = mean_attention(block, x, count)[:, :, -(self.config.grid**2) :]
+                trace.attention.append(attention)
+                trace.positions.append(torch.arange(attention.shape[2], device=x.device).expand(len(x), -1))
+            x = block(x)
+        found: torch.Tensor = vit.norm(x)[:, :count]
+        return found
+
+    def represent(self, tokens: torch.Tensor) -> Representations:
+        """(b, k, d) from ``retrieval_tokens`` -> the vectors that are compared and trained."""
+        hidden = tuple(project(token) for project, token in zip(self.projections, tokens.unbind(1), strict=True))
+        averaged = torch.stack(hidden, dim=1) if self.config.average == "projected" else tokens
+        return Representations(averaged[:, 0] if self.average is None else self.average(averaged), hidden)
+
+    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the retrieval vectors."""
+        return Tokens.of_ret(self.represent(self.retrieval_tokens(images, trace)).ret)
+
+
+def mean_attention(block: Any, x: torch.Tensor, count: int) -> torch.Tensor:
+    """(b, n, d) tokens before a block -> (b, heads, n), the mean attention of the first ``count`` tokens to all."""
+    attn, (b, n, _) = block.attn, x.shape
+    q, k, _ = attn.qkv(block.norm1(x)).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k = attn.q_norm(q[:, :, :count]), attn.k_norm(k)
+    weights: torch.Tensor = (q.float() @ k.float().transpose(-2, -1) * attn.scale).softmax(dim=-1)
+    return weights.mean(dim=2)
+
+
+def anchor_network_from(config: AnchorConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> AnchorNetwork:
+    """A network whose ViT starts with these weights, under timm's key names. The rest is random, from ``seed``.
+
+    Raises ModelError where the weights are those of another ViT.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = AnchorNetwork(config)
+    load_vit(network.vit, weights)
+    network.start_as_class_token()
+    return network
