@@ -2,8 +2,9 @@
 
 from model.training.ablations import ablate, ablation_table
 from model.training.giving_words import give_words
+from model.training.options import Run
 from model.training.recipe import RECIPES
-from model.training.runs import Run, train
+from model.training.runs import train
 
 __all__ = [
     "RECIPES",

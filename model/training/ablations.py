@@ -14,8 +14,9 @@ from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
 from model.network import as_zse, costs
+from model.training.options import Run
 from model.training.recipe import RECIPES, read_recipe
-from model.training.runs import Run, train
+from model.training.runs import train
 
 FOLDER = RECIPES / "ablations"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -14,7 +14,6 @@ from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network import Calibration, Method, RetNetwork
 from model.ranking import diffused
-from model.training.loop import Trainer
 
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 # Values that are tried: weights of the fusion, thresholds of the diffusion.
@@ -30,15 +29,28 @@ def trained_matcher(
     return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked")
 
 
-def validation_figures(trainer: Trainer, validation: Corpus, large: GroupedTask | None = None) -> dict[str, float]:
-    """Figures on validation pictures, for the log of a training.
+class Validated(Protocol):
+    """What is read of a recipe to evaluate its training; ``model.training.recipe`` explains each."""
+
+    @property
+    def evaluate_share(self) -> int: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def methods(self) -> tuple[Method, ...]: ...
+
+
+def validation_figures(
+    network: RetNetwork, recipe: Validated, validation: Corpus, large: GroupedTask | None = None
+) -> dict[str, float]:
+    """Figures of a network in training on validation pictures, for its log.
 
     Returns mAP@all of each trained method on a share of the validation pictures, and for ``large`` the first page's
     precision by [Ret] of each of its groups, with their harmonic mean.
     """
-    share = trainer.recipe.evaluate_share
+    share = recipe.evaluate_share
     part = Corpus(validation.sketches[::share], validation.photos[::share])
-    matcher = trained_matcher(trainer.average, trainer.recipe.dtype, trainer.recipe.methods)
+    matcher = trained_matcher(network, recipe.dtype, recipe.methods)
     queries = encode_pictures(matcher, part.sketches, "sketch")
     gallery = encode_pictures(matcher, part.photos, "photo")
     relevant = relevance(part)

@@ -164,6 +164,26 @@ class Recipe:
         )
 
     @property
+    def clip(self) -> float:
+        """The largest norm of the gradients."""
+        return self.optimiser.clip
+
+    @property
+    def average(self) -> float:
+        """How much of the running average of the weights is kept at each step."""
+        return self.optimiser.average
+
+    @property
+    def further_sketches(self) -> bool:
+        """Whether it uses sketches of classes without photos."""
+        return self.batch.further > 0
+
+    @property
+    def line_drawings(self) -> bool:
+        """Whether it uses line drawings of photos."""
+        return self.batch.lines > 0
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision to compute in on this machine."""
         return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
@@ -204,9 +224,9 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises ModelError naming the file and what is wrong in it.
     """
-    path = _file(path)
+    path = recipe_file(path)
     try:
-        content = _content(path)
+        content = recipe_content(path)
         tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
         fields: dict[str, Any] = {
             name: tables[name](**value) if name in tables else tuple(value) if name == "split" else value
@@ -218,11 +238,11 @@ def read_recipe(path: Path) -> Recipe:
         TypeAdapter(Recipe).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        raise unusable_recipe(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
     except RecursionError as error:
-        raise _unusable(path, "it is its own base") from error
+        raise unusable_recipe(path, "it is its own base") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise _unusable(path, str(error)) from error
+        raise unusable_recipe(path, str(error)) from error
     if not recipe.phases or ("unseen" in recipe.split and "ship" not in recipe.split):
         raise ModelError(f'{path}: a recipe needs [[phases]], and may train on "unseen" only together with "ship"')
     if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
@@ -239,7 +259,7 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
-def _file(path: Path) -> Path:
+def recipe_file(path: Path) -> Path:
     """The file that a path or a name means. Raises ModelError, with the names there are, where there is none."""
     file = path if path.suffix else RECIPES / f"{path}.toml"
     if not file.is_file():
@@ -263,19 +283,20 @@ def _counts(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def _unusable(path: Path, why: str) -> ModelError:
+def unusable_recipe(path: Path, why: str) -> ModelError:
+    """The error for a recipe that cannot be used."""
     return ModelError(
         f"{path} is not a usable training recipe: {why}; model/training/recipe.py says which keys there are"
     )
 
 
-def _content(path: Path) -> dict[str, Any]:
+def recipe_content(path: Path) -> dict[str, Any]:
     """The keys of a recipe over those of its base; tables are merged key by key."""
     content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     base = content.pop("base", None)
     if base is None:
         return content
-    merged = _content(path.parent / base if Path(base).suffix else _file(Path(base)))
+    merged = recipe_content(path.parent / base if Path(base).suffix else recipe_file(Path(base)))
     for name, value in content.items():
         merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
     return merged

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint import load_zse_network, save_checkpoint
@@ -14,33 +13,11 @@ from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
 from model.training.calibration import calibrated, validation_figures
 from model.training.giving_words import with_words
-from model.training.loop import Trainer
+from model.training.options import Run
 from model.training.prior import with_chosen_prior, with_prior
 from model.training.recipe import Recipe, read_recipe
+from model.training.trainer import Trainer
 from model.training.training_set import training_corpora, training_set
-
-
-@dataclass(frozen=True)
-class Run:
-    """The options of ``python -m model train``.
-
-    Attributes:
-        recipe: its TOML file.
-        backbone: pretrained weights to start from, a file or a timm tag; the teacher uses them, too.
-        folder: keeps the state of the training; a training found there is continued.
-        target: the checkpoint to write.
-        data: class folders; None for the data that SKETCH_SEARCH_DATA names.
-        start: a checkpoint to start from instead of the backbone; None for the backbone.
-        until: the step to stop after; None for the recipe's last.
-    """
-
-    recipe: Path
-    backbone: str
-    folder: Path
-    target: Path
-    data: Path | None = None
-    start: Path | None = None
-    until: int | None = None
 
 
 def train(run: Run, report: Callable[[str], object]) -> bool:
@@ -84,7 +61,11 @@ def train(run: Run, report: Callable[[str], object]) -> bool:
     kept = start.calibration if start else UNCALIBRATED
     trainer = Trainer(recipe, data, backbone, run.folder, start)
     large = _large_validation(recipe) if run.data is None and validation else None
-    trainer.run((lambda at: validation_figures(at, validation, large)) if validation else None, until=run.until)
+
+    def validate(at: Trainer) -> dict[str, float]:
+        return validation_figures(at.average, recipe, validation, large) if validation else {}
+
+    trainer.run(validate if validation else None, until=run.until)
     if trainer.step < recipe.steps:
         report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False

@@ -1,29 +1,18 @@
-"""The training loop: reproducible steps, and a saved state from which an interrupted training continues."""
+"""A training of a network of ZSE-SBIR: its start, its optimiser, its input sizes and its objective."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import hashlib
-import json
 import math
-import os
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from model.errors import ModelError
-from model.evaluation import draw_curve
 from model.network import POSITION, Encoder, Network, from_backbone, resized
+from model.training.loop import Loop, digest
 from model.training.objectives import ListwiseObjective, QuadrupletObjective, Teacher, ask_teacher
 from model.training.recipe import Recipe
 from model.training.training_set import TrainingSet
@@ -37,14 +26,14 @@ class Objective(Protocol):
         ...
 
 
-class Trainer:
-    """One training: the network, the running average of its weights, the optimiser, and the folder of its state.
+class Trainer(Loop[Network]):
+    """A training of a network of ZSE-SBIR.
 
     Args:
         recipe: how to train.
         data: the training pictures.
         backbone: pretrained weights to start from, under timm's key names; the teacher uses them, too.
-        folder: where state.safetensors, log.jsonl and curve.png are kept; a training found there is continued.
+        folder: of the training's state, as for ``Loop``.
         start: a trained network to start from instead of the backbone; None for the backbone.
     """
 
@@ -56,18 +45,13 @@ class Trainer:
         folder: Path,
         start: Network | None = None,
     ) -> None:
-        self.recipe, self.data, self.folder = recipe, data, folder
-        folder.mkdir(parents=True, exist_ok=True)
-        config = recipe.config(recipe.phases[0].image_size)
+        self.recipe, self.data = recipe, data
         self.native = backbone["pos_embed"].float()
-        self.network = from_backbone(config, backbone, recipe.seed)
+        config = recipe.config(recipe.phases[0].image_size)
+        network = from_backbone(config, backbone, recipe.seed)
         if start is not None:
-            self._load_start(start)
-        self.network.train()
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimiser = self._optimiser()
-        self.step = 0
-        self.origin = _origin(recipe, data, backbone, start)
+            _load_start(network, start, self.native)
+        super().__init__(recipe, folder, network, _origin(recipe, data, backbone, start))
         # What the pretrained ViT says of the photos; None where the recipe does not ask it.
         self.teacher: Teacher | None = None
         self.objective: Objective
@@ -76,123 +60,24 @@ class Trainer:
             self.objective = ListwiseObjective(recipe, data, self.teacher)
         else:
             self.objective = QuadrupletObjective(recipe, data, recipe.quadruplets)
-        if self.state_path.exists():
-            self._restore()
+        self.resume()
 
-    @property
-    def state_path(self) -> Path:
-        """The file with everything that is needed to continue."""
-        return self.folder / "state.safetensors"
-
-    @property
-    def log_path(self) -> Path:
-        """A file with one JSON object for each step: losses, seconds and, at times, validation figures."""
-        return self.folder / "log.jsonl"
-
-    def run(self, validate: Callable[[Trainer], dict[str, float]] | None = None, until: int | None = None) -> None:
-        """Trains to the end of the recipe, or to step ``until``.
-
-        ``validate`` is called every ``evaluate_every`` steps; its figures are added to the log.
-        """
-        last = min(until or self.recipe.steps, self.recipe.steps)
-        bar = tqdm(total=self.recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
-        while self.step < last:
-            began = time.monotonic()
-            losses = self.train_step()
-            entry: dict[str, float | int] = {"step": self.step, "of": self.recipe.steps, **losses}
-            entry["seconds"] = round(time.monotonic() - began, 3)
-            bar.update()
-            bar.set_postfix(losses, refresh=False)
-            if validate is not None and (self.step % self.recipe.evaluate_every == 0 or self.step == self.recipe.steps):
-                entry |= validate(self)
-            with self.log_path.open("a") as log:
-                log.write(json.dumps(entry) + "\n")
-            if self.step % self.recipe.save_every == 0 or self.step == last:
-                self.save()
-                draw_curve(self.log_path, self.folder / "curve.png")
-        bar.close()
-
-    def train_step(self) -> dict[str, float]:
-        """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
+    def prepare(self) -> None:
+        """Sets the input size and the learning rates of the step that comes next."""
         phase = self.recipe.phase_at(self.step)
         self._resize(phase.image_size)
         self._set_rates(phase.encoder)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-            # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
-            with sdpa_kernel(SDPBackend.MATH):
-                losses = self.objective.losses(self.network, self.step, phase.image_size)
-                total = torch.stack(list(losses.values())).sum()
-                self.optimiser.zero_grad(set_to_none=True)
-                torch.autograd.backward(total)
-        if not torch.isfinite(total):
-            raise ModelError(f"training diverged at step {self.step}; lower the learning rates in the recipe")
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip)
-        self.optimiser.step()
-        self.step += 1
-        kept = min(self.recipe.optimiser.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 1 - kept)
-        return {name: round(float(loss.detach()), 4) for name, loss in losses.items()}
 
-    def save(self) -> None:
-        """Writes the state of the training, atomically."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
-        partial = self.state_path.with_suffix(".partial")
-        metadata = {"step": str(self.step), "origin": self.origin}
-        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
-        os.replace(partial, self.state_path)
+    def losses(self) -> dict[str, torch.Tensor]:
+        """The losses of the objective."""
+        return self.objective.losses(self.network, self.step, self.recipe.phase_at(self.step).image_size)
 
-    def _restore(self) -> None:
-        with safe_open(self.state_path, framework="pt") as file:
-            metadata = file.metadata()
-            if metadata.get("origin") != self.origin:
-                raise ModelError(
-                    f"{self.state_path} belongs to another recipe, backbone or data; "
-                    "name another folder with --run, or remove this one to start again"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        self.step = int(metadata["step"])
-        self._cut_log()
+    def restore_shape(self) -> None:
+        """Sets the input size of the last step before the state was saved."""
         self._resize(self.recipe.phase_at(max(0, self.step - 1)).image_size)
-        for part, network in (("network.", self.network), ("average.", self.average)):
-            network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
-        for name, parameter in self.network.named_parameters():
-            state = {key: tensors.get(f"optimiser.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if state["step"] is not None:
-                self.optimiser.state[parameter] = state
 
-    def _cut_log(self) -> None:
-        """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
-        lines = []
-        for line in self.log_path.read_text().splitlines() if self.log_path.exists() else ():
-            with suppress(json.JSONDecodeError):
-                if json.loads(line)["step"] <= self.step:
-                    lines.append(line + "\n")
-        self.log_path.write_text("".join(lines))
-
-    def _load_start(self, start: Network) -> None:
-        # The prior and the vocabulary are made anew after the training.
-        start = start.without_prior().without_vocabulary()
-        side, config = self.network.config.image_size, start.config
-        if side != config.image_size:
-            start = resized(start, dataclasses.replace(config, image_size=side), self.native)
-        try:
-            self.network.load_state_dict(start.state_dict())
-        except RuntimeError as error:
-            # All that differs is one line each, behind a title: for another size of ViT these are hundreds.
-            first = str(error).splitlines()[1].strip()
-            raise ModelError(
-                f"the network to start from ({config.name}) is not the recipe's ({self.network.config.name}), "
-                f"so name its preset in the recipe; the first difference: {first}"
-            ) from error
-
-    def _optimiser(self) -> torch.optim.AdamW:
+    def make_optimiser(self) -> torch.optim.AdamW:
+        """AdamW; the encoder and its late blocks have groups of their own."""
         groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
         chosen = self.recipe.optimiser
         late = tuple(f"encoder.blocks.{self.network.config.depth - 1 - n}." for n in range(chosen.late_blocks))
@@ -231,7 +116,7 @@ class Trainer:
         config = self.recipe.config(side)
         old, self.network = self.network, resized(self.network, config, self.native).train()
         self.average = resized(self.average, config, self.native).requires_grad_(False)
-        before, self.optimiser = self.optimiser.state, self._optimiser()
+        before, self.optimiser = self.optimiser.state, self.make_optimiser()
         for (name, parameter), previous in zip(self.network.named_parameters(), old.parameters(), strict=True):
             if name != POSITION and previous in before:
                 self.optimiser.state[parameter] = before[previous]
@@ -239,7 +124,7 @@ class Trainer:
     def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
         path = self.folder / "teacher.safetensors"
         # The teacher does not depend on the recipe, so a copied file saves other trainings the time.
-        origin = _digest(self.data.key, backbone)
+        origin = digest(self.data.key, backbone)
         teacher = Teacher.load(path, origin)
         if teacher is None:
             teacher = ask_teacher(backbone, self.network.config, self.data.photos, self.data.photo_labels)
@@ -247,17 +132,27 @@ class Trainer:
         return teacher
 
 
+def _load_start(network: Network, start: Network, native: torch.Tensor) -> None:
+    """Gives a new network the weights of another; ``native`` as for ``resized``."""
+    # The prior and the vocabulary are made anew after the training.
+    start = start.without_prior().without_vocabulary()
+    side, config = network.config.image_size, start.config
+    if side != config.image_size:
+        start = resized(start, dataclasses.replace(config, image_size=side), native)
+    try:
+        network.load_state_dict(start.state_dict())
+    except RuntimeError as error:
+        # All that differs is one line each, behind a title: for another size of ViT these are hundreds.
+        first = str(error).splitlines()[1].strip()
+        raise ModelError(
+            f"the network to start from ({config.name}) is not the recipe's ({network.config.name}), "
+            f"so name its preset in the recipe; the first difference: {first}"
+        ) from error
+
+
 def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
     """Hex digest of everything that determines the state of a training."""
     # A prior and a vocabulary are made anew after the training, so a start may get its own while the training goes on.
     state = {} if start is None else start.without_prior().without_vocabulary().state_dict()
     begin = {f"start.{name}": tensor for name, tensor in state.items()}
-    return _digest(repr(recipe) + data.key, backbone | begin)
-
-
-def _digest(words: str, weights: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256(words.encode())
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest(repr(recipe) + data.key, backbone | begin)

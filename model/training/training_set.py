@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -33,11 +34,25 @@ from model.datasets import (
 )
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.training.recipe import Recipe
 
 # Of class folders each of so many classes is for validation.
 VALIDATION_EVERY = 5
 FEWEST_CLASSES = 2
+
+
+class Selection(Protocol):
+    """What is read of a recipe to choose its pictures; ``model.training.recipe`` explains each."""
+
+    @property
+    def split(self) -> tuple[str, ...]: ...
+    @property
+    def hold_out(self) -> bool: ...
+    @property
+    def data_set(self) -> str | None: ...
+    @property
+    def further_sketches(self) -> bool: ...
+    @property
+    def line_drawings(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ class TrainingCorpora:
     fresh: tuple[Picture, ...] = ()
 
 
-def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
+def training_corpora(folder: Path | None, recipe: Selection) -> TrainingCorpora:
     """The training and the validation pictures.
 
     Args:
@@ -101,8 +116,8 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
             None for the data that SKETCH_SEARCH_DATA names.
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
             leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
-            Classes that then lack sketches or photos are used as ``recipe.batch`` says (``further`` and ``lines``), or
-            not at all. Of that data no training sees the fresh pictures (``model.datasets.split_fresh``), nor, with
+            Classes that then lack sketches or photos are used where the recipe wants ``further_sketches`` or
+            ``line_drawings``, or not at all. Of that data no training sees the fresh pictures (``model.datasets.split_fresh``), nor, with
             parts of data/more, classes that are too near to those it is measured on (``model.datasets.too_near``).
 
     Raises ModelError where data is missing.
@@ -124,7 +139,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     return TrainingCorpora(training, _further(data, allowed, training, recipe), validation, fresh.sketches)
 
 
-def _of_folders(folder: Path, recipe: Recipe) -> TrainingCorpora:
+def _of_folders(folder: Path, recipe: Selection) -> TrainingCorpora:
     corpus = read_class_folders(folder)
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
     trained = [label for label in corpus.labels if label not in held]
@@ -137,7 +152,7 @@ def _of_folders(folder: Path, recipe: Recipe) -> TrainingCorpora:
     return TrainingCorpora(_allowed(corpus.of(trained), recipe), Further(), corpus.of(held) if held else None)
 
 
-def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
+def _allowed(corpus: Corpus, recipe: Selection) -> Corpus:
     if recipe.hold_out:
         corpus = hold_out(corpus)[0]
     return corpus if recipe.data_set is None else one_data_set(corpus, recipe.data_set)
@@ -149,11 +164,11 @@ def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
     return thin_classes(data, corpus) if part == "thin" else read_split(data, part)
 
 
-def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Further:
+def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Selection) -> Further:
     """What the recipe uses of the pictures beside those of its classes with sketches and photos."""
     trained = set(training.labels)
-    sketches = tuple(p for p in allowed.sketches if p.label not in trained) if recipe.batch.further else ()
-    if not recipe.batch.lines:
+    sketches = tuple(p for p in allowed.sketches if p.label not in trained) if recipe.further_sketches else ()
+    if not recipe.line_drawings:
         return Further(sketches)
     photos = tuple(p for p in allowed.photos if p.label not in trained)
     if IMAGENET_PART in recipe.split:

@@ -10,8 +10,8 @@ import pytest
 
 from model.evaluation.categories import evaluate
 from model.training.calibration import trained_matcher
-from model.training.loop import Trainer
 from model.training.recipe import Batch, Optimiser, Weights
+from model.training.trainer import Trainer
 from model.training.training_set import training_set
 from tests.learning import small_backbone, small_recipe, write_patterns
 

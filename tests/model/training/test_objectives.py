@@ -19,11 +19,11 @@ from model.network.backbone import from_backbone
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.training.calibration import calibrated, trained_matcher
-from model.training.loop import Trainer
 from model.training.objectives.batches import Sampler
 from model.training.objectives.quadruplets import MATCH, NO_MATCH, QuadrupletObjective
 from model.training.objectives.teacher import Teacher
 from model.training.recipe import RECIPES, Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
+from model.training.trainer import Trainer
 from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.pictures import SHAPES, drawing, photo

@@ -20,10 +20,10 @@ from model.network.backbone import POSITION, resized
 from model.network.calibration import Calibration
 from model.training.augmentation import SIDE, Augmentation
 from model.training.calibration import DIFFUSIONS, calibrated, trained_matcher
-from model.training.loop import Trainer
 from model.training.objectives.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
 from model.training.objectives.teacher import Teacher
 from model.training.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe
+from model.training.trainer import Trainer
 from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.networks import tiny_checkpoint, tiny_config, tiny_network

@@ -20,12 +20,13 @@ from model.datasets.further import Further, lines_of, read_imagenet, read_lines,
 from model.errors import ModelError
 from model.network.backbone import from_backbone
 from model.network.zse import Network
-from model.training.loop import Trainer
 from model.training.objectives.losses import mates_loss
 from model.training.objectives.names import named_targets
+from model.training.options import Run
 from model.training.prior import RET_WEIGHTS, best_weight, with_prior
 from model.training.recipe import Batch, Optimiser, Weights
-from model.training.runs import Run, train
+from model.training.runs import train
+from model.training.trainer import Trainer
 from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.archives import pack
 from tests.learning import NETWORK, small_backbone, small_recipe, toml
