@@ -143,6 +143,12 @@ def _add_train(commands: Subparsers) -> None:
     command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
     command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
+    command.add_argument(
+        "--words",
+        type=a_path,
+        metavar="FILE",
+        help="sketch-an-anchor: word vectors, such as word2vec's (default: the stand-in of SKETCH_SEARCH_DATA)",
+    )
     _add_data(command)
 
 

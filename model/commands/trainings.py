@@ -13,10 +13,12 @@ from model.training import Run, ablate, ablation_table, give_words, train
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out OUT.safetensors]"""
+    """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out FILE] [--words FILE]"""
     folder = options.folder or Path("runs") / options.recipe.stem
     target = options.out or folder / "final.safetensors"
-    run = Run(options.recipe, options.backbone, folder, target, options.data, options.start, options.until)
+    run = Run(
+        options.recipe, options.backbone, folder, target, options.data, options.start, options.until, options.words
+    )
     train(run, print)
 
 

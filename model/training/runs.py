@@ -11,6 +11,7 @@ from model.datasets import IMAGENET_PART, GroupedTask, cache_folder, read_large_
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
+from model.training.anchors import is_anchor_recipe, train_anchors
 from model.training.calibration import calibrated, validation_figures
 from model.training.giving_words import with_words
 from model.training.options import Run
@@ -21,7 +22,16 @@ from model.training.training_set import training_corpora, training_set
 
 
 def train(run: Run, report: Callable[[str], object]) -> bool:
-    """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
+    """Trains a network of the kind that the recipe is for. ``report`` gets sentences about the progress.
+
+    Returns whether the recipe was completed; if not, the same run continues where it stopped.
+    Raises ModelError for a recipe, start or data that do not fit together.
+    """
+    return train_anchors(run, report) if is_anchor_recipe(run.recipe) else train_zse(run, report)
+
+
+def train_zse(run: Run, report: Callable[[str], object]) -> bool:
+    """Trains a network of ZSE-SBIR, calibrates it on the validation classes, and writes the checkpoint.
 
     A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
     validation classes keeps the calibration of ``run.start``, and the weights of its prior. The network gets a

@@ -117,8 +117,9 @@ def training_corpora(folder: Path | None, recipe: Selection) -> TrainingCorpora:
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
             leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
             Classes that then lack sketches or photos are used where the recipe wants ``further_sketches`` or
-            ``line_drawings``, or not at all. Of that data no training sees the fresh pictures (``model.datasets.split_fresh``), nor, with
-            parts of data/more, classes that are too near to those it is measured on (``model.datasets.too_near``).
+            ``line_drawings``, or not at all. Of that data no training sees the fresh pictures
+            (``model.datasets.split_fresh``), nor, with parts of data/more, classes that are too near to those it is
+            measured on (``model.datasets.too_near``).
 
     Raises ModelError where data is missing.
     """

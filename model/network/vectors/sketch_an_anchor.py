@@ -66,8 +66,8 @@ class AnchorConfig:
             for name, (least, most) in _BOUNDS.items()
             if not within(getattr(self, name), least, most)
         ]
-        if len(set(self.anchors)) != len(self.anchors):
-            problems.append(f"anchors {self.anchors} must differ")
+        if self.anchors != tuple(name for name in ANCHORS if name in self.anchors):
+            problems.append(f"anchors {self.anchors} must be some of {ANCHORS}, in this order")
         if problem := problem_of_words(self.words):
             problems.append(problem)
         if problems:

@@ -18,6 +18,7 @@ from model.errors import ModelError
 from model.evaluation.categories import evaluate
 from model.network.backbone import POSITION, resized
 from model.network.calibration import Calibration
+from model.training.anchors import is_anchor_recipe
 from model.training.augmentation import SIDE, Augmentation
 from model.training.calibration import DIFFUSIONS, calibrated, trained_matcher
 from model.training.objectives.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
@@ -229,7 +230,7 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
 
 
 def test_the_committed_recipes_can_be_read() -> None:
-    recipes = sorted(RECIPES.rglob("*.toml"))
+    recipes = sorted(path for path in RECIPES.rglob("*.toml") if not is_anchor_recipe(path))
     assert recipes
     for path in recipes:
         recipe = read_recipe(path)

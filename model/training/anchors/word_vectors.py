@@ -1,0 +1,157 @@
+"""Vectors of words: a word2vec file of the user's, or the stand-in that comes with the optional data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from model.datasets import data_folder
+from model.errors import ModelError
+from model.training.anchors.semantic import WordAnchors
+from model.words import spelling
+
+# Vectors of CLIP's text tower for 2,301 names. They are no word2vec, and are called a stand-in.
+STAND_IN = "class_words_clip_text.npy"
+# Words that are read of a word2vec file, the most frequent ones. The rest of the large public files are phrases and
+# misspellings, and would not fit into the memory of every machine.
+MOST_WORDS = 500_000
+# Words whose neighbours are looked for at once.
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Words with a vector each.
+
+    Attributes:
+        name: of the file, for messages.
+        words: in the file's order. vectors: (n, d) float32.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    vectors: torch.Tensor
+
+    @property
+    def key(self) -> str:
+        """Digest that changes with the words and their vectors."""
+        found = hashlib.sha256("\n".join(self.words).encode())
+        found.update(self.vectors.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+
+def read_word_vectors(path: Path | None) -> WordVectors:
+    """Reads word vectors.
+
+    path: a word2vec file as gensim reads it (.bin, .bin.gz, .txt, .vec, or .kv as gensim saves it); or a .npy of (n, d)
+        with the words in a .txt of the same name beside it, one a line; None for the stand-in.
+
+    Raises ModelError for a file that is missing or cannot be read, and where gensim is not installed.
+    """
+    if path is None:
+        folder = data_folder() / "data"
+        return _of_numpy(folder / STAND_IN, folder / "class_words.txt", f"{STAND_IN}, a stand-in for word2vec")
+    if not path.is_file():
+        raise ModelError(f"there is no file of word vectors at {path}")
+    if path.suffix == ".npy":
+        return _of_numpy(path, path.with_suffix(".txt"), path.name)
+    return _of_word2vec(path)
+
+
+def _of_numpy(vectors: Path, words: Path, name: str) -> WordVectors:
+    try:
+        names = tuple(words.read_text(encoding="utf-8").split("\n"))
+        table = np.load(vectors)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the word vectors {vectors} with their words {words.name} cannot be read: {error}") from error
+    names = names[:-1] if names[-1] == "" else names
+    if table.ndim != 2 or table.shape[0] != len(names):
+        raise ModelError(f"{vectors} must have a row for each of the {len(names)} words in {words.name}")
+    return WordVectors(name, names, torch.from_numpy(table.astype(np.float32)))
+
+
+def _of_word2vec(path: Path) -> WordVectors:
+    try:
+        from gensim.models import KeyedVectors
+    except ImportError as error:
+        raise ModelError("word2vec files are read by gensim: pip install 'sketch-search[words]'") from error
+    binary = ".bin" in path.suffixes
+    try:
+        if path.suffix == ".kv":
+            table = KeyedVectors.load(str(path))
+        else:
+            table = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=MOST_WORDS)
+    # What gensim raises for a file of another kind follows from its first bytes.
+    except Exception as error:
+        raise ModelError(f"{path} is not a word2vec file that gensim can read: {error}") from error
+    return WordVectors(path.name, tuple(table.index_to_key), torch.from_numpy(np.array(table.vectors, np.float32)))
+
+
+def word_anchors(
+    words: WordVectors,
+    labels: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    *,
+    neighbours: int,
+    kept_out: Sequence[str] = (),
+) -> WordAnchors:
+    """The vectors of classes, and the words nearest to each.
+
+    The vector of a class is that of its name in any spelling. A name of several words that the file does not have is
+    the mean of their vectors.
+
+    Args:
+        labels: the classes.
+        names: for classes that are called otherwise in the file, the words whose vectors are averaged.
+        neighbours: how many of the nearest words, by cosine, the class itself left out.
+        kept_out: classes whose names are never among the neighbours: the training may not know them.
+
+    Raises:
+        ModelError: the file lacks classes.
+    """
+    places: dict[str, int] = {}
+    for number, word in enumerate(words.words):
+        places.setdefault(spelling(word), number)
+    found = {label: _rows(label, names, places) for label in labels}
+    if lacking := [label for label, rows in found.items() if not rows]:
+        raise ModelError(
+            f"the word vectors {words.name} lack {', '.join(lacking)}; say by which words they go, in the recipe's "
+            f'table [names], such as {lacking[0]} = ["thing"]'
+        )
+    vectors = torch.stack([F.normalize(words.vectors[rows], dim=1).mean(dim=0) for rows in found.values()])
+    forbidden = [row for label in kept_out for row in _rows(label, names, places)]
+    return WordAnchors(vectors, _neighbours(words.vectors, vectors, list(found.values()), forbidden, neighbours))
+
+
+def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
+    """The rows of the words of a class; none where the file lacks one of them."""
+    if label in names:
+        wanted = [spelling(name) for name in names[label]]
+    else:
+        wanted = [spelling(label)]
+        if wanted[0] not in places:
+            wanted = wanted[0].split()
+    return [places[word] for word in wanted] if all(word in places for word in wanted) else []
+
+
+def _neighbours(
+    table: torch.Tensor, vectors: torch.Tensor, own: list[list[int]], forbidden: list[int], count: int
+) -> torch.Tensor:
+    """(c, count, d): the rows of the table nearest to each vector, or fewer where the table is small."""
+    usable = len(table) - len(set(forbidden)) - max(len(rows) for rows in own)
+    count = max(0, min(count, usable))
+    directions = F.normalize(table, dim=1)
+    chosen = []
+    for start in range(0, len(vectors), _AT_ONCE):
+        cosines = F.normalize(vectors[start : start + _AT_ONCE], dim=1) @ directions.T
+        cosines[:, forbidden] = -torch.inf
+        for row, rows in zip(cosines, own[start : start + _AT_ONCE], strict=True):
+            row[rows] = -torch.inf
+        chosen.append(cosines.topk(count, dim=1).indices)
+    return directions[torch.cat(chosen)]
