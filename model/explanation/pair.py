@@ -97,7 +97,12 @@ class Explanation:
     ret_distance: float
 
     def matches(self) -> list[tuple[int, int, float]]:
-        """For each sketch token its best photo token: (sketch cell, photo cell, cosine), strongest first."""
+        """For each sketch token its best photo token: (sketch cell, photo cell, cosine), strongest first.
+
+        None where no patches are compared.
+        """
+        if not self.correspondence.numel():
+            return []
         best, column = self.correspondence.max(dim=1)
         order = best.argsort(descending=True, stable=True).tolist()
         return [(int(self.sketch_cells[i]), int(self.photo_cells[column[i]]), float(best[i])) for i in order]

@@ -39,8 +39,10 @@ def closest_patches(explanations: Sequence[Explanation]) -> list[Replacement]:
     """For each kept sketch patch the closest patch among all these photos, after cross-attention (eq. 8).
 
     explanations: of one sketch and at least one photo. A patch names its photo by its index among them; of equally
-    close photos the first one is taken.
+    close photos the first one is taken. No replacements where no patches are compared.
     """
+    if not explanations[0].correspondence.numel():
+        return []
     found = [e.correspondence.max(dim=1) for e in explanations]
     photos = torch.stack([best.values for best in found]).argmax(dim=0).tolist()
     return [

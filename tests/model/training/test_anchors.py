@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from tests.learning import small_backbone, write_class_folders
 from tests.pictures import SHAPES, drawing
 from tests.requirements import needs_shared_data
 
-SIZES = {"embed_dim": 32, "depth": 4, "num_heads": 2, "mlp_ratio": 2.0}
+SIZES: dict[str, Any] = {"embed_dim": 32, "depth": 4, "num_heads": 2, "mlp_ratio": 2.0}
 RECIPE = AnchorRecipe(
     method="sketch-an-anchor",
     backbone="vit_tiny_patch16_224",
@@ -168,7 +169,7 @@ def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_eac
 ) -> None:
     weights = small_backbone()
     features = pretrained_features(RECIPE.config, weights, data.photos, data.key, tmp_path)
-    vit = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, **SIZES).eval()
+    vit = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
     vit.load_state_dict(weights)
     small = torch.nn.functional.interpolate(
         data.photos[5:6].float() / 255, size=(64, 64), mode="bilinear", antialias=True
@@ -178,7 +179,7 @@ def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_eac
     torch.testing.assert_close(features[5:6], expected, atol=0.02, rtol=0)
     of_classes = VisualAnchors.of_features(features, data.photo_rows)
     for number, rows in enumerate(data.photo_rows):
-        torch.testing.assert_close(of_classes.means[number], sum(features[rows]) / len(rows))  # type: ignore[arg-type]
+        torch.testing.assert_close(of_classes.means[number], sum(features[rows]) / len(rows))
     again = pretrained_features(RECIPE.config, weights, data.photos[:0], data.key, tmp_path)
     assert torch.equal(again, features), "they are found again without asking"
 
@@ -349,7 +350,7 @@ def test_photos_of_one_class_cannot_be_trained_on(anchors: SemanticAnchors, tmp_
 def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() -> None:
     config = dataclasses.replace(RECIPE.config, anchors=())
     network = anchor_network_from(config, small_backbone())
-    plain = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10, **SIZES).eval()
+    plain = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
     plain.load_state_dict(small_backbone())
     images = random(2, 3, 64, 64)
     with torch.no_grad():
