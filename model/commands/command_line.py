@@ -143,12 +143,7 @@ def _add_train(commands: Subparsers) -> None:
     command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
     command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
-    command.add_argument(
-        "--words",
-        type=a_path,
-        metavar="FILE",
-        help="sketch-an-anchor: word vectors, such as word2vec's (default: the stand-in of SKETCH_SEARCH_DATA)",
-    )
+    _add_words_file(command)
     _add_data(command)
 
 
@@ -156,14 +151,12 @@ def _add_ablate(commands: Subparsers) -> None:
     command = commands.add_parser("ablate", help="train and measure the table of ablations and baselines")
     command.add_argument("row", nargs="*", metavar="ROW", help="recipes of recipes/ablations (default: all)")
     _add_backbone(command, "pretrained ViT that all rows start from")
+    methods = ("zse", "sketch-an-anchor")
     command.add_argument(
-        "--run",
-        type=a_path,
-        dest="folder",
-        metavar="DIR",
-        default=Path("runs/ablations"),
-        help="default: runs/ablations",
+        "--method", choices=methods, default="zse", metavar="NAME", help=f"{_listed(methods)} (default: zse)"
     )
+    command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/ablations")
+    _add_words_file(command)
     _add_every(command)
     _add_json(command)
     _add_data(command)
@@ -226,6 +219,15 @@ def _add_composites(commands: Subparsers) -> None:
 
 def _add_backbone(command: Parser, purpose: str) -> None:
     command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help=purpose)
+
+
+def _add_words_file(command: Parser) -> None:
+    command.add_argument(
+        "--words",
+        type=a_path,
+        metavar="FILE",
+        help="sketch-an-anchor: word vectors, such as word2vec's (default: the stand-in of SKETCH_SEARCH_DATA)",
+    )
 
 
 def _add_data(command: Options) -> None:

@@ -23,13 +23,23 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_ablate(options: argparse.Namespace) -> None:
-    """ablate [ROW...] --backbone FILE|TIMM-TAG [--run DIR] [--every S,P] [--json]"""
+    """ablate [ROW...] --backbone FILE|TIMM-TAG [--method NAME] [--words FILE] [--run DIR] [--every S,P] [--json]"""
 
     def report(sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
     every = options.every or (1, 1)
-    rows = ablate(options.row, options.backbone, options.folder, report, data=options.data, every=every)
+    folder = options.folder or Path("runs") / ("ablations" if options.method == "zse" else options.method)
+    rows = ablate(
+        options.row,
+        options.backbone,
+        folder,
+        report,
+        method=options.method,
+        words=options.words,
+        data=options.data,
+        every=every,
+    )
     print(json.dumps([dataclasses.asdict(row) for row in rows]) if options.json else ablation_table(rows))
 
 

@@ -7,18 +7,24 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from model.checkpoint import file_sha256
 from model.datasets import read_task, subsampled
 from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
-from model.network import as_zse, costs
+from model.training.anchors import is_anchor_recipe, read_anchor_recipe
 from model.training.options import Run
 from model.training.recipe import RECIPES, read_recipe
 from model.training.runs import train
 
 FOLDER = RECIPES / "ablations"
+ANCHOR_FOLDER = RECIPES / "sketch-an-anchor"
+# The rows of Table 4 of Sketch-an-Anchor's paper, in its order: Base, A1, A2, B1, B2, Ours.
+ANCHOR_ROWS = ("baseline", "visual-anchors", "both-anchors", "randomised", "graph", "whole")
+# Whose table: that of ZSE-SBIR's paper, with this project's own rows, or that of Sketch-an-Anchor's.
+Ablated = Literal["zse", "sketch-an-anchor"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,10 @@ class AblationRow:
     checkpoint_sha256: str
 
 
-def ablation_names() -> tuple[str, ...]:
+def ablation_names(method: Ablated = "zse") -> tuple[str, ...]:
     """The names of all rows."""
+    if method == "sketch-an-anchor":
+        return ANCHOR_ROWS
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
@@ -55,6 +63,8 @@ def ablate(
     folder: Path,
     report: Callable[[str], object],
     *,
+    method: Ablated = "zse",
+    words: Path | None = None,
     data: Path | None = None,
     every: tuple[int, int] = (1, 1),
 ) -> tuple[AblationRow, ...]:
@@ -65,23 +75,27 @@ def ablate(
         backbone: pretrained weights that all rows start from.
         folder: FOLDER/NAME.safetensors and NAME.json for each row, FOLDER/NAME for its training.
         report: called with sentences about the progress.
+        method: whose table.
+        words: a file of word vectors, as for a training.
         data, every: as in ``model.evaluation.EvaluationRequest``.
     """
-    unknown = sorted(set(names) - set(ablation_names()))
+    known = ablation_names(method)
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ModelError(f"there is no row {unknown[0]!r}; choose among {', '.join(ablation_names())}")
+        raise ModelError(f"there is no row {unknown[0]!r}; choose among {', '.join(known)}")
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in names or ablation_names():
+    for name in names or known:
+        recipe = (ANCHOR_FOLDER if method == "sketch-an-anchor" else FOLDER) / f"{name}.toml"
         report(f"{name}:")
         target = folder / f"{name}.safetensors"
         if not target.exists():
-            train(Run(FOLDER / f"{name}.toml", backbone, folder / name, target, data), report)
-        rows.append(_measured(name, target, data, every))
+            train(Run(recipe, backbone, folder / name, target, data, words=words), report)
+        rows.append(_measured(name, recipe, target, data, every))
     return tuple(rows)
 
 
-def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, int]) -> AblationRow:
+def _measured(name: str, recipe: Path, checkpoint: Path, data: Path | None, every: tuple[int, int]) -> AblationRow:
     task = read_task("zero-shot", None if data else "val", None, data, "folders")
     corpus = subsampled(task.corpus, *every)
     kept, sha256 = checkpoint.with_suffix(".json"), file_sha256(checkpoint)
@@ -103,13 +117,13 @@ def _measured(name: str, checkpoint: Path, data: Path | None, every: tuple[int, 
                 found["checkpoint_sha256"],
             )
     matcher = load(checkpoint)
-    result = measure(corpus, score_matrices(matcher, corpus, visual=True))
+    result = measure(corpus, score_matrices(matcher, corpus, visual=matcher.token_count("photo") > 1))
     wanted = [method for method in result.methods if not method.endswith("+diffusion")]
     of_method = intervals(result.per_query, "queries")
     row = AblationRow(
         name=name,
-        pictures=read_recipe(FOLDER / f"{name}.toml").pictures,
-        parameters=costs(as_zse(matcher.network).config).parameters,
+        pictures=(read_anchor_recipe if is_anchor_recipe(recipe) else read_recipe)(recipe).pictures,
+        parameters=sum(parameter.numel() for parameter in matcher.network.parameters()),
         queries=len(corpus.sketches),
         photos=len(corpus.photos),
         figures={m: {f: of_method[m][f] for f in ("map_all", "precision_100")} for m in wanted},

@@ -50,6 +50,22 @@ def test_each_row_is_trained_and_measured_once(
     assert 0 < figure["low"] <= figure["value"] <= figure["high"] <= 1
 
 
+def test_the_rows_of_sketch_an_anchor_are_trained_by_the_same_command(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ablations, "ANCHOR_FOLDER", tmp_path / "recipes")
+    (tmp_path / "recipes" / "baseline.toml").write_text(
+        'method = "sketch-an-anchor"\nbackbone = "vit_tiny_patch16_224"\nsteps = 1\nbatch = 2\nbf16 = false\n'
+        "[network]\nimage_size = 64\nunits = 24\nanchors = []\n"
+        "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
+    )
+    assert main([*command, "baseline", "--method", "sketch-an-anchor", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["pictures"], set(row["figures"])) == ("baseline", 4, {"ret"})
+    assert main([*command, "full", "--method", "sketch-an-anchor"]) == 2
+    assert "choose among baseline, visual-anchors, both-anchors" in capsys.readouterr().err
+
+
 def test_figures_of_other_weights_or_pictures_are_measured_anew(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
