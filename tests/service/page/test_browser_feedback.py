@@ -100,8 +100,8 @@ def test_without_a_drawing_liked_photos_are_enough(desk: Browser, server: Served
     wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: More like {liked}"])
     wait_for_photos(desk)
     assert names(desk)[0] == liked
-    # Neither drawing nor photo: nothing is left to search with.
-    desk.find_element(By.CSS_SELECTOR, "#parts .like").click()
+    # Neither drawing nor photo: nothing is left to search with. The line may be drawn anew at any time.
+    desk.execute_script("document.querySelector('#parts .like').click()")
     wait_for_notice(desk, "What are you looking for?")
     check_quiet(desk, server)
 
