@@ -36,7 +36,7 @@ GRID, SIDE = 4, 16
 
 
 def prepared(matcher: Matcher, sketch: bytes) -> Pixels:
-    return np.asarray(Job.preparing(matcher.preprocessing, "sketch").run(sketch))
+    return np.asarray(Job.preparing(matcher.preprocessing, "sketch").run(sketch).image)
 
 
 def answer(index: Index, matcher: Matcher, sketch: bytes, *photos: int, **more: object) -> ExplainResponse:
@@ -170,7 +170,7 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matc
 
 def test_a_photo_that_is_sent_is_explained_as_if_it_were_liked(index: Index, matcher: Matcher, gallery: Path) -> None:
     file = (gallery / index.photo(5).paths[0]).read_bytes()
-    pixels = np.asarray(Job.preparing(matcher.preprocessing, "photo").run(file))
+    pixels = np.asarray(Job.preparing(matcher.preprocessing, "photo").run(file).image)
     params = ExplainParams.model_validate({"photo": [12, 9], "kind": "photo"})
     sent = explain(index, matcher, pixels, params, originals=True)
     assert sent.photos == liking(index, matcher, 5, 12, 9).photos

@@ -81,8 +81,10 @@ def test_a_photo_of_ones_own_is_searched_with_as_a_photo(desk: Browser, server: 
     desk.find_element(By.ID, "parts-drawing").click()
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
     assert kind(desk) is None
+    asked = wait(desk).until(searches)
     wait_for_photos(desk)
-    check_quiet(desk, server)
+    assert asked[-1].keys() & {"kind", "like"} == {"like"}
+    assert browser.complaints(desk) == []
 
 
 def test_what_an_image_is_searched_with_as_can_be_chosen_and_undone(
