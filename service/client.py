@@ -13,7 +13,15 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from model.terminal import Refusal
-from service.schemas import ClusterResponse, ErrorResponse, InfoResponse, SearchQuery, SearchResponse, WordsResponse
+from service.schemas import (
+    ClusterResponse,
+    ErrorResponse,
+    InfoResponse,
+    PhotosResponse,
+    SearchQuery,
+    SearchResponse,
+    WordsResponse,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -80,6 +88,10 @@ class Client:
         params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         body = b"" if sketch is None else _as_bytes(sketch)
         return self._model(SearchResponse, self._http.post("/search", params=params, content=body))
+
+    def photos(self, *ids: int) -> PhotosResponse:
+        """What results say of these photos, such as the copies of one: 1 to 64."""
+        return self._model(PhotosResponse, self._http.get("/photos", params={"id": list(ids)}))
 
     def photo(self, photo_id: int) -> bytes:
         """The original file of a photo."""

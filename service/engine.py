@@ -33,6 +33,8 @@ from service.schemas import (
     ModelInfo,
     PageParams,
     Photo,
+    PhotosParams,
+    PhotosResponse,
     PictureKind,
     SearchQuery,
     SearchResponse,
@@ -180,6 +182,10 @@ class Engine:
     def photo_at(self, path: str) -> PhotoEntry:
         """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
         return self._index.photo_at(path)
+
+    def photos(self, params: PhotosParams) -> PhotosResponse:
+        """What results say of these photos. Raises UnknownPhoto."""
+        return PhotosResponse(photos=tuple(self._shown(photo_id) for photo_id in params.id))
 
     def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
         """The photo's file as it is, and its media type.

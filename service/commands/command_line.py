@@ -144,7 +144,7 @@ def _add_search(commands: Subparsers) -> None:
     )
     # The usage with every option would push the help off the screen; they are listed below it anyway.
     search.usage = f"{PROGRAM} search [SKETCH] [OPTION ...]"
-    search.add_argument("sketch", nargs="?", help="image file, or - for standard input; none with --like or --text")
+    search.add_argument("sketch", nargs="?", help="image file or - (stdin); none with --like or --text")
     # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
     search.add_argument("--k", help="results wanted, photos or kinds (20)")
     search.add_argument("--offset", help="results to skip (0)")
@@ -163,6 +163,7 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument(
         "--closer", action="append", metavar="ID,ID", help="the first photo is closer to it; repeatable"
     )
+    search.add_argument("--skip", action="append", metavar="ID,ID", help="do not ask about these again; repeatable")
     search.add_argument("--ask", choices=["yes", "no"], help="choose two photos: which is closer? (no)")
     search.add_argument("--text", metavar="WORD", help="find what this word of the vocabulary names")
     search.add_argument(

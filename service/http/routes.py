@@ -33,6 +33,8 @@ from service.schemas import (
     ModelInfo,
     PageParams,
     Params,
+    PhotosParams,
+    PhotosResponse,
     SearchDefaults,
     SearchQuery,
     SearchResponse,
@@ -165,6 +167,13 @@ async def _hung_up(request: Request) -> None:
     """Returns when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+@api.get("/photos", dependencies=[Depends(refuse_doubles(PhotosParams))], responses=error_answers(404, 422, 503))
+async def photos(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
+    """Photos that are named: their paths, and where their files are."""
+    engine = ctx.live.engine()
+    return await _read(ctx, lambda: engine.photos(params))
 
 
 @api.get(

@@ -23,13 +23,14 @@ from service.schemas.info import (
     SearchDefaults,
     WordsResponse,
 )
-from service.schemas.photos import ClusterResponse, Id, Photo, photo_url, thumbnail_url
+from service.schemas.photos import ClusterResponse, Id, Photo, PhotosResponse, photo_url, thumbnail_url
 from service.schemas.problems import describe_problems
 from service.schemas.query import (
     AskedView,
     FirstStage,
     PageParams,
     Params,
+    PhotosParams,
     PictureKind,
     SearchQuery,
     ThumbnailParams,
@@ -66,6 +67,8 @@ __all__ = [
     "PageParams",
     "Params",
     "Photo",
+    "PhotosParams",
+    "PhotosResponse",
     "PictureKind",
     "Rebuilt",
     "SearchDefaults",

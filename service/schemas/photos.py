@@ -43,6 +43,12 @@ def thumbnail_url(photo_id: int) -> str:
     return f"/thumbnails/{photo_id}"
 
 
+class PhotosResponse(BaseModel):
+    """Photos that were named."""
+
+    photos: tuple[Photo, ...] = Field(description="In the order asked for.")
+
+
 class ClusterResponse(BaseModel):
     """One page of the photos of a cluster."""
 

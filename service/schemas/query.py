@@ -22,12 +22,14 @@ AskedView = Literal["photos", "kinds", "auto"]
 PictureKind = Literal["sketch", "photo"]
 # How many photos may be part of a query, liked and unliked together.
 MOST_PHOTOS = 32
+# How many photos may be named at once: a query has no more parameters.
+MOST_NAMED = 64
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
 _INTEGER = re.compile("-?[0-9]+")
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ANSWER = re.compile("([0-9]{1,18}),([0-9]{1,18})")
-_NO_ANSWER = "closer must be the ids of two photos, the closer one first, such as 17,23, not {given}"
+_NO_ANSWER = "closer and skip must be the ids of two photos, for closer the closer one first: 17,23, not {given}"
 _NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
 
 
@@ -68,7 +70,7 @@ def _refuse_other_answers(value: object) -> object:
     return value
 
 
-# Two ids: of the photo that is closer, and of the other one.
+# Two ids: of the photo that is closer, and of the other one; where a question is skipped, in any order.
 Answer = Annotated[str, Field(max_length=40), BeforeValidator(_refuse_other_answers)]
 # A day whose begin all systems can tell.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeValidator(_refuse_other_days)]
@@ -183,12 +185,18 @@ class SearchQuery(Params):
     closer: tuple[Answer, ...] = Field(
         default=(),
         description="Two ids: the first photo is closer to the one that is looked for than the second. May be "
-        "repeated, 32 times at most. Photos are ranked by [Ret] and these answers. With a sketch, unlike and filters.",
+        "repeated. Photos are ranked by [Ret] and these answers. With a sketch, unlike and filters.",
         examples=[["17,23"]],
     )
     ask: bool = Field(
         default=False,
         description="Say in `question` about which two photos to ask next, for closer. Photos are ranked by [Ret].",
+    )
+    skip: tuple[Answer, ...] = Field(
+        default=(),
+        description="Two ids: neither photo is closer, or nobody could say. They are not asked about again, and change "
+        "nothing else. closer and skip are given 32 times at most, together.",
+        examples=[["17,23"]],
     )
 
     text: str | None = Field(
@@ -251,13 +259,17 @@ class SearchQuery(Params):
     @property
     def comparisons(self) -> tuple[tuple[int, int], ...]:
         """The ids of each answer of ``closer``."""
-        pairs = (answer.split(",") for answer in self.closer)
-        return tuple((int(closer), int(farther)) for closer, farther in pairs)
+        return _pairs(self.closer)
+
+    @property
+    def skipped(self) -> tuple[tuple[int, int], ...]:
+        """The ids of each question of ``skip``."""
+        return _pairs(self.skip)
 
     @model_validator(mode="after")
     def _few_answers(self) -> SearchQuery:
-        if (given := len(self.closer)) > MOST_PHOTOS:
-            problem = "closer must be given at most {most} times, not {given} times"
+        if (given := len(self.closer) + len(self.skip)) > MOST_PHOTOS:
+            problem = "closer and skip must be given at most {most} times together, not {given} times"
             raise PydanticCustomError(SENTENCE, problem, {"most": MOST_PHOTOS, "given": given})
         return self
 
@@ -269,6 +281,11 @@ class SearchQuery(Params):
         return self
 
 
+def _pairs(answers: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    pairs = (answer.split(",") for answer in answers)
+    return tuple((int(one), int(other)) for one, other in pairs)
+
+
 class PageParams(Params):
     """The query parameters of a list in pages."""
 
@@ -276,6 +293,12 @@ class PageParams(Params):
         default=None, description="Photos wanted; default: the server's (20 unless configured)."
     )
     offset: Annotated[int, Field(ge=0, le=2**31), PLAIN_DIGITS] = Field(default=0, description="Photos to skip.")
+
+
+class PhotosParams(Params):
+    """The query parameters of photos that are named."""
+
+    id: list[Id] = Field(min_length=1, max_length=MOST_NAMED, description="Ids of photos; may be repeated.")
 
 
 class WordsParams(Params):

@@ -89,7 +89,7 @@ class SearchResponse(BaseModel):
     question: tuple[int, int] | None = Field(
         default=None,
         description="With ask=true, and only then: the ids of the two photos to ask about next; left out where there "
-        "are not two that were in no answer yet.",
+        "are not two that were not asked about yet.",
         exclude_if=lambda question: question is None,
     )
     clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")

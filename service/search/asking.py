@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,16 @@ from service.search.scoring import Scored
 
 def asked_about(query: SearchQuery, index: Index, scorer: GalleryScorer) -> Rows:
     """(k, 2): the closer and the farther photo of each answer. Raises UnknownPhoto: an id is no photo's."""
-    rows = [[scorer.row_of(index.photo(photo)) for photo in answer] for answer in query.comparisons]
+    return _rows(query.comparisons, index, scorer)
+
+
+def skipped(query: SearchQuery, index: Index, scorer: GalleryScorer) -> Rows:
+    """(k, 2): the photos of each question that was not answered. Raises UnknownPhoto: an id is no photo's."""
+    return _rows(query.skipped, index, scorer)
+
+
+def _rows(pairs: Iterable[tuple[int, int]], index: Index, scorer: GalleryScorer) -> Rows:
+    rows = [[scorer.row_of(index.photo(photo)) for photo in pair] for pair in pairs]
     return np.array(rows, np.int64).reshape(-1, 2)
 
 
@@ -31,13 +41,15 @@ def with_answers(scorer: GalleryScorer, scored: Scored, answers: Rows) -> Scored
     return replace(scored, scores=scores.numpy())
 
 
-def question(scorer: GalleryScorer, scored: Scored, order: NDArray[np.int64], answers: Rows) -> tuple[int, int] | None:
-    """The ids of the two photos to ask about next; None where there are not two that were in no answer yet.
+def question(scorer: GalleryScorer, scored: Scored, order: NDArray[np.int64], asked: Rows) -> tuple[int, int] | None:
+    """The ids of the two photos to ask about next; None where there are not two that were not asked about.
 
-    order: the indices of the photos of ``scored``, best first.
+    Args:
+        order: the indices of the photos of ``scored``, best first.
+        asked: the photos that were asked about.
     """
     likely = order[:LIKELY]
-    fresh = order[~np.isin(scored.rows[order], answers)][:ASKED_OF]
+    fresh = order[~np.isin(scored.rows[order], asked)][:ASKED_OF]
     scores = torch.from_numpy(scored.scores[likely])
     chosen = next_question(scores, _likeness(scorer, scored.rows[likely], scored.rows[fresh]))
     return None if chosen is None else (_id(scorer, scored, fresh, chosen[0]), _id(scorer, scored, fresh, chosen[1]))

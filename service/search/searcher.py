@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from indexer import Index, PhotoFilter
 from model import Matcher
 from service.schemas import Cluster, SearchQuery
-from service.search.asking import asked_about, question, with_answers
+from service.search.asking import asked_about, question, skipped, with_answers
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import NO_ROWS, Candidates, choose
@@ -132,6 +132,7 @@ class Searcher:
         parts = parts_of(self.scorer, feedback, drawn, shown)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
         answers = asked_about(query, self.index, self.scorer)
+        passed = np.concatenate([answers, skipped(query, self.index, self.scorer)])
         asked, wanted = _Asked(parts, feedback, answers, words, pool), plan.results
         ranking = self._ranking(asked, plan, watch)
         while (missing := wanted - len(ranking.folded.order)) > 0 and _may_grow(ranking, plan, pool):
@@ -156,7 +157,7 @@ class Searcher:
             results=hits,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
-            question=question(self.scorer, ranked, order, answers) if query.ask else None,
+            question=question(self.scorer, ranked, order, passed) if query.ask else None,
             guesses=guesses,
             clusters=self._opened(ranking.candidates, scored),
             candidates=len(ranked.rows),

@@ -91,7 +91,7 @@ def test_with_an_api_key_only_those_who_have_it_are_answered(
     ):
         assert http.get("/healthz").status_code == 200
         assert http.get("/readyz").status_code == 200
-        for path in ("/info", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
+        for path in ("/info", "/photos?id=1", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
             answer = http.get(path)
             assert error(answer) == (401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -133,6 +133,7 @@ def test_only_known_hosts_are_answered(http: httpx.Client, path: str) -> None:
     "path",
     [
         *("/", "/page/main.js", "/healthz", "/readyz", "/info", "/metrics", "/openapi.json"),
+        "/photos?id=1",
         *("/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000", "/thumbnails/1?size=0", "/no/such/path"),
     ],
 )

@@ -133,7 +133,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
         (
             "/search",
             "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, fold, "
-            "like, unlike, closer, ask, text, kind, folder, after, before",
+            "like, unlike, closer, ask, skip, text, kind, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),

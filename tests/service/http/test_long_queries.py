@@ -12,6 +12,7 @@ from tests.service.talk import error
 PATHS = [
     "/thumbnails/1",
     "/clusters/1",
+    "/photos",
     "/photos/1",
     "/info",
     "/healthz",

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from indexer import Index
+from service.client import Client
+from service.schemas.photos import Photo
 from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.pictures import encoded
@@ -51,6 +53,19 @@ def test_a_thumbnail_is_a_small_jpeg(http: httpx.Client) -> None:
         assert image.size == (96, 96)
     assert answer.headers["etag"] != http.get("/thumbnails/3").headers["etag"]
     assert error(http.get("/thumbnails/3", params={"size": 100_000})) == (422, "bad_parameter")
+
+
+def test_photos_are_told_of_by_their_ids_in_the_order_asked_for(http: httpx.Client, client: Client) -> None:
+    found = {result.id: result for result in client.search(like=[1]).results}
+    ids = sorted(found, reverse=True)
+    told = client.photos(*ids).photos
+    assert [photo.id for photo in told] == ids
+    for photo in told:
+        result = found[photo.id]
+        assert photo == Photo(**{name: getattr(result, name) for name in Photo.model_fields})
+    assert error(http.get("/photos", params={"id": [1, 99_999]})) == (404, "not_found")
+    for query in ("", "?id=-1", "?id=1.0", "?id=1&size=3", "?" + "&".join(["id=1"] * 65)):
+        assert error(http.get(f"/photos{query}")) == (422, "bad_parameter")
 
 
 def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
@@ -92,7 +107,7 @@ def test_a_page_of_a_cluster_comes_with_an_etag_and_is_not_sent_twice(http: http
         "/clusters/+1",
         "/photos/" + "9" * 20,
         "/photos/" + "9" * 5000,
-        "/photos",
+        "/thumbnails",
         "/photos/../../etc/passwd",
         "/photos/%2e%2e/%2e%2e/etc/passwd",
         "/photos/%2e%2e%2f%2e%2e%2fetc%2fpasswd",

@@ -84,6 +84,18 @@ def test_the_first_photo_asked_about_is_the_best_one_and_all_of_them_pass_the_fi
     assert find(searcher, closer=[f"{other},{passing.question[0]}"], folder=["größe"]).candidates == passing.candidates
 
 
+def test_a_question_that_nobody_can_answer_is_skipped_and_changes_nothing_else(searcher: Searcher) -> None:
+    first = find(searcher, ask=True)
+    assert first.question is not None
+    pair = "{},{}".format(*first.question)
+    second = find(searcher, ask=True, skip=[pair])
+    assert second.question is not None
+    assert not set(second.question) & set(first.question)
+    assert second.results == first.results
+    with pytest.raises(UnknownPhoto, match="99999"):
+        find(searcher, ask=True, skip=["1,99999"])
+
+
 def test_where_too_few_photos_are_left_nothing_is_asked(searcher: Searcher) -> None:
     every = [hit.id for hit in find(searcher, method="ret").results]
     answers = [f"{one},{other}" for one, other in zip(every[::2], every[1::2], strict=False)]
@@ -125,7 +137,7 @@ def test_an_id_that_no_photo_has_is_refused(searcher: Searcher) -> None:
     "answer", ["", "17", "17,", "1,2,3", "1;2", "-1,2", "4,4", "04,4", "a,b", "١,٢", "1 ,2", "9" * 30 + ",1"]
 )
 def test_an_answer_that_is_not_two_different_ids_is_refused(answer: str) -> None:
-    with pytest.raises(ValueError, match=r"closer must be the ids of two photos|at most 40"):
+    with pytest.raises(ValueError, match=r"closer and skip must be the ids of two photos|at most 40"):
         SearchQuery(closer=(answer,))
-    with pytest.raises(ValueError, match="at most 32 times, not 33 times"):
-        SearchQuery(closer=("1,2",) * 33)
+    with pytest.raises(ValueError, match="at most 32 times together, not 33 times"):
+        SearchQuery(closer=("1,2",) * 30, skip=("1,2",) * 3)
