@@ -48,6 +48,8 @@ class ModelConfig:
             self-attention and selection; [Ret] is then their mean.
         tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
         tokenizer_widths: channels of its first three convolutions; the last has ``width``.
+        pooling: what [Ret] is: the "token", as it leaves the encoder, or the "mean" of the patch tokens there (the
+            baseline ViT-Vis).
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
         keep_sketch, keep_photo, keep_cross: keep rates r_S, r_I and r_CA in (0, 1].
         cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
@@ -77,6 +79,7 @@ class ModelConfig:
     encoder: Literal["vit", "resnet50"] = "vit"
     tokenizer: Literal["learnable", "plain"] = "learnable"
     tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
+    pooling: Literal["token", "mean"] = "token"
     select_after: tuple[int, ...] = (3, 6, 9)
     keep_sketch: float = 1.0
     keep_photo: float = 1.0

@@ -77,7 +77,10 @@ class Encoder(nn.Module):
             if trace is not None and index in self.config.select_after:
                 trace.kept.append(positions)
             x = block.transformed(x)
-        return Tokens(self.norm(x), positions)
+        x = self.norm(x)
+        if self.config.pooling == "mean":
+            x = torch.cat([x[:, 1:].mean(dim=1, keepdim=True), x[:, 1:]], dim=1)
+        return Tokens(x, positions)
 
 
 def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:

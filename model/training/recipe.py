@@ -7,7 +7,7 @@ import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -74,14 +74,18 @@ class Quadruplets:
         samples: in one step, of four pictures each.
         triplet, relation: weights of the two losses (eq. 12); 0 switches one off.
         margin: of the triplet loss.
-        token: the token that the triplet loss compares: "ret", or "visual" for the mean of the patch tokens.
+        spread: weight of the regulariser MCC (IJCAI 2024), which holds the mean cosine of the sketches of a batch, and
+            that of its photos, at ``cosine``; 0 switches it off. Without it the triplet loss may pull all sketches
+            together, and away from the photos.
+        cosine: see ``spread``.
     """
 
     samples: int = 15
     triplet: float = 2.0
     relation: float = 4.0
     margin: float = 1.0
-    token: Literal["ret", "visual"] = "ret"
+    spread: float = 0.0
+    cosine: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from model.datasets import network_input
-from model.network import Network, Tokens
+from model.network import Network
 from model.training.recipe import Quadruplets, Recipe
 from model.training.training_set import TrainingSet
 
@@ -22,7 +22,7 @@ class QuadrupletObjective:
 
     The first sketch goes with the photo of its class through the cross-attention, the second one with the other
     photo. The relation scores of those pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it
-    leaves the cross-attention: first sketch, its photo, the other photo.
+    leaves the cross-attention: first sketch, its photo, the other photo. So is the regulariser of mean cosines.
     """
 
     def __init__(self, recipe: Recipe, data: TrainingSet, options: Quadruplets) -> None:
@@ -41,17 +41,17 @@ class QuadrupletObjective:
             logits = network.relation_logits(sketches, pictures, s, p)
         losses: dict[str, torch.Tensor] = {}
         if self.options.triplet:
-            anchor, photo = self._token(sketches)[:count], self._token(pictures)
+            anchor, photo = sketches.ret.float()[:count], pictures.ret.float()
             triplet = F.triplet_margin_loss(anchor, photo[:count], photo[count:], self.options.margin)
             losses["triplet"] = self.options.triplet * triplet
+        if self.options.spread:
+            gaps = [(mean_cosine(tokens.ret.float()) - self.options.cosine).abs() for tokens in (sketches, pictures)]
+            losses["spread"] = self.options.spread * torch.stack(gaps).sum()
         if self.options.relation:
             target = torch.full((2 * count,), NO_MATCH)
             target[:count] = MATCH
             losses["relation"] = self.options.relation * F.mse_loss(logits.sigmoid(), target)
         return losses
-
-    def _token(self, tokens: Tokens) -> torch.Tensor:
-        return (tokens.ret if self.options.token == "ret" else tokens.patches.mean(dim=1)).float()
 
     def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the sketches, first ones before second ones, and of the photos, matching ones before others."""
@@ -64,3 +64,11 @@ class QuadrupletObjective:
 
         sketches = one_of_each(self.data.sketch_rows, torch.cat([own, own]))
         return sketches, one_of_each(self.data.photo_rows, torch.cat([own, other]))
+
+
+def mean_cosine(vectors: torch.Tensor) -> torch.Tensor:
+    """The mean cosine of all pairs of different vectors (n, d), n at least 2."""
+    directions = F.normalize(vectors, dim=1)
+    count = len(directions)
+    # The sum over all pairs has the cosine of each vector with itself, which is 1.
+    return (directions.sum(dim=0).square().sum() - count) / (count * (count - 1))

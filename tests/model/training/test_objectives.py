@@ -64,26 +64,52 @@ def test_a_quadruplet_is_two_sketches_and_a_photo_of_a_class_and_a_photo_of_anot
     assert set(drawn) == set(shown[200:]) == set(range(len(SHAPES)))
 
 
-@pytest.mark.parametrize("token", ["ret", "visual"])
 def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_relation_scores(
-    data: TrainingSet, token: str
+    data: TrainingSet,
 ) -> None:
-    how = Quadruplets(samples=3, triplet=2.0, relation=4.0, margin=1.0, token=token)  # type: ignore[arg-type]
+    how = Quadruplets(samples=3, triplet=2.0, relation=4.0, margin=1.0)
     recipe = quadruplets(small_recipe((64, 1)), how, cross_attention=False, **WITHOUT_SELECTION)
     network = Told(recipe.config(64))
     losses = QuadrupletObjective(recipe, data, how).losses(network, step=5, side=64)
     s, p = network.encode(network.seen["sketch"], "sketch"), network.encode(network.seen["photo"], "photo")
     triplets, squares = [], []
     for i in range(3):
-        a, b, c = (
-            t[i] if token == "ret" else u[i].mean(0)
-            for t, u in zip((s.ret, p.ret, p.ret[3:]), (s.patches, p.patches, p.patches[3:]), strict=True)
-        )
+        a, b, c = s.ret[i], p.ret[i], p.ret[3 + i]
         triplets.append(max(0.0, float((a - b).norm() - (a - c).norm()) + 1.0))
     scores = network.relate(network.project(s, "sketch"), network.project(p, "photo")).sigmoid().tolist()
     squares = [(score - MATCH) ** 2 for score in scores[:3]] + [(score - NO_MATCH) ** 2 for score in scores[3:]]
     assert losses["triplet"].item() == pytest.approx(2 * sum(triplets) / 3, abs=1e-4)
     assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 6, abs=1e-5)
+
+
+def test_the_regulariser_holds_the_mean_cosine_of_sketches_and_that_of_photos_at_a_target(data: TrainingSet) -> None:
+    how = Quadruplets(samples=3, relation=0.0, spread=0.5, cosine=0.3)
+    recipe = quadruplets(small_recipe((64, 1)), how, cross_attention=False, **WITHOUT_SELECTION)
+    network = Told(recipe.config(64))
+    losses = QuadrupletObjective(recipe, data, how).losses(network, step=5, side=64)
+    expected = 0.0
+    for half in ("sketch", "photo"):
+        vectors = network.encode(network.seen[half], half).ret
+        cosines = [
+            float(vectors[i] @ vectors[j] / (vectors[i].norm() * vectors[j].norm()))
+            for i in range(6)
+            for j in range(6)
+            if i != j
+        ]
+        expected += 0.5 * abs(sum(cosines) / len(cosines) - 0.3)
+    assert set(losses) == {"triplet", "spread"}
+    assert losses["spread"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_network_whose_ret_is_the_mean_of_the_patch_tokens(data: TrainingSet) -> None:
+    recipe = small_recipe((64, 1))
+    pooled = quadruplets(recipe, Quadruplets(), pooling="mean")
+    plain, network = (from_backbone(r.config(64), small_backbone()) for r in (recipe, pooled))
+    images = data.photos[:2].float()[:, :, :64, :64] / 255
+    with torch.no_grad():
+        expected, found = plain.eval().encode(images, "photo"), network.eval().encode(images, "photo")
+    assert torch.equal(found.patches, expected.patches)
+    assert torch.allclose(found.ret, expected.patches.mean(dim=1))
 
 
 def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Path) -> None:
