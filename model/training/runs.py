@@ -14,37 +14,40 @@ from model.network import UNCALIBRATED, read_backbone
 from model.training.anchors import is_anchor_recipe, train_anchors
 from model.training.calibration import calibrated, validation_figures
 from model.training.giving_words import with_words
-from model.training.options import Run
+from model.training.options import Glimpse, Run, Watch, check_target, unwatched
 from model.training.prior import with_chosen_prior, with_prior
 from model.training.recipe import Recipe, read_recipe
 from model.training.trainer import Trainer
 from model.training.training_set import training_corpora, training_set
 
 
-def train(run: Run, report: Callable[[str], object]) -> bool:
-    """Trains a network of the kind that the recipe is for. ``report`` gets sentences about the progress.
+def train(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:
+    """Trains a network of the kind that the recipe is for.
+
+    ``report`` gets sentences about the progress. ``watch`` is called whenever the network was measured on the
+    validation classes: every ``evaluate_every`` steps and at the end, before the state of that step is saved. A
+    training that goes on may repeat steps, and then shows them again.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     Raises ModelError for a recipe, start or data that do not fit together.
     """
-    return train_anchors(run, report) if is_anchor_recipe(run.recipe) else train_zse(run, report)
+    return (train_anchors if is_anchor_recipe(run.recipe) else train_zse)(run, report, watch)
 
 
-def train_zse(run: Run, report: Callable[[str], object]) -> bool:
+def train_zse(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:
     """Trains a network of ZSE-SBIR, calibrates it on the validation classes, and writes the checkpoint.
 
     A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
     validation classes keeps the calibration of ``run.start``, and the weights of its prior. The network gets a
     vocabulary of what its photos show. A training on ``run.data`` keeps the whole prior and the vocabulary of its
-    start. ``report`` gets sentences about the progress.
+    start. ``report`` and ``watch`` as for ``train``.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     Raises ModelError for a recipe, start or data that do not fit together.
     """
     recipe = read_recipe(run.recipe)
     # First what takes no time: preparing many pictures takes minutes, and a training hours.
-    if run.target.parent != run.folder and not run.target.parent.is_dir():
-        raise ModelError(f"there is no folder {run.target.parent} to write {run.target.name} to; make it first")
+    check_target(run)
     backbone = read_backbone(run.backbone)
     start = load_zse_network(run.start) if run.start else None
     pictures = training_corpora(run.data, recipe)
@@ -73,12 +76,19 @@ def train_zse(run: Run, report: Callable[[str], object]) -> bool:
     large = _large_validation(recipe) if run.data is None and validation else None
 
     def validate(at: Trainer) -> dict[str, float]:
-        return validation_figures(at.average, recipe, validation, large) if validation else {}
+        if validation is None:
+            return {}
+        figures = validation_figures(at.average, recipe, validation, large)
+        seen = at.step * recipe.pictures // recipe.steps
+        watch(Glimpse(at.step, recipe.steps, seen, at.average, recipe.methods, figures))
+        return figures
 
     trainer.run(validate if validation else None, until=run.until)
     if trainer.step < recipe.steps:
         report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
+    if run.target is None:
+        return True
     trained = trainer.average
     if run.data is not None and start is not None:
         # The pictures that its prior was made of are not among these.

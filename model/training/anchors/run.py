@@ -19,22 +19,21 @@ from model.training.anchors.semantic import SemanticAnchors, VisualAnchors
 from model.training.anchors.trainer import AnchorTrainer
 from model.training.anchors.word_vectors import read_word_vectors, word_anchors
 from model.training.calibration import calibrated, validation_figures
-from model.training.options import Run
+from model.training.options import Glimpse, Run, Watch, check_target, unwatched
 from model.training.training_set import TrainingSet, training_corpora, training_set
 
 
-def train_anchors(run: Run, report: Callable[[str], object]) -> bool:
+def train_anchors(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:
     """Trains a network of Sketch-an-Anchor, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``report`` gets sentences about the progress.
+    ``report`` gets sentences about the progress; ``watch`` is that of ``model.training.train``.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     Raises ModelError for a recipe, backbone, word vectors or data that do not fit together.
     """
     recipe = read_anchor_recipe(run.recipe)
     # First what takes no time: preparing many pictures takes minutes.
-    if run.target.parent != run.folder and not run.target.parent.is_dir():
-        raise ModelError(f"there is no folder {run.target.parent} to write {run.target.name} to; make it first")
+    check_target(run)
     if run.start is not None:
         raise ModelError("Sketch-an-Anchor starts from a backbone alone: leave --start out")
     backbone = read_backbone(run.backbone)
@@ -61,10 +60,20 @@ def train_anchors(run: Run, report: Callable[[str], object]) -> bool:
     data = training_set(training, cache_folder() / "pixels")
     anchors = SemanticAnchors(words, visual_anchors(recipe, data, backbone))
     trainer = AnchorTrainer(recipe, data, anchors, backbone, run.folder)
-    trainer.run(lambda at: validation_figures(at.average.network, recipe, validation), until=run.until)
+
+    def validate(at: AnchorTrainer) -> dict[str, float]:
+        network = at.average.network
+        figures = validation_figures(network, recipe, validation)
+        seen = at.step * recipe.pictures // recipe.steps
+        watch(Glimpse(at.step, recipe.steps, seen, network, recipe.methods, figures))
+        return figures
+
+    trainer.run(validate, until=run.until)
     if trainer.step < recipe.steps:
         report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
+    if run.target is None:
+        return True
     chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
     network, figures = calibrated(trainer.average.network, chosen_on, recipe.dtype, recipe.methods)
     save_checkpoint(network.half(), run.target, notes | {"validation": json.dumps(figures)})
