@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from indexer.building import BuildReport, Progress, ProgressState, add, build, read_progress
+    from indexer.embedding import ClipTowers, open_towers
     from indexer.errors import (
         BadInvocation,
         EmbedderUnavailable,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from indexer.store import (
         ClusterRows,
         Drift,
+        EmbedderEntry,
         Index,
         Manifest,
         PhotoEntry,
@@ -52,8 +54,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInvocation",
     "BuildReport",
+    "ClipTowers",
     "ClusterRows",
     "Drift",
+    "EmbedderEntry",
     "EmbedderUnavailable",
     "Index",
     "IndexBusy",
@@ -76,6 +80,7 @@ __all__ = [
     "default_index_path",
     "live_stamp",
     "open_index",
+    "open_towers",
     "read_progress",
     "read_summary",
     "remove",
@@ -88,10 +93,12 @@ _HOMES = {
     "BadInvocation": "errors",
     "build": "building",
     "BuildReport": "building",
+    "ClipTowers": "embedding",
     "ClusterRows": "store",
     "compact": "upkeep",
     "default_index_path": "store",
     "Drift": "store",
+    "EmbedderEntry": "store",
     "EmbedderUnavailable": "errors",
     "Index": "store",
     "IndexBusy": "errors",
@@ -102,6 +109,7 @@ _HOMES = {
     "live_stamp": "store",
     "Manifest": "store",
     "open_index": "store",
+    "open_towers": "embedding",
     "PhotoEntry": "store",
     "PhotoFilter": "store",
     "PhotoUnavailable": "errors",

@@ -24,7 +24,7 @@ from model.network import (
     Vocabulary,
     fastest_dtype,
 )
-from model.ranking import diffused, estimated
+from model.ranking import ScoredBy, diffused, estimated
 from model.words import WordBook
 
 # Pairs scored at once on a CPU: enough to keep two cores busy, few enough that padding the last chunk wastes little.
@@ -218,11 +218,11 @@ class Matcher:
         return scores
 
     @torch.inference_mode()
-    def diffuse(self, scores: torch.Tensor, ret: torch.Tensor, method: Method | None = None) -> torch.Tensor:
+    def diffuse(self, scores: torch.Tensor, ret: torch.Tensor, method: ScoredBy | None = None) -> torch.Tensor:
         """The scores (s, p) of a gallery after photos that look alike have shared theirs; see ``model.ranking``.
 
         Args:
-            scores: from ``scores``, by ``method``.
+            scores: by ``method``, such as ``scores`` gives them.
             ret: (p, d) retrieval tokens of the photos: ``photos.ret``.
             method: None for the checkpoint's best.
 
@@ -241,7 +241,7 @@ class Matcher:
         known: torch.Tensor,
         distances: torch.Tensor,
         ret: torch.Tensor,
-        method: Method | None = None,
+        method: ScoredBy | None = None,
     ) -> torch.Tensor:
         """One sketch's scores of all photos, where only some were scored: the others' are estimated.
 

@@ -33,9 +33,11 @@ class UnknownWord(ModelError):
         nearest: words of the vocabulary that are spelt alike, the nearest first; empty where none is.
     """
 
-    def __init__(self, text: str, size: int, nearest: tuple[str, ...]) -> None:
+    def __init__(self, text: str, size: int, nearest: tuple[str, ...], reason: str = "") -> None:
+        """``reason``: why there are no words but those of the vocabulary, as a sentence."""
         instead = f"; the nearest are {', '.join(nearest)}" if nearest else ""
-        super().__init__(f"the vocabulary of {size:,} words does not have {text!r}{instead}")
+        more = f". {reason}" if reason else ""
+        super().__init__(f"the vocabulary of {size:,} words does not have {text!r}{instead}{more}")
         self.nearest = nearest
 
 

@@ -45,6 +45,7 @@ from service.schemas import (
 )
 from service.search import Defaults, Searcher, check_searches, search_response
 from service.settings import Settings
+from service.towers import ClipVectors, Towers
 
 
 def open_matcher(settings: Settings) -> Matcher:
@@ -90,12 +91,14 @@ class Engine:
         matcher: Matcher,
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
+        towers: Towers | None = None,
     ) -> None:
         """Opens the index that the settings name. Raises IndexerError with what to do.
 
         Args:
             thumbnails: keeps thumbnails from one generation to the next; None to keep none.
             run: decodes the sketches and photos that HTTP asks about, in this process or in others.
+            towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
         """
         self._settings = settings
         self._matcher = matcher
@@ -106,6 +109,7 @@ class Engine:
         self._searcher = Searcher(self._index, matcher, defaults)
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
+        self._towers = Towers(matcher.device) if towers is None else towers
 
     @property
     def generation(self) -> str:
@@ -136,15 +140,37 @@ class Engine:
         pixels = np.asarray(self._run(sketch, job, quick=quick))
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
-    def search(self, sketch: PreparedSketch | None, query: SearchQuery) -> SearchResponse:
+    def by_clip(self, sketch: PreparedSketch | None, query: SearchQuery) -> ClipVectors:
+        """What a search needs of CLIP, for ``search``.
+
+        This is a step of its own because it may take seconds, where CLIP is not loaded yet, and does not need the
+        thread that searches.
+        """
+        if not self._has_clip:
+            return ClipVectors()
+        return self._towers.vectors(self._index.manifest.embedder, query.text, _pixels_for_clip(sketch, query))
+
+    def is_by_clip_at_once(self, sketch: PreparedSketch | None, query: SearchQuery) -> bool:
+        """Whether ``by_clip`` takes no time."""
+        pixels = _pixels_for_clip(sketch, query)
+        return not self._has_clip or self._towers.is_at_once(self._index.manifest.embedder, query.text, pixels)
+
+    def search(
+        self, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors | None = None
+    ) -> SearchResponse:
         """The answer to a sketch, or without one to the photos and the word of the query.
+
+        clip: from ``by_clip``; None to have it computed here.
 
         Raises BadSearch, UnknownPhoto and UnknownWord.
         """
         self._check_page_size(query.k)
-        outcome = self._searcher.search(None if sketch is None else sketch.pixels, query)
+        if clip is None:
+            clip = self.by_clip(sketch, query)
+        outcome = self._searcher.search(None if sketch is None else sketch.pixels, query, clip)
         prepare_ms = 0.0 if sketch is None else sketch.milliseconds
-        return search_response(outcome, originals=self._settings.serve_originals, prepare_ms=prepare_ms)
+        originals = self._settings.serve_originals
+        return search_response(outcome, originals=originals, prepare_ms=prepare_ms, encode_ms=clip.milliseconds)
 
     def explain(
         self, sketch: PreparedSketch | None, params: ExplainParams, gone: Callable[[], bool] = lambda: False
@@ -250,17 +276,30 @@ class Engine:
                 clusters=index.cluster_count,
                 embedder=index.manifest.embedder.name,
                 embedder_description=index.manifest.embedder.description,
+                text_tower=self._text_tower,
+                text_tower_refused=self._towers.refusal(index.manifest.embedder),
             ),
         )
 
     def words(self, params: WordsParams) -> WordsResponse:
-        """Words of the checkpoint's vocabulary that begin as asked; none where it has no vocabulary."""
+        """Words of the checkpoint's vocabulary that begin as asked; and whether any other text can be read."""
         book = self._matcher.book
-        return WordsResponse(vocabulary=len(book.words), words=book.complete(params.prefix, params.limit))
+        found = book.complete(params.prefix, params.limit)
+        return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
 
     def close(self) -> None:
         """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""
         self._close()
+
+    @property
+    def _has_clip(self) -> bool:
+        return self._index.manifest.embedder.kind == "clip"
+
+    @property
+    def _text_tower(self) -> str | None:
+        """The name of the CLIP model that reads texts; None where there is none, or it could not be loaded."""
+        embedder = self._index.manifest.embedder
+        return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 
     def _check_cluster(self, cluster_id: int) -> None:
         if not 0 <= cluster_id < self._index.cluster_count:
@@ -281,3 +320,8 @@ class Engine:
     def _page_size(self, k: int | None) -> int:
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
+
+
+def _pixels_for_clip(sketch: PreparedSketch | None, query: SearchQuery) -> Pixels | None:
+    """The sketch, where CLIP is to look at it."""
+    return sketch.pixels if sketch is not None and query.kind == "sketch" and query.method == "clip" else None

@@ -1,9 +1,11 @@
 """The vectors that photos are clustered by. Another kind of embedding would be one more module here.
 
-They are CLIP's where its weights are on this disk or are asked for, else the checkpoint's own [Ret].
+They are CLIP's where its weights are on this disk or are asked for, else the checkpoint's own [Ret]. ``open_towers``
+gives both towers of CLIP, for searches by text and by CLIP's vector of a sketch.
 """
 
 from indexer.embedding.choice import WantedEmbedder, choose_embedder
 from indexer.embedding.embedder import ChosenEmbedder, Embedder
+from indexer.embedding.towers import ClipTowers, open_towers
 
-__all__ = ["ChosenEmbedder", "Embedder", "WantedEmbedder", "choose_embedder"]
+__all__ = ["ChosenEmbedder", "ClipTowers", "Embedder", "WantedEmbedder", "choose_embedder", "open_towers"]

@@ -25,20 +25,24 @@ _CHUNK = 16
 class ClipEmbedder:
     """An open_clip image encoder, in float32.
 
-    Args:
+    Attributes:
         model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
+        source: what open_clip calls it: the name of an architecture, or "local-dir:FOLDER".
     """
 
     uses_pictures = True
 
-    def __init__(self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device) -> None:
-        self._model = model.eval()
-        self._transform = transform
-        self._device = device
+    def __init__(
+        self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device, source: str
+    ) -> None:
+        self.model = model.eval()
+        self.transform = transform
+        self.device = device
+        self.source = source
 
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
         """(3, H, W) as this model was trained."""
-        return self._transform(image)
+        return self.transform(image)
 
     @torch.inference_mode()
     def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
@@ -53,7 +57,7 @@ class ClipEmbedder:
             block = images[start : start + _CHUNK]
             padded = torch.zeros(_CHUNK, *block.shape[1:])
             padded[: len(block)] = block
-            out.append(self._model.encode_image(padded.to(self._device))[: len(block)].float().cpu())
+            out.append(self.model.encode_image(padded.to(self.device))[: len(block)].float().cpu())
         return normalised(torch.cat(out).numpy())
 
 
@@ -177,7 +181,7 @@ def _load(model: str, weights: Path, device: torch.device, **options: object) ->
     # For weights that do not fit, open_clip raises whatever error its code happens to run into.
     except Exception as error:
         raise _unloadable(weights, error) from error
-    return ClipEmbedder(network, transform, device)
+    return ClipEmbedder(network, transform, device, model)
 
 
 def _unloadable(weights: Path, error: Exception) -> EmbedderUnavailable:

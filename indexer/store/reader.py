@@ -141,6 +141,10 @@ class Index:
             return torch.empty(0, self.centroid_ret.shape[1])
         return torch.from_numpy(self._read(slice(None), _ret))
 
+    def photo_embeddings(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """(m, e) float32 in memory, L2-normalised: what the photos at these places were clustered by."""
+        return self._read(places, _embeddings)
+
     def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
         """The tokens of the photos at these places, as in ``ClusterRows``. No other photo's tokens are read."""
         return self._tokens(places)
@@ -253,6 +257,10 @@ class Index:
 
 def _ret(arrays: RowArrays, rows: Choice) -> Array:
     return np.array(arrays.ret[rows])
+
+
+def _embeddings(arrays: RowArrays, rows: Choice) -> Array:
+    return np.array(arrays.embeddings[rows])
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:

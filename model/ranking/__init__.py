@@ -9,7 +9,7 @@ from model.ranking.estimate import estimated
 from model.ranking.feedback import led, pulled
 from model.ranking.kinds import kinds_of, mean_direction
 from model.ranking.likeness import Likeness
-from model.ranking.support import scores_of, support_of
+from model.ranking.support import ScoredBy, scores_of, support_of
 
 __all__ = [
     "ASKED_OF",
@@ -17,6 +17,7 @@ __all__ = [
     "SAME",
     "SHORTLIST",
     "Likeness",
+    "ScoredBy",
     "answered",
     "diffused",
     "estimated",

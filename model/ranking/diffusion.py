@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from model.network import Method
-from model.ranking.support import scores_of, support_of
+from model.ranking.support import ScoredBy, scores_of, support_of
 
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
 ROUNDS = 3
@@ -19,7 +18,7 @@ ROUNDS = 3
 SHORTLIST = 1000
 
 
-def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: Method) -> torch.Tensor:
+def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: ScoredBy) -> torch.Tensor:
     """Scores after diffusion over the photos, computed for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from model.network import Method
 from model.ranking.diffusion import centred
+from model.ranking.support import ScoredBy
 
 # Weight of a deviation of zero in the mean of the scored photos' deviations: a photo that is similar to none of them
 # stays on the line. On validation classes, values from 0.1 to 2 differ by less than chance.
@@ -24,7 +24,7 @@ def estimated(
     distances: torch.Tensor,
     ret: torch.Tensor,
     threshold: float,
-    method: Method,
+    method: ScoredBy,
 ) -> torch.Tensor:
     """The known scores as they are, and estimates in the place of the others.
 

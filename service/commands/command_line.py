@@ -150,7 +150,7 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--offset", help="results to skip (0)")
     search.add_argument("--select", help="what chooses the photos: clusters or ret (ret)")
     search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
-    search.add_argument("--method", help="rn, ret, fused or auto (auto)")
+    search.add_argument("--method", help="rn, ret, fused, clip or auto (auto)")
     search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret)")
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
@@ -165,7 +165,7 @@ def _add_search(commands: Subparsers) -> None:
     )
     search.add_argument("--skip", action="append", metavar="ID,ID", help="do not ask about these again; repeatable")
     search.add_argument("--ask", choices=["yes", "no"], help="choose two photos: which is closer? (no)")
-    search.add_argument("--text", metavar="WORD", help="find what this word of the vocabulary names")
+    search.add_argument("--text", metavar="WORD", help="find what this word names; by CLIP, any text")
     search.add_argument(
         "--photo",
         action="store_const",

@@ -42,7 +42,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Live, Metrics, Worker
+from service.serving import Live, Metrics, Unready, Worker
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -122,9 +122,13 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     engine = ctx.live.engine()
     sketch = await _received(request, ctx)
 
-    def prepare(quick: bool) -> Callable[[], SearchResponse]:
+    def prepare(quick: bool) -> Callable[[], SearchResponse] | Unready[SearchResponse]:
         prepared = engine.prepare(sketch, kind=query.kind, quick=quick) if sketch else None
-        return partial(engine.search, prepared, query)
+
+        def ask_clip() -> Callable[[], SearchResponse]:
+            return partial(engine.search, prepared, query, engine.by_clip(prepared, query))
+
+        return ask_clip() if engine.is_by_clip_at_once(prepared, query) else Unready(ask_clip)
 
     answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms)
@@ -227,7 +231,7 @@ async def cluster(
 
 @api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
 async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsResponse:
-    """Words that photos can be found by: those of the checkpoint's vocabulary, which knows no others."""
+    """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
     engine = ctx.live.engine()
     return await _read(ctx, lambda: engine.words(params))
 

@@ -56,9 +56,9 @@ const search = new LiveSearch(runSearch, {
 });
 const server = new Server(api, {
   told: (info) => about.show(info),
-  ready: ({ model, limits }) => {
+  ready: ({ model, index, limits }) => {
     options.offer(model, limits);
-    word.offer(model);
+    word.offer(model, index);
     searchAgain();
   },
   unready: ({ reason, build }) => {

@@ -37,7 +37,7 @@ from service.schemas.query import (
     View,
     WordsParams,
 )
-from service.schemas.search import Cluster, Guessed, Kind, SearchResponse, SearchResult, StageTimings
+from service.schemas.search import Cluster, Guessed, Kind, SearchResponse, SearchResult, StageTimings, Words
 
 __all__ = [
     "AskedView",
@@ -78,6 +78,7 @@ __all__ = [
     "StageTimings",
     "ThumbnailParams",
     "View",
+    "Words",
     "WordsParams",
     "WordsResponse",
     "describe_problems",

@@ -34,6 +34,13 @@ class IndexInfo(BaseModel):
     clusters: int
     embedder: str = Field(description="What the clusters were made with.")
     embedder_description: str
+    text_tower: str | None = Field(
+        description="The CLIP model whose text tower reads text, so that any text can be given; null where text names "
+        "a word of the vocabulary. It is loaded when it is first needed."
+    )
+    text_tower_refused: str | None = Field(
+        description="Why text names a word of the vocabulary, although the index was clustered by CLIP; null elsewhere."
+    )
 
 
 class BuildInfo(BaseModel):
@@ -89,9 +96,15 @@ class HealthResponse(BaseModel):
 
 
 class WordsResponse(BaseModel):
-    """Words of the checkpoint's vocabulary."""
+    """What can be given as text: any text where there is a text tower, else words of the checkpoint's vocabulary."""
 
     vocabulary: int = Field(description="How many words the vocabulary has; 0 where there is none.")
     words: tuple[str, ...] = Field(
         description="Those that begin as asked, in alphabetical order; then those that have a further name that does."
+    )
+    text_tower: str | None = Field(
+        default=None,
+        description="The CLIP model whose text tower reads text, so that any text can be given, and these words are "
+        "examples; left out where they are all that can be given.",
+        exclude_if=lambda tower: tower is None,
     )

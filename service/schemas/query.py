@@ -135,7 +135,10 @@ class SearchQuery(Params):
         "configured). Not with select=ret.",
     )
     method: str = Field(
-        default="auto", max_length=32, description="rn, ret or fused, as far as the checkpoint has it; auto: its best."
+        default="auto",
+        max_length=32,
+        description="rn, ret or fused, as far as the checkpoint has it; auto: its best. clip: by CLIP's vectors of the "
+        "sketch and the photos, where the index was clustered by CLIP.",
     )
     rerank: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | None = Field(
         default=None,
@@ -201,9 +204,10 @@ class SearchQuery(Params):
 
     text: str | None = Field(
         default=None,
-        description="A word of the checkpoint's vocabulary, in singular or plural: photos that show what it names "
-        "lead. It goes with every other part of the query, or alone. A word that the vocabulary does not have is "
-        "refused, and the nearest that it has are named; /words lists them.",
+        description="A word for what the photos show, which lead. It goes with every other part of the query, or "
+        "alone. Where the index was clustered by CLIP, any text. Elsewhere a word of the checkpoint's vocabulary, in "
+        "singular or plural; one that it does not have is refused, and the nearest that it has are named; /words lists "
+        "them.",
         examples=["sofa"],
     )
     kind: PictureKind = Field(

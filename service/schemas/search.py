@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 from service.schemas.photos import Photo
 from service.schemas.query import FirstStage, View
+
+# What a word of a query was looked up by.
+Words = Literal["clip", "vocabulary"]
 
 
 class SearchResult(Photo):
@@ -53,7 +58,7 @@ class StageTimings(BaseModel):
     """Milliseconds a stage."""
 
     prepare: float = Field(description="Decode, crop and resize the sketch.")
-    encode: float = Field(description="Encode it.")
+    encode: float = Field(description="Encode it; and what CLIP takes for it, or for text.")
     clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
     photos: float = Field(
         description="Read and score the photos; with view=kinds also group them, and with fold=true fold them."
@@ -100,6 +105,12 @@ class SearchResponse(BaseModel):
     thin: int | None = Field(description="Candidates that [Ret] let through; null: all.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
     budget_spent: bool = Field(description="Whether budget_ms ended the search early.")
+    words: Words | None = Field(
+        default=None,
+        description="With text, and only then: clip where CLIP's text tower read it, which knows any text; vocabulary "
+        "where it is a word of the checkpoint's vocabulary.",
+        exclude_if=lambda words: words is None,
+    )
     timings_ms: StageTimings
     generation: str = Field(description="The index generation searched.")
     model: str = Field(description="The checkpoint's name.")

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from model import Matcher
-from model.network import Method
+from model.ranking import ScoredBy
 from service.search.first_stage import NO_ROWS, Shortlist
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 
 
 def with_estimates(
-    scorer: GalleryScorer, matcher: Matcher, scored: Scored, shortlist: Shortlist | None, method: Method
+    scorer: GalleryScorer, matcher: Matcher, scored: Scored, shortlist: Shortlist | None, method: ScoredBy
 ) -> Scored:
     """All photos that the diffusion ranks, in the order of their ids.
 
@@ -31,7 +31,7 @@ def with_estimates(
     return Scored(rows, scores, scored.complete)
 
 
-def diffuse(scorer: GalleryScorer, matcher: Matcher, scored: Scored, method: Method) -> Scored:
+def diffuse(scorer: GalleryScorer, matcher: Matcher, scored: Scored, method: ScoredBy) -> Scored:
     """What the scores become when all these photos lend each other theirs."""
     if not len(scored.rows):
         return scored

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.network import Method
-from model.ranking import kinds_of, support_of
+from model.ranking import ScoredBy, kinds_of, support_of
 from service.search.ranking import Scores
 from service.search.scorer import GalleryScorer, Rows
 
@@ -23,7 +22,7 @@ Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 FAR_AHEAD = 0.3
 
 
-def is_far_ahead(scores: Scores, groups: Groups, method: Method) -> bool:
+def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     """Whether the first kind, that of the best photo, is far ahead of the others.
 
     It is if at least FAR_AHEAD of the support (``model.ranking.support``) of all grouped photos is its photos'. Both

@@ -1,4 +1,8 @@
-"""Words: a word of the query finds the photos that show what it names, and leads the ranking."""
+"""Words: a word of the query finds the photos that show what it names, and leads the ranking.
+
+Where the index was clustered by CLIP, its text tower reads any text. Else words are those of the checkpoint's
+vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from model import Matcher
-from model.network import Method
-from model.ranking import scores_of, support_of
+from model.ranking import ScoredBy, scores_of, support_of
+from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search.pool import Pool
 from service.search.ranking import Scores, best_first
 from service.search.scorer import GalleryScorer, Rows
+from service.towers import ClipVectors, TextVector
 
 # Photos whose [Ret] stands for a word where there is neither sketch nor liked photo: the best ones by the word. On
 # ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
@@ -23,6 +28,7 @@ EXAMPLES = 5
 # Support of a word falls by e for so much less of its score than the best photo has. This and LEAD were chosen on every
 # other one of 1,000 ordinary photos, with sketches that were not trained on. With WIDTH from 3 to 6, or LEAD from 0.7
 # to 0.9, a sketch and a word together find more than each of them alone; with 2 and 0.7 the word alone found more.
+# All of that was the vocabulary; scores by CLIP are logits, too, and taken alike.
 WIDTH = 4.0
 # How much of the support is the word's.
 LEAD = 0.8
@@ -30,17 +36,32 @@ LEAD = 0.8
 #: How much photos show what the word names: (p,) float32 of all photos, from 0 to 1, which the best of the pool has.
 WordSupport: TypeAlias = NDArray[np.float32]
 
+#: A word of a query: its number in the checkpoint's vocabulary, or a text as CLIP has it.
+Word: TypeAlias = int | TextVector
 
-def word_of(query: SearchQuery, matcher: Matcher) -> int | None:
-    """The number of the query's word in the vocabulary; None where it has no word.
 
-    Raises BadSearch where the checkpoint has no vocabulary, and UnknownWord where that does not have the word.
+def word_of(query: SearchQuery, matcher: Matcher, clip: ClipVectors) -> Word | None:
+    """The query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
+
+    Raises BadSearch where the checkpoint has no vocabulary either, and UnknownWord where that does not have the word.
     """
-    if query.text is None:
-        return None
+    if query.text is None or clip.text is not None:
+        return clip.text
     if not matcher.words:
-        raise BadSearch("This checkpoint has no vocabulary: leave text out.")
-    return matcher.book.find(query.text)
+        why = "" if clip.refusal is None else f", and CLIP cannot read other words: {clip.refusal.rstrip('.')}"
+        raise BadSearch(f"This checkpoint has no vocabulary{why}: leave text out.")
+    try:
+        return matcher.book.find(query.text)
+    except UnknownWord as unknown:
+        if clip.refusal is None:
+            raise
+        reason = f"CLIP cannot read other words: {clip.refusal}"
+        raise UnknownWord(query.text.strip(), len(matcher.words), unknown.nearest, reason) from unknown
+
+
+def word_scores(scorer: GalleryScorer, word: Word) -> Scores:
+    """(p,) float32: how much each photo shows what a word names, as logits of the vocabulary or of CLIP."""
+    return scorer.clip_scores(word.values) if isinstance(word, TextVector) else scorer.word_scores(word)
 
 
 def word_support(scores: Scores, pool: Pool) -> WordSupport:
@@ -48,7 +69,7 @@ def word_support(scores: Scores, pool: Pool) -> WordSupport:
 
     With w_i the score of photo i by the word, its support is exp((w_i - max_j w_j) / WIDTH), over the j of the pool.
 
-    scores: (p,) of all photos, as ``GalleryScorer.word_scores`` has them.
+    scores: (p,) of all photos, from ``word_scores``.
     """
     best = scores[pool.rows].max(initial=-np.inf)
     # Photos that the pool does not have may be above it.
@@ -66,7 +87,7 @@ def best_by_word(scorer: GalleryScorer, words: WordSupport, rows: Rows, count: i
     return rows[best_first(scorer.ids[rows], words[rows], count)]
 
 
-def led_by_word(scores: Scores, words: WordSupport, method: Method) -> Scores:
+def led_by_word(scores: Scores, words: WordSupport, method: ScoredBy) -> Scores:
     """Photos' scores (m,) led by a word with this support (m,).
 
     With s_i the support of photo i by its score (``model.ranking.support``), divided by the highest one, and w_i its

@@ -15,6 +15,7 @@ from service.schemas import (
     SearchResult,
     StageTimings,
     View,
+    Words,
     photo_url,
     thumbnail_url,
 )
@@ -68,6 +69,7 @@ class SearchOutcome:
         rerank: how many of the chosen photos, the best by [Ret], ``method`` was to score; None for all.
         diffused: whether photos that look alike lent each other their scores.
         budget_spent: whether ``budget_ms`` ended the search before all the photos chosen were scored.
+        words: what the query's word was looked up by; None where it has none.
         method, generation, model, embedder: the method used, the index generation, the checkpoint's name, and what
             the clusters were made with.
     """
@@ -84,6 +86,7 @@ class SearchOutcome:
     rerank: int | None
     diffused: bool
     budget_spent: bool
+    words: Words | None
     timings: StageTimings
     method: str
     generation: str
@@ -91,15 +94,23 @@ class SearchOutcome:
     embedder: str
 
 
-def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: float = 0.0) -> SearchResponse:
+def search_response(
+    outcome: SearchOutcome, *, originals: bool, prepare_ms: float = 0.0, encode_ms: float = 0.0
+) -> SearchResponse:
     """A search's outcome as it is answered.
 
     Args:
         originals: whether photos have a ``photo_url``.
         prepare_ms: milliseconds of the preparation of the sketch before the search.
+        encode_ms: the same of what CLIP's towers made of the query.
     """
     timings = outcome.timings
-    timings = timings.model_copy(update={"prepare": timings.prepare + prepare_ms, "total": timings.total + prepare_ms})
+    before = {
+        "prepare": timings.prepare + prepare_ms,
+        "encode": timings.encode + encode_ms,
+        "total": timings.total + prepare_ms + encode_ms,
+    }
+    timings = timings.model_copy(update=before)
     return SearchResponse(
         results=_results(outcome.results, originals),
         kinds=None if outcome.kinds is None else tuple(_kind(kind, originals) for kind in outcome.kinds),
@@ -114,6 +125,7 @@ def search_response(outcome: SearchOutcome, *, originals: bool, prepare_ms: floa
         thin=outcome.rerank,
         diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,
+        words=outcome.words,
         timings_ms=timings.rounded(),
         generation=outcome.generation,
         model=outcome.model,

@@ -1,7 +1,7 @@
 """The parts of a query, as the networks see them.
 
-The networks see one part, the sketch. A photo that is sent instead counts as liked (``service.search.feedback``). A
-word gives every photo a score of its own (``service.search.naming``).
+The networks see one part, the sketch, and CLIP may see it, too. A photo that is sent instead counts as liked
+(``service.search.feedback``). A word gives every photo a score of its own (``service.search.naming``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from model import Matcher, Tokens
@@ -20,9 +22,15 @@ from service.search.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class QueryParts:
-    """The encoded parts of one query. sketch: a batch of one, on the matcher's device."""
+    """The encoded parts of one query.
+
+    Attributes:
+        sketch: a batch of one, on the matcher's device.
+        clip: (e,) float32 of unit length, the sketch's vector by CLIP; None where it is not compared by that.
+    """
 
     sketch: Tokens
+    clip: NDArray[np.float32] | None = None
 
 
 #: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model import Matcher
-from model.network import Method
-from model.ranking import SHORTLIST
+from model.ranking import SHORTLIST, ScoredBy
 from service.errors import BadSearch
 from service.schemas import AskedView, FirstStage, SearchQuery
+from service.towers import ClipVectors
 
 # Photos that the second stage scores where [Ret] chose and the query does not say how many. On validation queries,
 # scoring all of 11,761 photos instead changed mAP@100 by less than chance in either case. Where nothing is diffused,
@@ -20,6 +20,8 @@ RERANK_PLAIN = 192
 # How many of the best photos are grouped into kinds. All pages of kinds are cut out of this one grouping, so that no
 # kind changes its place or its size from page to page.
 GROUPED = 200
+
+NO_CLIP = ClipVectors()
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Plan:
         budget_ms: milliseconds after which no further photos are scored; None for no limit.
     """
 
-    method: Method
+    method: ScoredBy
     first_stage: FirstStage
     nprobe: int | Literal["all"]
     rerank: int | None
@@ -77,26 +79,33 @@ class Plan:
 
 
 def plan_search(
-    query: SearchQuery, matcher: Matcher, defaults: Defaults, *, drawn: bool = True, at_least: int = 0
+    query: SearchQuery,
+    matcher: Matcher,
+    defaults: Defaults,
+    *,
+    drawn: bool = True,
+    at_least: int = 0,
+    clip: ClipVectors = NO_CLIP,
 ) -> Plan:
     """The plan for a query.
 
     Args:
         drawn: whether a sketch, or a photo, came with it.
         at_least: how long the ranking must be, even if the page asked for needs less.
+        clip: the query by CLIP.
 
-    Raises BadSearch: the checkpoint does not have the method, cannot diffuse, or has nothing to rerank by; or there is
-    neither a sketch nor a liked photo nor a word.
+    Raises BadSearch: the checkpoint, or for "clip" the index, does not have the method; the checkpoint cannot diffuse,
+    or has nothing to rerank by; or there is neither a sketch nor a liked photo nor a word.
     """
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
-    method = _method(query, matcher, drawn=drawn)
+    method = _method(query, matcher, clip, drawn=drawn)
     diffuse = _diffuse(query, matcher)
     # Who counts clusters wants them to choose.
     first_stage = query.first_stage or (defaults.first_stage if query.nprobe is None else "clusters")
     k = defaults.k if query.k is None else query.k
     rerank, results = query.rerank, max(at_least, _photos_wanted(query.view, k, query.offset))
-    if rerank is None and first_stage == "ret" and method != "ret":
+    if rerank is None and first_stage == "ret" and method not in ("ret", "clip"):
         rerank = default_rerank(results, diffuse=diffuse)
     return Plan(
         method=method,
@@ -127,7 +136,7 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
     return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
-def _method(query: SearchQuery, matcher: Matcher, *, drawn: bool) -> Method:
+def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, *, drawn: bool) -> ScoredBy:
     sent_photo = drawn and query.kind == "photo"
     asking = query.ask or bool(query.closer)
     if asking and (query.like or query.text is not None or not drawn or sent_photo):
@@ -140,12 +149,16 @@ def _method(query: SearchQuery, matcher: Matcher, *, drawn: bool) -> Method:
     wanted = query.method
     if wanted == "auto":
         wanted = "ret" if by_ret else matcher.best_method
-    method = next((known for known in matcher.methods if known == wanted), None)
+    if wanted == "clip" and clip.sketch is None:
+        why = "this index was not clustered by CLIP; build it with --embedder clip, or use another method."
+        raise BadSearch(f"Method clip compares what CLIP makes of the photos, and {clip.refusal or why}")
+    known_methods: tuple[ScoredBy, ...] = (*matcher.methods, "clip")
+    method = next((known for known in known_methods if known == wanted), None)
     if method is None:
         known = ", ".join(("auto", *matcher.methods))
         raise BadSearch(f"This checkpoint has no method {wanted!r}; it has {known}.")
-    if method == "ret" and query.rerank is not None:
-        raise BadSearch("thin goes before the relation network, which method 'ret' does not use: leave it out.")
+    if method in ("ret", "clip") and query.rerank is not None:
+        raise BadSearch(f"thin goes before the relation network, which method '{method}' does not use: leave it out.")
     return method
 
 

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import Index, PhotoEntry
+from indexer import Index, IndexRefused, PhotoEntry
 from model import Matcher, Tokens
-from model.network import Method
-from model.ranking import Likeness
+from model.ranking import Likeness, ScoredBy
 from service.schemas import Cluster
 from service.search.parts import QueryParts
 from service.search.ranking import Ids, Scores, best_first
@@ -27,6 +26,7 @@ RET_BATCH = 1 << 14
 # The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two
 # must fit: the next generation is loaded beside the live one.
 RESIDENT_SHARE = 0.4
+_BUILD_AGAIN = "run `sketch-search index verify --repair`."
 
 
 class GalleryScorer:
@@ -84,10 +84,15 @@ class GalleryScorer:
         """(m, d): [Ret] of these photos, on the matcher's device."""
         return self._ret[torch.from_numpy(rows)].ret
 
-    def centroid_scores(self, parts: QueryParts, method: Method) -> Scores:
-        """(c,) float32: the query against the centroid of every cluster."""
+    def centroid_scores(self, parts: QueryParts, method: ScoredBy) -> Scores:
+        """(c,) float32: the query against the centroid of every cluster; by CLIP, the mean of its photos' scores."""
         if not len(self.cluster_sizes):
             return np.empty(0, np.float32)
+        if method == "clip":
+            rows = np.arange(self.photo_count)
+            scores = self._by_clip(parts, rows)
+            sums = np.bincount(self.clusters_of(rows), weights=scores, minlength=len(self.cluster_sizes))
+            return (sums / np.maximum(self.cluster_sizes, 1)).astype(np.float32)
         centroids = self._centroid_ret if method == "ret" else self._centroids
         return self._matcher.scores(parts.sketch, centroids, method)[0].numpy()
 
@@ -115,8 +120,28 @@ class GalleryScorer:
             scored.append(self._matcher.word_scores(self._ret[block], [word], levels)[0].numpy())
         return np.concatenate(scored)
 
-    def scores(self, parts: QueryParts, rows: Rows, method: Method) -> Scores:
+    def clip_scores(self, vector: NDArray[np.float32], rows: Rows | None = None) -> Scores:
+        """(m,) float32: a vector (e,) times what CLIP made of these photos, or of all.
+
+        Raises IndexRefused where that is damaged.
+        """
+        wanted = np.arange(self.photo_count) if rows is None else rows
+        scored = [np.empty(0, np.float32)]
+        for start in range(0, len(wanted), RET_BATCH):
+            vectors = self._index.photo_embeddings(wanted[start : start + RET_BATCH])
+            if vectors.shape[1:] != vector.shape:
+                raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_BUILD_AGAIN}")
+            # Not by BLAS, whose sums depend on how many photos are scored at once.
+            scored.append(np.einsum("pe,e->p", vectors, vector))
+        scores = np.concatenate(scored)
+        if not np.isfinite(scores).all():
+            raise IndexRefused(f"the CLIP vectors of the index are damaged; {_BUILD_AGAIN}")
+        return scores
+
+    def scores(self, parts: QueryParts, rows: Rows, method: ScoredBy) -> Scores:
         """(m,) float32: the query against these photos, in batches."""
+        if method == "clip":
+            return self._by_clip(parts, rows)
         scored = [np.empty(0, np.float32)]
         photos_at_once = GPU_CHUNKS * self.chunk if self._on_gpu() else BATCH
         batch = RET_BATCH if method == "ret" else photos_at_once
@@ -127,6 +152,12 @@ class GalleryScorer:
             else:
                 scored.append(self._matcher.scores(parts.sketch, self.tokens(part), method)[0].numpy())
         return np.concatenate(scored)
+
+    def _by_clip(self, parts: QueryParts, rows: Rows) -> Scores:
+        """(m,) float32: the query against these photos by the cosine of CLIP's vectors."""
+        if parts.clip is None:
+            raise ValueError("the query has no vector by CLIP")
+        return self.clip_scores(parts.clip, rows)
 
     def _by_ret(self, parts: QueryParts, rows: slice | torch.Tensor) -> Scores:
         """(m,) float32: the query against these photos by [Ret]."""

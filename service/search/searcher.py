@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +36,15 @@ from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first
 from service.search.first_stage import NO_ROWS, Candidates, choose
 from service.search.folding import FOLDED, Folded, fold
 from service.search.grouping import Groups, group_kinds, is_far_ahead
-from service.search.naming import WordSupport, examples, led_by_word, word_of, word_support
+from service.search.naming import WordSupport, examples, led_by_word, word_of, word_scores, word_support
 from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
-from service.search.plan import GROUPED, Defaults, Plan, plan_search
+from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.pool import Pool
 from service.search.scorer import GalleryScorer, Rows
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
+from service.towers import ClipVectors
 
 # Photos of a kind that are shown beside its best one.
 MORE = 4
@@ -101,31 +102,32 @@ class Searcher:
         self._defaults = defaults or Defaults()
         self.scorer = GalleryScorer(index, matcher)
         # While somebody draws, one word and one filter are asked for again and again.
-        self._named = lru_cache(maxsize=WORDS_KEPT)(self.scorer.word_scores)
+        self._named = lru_cache(maxsize=WORDS_KEPT)(partial(word_scores, self.scorer))
         # ``passing`` is looked up when a filter is asked for: galleries that are made up to be measured have none.
         self._filtered = lru_cache(maxsize=FILTERS_KEPT)(lambda wanted: index.passing(wanted))
 
-    def search(self, sketch: Sketch | None, query: SearchQuery) -> SearchOutcome:
+    def search(self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors = NO_CLIP) -> SearchOutcome:
         """The photos that match a sketch best, look most like the photos that the query likes, and show its word.
 
         sketch: the picture that came with the query, None if none did. It is a photo, which counts as liked, where the
             query's kind says so.
+        clip: the query by CLIP, as far as it needs that.
 
         Raises:
-            BadSearch: the checkpoint cannot do what the query asks for, or it asks for nothing.
+            BadSearch: the checkpoint, or the index, cannot do what the query asks for, or it asks for nothing.
             UnknownWord: the vocabulary does not have the query's word.
             UnknownPhoto: an id in the query is no photo's.
             BlankSketch: the sketch is a picture without ink.
         """
-        plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None)
-        word = word_of(query, self.matcher)
+        plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None, clip=clip)
+        word = word_of(query, self.matcher, clip)
         watch = Stopwatch(self.matcher.device)
         feedback = Feedback.of_query(query, self.index, self.scorer)
         drawn = None
         if sketch is not None and query.kind == "photo":
             feedback = replace(feedback, uploaded=encode_photo(sketch, self.matcher, watch))
         elif sketch is not None:
-            drawn = encode_parts(sketch, self.matcher, watch)
+            drawn = replace(encode_parts(sketch, self.matcher, watch), clip=clip.sketch)
         pool = pool_of(self.scorer, feedback, self._passing(query))
         words = None if word is None else word_support(self._named(word), pool)
         shown = NO_ROWS if words is None else examples(self.scorer, words, pool)
@@ -138,7 +140,9 @@ class Searcher:
         while (missing := wanted - len(ranking.folded.order)) > 0 and _may_grow(ranking, plan, pool):
             # Near duplicates took places. A longer ranking has others for them.
             at_least = max(FOLDED, len(ranking.ranked.rows)) + missing
-            plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None, at_least=at_least)
+            plan = plan_search(
+                query, self.matcher, self._defaults, drawn=sketch is not None, at_least=at_least, clip=clip
+            )
             ranking = self._ranking(asked, plan, watch)
         scored, ranked, order = ranking.scored, ranking.ranked, ranking.folded.order
         groups = () if plan.view == "photos" else group_kinds(self.scorer, ranked.rows[order[:GROUPED]])
@@ -166,6 +170,7 @@ class Searcher:
             rerank=plan.rerank,
             diffused=plan.diffuse,
             budget_spent=not scored.complete,
+            words=None if word is None else "vocabulary" if clip.text is None else "clip",
             timings=watch.timings(),
             method=plan.method,
             generation=self.index.generation,

@@ -4,7 +4,7 @@ from service.serving.connection import server_config
 from service.serving.live import Live
 from service.serving.metrics import Metrics
 from service.serving.ports import PortTaken, address, listening, metrics_served
-from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Worker
+from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Unready, Worker
 
 __all__ = [
     "PREPARED_AT_ONCE",
@@ -12,6 +12,7 @@ __all__ = [
     "Live",
     "Metrics",
     "PortTaken",
+    "Unready",
     "Worker",
     "address",
     "listening",

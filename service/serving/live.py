@@ -14,6 +14,7 @@ from service.engine import Engine, index_path, open_matcher
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.settings import Settings
+from service.towers import Towers
 
 # Each time costs one look at a file's date; a person hardly waits this long for a new index.
 POLL_SECONDS = 0.5
@@ -61,6 +62,7 @@ class Live:
         self._index = index_path(settings)
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES)
         self._matcher: Matcher | None = None
+        self._towers: Towers | None = None
         self._engine: Engine | None = None
         self._last: _Attempt | None = None
         self.swaps = 0
@@ -113,7 +115,9 @@ class Live:
     def _open(self) -> Engine:
         if self._matcher is None:
             self._matcher = open_matcher(self._settings)
-        engine = Engine(self._settings, self._matcher, self._thumbnails, self._run)
+        if self._towers is None:
+            self._towers = Towers(self._matcher.device)
+        engine = Engine(self._settings, self._matcher, self._thumbnails, self._run, self._towers)
         try:
             engine.try_out()
         except BaseException:

@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from model.errors import SlowImage
 from service.errors import ClientGone, QueueFull
@@ -18,6 +19,13 @@ T = TypeVar("T")
 PREPARED_AT_ONCE = 2
 # Of those that took too long there: they wait for each other, and nobody else waits for them.
 SLOW_AT_ONCE = 1
+
+
+@dataclass(frozen=True)
+class Unready(Generic[T]):
+    """A job that is prepared but for CLIP's towers, which may take seconds. make: asks them, and gives the job."""
+
+    make: Callable[[], Callable[[], T]]
 
 
 class Worker:
@@ -36,6 +44,8 @@ class Worker:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="sketch")
         self._preparing_slow = ThreadPoolExecutor(SLOW_AT_ONCE, thread_name_prefix="slow-sketch")
+        # One, because CLIP computes one thing at a time. Whoever does not need it does not wait for it.
+        self._asking_clip = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
         self._turn = asyncio.Lock()
         self.queue = queue
         self.held = 0
@@ -55,7 +65,9 @@ class Worker:
 
         return await self._run(ready, hung_up)
 
-    async def run_prepared(self, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
+    async def run_prepared(
+        self, prepare: Callable[[bool], Callable[[], T] | Unready[T]], hung_up: Coroutine[Any, Any, None]
+    ) -> T:
         """The result of the job that ``prepare`` gives, or whatever one of the two raises; other jobs notice neither.
 
         Preparing needs no turn, so it may take long and holds no running or waiting job up. ``prepare`` is called with
@@ -71,9 +83,12 @@ class Worker:
         async def ready() -> Callable[[], T]:
             loop = asyncio.get_running_loop()
             try:
-                return await loop.run_in_executor(self._preparing, prepare, True)
+                prepared = await loop.run_in_executor(self._preparing, prepare, True)
             except SlowImage:
-                return await loop.run_in_executor(self._preparing_slow, prepare, False)
+                prepared = await loop.run_in_executor(self._preparing_slow, prepare, False)
+            if isinstance(prepared, Unready):
+                return await loop.run_in_executor(self._asking_clip, prepared.make)
+            return prepared
 
         return await self._run(ready, hung_up)
 
@@ -122,4 +137,5 @@ class Worker:
         """Wait for the running job, and for those that are prepared; start no other."""
         self._preparing.shutdown(wait=True, cancel_futures=True)
         self._preparing_slow.shutdown(wait=True, cancel_futures=True)
+        self._asking_clip.shutdown(wait=True, cancel_futures=True)
         self._executor.shutdown(wait=True, cancel_futures=True)

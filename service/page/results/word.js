@@ -34,10 +34,11 @@ export class Word {
     });
   }
 
-  /** Offer the field, if there is a vocabulary. @param model as /info tells it */
-  offer({ vocabulary }) {
-    this.#form.hidden = !vocabulary;
-    this.#field.title = `One of the ${vocabulary.toLocaleString("en")} words that this network knows`;
+  /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
+  offer({ vocabulary }, { text_tower: tower }) {
+    this.#form.hidden = !vocabulary && !tower;
+    const known = `One of the ${vocabulary.toLocaleString("en")} words that this network knows`;
+    this.#field.title = tower ? `Any words, which ${tower} reads` : known;
   }
 
   /** Offer these words for the drawing. @param {{word: string, probability: number}[]} guesses */

@@ -70,11 +70,11 @@ def test_answers_have_the_documented_fields(http: httpx.Client, document: dict[s
     found = http.post("/search", content=sketch).content
     assert SearchResponse.model_validate_json(found, strict=True)
     documented = document["components"]["schemas"]["SearchResponse"]["properties"]
-    assert set(json.loads(found)) == set(documented) - {"kinds", "view", "question"}
+    assert set(json.loads(found)) == set(documented) - {"kinds", "view", "question", "words"}
     found = http.post("/search", content=sketch, params={"view": "kinds"}).content
     assert SearchResponse.model_validate_json(found, strict=True)
-    assert set(json.loads(found)) == set(documented) - {"view", "question"}
+    assert set(json.loads(found)) == set(documented) - {"view", "question", "words"}
     found = http.post("/search", content=sketch, params={"view": "auto", "ask": "true"}).content
     assert SearchResponse.model_validate_json(found, strict=True)
-    assert set(json.loads(found)) - {"kinds"} == set(documented) - {"kinds"}
+    assert set(json.loads(found)) - {"kinds"} == set(documented) - {"kinds", "words"}
     assert ErrorResponse.model_validate_json(http.get("/nowhere").content, strict=True)

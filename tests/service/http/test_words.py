@@ -109,7 +109,8 @@ def test_a_word_goes_with_all_other_parts_of_a_query(http_words: httpx.Client, s
     ids = [result["id"] for result in found["results"]]
     assert ids[0] == liked
     assert unliked not in ids
-    assert set(found) == set(plain)
+    assert set(found) == {*plain, "words"}
+    assert found["words"] == "vocabulary"
     only = http_words.post("/search", params={**params, "folder": "größe", "view": "kinds"}).json()
     shown = [photo for kind in only["kinds"] for photo in (kind["best"], *kind["more"])]
     assert all(any(path.startswith("größe/") for path in photo["paths"]) for photo in shown)

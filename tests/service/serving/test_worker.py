@@ -14,7 +14,7 @@ import pytest
 
 from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
-from service.serving.worker import Worker
+from service.serving.worker import Unready, Worker
 from tests.service.jobs import Gate, at_once, never, room, until
 
 
@@ -173,3 +173,23 @@ def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
         return tried
 
     assert asyncio.run(scenario()) == [True]
+
+
+def test_jobs_that_wait_for_clip_hold_up_nobody_else() -> None:
+    async def scenario() -> list[str]:
+        worker, gate = Worker(queue=10), Gate()
+
+        def ask_clip() -> Callable[[], str]:
+            gate()
+            return lambda: "by clip"
+
+        asked = [asyncio.create_task(worker.run_prepared(lambda _: Unready(ask_clip), never())) for _ in range(4)]
+        await until(gate.begun)
+        others = [await worker.run_prepared(lambda _: lambda: "at once", never()) for _ in range(4)]
+        assert not any(task.done() for task in asked)
+        gate.opened.set()
+        others += await asyncio.gather(*asked)
+        worker.close()
+        return others
+
+    assert asyncio.run(scenario()) == 4 * ["at once"] + 4 * ["by clip"]

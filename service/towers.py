@@ -1,0 +1,155 @@
+"""CLIP's towers, by which any text can be searched for, and sketches compared as CLIP compares pictures.
+
+They take seconds to load and hundreds of megabytes of memory. So they are loaded when they are first needed, and once:
+they outlive the generations of an index.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from cachetools import LRUCache
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer import ClipTowers, EmbedderEntry, EmbedderUnavailable, open_towers
+from model.images import Pixels
+
+Vector: TypeAlias = NDArray[np.float32]
+# The model, by the SHA-256 of its weights, and a text.
+_Key: TypeAlias = tuple[str | None, str]
+
+# Texts whose vectors are kept, some 2 KB each.
+TEXTS_KEPT = 256
+# What could not be loaded may be put in its place while the service runs.
+RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class TextVector:
+    """A text by CLIP. values: (e,) float32; their product with a photo's vector is CLIP's logit."""
+
+    values: Vector
+
+
+@dataclass(frozen=True)
+class ClipVectors:
+    """A query by CLIP.
+
+    Attributes:
+        text: None without a text.
+        sketch: (e,) of unit length; None without a sketch, or where the method is not "clip".
+        refusal: why there are none, although the index was clustered by CLIP; None where nothing was refused.
+        milliseconds: what it took.
+    """
+
+    text: TextVector | None = None
+    sketch: Vector | None = None
+    refusal: str | None = None
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """An attempt to load the towers of an index.
+
+    Attributes:
+        entry: of the index. ended: when it was over, by the monotonic clock, in seconds.
+        towers: None where they could not be loaded; ``refusal`` then says why.
+    """
+
+    entry: EmbedderEntry
+    ended: float
+    towers: ClipTowers | None
+    refusal: str = ""
+
+
+class Towers:
+    """Holds the towers of the CLIP model that an index was clustered by. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        load: Callable[[EmbedderEntry, torch.device], ClipTowers] = open_towers,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Load nothing yet. device: where the towers are to compute. load, now: as tests have them."""
+        self._device = device
+        self._load = load
+        self._now = now
+        # One thread computes at a time: two would only slow each other.
+        self._lock = threading.Lock()
+        self._last: _Attempt | None = None
+        self._texts: LRUCache[_Key, TextVector] = LRUCache(TEXTS_KEPT)
+        self._texts_lock = threading.Lock()
+
+    def refusal(self, entry: EmbedderEntry) -> str | None:
+        """Why the towers of this index could not be loaded; None where they could, or it was not tried."""
+        last = self._last
+        return last.refusal if last is not None and last.entry == entry and last.towers is None else None
+
+    def is_at_once(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> bool:
+        """Whether ``vectors`` answers without computing anything."""
+        if self._is_refused(entry):
+            return True
+        return pixels is None and (text is None or self._known(_key(entry, text)) is not None)
+
+    def vectors(self, entry: EmbedderEntry, text: str | None, pixels: Pixels | None) -> ClipVectors:
+        """A text and a sketch by the CLIP model of an index. It may load that first.
+
+        Args:
+            entry: the embedder of the index. pixels: (H, W, 3) uint8; None without a sketch.
+        """
+        began = time.perf_counter()
+        if text is None and pixels is None:
+            return ClipVectors()
+        known = None if text is None else self._known(_key(entry, text))
+        if known is not None and pixels is None:
+            return ClipVectors(known)
+        with self._lock:
+            attempt = self._attempt(entry)
+            if attempt.towers is None:
+                return ClipVectors(refusal=attempt.refusal)
+            if text is not None and known is None:
+                known = TextVector(attempt.towers.text(text))
+                self._keep(_key(entry, text), known)
+            drawn = None if pixels is None else attempt.towers.image(Image.fromarray(pixels))
+        return ClipVectors(known, drawn, milliseconds=(time.perf_counter() - began) * 1000)
+
+    def _known(self, key: _Key) -> TextVector | None:
+        with self._texts_lock:
+            return self._texts.get(key)
+
+    def _keep(self, key: _Key, vector: TextVector) -> None:
+        with self._texts_lock:
+            self._texts[key] = vector
+
+    def _attempt(self, entry: EmbedderEntry) -> _Attempt:
+        """The towers of this index, loaded where they are not; or why they cannot be."""
+        last = self._last
+        if last is not None and last.entry == entry and (last.towers is not None or self._is_refused(entry)):
+            return last
+        # What was loaded for another index goes first, or there would be two of them in memory.
+        self._last = None
+        try:
+            self._last = _Attempt(entry, self._now(), self._load(entry, self._device))
+        except EmbedderUnavailable as error:
+            self._last = _Attempt(entry, self._now(), None, str(error))
+        return self._last
+
+    def _is_refused(self, entry: EmbedderEntry) -> bool:
+        """Whether the towers of this index could not be loaded, and it is too early to try again."""
+        last = self._last
+        if last is None or last.entry != entry or last.towers is not None:
+            return False
+        return self._now() - last.ended < RETRY_SECONDS
+
+
+def _key(entry: EmbedderEntry, text: str) -> _Key:
+    return entry.sha256, " ".join(text.split())
