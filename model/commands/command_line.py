@@ -73,6 +73,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_words(commands)
     _add_train(commands)
     _add_ablate(commands)
+    _add_compare(commands)
     _add_evaluate(commands)
     _add_composites(commands)
     return top
@@ -160,6 +161,29 @@ def _add_ablate(commands: Subparsers) -> None:
     _add_every(command)
     _add_json(command)
     _add_data(command)
+
+
+def _add_compare(commands: Subparsers) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="train and measure all methods from the same network at one budget",
+        epilog="example: %(prog)s --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --budget 15000",
+    )
+    _add_backbone(command, "pretrained ViT that all start from")
+    command.add_argument(
+        "--methods", type=_names, default=(), metavar="NAME,...", help="rows (default: all but the paper's ablations)"
+    )
+    command.add_argument(
+        "--budget", type=_positive, default=15_000, metavar="PICTURES", help="that a training sees (default: 15000)"
+    )
+    command.add_argument(
+        "--image-size", type=_positive, default=128, metavar="PIXELS", help="side of the pictures (default: 128)"
+    )
+    command.add_argument(
+        "--out", type=a_path, metavar="DIR", default=Path("runs/comparison"), help="default: runs/comparison"
+    )
+    _add_words_file(command)
+    _add_json(command)
 
 
 def _add_evaluate(commands: Subparsers) -> None:
@@ -256,6 +280,16 @@ def _every(text: str) -> tuple[int, int]:
     if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
         raise argparse.ArgumentTypeError(f"two numbers from 1 on with a comma between, not {text!r}")
     return int(first), int(second)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _listed(names: tuple[str, ...]) -> str:

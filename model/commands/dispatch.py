@@ -12,6 +12,10 @@ def command(name: str) -> Callable[[argparse.Namespace], None]:
         from model.commands import trainings
 
         return trainings.COMMANDS[name]
+    if name == "compare":
+        from model.commands import comparisons
+
+        return comparisons.COMMANDS[name]
     if name in ("evaluate", "composites"):
         from model.commands import measurements
 

@@ -3,8 +3,9 @@
 from model.evaluation.categories import measure, relevance
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
 from model.evaluation.groups import measure_groups
+from model.evaluation.instances import measure_instances
 from model.evaluation.per_query import intervals
-from model.evaluation.plots import draw_curve
+from model.evaluation.plots import draw_budgets, draw_curve
 from model.evaluation.resampling import RESAMPLED, Interval
 from model.evaluation.run import EvaluationRequest, run_evaluation
 from model.evaluation.scoring import counts, encode_pictures, score_matrices
@@ -16,12 +17,14 @@ __all__ = [
     "EvaluationRequest",
     "Interval",
     "counts",
+    "draw_budgets",
     "draw_curve",
     "encode_pictures",
     "intervals",
     "measure",
     "measure_composites",
     "measure_groups",
+    "measure_instances",
     "relevance",
     "run_evaluation",
     "score_matrices",

@@ -63,8 +63,27 @@ def draw_keep_rates(series: Mapping[str, Sequence[tuple[float, float]]], cost: s
     _draw(series, cost, "mAP@all", title, picture, "o")
 
 
+def draw_budgets(series: Mapping[str, Sequence[tuple[float, float]]], level: float | None, picture: Path) -> None:
+    """Draws each training's mAP@all on validation classes over the pictures it has seen.
+
+    level: that of an untrained network, drawn as a line; None for none.
+    """
+    highest = max([value for points in series.values() for _, value in points] + [level or 0.0])
+    whole = dict(series)
+    if level is not None:
+        last = max((x for points in series.values() for x, _ in points), default=1.0)
+        whole["not trained"] = [(0.0, level), (last, level)]
+    _draw(whole, "pictures seen", "mAP@all on validation classes", "", picture, "o", top=min(1.0, 1.1 * highest))
+
+
 def _draw(
-    series: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str, picture: Path, marker: str
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x: str,
+    y: str,
+    title: str,
+    picture: Path,
+    marker: str,
+    top: float = 1.0,
 ) -> None:
     try:
         from matplotlib.figure import Figure
@@ -74,7 +93,7 @@ def _draw(
     axes = figure.subplots()
     for name, points in series.items():
         axes.plot(*zip(*points, strict=True), marker=marker, label=name)
-    axes.set(title=title, xlabel=x, ylabel=y, ylim=(0, 1))
+    axes.set(title=title, xlabel=x, ylabel=y, ylim=(0, top))
     axes.grid(alpha=0.3)
     axes.legend()
     try:

@@ -85,6 +85,9 @@ class Loop(ABC, Generic[Trained]):
         """Continues the training whose state is in the folder, if there is one."""
         if self.state_path.exists():
             self._restore()
+        elif self.log_path.exists():
+            # Of a training that was stopped before its first saved state.
+            self._cut_log()
 
     @property
     def state_path(self) -> Path:
