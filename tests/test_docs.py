@@ -19,6 +19,7 @@ from service.commands.command_line import build_parser, with_command, with_index
 from service.settings import Settings
 from tests.benchmarks.report import PARTS
 from tests.blocks import read_blocks
+from tests.comparison_report import BLOCK as COMPARISON
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
 from tests.soak_report import BLOCK
 
@@ -114,7 +115,7 @@ def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:
 
 
 def test_every_measured_part_has_its_block_among_the_figures() -> None:
-    assert read_blocks(read(FIGURES)).keys() == {*(part.name for part in PARTS), BLOCK, "Coverage"}
+    assert read_blocks(read(FIGURES)).keys() == {*(part.name for part in PARTS), BLOCK, COMPARISON, "Coverage"}
 
 
 def test_the_readmes_figures_are_those_of_the_page_of_figures() -> None:

@@ -149,7 +149,7 @@ def _add_train(commands: Subparsers) -> None:
 
 
 def _add_ablate(commands: Subparsers) -> None:
-    command = commands.add_parser("ablate", help="train and measure the table of ablations and baselines")
+    command = commands.add_parser("ablate", help="train and measure a table of ablations")
     command.add_argument("row", nargs="*", metavar="ROW", help="recipes of recipes/ablations (default: all)")
     _add_backbone(command, "pretrained ViT that all rows start from")
     methods = ("zse", "sketch-an-anchor")

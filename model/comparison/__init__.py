@@ -1,7 +1,7 @@
 """One table of all methods, each trained from the same network, at one budget, at the best of three learning rates."""
 
-from model.comparison.rows import ComparisonRow, read_record
-from model.comparison.run import ComparisonRequest, compare
+from model.comparison.rows import ComparisonRow
+from model.comparison.run import ComparisonRequest, compare, finished_rows
 from model.comparison.table import comparison_table, draw_comparison
 
 __all__ = [
@@ -10,5 +10,5 @@ __all__ = [
     "compare",
     "comparison_table",
     "draw_comparison",
-    "read_record",
+    "finished_rows",
 ]

@@ -47,9 +47,14 @@ ABLATIONS = (
 )
 
 
+def all_methods() -> tuple[ComparedMethod, ...]:
+    """All that may be compared, in the order of the table."""
+    return METHODS + ABLATIONS
+
+
 def chosen_methods(names: Sequence[str]) -> tuple[ComparedMethod, ...]:
     """The methods of these names, in the order of the table; METHODS for none. Raises ModelError for an unknown one."""
-    known = METHODS + ABLATIONS
+    known = all_methods()
     if unknown := sorted(set(names) - {method.name for method in known}):
         listed = ", ".join(method.name for method in known)
         raise ModelError(f"there is no method {unknown[0]!r} to compare; choose among {listed}")

@@ -12,7 +12,7 @@ import torch
 
 from model.checkpoint import file_sha256, load_network, save_checkpoint
 from model.comparison.measuring import MeasuredPictures, measure_checkpoint, read_pictures
-from model.comparison.methods import ComparedMethod, chosen_methods
+from model.comparison.methods import ComparedMethod, all_methods, chosen_methods
 from model.comparison.rows import Chosen, ComparisonRow, Point, TrainedRate, read_record, write_record
 from model.comparison.trainings import Training, forget_networks, planned, trained
 from model.datasets import Corpus, read_task, subsampled
@@ -162,6 +162,15 @@ class _Work:
         final = self._chosen(method.name, start, None, Point(0, val))
         start.unlink()
         return ComparisonRow(method.name, method.title, self.request.image_size, (), final, None)
+
+
+def finished_rows(folder: Path) -> tuple[ComparisonRow, ...]:
+    """The rows that a comparison has finished, in the order of the table. Raises ModelError where there are none."""
+    found = (read_record(ComparisonRow, folder / f"{method.name}.json") for method in all_methods())
+    rows = tuple(row for row in found if row is not None)
+    if not rows:
+        raise ModelError(f"{folder} holds no finished row of a comparison; sketch-search model compare makes some")
+    return rows
 
 
 def highest(rates: Sequence[TrainedRate]) -> tuple[int, Point]:

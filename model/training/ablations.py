@@ -1,4 +1,4 @@
-"""The table of ablations and baselines: a recipe for each row, all with the same budget and the same start."""
+"""Tables of ablations: a recipe for each row, all with the same budget and the same start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ FOLDER = RECIPES / "ablations"
 ANCHOR_FOLDER = RECIPES / "sketch-an-anchor"
 # The rows of Table 4 of Sketch-an-Anchor's paper, in its order: Base, A1, A2, B1, B2, Ours.
 ANCHOR_ROWS = ("baseline", "visual-anchors", "both-anchors", "randomised", "graph", "whole")
-# Whose table: that of ZSE-SBIR's paper, with this project's own rows, or that of Sketch-an-Anchor's.
+# Rows of the default network and its losses. The paper's ablations need learning rates of their own, which
+# ``model.comparison`` looks for.
+_OWN = "default*.toml"
+# Whose table: the ablations of the default network, or those of Sketch-an-Anchor's paper.
 Ablated = Literal["zse", "sketch-an-anchor"]
 
 
@@ -54,7 +57,7 @@ def ablation_names(method: Ablated = "zse") -> tuple[str, ...]:
     """The names of all rows."""
     if method == "sketch-an-anchor":
         return ANCHOR_ROWS
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in FOLDER.glob(_OWN)))
 
 
 def ablate(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
+from torch import nn
 
 from model.commands import main
 from model.comparison import methods as rows_of_the_table
@@ -156,7 +157,7 @@ def test_a_comparison_that_is_stopped_anywhere_ends_as_one_that_was_not(
     stopped = request(shared, tmp_path / "stopped", "zse")
     real, saves = Loop.save, 0
 
-    def save(loop: Loop[object]) -> None:  # type: ignore[type-var]
+    def save(loop: Loop[nn.Module]) -> None:
         nonlocal saves
         saves += 1
         if saves in (2, 4):

@@ -24,8 +24,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(ablations, "FOLDER", tmp_path / "recipes")
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "full.toml").write_text(SMALL)
-    (tmp_path / "recipes" / "without-rn-loss.toml").write_text('base = "full.toml"\n[quadruplets]\nrelation = 0.0\n')
+    (tmp_path / "recipes" / "default.toml").write_text(SMALL)
+    (tmp_path / "recipes" / "default-vit-ret.toml").write_text('base = "default.toml"\n[quadruplets]\nrelation = 0.0\n')
     write_class_folders(tmp_path / "data", seeds=range(2))
     save_file(small_backbone(), tmp_path / "vit.safetensors")
     given = ["--backbone", str(tmp_path / "vit.safetensors"), "--data", str(tmp_path / "data")]
@@ -35,18 +35,18 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_each_row_is_trained_and_measured_once(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*command, "full"]) == 0
-    weights = tmp_path / "runs" / "full.safetensors"
-    first = weights.stat().st_mtime_ns, (tmp_path / "runs" / "full.json").stat().st_mtime_ns
+    assert main([*command, "default"]) == 0
+    weights = tmp_path / "runs" / "default.safetensors"
+    first = weights.stat().st_mtime_ns, (tmp_path / "runs" / "default.json").stat().st_mtime_ns
     assert main([*command, "--json"]) == 0
-    assert first == (weights.stat().st_mtime_ns, (tmp_path / "runs" / "full.json").stat().st_mtime_ns)
+    assert first == (weights.stat().st_mtime_ns, (tmp_path / "runs" / "default.json").stat().st_mtime_ns)
     capsys.readouterr()
     assert main([*command, "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows["full"]["figures"]) == {"rn", "ret", "fused", "vis"}
-    assert set(rows["without-rn-loss"]["figures"]) == {"ret", "vis"}
-    assert rows["full"]["pictures"] == rows["without-rn-loss"]["pictures"] == 16
-    figure = rows["full"]["figures"]["rn"]["map_all"]
+    assert set(rows["default"]["figures"]) == {"rn", "ret", "fused", "vis"}
+    assert set(rows["default-vit-ret"]["figures"]) == {"ret", "vis"}
+    assert rows["default"]["pictures"] == rows["default-vit-ret"]["pictures"] == 16
+    figure = rows["default"]["figures"]["rn"]["map_all"]
     assert 0 < figure["low"] <= figure["value"] <= figure["high"] <= 1
 
 
@@ -62,16 +62,16 @@ def test_the_rows_of_sketch_an_anchor_are_trained_by_the_same_command(
     assert main([*command, "baseline", "--method", "sketch-an-anchor", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["name"], row["pictures"], set(row["figures"])) == ("baseline", 4, {"ret"})
-    assert main([*command, "full", "--method", "sketch-an-anchor"]) == 2
+    assert main([*command, "default", "--method", "sketch-an-anchor"]) == 2
     assert "choose among baseline, visual-anchors, both-anchors" in capsys.readouterr().err
 
 
 def test_figures_of_other_weights_or_pictures_are_measured_anew(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*command, "full", "--json"]) == 0
+    assert main([*command, "default", "--json"]) == 0
     whole = json.loads(capsys.readouterr().out)[0]
-    assert main([*command, "full", "--json", "--every", "2,1"]) == 0
+    assert main([*command, "default", "--json", "--every", "2,1"]) == 0
     half = json.loads(capsys.readouterr().out)[0]
     assert half["queries"] < whole["queries"]
     assert half["checkpoint_sha256"] == whole["checkpoint_sha256"]
@@ -82,11 +82,12 @@ def test_the_table_has_a_line_a_row_and_an_unknown_row_is_refused(
 ) -> None:
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| full", "| without-rn-loss"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| default", "| default-vit-ret"]
     assert main([*command, "without-eyes"]) == 2
-    assert "there is no row 'without-eyes'; choose among full, without-rn-loss" in capsys.readouterr().err
+    assert "there is no row 'without-eyes'; choose among default, default-vit-ret" in capsys.readouterr().err
 
 
-def test_the_rows_of_the_papers_table_are_there() -> None:
-    names = {"full", "without-ca", "without-sa", "without-cos-k", "without-rn-loss", "without-ret", "without-l-tok"}
-    assert names | {"vit-ret", "vit-vis", "default"} <= set(ablation_names())
+def test_the_rows_are_those_of_the_default_network() -> None:
+    names = ablation_names()
+    assert {"default", "default-all-tokens", "default-vit-ret", "default-without-ca"} <= set(names)
+    assert all(name.startswith("default") for name in names)
