@@ -76,6 +76,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_evaluate(commands)
     _add_composites(commands)
+    _add_folders(commands)
     return top
 
 
@@ -239,6 +240,17 @@ def _add_composites(commands: Subparsers) -> None:
     command.add_argument("--seed", type=int, default=0, help="of their choice (default: 0)")
     _add_json(command)
     _add_data(command)
+
+
+def _add_folders(commands: Subparsers) -> None:
+    command = commands.add_parser(
+        "folders",
+        help="write the protocol everything as class folders, to measure a running server with",
+        epilog="example: %(prog)s everything --split unseen; sketch-search index everything/photo",
+    )
+    command.add_argument("out", type=a_path, metavar="OUT", help="a new folder: OUT/photo, OUT/trained, OUT/unseen")
+    command.add_argument("--split", choices=_PARTS, default="val", help="classes not trained on (default: val)")
+    command.add_argument("--trained-on", metavar="PARTS", help="parts whose fresh pictures are used, such as train+val")
 
 
 def _add_backbone(command: Parser, purpose: str) -> None:

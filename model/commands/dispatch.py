@@ -16,7 +16,7 @@ def command(name: str) -> Callable[[argparse.Namespace], None]:
         from model.commands import comparisons
 
         return comparisons.COMMANDS[name]
-    if name in ("evaluate", "composites"):
+    if name in ("evaluate", "composites", "folders"):
         from model.commands import measurements
 
         return measurements.COMMANDS[name]

@@ -1,4 +1,4 @@
-"""Commands that measure a checkpoint: evaluate, composites."""
+"""Commands that measure a checkpoint: evaluate, composites, folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from model.checkpoint import default_checkpoint
 from model.commands.options import chosen_weights
-from model.datasets import read_class_folders, read_protocol
+from model.datasets import read_class_folders, read_large_task, read_protocol, write_folders
 from model.evaluation import (
     CHANCE,
     EvaluationRequest,
@@ -69,7 +69,15 @@ def run_composites(options: argparse.Namespace) -> None:
         print(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
 
 
+def run_folders(options: argparse.Namespace) -> None:
+    """folders OUT [--split NAME] [--trained-on PARTS]"""
+    task = read_large_task("everything", options.split, options.trained_on)
+    write_folders(task, options.out)
+    print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {options.out}")
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": run_evaluate,
     "composites": run_composites,
+    "folders": run_folders,
 }

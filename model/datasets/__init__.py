@@ -12,7 +12,7 @@ from model.datasets.corpus import (
     read_split,
     thin_classes,
 )
-from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_task
+from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_task, write_folders
 from model.datasets.fresh import split_fresh
 from model.datasets.further import IMAGENET_PART, Further, lines_of, read_imagenet, read_lines, too_near
 from model.datasets.layouts import STANDARD_SPLITS, class_key
@@ -75,4 +75,5 @@ __all__ = [
     "subsampled",
     "thin_classes",
     "too_near",
+    "write_folders",
 ]

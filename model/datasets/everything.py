@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,29 @@ def everyday_task(folder: Path) -> GroupedTask:
     sketches = split_fresh(_read(folder).of(classes))[1].sketches
     task = _task(sketches, tuple(scene.picture for scene in scenes), {label: {label} for label in sorted(classes)})
     return GroupedTask(task.corpus, task.groups, sizes=_by_size(task.corpus.sketches, scenes))
+
+
+def write_folders(task: GroupedTask, folder: Path) -> None:
+    """Writes a task's pictures as class folders, so that it can be indexed and searched like anybody's photos.
+
+    Photos go to ``folder``/photo/<class>/, one that shows several classes into the folder of each, and one that shows
+    none of them to photo/other/. Sketches go to ``folder``/<group>/sketch/<class>/. Each file gets its source's name in
+    front of its own. Raises ModelError where ``folder`` has files already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelError(f"{folder} has files already; name an empty or a new folder")
+    for photo in task.corpus.photos:
+        for label in {photo.label, *photo.also} - {""} or {"other"}:
+            _copy(photo, folder / "photo" / label)
+    for group, labels in task.groups.items():
+        for sketch in task.corpus.sketches:
+            if sketch.label in labels:
+                _copy(sketch, folder / group / "sketch" / sketch.label)
+
+
+def _copy(picture: Picture, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(picture.path, folder / f"{picture.source}-{picture.path.name}")
 
 
 def _task(

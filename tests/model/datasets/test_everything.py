@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.datasets.corpus import DATA_VARIABLE
-from model.datasets.everything import TRAINED, UNSEEN, read_large_task
+from model.datasets.everything import TRAINED, UNSEEN, read_large_task, write_folders
 from model.datasets.fresh import FRESH_PHOTOS, FRESH_SKETCHES, is_fresh
 from model.errors import ModelError
 from tests.archives import pack
@@ -92,3 +92,15 @@ def test_what_does_not_go_together_is_refused(folder: Path) -> None:
     (folder / "data" / "more" / "everyday.tar.gz").unlink()
     with pytest.raises(ModelError, match="no ordinary photos"):
         read_large_task("everyday")
+
+
+def test_the_gallery_of_everything_is_written_as_class_folders(folder: Path, tmp_path: Path) -> None:
+    task = read_large_task("everything", "unseen", "train")
+    write_folders(task, tmp_path / "out")
+    written = sorted(str(path.relative_to(tmp_path / "out").parent) for path in (tmp_path / "out").rglob("*.*"))
+    assert written.count(f"photo/{NEW}") == 41, "40 photos, and the ordinary one that shows a dog, too"
+    assert written.count(f"photo/{TRAINING}") == sum(p.label == TRAINING for p in task.corpus.photos)
+    assert written.count("photo/other") == 1
+    assert written.count(f"{UNSEEN}/sketch/{NEW}") == 10
+    with pytest.raises(ModelError, match="has files already"):
+        write_folders(task, tmp_path / "out")
