@@ -9,6 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from model.terminal import Refusal
+from service.commands.comparing import compare
 from service.commands.demo import demo
 from service.commands.evaluation import evaluate
 from service.commands.explain import draw_figures, explain
@@ -55,6 +56,18 @@ def _call(options: argparse.Namespace) -> int:
             return draw_figures(_settings(options), options.sketches, options.training, options.output)
         case "evaluate":
             return _evaluate(options)
+        case "compare":
+            return compare(
+                _settings(options),
+                options.checkpoints,
+                options.photos or (),
+                options.sketches,
+                options.output,
+                per_class=options.per_class,
+                k=options.k,
+                method=options.method,
+                as_json=options.as_json,
+            )
         case "demo":
             return demo(_settings(options, port=options.port), options.folder, options.photos)
         case "openapi":

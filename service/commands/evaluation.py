@@ -19,7 +19,8 @@ from tqdm import tqdm
 from model.datasets import Picture
 from model.metrics import list_metrics
 from service.client import Client
-from service.commands.labelled import gallery_of, labelled_sketches, labels_of
+from service.commands.labelled import gallery_of, labelled_sketches
+from service.comparison import labels_of
 from service.schemas import SearchResponse
 
 WARM_UP = 3

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from model.datasets import Picture, read_class_folders, read_protocol
 from service.client import Client
+from service.comparison import relevant_photos
 from service.errors import BadSearch
-from service.schemas import IndexInfo, ModelInfo, Photo
+from service.schemas import IndexInfo, ModelInfo
 
 
 def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
@@ -63,25 +64,8 @@ def gallery_of(client: Client, sketches: Sequence[Picture]) -> Gallery:
     info = client.info()
     if info.model is None or info.index is None:
         raise BadSearch(f"the server cannot answer yet: {info.reason}")
-    relevant = _labels(client, info.index.clusters)
+    relevant = relevant_photos(lambda number, offset: client.cluster(number, offset=offset), info.index.clusters)
     found = tuple(picture for picture in sketches if relevant[picture.label])
     if not found:
         raise BadSearch("no photo lies in a folder named as a sketch's class, so none can be right.")
     return Gallery(info.model, info.index, relevant, found)
-
-
-def labels_of(photo: Photo) -> set[str]:
-    """The names of the folders that a photo lies in; equal files may lie in several."""
-    return {PurePosixPath(path).parent.name for path in photo.paths}
-
-
-def _labels(client: Client, clusters: int) -> Counter[str]:
-    """Count the gallery's photos by the names of the folders that they lie in."""
-    found: Counter[str] = Counter()
-    for number in range(clusters):
-        seen, size = 0, 1
-        while seen < size:
-            page = client.cluster(number, offset=seen)
-            found.update(label for photo in page.photos for label in labels_of(photo))
-            seen, size = seen + len(page.photos), page.size
-    return found

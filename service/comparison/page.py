@@ -1,0 +1,87 @@
+"""A comparison as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+from model.images import open_image
+from service.comparison.searches import THUMBNAIL, Comparison, Found, NetworkResults, Sketch
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.4 system-ui, sans-serif; }
+body { margin: 1rem auto; max-width: 80rem; padding: 0 1rem; }
+table { border-collapse: collapse; }
+th, td { padding: .25rem .75rem; text-align: left; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+section { border-top: 1px solid GrayText; margin-top: 1.5rem; padding-top: .5rem; }
+h3 { font-size: 1rem; margin: .75rem 0 .25rem; }
+ol { display: flex; flex-wrap: wrap; gap: .5rem; list-style: none; margin: 0; padding: 0; }
+img { background: white; border: 3px solid transparent; box-sizing: border-box; height: 7rem; object-fit: contain; }
+.right img { border-color: #1a7f37; }
+.mark { display: block; font-size: .75rem; text-align: center; }
+"""
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The figures, and for each sketch one row of photos for each network. Photos that are right have a mark."""
+    title = " and ".join(network.name for network in comparison.networks)
+    sections = "\n".join(
+        _section(sketch, number, comparison.networks) for number, sketch in enumerate(comparison.sketches)
+    )
+    said = f"{len(comparison.sketches):,} sketches, {comparison.photos:,} photos, the first {comparison.k} results"
+    if comparison.labelled:
+        said += f"; {comparison.labelled:,} sketches lie in a folder named like one of the photos"
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<style>{_STYLE}</style>
+<h1>{html.escape(title)}</h1>
+<p>{said}.</p>
+{_table(comparison)}
+{sections}
+</html>
+"""
+
+
+def _table(comparison: Comparison) -> str:
+    head = ("checkpoint", "network", "method", f"mAP@{comparison.k}", f"P@{comparison.k}", "ms a search")
+    lines = ["<table>", "<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
+    for network in comparison.networks:
+        texts = (network.name, network.network, network.method)
+        numbers = (_figure(network.map), _figure(network.precision), f"{network.milliseconds:.0f}")
+        cells = [f"<td>{html.escape(text)}</td>" for text in texts] + [f'<td class="number">{n}</td>' for n in numbers]
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _section(sketch: Sketch, number: int, networks: tuple[NetworkResults, ...]) -> str:
+    named = sketch.path.name if sketch.label is None else f"{sketch.label}/{sketch.path.name}"
+    rows = "\n".join(
+        f"<h3>{html.escape(network.name)}</h3>\n<ol>{''.join(_photo(p) for p in network.results[number])}</ol>"
+        for network in networks
+    )
+    drawn = f'<img src="{_png(sketch)}" alt="the sketch {html.escape(named)}">'
+    return f"<section>\n<h2>{html.escape(named)}</h2>\n{drawn}\n{rows}\n</section>"
+
+
+def _photo(photo: Found) -> str:
+    path = html.escape(photo.path)
+    source = f"data:image/jpeg;base64,{base64.b64encode(photo.thumbnail).decode()}"
+    kind, mark = (' class="right"', '<span class="mark">right</span>') if photo.right else ("", "")
+    return f'<li{kind}><img src="{source}" alt="{path}" title="{path}">{mark}</li>'
+
+
+def _png(sketch: Sketch) -> str:
+    image = open_image(sketch.path, sketch=True)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
