@@ -16,9 +16,12 @@ table { border-collapse: collapse; }
 th, td { padding: .25rem .75rem; text-align: left; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 section { border-top: 1px solid GrayText; margin-top: 1.5rem; padding-top: .5rem; }
-h3 { font-size: 1rem; margin: .75rem 0 .25rem; }
+section { display: grid; grid-template-columns: 8rem 1fr; gap: 0 1.5rem; }
+figure { margin: 0; }
+figcaption { font-size: .8rem; overflow-wrap: anywhere; }
+h2 { font-size: 1rem; margin: .25rem 0; }
 ol { display: flex; flex-wrap: wrap; gap: .5rem; list-style: none; margin: 0; padding: 0; }
-img { background: white; border: 3px solid transparent; box-sizing: border-box; height: 7rem; object-fit: contain; }
+img { background: white; border: 3px solid transparent; box-sizing: border-box; height: 5.5rem; max-width: 100%; object-fit: contain; }
 .right img { border-color: #1a7f37; }
 .mark { display: block; font-size: .75rem; text-align: center; }
 """
@@ -65,11 +68,12 @@ def _figure(value: float | None) -> str:
 def _section(sketch: Sketch, number: int, networks: tuple[NetworkResults, ...]) -> str:
     named = sketch.path.name if sketch.label is None else f"{sketch.label}/{sketch.path.name}"
     rows = "\n".join(
-        f"<h3>{html.escape(network.name)}</h3>\n<ol>{''.join(_photo(p) for p in network.results[number])}</ol>"
+        f"<h2>{html.escape(network.name)}</h2>\n<ol>{''.join(_photo(p) for p in network.results[number])}</ol>"
         for network in networks
     )
     drawn = f'<img src="{_png(sketch)}" alt="the sketch {html.escape(named)}">'
-    return f"<section>\n<h2>{html.escape(named)}</h2>\n{drawn}\n{rows}\n</section>"
+    caption = f"<figcaption>{html.escape(named)}</figcaption>"
+    return f"<section>\n<figure>{drawn}{caption}</figure>\n<div>\n{rows}\n</div>\n</section>"
 
 
 def _photo(photo: Found) -> str:
