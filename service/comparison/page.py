@@ -21,7 +21,8 @@ figure { margin: 0; }
 figcaption { font-size: .8rem; overflow-wrap: anywhere; }
 h2 { font-size: 1rem; margin: .25rem 0; }
 ol { display: flex; flex-wrap: wrap; gap: .5rem; list-style: none; margin: 0; padding: 0; }
-img { background: white; border: 3px solid transparent; box-sizing: border-box; height: 5.5rem; max-width: 100%; object-fit: contain; }
+img { background: white; border: 3px solid transparent; box-sizing: border-box; }
+img { height: 5.5rem; max-width: 100%; object-fit: contain; }
 .right img { border-color: #1a7f37; }
 .mark { display: block; font-size: .75rem; text-align: center; }
 """
