@@ -1,8 +1,18 @@
 """Networks that give one vector for each picture: the tokens are [Ret] alone, and the only method is "ret".
 
-``vit.py`` builds any plain ViT of timm; a module for each method says what it adds to one.
+``vit.py`` builds any plain ViT of timm, ``clip.py`` reads CLIP, and ``layout.py`` describes both by their sizes; a
+module for each method says what it adds to one.
 """
 
+from model.network.vectors.clip import Clip, ClipEncoder, clip_encoder, read_clip
+from model.network.vectors.clip_at import (
+    ClipAtConfig,
+    ClipAtNetwork,
+    Learned,
+    clip_at_network_from,
+    with_learned,
+)
+from model.network.vectors.layout import VitLayout, layout_of
 from model.network.vectors.sketch_an_anchor import (
     Anchor,
     AnchorConfig,
@@ -16,9 +26,20 @@ __all__ = [
     "Anchor",
     "AnchorConfig",
     "AnchorNetwork",
+    "Clip",
+    "ClipAtConfig",
+    "ClipAtNetwork",
+    "ClipEncoder",
+    "Learned",
     "Representations",
+    "VitLayout",
     "VitSizes",
     "anchor_network_from",
     "build_vit",
+    "clip_at_network_from",
+    "clip_encoder",
+    "layout_of",
     "load_vit",
+    "read_clip",
+    "with_learned",
 ]

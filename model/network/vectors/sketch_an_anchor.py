@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from model.network.encoder import EncoderTrace
 from model.network.json_fields import from_json, to_json
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
+from model.network.vectors.attention import mean_attention
 from model.network.vectors.vit import VitSizes, build_vit, load_vit, vit_shape
 from model.words import Names
 
@@ -203,7 +204,7 @@ class AnchorNetwork(RetNetwork):
         x = vit.norm_pre(torch.cat([self.tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1))
         for block in vit.blocks:
             if trace is not None:
-                attention = mean_attention(block, x, count)[:, :, -(self.config.grid**2) :]
+                attention = mean_attention(block.attn, block.norm1(x), count)[:, :, -(self.config.grid**2) :]
                 trace.attention.append(attention)
                 trace.positions.append(torch.arange(attention.shape[2], device=x.device).expand(len(x), -1))
             x = block(x)
@@ -219,15 +220,6 @@ class AnchorNetwork(RetNetwork):
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the retrieval vectors."""
         return Tokens.of_ret(self.represent(self.retrieval_tokens(images, trace)).ret)
-
-
-def mean_attention(block: Any, x: torch.Tensor, count: int) -> torch.Tensor:
-    """(b, n, d) tokens before a block -> (b, heads, n), the mean attention of the first ``count`` tokens to all."""
-    attn, (b, n, _) = block.attn, x.shape
-    q, k, _ = attn.qkv(block.norm1(x)).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    q, k = attn.q_norm(q[:, :, :count]), attn.k_norm(k)
-    weights: torch.Tensor = (q.float() @ k.float().transpose(-2, -1) * attn.scale).softmax(dim=-1)
-    return weights.mean(dim=2)
 
 
 def anchor_network_from(config: AnchorConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> AnchorNetwork:

@@ -1,0 +1,242 @@
+"""The network of CLIP-AT: CLIP's image encoder as open_clip computes it, prompts, LayerNorms, and its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import timm
+import torch
+
+from model.checkpoint.file import load_network, save_checkpoint
+from model.errors import ModelError
+from model.matcher import load
+from model.network.vectors import (
+    ClipAtConfig,
+    ClipAtNetwork,
+    VitLayout,
+    clip_at_network_from,
+    layout_of,
+    read_clip,
+    with_learned,
+)
+from model.network.vectors.vit import build_vit
+from tests.indexer.clip_models import READING, saved_clip
+from tests.learning import small_backbone
+from tests.pictures import drawing, photo
+
+LAYOUT = VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64)
+CONFIG = ClipAtConfig(name="small", vit=LAYOUT, image_size=64)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def disturbed(network: ClipAtNetwork) -> ClipAtNetwork:
+    """Prompts and LayerNorms moved, as a training moves them."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        for parameter in network.learned.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_clip(tmp_path_factory.mktemp("clip") / "clip", READING)
+
+
+def clip_config(folder: Path, **changes: Any) -> ClipAtConfig:
+    encoder = read_clip(str(folder)).encoder
+    config = ClipAtConfig("of clip", encoder.layout, encoder.image_size, mean=encoder.mean, std=encoder.std)
+    return dataclasses.replace(config, **changes)
+
+
+def test_without_prompts_it_gives_what_open_clip_gives(clip_folder: Path) -> None:
+    clip = read_clip(str(clip_folder))
+    network = clip_at_network_from(clip_config(clip_folder, prompts=0), clip.encoder.weights).eval()
+    plain = open_clip.create_model(f"local-dir:{clip_folder}").eval()
+    images = random(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = plain.encode_image(images)
+        for modality in ("sketch", "photo"):
+            torch.testing.assert_close(network.encode(images, modality).ret, expected, atol=1e-5, rtol=1e-5)
+    assert network.config.width == 16
+
+
+def test_prompts_stand_among_the_tokens_of_the_picture_before_the_first_layer_norm(clip_folder: Path) -> None:
+    clip = read_clip(str(clip_folder))
+    network = disturbed(clip_at_network_from(clip_config(clip_folder), clip.encoder.weights))
+    visual = open_clip.create_model(f"local-dir:{clip_folder}").eval().visual
+    images = random(2, 3, 32, 32)
+    for modality in ("sketch", "photo"):
+        prompts, norms = network.learned.of(modality)
+        visual.ln_pre.load_state_dict(norms.first.state_dict())
+        visual.ln_post.load_state_dict(norms.last.state_dict())
+        for block, first, second in zip(visual.transformer.resblocks, norms.attention, norms.mlp, strict=True):
+            block.ln_1.load_state_dict(first.state_dict())
+            block.ln_2.load_state_dict(second.state_dict())
+        with torch.no_grad():
+            patches = visual.conv1(images).flatten(2).transpose(1, 2)
+            tokens = torch.cat([visual.class_embedding.expand(2, 1, -1), patches], dim=1) + visual.positional_embedding
+            whole = visual.transformer(visual.ln_pre(torch.cat([tokens, prompts.expand(2, -1, -1)], dim=1)))
+            expected = visual.ln_post(whole)[:, 0] @ visual.proj
+            found = network.encode(images, modality).ret
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_text_encoder_gives_directions_of_sentences(clip_folder: Path) -> None:
+    sentences = ["a photo of a cat", "a photo of a hot air balloon"]
+    found = read_clip(str(clip_folder)).text(sentences)
+    plain = open_clip.create_model(f"local-dir:{clip_folder}").eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{clip_folder}")(sentences)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(plain.encode_text(tokens), dim=1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_vit_of_timm_without_prompts_gives_its_class_token() -> None:
+    network = clip_at_network_from(dataclasses.replace(CONFIG, prompts=0), small_backbone()).eval()
+    plain = timm.models.VisionTransformer(
+        img_size=64, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2.0, num_classes=10
+    )
+    plain.eval().load_state_dict(small_backbone())
+    images = random(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = plain.forward_features(images)[:, 0]
+        torch.testing.assert_close(network.encode(images, "photo").ret, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_layout_of_a_vit_builds_it_again() -> None:
+    for name in ("vit_tiny_patch16_224", "vit_base_patch32_clip_quickgelu_224"):
+        with torch.device("meta"):
+            vit = build_vit(name, 224)
+            layout = layout_of(vit)
+            again = layout.build(224)
+        assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in vit.state_dict().items()}
+    assert (layout.width, layout.norm_eps, layout.clip, layout.quick_gelu) == (768, 1e-5, True, True)
+
+
+@pytest.mark.parametrize("width", [1408, 1280, 192])
+def test_the_width_of_an_mlp_is_kept_exactly(width: int) -> None:
+    with torch.device("meta"):
+        vit = VitLayout(patch_size=14, width=width, depth=1, heads=2, mlp_width=6144).build(28)
+    assert vit.blocks[0].mlp.fc1.out_features == 6144
+
+
+def test_sketches_and_photos_have_prompts_and_layer_norms_of_their_own_and_one_frozen_encoder() -> None:
+    network = disturbed(clip_at_network_from(CONFIG, small_backbone()))
+    images = random(2, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.allclose(network.encode(images, "sketch").ret, network.encode(images, "photo").ret)
+    learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert learned == {name for name, _ in network.named_parameters() if name.startswith("learned.")}
+    assert sum(tensor.numel() for tensor in network.learned.parameters()) == 2 * (3 * 32 + 9 * 2 * 32)
+    frozen = sum(tensor.numel() for name, tensor in network.state_dict().items() if not name.startswith("learned."))
+    norms, head = 9 * 2 * 32, 10 * 32 + 10
+    assert frozen == sum(tensor.numel() for tensor in small_backbone().values()) - norms - head
+
+
+def test_a_shared_encoder_gives_both_the_same() -> None:
+    shared = dataclasses.replace(CONFIG, shared_prompts=True, shared_norms=True)
+    network = disturbed(clip_at_network_from(shared, small_backbone()))
+    images = random(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(network.encode(images, "sketch").ret, network.encode(images, "photo").ret)
+    assert set(network.learned.prompts) == set(network.learned.norms) == {"both"}
+
+
+def test_other_learned_parts_use_the_same_encoder() -> None:
+    network = clip_at_network_from(CONFIG, small_backbone()).eval()
+    other = disturbed(clip_at_network_from(CONFIG, small_backbone(), seed=1))
+    images = random(1, 3, 64, 64)
+    with torch.no_grad():
+        found = with_learned(network, other.learned)
+        assert torch.equal(found.encode(images, "sketch").ret, other.encode(images, "sketch").ret)
+    assert found.encoder is network.encoder
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_checkpoint_is_loaded_scored_and_explained_like_others(shared: bool, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, shared_prompts=shared, shared_norms=shared)
+    network = disturbed(clip_at_network_from(config, small_backbone()))
+    save_checkpoint(network, tmp_path / "c.safetensors")
+    again = load_network(tmp_path / "c.safetensors")
+    assert isinstance(again, ClipAtNetwork)
+    assert again.config == config
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in network.state_dict().items())
+    matcher = load(tmp_path / "c.safetensors")
+    assert (matcher.methods, matcher.token_count("photo"), matcher.config.width) == (("ret",), 1, 32)
+    explained = matcher.explain(drawing("star", 96, 1), photo("star", 96, 2))
+    assert explained.sketch.blocks.shape == (4, 2, 4, 4)
+    sums = explained.photo.blocks.sum(dim=(2, 3))
+    assert ((sums > 0.5) & (sums < 1)).all(), "class token and prompts have the rest"
+
+
+def test_an_encoder_of_clip_of_another_kind_is_refused(tmp_path: Path) -> None:
+    folder = saved_clip(tmp_path / "clip", READING)
+    settings = json.loads((folder / "open_clip_config.json").read_text())
+    settings["model_cfg"]["vision_cfg"]["pool_type"] = "avg"
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="is no plain ViT with a class token; name one such as ViT-B-32"):
+        read_clip(str(folder))
+
+
+def test_a_clip_without_a_text_encoder_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    settings = json.loads((clip_folder / "open_clip_config.json").read_text())
+    del settings["model_cfg"]["text_cfg"]
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="has no text encoder, which CLIP-AT needs for the names of classes"):
+        read_clip(str(tmp_path))
+    image_only = saved_clip(tmp_path / "image-only", READING)
+    file = image_only / "open_clip_model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({k: v for k, v in load_file(file).items() if k.startswith("visual.")}, file)
+    with pytest.raises(ModelError, match="has no text encoder"):
+        read_clip(str(image_only))
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("ViT-B-32/nobody_knows_it", "is no CLIP; name MODEL/PRETRAINED as open_clip names them"),
+        ("vit.safetensors", "is no CLIP"),
+        ("ViT-B-32@none.safetensors", "an existing file"),
+        (".", "is no saved open_clip model"),
+    ],
+)
+def test_what_is_no_clip_is_refused(
+    source: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=sentence):
+        read_clip(source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"image_size": 60}, "no whole number of patches"),
+        ({"prompts": -1}, "prompts must lie in 0"),
+        ({"std": (0.5, 0.0, 0.5)}, "std must lie in"),
+    ],
+)
+def test_an_unusable_configuration_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        dataclasses.replace(CONFIG, **changes)
+    with pytest.raises(ModelError, match="not a multiple of heads"):
+        dataclasses.replace(LAYOUT, heads=3)
+
+
+def test_weights_of_another_vit_are_refused() -> None:
+    with pytest.raises(ModelError, match="not those of the ViT that was named"):
+        clip_at_network_from(dataclasses.replace(CONFIG, vit=dataclasses.replace(LAYOUT, depth=3)), small_backbone())
+    projected = dataclasses.replace(CONFIG, vit=dataclasses.replace(LAYOUT, projection=8))
+    with pytest.raises(ModelError, match="has no projection to 8 numbers"):
+        clip_at_network_from(projected, small_backbone())
