@@ -4,7 +4,7 @@
 module for each method says what it adds to one.
 """
 
-from model.network.vectors.clip import Clip, ClipEncoder, clip_encoder, read_clip
+from model.network.vectors.clip import Clip, clip_encoder, read_clip
 from model.network.vectors.clip_at import (
     ClipAtConfig,
     ClipAtNetwork,
@@ -12,7 +12,7 @@ from model.network.vectors.clip_at import (
     clip_at_network_from,
     with_learned,
 )
-from model.network.vectors.layout import VitLayout, layout_of
+from model.network.vectors.layout import PretrainedVit, VitLayout, layout_of
 from model.network.vectors.sketch_an_anchor import (
     Anchor,
     AnchorConfig,
@@ -29,8 +29,8 @@ __all__ = [
     "Clip",
     "ClipAtConfig",
     "ClipAtNetwork",
-    "ClipEncoder",
     "Learned",
+    "PretrainedVit",
     "Representations",
     "VitLayout",
     "VitSizes",

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from model.errors import ModelError
-from model.network.vectors.layout import VitLayout
+from model.network.vectors.layout import PretrainedVit, VitLayout
 from model.terminal import expanded
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, MODEL@FILE, or a folder that open_clip saved"
@@ -43,32 +43,15 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class ClipEncoder:
-    """The image encoder of a CLIP.
-
-    Attributes:
-        layout: of its ViT. image_size: side of its square input in pixels.
-        weights: under timm's key names, and the projection as "projection.weight".
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
-    """
-
-    layout: VitLayout
-    image_size: int
-    weights: dict[str, torch.Tensor]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
 class Clip:
     """A CLIP that has been read.
 
     Attributes:
-        encoder: of images.
+        encoder: its image encoder.
         text: sentences -> (n, d) float32, their vectors, L2-normalised.
     """
 
-    encoder: ClipEncoder
+    encoder: PretrainedVit
     text: Callable[[Sequence[str]], torch.Tensor]
 
 
@@ -123,7 +106,7 @@ def clip_encoder(
     quick_gelu: bool = True,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-) -> ClipEncoder:
+) -> PretrainedVit:
     """An image encoder from its weights, under the names of CLIP's own code, without a prefix such as "visual.".
 
     heads: of its attention; None for as many as OpenAI gave to a ViT of its width.
@@ -150,10 +133,10 @@ def clip_encoder(
     weights["cls_token"] = weights["cls_token"].reshape(1, 1, -1)
     weights["pos_embed"] = weights["pos_embed"][None]
     weights["projection.weight"] = weights["projection.weight"].T.contiguous()
-    return ClipEncoder(layout, isqrt(len(position) - 1) * patch, weights, mean, std)
+    return PretrainedVit(layout, isqrt(len(position) - 1) * patch, weights, mean, std)
 
 
-def _encoder(visual: Any, source: str) -> ClipEncoder:
+def _encoder(visual: Any, source: str) -> PretrainedVit:
     from open_clip.transformer import QuickGELU, VisionTransformer
 
     plain = (

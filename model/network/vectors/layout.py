@@ -91,16 +91,34 @@ class VitLayout:
         )
 
 
+@dataclass(frozen=True)
+class PretrainedVit:
+    """A ViT that has been read, from which a network starts.
+
+    Attributes:
+        layout: of the ViT. image_size: side of its square input in pixels.
+        weights: under timm's key names; those of its projection are "projection.weight".
+        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
+    """
+
+    layout: VitLayout
+    image_size: int
+    weights: dict[str, torch.Tensor]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 def layout_of(vit: VisionTransformer) -> VitLayout:
     """The layout of a plain ViT of timm, as ``build_vit`` makes them."""
-    first = vit.blocks[0]
+    first: Any = vit.blocks[0]
+    last: Any = vit.norm
     return VitLayout(
         patch_size=vit.patch_embed.patch_size[0],
         width=vit.embed_dim,
         depth=len(vit.blocks),
         heads=first.attn.num_heads,
         mlp_width=first.mlp.fc1.out_features,
-        norm_eps=vit.norm.eps,
+        norm_eps=last.eps,
         clip=not isinstance(vit.norm_pre, nn.Identity),
         quick_gelu=type(first.mlp.act).__name__ == "QuickGELU",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -202,7 +202,8 @@ class AnchorNetwork(RetNetwork):
         vit, count = self.vit, self.tokens.shape[1]
         x = vit._pos_embed(vit.patch_embed(images))
         x = vit.norm_pre(torch.cat([self.tokens.expand(len(x), -1, -1), x[:, 1:]], dim=1))
-        for block in vit.blocks:
+        blocks: Any = vit.blocks
+        for block in blocks:
             if trace is not None:
                 attention = mean_attention(block.attn, block.norm1(x), count)[:, :, -(self.config.grid**2) :]
                 trace.attention.append(attention)

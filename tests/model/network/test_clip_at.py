@@ -125,7 +125,7 @@ def test_the_layout_of_a_vit_builds_it_again() -> None:
 @pytest.mark.parametrize("width", [1408, 1280, 192])
 def test_the_width_of_an_mlp_is_kept_exactly(width: int) -> None:
     with torch.device("meta"):
-        vit = VitLayout(patch_size=14, width=width, depth=1, heads=2, mlp_width=6144).build(28)
+        vit: Any = VitLayout(patch_size=14, width=width, depth=1, heads=2, mlp_width=6144).build(28)
     assert vit.blocks[0].mlp.fc1.out_features == 6144
 
 
