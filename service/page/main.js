@@ -13,6 +13,7 @@ import { Cursor } from "./drawing/cursor.js";
 import { Paper } from "./drawing/paper.js";
 import { Query } from "./drawing/query.js";
 import { Tools } from "./drawing/tools.js";
+import { Closer } from "./results/closer.js";
 import { Filter } from "./results/filter.js";
 import { Found } from "./results/found.js";
 import { LiveSearch } from "./results/live_search.js";
@@ -39,6 +40,7 @@ const options = new Options();
 const parts = new Parts(api, () => query.clear());
 const filter = new Filter(parts);
 const word = new Word(api, parts);
+const closer = new Closer(api, parts);
 const why = new Why(api, explanationRefused);
 const viewer = new Viewer(api, {
   search: useAsQuery,
@@ -84,7 +86,8 @@ async function runSearch(signal) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const params = { ...options.params, ...parts.params, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
+  const beside = { ...options.params, ...parts.params, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
+  const params = parts.comparable ? closer.applied(beside) : beside;
   return { answer: await api.search(snapshot.blob, params, signal), asked: { snapshot, params }, stay };
 }
 
@@ -93,6 +96,7 @@ function showFound({ answer, asked, stay }) {
   found.show(answer, asked, stay);
   filter.know(found.best);
   word.guess(answer.guesses);
+  closer.ask(answer.question);
 }
 
 /** Whether there is nothing to search with. */
@@ -102,6 +106,7 @@ function nothing() {
 
 function showInvitation() {
   search.stop();
+  closer.end();
   found.invite();
   word.guess([]);
 }
@@ -129,7 +134,7 @@ function useAsQuery(photo) {
 function explanationRefused(status) {
   explains &&= status === 404;
   refused = found.asked;
-  offerWhy();
+  offerMore();
 }
 
 /** What explanations compare the photos shown with: the drawing or photo that was searched with, else the liked photos. */
@@ -151,8 +156,9 @@ function explainable() {
   return explains && asked !== null && asked !== refused && (asked.snapshot.blob !== null || asked.params.like.length > 0);
 }
 
-function offerWhy() {
+function offerMore() {
   part("why-open").hidden = !explainable();
+  closer.offer(found.asked !== null && parts.comparable);
 }
 
 function announce(text) {
@@ -180,6 +186,9 @@ query.addEventListener("address", () =>
   ),
 );
 parts.addEventListener("change", () => {
+  if (!parts.comparable) {
+    closer.end();
+  }
   part("search").disabled = nothing();
   // Other photos are shown from the first one on.
   if (part("found").getBoundingClientRect().top < 0) {
@@ -187,7 +196,8 @@ parts.addEventListener("change", () => {
   }
   searchAgain();
 });
-found.addEventListener("change", offerWhy);
+found.addEventListener("change", offerMore);
+closer.addEventListener("change", searchAgain);
 found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);

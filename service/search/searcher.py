@@ -145,6 +145,7 @@ class Searcher:
             )
             ranking = self._ranking(asked, plan, watch)
         scored, ranked, order = ranking.scored, ranking.ranked, ranking.folded.order
+        passed = ranking.folded.including(ranked.rows, passed)
         groups = () if plan.view == "photos" else group_kinds(self.scorer, ranked.rows[order[:GROUPED]])
         view = plan.view
         if view == "auto":

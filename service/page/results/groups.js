@@ -50,7 +50,7 @@ export class Groups {
     try {
       const groups = await Promise.all(wanted.map(({ id }) => this.#api.cluster(id, FACES, ours.signal)));
       if (!ours.signal.aborted) {
-        this.#list.replaceChildren(...groups.map((group, place) => this.#strip(group, wanted[place])));
+        this.#list.replaceChildren(...groups.map((group) => this.#strip(group)));
       }
     } catch (error) {
       if (!ours.signal.aborted) {
@@ -59,7 +59,7 @@ export class Groups {
     }
   }
 
-  #strip({ photos, size }, { score }) {
+  #strip({ photos, size }) {
     const faces = photos.map((photo, place) => {
       const image = element("img", { alt: "", loading: "lazy" });
       void this.#api.show(image, `${photo.thumbnail_url}?size=128`);
@@ -68,7 +68,6 @@ export class Groups {
       button.addEventListener("click", () => this.#open(photos, place));
       return element("li", {}, button);
     });
-    const label = element("p", {}, count(size, "photo"), element("small", { textContent: `score ${score.toFixed(3)}` }));
-    return element("li", {}, label, element("ul", {}, ...faces));
+    return element("li", {}, element("p", { textContent: count(size, "photo") }), element("ul", {}, ...faces));
   }
 }

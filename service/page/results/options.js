@@ -5,11 +5,13 @@ import { forSite } from "../shared/storage.js";
 
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 const VIEW = "sketch-search-view";
+const UNFOLDED = "sketch-search-unfolded";
 
 export class Options extends EventTarget {
   #careful = true;
   #view = "auto";
   #count = part("count");
+  #fold = part("fold");
   #most = 0;
 
   /** Events: "change" when something else was chosen. */
@@ -19,11 +21,14 @@ export class Options extends EventTarget {
     choice("view", (value) => this.#show(value));
     choice("care", (value) => this.#changed(() => (this.#careful = value === "careful")));
     this.#count.addEventListener("change", () => this.#changed(() => undefined));
+    this.#fold.checked = forSite.get(UNFOLDED) === null;
+    this.#fold.addEventListener("change", () => this.#turn());
   }
 
   /** The parameters of a search. */
   get params() {
-    return { method: this.#careful ? "auto" : "ret", k: this.#count.value || "20", view: this.#view };
+    const method = this.#careful ? "auto" : "ret";
+    return { method, k: this.#count.value || "20", view: this.#view, fold: String(this.#fold.checked) };
   }
 
   /** How many results to ask for at a time, and how many one may. */
@@ -48,6 +53,15 @@ export class Options extends EventTarget {
       forSite.set(VIEW, view);
       this.#changed(() => (this.#view = view));
     }
+  }
+
+  #turn() {
+    if (this.#fold.checked) {
+      forSite.remove(UNFOLDED);
+    } else {
+      forSite.set(UNFOLDED, "1");
+    }
+    this.#changed(() => undefined);
   }
 
   #changed(set) {

@@ -14,13 +14,18 @@
  */
 export class PhotoReading {
   #sizes;
-  #known;
+  // The photos that have been read, as results or as copies of one; and how many of them were results.
+  #seen = new Set();
+  #known = 0;
   // The ranking that is read now: the parameters that ask for it again, those that ask for a longer one, how many
   // photos it has, and how many of them have been read.
   #same = {};
   #longer = null;
   #candidates = 0;
   #offset = 0;
+  // How many photos of this ranking are copies of results that have been read, and how many are left.
+  #folded = 0;
+  #left = 0;
   #over = false;
   #asked = {};
 
@@ -30,42 +35,51 @@ export class PhotoReading {
    */
   constructor(answer, sizes) {
     this.#sizes = sizes;
-    this.#known = new Set(answer.results.map(({ id }) => id));
+    this.#fresh(answer);
     this.#took(answer, 0, {});
   }
 
   get known() {
-    return this.#known.size;
+    return this.#known;
   }
 
   next() {
     if (this.#over) {
       return null;
     }
-    this.#asked = this.#offset < this.#candidates
-      ? { offset: this.#offset, k: this.#left(), ...this.#same }
+    this.#asked = this.#left > 0
+      ? { offset: this.#offset, k: this.#page(), ...this.#same }
       : { offset: 0, k: this.#sizes.most, ...this.#longer };
     return this.#asked;
   }
 
   take(answer) {
-    const fresh = answer.results.filter(({ id }) => !this.#known.has(id));
-    fresh.forEach(({ id }) => this.#known.add(id));
-    const longer = this.#offset >= this.#candidates;
+    const fresh = this.#fresh(answer);
+    const longer = this.#left <= 0;
     this.#took(answer, this.#asked.offset, longer ? this.#longer : {});
     return fresh;
   }
 
+  /** The results of an answer that have not been there yet. */
+  #fresh({ results }) {
+    const fresh = results.filter(({ id }) => !this.#seen.has(id));
+    results.forEach(({ id, copies = [] }) => [id, ...copies].forEach((photo) => this.#seen.add(photo)));
+    this.#known += fresh.length;
+    return fresh;
+  }
+
   /** How many results to ask for. More than the ranking has left would make it another ranking. */
-  #left() {
+  #page() {
     const { page, most } = this.#sizes;
-    return Math.min(this.#offset < this.#known.size ? most : page, this.#candidates - this.#offset);
+    return Math.min(this.#offset < this.#known ? most : page, this.#left);
   }
 
   #took({ results, select, thin, clusters, candidates }, offset, asked) {
     const all = clusters.length < asked.nprobe || candidates < asked.thin || !results.length;
+    this.#folded = results.reduce((sum, { copies = [] }) => sum + copies.length, offset ? this.#folded : 0);
     this.#offset = offset + results.length;
     this.#candidates = candidates;
+    this.#left = results.length ? candidates - this.#offset - this.#folded : 0;
     if (select === "clusters") {
       this.#same = { nprobe: clusters.length };
       this.#longer = { nprobe: 2 * clusters.length };
@@ -73,7 +87,7 @@ export class PhotoReading {
       this.#same = thin ? { select, thin } : { select };
       this.#longer = thin ? { select, thin: 2 * candidates } : null;
     }
-    this.#over = (all || !this.#longer) && this.#offset >= this.#candidates;
+    this.#over = (all || !this.#longer) && this.#left <= 0;
   }
 }
 

@@ -110,13 +110,13 @@ export class Results {
     open(photos, photos.indexOf(result));
   }
 
-  /** Escape closes a kind: the one with the focus, else the last one in the list. */
+  /** Escape closes a kind, or the copies of a photo: what has the focus in it, else the last one in the list. */
   #key(event) {
     const elsewhere = event.defaultPrevented || document.querySelector("dialog[open]");
     if (event.key === "Escape" && !elsewhere) {
-      const open = this.#stacks.filter((stack) => stack.open);
-      const stack = open.find((one) => one.element.contains(document.activeElement)) ?? open.at(-1);
-      stack?.close();
+      const opened = this.#stacks.flatMap((stack) => stack.opened);
+      const one = opened.findLast((some) => some.contains(document.activeElement)) ?? opened.at(-1);
+      one?.close();
     }
   }
 }

@@ -13,6 +13,8 @@ export class Stack {
 
   #tile;
   #like;
+  // The tiles shown: of the best photo, and while the kind is open of further ones.
+  #tiles = [];
   #toggle = element("button", { type: "button", className: "toggle" });
   #further = element("ol", { id: `kind-${++lists}`, className: "further", ariaLabel: "More photos of this kind" });
 
@@ -36,7 +38,17 @@ export class Stack {
 
   /** The photos that it shows now. */
   get photos() {
-    return this.open ? [this.kind.best, ...this.kind.more] : [this.kind.best];
+    return this.#tiles.flatMap((tile) => tile.photos);
+  }
+
+  /** What Escape can close, the outer before the inner: the kind, and the copies of its photos. */
+  get opened() {
+    return [this, ...this.#tiles.map(({ copies }) => copies)].filter(({ open }) => open);
+  }
+
+  /** Whether this element belongs to it. */
+  contains(other) {
+    return this.element.contains(other);
   }
 
   /** Show this kind; if it was open, it stays so. */
@@ -46,8 +58,9 @@ export class Stack {
     const tile = this.#tile(best);
     tile.label(best, kindLabel(kind));
     if (tile.element !== this.element.firstElementChild) {
-      this.element.replaceChildren(tile.element, this.#further);
+      this.element.replaceChildren(tile.element, tile.copies.list, this.#further);
     }
+    this.#tiles = [tile];
     const several = more.length > 0;
     this.element.classList.toggle("stack", several);
     this.#toggle.replaceChildren(element("i", { className: "sheets" }), size.toLocaleString("en"));
@@ -72,6 +85,7 @@ export class Stack {
     this.#toggle.ariaExpanded = String(open);
     this.#further.hidden = !open;
     // The thumbnails of a kind that is closed are never asked for.
+    this.#tiles = this.#tiles.slice(0, 1);
     this.#further.replaceChildren(...(open ? this.#items() : []));
   }
 
@@ -80,7 +94,8 @@ export class Stack {
     const items = more.map((result) => {
       const tile = this.#tile(result);
       tile.label(result, photoLabel(result));
-      return element("li", {}, tile.element);
+      this.#tiles.push(tile);
+      return element("li", {}, tile.element, tile.copies.list);
     });
     const left = size - 1 - more.length;
     if (left <= 0) {

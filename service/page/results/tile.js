@@ -2,6 +2,7 @@
 
 import { element, icon } from "../shared/dom.js";
 import { fileName } from "../shared/words.js";
+import { Copies } from "./copies.js";
 
 const SHARP_RATIO = 1.2;
 
@@ -15,13 +16,21 @@ export class Tile {
   element;
   /** The part of it that lies over the photo, for further buttons. */
   over = element("div", { className: "over" });
+  /** The near duplicates of the photo, whose list is to be put behind the element. */
+  copies;
+  /** The result shown. */
+  result;
 
   #button;
   #like;
   #unlike;
   #deeds;
   #parts = {};
-  #result;
+
+  /** The photos that it shows now: its own, and the copies that are open. */
+  get photos() {
+    return [this.result, ...this.copies.photos];
+  }
 
   /**
    * @param {object} result of a search
@@ -35,20 +44,21 @@ export class Tile {
    */
   constructor(result, api, deeds) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
-    for (const name of ["rank", "name", "score"]) {
+    for (const name of ["rank", "name"]) {
       this.#parts[name] = element("span", { className: name });
     }
-    const { rank, name, score } = this.#parts;
+    const { rank, name } = this.#parts;
     const frame = element("span", { className: "frame" }, image, rank);
     image.addEventListener("load", () => frame.classList.add("here"));
     image.addEventListener("error", () => frame.classList.add("gone"));
-    this.#result = result;
-    this.#button = element("button", { type: "button", className: "photo" }, frame, name, score);
-    this.#button.addEventListener("click", () => deeds.open(this.#result));
+    this.result = result;
+    this.copies = new Copies(api, (photo) => new Tile(photo, api, deeds));
+    this.#button = element("button", { type: "button", className: "photo" }, frame, name);
+    this.#button.addEventListener("click", () => deeds.open(this.result));
     this.#deeds = deeds;
     this.#like = this.#small("like");
     this.#unlike = this.#small("unlike");
-    this.over.append(this.#like, this.#unlike);
+    this.over.append(this.#like, this.copies.button, this.#unlike);
     this.element = element("div", { className: "tile" }, this.#button, this.over);
     const size = window.devicePixelRatio > SHARP_RATIO ? 512 : 320;
     void api.show(image, `${result.thumbnail_url}?size=${size}`);
@@ -57,27 +67,27 @@ export class Tile {
   /**
    * Label it as this result, which is of the same photo.
    *
-   * @param {{rank: number | string, score: string, spoken: string}} label what is written in the corner and beside the
-   *   name, and what is read out in place of all of it
+   * @param {{rank: number | string, spoken: string}} label what is written in the corner, and what is read out in place
+   *   of all that is written
    */
-  label(result, { rank, score, spoken }) {
-    this.#result = result;
+  label(result, { rank, spoken }) {
+    this.result = result;
     this.#parts.rank.textContent = rank;
     this.#parts.name.textContent = fileName(result.paths[0]);
-    this.#parts.score.textContent = score;
     this.#button.title = result.paths.join("\n");
     this.#button.setAttribute("aria-label", spoken);
     const name = fileName(result.paths[0]);
     this.#like.ariaLabel = `More like ${name}`;
     this.#like.ariaPressed = String(this.#deeds.likes(result));
     this.#unlike.ariaLabel = `Not ${name}`;
+    this.copies.offer(result);
   }
 
   #small(deed) {
     const title = deed === "like" ? "More like this" : "Not this";
     const button = element("button", { type: "button", className: `small ${deed}`, title });
     button.append(icon(deed));
-    button.addEventListener("click", () => this.#deeds[deed](this.#result));
+    button.addEventListener("click", () => this.#deeds[deed](this.result));
     return button;
   }
 }

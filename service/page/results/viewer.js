@@ -2,7 +2,7 @@
 
 import { show } from "../shared/dialogs.js";
 import { download, element, part } from "../shared/dom.js";
-import { fileName, score, trouble } from "../shared/words.js";
+import { fileName, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
 
@@ -76,8 +76,8 @@ export class Viewer {
       fact.hidden = !found;
     }
     if (found) {
-      part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${this.#photos.length}` : photo.rank;
-      part("viewer-score").textContent = score(photo.score);
+      const ranked = this.#photos.filter(({ rank }) => rank !== undefined).length;
+      part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : photo.rank;
     }
     part("viewer-like").ariaPressed = String(this.#react.likes(photo));
     part("viewer-why").hidden = !found || !this.#react.explainable();

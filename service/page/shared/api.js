@@ -69,6 +69,11 @@ export class Api {
     return (await (await this.#ask(`words?${parameters({ prefix, limit })}`, { signal })).json()).words;
   }
 
+  /** What results say of these photos: ids, paths and addresses. @param {number[]} ids */
+  async photos(ids, signal) {
+    return (await (await this.#ask(`photos?${parameters({ id: ids })}`, { signal })).json()).photos;
+  }
+
   /** Some photos of a cluster, and how many it has. */
   async cluster(id, photos, signal) {
     return (await this.#ask(`clusters/${id}?k=${photos}`, { signal })).json();

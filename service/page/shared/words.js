@@ -35,14 +35,17 @@ export function score(value) {
 /** What stands at the best photo of a kind: see Tile.label. */
 export function kindLabel({ rank, size, best }) {
   const among = size > 1 ? `, the best of ${count(size, "photo")} of its kind` : "";
-  const shown = score(best.score);
-  return { rank, score: shown, spoken: `${rank}: ${fileName(best.paths[0])}, score ${shown}${among}` };
+  return { rank, spoken: `${rank}: ${fileName(best.paths[0])}${among}` };
 }
 
-/** What stands at a further photo of a kind. Its rank is left out, because the best ones have the ranks of kinds. */
-export function photoLabel(photo) {
-  const shown = score(photo.score);
-  return { rank: "", score: shown, spoken: `${fileName(photo.paths[0])}, score ${shown}` };
+/** What stands at a further photo of a kind, or a copy. Its rank is left out: the best ones have the ranks of kinds. */
+export function photoLabel({ paths }) {
+  return { rank: "", spoken: fileName(paths[0]) };
+}
+
+/** What the button says that opens so many copies of a photo. */
+export function copiesLabel(number, name) {
+  return `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
 }
 
 /**
@@ -137,7 +140,7 @@ export function facts({ model, index, version, refused }) {
 /** Where the photos are from that a search has scored. Only a search by clusters goes by them. */
 export function groupsSearched(number, select) {
   const groups = `${count(number, "group")} of photos`;
-  return select === "clusters" ? `Looked in ${groups}` : `The photos compared are from ${groups}`;
+  return select === "clusters" ? `Looked in ${groups}` : `From ${groups}`;
 }
 
 /** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */

@@ -36,7 +36,7 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(server: Served, screen: Sc
         assert text(driver, "status") == "20 photos, best first"
         assert " ms: prepare " in text(driver, "timings")
         first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results .photo")
-        assert first.get_attribute("aria-label") == "1: {}, score {}".format(*first.text.split("\n")[1:])
+        assert first.get_attribute("aria-label") == "1: {}".format(*first.text.split("\n")[1:])
 
         first.click()
         dialog = driver.find_element(By.ID, "viewer")
@@ -126,7 +126,7 @@ def test_the_groups_looked_into_show_their_photos(desk: Browser, server: Served)
     desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
     groups = desk.find_elements(By.CSS_SELECTOR, "#groups-list > li")
-    assert text(desk, "groups-name") == f"The photos compared are from {len(groups)} groups of photos"
+    assert text(desk, "groups-name") == f"From {len(groups)} groups of photos"
     desk.find_element(By.CSS_SELECTOR, "#groups-list button").click()
     wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
     assert not desk.find_element(By.ID, "viewer-rank").is_displayed()

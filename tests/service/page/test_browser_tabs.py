@@ -192,7 +192,7 @@ def test_white_strokes_on_nothing_can_be_seen_and_searched_with(desk: Browser, s
 
 
 def test_only_a_search_by_clusters_has_looked_in_groups(desk: Browser, settings: Settings) -> None:
-    for select, said in (("clusters", "Looked in "), ("ret", "The photos compared are from ")):
+    for select, said in (("clusters", "Looked in "), ("ret", "From ")):
         with served(settings.model_copy(update={"select": select})) as server:
             desk.get(server.url)
             draw(desk, DESKTOP, strokes("circle"))
