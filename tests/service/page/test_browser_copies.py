@@ -17,7 +17,7 @@ from model import Matcher
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
-from tests.pictures import encoded, strokes
+from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import axe_complaints, check_quiet, ends_with, names, text
 from tests.service.served import Served, served
@@ -167,17 +167,12 @@ def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled:
     )
 
 
-@pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, True), (PHONE, False)], ids=["dark-desktop", "phone"])
-def test_everybody_can_use_copies(doubled: Served, tmp_path: Path, screen: Screen, dark: bool) -> None:
-    drawn = tmp_path / "drawn.png"
-    drawn.write_bytes(encoded(draw_photo(1)))
-    with browser.browser(screen, dark=dark) as driver:
-        driver.get(doubled.url)
-        driver.find_element(By.ID, "file").send_keys(str(drawn))
-        wait_for_photos(driver)
+def test_everybody_can_use_copies(doubled: Served) -> None:
+    with browser.browser(PHONE, dark=True) as driver:
+        find(driver, doubled, PHONE)
         driver.execute_script("document.querySelector('#results .times:not([hidden])').scrollIntoView()")
         driver.find_element(By.CSS_SELECTOR, "#results .times:not([hidden])").click()
         wait_for_copies(driver)
         wait_for_photos(driver)
         assert axe_complaints(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE.width
