@@ -16,6 +16,8 @@ from model.terminal import Refusal
 from service.schemas import (
     ClusterResponse,
     ErrorResponse,
+    ExplainParams,
+    ExplainResponse,
     InfoResponse,
     PhotosResponse,
     SearchQuery,
@@ -88,6 +90,22 @@ class Client:
         params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         body = b"" if sketch is None else _as_bytes(sketch)
         return self._model(SearchResponse, self._http.post("/search", params=params, content=body))
+
+    def explain(
+        self, sketch: str | os.PathLike[str] | bytes | Image.Image | None = None, **options: Any
+    ) -> ExplainResponse:
+        """Why photos match a sketch, or are like a photo.
+
+        Args:
+            sketch: as in ``search``, or with ``kind="photo"`` a photo; None with ``like``, the id of a photo.
+            options: the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``.
+
+        Raises:
+            ValueError: an option that does not exist, or is out of its range; or no ``photo``.
+        """
+        params = ExplainParams(**options).model_dump(mode="json", exclude_defaults=True)
+        body = b"" if sketch is None else _as_bytes(sketch)
+        return self._model(ExplainResponse, self._http.post("/explain", params=params, content=body))
 
     def photos(self, *ids: int) -> PhotosResponse:
         """What results say of these photos, such as the copies of one: 1 to 64."""

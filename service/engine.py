@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
@@ -23,7 +24,7 @@ from model.images import Pixels, media_type, open_image
 from model.words import load_plurals
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
-from service.photos import ThumbnailCache, thumbnail
+from service.photos import ThumbnailCache, picture, thumbnail
 from service.schemas import (
     BuildInfo,
     ClusterResponse,
@@ -189,13 +190,27 @@ class Engine:
             run=self._run,
         )
 
-    def explain_into(self, sketch: Path, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
+    def explain_into(
+        self, sketch: Path, photos: Sequence[NamedPhoto], out: Path, *, kind: PictureKind = "sketch"
+    ) -> tuple[Path, ...]:
         """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
-        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=True)
-        chosen = photos or best_of_index(self._searcher, image, EXPLAINED)
-        if not chosen:
+        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=kind == "sketch")
+        chosen = photos or best_of_index(self._searcher, image, EXPLAINED, SearchQuery(kind=kind))
+        return self._written(image, chosen, out, kind)
+
+    def explain_liked_into(self, like: int, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
+        """The same for what is like a photo of the index. Raises UnknownPhoto and PhotoUnavailable."""
+        asked = SearchQuery(like=(like,))
+        liked = picture(self._index, self._matcher, self._index.photo(like))
+        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, asked)
+        return self._written(liked, chosen, out, "photo")
+
+    def _written(
+        self, given: Image.Image, photos: Sequence[NamedPhoto], out: Path, kind: PictureKind
+    ) -> tuple[Path, ...]:
+        if not photos:
             raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
-        return write_explanation(self._matcher, image, chosen, out)
+        return write_explanation(self._matcher, given, photos, out, kind)
 
     def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
         """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""

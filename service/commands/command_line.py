@@ -68,7 +68,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(with_command(arguments))
     if options.command == "search" and options.sketch is None and not options.like and options.text is None:
         parser.error("the following arguments are required: sketch, or --like PHOTO, or --text WORD")
+    if options.command == "explain":
+        _place_explained(parser, options)
     return options
+
+
+def _place_explained(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Where a photo of the index is compared with, there is no sketch: all files are photos to explain."""
+    if options.like is not None:
+        if options.kind == "photo":
+            parser.error("--photo says what the image is, and with --like there is none: leave one of them out")
+        options.photos = [options.sketch, *options.photos] if options.sketch is not None else options.photos
+        options.sketch = None
+    elif options.sketch is None:
+        parser.error("the following arguments are required: sketch, or --like PHOTO")
 
 
 def with_command(arguments: Sequence[str]) -> list[str]:
@@ -187,11 +200,21 @@ def _add_explain(commands: Subparsers) -> None:
     explain = _add_command(
         commands,
         "explain",
-        "show on pictures why photos match a sketch",
-        "sketch-search explain cat.png -o why\nsketch-search explain cat.png a.jpg b.jpg -o why",
+        "show on pictures why photos match a sketch, or are like a photo",
+        "sketch-search explain cat.png -o why\nsketch-search explain cat.png a.jpg b.jpg -o why\n"
+        "sketch-search explain a.jpg b.jpg --like cats/3.jpg -o why",
     )
-    explain.add_argument("sketch", type=a_path, help="an image file")
+    explain.add_argument("sketch", type=a_path, nargs="?", help="an image file; none with --like")
     explain.add_argument("photos", type=a_path, nargs="*", metavar="PHOTO", help="image files (the best of the index)")
+    explain.add_argument("--like", metavar="PHOTO", help="why they are like this photo of the index: path or id")
+    explain.add_argument(
+        "--photo",
+        action="store_const",
+        const="photo",
+        default="sketch",
+        dest="kind",
+        help="the image is a photo: why they are like it",
+    )
     explain.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the pictures")
     _add_settings(explain)
 

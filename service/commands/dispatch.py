@@ -51,7 +51,14 @@ def _call(options: argparse.Namespace) -> int:
                 as_json=options.as_json,
             )
         case "explain":
-            return explain(_settings(options), options.sketch, options.photos, options.output)
+            return explain(
+                _settings(options),
+                options.sketch,
+                options.photos,
+                options.output,
+                like=options.like,
+                kind=options.kind,
+            )
         case "figures":
             return draw_figures(_settings(options), options.sketches, options.training, options.output)
         case "evaluate":

@@ -1,4 +1,4 @@
-"""`sketch-search explain` and `figures`: pictures of why photos match a sketch."""
+"""`sketch-search explain` and `figures`: pictures of why photos match a sketch, or are like a photo."""
 
 from __future__ import annotations
 
@@ -7,18 +7,42 @@ from contextlib import closing
 from pathlib import Path
 
 from model.terminal import Refusal, printable
+from service.commands.search import photo_id
 from service.engine import Engine, open_matcher
 from service.explain import NamedPhoto
+from service.schemas import PictureKind
 from service.settings import Settings
 
 
-def explain(settings: Settings, sketch: Path, photos: Sequence[Path], output: Path) -> int:
-    """Write why ``photos``, or else the best of the index, match a sketch. Raises as ``Engine.explain_into``."""
+def explain(
+    settings: Settings,
+    sketch: Path | None,
+    photos: Sequence[Path],
+    output: Path,
+    *,
+    like: str | None,
+    kind: PictureKind,
+) -> int:
+    """Write why ``photos``, or else the best of the index, match a sketch, or are like a photo.
+
+    Args:
+        sketch: an image file, of what ``kind`` says; None with ``like``.
+        like: a photo of the index that they are compared with: an id, if it has digits only, or else a path.
+
+    Raises:
+        Refusal: there is neither a sketch nor a liked photo. BadInvocation: the index has no photo at the path.
+        Otherwise as ``Engine.explain_into`` and ``Engine.explain_liked_into``.
+    """
     _check_folder(output)
     matcher = open_matcher(settings)
     named = [NamedPhoto(str(photo), matcher.open(photo, "photo")) for photo in photos]
     with closing(Engine(settings, matcher)) as engine:
-        written = engine.explain_into(sketch, named, output)
+        if like is not None:
+            written = engine.explain_liked_into(int(photo_id(engine, like)), named, output)
+        elif sketch is not None:
+            written = engine.explain_into(sketch, named, output, kind=kind)
+        else:
+            raise Refusal("There is nothing to compare photos with: name a sketch, or a photo with --like.")
     print(*(printable(str(file)) for file in written), sep="\n")
     return 0
 

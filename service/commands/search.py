@@ -42,7 +42,7 @@ def search(
     """
     data = None if sketch is None else read_image_file(sys.stdin.buffer if sketch == "-" else Path(sketch))
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        photos = {"like": _ids(engine, like), "unlike": _ids(engine, unlike)}
+        photos = {"like": [photo_id(engine, one) for one in like], "unlike": [photo_id(engine, one) for one in unlike]}
         asked = SearchQuery.model_validate({**query.model_dump(by_alias=True, exclude_unset=True), **photos})
         answer = engine.search(None if data is None else engine.prepare(data, kind=query.kind), asked)
     if as_json:
@@ -61,9 +61,9 @@ def search_query(options: argparse.Namespace) -> SearchQuery:
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 
-def _ids(engine: Engine, photos: Sequence[str]) -> list[str]:
-    """The ids of photos, some of which are named by a path."""
-    return [photo if _ID.fullmatch(photo) else str(engine.photo_at(photo).id) for photo in photos]
+def photo_id(engine: Engine, photo: str) -> str:
+    """The id of a photo that is named by it, or by a path. Raises BadInvocation: the index has no photo there."""
+    return photo if _ID.fullmatch(photo) else str(engine.photo_at(photo).id)
 
 
 def results_table(answer: SearchResponse) -> str:

@@ -1,4 +1,4 @@
-"""The photos to explain where none are named: a sketch's best ones of an index, or of a folder."""
+"""The photos to explain where none are named: the best ones of an index, or of a folder."""
 
 from __future__ import annotations
 
@@ -29,16 +29,23 @@ class NamedPhoto:
     image: Image.Image
 
 
-def best_of_index(searcher: Searcher, sketch: Image.Image, count: int) -> list[NamedPhoto]:
+def best_of_index(
+    searcher: Searcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
+) -> list[NamedPhoto]:
     """At most ``count`` photos, best first, as ``searcher`` finds them, without those that are gone or have changed.
 
-    Raises BlankSketch.
+    Args:
+        sketch: the picture that is searched with; None where the query likes a photo.
+        query: what else is searched for; None for the sketch alone. Photos that it likes are not among the results.
+
+    Raises BlankSketch, and UnknownPhoto for an id in the query that no photo has.
     """
+    asked = query or SearchQuery()
     index, matcher = searcher.index, searcher.matcher
     found: list[NamedPhoto] = []
-    looked_at: set[int] = set()
+    looked_at = set(asked.like)
     for offset in range(0, index.photo_count, count):
-        for hit in searcher.search(sketch, SearchQuery(k=count, offset=offset)).results:
+        for hit in searcher.search(sketch, asked.model_copy(update={"k": count, "offset": offset})).results:
             # A page that opens more clusters may show a photo for the second time.
             if hit.id in looked_at:
                 continue

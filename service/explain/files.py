@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from model import Matcher
 from model.explanation import SelfAttention, from_photos
 from model.images import Pixels
+from model.network import Modality
 from service.explain.best_photos import NamedPhoto
 from service.explain.overlays import (
     RED,
@@ -40,7 +41,7 @@ MOST_ACROSS = 6
 
 
 class ExplainedFile(ExplainedPair):
-    """A photo beside the sketch."""
+    """A photo beside the sketch, or beside the photo in its place."""
 
     name: str = Field(description="The path of the photo.")
 
@@ -55,21 +56,26 @@ class ExplainedFiles(BaseModel):
 
 
 def write_explanation(
-    matcher: Matcher, sketch: Image.Image, photos: Sequence[NamedPhoto], out: Path
+    matcher: Matcher, sketch: Image.Image, photos: Sequence[NamedPhoto], out: Path, modality: Modality = "sketch"
 ) -> tuple[Path, ...]:
-    """Explain why photos match a sketch, into a folder that is made if need be.
+    """Explain why photos match a sketch, or are like a photo, into a folder that is made if need be.
 
-    Writes ``explanation.json``; ``sketch.png`` and, for each photo, ``1.png`` and so on: attention by head and by
-    block, tokens kept; ``matches.png``: the sketch's regions in colours, where each photo matches them, and the pair
-    of patches that the relation score rests on most; ``rebuilt.png``: the sketch of the photos' patches.
+    Writes ``explanation.json``; ``sketch.png`` or ``photo.png`` and, for each photo, ``1.png`` and so on: attention by
+    head and by block, tokens kept; ``matches.png``: the sketch's regions in colours, where each photo matches them, and
+    the pair of patches that the relation score rests on most; ``rebuilt.png``: the sketch of the photos' patches.
 
-    photos: at least one. Returns the files written. Raises BlankSketch.
+    Args:
+        photos: at least one.
+        modality: of ``sketch``: with "photo" it is a photo, and no score rests on pairs of patches.
+
+    Returns the files written. Raises BlankSketch.
     """
-    drawn = encode_picture(matcher, sketch, "sketch")
+    drawn = encode_picture(matcher, sketch, modality)
     seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
     pairs = [explain_pair(matcher, drawn, photo) for photo in seen]
     out.mkdir(parents=True, exist_ok=True)
-    sheets = {"sketch.png": _one_side(drawn, pairs[0].explanation.ret_to_sketch, pairs[0].explanation.sketch_cells)}
+    first = pairs[0].explanation
+    sheets = {f"{modality}.png": _one_side(drawn, first.ret_to_sketch, first.sketch_cells)}
     for number, (photo, pair) in enumerate(zip(seen, pairs, strict=True), 1):
         sheets[f"{number}.png"] = _one_side(photo, pair.explanation.ret_to_photo, pair.explanation.photo_cells)
     names = [photo.name for photo in photos]
@@ -80,7 +86,7 @@ def write_explanation(
         image.save(out / name)
     document = ExplainedFiles(
         grid=matcher.config.grid,
-        sketch=explained_image(drawn, "PNG"),
+        sketch=explained_image(drawn, "PNG" if modality == "sketch" else "JPEG"),
         photos=[
             ExplainedFile(name=name, **pair_fields(photo, pair))
             for name, photo, pair in zip(names, seen, pairs, strict=True)
@@ -108,11 +114,13 @@ def kept_row(square: Pixels, attention: SelfAttention) -> list[Tile]:
 def region_row(
     sketch: EncodedPicture, photos: Sequence[EncodedPicture], pairs: Sequence[Pair], names: Sequence[str], count: int
 ) -> list[Tile]:
-    """A sketch's pinned regions in colours, and what matches them in each photo (Fig. 6)."""
+    """A sketch's pinned regions in colours, and what matches them in each photo (Fig. 6); or those of a photo."""
     grid = pairs[0].explanation.grid
-    pinned = pinned_regions([pair.explanation for pair in pairs], inked_cells(sketch.pixels, grid), count)
+    # A photo is something everywhere, a sketch where its strokes are.
+    cells = inked_cells(sketch.pixels, grid) if sketch.modality == "sketch" else range(grid * grid)
+    pinned = pinned_regions([pair.explanation for pair in pairs], cells, count)
     regions = dict(zip(REGION_COLOURS, pinned, strict=False))
-    tiles = [Tile(region_overlay(sketch.pixels, regions, grid), "parts of the sketch")]
+    tiles = [Tile(region_overlay(sketch.pixels, regions, grid), f"parts of the {sketch.modality}")]
     for photo, pair, name in zip(photos, pairs, names, strict=True):
         matched = {colour: matched_cells(pair.explanation, region) for colour, region in regions.items()}
         tiles.append(Tile(region_overlay(photo.pixels, matched, grid), name))
@@ -138,7 +146,7 @@ def influence_rows(sketch: EncodedPicture, photos: Sequence[EncodedPicture], pai
 def rebuilt_row(sketch: EncodedPicture, photos: Sequence[EncodedPicture], pairs: Sequence[Pair]) -> list[Tile]:
     """A sketch, and what it is when rebuilt of patches of each photo, and of the first three together (Fig. 7a)."""
     explanations, squares = [pair.explanation for pair in pairs], [photo.pixels for photo in photos]
-    tiles = [Tile(Image.fromarray(sketch.pixels), "sketch")]
+    tiles = [Tile(Image.fromarray(sketch.pixels), sketch.modality)]
     for number, (explanation, square) in enumerate(zip(explanations, squares, strict=True), 1):
         tiles.append(Tile(from_photos([explanation], [square]), f"of photo {number}"))
     if len(photos) > 1:

@@ -125,6 +125,52 @@ def test_the_client_fetches_photos_thumbnails_clusters_and_info(client: Client) 
     assert info.index.photos == PHOTOS
 
 
+def test_the_client_asks_why_photos_match_a_sketch_or_are_like_a_photo(
+    http: httpx.Client, client: Client, sketch: bytes, gallery: Path
+) -> None:
+    photo = (gallery / "p01.png").read_bytes()
+    for picture, asked in ((sketch, {}), (None, {"like": 7}), (photo, {"kind": "photo", "rebuild": "photos"})):
+        params: dict[str, Any] = {"photo": [1, 2], **asked}
+        raw = http.post("/explain", content=picture, params=params).json()
+        answer = client.explain(picture, **params).model_dump(mode="json")
+        del raw["timings_ms"], answer["timings_ms"]
+        assert answer == raw
+        assert answer["method"] == ("rn" if picture is sketch else "ret")
+    with pytest.raises(ValueError, match="photo"):
+        client.explain(sketch)
+    with pytest.raises(ServiceError, match="leave one of them out"):
+        client.explain(sketch, photo=[1], like=7)
+
+
+def test_the_command_line_draws_what_is_like_a_photo(
+    client: Client, gallery: Path, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    liked = client.photos(7).photos[0].paths[0]
+    file = str(gallery / "p01.png")
+    documents = []
+    for number, given in enumerate((["--like", "7"], ["--like", liked], [str(gallery / liked), "--photo"])):
+        folder = tmp_path / str(number)
+        assert main(["explain", *given, *options, "-o", str(folder)]) == 0
+        assert {"photo.png", "1.png", "matches.png"} < {path.name for path in folder.iterdir()}
+        documents.append(json.loads((folder / "explanation.json").read_text(encoding="utf-8")))
+    by_id, by_path, by_file = documents
+    assert by_id == by_path
+    assert all(photo["relation_score"] is None and not photo["influence"] for photo in by_id["photos"])
+    # A photo that is named in the index is like others; a file is like itself, too.
+    names = [photo["name"] for photo in by_file["photos"]]
+    assert names[0] == liked
+    assert liked not in [photo["name"] for photo in by_id["photos"]]
+    assert main(["explain", file, "--like", "7", *options, "-o", str(tmp_path / "named")]) == 0
+    named = json.loads((tmp_path / "named" / "explanation.json").read_text(encoding="utf-8"))
+    assert [photo["name"] for photo in named["photos"]] == [file]
+    capsys.readouterr()
+    assert main(["explain", "--like", "9" * 30, *options, "-o", str(tmp_path / "no")]) == 2
+    assert "like" in capsys.readouterr().err
+    for wrong in (["--photo"], [], ["--photo", "--like", "7"]):
+        with pytest.raises(SystemExit):
+            main(["explain", *wrong, *options, "-o", str(tmp_path / "no")])
+
+
 def test_the_client_raises_what_the_server_says(client: Client) -> None:
     with pytest.raises(ServiceError) as refused:
         client.search(b"no picture at all")
