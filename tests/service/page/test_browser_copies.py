@@ -66,7 +66,8 @@ def press_first(driver: Browser) -> None:
 
 def wait_for_copies(driver: Browser) -> dict[str, Any]:
     """Wait until the copies of the first photo that has some are shown; what is shown then."""
-    return wait(driver).until(lambda d: next((one for one in folded(d)[:1] if one["copies"]), None))
+    wait(driver).until(lambda d: folded(d)[0]["copies"])
+    return folded(driver)[0]
 
 
 def picture(name: str) -> str:
