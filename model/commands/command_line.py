@@ -29,6 +29,7 @@ SBIR_WEIGHTS names the checkpoint where a command is not given one.
 # The names that options choose among stand in the rooms, too, which take seconds to import; a test compares them.
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LAYOUTS = ("folders", "lists", "qmul")
+_COMPARED = Path("runs/comparison")
 _METHODS = ("rn", "ret", "fused")
 _PARTS = ("val", "unseen", "train")
 _PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
@@ -167,24 +168,36 @@ def _add_ablate(commands: Subparsers) -> None:
 def _add_compare(commands: Subparsers) -> None:
     command = commands.add_parser(
         "compare",
-        help="train and measure all methods from the same network at one budget",
+        help="train and measure all methods at one budget, or measure finished checkpoints side by side",
+        usage="%(prog)s (--backbone FILE|TIMM-TAG | --checkpoint FILE --data DIR) [options]",
         epilog="example: %(prog)s --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --budget 15000",
     )
-    _add_backbone(command, "pretrained ViT that all start from")
-    command.add_argument(
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--backbone", metavar="FILE|TIMM-TAG", help="train: the pretrained ViT that all start from")
+    which.add_argument(
+        "--checkpoint", action="append", type=a_path, metavar="FILE", help="measure this, too; may be given again"
+    )
+    command.add_argument("--out", type=a_path, metavar="DIR", default=_COMPARED, help=f"default: {_COMPARED}")
+    _add_json(command)
+    group = command.add_argument_group("what is trained")
+    group.add_argument(
         "--methods", type=_names, default=(), metavar="NAME,...", help="rows (default: all but the paper's ablations)"
     )
-    command.add_argument(
+    group.add_argument(
         "--budget", type=_positive, default=15_000, metavar="PICTURES", help="that a training sees (default: 15000)"
     )
-    command.add_argument(
+    group.add_argument(
         "--image-size", type=_positive, default=128, metavar="PIXELS", help="side of the pictures (default: 128)"
     )
-    command.add_argument(
-        "--out", type=a_path, metavar="DIR", default=Path("runs/comparison"), help="default: runs/comparison"
+    _add_words_file(group)
+    group = command.add_argument_group("what finished checkpoints are measured on")
+    group.add_argument(
+        "--data", action="append", type=a_path, metavar="DIR", help="pictures of one split; may be given again"
     )
-    _add_words_file(command)
-    _add_json(command)
+    layouts = tuple(name for name in _LAYOUTS if name != "qmul")
+    group.add_argument("--layout", choices=layouts, metavar="NAME", help=f"{_listed(layouts)} (default: folders)")
+    _add_every(group)
+    group.add_argument("--device", default="cpu", help="default: cpu")
 
 
 def _add_evaluate(commands: Subparsers) -> None:
@@ -257,7 +270,7 @@ def _add_backbone(command: Parser, purpose: str) -> None:
     command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help=purpose)
 
 
-def _add_words_file(command: Parser) -> None:
+def _add_words_file(command: Options) -> None:
     command.add_argument(
         "--words",
         type=a_path,
