@@ -63,6 +63,21 @@ class AnchorOptimiser:
 
 
 @dataclass(frozen=True)
+class ChosenPhotos:
+    """The few photos of each class that a training sees (section 4.5): those nearest to the class's visual anchor.
+
+    The anchors stay those of all photos.
+
+    Attributes:
+        count: of each class; a class that has fewer gives all.
+        farthest: take the farthest ones instead.
+    """
+
+    count: int
+    farthest: bool = False
+
+
+@dataclass(frozen=True)
 class AnchorRecipe:
     """A whole training of Sketch-an-Anchor. What is not explained here is as in ``model.training.recipe.Recipe``.
 
@@ -74,6 +89,7 @@ class AnchorRecipe:
         temperature: of all losses; the paper does not name it.
         augment: whether pictures are varied; the paper does not speak of it.
         names: for classes that the word vectors do not have, the words whose vectors are averaged.
+        photos: the few of each class that are trained on; None for all.
     """
 
     method: Literal["sketch-an-anchor"]
@@ -89,6 +105,8 @@ class AnchorRecipe:
     anchoring: Anchoring = Anchoring()
     optimiser: AnchorOptimiser = AnchorOptimiser()
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # A saved training knows its photos by their key. Without this text, trainings from before this field go on.
+    photos: ChosenPhotos | None = field(default=None, repr=False)
     seed: int = 0
     save_every: int = 50
     evaluate_every: int = 250
@@ -163,6 +181,8 @@ def read_anchor_recipe(path: Path) -> AnchorRecipe:
         content = recipe_content(path)
         for name, table in (("anchoring", Anchoring), ("optimiser", AnchorOptimiser)):
             content[name] = table(**content.get(name, {}))
+        if "photos" in content:
+            content["photos"] = ChosenPhotos(**content["photos"])
         content["split"] = tuple(content.get("split", ("train",)))
         content["names"] = {label: tuple(words) for label, words in content.get("names", {}).items()}
         recipe = AnchorRecipe(**content)
@@ -192,6 +212,7 @@ def _check(recipe: AnchorRecipe, path: Path) -> None:
         "optimiser.warmup": (recipe.optimiser.warmup, 1),
         "anchoring.graph": (recipe.anchoring.graph, 0),
         "anchoring.neighbours": (recipe.anchoring.neighbours, 0),
+        "photos.count": (recipe.photos.count if recipe.photos else 1, 1),
     }
     if below := [f"{name} must be at least {low}" for name, (value, low) in least.items() if value < low]:
         raise ModelError(f"{path}: {', '.join(below)}")

@@ -14,6 +14,7 @@ from model.errors import ModelError
 from model.evaluation import counts
 from model.network import read_backbone
 from model.training.anchors.features import pretrained_features
+from model.training.anchors.photos import chosen_photos
 from model.training.anchors.recipe import AnchorRecipe, read_anchor_recipe
 from model.training.anchors.semantic import SemanticAnchors, VisualAnchors
 from model.training.anchors.trainer import AnchorTrainer
@@ -59,6 +60,8 @@ def train_anchors(run: Run, report: Callable[[str], object], watch: Watch = unwa
     )
     data = training_set(training, cache_folder() / "pixels")
     anchors = SemanticAnchors(words, visual_anchors(recipe, data, backbone))
+    if recipe.photos is not None:
+        data = chosen_photos(recipe.photos, data, _features(recipe, data, backbone))
     trainer = AnchorTrainer(recipe, data, anchors, backbone, run.folder)
 
     def validate(at: AnchorTrainer) -> dict[str, float]:
@@ -85,8 +88,12 @@ def visual_anchors(recipe: AnchorRecipe, data: TrainingSet, backbone: dict[str, 
     """The visual anchors of the training's classes; None for a recipe without them."""
     if "visual" not in recipe.config.anchors:
         return None
-    features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
-    return VisualAnchors.of_features(features, data.photo_rows)
+    return VisualAnchors.of_features(_features(recipe, data, backbone), data.photo_rows)
+
+
+def _features(recipe: AnchorRecipe, data: TrainingSet, backbone: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(m, d): what the pretrained ViT says of all photos."""
+    return pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
 
 
 def _untrained(folder: Path | None, validation: Corpus) -> tuple[str, ...]:
