@@ -31,6 +31,7 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LAYOUTS = ("folders", "lists", "qmul")
 _COMPARED = Path("runs/comparison")
 _METHODS = ("rn", "ret", "fused")
+_NEAREST = (200, 100, 50, 10, 5, 1)
 _PARTS = ("val", "unseen", "train")
 _PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
 _PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday")
@@ -75,6 +76,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_train(commands)
     _add_ablate(commands)
     _add_compare(commands)
+    _add_experiment(commands)
     _add_evaluate(commands)
     _add_composites(commands)
     _add_folders(commands)
@@ -200,6 +202,48 @@ def _add_compare(commands: Subparsers) -> None:
     group.add_argument("--device", default="cpu", help="default: cpu")
 
 
+def _add_experiment(commands: Subparsers) -> None:
+    command = commands.add_parser(
+        "experiment",
+        help="repeat an experiment of Sketch-an-Anchor's paper",
+        epilog="example: %(prog)s nearest --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    )
+    kinds = command.add_subparsers(dest="experiment", required=True, title="experiments", metavar="EXPERIMENT")
+    rates = kinds.add_parser("rates", help="train at learning rates that stay as they are: Fig. 4")
+    rates.add_argument(
+        "--rates", type=_rates, default=(), metavar="RATE,...", help="default: the recipe's, a third and three times it"
+    )
+    spaces = kinds.add_parser("spaces", help="retrieval within and across domains, before and after training: Fig. 1")
+    spaces.add_argument("--weights", type=a_path, metavar="FILE", help="trained already (default: train the recipe)")
+    nearest = kinds.add_parser("nearest", help="train on the few photos of each class near its anchor, or far: Fig. 6")
+    nearest.add_argument(
+        "--counts", type=_counts, default=_NEAREST, metavar="N,...", help="of each class (default: 200,100,50,10,5,1)"
+    )
+    repeats = kinds.add_parser("repeats", help="train with several seeds, and tell mean and spread: Tables 1 and 3")
+    repeats.add_argument("--count", type=_positive, default=5, help="trainings (default: 5)")
+    protocols = ("zero-shot", "generalised")
+    repeats.add_argument("--protocol", choices=protocols, default="zero-shot", metavar="NAME", help=_listed(protocols))
+    costs = kinds.add_parser("costs", help="count parameters and multiply-adds: Table 2")
+    costs.add_argument("recipe", type=a_path, nargs="*", metavar="RECIPE", help="of any method (default: five of them)")
+    for kind in (rates, spaces, nearest, repeats):
+        recipe = Path("sketch-an-anchor/whole")
+        kind.add_argument(
+            "--recipe", type=a_path, default=recipe, metavar="RECIPE", help=f"of Sketch-an-Anchor (default: {recipe})"
+        )
+        _add_backbone(kind, "pretrained ViT that all trainings start from")
+        kind.add_argument("--steps", type=_positive, help="of each training (default: the recipe's)")
+        _add_words_file(kind)
+        _add_data(kind)
+    # Rates are measured on validation classes, as they are chosen by them.
+    rates.set_defaults(split=None)
+    for kind in (spaces, nearest, repeats):
+        measured = f"classes to measure on: {_listed(_PARTS)} (default: unseen)"
+        kind.add_argument("--split", choices=_PARTS, metavar="NAME", help=measured)
+    for kind in (rates, spaces, nearest, repeats, costs):
+        kind.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/experiments/NAME")
+        _add_json(kind)
+
+
 def _add_evaluate(commands: Subparsers) -> None:
     command = commands.add_parser(
         "evaluate",
@@ -232,7 +276,6 @@ def _add_evaluate(commands: Subparsers) -> None:
         "--by-class", action="store_true", help="figures of each class by itself, with its first 10 results"
     )
     group.add_argument("--visual", action="store_true", help="also score by the mean visual token, as row vis")
-    group.add_argument("--words", action="store_true", help="large galleries: also by the word of each sketch's class")
     group.add_argument("--keep", metavar="R,R,...", help="compare keep rates: r, r_S/r_I or r_S/r_I/r_CA")
     group = command.add_argument_group("where it is computed")
     group.add_argument("--device", default="cpu", help="default: cpu")
@@ -316,6 +359,20 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
     return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < rate < 1 for rate in found):
+        raise argparse.ArgumentTypeError(f"learning rates between 0 and 1 with commas between, not {text!r}")
+    return found
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -16,6 +16,10 @@ def command(name: str) -> Callable[[argparse.Namespace], None]:
         from model.commands import comparisons
 
         return comparisons.COMMANDS[name]
+    if name == "experiment":
+        from model.commands import experiments
+
+        return experiments.COMMANDS[name]
     if name in ("evaluate", "composites", "folders"):
         from model.commands import measurements
 
