@@ -39,6 +39,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         every=options.every,
         methods=options.method,
         visual=options.visual,
+        words=options.words,
         device=options.device,
         dtype=options.dtype,
         json=options.json,

@@ -63,6 +63,7 @@ class EvaluationRequest:
         every: (n, m) takes every n-th sketch and every m-th photo; None takes all.
         methods: None for all that the checkpoint has.
         visual: whether to score by the mean visual token, too.
+        words: whether to search by the words of the classes, too; for protocols of large galleries.
         device, dtype: where to compute and in which precision; dtype "auto" leaves the choice to ``model.load``.
         json: print one JSON object instead of tables.
         intervals: what the confidence intervals are resampled over; None for no intervals.
@@ -83,6 +84,7 @@ class EvaluationRequest:
     every: tuple[int, int] | None
     methods: Sequence[Method] | None
     visual: bool
+    words: bool
     device: str
     dtype: str
     json: bool
@@ -102,6 +104,8 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
     if request.protocol in LARGE_PROTOCOLS:
         _run_large(request, report)
         return
+    if request.words:
+        raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
     if request.by_class and (_compares(request) or request.protocol == "fine-grained"):
         raise ModelError("--by-class is for category protocols and without --keep, --plot, --against, --intervals")
     task = read_task(request.protocol, request.split, request.trained_on, request.data, request.layout)
@@ -205,7 +209,7 @@ def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArr
     measured = {}
     if request.weights or not request.backbone:
         path, matcher = _checkpoint(request)
-        matrices |= score_matrices(matcher, corpus, request.methods, visual=request.visual)
+        matrices |= score_matrices(matcher, corpus, request.methods, visual=request.visual, words=request.words)
         measured = _identity(path.name, matcher)
     if request.backbone:
         weights = read_backbone(request.backbone)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.datasets import Corpus, Picture
 from model.errors import ImageError, ModelError
+from model.evaluation.words import word_matrices
 from model.matcher import Matcher
 from model.network import METHODS, Method, Modality, Tokens
 
@@ -20,7 +21,12 @@ VISUAL = "vis"
 
 
 def score_matrices(
-    matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None = None, *, visual: bool = False
+    matcher: Matcher,
+    corpus: Corpus,
+    methods: Sequence[Method] | None = None,
+    *,
+    visual: bool = False,
+    words: bool = False,
 ) -> dict[str, NDArray[np.floating]]:
     """(sketches, photos) float32 for each method, higher is better.
 
@@ -28,9 +34,10 @@ def score_matrices(
         methods: None for all that the checkpoint has. Where the checkpoint has a threshold for diffusion, the scores
             after diffusion follow as "rn+diffusion" and so on.
         visual: whether to add VISUAL, minus the distance of the normalised means of the patch tokens.
+        words: whether to add searches by the words of the classes, see ``model.evaluation.words``.
 
     Raises:
-        ModelError: there are no sketches or no photos, or no class has both.
+        ModelError: there are no sketches or no photos, or no class has both; or a class is no word of the vocabulary.
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
@@ -45,6 +52,8 @@ def score_matrices(
             matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method).numpy()
     if visual:
         matrices[VISUAL] = -matcher.ret_distances(visual_mean(queries), visual_mean(gallery)).numpy()
+    if words:
+        matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
     return matrices
 
 

@@ -1,6 +1,7 @@
 """Scores of a whole gallery: diffusion between similar photos, and estimates for photos that were not scored;
 the kinds that its photos fall into, and which of them are near duplicates; photos that somebody likes, which
-lead the others; and which of two photos is closer to one that somebody remembers."""
+lead the others, as those do that show what a word names; and which of two photos is closer to one that somebody
+remembers."""
 
 from model.ranking.closer import ASKED_OF, LIKELY, answered, next_question
 from model.ranking.diffusion import SHORTLIST, diffused
@@ -10,9 +11,11 @@ from model.ranking.feedback import led, pulled
 from model.ranking.kinds import kinds_of, mean_direction
 from model.ranking.likeness import Likeness
 from model.ranking.support import ScoredBy, scores_of, support_of
+from model.ranking.words import EXAMPLES, led_by_word, named
 
 __all__ = [
     "ASKED_OF",
+    "EXAMPLES",
     "LIKELY",
     "SAME",
     "SHORTLIST",
@@ -24,7 +27,9 @@ __all__ = [
     "first_of_same",
     "kinds_of",
     "led",
+    "led_by_word",
     "mean_direction",
+    "named",
     "next_question",
     "pairs_to_compare",
     "pulled",

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.ranking import ScoredBy, kinds_of, support_of
-from service.search.ranking import Scores
+from service.search.ranking import Ids, Scores, best_first
 from service.search.scorer import GalleryScorer, Rows
 
-# Kinds in the order of their best photos: each the indices of its photos in the ranking, ascending.
+# Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
 # The share of the support of all grouped photos that makes a kind one that is far ahead. It was chosen on sketches of
@@ -20,6 +20,26 @@ Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 # of the first kinds, how many of the first 20 photos are of the first kind, how far all scores fall), this share told
 # best whether the first kind is the one that was drawn. From 0.3 on, it is in most cases; below, in fewer than half.
 FAR_AHEAD = 0.3
+
+
+def grouped_places(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:
+    """Which photos of a ranking are grouped into kinds, and in which order: (m,) their places, from 0, at most count.
+
+    By turns one by its score before diffusion and one of the ranking. Diffusion gathers photos of one kind: it makes
+    a page of photos better, but kinds that few photos are of fall behind. Of 50 sketches of validation classes in a
+    gallery of everything, the right kind was among the first 20 for 0.80 by the ranking, 0.88 by the scores before
+    diffusion, 0.86 by turns; of 146 sketches of trained classes for 0.83, 0.85, 0.87.
+
+    Args:
+        ids: (p,) of the photos, in the order of the ranking. undiffused: (p,) their scores before diffusion; None
+            where the ranking alone counts.
+    """
+    ranking = np.arange(min(len(ids), count))
+    if undiffused is None:
+        return ranking
+    turns = np.stack([best_first(ids, undiffused, count)[: len(ranking)], ranking], axis=1).ravel()
+    _, first = np.unique(turns, return_index=True)
+    return turns[np.sort(first)][:count]
 
 
 def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
@@ -39,13 +59,13 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
 
 
 def group_kinds(scorer: GalleryScorer, rows: Rows) -> Groups:
-    """The kinds of these photos, which are in the order of a ranking.
+    """The kinds of these photos, best first.
 
     Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of
     their best photos, and every photo is in exactly one.
     """
     kinds = kinds_of(scorer.ret(rows), scorer.likeness.mean).numpy()
-    # A stable sort keeps the photos of a kind in the order of the ranking.
+    # A stable sort keeps the photos of a kind in their order.
     by_kind = np.argsort(kinds, kind="stable")
     sizes = np.bincount(kinds)
     return tuple(np.split(by_kind, np.cumsum(sizes)[:-1])) if len(kinds) else ()

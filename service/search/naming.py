@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import Matcher
-from model.ranking import ScoredBy, scores_of, support_of
+from model import Matcher, ranking
+from model.ranking import EXAMPLES, ScoredBy, named
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
@@ -21,17 +21,6 @@ from service.search.pool import Pool
 from service.search.ranking import Scores, best_first
 from service.search.scorer import GalleryScorer, Rows
 from service.towers import ClipVectors, TextVector
-
-# Photos whose [Ret] stands for a word where there is neither sketch nor liked photo: the best ones by the word. On
-# ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
-EXAMPLES = 5
-# Support of a word falls by e for so much less of its score than the best photo has. This and LEAD were chosen on every
-# other one of 1,000 ordinary photos, with sketches that were not trained on. With WIDTH from 3 to 6, or LEAD from 0.7
-# to 0.9, a sketch and a word together find more than each of them alone; with 2 and 0.7 the word alone found more.
-# All of that was the vocabulary; scores by CLIP are logits, too, and taken alike.
-WIDTH = 4.0
-# How much of the support is the word's.
-LEAD = 0.8
 
 #: How much photos show what the word names: (p,) float32 of all photos, from 0 to 1, which the best of the pool has.
 WordSupport: TypeAlias = NDArray[np.float32]
@@ -65,15 +54,12 @@ def word_scores(scorer: GalleryScorer, word: Word) -> Scores:
 
 
 def word_support(scores: Scores, pool: Pool) -> WordSupport:
-    """How much the photos show what a word names.
-
-    With w_i the score of photo i by the word, its support is exp((w_i - max_j w_j) / WIDTH), over the j of the pool.
+    """How much the photos show what a word names, compared with the best of the pool (``model.ranking.words``).
 
     scores: (p,) of all photos, from ``word_scores``.
     """
     best = scores[pool.rows].max(initial=-np.inf)
-    # Photos that the pool does not have may be above it.
-    support: WordSupport = np.exp(np.minimum(scores - best, 0) / np.float32(WIDTH))
+    support: WordSupport = named(torch.from_numpy(scores), torch.tensor(best)).numpy()
     return support
 
 
@@ -88,17 +74,5 @@ def best_by_word(scorer: GalleryScorer, words: WordSupport, rows: Rows, count: i
 
 
 def led_by_word(scores: Scores, words: WordSupport, method: ScoredBy) -> Scores:
-    """Photos' scores (m,) led by a word with this support (m,).
-
-    With s_i the support of photo i by its score (``model.ranking.support``), divided by the highest one, and w_i its
-    support by the word, its new support is (1 - LEAD) s_i + LEAD w_i. The new scores are in the range of ``method``.
-    """
-    if not len(scores):
-        return scores
-    found = torch.from_numpy(scores)
-    best = found.max()
-    support = support_of(found, best, method)
-    support = support / support.max().clamp(min=torch.finfo(torch.float32).tiny)
-    mixed = (1 - LEAD) * support + LEAD * torch.from_numpy(words)
-    # + 0.0 makes 0 of -0.
-    return (scores_of(mixed, best, method) + 0.0).numpy()
+    """Photos' scores (m,) led by a word with this support (m,); see ``model.ranking.words``."""
+    return ranking.led_by_word(torch.from_numpy(scores), torch.from_numpy(words), method).numpy()

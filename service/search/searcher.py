@@ -35,12 +35,13 @@ from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import NO_ROWS, Candidates, choose
 from service.search.folding import FOLDED, Folded, fold
-from service.search.grouping import Groups, group_kinds, is_far_ahead
+from service.search.grouping import group_kinds, grouped_places, is_far_ahead
 from service.search.naming import WordSupport, examples, led_by_word, word_of, word_scores, word_support
 from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.pool import Pool
+from service.search.ranking import Scores
 from service.search.scorer import GalleryScorer, Rows
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
@@ -71,6 +72,12 @@ class _Asked:
     words: WordSupport | None
     pool: Pool
 
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the query is a drawing and nothing else."""
+        feedback = self.feedback
+        return not (feedback.leads or len(feedback.unliked) or len(self.answers) or self.words is not None)
+
 
 @dataclass(frozen=True)
 class _Ranking:
@@ -79,12 +86,15 @@ class _Ranking:
     Attributes:
         candidates: those that were chosen. scored: those that were scored, with these scores.
         ranked: all that have a place, with the scores that decide it. folded: the order of those that are results.
+        undiffused: the scores of the same photos before diffusion; None where there was none, or where more than a
+            drawing decides the order.
     """
 
     candidates: Candidates
     scored: Scored
     ranked: Scored
     folded: Folded
+    undiffused: Scores | None
 
 
 class Searcher:
@@ -146,17 +156,17 @@ class Searcher:
             ranking = self._ranking(asked, plan, watch)
         scored, ranked, order = ranking.scored, ranking.ranked, ranking.folded.order
         passed = ranking.folded.including(ranked.rows, passed)
-        groups = () if plan.view == "photos" else group_kinds(self.scorer, ranked.rows[order[:GROUPED]])
         view = plan.view
         if view == "auto":
-            best = ranked.scores[order[:GROUPED]]
-            view = "photos" if is_far_ahead(best, groups, plan.method) else "kinds"
+            best = order[:GROUPED]
+            groups = group_kinds(self.scorer, ranked.rows[best])
+            view = "photos" if is_far_ahead(ranked.scores[best], groups, plan.method) else "kinds"
         hits: tuple[Hit, ...] = ()
         kinds: tuple[FoundKind, ...] | None = None
         if view == "photos":
             hits = self._hits(ranked, ranking.folded, range(len(order))[plan.offset : plan.offset + plan.k])
         else:
-            kinds = self._kinds(ranked, ranking.folded, groups, plan)
+            kinds = self._kinds(ranking, plan)
         watch.lap("photos")
         return SearchOutcome(
             results=hits,
@@ -192,23 +202,21 @@ class Searcher:
         watch.lap("clusters")
         scored = score_candidates(self.scorer, parts, candidates, plan, watch)
         watch.lap("photos")
-        ranked = with_answers(self.scorer, self._rank(scored, candidates, feedback, plan), asked.answers)
+        ranked, undiffused = scored, None
+        if plan.diffuse:
+            every = with_estimates(self.scorer, self.matcher, scored, candidates.shortlist, plan.method)
+            ranked = diffuse(self.scorer, self.matcher, every, plan.method)
+            undiffused = every.scores if asked.is_drawing else None
+        ranked = with_answers(self.scorer, lead(self.scorer, ranked, feedback), asked.answers)
         if words is not None:
             ranked = replace(ranked, scores=led_by_word(ranked.scores, words[ranked.rows], plan.method))
         watch.lap("diffusion")
         ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
-        if not plan.fold:
-            return _Ranking(candidates, scored, ranked, Folded(order))
-        liked = int(np.isin(ranked.rows, feedback.liked).sum())
-        return _Ranking(candidates, scored, ranked, fold(self.scorer, ranked.rows, order, liked))
-
-    def _rank(self, scored: Scored, candidates: Candidates, feedback: Feedback, plan: Plan) -> Scored:
-        """The scores that decide the order: after what photos that look alike, and liked ones, add to them."""
-        ranked = scored
-        if plan.diffuse:
-            every = with_estimates(self.scorer, self.matcher, scored, candidates.shortlist, plan.method)
-            ranked = diffuse(self.scorer, self.matcher, every, plan.method)
-        return lead(self.scorer, ranked, feedback)
+        folded = Folded(order)
+        if plan.fold:
+            liked = int(np.isin(ranked.rows, feedback.liked).sum())
+            folded = fold(self.scorer, ranked.rows, order, liked)
+        return _Ranking(candidates, scored, ranked, folded, undiffused)
 
     def _hits(self, ranked: Scored, folded: Folded, places: Iterable[int]) -> tuple[Hit, ...]:
         """The photos at these places of the ranking, counted from 0."""
@@ -222,12 +230,16 @@ class Searcher:
             hits.append(Hit(photo.id, place + 1, float(ranked.scores[n]), photo.cluster, photo.paths, copies))
         return tuple(hits)
 
-    def _kinds(self, ranked: Scored, folded: Folded, groups: Groups, plan: Plan) -> tuple[FoundKind, ...]:
+    def _kinds(self, ranking: _Ranking, plan: Plan) -> tuple[FoundKind, ...]:
         """The page of the kinds that was asked for."""
+        ranked, order = ranking.ranked, ranking.folded.order
+        before = None if ranking.undiffused is None else ranking.undiffused[order]
+        grouped = grouped_places(self.scorer.ids[ranked.rows[order]], before, GROUPED)
+        groups = group_kinds(self.scorer, ranked.rows[order[grouped]])
         kinds: list[FoundKind] = []
-        for rank, places in enumerate(groups[plan.offset : plan.offset + plan.k], plan.offset + 1):
-            best, *more = self._hits(ranked, folded, places[: 1 + MORE].tolist())
-            kinds.append(FoundKind(rank, len(places), best, tuple(more)))
+        for rank, group in enumerate(groups[plan.offset : plan.offset + plan.k], plan.offset + 1):
+            best, *more = self._hits(ranked, ranking.folded, grouped[group[: 1 + MORE]].tolist())
+            kinds.append(FoundKind(rank, len(group), best, tuple(more)))
         return tuple(kinds)
 
     def _opened(self, candidates: Candidates, scored: Scored) -> tuple[Cluster, ...]:

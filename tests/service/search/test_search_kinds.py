@@ -74,7 +74,7 @@ ways = st.builds(lambda way, limits: {**way, **limits}, ways, _LIMITS)
 
 @settings(max_examples=40, deadline=None)
 @given(way=ways)
-def test_every_ranked_photo_is_in_exactly_one_kind_and_the_best_of_each_comes_first(
+def test_every_ranked_photo_is_in_exactly_one_kind_and_undiffused_kinds_are_in_the_order_of_the_ranking(
     searcher: Searcher, way: dict[str, Any]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -83,12 +83,12 @@ def test_every_ranked_photo_is_in_exactly_one_kind_and_the_best_of_each_comes_fi
     photos = ranking(searcher, **way)
     grouped = [hit for kind in found for hit in (kind.best, *kind.more)]
     assert sorted(grouped, key=lambda hit: hit.rank) == list(photos)
-    for kind in found:
-        ranks = [hit.rank for hit in (kind.best, *kind.more)]
-        assert ranks == sorted(ranks)
-        assert len(ranks) == kind.size
-    bests = [kind.best.rank for kind in found]
-    assert bests == sorted(bests)
+    assert [1 + len(kind.more) for kind in found] == [kind.size for kind in found]
+    if way.get("diffuse") is False:
+        bests = [kind.best.rank for kind in found]
+        assert bests == sorted(bests)
+        ranks = [[hit.rank for hit in (kind.best, *kind.more)] for kind in found]
+        assert ranks == [sorted(of_kind) for of_kind in ranks]
     assert [kind.rank for kind in found] == list(range(1, len(found) + 1))
 
 
@@ -102,14 +102,39 @@ def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: in
 
 
 def test_kinds_are_those_of_the_model_around_the_mean_of_the_whole_gallery(searcher: Searcher) -> None:
-    photos = ranking(searcher)
+    photos = ranking(searcher, diffuse=False)
     ret, ids = searcher.index.all_ret(), searcher.index.ids.tolist()
     mine = kinds_of(ret[[ids.index(hit.id) for hit in photos]], mean_direction(ret)).tolist()
-    found = kinds(searcher, k=GROUPED)
+    found = kinds(searcher, k=GROUPED, diffuse=False)
     assert [kind.best for kind in found] == [photos[mine.index(kind)] for kind in range(max(mine) + 1)]
     assert [kind.size for kind in found] == np.bincount(mine).tolist()
     # A gallery in which every photo were a kind, or all of them one, would test little.
     assert 1 < len(found) < PHOTOS
+
+
+def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_by_turns(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_all_photos(monkeypatch)
+    whole: dict[str, Any] = {"nprobe": "all", "method": "rn"}
+    before = [hit.id for hit in ranking(searcher, diffuse=False, **whole)]
+    after = [hit.id for hit in ranking(searcher, diffuse=True, **whole)]
+    assert before != after
+    turns = list(dict.fromkeys(photo for pair in zip(before, after, strict=True) for photo in pair))
+    ret, ids = searcher.index.all_ret(), searcher.index.ids.tolist()
+    mine = kinds_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
+    found = kinds(searcher, k=GROUPED, diffuse=True, **whole)
+    assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [
+        [photo for photo, its in zip(turns, mine, strict=True) if its == kind] for kind in range(max(mine) + 1)
+    ]
+
+
+def test_where_a_photo_is_liked_kinds_are_in_the_order_of_the_ranking(searcher: Searcher) -> None:
+    liked = ranking(searcher)[4].id
+    found = kinds(searcher, k=GROUPED, like=(liked,))
+    assert found[0].best.id == liked
+    bests = [kind.best.rank for kind in found]
+    assert bests == sorted(bests)
 
 
 def test_beside_its_best_photo_a_kind_shows_only_a_few_more(
@@ -132,7 +157,8 @@ def test_only_the_best_photos_are_grouped_however_many_are_ranked(
     with_all_photos(monkeypatch)
     for way in ({}, {"nprobe": "all"}, {"select": "ret", "method": "rn", "diffuse": False}):
         grouped = [hit for kind in kinds(searcher, k=PHOTOS, **way) for hit in (kind.best, *kind.more)]
-        assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6]
+        assert len(grouped) == 6
+    assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6], "as no diffusion changed the ranking"
     # Whatever page is asked for, no further photos are scored.
     asked = SearchQuery(view="kinds", method="rn", nprobe=1, diffuse=False, k=1)
     first = searcher.search(draw_sketch(), asked)

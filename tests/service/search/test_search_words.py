@@ -19,11 +19,12 @@ import model
 from indexer import build, open_index
 from model import Tokens
 from model.network import Method
-from model.ranking import Likeness, support_of
+from model.ranking import EXAMPLES, Likeness, support_of
+from model.ranking.words import LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.naming import EXAMPLES, LEAD, led_by_word
+from service.search.naming import led_by_word
 from service.search.outcome import SearchOutcome
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
