@@ -20,7 +20,7 @@ from model.checkpoint import (
     save_checkpoint,
 )
 from model.commands.options import chosen_weights
-from model.network import Network, from_backbone, preset, read_backbone
+from model.network import ClipAtNetwork, Network, from_backbone, preset, read_backbone
 from model.terminal import printable
 
 
@@ -38,6 +38,10 @@ def run_info(options: argparse.Namespace) -> None:
         "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
         "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
     }
+    if isinstance(network, ClipAtNetwork):
+        shared = network.config.shared_norms
+        whose = "that sketches and photos share" if shared else "of their own for sketches and photos"
+        lines["clip-at"] = f"{network.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
     if calibration.fusion is not None:
         lines["fusion weight"] = f"{calibration.fusion:g}"
     if calibration.diffusion is not None:

@@ -138,7 +138,7 @@ def _add_train(commands: Subparsers) -> None:
         metavar="RECIPE",
         help="a TOML file, or the name of one in recipes/ of this package, such as default",
     )
-    _add_backbone(command, "pretrained ViT to start from: a safetensors file or a timm tag")
+    _add_backbone(command, "pretrained ViT to start from: a safetensors file or a timm tag; CLIP by open_clip")
     command.add_argument(
         "--start",
         type=a_path,
@@ -320,7 +320,7 @@ def _add_words_file(command: Options) -> None:
         "--words",
         type=a_path,
         metavar="FILE",
-        help="sketch-an-anchor: word vectors, such as word2vec's (default: the stand-in of SKETCH_SEARCH_DATA)",
+        help="sketch-an-anchor, clip-at: word vectors, such as word2vec's (default: those of SKETCH_SEARCH_DATA)",
     )
 
 

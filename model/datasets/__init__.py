@@ -16,7 +16,7 @@ from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_t
 from model.datasets.fresh import split_fresh
 from model.datasets.further import IMAGENET_PART, Further, lines_of, read_imagenet, read_lines, too_near
 from model.datasets.layouts import STANDARD_SPLITS, class_key
-from model.datasets.pairs import drawn_from
+from model.datasets.pairs import drawn_from, with_pairs
 from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
 from model.datasets.protocols import (
     PROTOCOLS,
@@ -75,5 +75,6 @@ __all__ = [
     "subsampled",
     "thin_classes",
     "too_near",
+    "with_pairs",
     "write_folders",
 ]

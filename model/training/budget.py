@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model.errors import ModelError
 from model.training.anchors import is_anchor_recipe, read_anchor_recipe
+from model.training.clip_at import is_clip_at_recipe, read_clip_at_recipe
 from model.training.recipe import read_recipe
 
 # Share of the steps that the warm-up takes at most.
@@ -39,7 +40,8 @@ class BudgetedRecipe:
 
     Attributes:
         text: the TOML of a recipe, whose base is the first one.
-        rate: the learning rate of the pretrained ViT; the other rates have changed by the same factor.
+        rate: the learning rate of the pretrained ViT, or of what is trained in it; the other rates have changed by the
+            same factor.
         pictures: how many it sees in all steps.
     """
 
@@ -60,6 +62,18 @@ def at_budget(recipe: Path, budget: Budget, factor: float = 1.0) -> BudgetedReci
         steps = _steps(recipe, budget, each)
         rate, warmup = _scaled(anchors.optimiser.rate, factor), anchors.optimiser.warmup
         rates = {"rate": rate, "last_rate": _scaled(anchors.optimiser.last_rate, factor)}
+        length = f"steps = {steps}"
+        network = f"[network]\nimage_size = {budget.image_size}\n"
+    elif is_clip_at_recipe(recipe):
+        clip_at = read_clip_at_recipe(recipe)
+        each = clip_at.pictures // clip_at.steps
+        steps = _steps(recipe, budget, each)
+        rate, warmup = _scaled(clip_at.optimiser.encoder_rate, factor), clip_at.optimiser.warmup
+        rates = {
+            "encoder_rate": rate,
+            "prompt_rate": _scaled(clip_at.optimiser.prompt_rate, factor),
+            "text_rate": _scaled(clip_at.optimiser.text_rate, factor),
+        }
         length = f"steps = {steps}"
         network = f"[network]\nimage_size = {budget.image_size}\n"
     else:

@@ -272,6 +272,18 @@ def recipe_file(path: Path) -> Path:
     return file
 
 
+def recipe_method(path: Path) -> str | None:
+    """The method that a recipe is for; None for ZSE-SBIR, whose recipes do not name it, and a file that cannot be read.
+
+    Raises ModelError where there is no such file.
+    """
+    try:
+        found = recipe_content(recipe_file(path)).get("method")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def _counts(recipe: Recipe) -> dict[str, int]:
     """The numbers of a recipe that count something of which there must be one."""
     batch = recipe.batch

@@ -13,6 +13,7 @@ from model.evaluation import counts
 from model.network import UNCALIBRATED, read_backbone
 from model.training.anchors import is_anchor_recipe, train_anchors
 from model.training.calibration import calibrated, validation_figures
+from model.training.clip_at import is_clip_at_recipe, train_clip_at
 from model.training.giving_words import with_words
 from model.training.options import Glimpse, Run, Watch, check_target, unwatched
 from model.training.prior import with_chosen_prior, with_prior
@@ -31,7 +32,9 @@ def train(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     Raises ModelError for a recipe, start or data that do not fit together.
     """
-    return (train_anchors if is_anchor_recipe(run.recipe) else train_zse)(run, report, watch)
+    if is_anchor_recipe(run.recipe):
+        return train_anchors(run, report, watch)
+    return (train_clip_at if is_clip_at_recipe(run.recipe) else train_zse)(run, report, watch)
 
 
 def train_zse(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 
 from model.datasets import (
     IMAGENET_PART,
@@ -34,6 +35,7 @@ from model.datasets import (
 )
 from model.errors import ModelError
 from model.images import Preprocessing
+from model.network import NetworkConfig
 
 # Of class folders each of so many classes is for validation.
 VALIDATION_EVERY = 5
@@ -211,6 +213,15 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
         further_rows=further_rows,
         key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos, lines)),
     )
+
+
+def sized(pictures: torch.Tensor, config: NetworkConfig) -> torch.Tensor:
+    """(b, c, H, W) float32 in [0, 1] -> (b, 3, side, side) normalised, as a network with this configuration has it."""
+    side = config.image_size
+    if pictures.shape[-1] != side:
+        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
+    return (pictures.expand(-1, 3, -1, -1) - mean) / std
 
 
 def _by_class(pictures: Sequence[Picture], first: int) -> tuple[tuple[str, ...], tuple[torch.Tensor, ...]]:

@@ -90,11 +90,12 @@ def read_clip(source: str) -> Clip:
             raise _without_text(source) from error
         raise ModelError(f"{source} cannot be loaded as CLIP ({reason}); name {FORMS}") from error
 
-    @torch.inference_mode()
+    # Not inference mode, whose tensors no training can use.
+    @torch.no_grad()
     def text(sentences: Sequence[str]) -> torch.Tensor:
         starts = range(0, len(sentences), _AT_ONCE)
         parts = [model.encode_text(tokens(list(sentences[start : start + _AT_ONCE]))) for start in starts]
-        return F.normalize(torch.cat(parts).float(), dim=1).clone()
+        return F.normalize(torch.cat(parts).float(), dim=1)
 
     return Clip(_encoder(model.visual, source), text)
 

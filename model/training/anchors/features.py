@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from model.network import AnchorConfig, build_vit, load_vit, multiplies_bf16
 from model.training.loop import digest
+from model.training.training_set import sized
 
 _AT_ONCE = 32
 
@@ -45,12 +46,3 @@ def pretrained_features(
     save_file({"features": features}, partial)
     os.replace(partial, path)
     return features
-
-
-def sized(pictures: torch.Tensor, config: AnchorConfig) -> torch.Tensor:
-    """(b, c, H, W) float32 in [0, 1] -> (b, 3, side, side) normalised, as the network takes them."""
-    side = config.image_size
-    if pictures.shape[-1] != side:
-        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
-    return (pictures.expand(-1, 3, -1, -1) - mean) / std

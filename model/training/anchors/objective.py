@@ -6,13 +6,12 @@ import torch
 from torch import nn
 
 from model.network import Anchor, AnchorNetwork, Representations
-from model.training.anchors.features import sized
 from model.training.anchors.graph import AnchorGraph
 from model.training.anchors.losses import anchored_contrastive_loss, info_nce
 from model.training.anchors.recipe import AnchorRecipe
 from model.training.anchors.semantic import SemanticAnchors, similarities, widened
 from model.training.augmentation import Augmentation
-from model.training.training_set import TrainingSet
+from model.training.training_set import TrainingSet, sized
 
 
 class AnchoredNetwork(nn.Module):

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from model.errors import ModelError
 from model.network import AnchorConfig, AnchorNetwork, Method, VitSizes, multiplies_bf16
-from model.training.recipe import recipe_content, recipe_file, unusable_recipe
+from model.training.recipe import recipe_content, recipe_file, recipe_method, unusable_recipe
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,7 @@ class AnchorRecipe:
 
 def is_anchor_recipe(path: Path) -> bool:
     """Whether a recipe is one of this kind; False for a file that cannot be read. Raises ModelError for none at all."""
-    try:
-        return recipe_content(recipe_file(path)).get("method") == AnchorNetwork.kind
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return False
+    return recipe_method(path) == AnchorNetwork.kind
 
 
 def read_anchor_recipe(path: Path) -> AnchorRecipe:

@@ -18,10 +18,11 @@ from model.training.anchors.photos import chosen_photos
 from model.training.anchors.recipe import AnchorRecipe, read_anchor_recipe
 from model.training.anchors.semantic import SemanticAnchors, VisualAnchors
 from model.training.anchors.trainer import AnchorTrainer
-from model.training.anchors.word_vectors import read_word_vectors, word_anchors
+from model.training.anchors.words import word_anchors
 from model.training.calibration import calibrated, validation_figures
 from model.training.options import Glimpse, Run, Watch, check_target, unwatched
 from model.training.training_set import TrainingSet, training_corpora, training_set
+from model.training.word_vectors import read_word_vectors
 
 
 def train_anchors(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:

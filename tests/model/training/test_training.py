@@ -18,12 +18,11 @@ from model.errors import ModelError
 from model.evaluation.categories import evaluate
 from model.network.backbone import POSITION, resized
 from model.network.calibration import Calibration
-from model.training.anchors import is_anchor_recipe
 from model.training.augmentation import SIDE, Augmentation
 from model.training.calibration import DIFFUSIONS, calibrated, trained_matcher
 from model.training.objectives.losses import bank_loss, calibration_loss, contrast_loss, instance_loss, listwise_loss
 from model.training.objectives.teacher import Teacher
-from model.training.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe
+from model.training.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe, recipe_method
 from model.training.trainer import Trainer
 from model.training.training_set import TrainingSet, training_corpora, training_set
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
@@ -230,7 +229,7 @@ def test_a_training_on_all_but_the_unseen_classes_keeps_the_choices_it_began_wit
 
 
 def test_the_committed_recipes_can_be_read() -> None:
-    recipes = sorted(path for path in RECIPES.rglob("*.toml") if not is_anchor_recipe(path))
+    recipes = sorted(path for path in RECIPES.rglob("*.toml") if recipe_method(path) is None)
     assert recipes
     for path in recipes:
         recipe = read_recipe(path)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 
 from model.datasets import data_folder
 from model.errors import ModelError
-from model.training.anchors.semantic import WordAnchors
 from model.words import spelling
 
 # Vectors of CLIP's text tower for 2,301 names. They are no word2vec, and are called a stand-in.
@@ -21,8 +20,6 @@ STAND_IN = "class_words_clip_text.npy"
 # Words that are read of a word2vec file, the most frequent ones. The rest of the large public files are phrases and
 # misspellings, and would not fit into the memory of every machine.
 MOST_WORDS = 500_000
-# Words whose neighbours are looked for at once.
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -93,24 +90,17 @@ def _of_word2vec(path: Path) -> WordVectors:
     return WordVectors(path.name, tuple(table.index_to_key), torch.from_numpy(np.array(table.vectors, np.float32)))
 
 
-def word_anchors(
-    words: WordVectors,
-    labels: Sequence[str],
-    names: Mapping[str, Sequence[str]],
-    *,
-    neighbours: int,
-    kept_out: Sequence[str] = (),
-) -> WordAnchors:
-    """The vectors of classes, and the words nearest to each.
+def class_rows(
+    words: WordVectors, labels: Sequence[str], names: Mapping[str, Sequence[str]], *, lacking: bool = False
+) -> dict[str, list[int]]:
+    """For each class the rows of its words. Their mean is its vector.
 
-    The vector of a class is that of its name in any spelling. A name of several words that the file does not have is
-    the mean of their vectors.
+    A class is found by its name in any spelling, or else by the single words of its name.
 
     Args:
         labels: the classes.
         names: for classes that are called otherwise in the file, the words whose vectors are averaged.
-        neighbours: how many of the nearest words, by cosine, the class itself left out.
-        kept_out: classes whose names are never among the neighbours: the training may not know them.
+        lacking: whether a class may lack: it has no rows then.
 
     Raises:
         ModelError: the file lacks classes.
@@ -119,14 +109,18 @@ def word_anchors(
     for number, word in enumerate(words.words):
         places.setdefault(spelling(word), number)
     found = {label: _rows(label, names, places) for label in labels}
-    if lacking := [label for label, rows in found.items() if not rows]:
+    without = [label for label, rows in found.items() if not rows]
+    if without and not lacking:
         raise ModelError(
-            f"the word vectors {words.name} lack {', '.join(lacking)}; say by which words they go, in the recipe's "
-            f'table [names], such as {lacking[0]} = ["thing"]'
+            f"the word vectors {words.name} lack {', '.join(without)}; say by which words they go, in the recipe's "
+            f'table [names], such as {without[0]} = ["thing"]'
         )
-    vectors = torch.stack([F.normalize(words.vectors[rows], dim=1).mean(dim=0) for rows in found.values()])
-    forbidden = [row for label in kept_out for row in _rows(label, names, places)]
-    return WordAnchors(vectors, _neighbours(words.vectors, vectors, list(found.values()), forbidden, neighbours))
+    return found
+
+
+def class_vectors(words: WordVectors, rows: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    """(c, d) float32: for each class the mean of the directions of its words. rows: from ``class_rows``."""
+    return torch.stack([F.normalize(words.vectors[list(found)], dim=1).mean(dim=0) for found in rows.values()])
 
 
 def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
@@ -138,20 +132,3 @@ def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, i
         if wanted[0] not in places:
             wanted = wanted[0].split()
     return [places[word] for word in wanted] if all(word in places for word in wanted) else []
-
-
-def _neighbours(
-    table: torch.Tensor, vectors: torch.Tensor, own: list[list[int]], forbidden: list[int], count: int
-) -> torch.Tensor:
-    """(c, count, d): the rows of the table nearest to each vector, or fewer where the table is small."""
-    usable = len(table) - len(set(forbidden)) - max(len(rows) for rows in own)
-    count = max(0, min(count, usable))
-    directions = F.normalize(table, dim=1)
-    chosen = []
-    for start in range(0, len(vectors), _AT_ONCE):
-        cosines = F.normalize(vectors[start : start + _AT_ONCE], dim=1) @ directions.T
-        cosines[:, forbidden] = -torch.inf
-        for row, rows in zip(cosines, own[start : start + _AT_ONCE], strict=True):
-            row[rows] = -torch.inf
-        chosen.append(cosines.topk(count, dim=1).indices)
-    return directions[torch.cat(chosen)]
