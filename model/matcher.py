@@ -105,7 +105,11 @@ class Matcher:
         self.device, self.dtype = next(network.parameters()).device, network.precision
         self.chunk = chunk or (GPU_CHUNK if self.device.type == "cuda" else CHUNK)
         self.preprocessing = Preprocessing(
-            self.config.image_size, self.config.mean, self.config.std, self.config.released_preprocessing
+            self.config.image_size,
+            self.config.mean,
+            self.config.std,
+            self.config.released_preprocessing,
+            self.config.released_padding,
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint()
         self.book = WordBook(self.config.words)

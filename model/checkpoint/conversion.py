@@ -1,4 +1,4 @@
-"""Released ZSE-SBIR files (.pth) to checkpoints of this project."""
+"""Released files to checkpoints of this project: those of ZSE-SBIR (.pth), and of CLIP-AT (.ckpt)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from model.checkpoint.file import save_checkpoint
+from model.checkpoint.released_clip_at import is_released_clip_at, released_clip_at
 from model.errors import ModelError
 from model.network import Calibration, ModelConfig, Network, preset
 
@@ -87,17 +88,24 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         reason = (str(error) or "it is empty").splitlines()[0]
         raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone: {reason}") from error
-    state = content.get("model") if isinstance(content, dict) else None
+    state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise ModelError(f'{path} holds no "model" state dict; expected a released ZSE-SBIR checkpoint')
+        raise ModelError(
+            f'{path} holds no "model" state dict of ZSE-SBIR, nor a "state_dict" of CLIP-AT; expected a released '
+            "checkpoint"
+        )
     return state
 
 
 def convert(source: Path, target: Path) -> None:
     """Writes the released file ``source`` as the checkpoint ``target``. Raises ModelError with what does not fit."""
     state = read_released(source)
+    if is_released_clip_at(state):
+        origin = "converted from a released CLIP-AT checkpoint"
+        save_checkpoint(released_clip_at(state, source), target, {"origin": origin})
+        return
     config = released_config()
     first = state.get("rn.rn.0.weight")
     if first is not None and first.ndim == 2 and first.shape[1] != (config.grid // 2) ** 4:

@@ -102,7 +102,7 @@ def _add_fetch(commands: Subparsers) -> None:
 
 
 def _add_convert(commands: Subparsers) -> None:
-    command = commands.add_parser("convert", help="turn a released ZSE-SBIR .pth file into a checkpoint")
+    command = commands.add_parser("convert", help="turn a released file of ZSE-SBIR or CLIP-AT into a checkpoint")
     command.add_argument("source", type=a_path, metavar="RELEASED.pth")
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
 

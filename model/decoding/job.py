@@ -19,7 +19,7 @@ class Job:
         longest_side: the picture is reduced until no side is longer than so many pixels; None leaves it as it is.
         network_input: the side of a network's input, in pixels. The picture is prepared as ``Preprocessing.pixels``
             does it; None leaves it as it is.
-        released: whether it is prepared as for released networks.
+        released, padded: as ``Preprocessing`` has them.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -28,6 +28,7 @@ class Job:
     longest_side: int | None = None
     network_input: int | None = None
     released: bool = False
+    padded: bool = False
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
@@ -38,6 +39,7 @@ class Job:
             sketch=modality == "sketch",
             network_input=preprocessing.image_size,
             released=preprocessing.released,
+            padded=preprocessing.padded,
         )
 
     def run(self, data: bytes) -> OpenedImage:
@@ -47,7 +49,7 @@ class Job:
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
         if self.network_input is not None:
-            preprocessing = Preprocessing(self.network_input, released=self.released)
+            preprocessing = Preprocessing(self.network_input, released=self.released, padded=self.padded)
             image = Image.fromarray(preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
         return replace(opened, image=image)
 

@@ -44,13 +44,15 @@ class Preprocessing:
 
     Photos are squashed to a square with Pillow's bicubic filter. Sketches are cropped to their ink, drawn dark on
     white whatever their colours, scaled with antialias and centred on a white square; or, `released`, treated as the
-    public ZSE-SBIR checkpoints were trained: see `prepare_released_sketch`.
+    public ZSE-SBIR checkpoints were trained: see `prepare_released_sketch`; or, `padded`, sketches and photos alike are
+    padded to squares, as those of CLIP-AT were: see `prepare_padded`.
     """
 
     image_size: int = 224
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     released: bool = False
+    padded: bool = False
 
     def open(self, source: Source, modality: str, opener: OpenImage = open_image) -> Image.Image:
         """Opens a picture in the form that `prepare` expects; raises what `opener` raises.
@@ -71,6 +73,8 @@ class Preprocessing:
         """The same before normalising: (image_size, image_size, 3) uint8."""
         if modality not in _MODALITIES:
             raise ModelError(f"modality must be 'sketch' or 'photo', not {modality!r}")
+        if self.padded:
+            return prepare_padded(image, self.image_size, sketch=modality == "sketch")
         if modality == "photo":
             return prepare_photo(image, self.image_size)
         return (prepare_released_sketch if self.released else prepare_sketch)(image, self.image_size)
@@ -153,6 +157,24 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     y, x = (size - shape[0]) // 2, (size - shape[1]) // 2
     square[y : y + shape[0], x : x + shape[1]] = _bilinear(crop, *shape)
     return square
+
+
+def prepare_padded(image: Image.Image, size: int, *, sketch: bool) -> Pixels:
+    """A picture as the released CLIP-AT networks saw theirs: (size, size, 3) uint8.
+
+    It is scaled until its longer side is `size`, with Pillow's antialiased bicubic filter, and stands in the middle of
+    a black square. Raises `BlankSketch` for a sketch in which nothing stands out.
+    """
+    rgb = _rgb(image, sketch=sketch)
+    if sketch:
+        find_ink(rgb)
+    longer = max(rgb.size)
+    width, height = (max(1, round(side / longer * size)) for side in rgb.size)
+    square = Image.new("RGB", (size, size))
+    square.paste(
+        rgb.resize((width, height), Image.Resampling.BICUBIC), (round((size - width) / 2), round((size - height) / 2))
+    )
+    return np.array(square)
 
 
 def _rgb(image: Image.Image, *, sketch: bool) -> Image.Image:

@@ -154,6 +154,11 @@ class ModelConfig:
             counts.append(left)
         return tuple(counts)
 
+    @property
+    def released_padding(self) -> bool:
+        """Whether pictures are padded as for released CLIP-AT networks: never."""
+        return False
+
     def token_count(self, modality: Modality) -> int:
         """How many tokens leave the encoder, [Ret] included."""
         return 1 + (self.kept(modality) or (self.grid**2,))[-1]

@@ -227,7 +227,9 @@ def ways(
     matcher, whole = Matcher(network, "0" * 64), WholePictures(network, "0" * 64)
     paths, larger = pictures(small), pictures(large)
     name, config = network.config.name, released.config
-    squashed = Preprocessing(config.image_size, config.mean, config.std, config.released_preprocessing)
+    squashed = Preprocessing(
+        config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
+    )
     shape = cast(Matcher, Other(lambda images: released_tokens(released, images)))
     tower = cast(Matcher, Other(clip))
     pixels = prepared(paths, preparing(matcher.preprocessing))

@@ -59,6 +59,8 @@ class ClipAtConfig:
     words: tuple[Names, ...] = ()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # The public code pads sketches and photos to squares, in black, and crops neither.
+    released_padding: bool = False
 
     def __post_init__(self) -> None:
         problems = [

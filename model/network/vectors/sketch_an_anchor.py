@@ -100,6 +100,11 @@ class AnchorConfig:
         """Whether sketches are cropped as for released ZSE-SBIR networks: never."""
         return False
 
+    @property
+    def released_padding(self) -> bool:
+        """Whether pictures are padded as for released CLIP-AT networks: never."""
+        return False
+
     def token_count(self, modality: Modality) -> int:
         """How many tokens an encoded picture has: the retrieval vector alone."""
         return 1

@@ -70,9 +70,9 @@ def test_a_bomb_is_refused_for_its_count(decoders: Decoders, bomb: Bomb) -> None
         decoders.open_image(bomb.make())
 
 
-@pytest.mark.parametrize("released", [False, True])
-def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, released: bool) -> None:
-    preprocessing = Preprocessing(96, released=released)
+@pytest.mark.parametrize(("released", "padded"), [(False, False), (True, False), (False, True)])
+def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, released: bool, padded: bool) -> None:
+    preprocessing = Preprocessing(96, released=released, padded=padded)
     for modality, data in (("sketch", encoded(drawing("house"))), ("photo", encoded(photo("star", 600), "JPEG"))):
         there = decoders.run(data, Job.preparing(preprocessing, modality))
         here = preprocessing.pixels(preprocessing.open(data, modality), modality)

@@ -246,14 +246,29 @@ def test_a_picture_of_another_mode_is_converted_first(preprocessing: Preprocessi
         )
 
 
+@pytest.mark.parametrize("modality", ["sketch", "photo"])
+def test_padded_pictures_stand_whole_in_the_middle_of_a_black_square(modality: str) -> None:
+    picture = drawing("house", 200).crop((0, 0, 200, 100))
+    found = Preprocessing(64, padded=True).pixels(picture, modality)
+    assert not found[:16].any()
+    assert not found[48:].any()
+    assert np.array_equal(found, np.array(ImageOps.pad(picture, (64, 64), Image.Resampling.BICUBIC)))
+
+
+def test_a_blank_sketch_is_refused_where_sketches_are_padded() -> None:
+    with pytest.raises(BlankSketch):
+        Preprocessing(64, padded=True).pixels(Image.new("RGB", (80, 80), "white"), "sketch")
+
+
 def test_an_unknown_modality_is_refused() -> None:
     with pytest.raises(ModelError, match="'sketch' or 'photo'"):
         OURS.prepare(drawing("house"), "painting")
 
 
 def test_the_fingerprint_tells_preprocessings_apart() -> None:
-    others = [RELEASED, Preprocessing(image_size=64), Preprocessing(mean=(0.4, 0.5, 0.5)), Preprocessing(std=(1, 1, 1))]
-    assert len({OURS.fingerprint(), *(other.fingerprint() for other in others)}) == 5
+    others = [RELEASED, Preprocessing(padded=True), Preprocessing(image_size=64), Preprocessing(mean=(0.4, 0.5, 0.5))]
+    others.append(Preprocessing(std=(1, 1, 1)))
+    assert len({OURS.fingerprint(), *(other.fingerprint() for other in others)}) == 6
     assert OURS.fingerprint() == Preprocessing().fingerprint()
     assert len(bytes.fromhex(OURS.fingerprint())) == 32
 
