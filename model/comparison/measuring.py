@@ -19,7 +19,7 @@ from model.matcher import Matcher, load
 from model.network import Modality, Tokens
 
 # Every n-th query is asked of the gallery of everything, which takes long by a relation network.
-EVERYTHING_EVERY = 2
+EVERYTHING_EVERY = 4
 _TIMED_PHOTOS = 32
 _REPEATS = 5
 # An index keeps a byte a number and four for the scale of each token; [Ret] is kept in float32, too.

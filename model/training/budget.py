@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import ModelError
-from model.training.anchors import is_anchor_recipe, read_anchor_recipe
-from model.training.clip_at import is_clip_at_recipe, read_clip_at_recipe
-from model.training.recipe import read_recipe
+from model.training.anchors import AnchorRecipe, is_anchor_recipe, read_anchor_recipe
+from model.training.clip_at import ClipAtRecipe, is_clip_at_recipe, read_clip_at_recipe
+from model.training.recipe import Recipe, read_recipe
 
+AnyRecipe = Recipe | AnchorRecipe | ClipAtRecipe
+# The learning rates of each kind, of which the first is that of what is learned of the pretrained ViT.
+_RATES: dict[type[AnyRecipe], tuple[str, ...]] = {
+    Recipe: ("encoder_rate", "head_rate"),
+    AnchorRecipe: ("rate", "last_rate"),
+    ClipAtRecipe: ("encoder_rate", "prompt_rate", "text_rate"),
+}
 # Share of the steps that the warm-up takes at most.
 _MOST_WARMUP = 0.2
 # Saved states of a training.
@@ -56,34 +63,14 @@ def at_budget(recipe: Path, budget: Budget, factor: float = 1.0) -> BudgetedReci
     recipe: a file, or the name of one without an ending. Raises ModelError for one that cannot be used, and for a
     budget below one step.
     """
-    if is_anchor_recipe(recipe):
-        anchors = read_anchor_recipe(recipe)
-        each = anchors.pictures // anchors.steps
-        steps = _steps(recipe, budget, each)
-        rate, warmup = _scaled(anchors.optimiser.rate, factor), anchors.optimiser.warmup
-        rates = {"rate": rate, "last_rate": _scaled(anchors.optimiser.last_rate, factor)}
-        length = f"steps = {steps}"
-        network = f"[network]\nimage_size = {budget.image_size}\n"
-    elif is_clip_at_recipe(recipe):
-        clip_at = read_clip_at_recipe(recipe)
-        each = clip_at.pictures // clip_at.steps
-        steps = _steps(recipe, budget, each)
-        rate, warmup = _scaled(clip_at.optimiser.encoder_rate, factor), clip_at.optimiser.warmup
-        rates = {
-            "encoder_rate": rate,
-            "prompt_rate": _scaled(clip_at.optimiser.prompt_rate, factor),
-            "text_rate": _scaled(clip_at.optimiser.text_rate, factor),
-        }
-        length = f"steps = {steps}"
-        network = f"[network]\nimage_size = {budget.image_size}\n"
+    first = _read(recipe)
+    each = first.pictures // first.steps
+    steps = _steps(recipe, budget, each)
+    if isinstance(first, Recipe):
+        length, network = f"phases = [{{ image_size = {budget.image_size}, steps = {steps} }}]", ""
     else:
-        zse = read_recipe(recipe)
-        each = zse.pictures // zse.steps
-        steps = _steps(recipe, budget, each)
-        rate, warmup = _scaled(zse.optimiser.encoder_rate, factor), zse.optimiser.warmup
-        rates = {"encoder_rate": rate, "head_rate": _scaled(zse.optimiser.head_rate, factor)}
-        length = f"phases = [{{ image_size = {budget.image_size}, steps = {steps} }}]"
-        network = ""
+        length, network = f"steps = {steps}", f"[network]\nimage_size = {budget.image_size}\n"
+    rates = {name: _scaled(getattr(first.optimiser, name), factor) for name in _RATES[type(first)]}
     lines = [
         # A quoted JSON string is a TOML string, too.
         f"base = {json.dumps(str(recipe), ensure_ascii=False)}",
@@ -93,9 +80,15 @@ def at_budget(recipe: Path, budget: Budget, factor: float = 1.0) -> BudgetedReci
         f"evaluate_share = {budget.evaluate_share}",
         f"{network}[optimiser]",
         *(f"{name} = {value!r}" for name, value in rates.items()),
-        f"warmup = {max(1, min(warmup, int(_MOST_WARMUP * steps)))}",
+        f"warmup = {max(1, min(first.optimiser.warmup, int(_MOST_WARMUP * steps)))}",
     ]
-    return BudgetedRecipe("\n".join(lines) + "\n", rate, each * steps)
+    return BudgetedRecipe("\n".join(lines) + "\n", next(iter(rates.values())), each * steps)
+
+
+def _read(recipe: Path) -> AnyRecipe:
+    if is_anchor_recipe(recipe):
+        return read_anchor_recipe(recipe)
+    return read_clip_at_recipe(recipe) if is_clip_at_recipe(recipe) else read_recipe(recipe)
 
 
 def _steps(recipe: Path, budget: Budget, each: int) -> int:
