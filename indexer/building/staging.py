@@ -118,7 +118,9 @@ class Stager:
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
             # What is not handed over from process to process costs no time.
-            side = None if self._embedder.uses_pictures else self._matcher.config.image_size
+            # A padded picture is not made of a squashed one.
+            whole = self._embedder.uses_pictures or self._matcher.preprocessing.padded
+            side = None if whole else self._matcher.config.image_size
             read = partial(self._read, make_opener=partial(_Opener, decoders, side))
             ready = _read_ahead(pool, read, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):

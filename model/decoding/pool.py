@@ -103,7 +103,7 @@ class Decoders:
         """As ``model.images.open_image``. Raises CostlyImage for a limit that is exceeded, too.
 
         With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
-        handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo.
+        handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo, unless it pads.
         """
         opened = self.open_dated(
             source, max_pixels=max_pixels, least_side=least_side, sketch=sketch, network_input=network_input

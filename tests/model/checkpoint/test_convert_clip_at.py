@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 
 import model
+from indexer import build
 from model.checkpoint.conversion import convert
 from model.commands import main
 from model.errors import ModelError
@@ -90,6 +92,20 @@ def test_its_pictures_are_padded_and_normalised_as_the_public_code_does_it(
         torch.testing.assert_close(found[:, rows], (-mean / std)[:, None, None].expand(-1, 8, 32))
     sketch = matcher.prepare(drawing("star", 96, 1), "sketch")
     torch.testing.assert_close(sketch[:, 0, 0], (1 - mean) / std, msg="paper stays at the edges: nothing is cropped")
+
+
+def test_an_index_has_the_vectors_of_padded_photos(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    convert(tmp_path / "last.ckpt", tmp_path / "c.safetensors")
+    matcher = model.load(tmp_path / "c.safetensors")
+    wide = photo("star", 96, 1).crop((0, 0, 96, 40))
+    (tmp_path / "photos").mkdir()
+    wide.save(tmp_path / "photos" / "wide.png")
+    build([tmp_path / "photos"], tmp_path / "index", matcher, embedder="ret")
+    (found,) = (tmp_path / "index").glob("segments/*/embeddings.npy")
+    expected = matcher.encode(matcher.prepare(wide, "photo")[None], "photo").ret
+    stored = torch.from_numpy(np.load(found)).float()
+    torch.testing.assert_close(stored, torch.nn.functional.normalize(expected, dim=1), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
