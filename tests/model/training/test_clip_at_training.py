@@ -22,6 +22,7 @@ from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_
 from model.errors import ModelError
 from model.matcher import load
 from model.network.vectors import ClipAtNetwork, PretrainedVit, VitLayout
+from model.training.budget import Budget, at_budget
 from model.training.clip_at.losses import (
     average_divergence,
     category_distances,
@@ -303,6 +304,20 @@ def test_the_committed_recipes_can_be_read() -> None:
     assert (public.optimiser.encoder_rate, public.optimiser.prompt_rate, public.batch) == (1e-6, 1e-4, 192)
     assert (public.losses.margin, public.network["prompts"]) == (0.2, 3)
     assert found["category"].pictures == found["fine-grained"].pictures
+
+
+@pytest.mark.parametrize("name", ["category", "fine-grained", "clip"])
+def test_a_recipe_at_another_budget_keeps_the_ratio_of_its_rates(name: str, tmp_path: Path) -> None:
+    own = read_clip_at_recipe(Path("clip-at") / name)
+    budgeted = at_budget(Path("clip-at") / name, Budget(15_000, 128, 5, 4), 3.0)
+    (tmp_path / "recipe.toml").write_text(budgeted.text)
+    recipe = read_clip_at_recipe(tmp_path / "recipe.toml")
+    assert recipe.pictures == budgeted.pictures <= 15_000
+    assert recipe.network["image_size"] == 128
+    for rate in ("encoder_rate", "prompt_rate", "text_rate"):
+        assert getattr(recipe.optimiser, rate) == pytest.approx(3 * getattr(own.optimiser, rate))
+    assert budgeted.rate == recipe.optimiser.encoder_rate
+    assert recipe.losses == own.losses
 
 
 @needs_shared_data

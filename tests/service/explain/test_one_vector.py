@@ -12,7 +12,7 @@ import torch
 import model
 from indexer import build
 from model.checkpoint.file import save_checkpoint
-from model.network.vectors import AnchorConfig, AnchorNetwork, VitSizes
+from model.network.vectors import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout, VitSizes
 from service.engine import Engine
 from service.schemas import ExplainParams, SearchQuery
 from service.settings import Settings
@@ -20,16 +20,20 @@ from tests.pictures import encoded
 from tests.service.small_gallery import draw_sketch
 
 # 289 patches: more than an index has places for, but this network keeps none of them.
-CONFIG = AnchorConfig(
+ANCHORS = AnchorConfig(
     name="one-vector", backbone="vit_tiny_patch16_224", sizes=VitSizes(16, 1, 2, 2.0), image_size=272, units=24
+)
+CLIP_AT = ClipAtConfig(
+    name="one-vector", vit=VitLayout(patch_size=16, width=16, depth=1, heads=2, mlp_width=32), image_size=272
 )
 
 
-@pytest.fixture(scope="module")
-def engine(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+@pytest.fixture(scope="module", params=[ANCHORS, CLIP_AT], ids=["sketch-an-anchor", "clip-at"])
+def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("one-vector")
     torch.manual_seed(0)
-    network = AnchorNetwork(CONFIG)
+    config: AnchorConfig | ClipAtConfig = request.param
+    network = AnchorNetwork(config) if isinstance(config, AnchorConfig) else ClipAtNetwork(config)
     network = network.with_calibration(dataclasses.replace(network.calibration, diffusion=0.3))
     save_checkpoint(network, folder / "weights.safetensors")
     matcher = model.load(folder / "weights.safetensors")
