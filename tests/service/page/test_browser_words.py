@@ -14,6 +14,7 @@ from indexer import build
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, wait, wait_for_photos
+from tests.indexer.clip_models import READING, saved_clip
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.requirements import needs_browser
@@ -85,6 +86,20 @@ def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, wordy: Ser
     desk.find_element(By.ID, "parts-undo").click()
     wait_for_search(desk, "#text=dog")
     check_quiet(desk, wordy)
+
+
+def test_where_clip_reads_words_the_field_takes_any_text(
+    desk: Browser, tmp_path: Path, gallery: Path, settings: Settings, weights: Path
+) -> None:
+    clip = saved_clip(tmp_path / "reading-clip", READING)
+    build([gallery], tmp_path / "index", model.load(weights), clusters=CLUSTERS, embedder=f"clip:{clip}")
+    with served(settings.model_copy(update={"index": tmp_path / "index"})) as server:
+        desk.get(server.url)
+        wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+        desk.find_element(By.ID, "word").send_keys("a dog on a beach", Keys.ENTER)
+        wait_for_search(desk, "#text=a%20dog%20on%20a%20beach")
+        wait_for_photos(desk)
+        assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
 
 
 def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser, wordy: Served) -> None:
