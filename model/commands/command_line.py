@@ -224,7 +224,7 @@ def _add_experiment(commands: Subparsers) -> None:
     protocols = ("zero-shot", "generalised")
     repeats.add_argument("--protocol", choices=protocols, default="zero-shot", metavar="NAME", help=_listed(protocols))
     costs = kinds.add_parser("costs", help="count parameters and multiply-adds: Table 2")
-    costs.add_argument("recipe", type=a_path, nargs="*", metavar="RECIPE", help="of any method (default: five of them)")
+    costs.add_argument("recipe", type=a_path, nargs="*", metavar="RECIPE", help="of any method (default: six of them)")
     for kind in (rates, spaces, nearest, repeats):
         recipe = Path("sketch-an-anchor/whole")
         kind.add_argument(

@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.network import ModelConfig, RetNetwork, VitSizes, build_vit
+from model.errors import ModelError
+from model.network import ModelConfig, PretrainedVit, RetNetwork, VitSizes, build_vit, layout_of
 from model.training.anchors import (
     AnchorRecipe,
     AnchorTrainer,
@@ -27,6 +28,7 @@ from model.training.anchors import (
     read_anchor_recipe,
 )
 from model.training.augmentation import SIDE
+from model.training.clip_at import CLIP, ClipAtRecipe, ClipAtTrainer, is_clip_at_recipe, read_clip_at_recipe
 from model.training.recipe import Recipe, read_recipe
 from model.training.trainer import Trainer
 from model.training.training_set import TrainingSet
@@ -67,15 +69,7 @@ def step_costs(path: Path) -> StepCosts:
     Raises ModelError for a recipe that cannot be used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if is_anchor_recipe(path):
-            recipe = read_anchor_recipe(path)
-            trainer: AnchorTrainer | Trainer = _anchor_trainer(recipe, Path(folder))
-            pictures = recipe.pictures // recipe.steps
-        else:
-            zse = read_recipe(path)
-            last = dataclasses.replace(zse, phases=zse.phases[-1:])
-            trainer = _zse_trainer(last, Path(folder))
-            pictures = last.pictures // last.steps
+        trainer = _trainer(path, Path(folder))
         trainer.prepare()
         # Its weights have no values, and so has nothing that is computed with them.
         with FakeTensorMode(allow_non_fake_inputs=True):
@@ -84,18 +78,37 @@ def step_costs(path: Path) -> StepCosts:
             losses = trainer.losses()
             forward = counter.get_total_flops() // 2
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
-    network = trainer.network if isinstance(trainer, Trainer) else trainer.network.network
+    network, with_others = _parts(trainer)
     photo, pair = _inference(network.eval(), compares_pairs="rn" in trainer.recipe.methods)
     return StepCosts(
         image_size=network.config.image_size,
         parameters=_parameters(network),
-        trained_parameters=_parameters(trainer.network),
-        pictures=pictures,
+        trained_parameters=with_others,
+        pictures=trainer.recipe.pictures // trainer.recipe.steps,
         forward_macs=forward,
         step_macs=counter.get_total_flops() // 2,
         photo_macs=photo,
         pair_macs=pair,
     )
+
+
+def _trainer(path: Path, folder: Path) -> AnchorTrainer | ClipAtTrainer | Trainer:
+    """A training by a recipe, with blank pictures and random weights."""
+    if is_anchor_recipe(path):
+        return _anchor_trainer(read_anchor_recipe(path), folder)
+    if is_clip_at_recipe(path):
+        return _clip_at_trainer(read_clip_at_recipe(path), folder)
+    recipe = read_recipe(path)
+    return _zse_trainer(dataclasses.replace(recipe, phases=recipe.phases[-1:]), folder)
+
+
+def _parts(trainer: AnchorTrainer | ClipAtTrainer | Trainer) -> tuple[RetNetwork, int]:
+    """The network of a training, and how many numbers it has with what is trained beside it."""
+    if isinstance(trainer, ClipAtTrainer):
+        to_text = trainer.network.to_text
+        return trainer.start, _parameters(trainer.start) + (0 if to_text is None else _parameters(to_text))
+    network = trainer.network.network if isinstance(trainer, AnchorTrainer) else trainer.network
+    return network, _parameters(trainer.network)
 
 
 class _KnownMasks(TorchFunctionMode):
@@ -105,10 +118,19 @@ class _KnownMasks(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.Tensor.__getitem__ and isinstance(args[0], FakeTensor):
-            index = args[1]
-            if isinstance(index, torch.Tensor) and index.dtype == torch.bool and not isinstance(index, FakeTensor):
-                args = args[0], index.nonzero().unbind(1)
+            args = args[0], _without_masks(args[1])
         return func(*args, **(kwargs or {}))
+
+
+def _without_masks(index: Any) -> tuple[Any, ...]:
+    """The same index, with the places that a mask marks in its place."""
+    found: list[Any] = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, torch.Tensor) and part.dtype == torch.bool and not isinstance(part, FakeTensor):
+            found += part.nonzero().unbind(1)
+        else:
+            found.append(part)
+    return tuple(found)
 
 
 @torch.no_grad()
@@ -141,6 +163,18 @@ def _anchor_trainer(recipe: AnchorRecipe, folder: Path) -> AnchorTrainer:
     )
     backbone = build_vit(config.backbone, config.image_size, config.sizes).state_dict()
     return AnchorTrainer(recipe, _pictures(classes), anchors, backbone, folder)
+
+
+def _clip_at_trainer(recipe: ClipAtRecipe, folder: Path) -> ClipAtTrainer:
+    if recipe.backbone == CLIP:
+        raise ModelError("the sizes of a CLIP are its checkpoint's; name a recipe on a ViT, such as clip-at/category")
+    side = int(recipe.network.get("image_size", SIDE))
+    built = build_vit(recipe.backbone, side, recipe.sizes)
+    vit = PretrainedVit(layout_of(built), side, built.state_dict(), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    classes, photos = (
+        (recipe.categories, recipe.batch // recipe.categories) if recipe.fine_grained else (recipe.batch, 1)
+    )
+    return ClipAtTrainer(recipe, _pictures(classes, photos), torch.ones(classes, _WORD_WIDTH), vit, folder)
 
 
 def _zse_trainer(recipe: Recipe, folder: Path) -> Trainer:

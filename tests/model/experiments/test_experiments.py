@@ -20,7 +20,8 @@ from model.metrics import category_metrics
 from model.network.tokens import Tokens
 from model.training.anchors.photos import chosen_photos
 from model.training.anchors.recipe import ChosenPhotos, read_anchor_recipe
-from model.training.costs import _anchor_trainer, _pictures, _zse_trainer
+from model.training.clip_at import read_clip_at_recipe
+from model.training.costs import _anchor_trainer, _clip_at_trainer, _pictures, _zse_trainer
 from model.training.recipe import read_recipe
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import tiny_network
@@ -172,6 +173,12 @@ SMALL_ZSE = (
     "[weights]\ninstances = 0.5\nmates = 0.3\n[network]\n" + toml(NETWORK)
 )
 
+SMALL_CLIP_AT = (
+    'method = "clip-at"\nbackbone = "vit_tiny_patch16_224"\nlevel = "fine-grained"\nbatch = 4\ncategories = 2\n'
+    "bf16 = false\n[network]\nimage_size = 64\nprompts = 2\n"
+    "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
+)
+
 
 def counted(trainer: Any) -> tuple[int, int]:
     """The multiply-adds of a step that is really computed, to its losses and with the gradients."""
@@ -186,18 +193,21 @@ def counted(trainer: Any) -> tuple[int, int]:
 def test_costs_that_are_counted_without_computing_are_those_of_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    anchors, zse = tmp_path / "anchors.toml", tmp_path / "zse.toml"
+    anchors, zse, clip_at = (tmp_path / f"{name}.toml" for name in ("anchors", "zse", "clip-at"))
     anchors.write_text(SMALL.replace("anchors = []", 'anchors = ["word", "visual"]'))
     zse.write_text(SMALL_ZSE)
+    clip_at.write_text(SMALL_CLIP_AT)
     trainers: dict[Path, Any] = {
         anchors: _anchor_trainer(read_anchor_recipe(anchors), tmp_path / "a"),
         zse: _zse_trainer(read_recipe(zse), tmp_path / "z"),
+        clip_at: _clip_at_trainer(read_clip_at_recipe(clip_at), tmp_path / "c"),
     }
     monkeypatch.chdir(tmp_path)
     for row in rows(capsys, "costs", *map(str, trainers)):
         trainer, found = trainers[Path(row["recipe"])], row["costs"]
         assert (found["forward_macs"], found["step_macs"]) == counted(trainer)
-        assert found["trained_parameters"] == sum(p.numel() for p in trainer.network.parameters())
-        assert (found["parameters"] < found["trained_parameters"]) == (trainer is trainers[anchors])
+        if trainer is not trainers[clip_at]:
+            assert found["trained_parameters"] == sum(p.numel() for p in trainer.network.parameters())
+        assert (found["parameters"] < found["trained_parameters"]) == (trainer is not trainers[zse])
         assert (found["pair_macs"] > 0) == (trainer is trainers[zse])
     assert (tmp_path / "runs" / "experiments" / "costs" / "costs.svg").exists()
