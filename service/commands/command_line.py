@@ -271,7 +271,7 @@ def _add_compare(commands: Subparsers) -> None:
         commands,
         "compare",
         "compare checkpoints on your own photos, side by side",
-        "sketch-search compare old.safetensors new.safetensors --sketches drawings --photos ~/Pictures -o compared",
+        "sketch-search compare a.safetensors b.safetensors --sketches drawn -o compared",
     )
     compare.add_argument("checkpoints", type=a_path, nargs="+", metavar="CHECKPOINT", help="two or more")
     compare.add_argument(
