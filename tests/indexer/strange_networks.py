@@ -22,7 +22,7 @@ class GlobalVector:
         self._matcher = matcher
         self.checkpoint_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
         self.config, self.device, self.dtype = matcher.config, matcher.device, matcher.dtype
-        self.open, self.prepare = matcher.open, matcher.prepare
+        self.open, self.prepare, self.preprocessing = matcher.open, matcher.prepare, matcher.preprocessing
 
     def token_count(self, modality: str) -> int:
         return 1

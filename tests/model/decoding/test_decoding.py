@@ -147,6 +147,8 @@ def test_a_process_that_was_killed_is_replaced(decoders: Decoders) -> None:
     killed = decoders.idle
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
+        # It has ended, but whoever started it was not told yet.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     for shape in ("star", "house", "circle"):
         assert decoders.open_image(encoded(drawing(shape))) == drawing(shape)
     assert decoders.idle

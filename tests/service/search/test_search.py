@@ -230,7 +230,7 @@ def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tm
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"method": "clip"}, "it has auto, rn, ret"),
+        ({"method": "clip"}, "this index was not clustered by CLIP"),
         ({"method": "fused"}, "it has auto, rn, ret"),
         ({"diffuse": True}, "no threshold for diffusion"),
         ({"method": "ret", "thin": 5}, "leave it out"),
