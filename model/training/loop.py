@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -192,3 +193,11 @@ def digest(words: str, weights: dict[str, torch.Tensor]) -> str:
         found.update(name.encode())
         found.update(tensor.float().contiguous().numpy().tobytes())
     return found.hexdigest()
+
+
+def warmed_cosine(step: int, steps: int, warmup: int, first: float, last: float) -> float:
+    """The learning rate of a step, from 0: raised linearly to ``first``, then lowered by a cosine towards ``last``."""
+    if step < warmup:
+        return first * (step + 1) / warmup
+    part = (step - warmup) / max(1, steps - warmup)
+    return last + (first - last) * (1 + math.cos(math.pi * part)) / 2

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 from model.errors import ModelError
 from model.network import Method, ModelConfig, multiplies_bf16, preset
 
+
+class AnyRecipe(Protocol):
+    """A recipe of any method: a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Read = TypeVar("Read", bound=AnyRecipe)
 # Recipes of the published checkpoints and tables.
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -229,24 +238,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises ModelError naming the file and what is wrong in it.
     """
     path = recipe_file(path)
-    try:
-        content = recipe_content(path)
-        tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
-        fields: dict[str, Any] = {
-            name: tables[name](**value) if name in tables else tuple(value) if name == "split" else value
-            for name, value in content.items()
-        }
-        fields["phases"] = tuple(Phase(**phase) for phase in content.get("phases", ()))
-        recipe = Recipe(**fields)
-        # Only checked: the recipe itself stays as it was written, because saved trainings are known by it.
-        TypeAdapter(Recipe).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise unusable_recipe(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
-    except RecursionError as error:
-        raise unusable_recipe(path, "it is its own base") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise unusable_recipe(path, str(error)) from error
+    recipe = recipe_of(path, Recipe, _fields)
     if not recipe.phases or ("unseen" in recipe.split and "ship" not in recipe.split):
         raise ModelError(f'{path}: a recipe needs [[phases]], and may train on "unseen" only together with "ship"')
     if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
@@ -261,6 +253,44 @@ def read_recipe(path: Path) -> Recipe:
     for phase in recipe.phases:
         recipe.config(phase.image_size)
     return recipe
+
+
+def _fields(content: dict[str, Any]) -> dict[str, Any]:
+    tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
+    fields: dict[str, Any] = {
+        name: tables[name](**value) if name in tables else tuple(value) if name == "split" else value
+        for name, value in content.items()
+    }
+    return fields | {"phases": tuple(Phase(**phase) for phase in content.get("phases", ()))}
+
+
+def recipe_of(path: Path, kind: type[Read], fields: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Read:
+    """The recipe in a file, all its types checked, whatever the method.
+
+    Args:
+        kind: the dataclass of such recipes.
+        fields: makes the values of its fields of the file's content, over that of its base.
+
+    Raises ModelError naming the file and what is wrong in it.
+    """
+    try:
+        recipe = kind(**fields(recipe_content(path)))
+        # Only checked: the recipe itself stays as it was written, because saved trainings are known by it.
+        TypeAdapter(kind).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    except RecursionError as error:
+        raise _unusable(path, "it is its own base") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _unusable(path, str(error)) from error
+    return recipe
+
+
+def check_at_least(path: Path, counts: Mapping[str, tuple[int, int]]) -> None:
+    """Raises ModelError for numbers, by their names, that are below the least that each must be."""
+    if below := [f"{name} must be at least {low}" for name, (value, low) in counts.items() if value < low]:
+        raise ModelError(f"{path}: {', '.join(below)}")
 
 
 def recipe_file(path: Path) -> Path:
@@ -299,7 +329,7 @@ def _counts(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def unusable_recipe(path: Path, why: str) -> ModelError:
+def _unusable(path: Path, why: str) -> ModelError:
     """The error for a recipe that cannot be used."""
     return ModelError(
         f"{path} is not a usable training recipe: {why}; model/training/recipe.py says which keys there are"

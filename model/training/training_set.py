@@ -234,3 +234,13 @@ def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torc
     """Those of the photos that a sketch was drawn from, each with the rows of its sketches."""
     found = ((photo, torch.nonzero(targets == photo).flatten()) for photo in photos.tolist())
     return tuple((photo, sketches) for photo, sketches in found if len(sketches))
+
+
+def check_classes(data: TrainingSet) -> None:
+    """Raises ModelError where the pictures are of one class only."""
+    classes = len(data.photo_rows)
+    if classes < FEWEST_CLASSES:
+        raise ModelError(
+            f"the training pictures are of {classes} class only; at least {FEWEST_CLASSES} are needed, because the "
+            "losses push different classes apart: add class folders"
+        )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from model.errors import ModelError
 from model.network import AnchorConfig, AnchorNetwork, Method, VitSizes, multiplies_bf16
-from model.training.recipe import recipe_content, recipe_file, recipe_method, unusable_recipe
+from model.training.recipe import check_at_least, recipe_file, recipe_method, recipe_of
 
 
 @dataclass(frozen=True)
@@ -174,32 +171,25 @@ def read_anchor_recipe(path: Path) -> AnchorRecipe:
     Raises ModelError naming the file and what is wrong in it.
     """
     path = recipe_file(path)
-    try:
-        content = recipe_content(path)
-        for name, table in (("anchoring", Anchoring), ("optimiser", AnchorOptimiser)):
-            content[name] = table(**content.get(name, {}))
-        if "photos" in content:
-            content["photos"] = ChosenPhotos(**content["photos"])
-        content["split"] = tuple(content.get("split", ("train",)))
-        content["names"] = {label: tuple(words) for label, words in content.get("names", {}).items()}
-        recipe = AnchorRecipe(**content)
-        # Only checked: the recipe itself stays as it was written, because saved trainings are known by it.
-        TypeAdapter(AnchorRecipe).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise unusable_recipe(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
-    except RecursionError as error:
-        raise unusable_recipe(path, "it is its own base") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise unusable_recipe(path, str(error)) from error
+    recipe = recipe_of(path, AnchorRecipe, _fields)
     _check(recipe, path)
     return recipe
+
+
+def _fields(content: dict[str, Any]) -> dict[str, Any]:
+    for name, table in (("anchoring", Anchoring), ("optimiser", AnchorOptimiser)):
+        content[name] = table(**content.get(name, {}))
+    if "photos" in content:
+        content["photos"] = ChosenPhotos(**content["photos"])
+    content["split"] = tuple(content.get("split", ("train",)))
+    content["names"] = {label: tuple(words) for label, words in content.get("names", {}).items()}
+    return content
 
 
 def _check(recipe: AnchorRecipe, path: Path) -> None:
     if "unseen" in recipe.split and "ship" not in recipe.split:
         raise ModelError(f'{path}: a recipe may train on "unseen" only together with "ship"')
-    least: dict[str, tuple[int, int]] = {
+    counts = {
         "steps": (recipe.steps, 1),
         "batch": (recipe.batch, 2),
         "save_every": (recipe.save_every, 1),
@@ -211,8 +201,7 @@ def _check(recipe: AnchorRecipe, path: Path) -> None:
         "anchoring.neighbours": (recipe.anchoring.neighbours, 0),
         "photos.count": (recipe.photos.count if recipe.photos else 1, 1),
     }
-    if below := [f"{name} must be at least {low}" for name, (value, low) in least.items() if value < low]:
-        raise ModelError(f"{path}: {', '.join(below)}")
+    check_at_least(path, counts)
     if not recipe.temperature > 0 or not 0 <= recipe.anchoring.swap <= 1:
         raise ModelError(f"{path}: temperature must be above 0, and anchoring.swap lie in [0, 1]")
     if {"prototypes", "words"} & set(recipe.network):

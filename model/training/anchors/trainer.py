@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 import torch
 
-from model.errors import ModelError
 from model.network import anchor_network_from
 from model.training.anchors.graph import AnchorGraph
 from model.training.anchors.objective import AnchoredNetwork, AnchorObjective
 from model.training.anchors.recipe import AnchorRecipe
 from model.training.anchors.semantic import SemanticAnchors
-from model.training.loop import Loop, digest
-from model.training.training_set import TrainingSet
-
-FEWEST_CLASSES = 2
+from model.training.loop import Loop, digest, warmed_cosine
+from model.training.training_set import TrainingSet, check_classes
 
 
 class AnchorTrainer(Loop[AnchoredNetwork]):
@@ -42,12 +38,7 @@ class AnchorTrainer(Loop[AnchoredNetwork]):
         backbone: dict[str, torch.Tensor],
         folder: Path,
     ) -> None:
-        classes = len(data.photo_rows)
-        if classes < FEWEST_CLASSES:
-            raise ModelError(
-                f"the training pictures are of {classes} class only; at least {FEWEST_CLASSES} are needed, because the "
-                "losses push different classes apart: add class folders"
-            )
+        check_classes(data)
         self.recipe = recipe
         self.objective = AnchorObjective(recipe, data, anchors)
         network = anchor_network_from(recipe.config, backbone, recipe.seed)
@@ -83,10 +74,7 @@ class AnchorTrainer(Loop[AnchoredNetwork]):
 def rate_at(recipe: AnchorRecipe, step: int) -> float:
     """The learning rate of a step, from 0: raised linearly, then lowered by a cosine (section 4.2)."""
     chosen = recipe.optimiser
-    if step < chosen.warmup:
-        return chosen.rate * (step + 1) / chosen.warmup
-    part = (step - chosen.warmup) / max(1, recipe.steps - chosen.warmup)
-    return chosen.last_rate + (chosen.rate - chosen.last_rate) * (1 + math.cos(math.pi * part)) / 2
+    return warmed_cosine(step, recipe.steps, chosen.warmup, chosen.rate, chosen.last_rate)
 
 
 def _key(anchors: SemanticAnchors) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from model.errors import ModelError
 from model.network import ClipAtConfig, ClipAtNetwork, Method, PretrainedVit, VitSizes, multiplies_bf16
-from model.training.recipe import recipe_content, recipe_file, recipe_method, unusable_recipe
+from model.training.recipe import check_at_least, recipe_file, recipe_method, recipe_of
 
 # What a recipe has as its backbone where ``--backbone`` names a CLIP.
 CLIP = "clip"
@@ -190,30 +187,23 @@ def read_clip_at_recipe(path: Path) -> ClipAtRecipe:
     Raises ModelError naming the file and what is wrong in it.
     """
     path = recipe_file(path)
-    try:
-        content = recipe_content(path)
-        for name, table in (("losses", Losses), ("optimiser", ClipAtOptimiser)):
-            content[name] = table(**content.get(name, {}))
-        content["split"] = tuple(content.get("split", ("train",)))
-        content["names"] = {label: tuple(words) for label, words in content.get("names", {}).items()}
-        recipe = ClipAtRecipe(**content)
-        # Only checked: the recipe itself stays as it was written, because saved trainings are known by it.
-        TypeAdapter(ClipAtRecipe).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise unusable_recipe(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
-    except RecursionError as error:
-        raise unusable_recipe(path, "it is its own base") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise unusable_recipe(path, str(error)) from error
+    recipe = recipe_of(path, ClipAtRecipe, _fields)
     _check(recipe, path)
     return recipe
+
+
+def _fields(content: dict[str, Any]) -> dict[str, Any]:
+    for name, table in (("losses", Losses), ("optimiser", ClipAtOptimiser)):
+        content[name] = table(**content.get(name, {}))
+    content["split"] = tuple(content.get("split", ("train",)))
+    content["names"] = {label: tuple(words) for label, words in content.get("names", {}).items()}
+    return content
 
 
 def _check(recipe: ClipAtRecipe, path: Path) -> None:
     if "unseen" in recipe.split and "ship" not in recipe.split:
         raise ModelError(f'{path}: a recipe may train on "unseen" only together with "ship"')
-    least: dict[str, tuple[int, int]] = {
+    counts = {
         "steps": (recipe.steps, 1),
         "batch": (recipe.batch, 2),
         "save_every": (recipe.save_every, 1),
@@ -223,8 +213,7 @@ def _check(recipe: ClipAtRecipe, path: Path) -> None:
         "optimiser.warmup": (recipe.optimiser.warmup, 1),
         "losses.patch_grid": (recipe.losses.patch_grid, 2),
     }
-    if below := [f"{name} must be at least {low}" for name, (value, low) in least.items() if value < low]:
-        raise ModelError(f"{path}: {', '.join(below)}")
+    check_at_least(path, counts)
     losses = recipe.losses
     if not losses.temperature > 0 or not losses.bandwidth > 0 or not 0 <= recipe.optimiser.last <= 1:
         raise ModelError(f"{path}: temperature and bandwidth must be above 0, and optimiser.last lie in [0, 1]")

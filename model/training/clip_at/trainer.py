@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 import torch
@@ -13,10 +12,8 @@ from model.errors import ModelError
 from model.network import ClipAtNetwork, PretrainedVit, clip_at_network_from, with_learned
 from model.training.clip_at.objective import CategoryObjective, ClipAtObjective, FineGrainedObjective, Trained
 from model.training.clip_at.recipe import ClipAtRecipe
-from model.training.loop import Loop, digest
-from model.training.training_set import TrainingSet
-
-FEWEST_CLASSES = 2
+from model.training.loop import Loop, digest, warmed_cosine
+from model.training.training_set import TrainingSet, check_classes
 
 
 class ClipAtTrainer(Loop[Trained]):
@@ -36,12 +33,7 @@ class ClipAtTrainer(Loop[Trained]):
     def __init__(
         self, recipe: ClipAtRecipe, data: TrainingSet, texts: torch.Tensor, vit: PretrainedVit, folder: Path
     ) -> None:
-        classes = len(data.photo_rows)
-        if classes < FEWEST_CLASSES:
-            raise ModelError(
-                f"the training pictures are of {classes} class only; at least {FEWEST_CLASSES} are needed, because the "
-                "losses push different classes apart: add class folders"
-            )
+        check_classes(data)
         self.recipe = recipe
         self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
         to_text = None
@@ -89,7 +81,4 @@ class ClipAtTrainer(Loop[Trained]):
 def share_at(recipe: ClipAtRecipe, step: int) -> float:
     """The share of the learning rates at a step, from 0: raised linearly to 1, then lowered by a cosine."""
     chosen = recipe.optimiser
-    if step < chosen.warmup:
-        return (step + 1) / chosen.warmup
-    part = (step - chosen.warmup) / max(1, recipe.steps - chosen.warmup)
-    return chosen.last + (1 - chosen.last) * (1 + math.cos(math.pi * part)) / 2
+    return warmed_cosine(step, recipe.steps, chosen.warmup, 1.0, chosen.last)
