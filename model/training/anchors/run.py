@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from model.checkpoint import save_checkpoint
-from model.datasets import Corpus, cache_folder, data_folder, read_split, subsampled
+from model.datasets import Corpus, cache_folder, data_folder, read_split
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import read_backbone
@@ -19,9 +17,9 @@ from model.training.anchors.recipe import AnchorRecipe, read_anchor_recipe
 from model.training.anchors.semantic import SemanticAnchors, VisualAnchors
 from model.training.anchors.trainer import AnchorTrainer
 from model.training.anchors.words import word_anchors
-from model.training.calibration import calibrated, validation_figures
-from model.training.options import Glimpse, Run, Watch, check_target, unwatched
+from model.training.options import Run, Watch, check_target, unwatched
 from model.training.training_set import TrainingSet, training_corpora, training_set
+from model.training.vector_runs import complete
 from model.training.word_vectors import read_word_vectors
 
 
@@ -64,25 +62,7 @@ def train_anchors(run: Run, report: Callable[[str], object], watch: Watch = unwa
     if recipe.photos is not None:
         data = chosen_photos(recipe.photos, data, _features(recipe, data, backbone))
     trainer = AnchorTrainer(recipe, data, anchors, backbone, run.folder)
-
-    def validate(at: AnchorTrainer) -> dict[str, float]:
-        network = at.average.network
-        figures = validation_figures(network, recipe, validation)
-        seen = at.step * recipe.pictures // recipe.steps
-        watch(Glimpse(at.step, recipe.steps, seen, network, recipe.methods, figures))
-        return figures
-
-    trainer.run(validate, until=run.until)
-    if trainer.step < recipe.steps:
-        report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
-        return False
-    if run.target is None:
-        return True
-    chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
-    network, figures = calibrated(trainer.average.network, chosen_on, recipe.dtype, recipe.methods)
-    save_checkpoint(network.half(), run.target, notes | {"validation": json.dumps(figures)})
-    report(f"wrote {run.target}; mAP@all on validation classes: {figures}")
-    return True
+    return complete(trainer, lambda: trainer.average.network, recipe, validation, run, notes, report, watch)
 
 
 def visual_anchors(recipe: AnchorRecipe, data: TrainingSet, backbone: dict[str, torch.Tensor]) -> VisualAnchors | None:

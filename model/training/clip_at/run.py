@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from model.checkpoint import save_checkpoint
-from model.datasets import Corpus, cache_folder, drawn_from, subsampled, with_pairs
+from model.datasets import Corpus, cache_folder, drawn_from, with_pairs
 from model.errors import ModelError
 from model.evaluation import counts, measure_instances, score_matrices
-from model.training.calibration import calibrated, trained_matcher, validation_figures
+from model.training.calibration import trained_matcher
 from model.training.clip_at.recipe import ClipAtRecipe, read_clip_at_recipe
 from model.training.clip_at.start import read_start
 from model.training.clip_at.trainer import ClipAtTrainer
-from model.training.options import Glimpse, Run, Watch, check_target, unwatched
+from model.training.options import Run, Watch, check_target, unwatched
 from model.training.training_set import training_corpora, training_set
+from model.training.vector_runs import complete
 
 
 def train_clip_at(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:
@@ -42,30 +41,18 @@ def train_clip_at(run: Run, report: Callable[[str], object], watch: Watch = unwa
         f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; calibrated on {counts(validation)}"
     )
     trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, start.vit, run.folder)
-
-    def validate(at: ClipAtTrainer) -> dict[str, float]:
-        network = at.trained
-        figures = validation_figures(network, recipe, validation) | _instances(at, recipe, validation)
-        seen = at.step * recipe.pictures // recipe.steps
-        watch(Glimpse(at.step, recipe.steps, seen, network, recipe.methods, figures))
-        return figures
-
-    trainer.run(validate, until=run.until)
-    if trainer.step < recipe.steps:
-        report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
-        return False
-    if run.target is None:
-        return True
-    chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
-    network, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
-    notes = {
-        "origin": f"trained by recipe {run.recipe.name} from {Path(run.backbone).name}",
-        "texts": start.texts_from,
-        "validation": json.dumps(figures),
-    }
-    save_checkpoint(network.half(), run.target, notes)
-    report(f"wrote {run.target}; mAP@all on validation classes: {figures}")
-    return True
+    notes = {"origin": f"trained by recipe {run.recipe.name} from {Path(run.backbone).name}", "texts": start.texts_from}
+    return complete(
+        trainer,
+        lambda: trainer.trained,
+        recipe,
+        validation,
+        run,
+        notes,
+        report,
+        watch,
+        further=lambda: _instances(trainer, recipe, validation),
+    )
 
 
 def _instances(at: ClipAtTrainer, recipe: ClipAtRecipe, validation: Corpus) -> dict[str, float]:
