@@ -31,9 +31,12 @@ class SearchResult(Photo):
 class Kind(BaseModel):
     """Photos of the ranking that look alike."""
 
-    rank: int = Field(description="From 1, over all pages: the order of the kinds' best photos.", examples=[2])
+    rank: int = Field(
+        description="From 1, over all pages. The best of the ranking and those before diffusion take turns.",
+        examples=[2],
+    )
     size: int = Field(description="Photos of this kind among the 200 best, the best one included.", examples=[12])
-    best: SearchResult = Field(description="The best photo of the kind, with its rank among all photos.")
+    best: SearchResult = Field(description="The photo of the kind that ranks highest, with its rank among all photos.")
     more: tuple[SearchResult, ...] = Field(description="The next best photos of the kind: at most 4, best first.")
 
 
@@ -78,7 +81,7 @@ class SearchResponse(BaseModel):
     # Left out rather than null, so that searches for photos are answered as they were before there were kinds.
     kinds: tuple[Kind, ...] | None = Field(
         default=None,
-        description="With view=kinds, or where auto took it: the kinds, in the order of their best photos.",
+        description="With view=kinds, or where auto took it: the kinds, in their order.",
         exclude_if=lambda kinds: kinds is None,
     )
     view: View | None = Field(

@@ -62,7 +62,7 @@ def group_kinds(scorer: GalleryScorer, rows: Rows) -> Groups:
     """The kinds of these photos, best first.
 
     Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of
-    their best photos, and every photo is in exactly one.
+    their first photos, and every photo is in exactly one.
     """
     kinds = kinds_of(scorer.ret(rows), scorer.likeness.mean).numpy()
     # A stable sort keeps the photos of a kind in their order.

@@ -41,9 +41,9 @@ class FoundKind:
     """Photos found that look alike.
 
     Attributes:
-        rank: from 1, in the order of the kinds' best photos.
+        rank: from 1, in the order in which the kinds' first photos had their turns.
         size: photos of the kind among those that were grouped.
-        best: the best of them. more: some of the next best.
+        best: the one that ranks highest. more: some of the next ones.
     """
 
     rank: int
@@ -58,7 +58,7 @@ class SearchOutcome:
 
     Attributes:
         results: at most k hits, best first, ties by id; none where kinds were asked for.
-        kinds: at most k kinds, in the order of their best photos; None where photos were asked for.
+        kinds: at most k kinds, in their order; None where photos were asked for.
         view: what was taken where the query left the choice to the search; None where it did not.
         guesses: what the sketch may show, the most probable first; empty without a sketch, or where none is probable.
         question: the ids of two photos to ask about; None where that was not asked, or there are not two.
