@@ -134,12 +134,14 @@ def _answers(answers: load_result.Answers) -> list[str]:
 
 
 def drawing(result: pen_up.Result) -> str:
-    """The time from the end of a stroke to its photos."""
+    """The time from the end of a stroke to its photos, on a page of photos and on one of kinds."""
+    views = [result.parts(view) for view in pen_up.VIEWS]
     rows = [
-        [WAITS[name], _time(float(np.median(values))), _time(float(np.percentile(values, 95)))]
-        for name, values in result.parts().items()
+        [wait, *(_time(figure) for parts in views for figure in np.percentile(parts[name], [50, 95]).tolist())]
+        for name, wait in WAITS.items()
     ]
-    return _table([f"{len(result.lifts)} strokes", "median", "95% within"], rows)
+    heads = [f"{view}: {figure}" for view in pen_up.VIEWS for figure in ("median", "95% within")]
+    return _table([f"{len(result.lifts)} strokes", *heads], rows)
 
 
 def foot(result: BenchmarkResult) -> str:

@@ -1,5 +1,5 @@
 // Times every stroke from now on. `window.lifts` gets one entry a stroke, in milliseconds: from its end until the search
-// is sent, then until its answer, then until the photos in sight are shown.
+// is sent, then until its answer, then until the photos in sight are shown; and what the page was to show.
 async () => {
   window.lifts = [];
   document.getElementById("paper").addEventListener("pointerup", ({ timeStamp: lifted }) => {
@@ -16,7 +16,8 @@ async () => {
       const shown = seen.length && seen.every((frame) => frame.classList.contains("here"));
       if (search && shown && results.getAttribute("aria-busy") === "false") {
         const { startTime: sent, responseEnd: answered } = search;
-        window.lifts.push({ pause_ms: sent - lifted, request_ms: answered - sent, show_ms: now - answered });
+        const view = document.querySelector("#views input:checked").value;
+        window.lifts.push({ view, pause_ms: sent - lifted, request_ms: answered - sent, show_ms: now - answered });
       } else {
         requestAnimationFrame(look);
       }
