@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.evaluation.resampling import Interval
-from tests.benchmarks import growth, indexing, pen_up, scoring, two_stage
+from tests.benchmarks import growth, indexing, pen_up, query_parts, scoring, two_stage
 from tests.benchmarks.circumstances import BenchmarkResult, Circumstances
 from tests.benchmarks.load_result import Answers, Clients, Level
 from tests.benchmarks.load_result import Result as LoadResult
@@ -107,6 +107,12 @@ def measured() -> dict[str, BenchmarkResult]:
             ]
             * 20,
         ),
+        "query_parts": query_parts.Result(
+            circumstances=head("query_parts"),
+            photos=102,
+            searches=600,
+            rows=[query_parts.Row(name="and a word", median_ms=81.25, p95_ms=94.4, ratio=1.204)],
+        ),
     }
 
 
@@ -140,6 +146,7 @@ def test_every_part_is_published_with_its_plot_and_the_same_results_change_nothi
         "| 16 | 1,234 | 11.0 | 5 | 0 | 94.4 ms | 1,255 ms | 30.2 ms | 0.2 MiB |",
         "| 2.0x the capacity | 22.8 | 1,234 | 11.0 | 5 | 0 | 94.4 ms | 1,255 ms |  | 0.2 MiB |",
         "| from the end of the stroke to its photos | 360 ms | 360 ms | 370 ms | 370 ms |",
+        "| and a word | 81.2 ms | 94.4 ms | 1.20x |",
         "![Time a query over photos](growth.svg)",
         "A processor, 2 cores; cpu, 2 threads, bfloat16; PyTorch 2.14.1; 2026-11-20: "
         "`python -m tests.benchmarks.pen_up --output build/bench`",

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tests.benchmarks import growth, indexing, load_result, pen_up, plots, scoring, tables, two_stage
+from tests.benchmarks import growth, indexing, load_result, pen_up, plots, query_parts, scoring, tables, two_stage
 from tests.benchmarks.circumstances import BenchmarkResult
 from tests.blocks import PageError, replace_blocks, rewrite_page
 
@@ -75,6 +75,7 @@ PARTS = (
     Part("HTTP clients", "load.json", load_result.Result, tables.clients),
     Part("Overload", "load.json", load_result.Result, tables.overload),
     Part("Drawing", "pen_up.json", pen_up.Result, tables.drawing),
+    Part("Parts of a query", "query_parts.json", query_parts.Result, tables.parts_of_queries),
 )
 
 

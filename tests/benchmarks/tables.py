@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.evaluation.resampling import Interval
-from tests.benchmarks import growth, indexing, load_result, pen_up, scoring, two_stage
+from tests.benchmarks import growth, indexing, load_result, pen_up, query_parts, scoring, two_stage
 from tests.benchmarks.circumstances import BenchmarkResult
 
 PARTS = {"score": "a pair", "encode": "a picture"}
@@ -142,6 +142,15 @@ def drawing(result: pen_up.Result) -> str:
     ]
     heads = [f"{view}: {figure}" for view in pen_up.VIEWS for figure in ("median", "95% within")]
     return _table([f"{len(result.lifts)} strokes", *heads], rows)
+
+
+def parts_of_queries(result: query_parts.Result) -> str:
+    """The time of a search with further parts, beside that by the sketch alone."""
+    rows = [[row.name, _time(row.median_ms), _time(row.p95_ms), f"{row.ratio:.2f}x"] for row in result.rows]
+    return _paragraphs(
+        f"{result.searches} searches of each kind, which take turns; {result.photos:,} photos.",
+        _table(["a search by", "median", "95% within", "as a multiple"], rows),
+    )
 
 
 def foot(result: BenchmarkResult) -> str:

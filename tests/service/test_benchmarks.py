@@ -17,11 +17,12 @@ from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import growth, indexing, scoring, two_stage
+from tests.benchmarks import growth, indexing, query_parts, scoring, two_stage
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
-from tests.service.small_gallery import draw_sketch
+from tests.service.served import Served
+from tests.service.small_gallery import PHOTOS, draw_sketch
 
 
 def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(
@@ -115,3 +116,16 @@ def test_indexing_is_measured_whole_and_in_parts(
     for row in result.rows:
         assert row.ratio == pytest.approx(row.photos_per_second / result.rows[0].photos_per_second)
     assert "whole build" in capsys.readouterr().out
+
+
+def test_further_parts_of_a_query_are_timed_beside_the_sketch_alone(server: Served, sketch: bytes) -> None:
+    result = query_parts.measure(server.url, [sketch, sketch], 2, Call("", quick=True))
+    assert (result.photos, result.searches) == (PHOTOS, 4)
+    # This network has no vocabulary, so no word is asked for.
+    names = ["the sketch alone", "and kinds instead of photos", "and 5 liked photos", "and a photo that is not liked"]
+    assert [row.name for row in result.rows] == names
+    alone = result.rows[0].median_ms
+    assert alone > 0
+    assert [row.ratio for row in result.rows] == [row.median_ms / alone for row in result.rows]
+    told = query_parts.table(result).splitlines()
+    assert [line[:32].strip() for line in told[2:-1]] == names

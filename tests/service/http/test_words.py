@@ -18,6 +18,8 @@ from service.commands import main
 from service.http.middleware.query import MOST_BYTES
 from service.schemas import SearchResponse, WordsResponse
 from service.settings import Settings
+from tests.benchmarks import query_parts
+from tests.benchmarks.circumstances import Call
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.service.served import served
@@ -223,3 +225,8 @@ def test_a_server_has_the_rules_of_plurals_before_it_is_asked(
     with served(worded) as server:
         assert httpx.get(f"{server.url}/readyz", timeout=PATIENCE).status_code == 200
         assert loaded
+
+
+def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(server_url: str, sketch: bytes) -> None:
+    result = query_parts.measure(server_url, [sketch], 1, Call("", quick=True))
+    assert [row.name for row in result.rows][-2:] == ["and a word", "and 5 liked photos and a word"]
