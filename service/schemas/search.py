@@ -32,12 +32,14 @@ class Kind(BaseModel):
     """Photos of the ranking that look alike."""
 
     rank: int = Field(
-        description="From 1, over all pages. The best of the ranking and those before diffusion take turns.",
+        description="From 1, over all pages. The best photos of the ranking and those before diffusion take turns.",
         examples=[2],
     )
     size: int = Field(description="Photos of this kind among the 200 best, the best one included.", examples=[12])
-    best: SearchResult = Field(description="The photo of the kind that ranks highest, with its rank among all photos.")
-    more: tuple[SearchResult, ...] = Field(description="The next best photos of the kind: at most 4, best first.")
+    best: SearchResult = Field(
+        description="The photo of the kind that had its turn first, with its rank among all photos."
+    )
+    more: tuple[SearchResult, ...] = Field(description="The photos of the kind that had their turns next: at most 4.")
 
 
 class Guessed(BaseModel):

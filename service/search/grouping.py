@@ -59,7 +59,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
 
 
 def group_kinds(scorer: GalleryScorer, rows: Rows) -> Groups:
-    """The kinds of these photos, best first.
+    """The kinds of these photos.
 
     Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of
     their first photos, and every photo is in exactly one.

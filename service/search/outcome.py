@@ -43,7 +43,7 @@ class FoundKind:
     Attributes:
         rank: from 1, in the order in which the kinds' first photos had their turns.
         size: photos of the kind among those that were grouped.
-        best: the one that ranks highest. more: some of the next ones.
+        best: the one that had its turn first. more: some of the next ones.
     """
 
     rank: int

@@ -238,7 +238,7 @@ class Searcher:
         groups = group_kinds(self.scorer, ranked.rows[order[grouped]])
         kinds: list[FoundKind] = []
         for rank, group in enumerate(groups[plan.offset : plan.offset + plan.k], plan.offset + 1):
-            best, *more = self._hits(ranked, ranking.folded, np.sort(grouped[group])[: 1 + MORE].tolist())
+            best, *more = self._hits(ranked, ranking.folded, grouped[group[: 1 + MORE]].tolist())
             kinds.append(FoundKind(rank, len(group), best, tuple(more)))
         return tuple(kinds)
 

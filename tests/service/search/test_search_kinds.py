@@ -87,8 +87,8 @@ def test_every_ranked_photo_is_in_exactly_one_kind_and_undiffused_kinds_are_in_t
     if way.get("diffuse") is False:
         bests = [kind.best.rank for kind in found]
         assert bests == sorted(bests)
-    ranks = [[hit.rank for hit in (kind.best, *kind.more)] for kind in found]
-    assert ranks == [sorted(of_kind) for of_kind in ranks]
+        ranks = [[hit.rank for hit in (kind.best, *kind.more)] for kind in found]
+        assert ranks == [sorted(of_kind) for of_kind in ranks]
     assert [kind.rank for kind in found] == list(range(1, len(found) + 1))
 
 
@@ -112,7 +112,7 @@ def test_kinds_are_those_of_the_model_around_the_mean_of_the_whole_gallery(searc
     assert 1 < len(found) < PHOTOS
 
 
-def test_a_diffused_ranking_and_that_before_diffusion_order_the_kinds_by_turns_and_the_ranking_orders_their_photos(
+def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_by_turns(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_all_photos(monkeypatch)
@@ -125,7 +125,7 @@ def test_a_diffused_ranking_and_that_before_diffusion_order_the_kinds_by_turns_a
     mine = kinds_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=True, **whole)
     assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [
-        [photo for photo in after if mine[turns.index(photo)] == kind] for kind in range(max(mine) + 1)
+        [photo for photo, its in zip(turns, mine, strict=True) if its == kind] for kind in range(max(mine) + 1)
     ]
 
 
