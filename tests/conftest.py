@@ -1,4 +1,4 @@
-"""What holds for every test: how long it may take, and what it may need of the machine."""
+"""What holds for every test: how long it may take, what it may need of the machine, and that no disk is waited for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 
 from tests.patience import SOAK_TIMEOUT
 from tests.requirements import need_browser, need_data, required
+from tests.syncs import forget_syncs
 
 
 def pytest_configure() -> None:
     # A shell starts what runs in the background deaf to Ctrl-C, and programs that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    forget_syncs()
     # A misspelt requirement would otherwise require nothing.
     required()
 

@@ -16,6 +16,8 @@ import pytest
 
 Requirement = Literal["browser", "data"]
 VARIABLE = "SKETCH_SEARCH_REQUIRE"
+# Not imported from model.datasets: that loads PyTorch, and who only hands tests to others, or skips them, needs none.
+DATA_VARIABLE = "SKETCH_SEARCH_DATA"
 KNOWN: tuple[Requirement, ...] = ("browser", "data")
 
 #: For tests, or for all of a module as its `pytestmark`. The fixtures are in tests/conftest.py.
@@ -43,9 +45,6 @@ def need_browser() -> None:
 
 def need_data() -> None:
     """Skip or fail the test unless SKETCH_SEARCH_DATA names the folder of shared data."""
-    # Imported here, because it loads PyTorch, and the process that only hands tests to others needs none.
-    from model.datasets.corpus import DATA_VARIABLE
-
     if not os.environ.get(DATA_VARIABLE):
         _lacks("data", f"{DATA_VARIABLE} does not name the folder of real images and golden figures")
 

@@ -1,15 +1,17 @@
 """python -m tests.indexer.killed_builds PHOTOS WEIGHTS OUT COUNT: indexing that is killed at many moments.
 
-Every build runs in a process of its own, forked so that nothing is imported twice. ``OUT/undisturbed`` is built in one
-go; ``OUT/killed-I`` for I in 0..COUNT-1 is killed, then built again, every second one killed once more, and built to
-the end. Then photos come, change and go, and the same is done to updates of copies of these indexes: ``OUT/updated``
-and ``OUT/killed-update-I``. Every third moment is a time, the others are in front of a write; all are spread over the
-whole build. Last, ``OUT/remove`` and its like are made of copies of the updated index by upkeep, and
-``OUT/killed-remove-I`` by upkeep that is killed in front of every write it makes.
+Every build runs in a process of its own, forked so that nothing is imported twice. With a small COUNT it decodes
+there, and waits for no disk; with a large one it starts decoding processes and syncs, as users' builds do.
+``OUT/undisturbed`` is built in one go; ``OUT/killed-I`` for I in 0..COUNT-1 is killed, then built again, every second
+one killed once more, and built to the end. Then photos come, change and go, and the same is done to updates of copies
+of these indexes: ``OUT/updated`` and ``OUT/killed-update-I``. Every third moment is a time, the others are in front of
+a write; all are spread over the whole build. Last, ``OUT/remove`` and its like are made of copies of the updated index
+by upkeep, and ``OUT/killed-remove-I`` by upkeep that is killed in front of every write it makes.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -27,8 +29,12 @@ import torch
 
 import model
 from indexer import BadInvocation, build, compact, remove, repair, verify
+from indexer.building import staging
 from indexer.building.progress import Progress
+from model.decoding import Decoders, Job
+from model.images import MAX_PIXELS, OpenedImage, Source, read_image_file
 from tests.indexer.galleries import save_photo, save_photos
+from tests.syncs import forget_syncs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -167,11 +173,32 @@ def disturb_upkeep(matcher: model.Matcher, out: Path, step: int) -> None:
             assert in_child(partial(work, index)) == 0
 
 
+class _InThisProcess(Decoders):
+    """Decodes where it is called: to start a process takes longer than a small build."""
+
+    def open_dated(
+        self,
+        source: Source,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        least_side: int | None = None,
+        sketch: bool = False,
+        network_input: int | None = None,
+    ) -> OpenedImage:
+        return Job(max_pixels, least_side, sketch, network_input=network_input).run(read_image_file(source))
+
+
 def main(photos: Path, weights: Path, out: Path, count: int) -> None:
     torch.set_num_threads(1)
+    many = count > 50
+    if not many:
+        forget_syncs()
+        staging.Decoders = _InThisProcess  # type: ignore[misc]
+    # A collection in a fork would touch, and so copy, every page of what is here.
+    gc.freeze()
     matcher = model.load(weights, dtype=torch.float32)
     disturb_builds(photos, matcher, out, count)
-    disturb_upkeep(matcher, out, step=1 if count > 50 else 3)
+    disturb_upkeep(matcher, out, step=1 if many else 3)
 
 
 if __name__ == "__main__":

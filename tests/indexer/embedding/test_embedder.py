@@ -9,11 +9,11 @@ import torch
 
 import model
 from indexer import EmbedderUnavailable, build, open_index, verify
+from indexer.commands import main
 from indexer.embedding.choice import choose_embedder
 from model.images.files import open_image
 from tests.indexer.clip_models import saved_clip
 from tests.pictures import SHAPES, photo
-from tests.programs import run_python
 
 CPU = torch.device("cpu")
 
@@ -102,20 +102,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
-    tmp_path: Path, gallery: Path, index_path: Path, weights: Path
+    tmp_path: Path,
+    gallery: Path,
+    index_path: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "SBIR_WEIGHTS": str(weights)}
-    script = f"""
-from indexer.commands import main
-command = ["build", {str(gallery)!r}, "--index", {str(index_path)!r}, "--embedder"]
-assert main([*command, "clip"]) == 2
-assert main([*command, "auto"]) == 0
-"""
-    done = run_python("-c", script, environment=environment)
-    assert done.returncode == 0, done.stderr
-    assert "by the checkpoint's own retrieval token" in done.stdout
-    assert "could not be downloaded; connect to the network" in done.stderr
-    assert done.stderr.count("\n") == 1
+    # As HF_HOME and HF_HUB_OFFLINE set them in a new process.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
+    command = ["build", str(gallery), "--index", str(index_path), "--embedder"]
+    assert main([*command, "clip"]) == 2
+    assert main([*command, "auto"]) == 0
+    told = capsys.readouterr()
+    assert "by the checkpoint's own retrieval token" in told.out
+    assert "could not be downloaded; connect to the network" in told.err
+    assert told.err.count("\n") == 1
 
 
 def test_the_stand_in_is_the_normalised_retrieval_token(matcher: model.Matcher, tmp_path: Path) -> None:

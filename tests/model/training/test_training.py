@@ -52,6 +52,7 @@ def backbone() -> dict[str, torch.Tensor]:
     return small_backbone()
 
 
+@pytest.mark.usefixtures("with_curve")
 def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
     backbone: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:

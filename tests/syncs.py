@@ -1,0 +1,33 @@
+"""Writing without waiting for the disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+
+def forget_syncs() -> None:
+    """From now on this process does not wait until what it writes is on the disk, which can take most of a test's time.
+
+    Tests end programs at any moment, but never the machine: what a program has written is there for all others at once,
+    synced or not.
+    """
+
+    def nothing(file: object) -> None:
+        pass
+
+    connect = sqlite3.connect
+
+    @wraps(connect)
+    def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*arguments, **options)
+        # What is damaged is met by whoever reads it.
+        with suppress(sqlite3.DatabaseError):
+            database.execute("PRAGMA synchronous = OFF")
+        return database
+
+    os.fsync = nothing
+    sqlite3.connect = connected
