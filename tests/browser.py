@@ -81,10 +81,25 @@ def browser(screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
         driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
             driver.set_script_timeout(PATIENCE)
-            _emulate(driver, screen, dark)
+            emulate(driver, screen, dark=dark)
             yield driver
         finally:
             driver.quit()
+
+
+def emulate(driver: Browser, screen: Screen, *, dark: bool = False) -> None:
+    """Let the browser be one on this screen, with or without a preference for dark pages."""
+    metrics = {"width": screen.width, "height": screen.height, "deviceScaleFactor": screen.ratio}
+    commands: list[tuple[str, dict[str, object]]] = [
+        ("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": screen.phone}),
+        ("Emulation.setTouchEmulationEnabled", {"enabled": screen.phone}),
+        (
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+        ),
+    ]
+    for command, parameters in commands:
+        driver.execute_cdp_cmd(command, parameters)
 
 
 def wait(driver: Browser) -> WebDriverWait[Browser]:
@@ -187,20 +202,6 @@ def _source(script: str) -> str:
 def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = driver.get_log(kind)  # type: ignore[no-untyped-call]
     return entries
-
-
-def _emulate(driver: Browser, screen: Screen, dark: bool) -> None:
-    metrics = {"width": screen.width, "height": screen.height, "deviceScaleFactor": screen.ratio}
-    commands: list[tuple[str, dict[str, object]]] = [
-        ("Emulation.setDeviceMetricsOverride", {**metrics, "mobile": screen.phone}),
-        ("Emulation.setTouchEmulationEnabled", {"enabled": screen.phone}),
-        (
-            "Emulation.setEmulatedMedia",
-            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
-        ),
-    ]
-    for command, parameters in commands:
-        driver.execute_cdp_cmd(command, parameters)
 
 
 def _dense(line: Line, step: float = 0.12) -> Iterator[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import pytest
@@ -14,9 +15,15 @@ from tests.syncs import forget_syncs
 def pytest_configure() -> None:
     # A shell starts what runs in the background deaf to Ctrl-C, and programs that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    forget_syncs()
+    forget_syncs(pytest.MonkeyPatch())
     # A misspelt requirement would otherwise require nothing.
     required()
+
+
+def pytest_collection_finish() -> None:
+    # What all modules have made stays to the end, so that nobody need look for garbage in it.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,26 +8,24 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any
 
+import pytest
 
-def forget_syncs() -> None:
+
+def forget_syncs(patch: pytest.MonkeyPatch) -> None:
     """From now on this process does not wait until what it writes is on the disk, which can take most of a test's time.
 
     Tests end programs at any moment, but never the machine: what a program has written is there for all others at once,
     synced or not.
     """
-
-    def nothing(file: object) -> None:
-        pass
-
     connect = sqlite3.connect
 
     @wraps(connect)
     def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        database = connect(*arguments, **options)
+        database: sqlite3.Connection = connect(*arguments, **options)
         # What is damaged is met by whoever reads it.
         with suppress(sqlite3.DatabaseError):
             database.execute("PRAGMA synchronous = OFF")
         return database
 
-    os.fsync = nothing
-    sqlite3.connect = connected
+    patch.setattr(os, "fsync", lambda file: None)
+    patch.setattr(sqlite3, "connect", connected)

@@ -25,6 +25,7 @@ from pathlib import Path
 from random import Random
 from typing import ParamSpec, TypeVar
 
+import pytest
 import torch
 
 import model
@@ -192,8 +193,9 @@ def main(photos: Path, weights: Path, out: Path, count: int) -> None:
     torch.set_num_threads(1)
     many = count > 50
     if not many:
-        forget_syncs()
-        staging.Decoders = _InThisProcess  # type: ignore[misc]
+        patch = pytest.MonkeyPatch()
+        forget_syncs(patch)
+        patch.setattr(staging, "Decoders", _InThisProcess)
     # A collection in a fork would touch, and so copy, every page of what is here.
     gc.freeze()
     matcher = model.load(weights, dtype=torch.float32)

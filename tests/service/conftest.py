@@ -11,8 +11,11 @@ import pytest
 
 import model
 from indexer import Index, build, open_index
+from indexer.building import staging
 from model import Matcher
+from model.decoding import Decoders
 from service.client import Client
+from service.http import app
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
@@ -23,6 +26,32 @@ from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS, draw_photo
 # Only the tests of the page need selenium.
 if TYPE_CHECKING:
     from tests.browser import Browser
+
+
+class KeptDecoders(Decoders):
+    """Decoding processes that stay when whoever used them is done."""
+
+    def close(self) -> None:
+        """Leave them to the next."""
+
+
+@pytest.fixture(scope="session")
+def decoders() -> Iterator[Decoders]:
+    kept = KeptDecoders(8)
+    yield kept
+    Decoders.close(kept)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def shared_decoders(decoders: Decoders) -> Iterator[None]:
+    """Servers and builds take decoding processes that are there: to start one takes longer than most tests.
+
+    Programs start their own, and so does what was there before this.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "Decoders", lambda most: decoders)
+        patch.setattr(staging, "Decoders", lambda most: decoders)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +17,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from tests import browser
-from tests.browser import Browser, run, wait, wait_for_photos
+from tests.browser import DESKTOP, Browser, Screen, run, wait, wait_for_photos
 from tests.service.served import Served
 
 
@@ -26,6 +28,16 @@ def forgetful(driver: Browser) -> Browser:
     browser.complaints(driver)
     browser.requested(driver)
     return driver
+
+
+@contextmanager
+def on_screen(opened: Browser, screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
+    """The browser of all tests, forgetful and on this screen until the block ends: to start another takes seconds."""
+    browser.emulate(opened, screen, dark=dark)
+    try:
+        yield forgetful(opened)
+    finally:
+        browser.emulate(opened, DESKTOP)
 
 
 def text(driver: Browser, name: str) -> str:

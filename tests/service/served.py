@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
@@ -17,7 +18,7 @@ from service.http.app import create_app
 from service.http.routes import Context
 from service.serving.connection import server_config
 from service.settings import Settings
-from tests.patience import join, wait_for
+from tests.patience import PATIENCE, join, wait_for
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,10 @@ def served(settings: Settings, app: FastAPI | None = None) -> Iterator[Served]:
         server.should_exit = True
         join(thread)
         listener.close()
+
+
+@contextmanager
+def asked(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve, and connect to it."""
+    with served(settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as connection:
+        yield connection

@@ -24,13 +24,13 @@ from service.schemas import InfoResponse, SearchResponse, WordsResponse
 from service.settings import Settings
 from service.towers import Towers
 from tests.indexer.clip_models import READING, saved_clip
-from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.jobs import Gate
-from tests.service.served import served
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo
+from tests.service.served import asked
+from tests.service.small_gallery import PHOTOS, draw_photo
 from tests.service.talk import error, without_timings
+from tests.service.wordy import wordy
 
 TEXT = "my dog, on a beach"
 NAME = "CLIP from reading-clip"
@@ -40,22 +40,14 @@ NAME = "CLIP from reading-clip"
 def by_clip(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Settings) -> Settings:
     """The settings of a server whose index was clustered by CLIP, and whose checkpoint has two words."""
     folder = tmp_path_factory.mktemp("by-clip")
-    weights = tiny_checkpoint(folder / "tiny.safetensors", words=(("dog", "hound"), ("cat",)), diffusion=0.2)
     clip = saved_clip(folder / "reading-clip", READING)
     shutil.copytree(gallery, folder / "photos")
-    build([folder / "photos"], folder / "index", model.load(weights), clusters=CLUSTERS, embedder=f"clip:{clip}")
-    return settings.model_copy(update={"index": folder / "index", "weights": weights})
+    return wordy(settings, folder / "photos", folder, (("dog", "hound"), ("cat",)), f"clip:{clip}")
 
 
 @pytest.fixture(scope="module")
-def clip_url(by_clip: Settings) -> Iterator[str]:
-    with served(by_clip) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def http_clip(clip_url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=clip_url, timeout=PATIENCE) as connection:
+def http_clip(by_clip: Settings) -> Iterator[httpx.Client]:
+    with asked(by_clip) as connection:
         yield connection
 
 
@@ -107,7 +99,6 @@ def test_words_and_info_name_the_text_tower(http_clip: httpx.Client, http: httpx
 
 def test_server_client_and_command_line_agree(
     http_clip: httpx.Client,
-    clip_url: str,
     by_clip: Settings,
     sketch: bytes,
     tmp_path: Path,
@@ -118,7 +109,7 @@ def test_server_client_and_command_line_agree(
     options = ["--index", str(by_clip.index), "--weights", str(by_clip.weights), "--json"]
     asked: dict[str, Any] = {"text": TEXT, "method": "clip", "k": 4}
     raw = without_timings(http_clip.post("/search", content=sketch, params=asked))
-    with Client(clip_url) as client:
+    with Client(str(http_clip.base_url)) as client:
         answer = client.search(sketch, **asked).model_dump(mode="json")
         assert client.words() == WordsResponse(vocabulary=2, words=("cat", "dog"), text_tower=NAME)
     assert main(["search", str(file), "--text", TEXT, "--method", "clip", "--k", "4", *options]) == 0
@@ -136,8 +127,8 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
         return open_towers(entry, device)
 
     monkeypatch.setattr("service.serving.live.Towers", partial(Towers, load=slow))
-    with served(by_clip) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        ask = partial(httpx.post, f"{server.url}/search", timeout=PATIENCE)
+    with asked(by_clip) as http:
+        ask = partial(httpx.post, http.base_url.join("/search"), timeout=PATIENCE)
         with ThreadPoolExecutor(3) as clients:
             waiting = [clients.submit(ask, params={"text": f"{TEXT} {number}"}) for number in range(3)]
             wait_for(gate.begun, "nobody has asked CLIP")
@@ -160,7 +151,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
         return open_towers(entry, device)
 
     monkeypatch.setattr("service.serving.live.Towers", partial(Towers, load=load))
-    with served(settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with asked(settings) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
         newest = build([photos], settings.index, model.load(settings.weights)).generation
@@ -180,7 +171,7 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
     said["embedder"]["spec"] = "clip:/nowhere/clip"
     manifest.write_text(json.dumps(said))
     why = "clip:/nowhere/clip is neither a file nor an open_clip model with weights"
-    with served(settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with asked(settings) as http:
         for _ in range(2):
             assert http.post("/search", content=sketch, params={"text": "hounds"}).json()["words"] == "vocabulary"
             unknown = http.post("/search", params={"text": "my dog"})
@@ -192,7 +183,10 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
         assert index["text_tower"] is None
         assert index["text_tower_refused"].startswith(why)
         assert "text_tower" not in http.get("/words").json()
-        with Client(server.url) as client, pytest.raises(ServiceError, match="CLIP cannot read other words: clip:/no"):
+        with (
+            Client(str(http.base_url)) as client,
+            pytest.raises(ServiceError, match="read other words: clip:/no"),
+        ):
             client.search(text="my dog")
     command = ["search", "--text", "my dog", "--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(command) == BAD_INPUT

@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-import model
-from indexer import build
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
@@ -20,11 +18,10 @@ from service.schemas import SearchResponse, WordsResponse
 from service.settings import Settings
 from tests.benchmarks import query_parts
 from tests.benchmarks.circumstances import Call
-from tests.networks import tiny_checkpoint
-from tests.patience import PATIENCE
-from tests.service.served import served
-from tests.service.small_gallery import CLUSTERS, PHOTOS
+from tests.service.served import asked
+from tests.service.small_gallery import PHOTOS
 from tests.service.talk import error, without_timings
+from tests.service.wordy import wordy
 
 WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("Ärmel",))
 
@@ -32,21 +29,12 @@ WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled
 @pytest.fixture(scope="module")
 def worded(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Settings) -> Settings:
     """The settings of a server whose checkpoint has a vocabulary."""
-    folder = tmp_path_factory.mktemp("words")
-    weights = tiny_checkpoint(folder / "tiny.safetensors", words=WORDS, diffusion=0.2)
-    build([gallery], folder / "index", model.load(weights), clusters=CLUSTERS, embedder="ret")
-    return settings.model_copy(update={"index": folder / "index", "weights": weights})
+    return wordy(settings, gallery, tmp_path_factory.mktemp("words"), WORDS)
 
 
 @pytest.fixture(scope="module")
-def server_url(worded: Settings) -> Iterator[str]:
-    with served(worded) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def http_words(server_url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server_url, timeout=PATIENCE) as connection:
+def http_words(worded: Settings) -> Iterator[httpx.Client]:
+    with asked(worded) as connection:
         yield connection
 
 
@@ -190,7 +178,6 @@ def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, client: C
 
 def test_server_client_and_command_line_agree_on_words(
     http_words: httpx.Client,
-    server_url: str,
     worded: Settings,
     sketch: bytes,
     tmp_path: Path,
@@ -199,7 +186,7 @@ def test_server_client_and_command_line_agree_on_words(
     file = tmp_path / "sketch.png"
     file.write_bytes(sketch)
     options = ["--index", str(worded.index), "--weights", str(worded.weights)]
-    with Client(server_url) as client:
+    with Client(str(http_words.base_url)) as client:
         for body, drawn in ((sketch, [str(file)]), (b"", [])):
             raw = without_timings(http_words.post("/search", content=body, params={"text": "couches", "k": 4}))
             answer = client.search(body or None, text="couches", k=4).model_dump(mode="json")
@@ -222,8 +209,8 @@ def test_a_server_has_the_rules_of_plurals_before_it_is_asked(
 ) -> None:
     loaded: list[bool] = []
     monkeypatch.setattr("service.engine.load_plurals", lambda: loaded.append(True))
-    with served(worded) as server:
-        assert httpx.get(f"{server.url}/readyz", timeout=PATIENCE).status_code == 200
+    with asked(worded) as http:
+        assert http.get("/readyz").status_code == 200
         assert loaded
 
 

@@ -19,7 +19,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, ends_with, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, ends_with, on_screen, paper, text, wait_for_notice
 from tests.service.served import Served, served
 from tests.service.small_gallery import PHOTOS
 
@@ -27,8 +27,8 @@ pytestmark = needs_browser
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=lambda screen: screen.name)
-def test_a_drawing_finds_photos_and_a_click_shows_one(server: Served, screen: Screen) -> None:
-    with browser.browser(screen) as driver, before_pages(driver, "show_photos"):
+def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: Served, screen: Screen) -> None:
+    with on_screen(opened, screen) as driver, before_pages(driver, "show_photos"):
         driver.get(server.url)
         wait_for_notice(driver, "What are you looking for?")
         draw(driver, screen, strokes("star"))
@@ -221,19 +221,16 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
         wait(desk).until(lambda d: "30 of 40" in text(d, "notice-text"))
 
 
-@pytest.mark.parametrize(
-    ("code", "title"),
-    [
+def test_every_refusal_has_a_title_of_its_own(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    for code, title in (
         ("queue_full", "Many are searching"),
         ("rate_limited", "A little too fast"),
         ("blank_sketch", "Nothing to see yet"),
         ("not_ready", "Not ready yet"),
         ("anything else", "That did not work"),
-    ],
-)
-def test_every_refusal_has_a_title_of_its_own(desk: Browser, server: Served, code: str, title: str) -> None:
-    desk.get(server.url)
-    assert run(desk, "trouble_title", code) == title
+    ):
+        assert run(desk, "trouble_title", code) == title
 
 
 def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settings) -> None:

@@ -9,11 +9,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, names, parts, searches, wait_for_search
+from tests.service.looking import axe_complaints, check_quiet, names, on_screen, parts, searches, wait_for_search
 from tests.service.served import Served
 
 pytestmark = needs_browser
@@ -177,8 +176,8 @@ def test_without_a_drawing_nothing_is_asked(desk: Browser, server: Served) -> No
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_everybody_can_say_which_is_closer(server: Served, screen: Screen, dark: bool) -> None:
-    with browser.browser(screen, dark=dark) as driver:
+def test_everybody_can_say_which_is_closer(opened: Browser, server: Served, screen: Screen, dark: bool) -> None:
+    with on_screen(opened, screen, dark=dark) as driver:
         find(driver, server, screen)
         first = begin(driver)
         press(driver, "first")

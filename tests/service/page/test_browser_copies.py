@@ -15,11 +15,10 @@ from selenium.webdriver.common.keys import Keys
 from indexer import build
 from model import Matcher
 from service.settings import Settings
-from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, ends_with, names, text
+from tests.service.looking import axe_complaints, check_quiet, ends_with, names, on_screen, text
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, draw_photo
 
@@ -168,8 +167,8 @@ def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled:
     )
 
 
-def test_everybody_can_use_copies(doubled: Served) -> None:
-    with browser.browser(PHONE, dark=True) as driver:
+def test_everybody_can_use_copies(opened: Browser, doubled: Served) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
         find(driver, doubled, PHONE)
         driver.execute_script("document.querySelector('#results .times:not([hidden])').scrollIntoView()")
         driver.find_element(By.CSS_SELECTOR, "#results .times:not([hidden])").click()

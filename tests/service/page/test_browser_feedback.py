@@ -15,6 +15,7 @@ from tests.service.looking import (
     axe_complaints,
     check_quiet,
     names,
+    on_screen,
     parts,
     searches,
     text,
@@ -187,8 +188,8 @@ def test_an_unknown_photo_in_an_address_is_told_and_can_be_removed(desk: Browser
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_everybody_can_use_photos_as_parts(server: Served, screen: Screen, dark: bool) -> None:
-    with browser.browser(screen, dark=dark) as driver:
+def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served, screen: Screen, dark: bool) -> None:
+    with on_screen(opened, screen, dark=dark) as driver:
         find(driver, server, screen)
         _, liked = photo(driver, 1)
         driver.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()

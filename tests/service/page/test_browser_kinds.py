@@ -14,7 +14,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, ends_with, text
+from tests.service.looking import axe_complaints, check_quiet, ends_with, on_screen, text
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS
 
@@ -136,8 +136,8 @@ def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
     assert all(kind["size"] == 1 for kind in kinds_shown(desk))
 
 
-def test_a_page_shows_what_the_server_chooses_until_the_person_does(server: Served) -> None:
-    with browser.browser(DESKTOP) as driver, before_pages(driver, "record_answers"):
+def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Browser, server: Served) -> None:
+    with on_screen(opened, DESKTOP) as driver, before_pages(driver, "record_answers"):
         driver.get(server.url)
         draw(driver, DESKTOP, strokes("star"))
         wait_for_photos(driver)
@@ -173,38 +173,31 @@ def test_kinds_that_stay_keep_their_places_while_one_draws(desk: Browser, server
     check_quiet(desk, server)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "stay", "places"),
-    [
-        # Without anything before: in their own order.
-        ([], [[1, 10], [2, 20]], True, [[1, -1], [2, -1]]),
-        # Both stay where they were, whatever their order is now; a new one comes into the free place.
-        ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], True, [[3, 0], [2, -1], [1, 2]]),
-        ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], False, [[1, 2], [2, -1], [3, 0]]),
-        # It is the same kind if its best photo was or is one of the others.
-        ([[1, 10, 11], [2, 20]], [[1, 50], [2, 11, 10]], True, [[2, 0], [1, -1]]),
-        ([[1, 10], [2, 20]], [[1, 50], [2, 51, 10]], True, [[2, 0], [1, -1]]),
-        # One that fell apart goes on as the part with its best photo.
-        ([[1, 10, 11]], [[1, 11], [2, 10]], True, [[2, 0], [1, -1]]),
-        # A place that is not there any more is not kept.
-        ([[1, 10], [2, 20], [3, 30]], [[1, 30]], True, [[1, 2]]),
-    ],
-)
-def test_kinds_have_places(
-    desk: Browser,
-    server: Served,
-    before: list[list[int]],
-    after: list[list[int]],
-    stay: bool,
-    places: list[list[int]],
-) -> None:
+PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
+    # Without anything before: in their own order.
+    ([], [[1, 10], [2, 20]], True, [[1, -1], [2, -1]]),
+    # Both stay where they were, whatever their order is now; a new one comes into the free place.
+    ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], True, [[3, 0], [2, -1], [1, 2]]),
+    ([[1, 10], [2, 20], [3, 30]], [[1, 30], [2, 40], [3, 10]], False, [[1, 2], [2, -1], [3, 0]]),
+    # It is the same kind if its best photo was or is one of the others.
+    ([[1, 10, 11], [2, 20]], [[1, 50], [2, 11, 10]], True, [[2, 0], [1, -1]]),
+    ([[1, 10], [2, 20]], [[1, 50], [2, 51, 10]], True, [[2, 0], [1, -1]]),
+    # One that fell apart goes on as the part with its best photo.
+    ([[1, 10, 11]], [[1, 11], [2, 10]], True, [[2, 0], [1, -1]]),
+    # A place that is not there any more is not kept.
+    ([[1, 10], [2, 20], [3, 30]], [[1, 30]], True, [[1, 2]]),
+]
+
+
+def test_kinds_have_places(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    assert run(desk, "places", before, after, stay) == places
+    for before, after, stay, places in PLACES:
+        assert run(desk, "places", before, after, stay) == places, (before, after, stay)
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, True), (PHONE, False)], ids=["dark-desktop", "phone"])
-def test_everybody_can_use_kinds(server: Served, screen: Screen, dark: bool) -> None:
-    with browser.browser(screen, dark=dark) as driver:
+def test_everybody_can_use_kinds(opened: Browser, server: Served, screen: Screen, dark: bool) -> None:
+    with on_screen(opened, screen, dark=dark) as driver:
         place = first_stack(find_kinds(driver, server, screen))
         assert axe_complaints(driver) == []
         driver.find_elements(By.CSS_SELECTOR, "#results .toggle")[0].click()

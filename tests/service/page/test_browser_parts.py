@@ -17,6 +17,7 @@ from tests.service.looking import (
     axe_complaints,
     check_quiet,
     names,
+    on_screen,
     parts,
     searches,
     text,
@@ -178,11 +179,11 @@ def test_a_filter_alone_is_nothing_to_search_with(desk: Browser, server: Served)
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
 def test_everybody_can_use_photos_of_their_own_and_filters(
-    server: Served, tmp_path: Path, screen: Screen, dark: bool
+    opened: Browser, server: Served, tmp_path: Path, screen: Screen, dark: bool
 ) -> None:
     file = tmp_path / "mine.png"
     file.write_bytes(encoded(draw_photo(6)))
-    with browser.browser(screen, dark=dark) as driver:
+    with on_screen(opened, screen, dark=dark) as driver:
         driver.get(f"{server.url}/{FOLDER_HASH}&after=2001-02-03")
         choose_file(driver, file)
         wait_for_photos(driver)

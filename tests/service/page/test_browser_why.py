@@ -24,7 +24,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, text
+from tests.service.looking import axe_complaints, check_quiet, on_screen, text
 from tests.service.served import Served, served
 
 pytestmark = needs_browser
@@ -259,8 +259,8 @@ def test_a_drawing_that_could_not_be_put_together_can_be_tried_again(desk: Brows
         assert "From all photos there are" in text(desk, "why-rebuilt")
 
 
-def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Served) -> None:
-    with browser.browser(PHONE) as driver:
+def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(opened: Browser, server: Served) -> None:
+    with on_screen(opened, PHONE) as driver:
         open_why(driver, server, PHONE)
         for radio in driver.find_elements(By.NAME, "why-view"):
             radio.find_element(By.XPATH, "..").click()
@@ -273,8 +273,8 @@ def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(server: Ser
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_axe_finds_nothing_to_complain_about(server: Served, screen: Screen, dark: bool) -> None:
-    with browser.browser(screen, dark=dark) as driver:
+def test_axe_finds_nothing_to_complain_about(opened: Browser, server: Served, screen: Screen, dark: bool) -> None:
+    with on_screen(opened, screen, dark=dark) as driver:
         driver.get(server.url)
         wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
         assert axe_complaints(driver) == []

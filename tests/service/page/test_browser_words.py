@@ -12,15 +12,14 @@ from selenium.webdriver.common.keys import Keys
 import model
 from indexer import build
 from service.settings import Settings
-from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
-from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_quiet,
+    on_screen,
     parts,
     searches,
     text,
@@ -29,6 +28,7 @@ from tests.service.looking import (
 )
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, draw_sketch
+from tests.service.wordy import wordy
 
 pytestmark = needs_browser
 
@@ -36,12 +36,9 @@ WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled
 
 
 @pytest.fixture(scope="module")
-def wordy(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Settings) -> Iterator[Served]:
+def known(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Settings) -> Iterator[Served]:
     """A server whose network has a vocabulary."""
-    folder = tmp_path_factory.mktemp("words")
-    weights = tiny_checkpoint(folder / "tiny.safetensors", words=WORDS, diffusion=0.2)
-    build([gallery], folder / "index", model.load(weights), clusters=CLUSTERS, embedder="ret")
-    with served(settings.model_copy(update={"index": folder / "index", "weights": weights})) as running:
+    with served(wordy(settings, gallery, tmp_path_factory.mktemp("words"), WORDS)) as running:
         yield running
 
 
@@ -68,8 +65,8 @@ def completions(driver: Browser) -> list[str]:
     return found
 
 
-def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, wordy: Served) -> None:
-    desk.get(wordy.url)
+def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, known: Served) -> None:
+    desk.get(known.url)
     wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
     desk.find_element(By.ID, "word").send_keys("do")
     wait(desk).until(lambda d: completions(d) == ["dog", "dogsled"])
@@ -85,7 +82,7 @@ def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, wordy: Ser
     wait_for_notice(desk, "What are you looking for?")
     desk.find_element(By.ID, "parts-undo").click()
     wait_for_search(desk, "#text=dog")
-    check_quiet(desk, wordy)
+    check_quiet(desk, known)
 
 
 def test_where_clip_reads_words_the_field_takes_any_text(
@@ -102,8 +99,8 @@ def test_where_clip_reads_words_the_field_takes_any_text(
         assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
 
 
-def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser, wordy: Served) -> None:
-    desk.get(wordy.url)
+def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser, known: Served) -> None:
+    desk.get(known.url)
     wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
     desk.find_element(By.ID, "word").send_keys("dogg", Keys.ENTER)
     wait_for_notice(desk, "Not a word that it knows")
@@ -112,8 +109,8 @@ def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser
     wait_for_notice(desk, "What are you looking for?")
 
 
-def test_a_word_guessed_for_a_drawing_is_added_by_a_press(desk: Browser, wordy: Served, drawn: str) -> None:
-    desk.get(wordy.url)
+def test_a_word_guessed_for_a_drawing_is_added_by_a_press(desk: Browser, known: Served, drawn: str) -> None:
+    desk.get(known.url)
     desk.find_element(By.ID, "file").send_keys(drawn)
     wait(desk).until(guessed)
     wait_for_photos(desk)
@@ -127,7 +124,7 @@ def test_a_word_guessed_for_a_drawing_is_added_by_a_press(desk: Browser, wordy: 
     desk.find_element(By.ID, "clear").click()
     wait_for_notice(desk, "What are you looking for?")
     assert guessed(desk) == []
-    check_quiet(desk, wordy)
+    check_quiet(desk, known)
 
 
 def test_without_a_vocabulary_there_is_no_field_for_words(desk: Browser, server: Served) -> None:
@@ -137,9 +134,9 @@ def test_without_a_vocabulary_there_is_no_field_for_words(desk: Browser, server:
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_everybody_can_use_words(wordy: Served, drawn: str, screen: Screen, dark: bool) -> None:
-    with browser.browser(screen, dark=dark) as driver:
-        driver.get(f"{wordy.url}/#text=sofa")
+def test_everybody_can_use_words(opened: Browser, known: Served, drawn: str, screen: Screen, dark: bool) -> None:
+    with on_screen(opened, screen, dark=dark) as driver:
+        driver.get(f"{known.url}/#text=sofa")
         wait_for_photos(driver)
         driver.find_element(By.ID, "file").send_keys(drawn)
         wait(driver).until(guessed)
