@@ -214,6 +214,6 @@ def test_a_server_has_the_rules_of_plurals_before_it_is_asked(
         assert loaded
 
 
-def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(server_url: str, sketch: bytes) -> None:
-    result = query_parts.measure(server_url, [sketch], 1, Call("", quick=True))
+def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(http_words: httpx.Client, sketch: bytes) -> None:
+    result = query_parts.measure(str(http_words.base_url), [sketch], 1, Call("", quick=True))
     assert [row.name for row in result.rows][-2:] == ["and a word", "and 5 liked photos and a word"]
