@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -49,7 +50,7 @@ class NetworkConfig(Protocol):
     def to_json(self) -> str: ...
 
 
-class RetNetwork(nn.Module):
+class RetNetwork(nn.Module, ABC):
     """A network as searching and measuring know it.
 
     A subclass gives tokens (``encode``). If it can compare two pictures by more than [Ret], it also gives logits of
@@ -73,9 +74,9 @@ class RetNetwork(nn.Module):
         self.calibration = calibration
 
     @staticmethod
+    @abstractmethod
     def read_config(text: str) -> NetworkConfig:
         """The configuration in a checkpoint's metadata. Raises ModelError for one that cannot be used."""
-        raise NotImplementedError
 
     def _add_parts(self) -> None:
         """Adds the prior and the vocabulary that the configuration asks for."""
@@ -83,9 +84,9 @@ class RetNetwork(nn.Module):
         self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
         self.vocabulary = Vocabulary(len(config.words), config.width) if config.words else None
 
+    @abstractmethod
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens; ``trace`` records the attention of [Ret]."""
-        raise NotImplementedError
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """What the score of a pair needs of one image alone; once for each image."""

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
+import torch
 from torch import nn
 
 from model.checkpoint import save_checkpoint
 from model.datasets import Corpus, subsampled
-from model.network import RetNetwork
+from model.network import Method, RetNetwork, multiplies_bf16
 from model.training.calibration import Validated, calibrated, validation_figures
 from model.training.loop import Loop
 from model.training.options import Glimpse, Run, Watch
@@ -27,6 +28,59 @@ class VectorRecipe(Validated, Protocol):
     def pictures(self) -> int: ...
     @property
     def choose_share(self) -> int: ...
+
+
+class _Optimiser(Protocol):
+    @property
+    def clip(self) -> float: ...
+    @property
+    def average(self) -> float: ...
+
+
+class _Fields(Protocol):
+    """The fields of a recipe that its properties are made of."""
+
+    @property
+    def optimiser(self) -> _Optimiser: ...
+    @property
+    def bf16(self) -> bool: ...
+
+
+class OneVectorRecipe:
+    """What the recipes of these trainings have in common.
+
+    It has no fields: a saved training is known by the text of its recipe, which has the fields of its own class alone.
+    """
+
+    @property
+    def clip(self: _Fields) -> float:
+        """The largest norm of the gradients."""
+        return self.optimiser.clip
+
+    @property
+    def average(self: _Fields) -> float:
+        """How much of the running average of what is trained is kept at each step."""
+        return self.optimiser.average
+
+    @property
+    def further_sketches(self) -> bool:
+        """Whether it uses sketches of classes without photos: never."""
+        return False
+
+    @property
+    def line_drawings(self) -> bool:
+        """Whether it uses line drawings of photos: never."""
+        return False
+
+    @property
+    def dtype(self: _Fields) -> torch.dtype:
+        """The precision to compute in on this machine."""
+        return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that the losses train."""
+        return ("ret",)
 
 
 def complete(

@@ -13,10 +13,10 @@ from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality, problem_of_words, within
 from model.network.encoder import EncoderTrace
-from model.network.json_fields import from_json, to_json
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.vectors.layout import FrozenVit, LayerNorms, VitLayout, split_norms
+from model.network.vectors.one_vector import OneVectorConfig
 from model.network.vectors.vit import load_vit
 from model.words import Names
 
@@ -35,7 +35,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class ClipAtConfig:
+class ClipAtConfig(OneVectorConfig):
     """Everything needed to rebuild a network of CLIP-AT and to feed it. Letters are sections of its supplementary.
 
     Attributes:
@@ -84,24 +84,6 @@ class ClipAtConfig:
     def grid(self) -> int:
         """Patches along one side of the input."""
         return self.image_size // self.vit.patch_size
-
-    @property
-    def released_preprocessing(self) -> bool:
-        """Whether sketches are cropped as for released ZSE-SBIR networks: never."""
-        return False
-
-    def token_count(self, modality: Modality) -> int:
-        """How many tokens an encoded picture has: its vector alone."""
-        return 1
-
-    def to_json(self) -> str:
-        """As stored in a checkpoint."""
-        return to_json(self)
-
-    @staticmethod
-    def from_json(text: str) -> ClipAtConfig:
-        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
-        return from_json(ClipAtConfig, text, "configuration")
 
 
 class Learned(nn.Module):

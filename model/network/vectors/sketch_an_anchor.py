@@ -12,10 +12,10 @@ from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality, problem_of_words, within
 from model.network.encoder import EncoderTrace
-from model.network.json_fields import from_json, to_json
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.vectors.attention import mean_attention
+from model.network.vectors.one_vector import OneVectorConfig
 from model.network.vectors.vit import VitSizes, build_vit, load_vit, vit_shape
 from model.words import Names
 
@@ -32,7 +32,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class AnchorConfig:
+class AnchorConfig(OneVectorConfig):
     """Everything needed to rebuild a network of Sketch-an-Anchor and to feed it. Sections are its paper's.
 
     Attributes:
@@ -96,27 +96,9 @@ class AnchorConfig:
         return max(1, len(self.anchors))
 
     @property
-    def released_preprocessing(self) -> bool:
-        """Whether sketches are cropped as for released ZSE-SBIR networks: never."""
-        return False
-
-    @property
     def released_padding(self) -> bool:
         """Whether pictures are padded as for released CLIP-AT networks: never."""
         return False
-
-    def token_count(self, modality: Modality) -> int:
-        """How many tokens an encoded picture has: the retrieval vector alone."""
-        return 1
-
-    def to_json(self) -> str:
-        """As stored in a checkpoint."""
-        return to_json(self)
-
-    @staticmethod
-    def from_json(text: str) -> AnchorConfig:
-        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
-        return from_json(AnchorConfig, text, "configuration")
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from model.errors import ModelError
-from model.network import AnchorConfig, AnchorNetwork, Method, VitSizes, multiplies_bf16
+from model.network import AnchorConfig, AnchorNetwork, VitSizes
 from model.training.recipe import check_at_least, recipe_file, recipe_method, recipe_of
+from model.training.vector_runs import OneVectorRecipe
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class ChosenPhotos:
 
 
 @dataclass(frozen=True)
-class AnchorRecipe:
+class AnchorRecipe(OneVectorRecipe):
     """A whole training of Sketch-an-Anchor. What is not explained here is as in ``model.training.recipe.Recipe``.
 
     Attributes:
@@ -115,36 +114,6 @@ class AnchorRecipe:
     def pictures(self) -> int:
         """How many pictures the network sees in the whole training: its budget."""
         return self.steps * 2 * self.batch
-
-    @property
-    def clip(self) -> float:
-        """The largest norm of the gradients."""
-        return self.optimiser.clip
-
-    @property
-    def average(self) -> float:
-        """How much of the running average of the weights is kept at each step."""
-        return self.optimiser.average
-
-    @property
-    def further_sketches(self) -> bool:
-        """Whether it uses sketches of classes without photos: never."""
-        return False
-
-    @property
-    def line_drawings(self) -> bool:
-        """Whether it uses line drawings of photos: never."""
-        return False
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision to compute in on this machine."""
-        return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
-
-    @property
-    def methods(self) -> tuple[Method, ...]:
-        """The methods that the losses train."""
-        return ("ret",)
 
     @property
     def config(self) -> AnchorConfig:

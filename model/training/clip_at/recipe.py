@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from model.errors import ModelError
-from model.network import ClipAtConfig, ClipAtNetwork, Method, PretrainedVit, VitSizes, multiplies_bf16
+from model.network import ClipAtConfig, ClipAtNetwork, PretrainedVit, VitSizes
 from model.training.recipe import check_at_least, recipe_file, recipe_method, recipe_of
+from model.training.vector_runs import OneVectorRecipe
 
 # What a recipe has as its backbone where ``--backbone`` names a CLIP.
 CLIP = "clip"
@@ -72,7 +71,7 @@ class ClipAtOptimiser:
 
 
 @dataclass(frozen=True)
-class ClipAtRecipe:
+class ClipAtRecipe(OneVectorRecipe):
     """A whole training of CLIP-AT. What is not explained here is as in ``model.training.recipe.Recipe``.
 
     The supplementary names no number of prompts, epochs or weights: such fields have values that are chosen here.
@@ -123,36 +122,6 @@ class ClipAtRecipe:
     def fine_grained(self) -> bool:
         """Whether each sketch has to find the very photo that it was drawn from."""
         return self.level == "fine-grained"
-
-    @property
-    def clip(self) -> float:
-        """The largest norm of the gradients."""
-        return self.optimiser.clip
-
-    @property
-    def average(self) -> float:
-        """How much of the running average of what is learned is kept at each step."""
-        return self.optimiser.average
-
-    @property
-    def further_sketches(self) -> bool:
-        """Whether it uses sketches of classes without photos: never."""
-        return False
-
-    @property
-    def line_drawings(self) -> bool:
-        """Whether it uses line drawings of photos: never."""
-        return False
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision to compute in on this machine."""
-        return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
-
-    @property
-    def methods(self) -> tuple[Method, ...]:
-        """The methods that the losses train."""
-        return ("ret",)
 
     @property
     def sizes(self) -> VitSizes | None:
