@@ -128,7 +128,7 @@ def _reranked(
     A word leads [Ret] here as it leads the ranking, so that no more photos are scored with one than without.
     """
     ret_scores = scorer.ret_scores(parts)
-    by = ret_scores[rows] if words is None else led_by_word(ret_scores[rows], words[rows], "ret")
+    by = led_by_word(ret_scores[rows], rows, words, "ret")
     ranked = rows[best_first(scorer.ids[rows], by, max(count, plan.estimated))]
     best = ranked[:count]
     portions = tuple(np.split(best, range(scorer.chunk, len(best), scorer.chunk)))

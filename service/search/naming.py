@@ -73,6 +73,8 @@ def best_by_word(scorer: GalleryScorer, words: WordSupport, rows: Rows, count: i
     return rows[best_first(scorer.ids[rows], words[rows], count)]
 
 
-def led_by_word(scores: Scores, words: WordSupport, method: ScoredBy) -> Scores:
-    """Photos' scores (m,) led by a word with this support (m,); see ``model.ranking.words``."""
-    return ranking.led_by_word(torch.from_numpy(scores), torch.from_numpy(words), method).numpy()
+def led_by_word(scores: Scores, rows: Rows, words: WordSupport | None, method: ScoredBy) -> Scores:
+    """The scores (m,) of these photos led by the query's word (``model.ranking.words``); as they are without a word."""
+    if words is None:
+        return scores
+    return ranking.led_by_word(torch.from_numpy(scores), torch.from_numpy(words[rows]), method).numpy()

@@ -208,8 +208,7 @@ class Searcher:
             ranked = diffuse(self.scorer, self.matcher, every, plan.method)
             undiffused = every.scores if asked.is_drawing else None
         ranked = with_answers(self.scorer, lead(self.scorer, ranked, feedback), asked.answers)
-        if words is not None:
-            ranked = replace(ranked, scores=led_by_word(ranked.scores, words[ranked.rows], plan.method))
+        ranked = replace(ranked, scores=led_by_word(ranked.scores, ranked.rows, words, plan.method))
         watch.lap("diffusion")
         ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)
         folded = Folded(order)

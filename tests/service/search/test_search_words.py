@@ -255,7 +255,7 @@ def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Meth
     generator = np.random.default_rng(3)
     scores = generator.random(40, np.float32) * {"rn": 1, "ret": -2, "fused": 9}[method]
     words = np.sort(generator.random(40, np.float32))
-    led = led_by_word(scores, words, method)
+    led = led_by_word(scores, np.arange(len(scores)), words, method)
     before, after = torch.from_numpy(scores), torch.from_numpy(led)
     support = support_of(before, before.max(), method)
     expected = (1 - LEAD) * support / support.max() + LEAD * torch.from_numpy(words)
@@ -266,6 +266,6 @@ def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Meth
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
 def test_no_score_becomes_infinite_where_nothing_is_near(method: Method) -> None:
     for scores in (np.full(3, -2.0 if method == "ret" else 0.0, np.float32), np.empty(0, np.float32)):
-        led = led_by_word(scores, np.zeros(len(scores), np.float32), method)
+        led = led_by_word(scores, np.arange(len(scores)), np.zeros(3, np.float32), method)
         assert np.isfinite(led).all()
         assert len(led) == len(scores)
