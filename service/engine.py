@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indexer import PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
+from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
@@ -181,8 +181,7 @@ class Engine:
         Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``.
         """
         return explain(
-            self._index,
-            self._matcher,
+            self._searcher,
             None if sketch is None else sketch.pixels,
             params,
             originals=self._settings.serve_originals,
@@ -200,17 +199,22 @@ class Engine:
 
     def explain_liked_into(self, like: int, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
         """The same for what is like a photo of the index. Raises UnknownPhoto and PhotoUnavailable."""
-        asked = SearchQuery(like=(like,))
-        liked = picture(self._index, self._matcher, self._index.photo(like))
-        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, asked)
-        return self._written(liked, chosen, out, "photo")
+        entry = self._index.photo(like)
+        liked = picture(self._index, self._matcher, entry)
+        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, SearchQuery(like=(like,)))
+        return self._written(liked, chosen, out, "photo", entry)
 
     def _written(
-        self, given: Image.Image, photos: Sequence[NamedPhoto], out: Path, kind: PictureKind
+        self,
+        given: Image.Image,
+        photos: Sequence[NamedPhoto],
+        out: Path,
+        kind: PictureKind,
+        own: PhotoEntry | None = None,
     ) -> tuple[Path, ...]:
         if not photos:
             raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
-        return write_explanation(self._matcher, given, photos, out, kind)
+        return write_explanation(self._searcher, given, photos, out, kind, own)
 
     def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
         """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""
@@ -223,6 +227,13 @@ class Engine:
     def photo_at(self, path: str) -> PhotoEntry:
         """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
         return self._index.photo_at(path)
+
+    def entry_of(self, file: Path) -> PhotoEntry | None:
+        """The same of a file on disk; None if it is none of the index's photos."""
+        try:
+            return self._index.photo_at(str(file.absolute()))
+        except BadInvocation:
+            return None
 
     def photos(self, params: PhotosParams) -> PhotosResponse:
         """What results say of these photos. Raises UnknownPhoto."""

@@ -35,8 +35,11 @@ def explain(
     """
     _check_folder(output)
     matcher = open_matcher(settings)
-    named = [NamedPhoto(str(photo), matcher.open(photo, "photo")) for photo in photos]
+    images = [matcher.open(photo, "photo") for photo in photos]
     with closing(Engine(settings, matcher)) as engine:
+        named = [
+            NamedPhoto(str(photo), image, engine.entry_of(photo)) for photo, image in zip(photos, images, strict=True)
+        ]
         if like is not None:
             written = engine.explain_liked_into(int(photo_id(engine, like)), named, output)
         elif sketch is not None:
@@ -53,7 +56,9 @@ def draw_figures(settings: Settings, sketches: Sequence[Path], training: Path | 
     with closing(Engine(settings, open_matcher(settings))) as engine:
         written = engine.figures_into(sketches, output, training)
     print(*(printable(str(file)) for file in written), sep="\n")
-    if training is None:
+    if not any(file.name == "figure6.png" for file in written):
+        print("figures 6 to 8 are left out: this network has one vector for each picture, and compares no patches")
+    elif training is None:
         print("figure8a.png is left out: it shows photos that the network was trained on (--training DIR)")
     return 0
 

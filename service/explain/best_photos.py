@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from indexer import PhotoUnavailable, open_index
+from indexer import PhotoEntry, PhotoUnavailable, open_index
 from model import Matcher, ModelError
 from model.errors import ImageError
 from model.images import IMAGE_SUFFIXES
@@ -23,10 +23,14 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class NamedPhoto:
-    """A photo, and the path it goes by: relative to the index's root, or as found in a folder."""
+    """A photo, and the path it goes by: relative to the index's root, or as found in a folder.
+
+    entry: what the index knows of it; None for a photo that is not in the index.
+    """
 
     name: str
     image: Image.Image
+    entry: PhotoEntry | None = None
 
 
 def best_of_index(
@@ -51,7 +55,8 @@ def best_of_index(
                 continue
             looked_at.add(hit.id)
             try:
-                found.append(NamedPhoto(hit.paths[0], picture(index, matcher, index.photo(hit.id))))
+                entry = index.photo(hit.id)
+                found.append(NamedPhoto(hit.paths[0], picture(index, matcher, entry), entry))
             except PhotoUnavailable:
                 continue
             if len(found) == count:

@@ -15,7 +15,7 @@ from model.explanation import SelfAttention
 from model.images import Pixels, open_image
 from service.errors import BadSearch
 from service.explain.best_photos import NamedPhoto, best_of, best_of_index
-from service.explain.files import head_row, influence_rows, kept_row, rebuilt_row, region_row
+from service.explain.files import compares_patches, head_row, influence_rows, kept_row, rebuilt_row, region_row
 from service.explain.gallery_patches import rebuild_from_gallery
 from service.explain.overlays import RED, REGION_COLOURS, Tile, framed, region_overlay, sheet
 from service.explain.regions import inked_cells, shared_matches
@@ -61,6 +61,8 @@ def figures(
     - ``figure8a.png``: what the best photo of the gallery and that of ``training`` match alike; only with it.
     - ``figure8b.png``: the pair of patches on which the score of the best photo rests most; only where there is one.
 
+    A network that compares no patches has no figures 6 to 8.
+
     Args:
         searcher: finds each sketch's best photos.
         sketches: image files, at least one, of at most ``max_pixels`` pixels.
@@ -75,17 +77,19 @@ def figures(
     index, matcher = searcher.index, searcher.matcher
     rows = [_found(searcher, path, max_pixels) for path in sketches]
     labels = _folder_names(index)
+    patched = [f for f in rows if compares_patches(f.pairs)]
     sheets = {
         "figure3.png": [_results(found, labels) for found in rows],
         "figure4.png": [row for f in rows for row in _both(f, kept_row)],
         "figure5.png": [row for f in rows for row in _both(f, head_row)],
         "figure6.png": [
-            region_row(f.sketch, f.seen, f.pairs, [photo.name for photo in f.photos[:EXPLAINED]], PINNED) for f in rows
+            region_row(f.sketch, f.seen, f.pairs, [photo.name for photo in f.photos[:EXPLAINED]], PINNED)
+            for f in patched
         ],
-        "figure7a.png": [rebuilt_row(f.sketch, f.seen, f.pairs) for f in rows],
-        "figure7b.png": [_from_gallery(index, matcher, f) for f in rows],
-        "figure8a.png": [row for f in rows for row in _shared(matcher, f, training)],
-        "figure8b.png": [row for f in rows for row in influence_rows(f.sketch, f.seen[:1], f.pairs[:1])],
+        "figure7a.png": [rebuilt_row(f.sketch, f.seen, f.pairs) for f in patched],
+        "figure7b.png": [_from_gallery(index, matcher, f) for f in patched],
+        "figure8a.png": [row for f in patched for row in _shared(matcher, f, training)],
+        "figure8b.png": [row for f in patched for row in influence_rows(f.sketch, f.seen[:1], f.pairs[:1])],
     }
     out.mkdir(parents=True, exist_ok=True)
     written = []

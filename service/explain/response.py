@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -39,10 +39,12 @@ from service.schemas import (
     ExplainTimings,
     InfluentialPair,
     MatchedCells,
+    NearPhoto,
     Rebuilt,
     photo_url,
     thumbnail_url,
 )
+from service.search import Near, Searcher
 
 # Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
 TOGETHER = 3
@@ -81,8 +83,7 @@ def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> Encod
 
 
 def explain(
-    index: Index,
-    matcher: Matcher,
+    searcher: Searcher,
     sketch: Pixels | None,
     params: ExplainParams,
     *,
@@ -95,6 +96,7 @@ def explain(
     The photos are read and encoded anew, in full precision, so scores may differ from a search's in the third digit.
 
     Args:
+        searcher: has the index and the checkpoint, and finds the nearest photos.
         sketch: (H, W, 3) uint8, as it is prepared for the network; with ``kind=photo`` a photo, None with ``like``.
         originals: whether photos have a ``photo_url``.
         gone: whether nobody waits for the answer any more; called while the whole gallery is searched.
@@ -107,6 +109,7 @@ def explain(
         PhotoUnavailable: a photo is gone or has changed since it was indexed.
     """
     start = time.perf_counter()
+    index, matcher = searcher.index, searcher.matcher
     entries = [index.photo(photo) for photo in params.photo]
     given = _given(index, matcher, sketch, params, run)
     by_photo = given.modality == "photo"
@@ -116,6 +119,14 @@ def explain(
     compared = time.perf_counter()
     influence = [_influence(matcher, given, photo) for photo in photos]
     weighed = time.perf_counter()
+    around = searcher.around(given.observed.tokens, given.modality)
+    liked = None if params.like is None else index.photo(params.like)
+    to_given = around.of_given(params.nearest, own=liked)
+    to_photos = [
+        around.of_photo(photo.observed.tokens, params.nearest, own=entry)
+        for entry, photo in zip(entries, photos, strict=True)
+    ]
+    found = time.perf_counter()
     rebuilt: list[Rebuilt] = []
     if params.rebuild == "photos":
         rebuilt = _from_photos([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
@@ -128,26 +139,46 @@ def explain(
             id=entry.id,
             photo_url=photo_url(entry.id, originals),
             thumbnail_url=thumbnail_url(entry.id),
+            ret_rank=around.rank(entry),
+            nearest=_named(index, near, originals),
             **pair_fields(photo, Pair(explanation, pairs)),
         )
-        for entry, photo, explanation, pairs in zip(entries, photos, explanations, influence, strict=True)
+        for entry, photo, explanation, pairs, near in zip(
+            entries, photos, explanations, influence, to_photos, strict=True
+        )
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
         sketch=explained_image(given, "JPEG" if by_photo else "PNG"),
         photos=shown,
+        nearest=_named(index, to_given, originals),
         rebuilt=rebuilt,
         timings_ms=ExplainTimings(
             encode=_milliseconds(start, encoded),
             pairs=_milliseconds(encoded, compared),
             influence=_milliseconds(compared, weighed),
-            rebuild=_milliseconds(weighed, finished),
+            nearest=_milliseconds(weighed, found),
+            rebuild=_milliseconds(found, finished),
             total=_milliseconds(start, finished),
         ),
         method="ret" if by_photo else matcher.best_method,
         generation=index.generation,
         model=matcher.config.name,
     )
+
+
+def _named(index: Index, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
+    return [
+        NearPhoto(
+            id=one.id,
+            paths=index.photo(one.id).paths,
+            photo_url=photo_url(one.id, originals),
+            thumbnail_url=thumbnail_url(one.id),
+            cosine=round(one.cosine, 3),
+            rank=one.rank,
+        )
+        for one in near
+    ]
 
 
 def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture) -> Pair:

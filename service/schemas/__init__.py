@@ -11,6 +11,7 @@ from service.schemas.explain import (
     ExplainTimings,
     InfluentialPair,
     MatchedCells,
+    NearPhoto,
     Rebuilt,
 )
 from service.schemas.info import (
@@ -64,6 +65,7 @@ __all__ = [
     "Limits",
     "MatchedCells",
     "ModelInfo",
+    "NearPhoto",
     "PageParams",
     "Params",
     "Photo",

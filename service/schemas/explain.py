@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.photos import Id
+from service.schemas.photos import Id, Photo
 from service.schemas.query import PLAIN_DIGITS, Params, PictureKind
 
 MOST_PHOTOS = 12
@@ -30,6 +30,11 @@ class ExplainParams(Params):
     rebuild: Literal["none", "photos", "gallery"] = Field(
         default="none",
         description="Put the sketch together anew from patches of these photos, or of all photos of the index.",
+    )
+    nearest: Annotated[int, Field(ge=0, le=20), PLAIN_DIGITS] = Field(
+        default=6,
+        description="How many photos of the index are named that look most like the sketch, and like each of the "
+        "photos; 0 for none.",
     )
     neighbours: Annotated[int, Field(ge=1, le=20), PLAIN_DIGITS] = Field(
         default=5, description="Nearest patches averaged when rebuilding from the gallery."
@@ -70,6 +75,18 @@ class InfluentialPair(BaseModel):
     drop: float = Field(description="The share of the relation score that is lost when this pair does not count.")
 
 
+class NearPhoto(Photo):
+    """A photo of the index that looks like the sketch, or like a photo, by [Ret] alone: before diffusion."""
+
+    cosine: float = Field(
+        description="How near, -1 to 1. To a sketch: the cosine of both [Ret], lowered by the photo's prior if the "
+        "network has one. To a photo: the cosine of both [Ret] without the mean of all photos."
+    )
+    rank: int = Field(
+        description="Its place among all photos by how near they are to the sketch, or to the photo in its place."
+    )
+
+
 class ExplainedPair(ExplainedImage):
     """A photo beside the sketch, or beside the photo in its place."""
 
@@ -98,6 +115,11 @@ class ExplainedPhoto(ExplainedPair):
 
     id: int
     rank: None = Field(default=None, description="Always null: an explanation ranks nothing.")
+    ret_rank: int = Field(
+        description="Its place among all photos by how near they are to the sketch, or to the photo in its place, by "
+        "[Ret] alone. What diffusion moved up has photos in nearest that are nearer."
+    )
+    nearest: list[NearPhoto] = Field(description="The photos that look most like it, nearest first, without itself.")
     photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
 
@@ -119,6 +141,7 @@ class ExplainTimings(BaseModel):
     encode: float = Field(description="Read, prepare and encode the sketch and the photos.")
     pairs: float = Field(description="Compare the sketch with each photo.")
     influence: float = Field(description="Leave out the pairs of tokens.")
+    nearest: float = Field(description="Find the nearest photos.")
     rebuild: float = Field(description="Put the sketch together anew.")
     total: float = Field(description="All of these.")
 
@@ -131,6 +154,10 @@ class ExplainResponse(BaseModel):
         description="The sketch; with like or kind=photo, the photo that the others are compared with."
     )
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
+    nearest: list[NearPhoto] = Field(
+        description="The photos that look most like the sketch, or the photo in its place, nearest first; without a "
+        "photo that like names."
+    )
     rebuilt: list[Rebuilt] = Field(description="Empty unless asked for.")
     timings_ms: ExplainTimings
     method: str = Field(

@@ -3,11 +3,14 @@
 from service.search.outcome import search_response
 from service.search.plan import Defaults
 from service.search.searcher import Searcher
+from service.search.surroundings import Near, Surroundings
 from service.search.trial import check_searches
 
 __all__ = [
     "Defaults",
+    "Near",
     "Searcher",
+    "Surroundings",
     "check_searches",
     "search_response",
 ]

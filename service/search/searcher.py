@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import Index, PhotoFilter
-from model import Matcher
+from model import Matcher, Tokens
+from model.network import Modality
 from service.schemas import Cluster, SearchQuery
 from service.search.asking import asked_about, question, skipped, with_answers
 from service.search.diffusing import diffuse, with_estimates
@@ -45,6 +46,7 @@ from service.search.ranking import Scores
 from service.search.scorer import GalleryScorer, Rows
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
+from service.search.surroundings import Surroundings
 from service.towers import ClipVectors
 
 # Photos of a kind that are shown beside its best one.
@@ -188,6 +190,10 @@ class Searcher:
             model=self.matcher.config.name,
             embedder=self.index.manifest.embedder.name,
         )
+
+    def around(self, given: Tokens, modality: Modality) -> Surroundings:
+        """The photos around a sketch, or a photo in its place, that is encoded: a batch of one."""
+        return Surroundings(self.scorer, given, modality)
 
     def _passing(self, query: SearchQuery) -> NDArray[np.bool_] | None:
         """(p,): whether a photo passes the query's filters; None where it has none."""

@@ -14,6 +14,7 @@ const DAZZLING = 8;
  *   lead(yours), network   what can be seen, in everyday words and in technical terms; yours: what the photos are
  *     compared with, such as "your drawing"
  *   alike   the technical terms where photos are compared with a photo, if they are others
+ *   fits(answer)   whether there is something to see: some networks match no patches, or put none aside
  *   sketch(overlay, state), photo(overlay, state, photo)   draw
  *   says(state, photo)   a line under a photo: [{text, colour?}, ...]
  * The state has the `answer` of POST /explain, the `chosen` photo, `pins` and the `hovered` part, and the controls'
@@ -26,6 +27,7 @@ export const VIEWS = {
       "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
     alike:
       "Cosines of all pairs of patch tokens of the two photos, as they left the encoder, without their mean. For every token of the part, its best token in the other photo is lit; pale squares are tokens that were dropped. The ranking itself goes by [Ret].",
+    fits: comparesPatches,
     sketch(overlay, { answer, pins }) {
       const kept = keptCells(answer.sketch, answer.grid);
       for (const { part, colour } of pins) {
@@ -55,7 +57,19 @@ export const VIEWS = {
       });
     },
   },
+  nearest: {
+    lead: (yours) => `Below ${yours} are the photos that look most like it to the computer, and beside each photo found those that look most like that photo. A blue frame marks what is in both rows: such photos stand between the two. Photos that look alike lend each other their scores, so one may come first although it is not number 1 by its look alone.`,
+    network:
+      "By [Ret] alone, before diffusion: the cosines of the sketch and the photos, lowered by their prior if the network has one; and those of photos with each other, without the mean of all photos, as diffusion compares them.",
+    alike:
+      "By [Ret] alone, before diffusion: cosines of photos with each other, without the mean of all photos.",
+    fits: () => true,
+    sketch: () => undefined,
+    photo: () => undefined,
+    says: () => [],
+  },
   look: {
+    fits: () => true,
     lead: () => "In colour is where the computer looks most to tell what a picture shows; the rest is grey. The yellow line runs around the spots that it looks at most.",
     network:
       "Attention of [Ret] over the patch tokens: by head in the last block (an eye is a head), or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
@@ -71,6 +85,7 @@ export const VIEWS = {
     lead: () => "The computer cuts every picture into small squares and, to be quick, puts aside those that tell it little. They are grey here; those within the white line were kept.",
     network:
       "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
+    fits: ({ sketch, photos }) => [sketch, ...photos].some(({ kept }) => kept.length),
     sketch(overlay, state) {
       keepBright(overlay, state, state.answer.sketch);
     },
@@ -84,6 +99,8 @@ export const VIEWS = {
     lead: () => "These pairs of squares count most: 1 in your drawing goes with 1 in the photo. Choose a photo to see its pairs; below it is by how much its score would fall without each.",
     network:
       "Token pairs whose leaving out of the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
+    // Only a relation network has a score that rests on pairs, and only for a drawing.
+    fits: ({ photos }) => photos.some((photo) => photo.relation_score !== null),
     sketch(overlay, { chosen }) {
       number(overlay, chosen.influence, "sketch_cell");
     },
@@ -103,6 +120,7 @@ export const VIEWS = {
     lead: (yours) => `Here ${yours} is put together from squares of photos: each square is the one most like that spot of it.`,
     network:
       "Every token of it is replaced by the patch of its nearest photo token: among these photos, or the average of the nearest ones in the whole gallery (Fig. 7 of the paper).",
+    fits: comparesPatches,
     sketch: () => undefined,
     photo: () => undefined,
     says: () => [],
@@ -137,6 +155,11 @@ export function bestMatches({ sketch_cells, photo_cells, correspondence }, cells
     }
   });
   return found;
+}
+
+/** Whether patches were matched: a network with one vector for each picture has none. */
+function comparesPatches({ photos }) {
+  return photos.some((photo) => photo.sketch_cells.length && photo.photo_cells.length);
 }
 
 function strongest(cells) {

@@ -3,6 +3,7 @@
 import { show } from "../shared/dialogs.js";
 import { choice, choose, element, part } from "../shared/dom.js";
 import { row, source } from "./facts.js";
+import { Nearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { Rebuilt } from "./rebuilt.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
@@ -14,6 +15,7 @@ const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#0078
 const HOVER = ["\u2022", "#1e1f1c"];
 const PINNED_AT_FIRST = 3;
 const FACE = 80;
+const NEAREST = 8;
 
 export class Why {
   #api;
@@ -25,6 +27,7 @@ export class Why {
   #subject = null;
   #results = [];
   #rebuilt = new Rebuilt(part("why-rebuilt"));
+  #nearest;
   #parts = [];
   #pictures = [];
   #state = null;
@@ -36,6 +39,7 @@ export class Why {
   constructor(api, gone) {
     this.#api = api;
     this.#gone = gone;
+    this.#nearest = new Nearest(api);
     part("why-close").addEventListener("click", () => this.#dialog.close());
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
     this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.abort());
@@ -113,9 +117,12 @@ export class Why {
   #begin(answer) {
     const first = (this.#alike ? middleFirst : largestFirst)(this.#parts).slice(0, PINNED_AT_FIRST);
     const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
-    part("why-pairs").hidden = this.#alike;
-    if (this.#alike && part("why-pairs").firstElementChild.checked) {
-      choose("why-view", "parts");
+    const radios = [...document.getElementsByName("why-view")];
+    for (const radio of radios) {
+      radio.parentElement.hidden = !VIEWS[radio.value].fits(answer);
+    }
+    if (radios.find(({ checked }) => checked).parentElement.hidden) {
+      choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);
     }
     const view = document.querySelector("[name=why-view]:checked").value;
     const from = document.querySelector("[name=why-from]:checked").value;
@@ -133,7 +140,8 @@ export class Why {
     const { blob, kind } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
     const compared = blob ? { kind } : { like: part("why-liked").value };
-    return this.#api.explain(blob, { ...compared, photo: ids, rebuild }, signal);
+    const nearest = rebuild === "none" ? NEAREST : 0;
+    return this.#api.explain(blob, { ...compared, photo: ids, rebuild, nearest }, signal);
   }
 
   #wait(text, again = false) {
@@ -161,6 +169,7 @@ export class Why {
     part("why-step").max = answer.sketch.kept.length;
     part("why-step").value = answer.sketch.kept.length;
     part("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
+    this.#nearest.show(answer, this.#results, this.#yours);
     this.#rebuilt.clear();
     part("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, this.#results[place])));
     part("why-source").textContent = source(answer);

@@ -165,8 +165,8 @@ def test_the_best_photo_of_a_folder_is_the_one_that_scores_highest(place: Place,
 
 def test_an_explanation_is_written_as_overlays_of_every_picture_and_one_document(place: Place, tmp_path: Path) -> None:
     photos = best_of_index(place.searcher, draw_sketch(), 2)
-    written = write_explanation(place.matcher, draw_sketch(), photos, tmp_path / "out")
-    names = ["sketch.png", "1.png", "2.png", "matches.png", "rebuilt.png", "explanation.json"]
+    written = write_explanation(place.searcher, draw_sketch(), photos, tmp_path / "out")
+    names = ["sketch.png", "1.png", "2.png", "nearest.png", "matches.png", "rebuilt.png", "explanation.json"]
     assert [path.name for path in written] == names
     for path in written[:-1]:
         with Image.open(path) as image:

@@ -63,4 +63,15 @@ def test_its_explanation_shows_where_it_looked_and_compares_no_patches(engine: E
     for photo in answer.photos:
         assert (photo.relation_score, photo.matches, photo.influence, photo.correspondence) == (None, [], [], [])
         assert 0 <= photo.ret_distance <= 2
+        assert len(photo.nearest) == 6
     assert bool(answer.rebuilt) == (rebuild != "none")
+
+
+def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "sketch.png").write_bytes(encoded(draw_sketch(1)))
+    written = engine.explain_into(tmp_path / "sketch.png", [], tmp_path / "why")
+    assert [file.name for file in written] == [
+        *("sketch.png", "1.png", "2.png", "3.png", "nearest.png", "explanation.json")
+    ]
+    drawn = engine.figures_into([tmp_path / "sketch.png"], tmp_path / "figures", None)
+    assert [file.name for file in drawn] == ["figure3.png", "figure4.png", "figure5.png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
+import model
+from indexer import build
+from model.checkpoint import save_checkpoint
+from model.network import AnchorConfig, AnchorNetwork, VitSizes
 from service.http.app import create_app
 from service.settings import Settings
 from tests import browser
@@ -124,6 +129,44 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-rebuilt img"))
     assert "From all photos there are" in text(desk, "why-rebuilt")
     check_quiet(desk, server)
+
+
+def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(desk: Browser, server: Served) -> None:
+    open_why(desk, server)
+    desk.find_element(By.XPATH, "//input[@name='why-view'][@value='nearest']/..").click()
+    wait(desk).until(
+        lambda d: d.execute_script(
+            "return [...document.querySelectorAll('#why .nearest img')].every((one) => one.naturalWidth)"
+        )
+    )
+    yours, photos, framed = desk.execute_script(
+        """const titles = (list) => [...list.querySelectorAll("img")].map((image) => image.title);
+        const rows = [...document.querySelectorAll("#why-nearest .nearest")];
+        return [titles(document.getElementById("why-nearest-yours")), rows.map(titles),
+          rows.map((row) => [...row.querySelectorAll(".both img")].map((image) => image.title))];"""
+    )
+    assert [len(row) for row in [yours, *photos]] == [8] * 7
+    assert framed == [[title for title in row if title in yours] for row in photos]
+    assert any(framed)
+    assert "by its look alone" in text(desk, "why-nearest")
+    check_quiet(desk, server)
+
+
+def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
+    desk: Browser, gallery: Path, tmp_path: Path
+) -> None:
+    config = AnchorConfig("one-vector", "vit_tiny_patch16_224", sizes=VitSizes(16, 1, 2, 2.0), image_size=64, units=24)
+    save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
+    build([gallery], tmp_path / "index", model.load(tmp_path / "one.safetensors"), clusters=2, embedder="ret")
+    with served(Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
+        open_why(desk, server)
+        views = desk.find_elements(By.CSS_SELECTOR, "#why-views label")
+        assert [view.text for view in views if view.is_displayed()] == ["Look-alikes", "Where it looks"]
+        assert desk.find_element(By.ID, "why-nearest").is_displayed()
+        views[2].click()
+        wait(desk).until(lambda d: d.find_element(By.ID, "why-photos").is_displayed())
+        assert len(set(overlays(desk))) > 1
+        check_quiet(desk, server)
 
 
 def test_what_was_put_aside_is_grey_within_a_line_that_is_seen_on_any_photo(desk: Browser, server: Served) -> None:

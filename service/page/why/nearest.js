@@ -1,0 +1,55 @@
+/** The photos that look most like a drawing, and like the photos that were found: rows of small pictures. */
+
+import { element, part } from "../shared/dom.js";
+import { fileName, percent, sentence } from "../shared/words.js";
+
+export class Nearest {
+  #api;
+  #ofYours = part("why-nearest-yours");
+  #ofPhotos = part("why-nearest");
+
+  /** @param {import("../shared/api.js").Api} api */
+  constructor(api) {
+    this.#api = api;
+  }
+
+  /**
+   * Show the rows.
+   *
+   * @param {object} answer of POST /explain
+   * @param {object[]} results the photos that are explained, in the order of the answer
+   * @param {string} yours what they are compared with, such as "your drawing"
+   */
+  show({ nearest, photos }, results, yours) {
+    const [near, shown] = [new Set(nearest.map(({ id }) => id)), new Set(photos.map(({ id }) => id))];
+    this.#ofYours.ariaLabel = `Photos that look most like ${yours}`;
+    this.#ofYours.replaceChildren(
+      ...nearest.map((photo) => this.#small(photo, shown.has(photo.id) ? "is explained here" : "")),
+    );
+    this.#ofPhotos.replaceChildren(
+      ...photos.map((photo, place) => {
+        const { rank, paths } = results[place];
+        const small = photo.nearest.map((one) => this.#small(one, near.has(one.id) ? `looks like ${yours}, too` : ""));
+        return element(
+          "li",
+          {},
+          element("img", { src: photo.image, alt: "" }),
+          element("p", { className: "name", textContent: `${rank}: ${fileName(paths[0])}` }),
+          element("p", { className: "says", textContent: `Number ${photo.ret_rank.toLocaleString("en")} by its look alone` }),
+          element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${fileName(paths[0])}` }, ...small),
+        );
+      }),
+    );
+  }
+
+  /** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
+  #small({ paths, cosine, thumbnail_url }, both) {
+    const image = element("img", { alt: fileName(paths[0]), title: paths[0] });
+    void this.#api.show(image, thumbnail_url);
+    const said = element("p", { textContent: percent(cosine) });
+    if (both) {
+      said.append(element("span", { className: "unseen", textContent: `. ${sentence(both)}` }));
+    }
+    return element("li", { className: both ? "both" : "" }, image, said);
+  }
+}

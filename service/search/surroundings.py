@@ -1,0 +1,86 @@
+"""Surroundings: which photos lie around a picture, by [Ret] alone, before diffusion.
+
+A network with one vector for each picture matches no patches. What can be said of it is where it looked, and which
+photos its vectors lie near. The same is true of every network: photos lend each other scores by these vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import PhotoEntry
+from model import Tokens
+from model.network import Modality
+from service.search.parts import QueryParts
+from service.search.ranking import Scores, best_first
+from service.search.scorer import GalleryScorer
+
+
+@dataclass(frozen=True)
+class Near:
+    """A photo of the index that is near a picture.
+
+    Attributes:
+        id: of the photo.
+        cosine: how near, -1 to 1.
+        rank: its place among all photos by how near they are to the sketch, or to the photo in its place, from 1.
+    """
+
+    id: int
+    cosine: float
+    rank: int
+
+
+class Surroundings:
+    """The photos of a gallery around a sketch, or a photo in its place, and around other photos.
+
+    A sketch is compared as a search by [Ret] compares it: by the cosine of both [Ret], lowered by the photo's prior if
+    the network has one. Photos are compared as kinds and liked photos are: by the cosine of their [Ret] without the
+    mean of all photos (``model.ranking.Likeness``).
+    """
+
+    def __init__(self, scorer: GalleryScorer, given: Tokens, modality: Modality) -> None:
+        """given: the sketch or photo, a batch of one."""
+        self._scorer = scorer
+        if modality == "sketch":
+            scores = scorer.ret_scores(QueryParts(given))
+            # They are minus the distances of vectors of length 1.
+            self._cosines: Scores = (1 - scores**2 / 2).astype(np.float32)
+        else:
+            self._cosines = scores = self._likeness(given)
+        self._order = best_first(scorer.ids, scores)
+        self._ranks = np.empty(len(self._order), np.int64)
+        self._ranks[self._order] = np.arange(1, len(self._order) + 1)
+
+    def rank(self, photo: PhotoEntry) -> int:
+        """The place of a photo of the gallery among all by how near they are to what was given, from 1."""
+        return int(self._ranks[self._scorer.row_of(photo)])
+
+    def of_given(self, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
+        """The photos nearest to what was given, nearest first.
+
+        count: at most so many. own: what was given, if it is a photo of the gallery; it is left out.
+        """
+        return self._first(self._order[: count + 1], self._cosines, count, own)
+
+    def of_photo(self, photo: Tokens, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
+        """The photos nearest to another photo, a batch of one; ``count`` and ``own`` as in ``of_given``."""
+        cosines = self._likeness(photo)
+        return self._first(best_first(self._scorer.ids, cosines, count + 1), cosines, count, own)
+
+    def _first(self, rows: NDArray[np.int64], cosines: Scores, count: int, own: PhotoEntry | None) -> tuple[Near, ...]:
+        left = rows if own is None else rows[rows != self._scorer.row_of(own)]
+        return tuple(
+            Near(int(self._scorer.ids[row]), float(cosines[row]), int(self._ranks[row]))
+            for row in left[:count].tolist()
+        )
+
+    def _likeness(self, photo: Tokens) -> Scores:
+        """(p,): how much each photo of the gallery is like this one."""
+        none = torch.empty(0, dtype=torch.int64)
+        cosines: Scores = self._scorer.likeness.to(none, others=photo.ret).numpy()
+        return cosines
