@@ -122,6 +122,11 @@ class Engine:
         """Photos shown."""
         return self._index.photo_count
 
+    @property
+    def network(self) -> str:
+        """The name of the network, and by which method it ranks where a search names none."""
+        return f"{self._matcher.config.name} by {self._matcher.best_method}"
+
     def try_out(self) -> None:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
         if self._matcher.words:
@@ -287,6 +292,7 @@ class Engine:
         return (
             ModelInfo(
                 name=matcher.config.name,
+                kind=matcher.network.kind,
                 checkpoint_sha256=matcher.checkpoint_sha256,
                 methods=matcher.methods,
                 best_method=matcher.best_method,

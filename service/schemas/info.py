@@ -13,6 +13,9 @@ class ModelInfo(BaseModel):
     """The checkpoint in use."""
 
     name: str
+    kind: str = Field(
+        description="What kind of network it is: zse, or with one vector for each picture sketch-an-anchor or clip-at."
+    )
     checkpoint_sha256: str
     methods: tuple[str, ...]
     best_method: str = Field(description="What method=auto means.")

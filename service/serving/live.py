@@ -130,7 +130,9 @@ class Live:
         # The one before is closed when nobody uses it any more.
         self._engine = fresh
         self._last = _Attempt(stamp, time.monotonic(), None)
-        log.info("generation %s is live, %d photos", fresh.generation, fresh.photo_count)
+        log.info(
+            "generation %s is live, %d photos, searched with %s", fresh.generation, fresh.photo_count, fresh.network
+        )
 
     def _refuse(self, error: Exception, stamp: Stamp) -> None:
         foreseen = isinstance(error, _FORESEEN)

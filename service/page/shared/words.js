@@ -1,5 +1,7 @@
 /** The page's texts: names, numbers and messages for people. */
 
+// Those with one vector for each picture; others compare patches, too.
+const KINDS = { "sketch-an-anchor": "Sketch-an-Anchor, one vector for each picture", "clip-at": "CLIP-AT, one vector for each picture" };
 const METHODS = { rn: "relation network", ret: "[Ret]", fused: "relation network and [Ret]" };
 // A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
@@ -123,7 +125,7 @@ export function facts({ model, index, version, refused }) {
       "Groups made by",
       standIn ? "the network's own [Ret] vector: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,
     ],
-    ["Network", `${model.name}, on ${model.device}, in ${model.dtype}`],
+    ["Network", [model.name, KINDS[model.kind], `on ${model.device}`, `in ${model.dtype}`].filter(Boolean).join(", ")],
     ["Careful search", methodName(model.best_method, model.diffuses)],
     ["Index", `generation ${index.generation}`],
     ...(refused ? [["Newer index, not used", sentence(refused)]] : []),

@@ -48,6 +48,8 @@ def test_it_finds_photos_by_ret_however_it_is_asked(engine: Engine) -> None:
     sketch = engine.prepare(encoded(draw_sketch(1)))
     found = engine.search(sketch, SearchQuery(k=4))
     assert (found.method, found.model, len(found.results)) == ("ret", "one-vector", 4)
+    kind = engine.info()[0].kind
+    assert kind in ("sketch-an-anchor", "clip-at")
     assert engine.search(sketch, SearchQuery(k=4, select="clusters", nprobe=2)).results
 
 
