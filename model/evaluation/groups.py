@@ -103,18 +103,20 @@ def _by_size(
 
 def group_table(result: GroupedEvaluation) -> str:
     """One line a method and group."""
+    width = max(len(name) for name in ("method", *result.methods)) + 2
     lines = [f"{result.queries} sketches of {result.classes} classes against {result.photos} photos", ""]
-    lines.append(f"{'method':<17}{'queries':<24}" + "".join(f"{n:>10}" for n in ("P@10", "hit@10", "mAP@all")))
+    lines.append(f"{'method':<{width}}{'queries':<24}" + "".join(f"{n:>10}" for n in ("P@10", "hit@10", "mAP@all")))
     for method, groups in result.methods.items():
         for number, (name, row) in enumerate(groups.items()):
             values = (row.precision_10, row.hit_10, row.map_all)
             title = f"{name} ({row.queries})"
-            lines.append(f"{'' if number else method:<17}{title:<24}" + "".join(f"{value:>10.4f}" for value in values))
+            figures = "".join(f"{value:>10.4f}" for value in values)
+            lines.append(f"{'' if number else method:<{width}}{title:<24}{figures}")
         if method in result.harmonic:
             means = (result.harmonic[method][figure] for figure in FIGURES)
-            lines.append(f"{'':<17}{'harmonic mean':<24}" + "".join(f"{mean:>10.4f}" for mean in means))
+            lines.append(f"{'':<{width}}{'harmonic mean':<24}" + "".join(f"{mean:>10.4f}" for mean in means))
         for size, value in result.by_size.get(method, {}).items():
-            lines.append(f"{'':<17}{'covering ' + size:<44}{value:>10.4f}")
+            lines.append(f"{'':<{width}}{'covering ' + size:<44}{value:>10.4f}")
     return "\n".join(lines)
 
 
