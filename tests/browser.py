@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
+from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER_TOUCH
 from selenium.webdriver.common.actions.pointer_input import PointerInput
@@ -56,8 +57,12 @@ def missing() -> str | None:
 
 
 @contextmanager
-def browser(screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
-    """Chromium with an empty profile, which makes no requests of its own; closed when the block ends."""
+def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Iterator[Browser]:
+    """Chromium with an empty profile, which makes no requests of its own; closed when the block ends.
+
+    ``still``: as for a person who wants nothing to move. Without a graphics card, the processor draws each frame of a
+    motion, which takes longer than most tests.
+    """
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     with tempfile.TemporaryDirectory(prefix="sketch-search-browser-", ignore_cleanup_errors=True) as profile:
@@ -71,12 +76,17 @@ def browser(screen: Screen, *, dark: bool = False) -> Iterator[Browser]:
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            "--disable-extensions",
+            "--disable-component-extensions-with-background-pages",
+            "--disable-features=OptimizationGuideOnDeviceModel,OptimizationHints,Translate,MediaRouter",
             "--hide-scrollbars",
             f"--user-data-dir={profile}",
             f"--window-size={screen.width},{screen.height}",
+            *(["--force-prefers-reduced-motion"] if still else []),
         ):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        options.add_experimental_option("perfLoggingPrefs", {"enablePage": False})
         # The driver is named, so that selenium does not look for one on the network.
         driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
@@ -165,7 +175,17 @@ def download_to(driver: Browser, folder: Path) -> None:
 
 def wait_for_photos(driver: Browser) -> None:
     """Wait until the search has ended and every photo in sight is shown."""
-    wait(driver).until(lambda d: run(d, "photos_shown"))
+
+    def shown(driver: Browser) -> bool:
+        try:
+            # The page waits by itself: to ask it over and over takes more of the processor than the search.
+            run(driver, "photos_shown")
+        except JavascriptException:
+            # Another page has been loaded meanwhile.
+            return False
+        return True
+
+    wait(driver).until(shown)
 
 
 def complaints(driver: Browser) -> list[str]:
@@ -175,7 +195,9 @@ def complaints(driver: Browser) -> list[str]:
 
 def requested(driver: Browser) -> list[str]:
     """The network addresses that the page has asked for since the last call."""
-    entries = [json.loads(entry["message"]) for entry in _log(driver, "performance")]
+    logged = [entry["message"] for entry in _log(driver, "performance")]
+    # Most entries are of something else, and to read them all takes long.
+    entries = [json.loads(message) for message in logged if 'Network.requestWillBeSent"' in message]
     # The browser's own pages have targets of their own.
     messages = [entry["message"] for entry in entries if entry["webview"] == driver.current_window_handle]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
@@ -204,7 +226,7 @@ def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _dense(line: Line, step: float = 0.12) -> Iterator[tuple[float, float]]:
+def _dense(line: Line, step: float = 0.3) -> Iterator[tuple[float, float]]:
     """The line with points at most ``step`` apart, as a pointer that moves reports them."""
     yield line[0]
     for (x0, y0), (x1, y1) in itertools.pairwise(line):

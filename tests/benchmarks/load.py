@@ -30,7 +30,7 @@ from tests.benchmarks.command import Command
 from tests.benchmarks.load_result import EAGER, Answers, Clients, Level, Result, table
 from tests.benchmarks.served_demo import demo
 
-SECONDS, QUICK_SECONDS = 30.0, 1.0
+SECONDS, QUICK_SECONDS = 30.0, 0.5
 # No more clients than fit into the queue.
 CLIENTS = (1, 4, 16)
 SHARES = (0.5, 1.0, 2.0)

@@ -1,11 +1,12 @@
-// Whether the search has ended and every photo in sight is shown.
+// Waits until the search has ended and every photo in sight is shown.
 async () => {
-  const seen = [...document.querySelectorAll("#results .frame")].filter(
-    (frame) => frame.getBoundingClientRect().top < innerHeight,
-  );
-  return (
+  const shown = () =>
     document.querySelectorAll("#results li").length > 0 &&
     document.getElementById("results").getAttribute("aria-busy") === "false" &&
-    seen.every((frame) => frame.classList.contains("here"))
-  );
+    [...document.querySelectorAll("#results .frame")]
+      .filter((frame) => frame.getBoundingClientRect().top < innerHeight)
+      .every((frame) => frame.classList.contains("here"));
+  while (!shown()) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
 }

@@ -59,7 +59,7 @@ def opened() -> Iterator[Browser]:
     """A browser on a desktop, for all tests."""
     from tests.browser import DESKTOP, browser
 
-    with browser(DESKTOP) as driver:
+    with browser(DESKTOP, still=True) as driver:
         yield driver
 
 

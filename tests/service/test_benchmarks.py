@@ -107,12 +107,18 @@ def test_indexing_is_measured_whole_and_in_parts(
     monkeypatch.setattr(indexing, "clip_tower", lambda: nn.Sequential(nn.AvgPool2d(32), nn.Flatten()))
     released = dataclasses.replace(released_config(), image_size=32, width=32, depth=1, heads=2, select_after=())
     monkeypatch.setattr(indexing, "released_network", lambda: Network(released).requires_grad_(False).eval())
+    # One build in a process of its own will do.
+    peak = indexing.peak_mib
+    monkeypatch.setattr(
+        indexing, "peak_mib", lambda folder, file: peak(folder, file) if folder.name == "small" else None
+    )
     threads = torch.get_num_threads()
     assert indexing.main(["--output", str(tmp_path), "--weights", str(weights), "--quick"]) == 0
     assert torch.get_num_threads() == threads
     result = indexing.Result.model_validate_json((tmp_path / "indexing.json").read_text())
     assert [row.photos for row in result.rows] == [16, 16, 40, 40, 40, 16, 16]
     assert (result.rounds, result.real, result.rows[0].name, result.rows[0].ratio) == (2, False, indexing.RELEASED, 1)
+    assert {row.name for row in result.rows if row.peak_mib} <= {"tiny-random, whole build"}
     for row in result.rows:
         assert row.ratio == pytest.approx(row.photos_per_second / result.rows[0].photos_per_second)
     assert "whole build" in capsys.readouterr().out

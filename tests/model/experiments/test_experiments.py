@@ -170,13 +170,13 @@ def test_what_does_not_fit_is_refused(given: list[str], capsys: pytest.CaptureFi
 SMALL_ZSE = (
     'preset = "zse-ti16"\nbf16 = false\n[[phases]]\nimage_size = 64\nsteps = 2\n'
     "[batch]\nclasses = 3\nnear = 0.5\nsketches = 2\ndrawn = 1\nlines = 2\nfurther = 1\n"
-    "[weights]\ninstances = 0.5\nmates = 0.3\n[network]\n" + toml(NETWORK)
+    "[weights]\ninstances = 0.5\nmates = 0.3\n[network]\n" + toml({**NETWORK, "depth": 2, "select_after": [1]})
 )
 
 SMALL_CLIP_AT = (
     'method = "clip-at"\nbackbone = "vit_tiny_patch16_224"\nlevel = "fine-grained"\nbatch = 4\ncategories = 2\n'
     "bf16 = false\n[network]\nimage_size = 64\nprompts = 2\n"
-    "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
+    "[network.sizes]\nembed_dim = 32\ndepth = 2\nnum_heads = 2\nmlp_ratio = 2.0\n"
 )
 
 
@@ -194,7 +194,7 @@ def test_costs_that_are_counted_without_computing_are_those_of_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     anchors, zse, clip_at = (tmp_path / f"{name}.toml" for name in ("anchors", "zse", "clip-at"))
-    anchors.write_text(SMALL.replace("anchors = []", 'anchors = ["word", "visual"]'))
+    anchors.write_text(SMALL.replace("anchors = []", 'anchors = ["word", "visual"]').replace("depth = 4", "depth = 2"))
     zse.write_text(SMALL_ZSE)
     clip_at.write_text(SMALL_CLIP_AT)
     trainers: dict[Path, Any] = {

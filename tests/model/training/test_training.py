@@ -59,11 +59,11 @@ def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
     data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)), tmp_path / "pixels")
     fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 106))
     recipe = dataclasses.replace(
-        small_recipe((64, 100)),
+        small_recipe((64, 60)),
         # What a random teacher believes is not worth learning.
         weights=Weights(bank=1.0, labels=0.0, teacher=0.0, relation=1.0),
         batch=Batch(classes=6, near=0.0, sketches=1, drawn=0),
-        optimiser=Optimiser(encoder_rate=2e-3, head_rate=4e-3, warmup=5, average=0.9),
+        optimiser=Optimiser(encoder_rate=4e-3, head_rate=8e-3, warmup=5, average=0.9),
     )
     trainer = Trainer(recipe, data, backbone, tmp_path / "run")
     before = evaluate(trained_matcher(trainer.average), fresh)
