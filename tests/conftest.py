@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
+import ssl
+from functools import cache
 
 import pytest
 
@@ -15,7 +17,10 @@ from tests.syncs import forget_syncs
 def pytest_configure() -> None:
     # A shell starts what runs in the background deaf to Ctrl-C, and programs that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    forget_syncs(pytest.MonkeyPatch())
+    patch = pytest.MonkeyPatch()
+    forget_syncs(patch)
+    # Each client of httpx reads the certificates of all authorities, which takes longer than a test; one set will do.
+    patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
     # A misspelt requirement would otherwise require nothing.
     required()
 

@@ -16,7 +16,7 @@ from model.checkpoint.conversion import convert, released_config, rename
 from model.commands import main
 from model.errors import ModelError
 from model.matcher import Matcher
-from model.network import Side, Tokens
+from model.network import Modality, Tokens
 from model.network.zse import Network, as_zse
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
@@ -59,7 +59,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, reference: ModuleType, fi
 def test_a_released_checkpoint_gives_the_released_figures(
     drawn: list[int], shown: list[int], released: Matcher, reference: ModuleType, figures: dict[str, Any]
 ) -> None:
-    def encoded(kind: Side, count: int, rows: list[int]) -> Tokens:
+    def encoded(kind: Modality, count: int, rows: list[int]) -> Tokens:
         return released.encode(torch.from_numpy(reference.inputs(kind, count, figures["seed"]))[rows], kind)
 
     sketches = encoded("sketch", figures["sketches"], drawn)

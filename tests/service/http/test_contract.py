@@ -24,7 +24,7 @@ PATIENCE = 60
 # Characters that httpx sends as a query; it refuses more.
 LONGEST_QUERY = 65_536
 # The same cases every time; the search for new ones is the soak's.
-short = hypothesis.settings(max_examples=5, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+short = hypothesis.settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 long = hypothesis.settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 
 
