@@ -6,14 +6,19 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import model
 from indexer import build
 from model.checkpoint.file import save_checkpoint
+from model.explanation import cut
 from model.network.vectors import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout, VitSizes
 from service.engine import Engine
+from service.explain.overlays import attention_overlay
+from service.explain.response import encode_picture
 from service.schemas import ExplainParams, SearchQuery
 from service.settings import Settings
 from tests.pictures import encoded
@@ -67,6 +72,35 @@ def test_its_explanation_shows_where_it_looked_and_compares_no_patches(engine: E
         assert 0 <= photo.ret_distance <= 2
         assert len(photo.nearest) == 6
     assert bool(answer.rebuilt) == (rebuild != "none")
+
+
+def test_what_is_laid_over_a_padded_picture_lies_where_the_network_saw_it() -> None:
+    """A white photo, twice as wide as high, with a red spot: the cells that see the spot are those that show it."""
+    network = ClipAtNetwork(dataclasses.replace(CLIP_AT, released_padding=True))
+    matcher = model.Matcher(network, "untracked")
+    bare = Image.new("RGB", (544, 272), "white")
+    spotted = bare.copy()
+    spotted.paste((255, 0, 0), (400, 150, 440, 190))
+    seen = [encode_picture(matcher, picture, "photo") for picture in (bare, spotted)]
+    # Padded to a square, in black, at half the size: in the quarters above and below there is no photo.
+    assert not seen[1].pixels[:64].any()
+    assert not seen[1].pixels[-64:].any()
+    assert seen[1].pixels[152, 210].tolist() == [255, 0, 0]
+    first, second = (network.encoder.vit.patch_embed(matcher.prepare(p, "photo")[None])[0] for p in (bare, spotted))
+    felt = set((first - second).abs().sum(dim=1).nonzero()[:, 0].tolist())
+    grid = CLIP_AT.grid
+    shown = {
+        cell
+        for cell in range(grid * grid)
+        if (cut(seen[0].pixels, cell, grid) != cut(seen[1].pixels, cell, grid)).any()
+    }
+    assert felt == shown
+    attention = torch.zeros(grid * grid)
+    attention[list(felt)] = 1
+    drawn = np.asarray(attention_overlay(seen[1].pixels, attention.reshape(grid, grid)))
+    changed = (drawn != np.asarray(attention_overlay(seen[1].pixels, torch.zeros(grid, grid)))).any(axis=2)
+    assert changed[152, 210]
+    assert {cell for cell in range(grid * grid) if cut(changed[..., None].astype(np.uint8), cell, grid).any()} == shown
 
 
 def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Engine, tmp_path: Path) -> None:
