@@ -75,7 +75,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
         _line("bad files", f"{counts.bad}"),
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
         _line("drift", summary.drift.describe()),
-        _line("network", f"{manifest.network}, {manifest.tokens} tokens of {manifest.width} dims"),
+        _line("network", f"{manifest.network}, {_of_a_photo(manifest.tokens, manifest.width)}"),
         _line("checkpoint", manifest.checkpoint_sha256),
         _line(
             "on disk",
@@ -107,6 +107,11 @@ def _state(generation: str, changed: bool) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _of_a_photo(tokens: int, width: int) -> str:
+    """What a network keeps of each photo."""
+    return f"one vector of {width} numbers" if tokens == 1 else f"{tokens} tokens of {width} numbers"
 
 
 def _line(name: str, value: str) -> str:
