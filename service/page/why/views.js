@@ -58,7 +58,7 @@ export const VIEWS = {
     },
   },
   nearest: {
-    lead: (yours) => `Below ${yours} are the photos that look most like it to the computer, and beside each photo found those that look most like that photo. A blue frame marks what is in both rows: such photos stand between the two. Photos that look alike lend each other their scores, so one may come first although it is not number 1 by its look alone.`,
+    lead: (yours) => `Below ${yours} are the photos that look most like it to the computer, and beside each photo found those that look most like that one. A blue frame marks what is in both rows. Photos that look alike lend each other scores, so the first need not be number 1 by its look alone.`,
     network:
       "By [Ret] alone, before diffusion: the cosines of the sketch and the photos, lowered by their prior if the network has one; and those of photos with each other, without the mean of all photos, as diffusion compares them.",
     alike:
