@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.pictures import SHAPES, drawing, photo
 
@@ -19,3 +22,14 @@ def draw_photo(seed: int) -> Image.Image:
 def draw_sketch(seed: int = 0) -> Image.Image:
     """A small drawing; every seed another one."""
     return drawing(SHAPES[seed % len(SHAPES)], size=128, seed=seed)
+
+
+def save_copy(file: Path, seed: int, number: int) -> None:
+    """Write a small photo as a PNG file that differs from its other copies in its bytes, not in its pixels.
+
+    So each copy is a photo of its own, with the same score.
+    """
+    note = PngInfo()
+    note.add_text("number", str(number))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draw_photo(seed).save(file, pnginfo=note)

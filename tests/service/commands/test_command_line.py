@@ -170,14 +170,20 @@ def test_what_is_neither_a_folder_nor_a_command_is_a_sentence(capsys: pytest.Cap
     assert "serch is neither a folder nor a command" in capsys.readouterr().err
 
 
-def test_an_index_of_other_folders_is_not_replaced_by_serving(
-    tmp_path: Path, gallery: Path, weights: Path, matcher: Matcher, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photos = tmp_path / "photos"
+@pytest.fixture
+def one_photo(tmp_path: Path, matcher: Matcher) -> tuple[Path, Path]:
+    """A folder with one photo, and its index."""
+    photos, index = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()
     (photos / "one.png").write_bytes(encoded(draw_photo(1)))
-    index = tmp_path / "index"
     build([photos], index, matcher, embedder="ret")
+    return photos, index
+
+
+def test_an_index_of_other_folders_is_not_replaced_by_serving(
+    one_photo: tuple[Path, Path], gallery: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, index = one_photo
     assert main([str(gallery), "--index", str(index), "--weights", str(weights)]) == 2
     refused = capsys.readouterr().err
     assert f"holds other folders: {photos}" in refused
@@ -186,13 +192,9 @@ def test_an_index_of_other_folders_is_not_replaced_by_serving(
 
 @pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
 def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
-    tmp_path: Path, weights: Path, matcher: Matcher
+    one_photo: tuple[Path, Path], tmp_path: Path, weights: Path
 ) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    (photos / "one.png").write_bytes(encoded(draw_photo(1)))
-    index = tmp_path / "index"
-    build([photos], index, matcher, embedder="ret")
+    photos, index = one_photo
     photos.rename(tmp_path / "elsewhere")
     found: list[int] = []
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL.PngImagePlugin import PngInfo
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -20,7 +18,7 @@ from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import axe_complaints, check_quiet, ends_with, names, on_screen, text
 from tests.service.served import Served, served
-from tests.service.small_gallery import CLUSTERS, draw_photo
+from tests.service.small_gallery import CLUSTERS, save_copy
 
 pytestmark = needs_browser
 
@@ -35,11 +33,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
     folder = tmp_path_factory.mktemp("doubled")
     for picture, files in enumerate(FILES):
         for number in range(files):
-            note = PngInfo()
-            note.add_text("number", str(number))
-            file: Path = folder / "photos" / f"{picture}-{number}.png"
-            file.parent.mkdir(exist_ok=True)
-            draw_photo(picture).save(file, pnginfo=note)
+            save_copy(folder / "photos" / f"{picture}-{number}.png", picture, number)
     build([folder / "photos"], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
     with served(settings.model_copy(update={"index": folder / "index"})) as running:
         yield running

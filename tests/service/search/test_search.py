@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL.PngImagePlugin import PngInfo
 
 import model
 from indexer import Index, build, open_index
@@ -26,7 +25,7 @@ from service.search import plan
 from service.search.plan import RERANK_PLAIN, Defaults
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch, save_copy
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +198,8 @@ def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> 
 
 
 def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> None:
-    # Different bytes, so different photos; the same pixels, so the same score.
-    (tmp_path / "photos").mkdir()
     for number in range(6):
-        note = PngInfo()
-        note.add_text("number", str(number))
-        draw_photo(3).save(tmp_path / "photos" / f"{number}.png", pnginfo=note)
+        save_copy(tmp_path / "photos" / f"{number}.png", seed=3, number=number)
     build([tmp_path / "photos"], tmp_path / "index", matcher, clusters=1, embedder="ret")
     index = open_index(tmp_path / "index", matcher)
     outcome = Searcher(index, matcher).search(draw_sketch(), SearchQuery(nprobe="all"))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL.PngImagePlugin import PngInfo
 
 import model
 from indexer import build, open_index
@@ -19,7 +18,7 @@ from service.search.outcome import Hit, SearchOutcome, search_response
 from service.search.plan import GROUPED
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
-from tests.service.small_gallery import draw_photo, draw_sketch
+from tests.service.small_gallery import draw_sketch, save_copy
 
 # So many files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1]
@@ -32,11 +31,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
     matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
     for picture, count in enumerate(FILES):
         for number in range(count):
-            note = PngInfo()
-            note.add_text("number", str(number))
-            file = folder / "photos" / str(number) / f"{picture}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            draw_photo(picture).save(file, pnginfo=note)
+            save_copy(folder / "photos" / str(number) / f"{picture}.png", picture, number)
     build([folder / "photos"], folder / "index", matcher, clusters=3, embedder="ret")
     with open_index(folder / "index", matcher) as index, pytest.MonkeyPatch.context() as patch:
         # To a network with random weights, all pictures are much the same.

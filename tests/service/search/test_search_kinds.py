@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL.PngImagePlugin import PngInfo
 
 import model
 from indexer import build, open_index
@@ -23,7 +22,7 @@ from service.search.outcome import FoundKind, Hit, search_response
 from service.search.plan import GROUPED
 from service.search.searcher import MORE, Searcher
 from tests.networks import tiny_checkpoint
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +170,8 @@ def test_clusters_are_opened_until_there_are_enough_photos_to_group(searcher: Se
 
 
 def test_photos_with_equal_scores_are_grouped_in_the_order_of_their_ids(searcher: Searcher, tmp_path: Path) -> None:
-    # Different bytes, so different photos; the same pixels, so the same score and look. The last one is another.
-    (tmp_path / "photos").mkdir()
     for number in range(6):
-        note = PngInfo()
-        note.add_text("number", str(number))
-        draw_photo(3).save(tmp_path / "photos" / f"{number}.png", pnginfo=note)
+        save_copy(tmp_path / "photos" / f"{number}.png", seed=3, number=number)
     draw_photo(4).save(tmp_path / "photos" / "6.png")
     build([tmp_path / "photos"], tmp_path / "index", searcher.matcher, clusters=1, embedder="ret")
     with open_index(tmp_path / "index", searcher.matcher) as index:
