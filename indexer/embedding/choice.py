@@ -19,6 +19,7 @@ from indexer.embedding.clip import (
 from indexer.embedding.embedder import ChosenEmbedder, RetEmbedder
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry
+from model.network import clip_source
 from model.terminal import expanded, resolved
 
 
@@ -61,15 +62,14 @@ def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -
     kind, _, source = spec.partition(":")
     if kind != "clip" or not source:
         raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
-    path = expanded(source)
-    if path.is_dir():
-        return clip_from_folder(resolved(path), device)
-    model, at, file = source.partition("@")
-    if at:
-        return clip_from_file(model, resolved(expanded(file)), device)
-    if path.is_file():
-        path = resolved(path)
+    named = clip_source(source)
+    if named.folder is not None:
+        return clip_from_folder(resolved(named.folder), device)
+    if named.file is not None:
+        return clip_from_file(named, resolved(named.file), device)
+    if expanded(source).is_file():
+        path = resolved(expanded(source))
         raise EmbedderUnavailable(
             f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
         )
-    return clip_by_tag(source, device, download)
+    return clip_by_tag(named, device, download)

@@ -13,6 +13,7 @@ from PIL import Image
 from indexer.embedding.embedder import ChosenEmbedder, Embedder, Floats
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry, hash_file, normalised
+from model.network import ClipSource
 
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
 DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
@@ -79,16 +80,16 @@ def _open_clip() -> Any:
     return open_clip
 
 
-def clip_by_tag(source: str, device: torch.device, download: bool) -> ChosenEmbedder:
-    """A model by its open_clip name, MODEL/PRETRAINED. Its weights are downloaded where they are not on this disk.
+def clip_by_tag(named: ClipSource, device: torch.device, download: bool) -> ChosenEmbedder:
+    """A model by the tag of its published weights. Its weights are downloaded where they are not on this disk.
 
     Raises:
         EmbedderUnavailable: open_clip does not know it; or its weights are not on this disk, and ``download`` is False
             or the download failed.
     """
     open_clip = _open_clip()
-    model, _, tag = source.rpartition("/")
-    settings = open_clip.get_pretrained_cfg(model, tag) if model else {}
+    source = f"{named.model}/{named.tag}" if named.model else named.tag
+    settings = named.published()
     if not settings:
         raise EmbedderUnavailable(
             f"clip:{source} is neither a file nor an open_clip model with weights; use {FORMS}, "
@@ -114,7 +115,7 @@ def clip_by_tag(source: str, device: torch.device, download: bool) -> ChosenEmbe
         f"CLIP {source}",
         [path],
         lambda: _load(
-            model,
+            named.model,
             path,
             device,
             force_quick_gelu=bool(settings.get("quick_gelu", False)),
@@ -126,13 +127,15 @@ def clip_by_tag(source: str, device: torch.device, download: bool) -> ChosenEmbe
     )
 
 
-def clip_from_file(model: str, path: Path, device: torch.device) -> ChosenEmbedder:
-    """A model by its open_clip name, and its weights in a file.
+def clip_from_file(named: ClipSource, path: Path, device: torch.device) -> ChosenEmbedder:
+    """A model by the name of its architecture, and its weights in the file at ``path``.
 
     Raises:
         EmbedderUnavailable: open_clip does not know the model, or there is no such file.
     """
-    if model not in _open_clip().list_models():
+    _open_clip()
+    model = named.model
+    if not named.is_known():
         raise EmbedderUnavailable(f"open_clip knows no model {model!r}; use a name such as ViT-B-32.")
     if not path.is_file():
         raise EmbedderUnavailable(f"there are no CLIP weights at {path}; name an existing file.")

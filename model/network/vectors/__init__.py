@@ -12,6 +12,7 @@ from model.network.vectors.clip_at import (
     clip_at_network_from,
     with_learned,
 )
+from model.network.vectors.clip_source import ClipSource, clip_source
 from model.network.vectors.layout import PretrainedVit, VitLayout, layout_of
 from model.network.vectors.sketch_an_anchor import (
     Anchor,
@@ -29,6 +30,7 @@ __all__ = [
     "Clip",
     "ClipAtConfig",
     "ClipAtNetwork",
+    "ClipSource",
     "Learned",
     "PretrainedVit",
     "Representations",
@@ -38,6 +40,7 @@ __all__ = [
     "build_vit",
     "clip_at_network_from",
     "clip_encoder",
+    "clip_source",
     "layout_of",
     "load_vit",
     "read_clip",

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from model.errors import ModelError
+from model.network.vectors.clip_source import clip_source
 from model.network.vectors.layout import PretrainedVit, VitLayout
-from model.terminal import expanded
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, MODEL@FILE, or a folder that open_clip saved"
 # The names of CLIP's image encoder, and those of timm's ViT.
@@ -63,26 +63,24 @@ def read_clip(source: str) -> Clip:
     """
     import open_clip
 
-    path = expanded(source)
-    name, at, file = source.partition("@")
+    named = clip_source(source)
     settings: Mapping[str, Any] = {}
-    if path.is_dir():
-        _check_folder(path)
-        name, wanted = f"local-dir:{path}", None
-    elif at:
-        wanted = str(expanded(file))
-        if not Path(wanted).is_file() or name not in open_clip.list_models():
+    wanted: str | None = None
+    if named.folder is not None:
+        _check_folder(named.folder)
+    elif named.file is not None:
+        wanted = str(named.file)
+        if not named.file.is_file() or not named.is_known():
             raise ModelError(f"{source} needs a model that open_clip knows, such as ViT-B-32, and an existing file")
     else:
-        name, _, wanted = source.rpartition("/")
-        settings = open_clip.get_pretrained_cfg(name, wanted) if name else {}
+        wanted, settings = named.tag, named.published()
         if not settings:
             raise ModelError(f"{source} is no CLIP; name {FORMS}, such as ViT-B-32/laion2b_s34b_b79k")
     try:
         model = open_clip.create_model(
-            name, wanted, require_pretrained=True, force_quick_gelu=bool(settings.get("quick_gelu", False))
+            named.model, wanted, require_pretrained=True, force_quick_gelu=bool(settings.get("quick_gelu", False))
         ).eval()
-        tokens = open_clip.get_tokenizer(name)
+        tokens = open_clip.get_tokenizer(named.model)
     # For weights that do not fit or cannot be fetched, open_clip raises whatever error its code runs into.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
