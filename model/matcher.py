@@ -15,13 +15,17 @@ from model.explanation import Explanation, explain
 from model.images import OpenImage, Preprocessing, Source, open_image
 from model.network import (
     Calibration,
+    GroupCounts,
     Method,
     Modality,
+    ModelConfig,
+    Network,
     NetworkConfig,
     RetNetwork,
     Side,
     Tokens,
     Vocabulary,
+    as_zse,
     fastest_dtype,
 )
 from model.ranking import ScoredBy, diffused, estimated
@@ -133,6 +137,24 @@ class Matcher:
         """Tokens of an encoded image, [Ret] included."""
         return self.config.token_count(modality)
 
+    @property
+    def groups(self) -> GroupCounts:
+        """How many groups the patch tokens of a sketch and of a photo are pooled into, where they are."""
+        return GroupCounts() if not isinstance(self.network, Network) else self.network.groups
+
+    def with_groups(self, counts: GroupCounts) -> Matcher:
+        """The same checkpoint with its tokens pooled into so many groups. The two share their weights.
+
+        Raises ModelError where this network has no patch tokens, or a relation network that cannot compare groups.
+        """
+        if counts == self.groups:
+            return self
+        return Matcher(as_zse(self.network).with_groups(counts), self.checkpoint_sha256, chunk=self.chunk)
+
+    def patch_count(self, modality: Modality) -> int:
+        """Patches of an encoded image, whether or not their tokens are pooled; 0 where there is only [Ret]."""
+        return self.config.patch_count(modality) if isinstance(self.config, ModelConfig) else 0
+
     def open(self, source: Source, modality: Modality, opener: OpenImage = open_image) -> Image.Image:
         """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
 
@@ -151,7 +173,7 @@ class Matcher:
 
     @torch.inference_mode()
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
+        """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device, pooled as it is set to.
 
         Images are encoded in chunks of one fixed size, the last one padded, so that the tokens of an image do not
         depend on which others are encoded with it. Raises ModelError for another shape.
@@ -161,7 +183,7 @@ class Matcher:
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {tuple(images.shape)}")
         images = images.to(self.device)
         parts = [
-            self.network.encode(images[index], modality)[:real]
+            self.network.pool(self.network.encode(images[index], modality)[:real], modality)
             for index, real in fixed_chunks(len(images), ENCODE_CHUNK[modality], self.device)
         ]
         return Tokens.cat(parts)

@@ -97,7 +97,7 @@ def quarters_of(cells: torch.Tensor, grid: int) -> torch.Tensor:
 
 def pointed_at(explanation: Explanation) -> torch.Tensor:
     """(4,) int64: how many sketch tokens have their best match in each quarter of the photo."""
-    best = explanation.photo_cells[explanation.correspondence.argmax(dim=1)]
+    best = explanation.photo_cells[explanation.best()[1]]
     return torch.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
 
 

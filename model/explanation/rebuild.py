@@ -43,10 +43,10 @@ def closest_patches(explanations: Sequence[Explanation]) -> list[Replacement]:
     """
     if not explanations[0].correspondence.numel():
         return []
-    found = [e.correspondence.max(dim=1) for e in explanations]
-    photos = torch.stack([best.values for best in found]).argmax(dim=0).tolist()
+    found = [e.best() for e in explanations]
+    photos = torch.stack([cosines for cosines, _ in found]).argmax(dim=0).tolist()
     return [
-        Replacement(int(cell), (Patch(n, int(explanations[n].photo_cells[found[n].indices[i]])),))
+        Replacement(int(cell), (Patch(n, int(explanations[n].photo_cells[found[n][1][i]])),))
         for i, (cell, n) in enumerate(zip(explanations[0].sketch_cells, photos, strict=True))
     ]
 
@@ -69,7 +69,10 @@ class NearestPatches:
         self._photos, self._positions = (torch.empty(n, 0, dtype=torch.int64, device=device) for _ in range(2))
 
     def add(self, ids: NDArray[np.int64], photos: Tokens) -> None:
-        """Adds photos with ids (m,). Of equally near patches, those that were added first are kept."""
+        """Adds photos with ids (m,). Of equally near patches, those that were added first are kept.
+
+        Of a pooled token it is the patch in the middle of its group.
+        """
         device = self._tokens.device
         tokens = F.normalize(photos.patches.to(device, torch.float32), dim=-1)
         m, per_photo = tokens.shape[:2]

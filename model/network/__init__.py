@@ -9,15 +9,16 @@ from collections.abc import Mapping
 
 from model.network.backbone import POSITION, from_backbone, read_backbone, resized
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
-from model.network.config import PRESETS, Modality, ModelConfig, preset
+from model.network.config import MOST_GROUPS, PRESETS, Modality, ModelConfig, preset
 from model.network.cost import Costs, costs
 from model.network.cross import CrossAttention, CrossSide, Side
 from model.network.encoder import Encoder, EncoderTrace
+from model.network.pooling import GroupCounts, pooled
 from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.prior import Prior
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
 from model.network.ret_network import NetworkConfig, RetNetwork
-from model.network.tokens import Tokens
+from model.network.tokens import Members, Tokens
 from model.network.vectors import (
     Anchor,
     AnchorConfig,
@@ -49,6 +50,7 @@ NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network
 
 __all__ = [
     "METHODS",
+    "MOST_GROUPS",
     "NETWORKS",
     "POSITION",
     "PRESETS",
@@ -67,8 +69,10 @@ __all__ = [
     "CrossSide",
     "Encoder",
     "EncoderTrace",
+    "GroupCounts",
     "KernelRelation",
     "Learned",
+    "Members",
     "Method",
     "Modality",
     "ModelConfig",
@@ -97,6 +101,7 @@ __all__ = [
     "layout_of",
     "load_vit",
     "multiplies_bf16",
+    "pooled",
     "preset",
     "read_backbone",
     "read_clip",

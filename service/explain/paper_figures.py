@@ -138,7 +138,7 @@ def _both(found: Found, row: Callable[[Pixels, SelfAttention], list[Tile]]) -> l
 
 
 def _from_gallery(index: Index, matcher: Matcher, found: Found) -> list[Tile]:
-    rebuilt = rebuild_from_gallery(index, matcher, found.sketch.observed.tokens, NEIGHBOURS)
+    rebuilt = rebuild_from_gallery(index, matcher, found.sketch.observed.patches, NEIGHBOURS)
     tiles = [Tile(image, f"nearest {k} of the gallery") for k, image in zip(NEIGHBOURS, rebuilt, strict=True)]
     return [Tile(Image.fromarray(found.sketch.pixels), "sketch"), *tiles]
 

@@ -80,9 +80,10 @@ def test_best_matches_are_counted_where_they_lie() -> None:
     cells = torch.tensor([[0, 1, 3, 10, 15]])  # quarters 0, 0, 1, 3, 3
     nothing = SelfAttention(torch.zeros(1, 1, 4, 4), ())
     ret = torch.ones(1, network.config.width)
-    photo = Observed(Tokens(torch.cat([ret, patches])[None], cells), nothing)
-    sketch = Observed(Tokens(torch.cat([ret, patches[[4, 3, 0, 2, 3]]])[None], torch.arange(5)[None]), nothing)
-    assert pointed_at(compare(network, sketch, photo)).tolist() == [1, 1, 0, 3]
+    photo = Tokens(torch.cat([ret, patches])[None], cells)
+    sketch = Tokens(torch.cat([ret, patches[[4, 3, 0, 2, 3]]])[None], torch.arange(5)[None])
+    explanation = compare(network, Observed(sketch, nothing, sketch), Observed(photo, nothing, photo))
+    assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
 
 
 def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(

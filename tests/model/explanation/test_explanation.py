@@ -26,7 +26,8 @@ def image(seed: int, network: Network) -> torch.Tensor:
 def observed(cells: list[int], features: torch.Tensor) -> Observed:
     """An image of which these cells were kept; features (1 + cells, d), [Ret] first."""
     nothing = SelfAttention(torch.zeros(1, 1, GRID, GRID), ())
-    return Observed(Tokens(features[None], torch.tensor([cells])), nothing)
+    tokens = Tokens(features[None], torch.tensor([cells]))
+    return Observed(tokens, nothing, tokens)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -36,7 +36,8 @@ def square(seed: int) -> Pixels:
 
 def observed(cells: list[int], patches: torch.Tensor) -> Observed:
     features = torch.cat([torch.ones(1, WIDTH), patches])[None]
-    return Observed(Tokens(features, torch.tensor([cells])), SelfAttention(torch.zeros(1, 1, GRID, GRID), ()))
+    tokens = Tokens(features, torch.tensor([cells]))
+    return Observed(tokens, SelfAttention(torch.zeros(1, 1, GRID, GRID), ()), tokens)
 
 
 def piece(image: Image.Image, cell: int) -> Pixels:
