@@ -47,6 +47,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         csv=options.csv,
         against=options.against,
         keep=options.keep,
+        tokens=options.tokens,
         plot=options.plot,
     )
     run_evaluation(request, print)

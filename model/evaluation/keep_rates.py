@@ -14,7 +14,7 @@ from model.evaluation.categories import evaluate
 from model.evaluation.scoring import encode_pictures
 from model.matcher import Matcher
 from model.metrics import CategoryMetrics
-from model.network import Costs, Method, Network, as_zse, costs
+from model.network import Costs, Method, Network, Tokens, as_zse, costs
 
 # So many pairs give a steady time and take only seconds.
 TIMED_SKETCHES = 4
@@ -90,9 +90,13 @@ def at_rates(matcher: Matcher, rates: KeepRates) -> Matcher:
 
 
 def milliseconds_a_pair(matcher: Matcher, corpus: Corpus) -> float:
-    """Time of one pair: the median of TIMED_ROUNDS rounds, after one round to warm up."""
+    """Time of one pair of some of these pictures, see ``time_pairs``."""
     sketches = encode_pictures(matcher, corpus.sketches[:TIMED_SKETCHES], "sketch")
-    photos = encode_pictures(matcher, corpus.photos[:TIMED_PHOTOS], "photo")
+    return time_pairs(matcher, sketches, encode_pictures(matcher, corpus.photos[:TIMED_PHOTOS], "photo"))
+
+
+def time_pairs(matcher: Matcher, sketches: Tokens, photos: Tokens) -> float:
+    """Milliseconds of one pair: the median of TIMED_ROUNDS rounds, after one round to warm up."""
     rounds = []
     for _ in range(1 + TIMED_ROUNDS):
         start = time.perf_counter()

@@ -44,16 +44,24 @@ def score_matrices(
     check_classes(corpus)
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
+    matrices = token_matrices(matcher, queries, gallery, methods)
+    if visual:
+        matrices[VISUAL] = -matcher.ret_distances(visual_mean(queries), visual_mean(gallery)).numpy()
+    if words:
+        matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
+    return matrices
+
+
+def token_matrices(
+    matcher: Matcher, queries: Tokens, gallery: Tokens, methods: Sequence[Method] | None = None
+) -> dict[str, NDArray[np.floating]]:
+    """The same of pictures that are encoded: the methods, and diffusion where the checkpoint has a threshold for it."""
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
     matrices: dict[str, NDArray[np.floating]] = {method: scores[method].numpy() for method in chosen}
     if matcher.calibration.diffusion is not None:
         for method in chosen:
             matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method).numpy()
-    if visual:
-        matrices[VISUAL] = -matcher.ret_distances(visual_mean(queries), visual_mean(gallery)).numpy()
-    if words:
-        matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
     return matrices
 
 
@@ -80,8 +88,9 @@ def visual_mean(tokens: Tokens) -> Tokens:
     """
     if not tokens.patches.shape[1]:
         raise ModelError("this network keeps no patch tokens, so that there is no mean of them to score by")
-    mean = tokens.patches.mean(dim=1, keepdim=True)
-    return Tokens(torch.cat([mean, tokens.patches], dim=1), tokens.positions)
+    every = tokens.unpooled()
+    mean = every.patches.mean(dim=1, keepdim=True)
+    return Tokens(torch.cat([mean, every.patches], dim=1), every.positions)
 
 
 def check_classes(corpus: Corpus) -> None:
