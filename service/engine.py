@@ -102,12 +102,12 @@ class Engine:
             towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
         """
         self._settings = settings
-        self._matcher = matcher
         self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
         # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
         self._close = weakref.finalize(self, self._index.close)
         defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
         self._searcher = Searcher(self._index, matcher, defaults)
+        self._matcher = self._searcher.matcher
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
         self._towers = Towers(matcher.device) if towers is None else towers

@@ -116,7 +116,7 @@ class GenerationWriter:
         write_centroids(working / "clusters.faiss", contents.clustering.centroids)
         _centroids(contents, ids).write(working)
         manifest = self._manifest(number, layout, segments, contents.clustering, live, working)
-        write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
+        write_atomically(working / "manifest.json", manifest.to_json().encode())
         final = self._folder.generation(manifest.generation)
         os.replace(working, final)
         sync_folder(self._folder.path)
@@ -143,6 +143,7 @@ class GenerationWriter:
         statuses = [file.status for file in layout.files]
         photos, files = len(clustering.cluster_of), statuses.count("indexed")
         return Manifest(
+            format_version=self._origin.format_version,
             generation=generation_name(number),
             previous=live.generation.name if live.generation else None,
             checkpoint_sha256=self._origin.checkpoint_sha256,
@@ -151,6 +152,7 @@ class GenerationWriter:
             width=self._origin.width,
             tokens=self._origin.tokens,
             cells=self._origin.cells,
+            pooling=self._origin.pooling,
             dtype=segments[-1].dtype,
             embedder=self._embedder,
             roots=self._roots,
@@ -230,7 +232,9 @@ def _centroids(contents: Contents, ids: Mapping[str, int]) -> Centroids:
     if kept is not None:
         _, width = centroids.ret.shape
         tokens = 1 if centroids.tokens is None else centroids.tokens.features.shape[1]
-        old = Centroids.open(kept.folder, len(kept.members), width, tokens)
+        behind = None if centroids.tokens is None else centroids.tokens.members
+        patches = None if behind is None else behind.cells.shape[1]
+        old = Centroids.open(kept.folder, len(kept.members), width, tokens, patches)
     for number, photos in enumerate(members):
         if kept is not None and old is not None and (not photos or photos == kept.members[number]):
             centroids.copy(number, old)

@@ -17,6 +17,7 @@ from indexer.commands.options import index_of, open_matcher, print_unless_quiet,
 from indexer.commands.tables import build_lines, unlisted_lines, update_line
 from indexer.errors import BadInvocation, IndexerError
 from indexer.upkeep import gallery_state, watch
+from model.network import GroupCounts
 from model.terminal import printable
 
 # Seconds. No system can wait for any number of them.
@@ -33,6 +34,7 @@ def run_build(options: argparse.Namespace) -> int:
         embedder=options.embedder,
         recluster=options.recluster,
         checksum=options.checksum,
+        groups=None if options.tokens is None else GroupCounts.parse(options.tokens),
         batch=options.batch,
     )
     request = _confirmed(request, options)

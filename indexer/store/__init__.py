@@ -49,6 +49,7 @@ from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_root
 from indexer.store.segment import (
     BLOCK,
     Array,
+    MemberArrays,
     RowArrays,
     RowRef,
     Rows,
@@ -85,6 +86,7 @@ __all__ = [
     "IndexFolder",
     "IndexedContent",
     "Manifest",
+    "MemberArrays",
     "Origin",
     "PhotoEntry",
     "PhotoFilter",

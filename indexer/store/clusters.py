@@ -12,10 +12,12 @@ from typing import Any
 import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.files import read_regular, write_array, write_atomically
-from indexer.store.segment import BLOCK, RowRef, Rows, map_array
+from indexer.store.segment import BLOCK, MemberArrays, RowRef, Rows, map_array
+from model.network import Tokens, pooled
 
 Floats = npt.NDArray[np.float32]
 SEED = 1234
@@ -120,10 +122,19 @@ class CentroidTokens:
 
     Attributes:
         features: (c, n, d) float16, the photos' mean [Ret] in row 0. positions: (c, n-1) uint8, cells of the grid.
+        members: of the c clusters, as of photos; None where tokens are not pooled.
     """
 
     features: npt.NDArray[np.float16]
     positions: npt.NDArray[np.uint8]
+    members: MemberArrays | None = None
+
+    def named(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays there are, by the name of their file."""
+        arrays: dict[str, npt.NDArray[Any]] = {"centroid_tokens": self.features, "centroid_positions": self.positions}
+        if self.members is not None:
+            arrays |= {"centroid_patch_cells": self.members.cells, "centroid_patch_groups": self.members.groups}
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -146,14 +157,19 @@ class Centroids:
         if like.tokens is None:
             return Centroids(ret, None)
         features = np.zeros((count, *like.tokens.steps.shape[1:]), np.float16)
-        return Centroids(ret, CentroidTokens(features, np.zeros((count, *like.tokens.positions.shape[1:]), np.uint8)))
+        positions = np.zeros((count, *like.tokens.positions.shape[1:]), np.uint8)
+        members = None
+        if like.tokens.members is not None:
+            shape = (count, *like.tokens.members.cells.shape[1:])
+            members = MemberArrays(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+        return Centroids(ret, CentroidTokens(features, positions, members))
 
     @staticmethod
-    def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
+    def open(folder: Path, count: int, width: int, tokens: int, patches: int | None = None) -> Centroids:
         """Those of a generation with ``count`` clusters, mapped into memory.
 
         Args:
-            width, tokens: d and n of the network.
+            width, tokens: d and n of the network. patches: behind pooled tokens, as ``RowShape.pooled``.
 
         Raises:
             IndexRefused: a file is missing, or is not such an array.
@@ -161,22 +177,31 @@ class Centroids:
         kept = None
         if tokens > 1:
             features = map_array(folder / "centroid_tokens.npy", (count, tokens, width), np.float16)
-            kept = CentroidTokens(features, map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8))
+            positions = map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8)
+            members = None
+            if patches is not None:
+                cells, groups = (
+                    map_array(folder / f"centroid_patch_{name}.npy", (count, patches), np.uint8)
+                    for name in ("cells", "groups")
+                )
+                members = MemberArrays(cells, groups)
+            kept = CentroidTokens(features, positions, members)
         return Centroids(map_array(folder / "centroid_ret.npy", (count, width)), kept)
 
     def write(self, folder: Path) -> None:
         """Write them into a generation's folder."""
         write_array(folder / "centroid_ret.npy", self.ret)
         if self.tokens is not None:
-            write_array(folder / "centroid_tokens.npy", self.tokens.features)
-            write_array(folder / "centroid_positions.npy", self.tokens.positions)
+            for name, array in self.tokens.named().items():
+                write_array(folder / f"{name}.npy", array)
 
     def copy(self, number: int, old: Centroids) -> None:
         """Fill in cluster ``number`` with that of another generation, which was made by the same network."""
         self.ret[number] = old.ret[number]
         if self.tokens is not None and old.tokens is not None:
-            self.tokens.features[number] = old.tokens.features[number]
-            self.tokens.positions[number] = old.tokens.positions[number]
+            before = old.tokens.named()
+            for name, array in self.tokens.named().items():
+                array[number] = before[name][number]
 
     def compute(self, number: int, rows: Rows, refs: Sequence[RowRef]) -> None:
         """Fill in cluster ``number`` from its photos, given in id order."""
@@ -184,34 +209,41 @@ class Centroids:
         self.ret[number] = normalised(ret).mean(axis=0, dtype=np.float32)
         if self.tokens is not None:
             cells, patches = mean_tokens(rows, refs)
-            self.tokens.positions[number] = cells
-            self.tokens.features[number, 0] = ret.mean(axis=0, dtype=np.float32)
-            self.tokens.features[number, 1:] = patches
+            features = np.concatenate([ret.mean(axis=0, dtype=np.float32)[None], patches])
+            tokens = Tokens(torch.from_numpy(features)[None], torch.from_numpy(cells)[None])
+            if self.tokens.members is not None:
+                tokens = pooled(tokens, self.tokens.positions.shape[1])
+            self.tokens.features[number] = tokens.features[0].numpy()
+            self.tokens.positions[number] = tokens.positions[0].numpy()
+            if self.tokens.members is not None and tokens.members is not None:
+                self.tokens.members.cells[number] = tokens.members.cells[0].numpy()
+                self.tokens.members.groups[number] = tokens.members.groups[0].numpy()
 
 
 def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The patch tokens that stand for a cluster.
+    """The patch tokens that stand for a cluster, not pooled.
 
-    A photo keeps tokens at n-1 cells of the patch grid. The cluster gets tokens at the n-1 cells that most of its
-    photos kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it.
+    A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
+    kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it. Where
+    tokens are pooled, the token of a photo's patch is that of its group.
 
     Args:
         refs: the rows of the cluster's photos.
 
     Returns:
-        the cells (n-1,) int64, ascending, and the tokens' features (n-1, d) float32.
+        the cells (k,) int64, ascending, and the tokens' features (k, d) float32.
     """
-    _, tokens, width = rows.features([]).shape
+    width, patches_kept = rows.features([]).shape[2], rows.cells([]).shape[1]
     sums = np.zeros((MOST_CELLS, width), np.float32)
     counts = np.zeros(MOST_CELLS, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = refs[start : start + BLOCK]
         patches = rows.features(block)[:, 1:]
-        for photo, kept in zip(patches, rows.positions(block), strict=True):
-            # A photo's positions are all different, so this adds each of its tokens once.
-            sums[kept] += photo
+        for photo, kept, groups in zip(patches, rows.cells(block), rows.groups(block), strict=True):
+            # A photo's cells are all different, so this adds the token of each of its patches once.
+            sums[kept] += photo[groups]
             counts[kept] += 1
-    chosen = np.sort(np.argsort(-counts, kind="stable")[: tokens - 1])
+    chosen = np.sort(np.argsort(-counts, kind="stable")[:patches_kept])
     means = sums[chosen] / counts[chosen, None].astype(np.float32)
     return chosen, np.asarray(means, np.float32)
 

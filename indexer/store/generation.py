@@ -102,4 +102,5 @@ def open_rows(folder: IndexFolder, manifest: Manifest, segment: SegmentEntry) ->
     Raises:
         IndexRefused: a file is missing, or is not the array that the manifest says.
     """
-    return open_segment(folder.segment(segment.id), RowShape(segment.rows, manifest.width, manifest.tokens))
+    shape = RowShape(segment.rows, manifest.width, manifest.tokens, manifest.pooled)
+    return open_segment(folder.segment(segment.id), shape)

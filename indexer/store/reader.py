@@ -26,6 +26,7 @@ from indexer.store.photo_filter import PhotoFilter
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from indexer.store.segment import Array, Choice, RowArrays
 from model import Matcher, Tokens
+from model.network import Members
 from model.terminal import expanded
 
 
@@ -109,22 +110,36 @@ class Index:
         self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
 
     def _read_centroids(self, path: Path) -> None:
-        opened = Centroids.open(path, self.cluster_count, self.manifest.width, self.manifest.tokens)
+        manifest = self.manifest
+        opened = Centroids.open(path, self.cluster_count, manifest.width, manifest.tokens, manifest.pooled)
         self.centroid_ret = torch.from_numpy(np.array(opened.ret))
         if opened.tokens is not None:
             features = np.array(opened.tokens.features)
-            positions = np.array(opened.tokens.positions, np.int64)
-            self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
+            positions, behind = np.array(opened.tokens.positions, np.int64), opened.tokens.members
+            members = None if behind is None else _members(behind.cells, behind.groups)
+            self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions), members)
         else:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
     def _check_positions(self, cells: int) -> None:
-        """Raise IndexRefused where a token is at no cell of the network's patch grid, which has so many cells."""
-        positions = [self.centroids.positions.numpy()]
-        # One byte each: of a million photos these are 70 MB.
-        positions += [arrays.tokens.positions for arrays in self._segments if arrays.tokens is not None]
+        """Raise IndexRefused where a token is at no cell of the network's patch grid, which has so many cells.
+
+        Or where a patch went into a token that there is not.
+        """
+        positions, groups = [self.centroids.positions.numpy()], []
+        if self.centroids.members is not None:
+            positions.append(self.centroids.members.cells.numpy())
+            groups.append(self.centroids.members.groups.numpy())
+        # One byte each: of a million photos these are 70 MB, and for pooled tokens twice that and more.
+        kept = [arrays.tokens for arrays in self._segments if arrays.tokens is not None]
+        positions += [tokens.positions for tokens in kept]
+        for members in (tokens.members for tokens in kept if tokens.members is not None):
+            positions.append(members.cells)
+            groups.append(members.groups)
         if any(array.size and array.max() >= cells for array in positions):
             raise IndexRefused(f"the index has tokens beyond the {cells} cells of the network's patch grid; {REPAIR}.")
+        if any(array.size and array.max() >= self.manifest.tokens - 1 for array in groups):
+            raise IndexRefused(f"the index has patches in groups that it has no tokens for; {REPAIR}.")
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""
@@ -237,7 +252,10 @@ class Index:
 
     def _tokens(self, places: slice | npt.NDArray[np.int64]) -> Tokens:
         features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.positions)
-        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
+        members = None
+        if self.manifest.pooled is not None:
+            members = _members(self._read(places, RowArrays.cells), self._read(places, RowArrays.groups))
+        return Tokens(torch.from_numpy(features), torch.from_numpy(positions), members)
 
     def _read(self, places: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
         """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
@@ -253,6 +271,10 @@ class Index:
         for number, part in zip(numbers, parts, strict=True):
             found[segments == number] = part
         return found
+
+
+def _members(cells: Array, groups: Array) -> Members:
+    return Members(*(torch.from_numpy(np.array(array, np.int64)) for array in (cells, groups)))
 
 
 def _ret(arrays: RowArrays, rows: Choice) -> Array:

@@ -16,6 +16,7 @@ from indexer.building import (
     StartingPoint,
     decide,
     live_roots,
+    pooling_as_asked,
     wanted_embedder,
 )
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
@@ -132,7 +133,6 @@ def repair(
     folder = IndexFolder(index)
     if not folder.path.is_dir():
         raise no_index(folder.path)
-    origin = Origin.of(matcher)
     found: dict[WantedEmbedder, ChosenEmbedder] = {}
     while True:
         with folder.writing():
@@ -140,12 +140,14 @@ def repair(
             if not diagnosis.problems:
                 return RepairReport(())
             request = _request(folder, diagnosis, matcher, batch)
+            pooling = pooling_as_asked(request, diagnosis.manifest, matcher)
+            origin = Origin.of(pooling)
             wanted = wanted_embedder(request, diagnosis.start.manifest, origin)
             if not wanted.download:
                 found[wanted] = wanted.find(matcher.device)
             if wanted in found:
                 decision = decide(request, diagnosis.start, origin, found[wanted], folder.path)
-                report = Builder(folder, decision, matcher, progress or Progress()).run()
+                report = Builder(folder, decision, pooling, progress or Progress()).run()
                 return RepairReport(diagnosis.problems, report, diagnose(folder).problems)
         # It may have to be downloaded, and for that the lock is not held. What is wrong is then found out again.
         found[wanted] = wanted.find(matcher.device)

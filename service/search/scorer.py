@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from indexer import Index, IndexRefused, PhotoEntry
 from model import Matcher, Tokens
+from model.network import Members
 from model.ranking import Likeness, ScoredBy
 from service.schemas import Cluster
 from service.search.parts import QueryParts
@@ -180,6 +181,8 @@ class GalleryScorer:
             return False
         one = self._index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
+        if one.members is not None:
+            size += one.members.cells.nbytes + one.members.groups.nbytes
         free, _ = torch.cuda.mem_get_info(device)
         # What PyTorch has taken, such as the live generation's tokens, counts as free: the answer must be the same for
         # the first generation and for later ones.
@@ -189,11 +192,18 @@ class GalleryScorer:
         """The tokens of all photos, on the matcher's device, with the values that the index reads."""
         device, count = self._matcher.device, len(self.ids)
         parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-        first = self._index.photo_tokens(parts[0][:1])
-        features = torch.empty(count, *first.features.shape[1:], dtype=first.features.dtype, device=device)
-        positions = torch.empty(count, *first.positions.shape[1:], dtype=first.positions.dtype, device=device)
+        found = [
+            torch.empty(count, *like.shape[1:], dtype=like.dtype, device=device)
+            for like in _tensors(self._index.photo_tokens(parts[0][:1]))
+        ]
         for part in parts:
-            tokens = self._index.photo_tokens(part)
-            features[part[0] : part[-1] + 1] = tokens.features
-            positions[part[0] : part[-1] + 1] = tokens.positions
-        return Tokens(features, positions)
+            for all_of_them, some in zip(found, _tensors(self._index.photo_tokens(part)), strict=True):
+                all_of_them[part[0] : part[-1] + 1] = some
+        features, positions, *members = found
+        return Tokens(features, positions, Members(*members) if members else None)
+
+
+def _tensors(tokens: Tokens) -> tuple[torch.Tensor, ...]:
+    """All that is kept of these photos' tokens."""
+    members = () if tokens.members is None else (tokens.members.cells, tokens.members.groups)
+    return tokens.features, tokens.positions, *members

@@ -103,16 +103,16 @@ class Searcher:
     """Searches one generation of an index with the checkpoint that made it.
 
     Attributes:
-        index, matcher: the generation and the checkpoint.
+        index, matcher: the generation, and the checkpoint with its tokens pooled as the index's are.
         scorer: what is kept in memory of the generation.
     """
 
     def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
         """``defaults``: what a search does where its query does not say; None for those of ``Defaults``."""
         self.index = index
-        self.matcher = matcher
+        self.matcher = matcher.with_groups(index.manifest.groups)
         self._defaults = defaults or Defaults()
-        self.scorer = GalleryScorer(index, matcher)
+        self.scorer = GalleryScorer(index, self.matcher)
         # While somebody draws, one word and one filter are asked for again and again.
         self._named = lru_cache(maxsize=WORDS_KEPT)(partial(word_scores, self.scorer))
         # ``passing`` is looked up when a filter is asked for: galleries that are made up to be measured have none.
