@@ -204,9 +204,10 @@ class Engine:
 
     def explain_liked_into(self, like: int, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
         """The same for what is like a photo of the index. Raises UnknownPhoto and PhotoUnavailable."""
+        asked = SearchQuery(like=(like,))
         entry = self._index.photo(like)
         liked = picture(self._index, self._matcher, entry)
-        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, SearchQuery(like=(like,)))
+        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, asked)
         return self._written(liked, chosen, out, "photo", entry)
 
     def _written(
