@@ -5,12 +5,12 @@ from model.training.anchors import AnchorRecipe, is_anchor_recipe, read_anchor_r
 from model.training.budget import Budget, BudgetedRecipe, at_budget
 from model.training.calibration import calibrated, validation_figures
 from model.training.costs import StepCosts, step_costs
-from model.training.giving_words import give_words
 from model.training.options import Glimpse, Run
 from model.training.recipe import RECIPES, read_recipe, recipe_file
 from model.training.rows import TrainedRow, trained_row, with_interval
 from model.training.runs import train
 from model.training.training_set import training_corpora
+from model.training.words import give_words
 
 __all__ = [
     "RECIPES",

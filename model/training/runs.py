@@ -14,12 +14,12 @@ from model.network import UNCALIBRATED, read_backbone
 from model.training.anchors import is_anchor_recipe, train_anchors
 from model.training.calibration import calibrated, validation_figures
 from model.training.clip_at import is_clip_at_recipe, train_clip_at
-from model.training.giving_words import with_words
 from model.training.options import Glimpse, Run, Watch, check_target, unwatched
 from model.training.prior import with_chosen_prior, with_prior
 from model.training.recipe import Recipe, read_recipe
 from model.training.trainer import Trainer
 from model.training.training_set import training_corpora, training_set
+from model.training.words import with_words
 
 
 def train(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:

@@ -20,7 +20,7 @@ from model.training.anchors.words import word_anchors
 from model.training.options import Run, Watch, check_target, unwatched
 from model.training.training_set import TrainingSet, training_corpora, training_set
 from model.training.vector_runs import complete
-from model.training.word_vectors import read_word_vectors
+from model.training.words import read_word_vectors
 
 
 def train_anchors(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from model.training.anchors.semantic import WordAnchors
-from model.training.word_vectors import WordVectors, class_rows, class_vectors
+from model.training.words import WordVectors, class_rows, class_vectors
 
 # Words whose neighbours are looked for at once.
 _AT_ONCE = 16

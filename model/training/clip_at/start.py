@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from model.errors import ModelError
 from model.network import PretrainedVit, build_vit, layout_of, read_backbone, read_clip
 from model.training.clip_at.recipe import CLIP, ClipAtRecipe
-from model.training.word_vectors import class_rows, class_vectors, read_word_vectors
+from model.training.words import class_rows, class_vectors, read_word_vectors
 
 # The paper's sentence for a class.
 SENTENCE = "a photo of a {}"

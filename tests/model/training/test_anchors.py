@@ -32,7 +32,7 @@ from model.training.anchors.trainer import AnchorTrainer, rate_at
 from model.training.anchors.words import word_anchors
 from model.training.recipe import RECIPES
 from model.training.training_set import TrainingSet, training_set
-from model.training.word_vectors import WordVectors, read_word_vectors
+from model.training.words.word_vectors import WordVectors, read_word_vectors
 from tests.learning import small_backbone, write_class_folders
 from tests.pictures import SHAPES, drawing
 from tests.requirements import needs_shared_data

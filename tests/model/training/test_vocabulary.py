@@ -13,14 +13,14 @@ from model.datasets.corpus import Picture
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
 from model.training.objectives.names import imagenet_names
-from model.training.vocabulary import (
+from model.training.words.vocabulary import (
     MOST_NONE,
     Shown,
     fit_guesses,
     fit_words,
     with_vocabulary,
 )
-from model.training.wordlist import Entry, word_list
+from model.training.words.wordlist import Entry, word_list
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_network, with_words
 from tests.pictures import SHAPES

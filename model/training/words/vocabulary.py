@@ -14,7 +14,7 @@ from model.evaluation import encode_pictures
 from model.network import Network, Vocabulary, guess_log_probabilities
 from model.training.calibration import trained_matcher
 from model.training.objectives import imagenet_names
-from model.training.wordlist import Entry, word_list
+from model.training.words.wordlist import Entry, word_list
 from model.words import Names, WordBook
 
 # Of the photos' classes, and of what the ViT believes, in a photo that has both.

@@ -23,7 +23,7 @@ from model.network import Network, read_backbone
 from model.training.objectives import Teacher, ask_teacher
 from model.training.recipe import read_recipe
 from model.training.training_set import TrainingCorpora, training_corpora
-from model.training.vocabulary import with_vocabulary
+from model.training.words.vocabulary import with_vocabulary
 
 # Photos of each class that it is fitted on; twice as many would take twice the time to encode.
 PHOTOS_PER_CLASS = 16
