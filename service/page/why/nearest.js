@@ -21,10 +21,11 @@ export class Nearest {
    * @param {string} yours what they are compared with, such as "your drawing"
    */
   show({ nearest, photos }, results, yours) {
-    const [near, shown] = [new Set(nearest.map(({ id }) => id)), new Set(photos.map(({ id }) => id))];
+    const near = new Set(nearest.map(({ id }) => id));
+    const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));
     this.#ofYours.ariaLabel = `Photos that look most like ${yours}`;
     this.#ofYours.replaceChildren(
-      ...nearest.map((photo) => this.#small(photo, shown.has(photo.id) ? "is explained here" : "")),
+      ...nearest.map((photo) => this.#small(photo, others.has(photo.id) ? "looks like a photo found, too" : "")),
     );
     this.#ofPhotos.replaceChildren(
       ...photos.map((photo, place) => {
