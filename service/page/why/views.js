@@ -1,5 +1,6 @@
 /** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
 
+import { choose } from "../shared/dom.js";
 import { percent } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
@@ -126,6 +127,17 @@ export const VIEWS = {
     says: () => [],
   },
 };
+
+/** Offer the views that fit this answer of POST /explain; where the chosen one does not, the first of them is chosen. */
+export function offer(answer) {
+  const radios = [...document.getElementsByName("why-view")];
+  for (const radio of radios) {
+    radio.parentElement.hidden = !VIEWS[radio.value].fits(answer);
+  }
+  if (radios.find(({ checked }) => checked).parentElement.hidden) {
+    choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);
+  }
+}
 
 /** The fewest cells that hold this share of all the attention. */
 export function heaviest(values, share) {

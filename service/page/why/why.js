@@ -1,13 +1,13 @@
 /** The dialog that says why photos were found. */
 
 import { show } from "../shared/dialogs.js";
-import { choice, choose, element, part } from "../shared/dom.js";
+import { choice, element, part } from "../shared/dom.js";
 import { row, source } from "./facts.js";
 import { Nearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { Rebuilt } from "./rebuilt.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
-import { VIEWS } from "./views.js";
+import { VIEWS, offer } from "./views.js";
 import { fileName, sentence, trouble } from "../shared/words.js";
 
 // People who are colour-blind can distinguish them, too; and each has a letter.
@@ -117,13 +117,7 @@ export class Why {
   #begin(answer) {
     const first = (this.#alike ? middleFirst : largestFirst)(this.#parts).slice(0, PINNED_AT_FIRST);
     const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
-    const radios = [...document.getElementsByName("why-view")];
-    for (const radio of radios) {
-      radio.parentElement.hidden = !VIEWS[radio.value].fits(answer);
-    }
-    if (radios.find(({ checked }) => checked).parentElement.hidden) {
-      choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);
-    }
+    offer(answer);
     const view = document.querySelector("[name=why-view]:checked").value;
     const from = document.querySelector("[name=why-from]:checked").value;
     const share = Number(part("why-share").value) / 100;
