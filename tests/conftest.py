@@ -8,6 +8,7 @@ import ssl
 from functools import cache
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.patience import SOAK_TIMEOUT
 from tests.requirements import need_browser, need_data, required
@@ -21,6 +22,9 @@ def pytest_configure() -> None:
     forget_syncs(patch)
     # Each client of httpx reads the certificates of all authorities, which takes longer than a test; one set will do.
     patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+    # How long an example takes says what else the machine does.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     # A misspelt requirement would otherwise require nothing.
     required()
 
