@@ -52,7 +52,7 @@ def test_a_sketch_is_documented_as_a_raw_body_and_as_a_form(document: dict[str, 
 def test_the_numbers_that_describe_kinds_are_those_of_the_search(document: dict[str, Any]) -> None:
     kind = document["components"]["schemas"]["Kind"]["properties"]
     assert f"the {GROUPED} best" in kind["size"]["description"]
-    assert f"at most {MORE}," in kind["more"]["description"]
+    assert f"at most {MORE}." in kind["more"]["description"]
     view = next(p for p in document["paths"]["/search"]["post"]["parameters"] if p["name"] == "view")
     assert f"the {GROUPED} best" in view["description"]
 
