@@ -7,7 +7,7 @@ of which uses those below it:
     upkeep      what is done to an index that is there: watch, remove, compact, verify, repair
     building    from folders of photos to the next generation of an index
     embedding   the vectors that photos are clustered by; a second kind of embedding would be here
-    store       the index on disk, and its reader; a search structure such as IVF would be here
+    store       the index on disk, and its reader
     samples     the sample gallery
 
 The names below are imported when they are first used, because a command line that only shows its help imports this
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Drift,
         EmbedderEntry,
         Index,
+        InvertedFile,
         Manifest,
         PhotoEntry,
         PhotoFilter,
@@ -65,6 +66,7 @@ __all__ = [
     "IndexSummary",
     "IndexUnwritable",
     "IndexerError",
+    "InvertedFile",
     "Manifest",
     "PhotoEntry",
     "PhotoFilter",
@@ -106,6 +108,7 @@ _HOMES = {
     "IndexRefused": "errors",
     "IndexSummary": "upkeep",
     "IndexUnwritable": "errors",
+    "InvertedFile": "store",
     "live_stamp": "store",
     "Manifest": "store",
     "open_index": "store",

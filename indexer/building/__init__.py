@@ -6,6 +6,7 @@ from indexer.building.decision import StartingPoint, decide, pooling_as_asked, w
 from indexer.building.execution import add, build, run
 from indexer.building.folder_listing import BadFile, list_photos
 from indexer.building.live_state import LiveState, shown_ids
+from indexer.building.lookup import Inversion
 from indexer.building.progress import Progress, ProgressState, read_progress
 from indexer.building.replacement import Replacement, find_replacement
 from indexer.building.request import DEFAULT_BATCH, Request, live_roots
@@ -19,6 +20,7 @@ __all__ = [
     "Clustering",
     "Contents",
     "GenerationWriter",
+    "Inversion",
     "LiveState",
     "Progress",
     "ProgressState",

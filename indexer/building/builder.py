@@ -13,6 +13,7 @@ from indexer.building.decision import Decision
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped, list_photos
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.live_state import shown_ids
+from indexer.building.lookup import Inversion
 from indexer.building.plan import Plan, catalog_entries
 from indexer.building.progress import Progress
 from indexer.building.staging import Stager
@@ -150,7 +151,9 @@ class Builder:
         }
         refs |= {content: indexed.row for content, indexed in self._live.contents.items() if content in ids}
         rows = Rows(self._segments(), journal.arrays())
-        contents = Contents(entries, self._decision.removals, rows, refs, self._cluster(ids, refs, rows))
+        inversion = Inversion(self._decision.inverted_from, anew=self._decision.start.repairing)
+        clustering = self._cluster(ids, refs, rows)
+        contents = Contents(entries, self._decision.removals, rows, refs, clustering, inversion)
         self._progress.start("writing")
         writer = GenerationWriter(
             self._folder, self._key, self._decision.origin, self._decision.embedder.entry, self._decision.roots

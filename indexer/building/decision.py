@@ -45,6 +45,7 @@ class Decision:
         origin: the network that computes the rows. embedder: what the clusters are made by.
         recluster: whether all clusters are made anew. clusters: how many then; None for about sqrt(photos).
         checksum: whether every file is read.
+        inverted_from: from so many photos on the index gets an inverted file.
     """
 
     start: StartingPoint
@@ -57,6 +58,7 @@ class Decision:
     recluster: bool
     clusters: int | None
     checksum: bool
+    inverted_from: int
 
     @property
     def settings(self) -> BuildSettings:
@@ -128,5 +130,15 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
         if (location := locate(path, roots)) is not None:
             removals = removals.readmitting(*location)
     return Decision(
-        start, live, roots, removals, request.batch, origin, embedder, recluster, clusters, request.checksum
+        start,
+        live,
+        roots,
+        removals,
+        request.batch,
+        origin,
+        embedder,
+        recluster,
+        clusters,
+        request.checksum,
+        request.inverted_from,
     )

@@ -10,7 +10,7 @@ from indexer.building.decision import StartingPoint, decide, pooling_as_asked, w
 from indexer.building.progress import Progress
 from indexer.building.request import DEFAULT_BATCH, Request
 from indexer.errors import BadInvocation
-from indexer.store import MOST_CELLS, IndexFolder, Origin, live_generation_if_any
+from indexer.store import INVERTED_FROM, MOST_CELLS, IndexFolder, Origin, live_generation_if_any
 from model import Matcher
 from model.network import GroupCounts
 
@@ -27,6 +27,7 @@ def build(
     groups: GroupCounts | None = None,
     progress: Progress | None = None,
     batch: int = DEFAULT_BATCH,
+    inverted_from: int = INVERTED_FROM,
 ) -> BuildReport:
     """Index all photos below ``folders``, or bring their index up to date. A build that was killed is continued.
 
@@ -42,6 +43,8 @@ def build(
         groups: how many groups the network's patch tokens are pooled into; None for what the live index has, or where
             there is none, for what the checkpoint says. Other groups than the live index has compute all photos anew.
         batch: files between two commits of the journal.
+        inverted_from: from so many photos on the index gets an inverted file, by which it is searched. One that has it
+            keeps it until its clusters are made anew.
 
     Raises:
         BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
@@ -56,6 +59,7 @@ def build(
         checksum=checksum,
         groups=groups,
         batch=batch,
+        inverted_from=inverted_from,
     )
     return run(index, request, matcher, progress)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import IndexFolder, Manifest, Root, live_generation_if_any, locate, resolve_roots
+from indexer.store import INVERTED_FROM, IndexFolder, Manifest, Root, live_generation_if_any, locate, resolve_roots
 from model.network import GroupCounts
 from model.terminal import expanded
 
@@ -30,6 +30,7 @@ class Request:
             checkpoint says where there is no index.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
+        inverted_from: from so many photos on the index gets an inverted file, by which it is searched.
     """
 
     folders: tuple[Path, ...] = ()
@@ -41,6 +42,7 @@ class Request:
     groups: GroupCounts | None = None
     moved: tuple[tuple[Path, Path], ...] = ()
     batch: int = DEFAULT_BATCH
+    inverted_from: int = INVERTED_FROM
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """The roots of the next generation. Those of the live one come first and stay as they are.

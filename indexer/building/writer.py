@@ -12,6 +12,7 @@ from pathlib import Path
 
 from indexer.building.clustering import Clustering
 from indexer.building.live_state import LiveState, members_by_cluster, shown_ids
+from indexer.building.lookup import Inversion, places_of, shown_order, write_inversion
 from indexer.store import (
     PRECISION,
     CatalogFile,
@@ -52,6 +53,7 @@ class Contents:
         entries: its catalog by id, without rows. removals: what the user removed.
         rows: where rows are read from. refs: the row of each shown photo, by content hash.
         clustering: the photos' clusters, and which rows go into a new segment.
+        inversion: when it gets an inverted file.
     """
 
     entries: Sequence[CatalogFile]
@@ -59,6 +61,7 @@ class Contents:
     rows: Rows
     refs: Mapping[str, RowRef]
     clustering: Clustering
+    inversion: Inversion
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,13 @@ class _Layout:
 
     Attributes:
         new_segment: the name of its new segment. to_write: the content hashes of that segment's rows, in order.
+        indexed: the shown photos' rows, by content hash.
         files: the catalog, with rows. segments: the live generation's segments that stay.
     """
 
     new_segment: str
     to_write: Sequence[str]
+    indexed: Mapping[str, IndexedContent]
     files: Sequence[CatalogFile]
     segments: Sequence[SegmentEntry]
 
@@ -115,6 +120,7 @@ class GenerationWriter:
         write_catalog(working / "photos.sqlite", layout.files, contents.removals, _drift(contents, ids))
         write_centroids(working / "clusters.faiss", contents.clustering.centroids)
         _centroids(contents, ids).write(working)
+        self._write_lookup(working, contents, ids, layout, [entry.id for entry in segments], live)
         manifest = self._manifest(number, layout, segments, contents.clustering, live, working)
         write_atomically(working / "manifest.json", manifest.to_json().encode())
         final = self._folder.generation(manifest.generation)
@@ -127,9 +133,38 @@ class GenerationWriter:
         """Whether the next generation would hold what the live one does."""
         if layout.to_write or live.generation is None:
             return False
+        inverted = contents.inversion.applies(len(layout.indexed), live.generation, contents.clustering)
+        if inverted and not live.generation.manifest.has_inverted_file:
+            return False
         before = live.generation.manifest
         now = (layout.files, layout.segments, self._roots, contents.removals)
         return now == (list(live.files), list(before.segments), before.roots, live.removals)
+
+    def _write_lookup(
+        self,
+        working: Path,
+        contents: Contents,
+        ids: Mapping[str, int],
+        layout: _Layout,
+        segments: Sequence[str],
+        live: LiveState,
+    ) -> None:
+        """Where there are many photos, write where they are, and the inverted file."""
+        inversion = contents.inversion
+        if not inversion.applies(len(layout.indexed), live.generation, contents.clustering):
+            return
+        order = shown_order(ids, contents.clustering)
+        places = places_of(order, ids, layout.indexed, segments)
+        places.write(working)
+        write_inversion(
+            working,
+            contents.rows,
+            [contents.refs[content] for content in order],
+            places.clusters,
+            contents.clustering,
+            self._embedder,
+            anew=inversion.anew,
+        )
 
     def _manifest(
         self,
@@ -201,7 +236,7 @@ def _lay_out(contents: Contents, live: LiveState, ids: Mapping[str, int], number
     indexed = {content: IndexedContent(row, clustering.cluster_of[content]) for content, row in rows.items()}
     files = [_with_row(file, indexed, used) for file in contents.entries]
     before = live.generation.manifest.segments if live.generation else ()
-    return _Layout(new_segment, to_write, files, [entry for entry in before if entry.id in used])
+    return _Layout(new_segment, to_write, indexed, files, [entry for entry in before if entry.id in used])
 
 
 def _with_row(file: CatalogFile, indexed: Mapping[str, IndexedContent], used: Set[str]) -> CatalogFile:

@@ -1,7 +1,7 @@
 """The index on disk: its folder, generations, segments, clusters and catalog, and the reader that searches use.
 
-A search structure over the rows, such as an inverted file (FAISS's IVF) over [Ret], would be a module beside
-``clusters``, with its file named in the manifest and opened by ``reader``.
+A further search structure over the rows would be a module beside ``inverted``, with its files named in the manifest and
+opened by ``reader``.
 """
 
 from indexer.store.catalog import Catalog, CatalogFile, IndexedContent, Status, read_catalog, read_drift, write_catalog
@@ -27,6 +27,15 @@ from indexer.store.generation import (
     open_rows,
     previous_generation,
 )
+from indexer.store.inverted import (
+    INVERTED_FILES,
+    INVERTED_FROM,
+    InvertedCells,
+    InvertedFile,
+    inverted_cells,
+    read_inverted_centroids,
+    write_inverted_file,
+)
 from indexer.store.location import IndexFolder, default_index_path, generation_name, generation_number, live_stamp
 from indexer.store.manifest import (
     FORMAT_VERSION,
@@ -43,6 +52,7 @@ from indexer.store.manifest import (
 )
 from indexer.store.names import name_of_text, text_of_name
 from indexer.store.photo_filter import PhotoFilter
+from indexer.store.places import PLACES_FILE, Places
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
 from indexer.store.removals import Removals
 from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
@@ -66,7 +76,10 @@ from indexer.store.stamps import FileStamp, from_columns, to_columns
 __all__ = [
     "BLOCK",
     "FORMAT_VERSION",
+    "INVERTED_FILES",
+    "INVERTED_FROM",
     "MOST_CELLS",
+    "PLACES_FILE",
     "PRECISION",
     "Array",
     "Catalog",
@@ -85,11 +98,14 @@ __all__ = [
     "Index",
     "IndexFolder",
     "IndexedContent",
+    "InvertedCells",
+    "InvertedFile",
     "Manifest",
     "MemberArrays",
     "Origin",
     "PhotoEntry",
     "PhotoFilter",
+    "Places",
     "Removals",
     "Root",
     "RootEntry",
@@ -112,6 +128,7 @@ __all__ = [
     "generation_name",
     "generation_number",
     "hash_file",
+    "inverted_cells",
     "live_generation",
     "live_generation_if_any",
     "live_stamp",
@@ -130,6 +147,7 @@ __all__ = [
     "read_catalog",
     "read_centroids",
     "read_drift",
+    "read_inverted_centroids",
     "read_manifest",
     "read_start",
     "resolve_roots",
@@ -142,5 +160,6 @@ __all__ = [
     "write_atomically",
     "write_catalog",
     "write_centroids",
+    "write_inverted_file",
     "write_segment",
 ]

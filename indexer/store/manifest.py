@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat, unreadable
 from indexer.store.files import hash_file, read_regular
+from indexer.store.inverted import INVERTED_FILES
 from model import Matcher
 from model.network import MOST_GROUPS, GroupCounts
 
@@ -249,6 +250,11 @@ class Manifest(_Frozen):
         if self.pooling is None or self.pooling.patches == self.tokens - 1:
             return None
         return self.pooling.patches
+
+    @property
+    def has_inverted_file(self) -> bool:
+        """Whether the generation has an inverted file, and with it a file of the photos' places."""
+        return any(file.name in INVERTED_FILES for file in self.files)
 
     @property
     def root_names(self) -> tuple[str, ...]:

@@ -20,9 +20,11 @@ from indexer.store.catalog import Catalog
 from indexer.store.clusters import Centroids
 from indexer.store.files import read_below
 from indexer.store.generation import Generation, live_generation, open_rows
+from indexer.store.inverted import InvertedFile
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import Manifest
 from indexer.store.photo_filter import PhotoFilter
+from indexer.store.places import Places
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from indexer.store.segment import Array, Choice, RowArrays
 from model import Matcher, Tokens
@@ -70,6 +72,7 @@ class Index:
         centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 for networks that
             give a global vector only.
         centroid_ret: (c, d) float32, the means of the photos' L2-normalised [Ret].
+        inverted: by which a large gallery is searched; None where every photo's [Ret] is read.
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path], cells: int) -> None:
@@ -82,32 +85,42 @@ class Index:
             self._segments: list[RowArrays] = [
                 open_rows(folder, self.manifest, segment) for segment in self.manifest.segments
             ]
-            self._read_rows()
+            self._read_rows(generation.path)
             self._read_centroids(generation.path)
-            self._check_positions(cells)
+            self.inverted = None
+            if self.manifest.has_inverted_file:
+                self.inverted = InvertedFile(generation.path, self.photo_count, self.manifest.width)
+            self._cells = cells
+            self._check_all_tokens()
         except BaseException:
             self._catalog.close()
             raise
 
-    def _read_rows(self) -> None:
-        numbers = self._numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
-        shown = self._catalog.shown()
+    def _read_rows(self, path: Path) -> None:
+        self._numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
         count = self.manifest.counts.clusters
+        if self.manifest.has_inverted_file:
+            places = Places.open(path, self.manifest.counts.photos)
+        else:
+            places = self._places_of_catalog()
+        sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
+        if not places.fit(sizes, count):
+            raise IndexRefused(f"the catalog points past the end of a segment; {REPAIR}.")
+        self.ids, self._segment, self._row = places.ids, places.segments, places.rows
+        self._starts = np.searchsorted(places.clusters, np.arange(count + 1))
+        self.photo_count = len(places.ids)
+        self.cluster_count = count
+        self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
+
+    def _places_of_catalog(self) -> Places:
+        """As the catalog has them."""
+        shown = self._catalog.shown()
         try:
-            table = np.array([(row.id, row.cluster, numbers[row.segment], row.row) for row in shown], np.int64)
+            table = [(row.id, row.cluster, self._numbers[row.segment], row.row) for row in shown]
+            return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
         except (KeyError, TypeError, ValueError) as error:
             problem = f"the catalog names rows that are in no segment; {REPAIR}."
             raise IndexRefused(problem) from error
-        table = table.reshape(-1, 4)
-        self.ids, clusters, self._segment, self._row = (np.ascontiguousarray(column) for column in table.T)
-        sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
-        inside = (self._row >= 0) & (self._row < sizes[self._segment]) & (clusters >= 0) & (clusters < count)
-        if not inside.all():
-            raise IndexRefused(f"the catalog points past the end of a segment; {REPAIR}.")
-        self._starts = np.searchsorted(clusters, np.arange(count + 1))
-        self.photo_count = len(table)
-        self.cluster_count = count
-        self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
 
     def _read_centroids(self, path: Path) -> None:
         manifest = self.manifest
@@ -121,25 +134,34 @@ class Index:
         else:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
-    def _check_positions(self, cells: int) -> None:
-        """Raise IndexRefused where a token is at no cell of the network's patch grid, which has so many cells.
+    def _check_tokens(self, cells: Sequence[Array], groups: Sequence[Array]) -> None:
+        """Raise IndexRefused where a token is at no cell of the network's patch grid, or a patch in a group without one.
 
-        Or where a patch went into a token that there is not.
+        Args:
+            cells: numbers of cells. groups: numbers of the groups that patches went into.
         """
-        positions, groups = [self.centroids.positions.numpy()], []
-        if self.centroids.members is not None:
-            positions.append(self.centroids.members.cells.numpy())
-            groups.append(self.centroids.members.groups.numpy())
-        # One byte each: of a million photos these are 70 MB, and for pooled tokens twice that and more.
-        kept = [arrays.tokens for arrays in self._segments if arrays.tokens is not None]
-        positions += [tokens.positions for tokens in kept]
-        for members in (tokens.members for tokens in kept if tokens.members is not None):
-            positions.append(members.cells)
-            groups.append(members.groups)
-        if any(array.size and array.max() >= cells for array in positions):
-            raise IndexRefused(f"the index has tokens beyond the {cells} cells of the network's patch grid; {REPAIR}.")
+        if any(array.size and array.max() >= self._cells for array in cells):
+            raise IndexRefused(
+                f"the index has tokens beyond the {self._cells} cells of the network's patch grid; {REPAIR}."
+            )
         if any(array.size and array.max() >= self.manifest.tokens - 1 for array in groups):
             raise IndexRefused(f"the index has patches in groups that it has no tokens for; {REPAIR}.")
+
+    def _check_all_tokens(self) -> None:
+        """The same of all tokens; of a large index only of those of the clusters, as others are checked when read."""
+        cells, groups = [self.centroids.positions.numpy()], []
+        if self.centroids.members is not None:
+            cells.append(self.centroids.members.cells.numpy())
+            groups.append(self.centroids.members.groups.numpy())
+        # One byte each, and for pooled tokens twice that and more.
+        kept = (
+            [arrays.tokens for arrays in self._segments if arrays.tokens is not None] if self.inverted is None else []
+        )
+        cells += [tokens.positions for tokens in kept]
+        for members in (tokens.members for tokens in kept if tokens.members is not None):
+            cells.append(members.cells)
+            groups.append(members.groups)
+        self._check_tokens(cells, groups)
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""
@@ -155,6 +177,10 @@ class Index:
         if not self.photo_count:
             return torch.empty(0, self.centroid_ret.shape[1])
         return torch.from_numpy(self._read(slice(None), _ret))
+
+    def photo_ret(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
+        """(m, d) float32 in memory: [Ret] of the photos at these places, not normalised. No other's is read."""
+        return torch.from_numpy(self._read(places, _ret))
 
     def photo_embeddings(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """(m, e) float32 in memory, L2-normalised: what the photos at these places were clustered by."""
@@ -255,6 +281,9 @@ class Index:
         members = None
         if self.manifest.pooled is not None:
             members = _members(self._read(places, RowArrays.cells), self._read(places, RowArrays.groups))
+        if self.inverted is not None:
+            of_members = ([], []) if members is None else ([members.cells.numpy()], [members.groups.numpy()])
+            self._check_tokens([positions, *of_members[0]], of_members[1])
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions), members)
 
     def _read(self, places: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:

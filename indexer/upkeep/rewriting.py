@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexer.building import Clustering, Contents, GenerationWriter, LiveState, shown_ids
+from indexer.building import Clustering, Contents, GenerationWriter, Inversion, LiveState, shown_ids
 from indexer.store import (
     CatalogFile,
     Generation,
@@ -82,6 +82,6 @@ def write_next(
     )
     clustering = Clustering(centroids, cluster_of, to_write, before.manifest.clusters_asked, live.clusters)
     writer = GenerationWriter(folder, _KEY, before.manifest.origin, before.manifest.embedder, roots)
-    written = writer.write(Contents(entries, removals, rows, refs, clustering), live)
+    written = writer.write(Contents(entries, removals, rows, refs, clustering, Inversion()), live)
     shutil.rmtree(folder.building(_KEY), ignore_errors=True)
     return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,17 @@ import numpy as np
 from indexer.errors import IndexRefused, OtherFormat, no_index
 from indexer.store import (
     BLOCK,
+    INVERTED_FILES,
     MOST_CELLS,
+    PLACES_FILE,
     Array,
     CatalogFile,
     Centroids,
     Generation,
     IndexFolder,
+    InvertedFile,
     Manifest,
+    Places,
     RowShape,
     SegmentRow,
     generation_files,
@@ -41,7 +45,7 @@ class Problem:
         part: what has to be made anew. sentence: for people. segment: which one, where ``part`` is "segment".
     """
 
-    part: Literal["catalog", "clusters", "segment"]
+    part: Literal["catalog", "clusters", "lookup", "segment"]
     sentence: str
     segment: str | None = None
 
@@ -89,7 +93,7 @@ def _files(folder: IndexFolder, generation: Generation) -> Iterator[Problem]:
         if file.parent != generation.path:
             yield Problem("segment", sentence, file.parent.name)
         else:
-            yield Problem("catalog" if file.name == "photos.sqlite" else "clusters", sentence)
+            yield Problem(_part(file.name), sentence)
 
 
 def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
@@ -102,9 +106,13 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
             continue
         for sentence in _rows(opened.named(), entry.rows, manifest):
             yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
+    files: list[CatalogFile] | None = None
     try:
-        for sentence in _catalog(read_catalog(live.path / "photos.sqlite", roots=len(manifest.roots)), live):
-            yield Problem("catalog", sentence)
+        found = read_catalog(live.path / "photos.sqlite", roots=len(manifest.roots))
+        problems = list(_catalog(found, live))
+        yield from (Problem("catalog", sentence) for sentence in problems)
+        # What a damaged catalog says is compared with nothing.
+        files = None if problems else found
     except OtherFormat:
         raise
     except IndexRefused as error:
@@ -112,7 +120,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
     try:
         read_centroids(live.path / "clusters.faiss", manifest.counts.clusters)
         for file in manifest.files:
-            if file.name.endswith(".npy"):
+            if file.name.startswith("centroid_"):
                 array = map_array(live.path / file.name)
                 if len(array) != manifest.counts.clusters or not _finite(array):
                     yield Problem("clusters", f"{file.name} does not have one finite row a cluster.")
@@ -123,6 +131,38 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
         Centroids.open(live.path, manifest.counts.clusters, manifest.width, manifest.tokens, manifest.pooled)
     except IndexRefused as error:
         yield Problem("clusters", str(error))
+    try:
+        for sentence in _lookup(live, files):
+            yield Problem("lookup", sentence)
+    except IndexRefused as error:
+        yield Problem("lookup", str(error))
+
+
+def _part(name: str) -> Literal["catalog", "clusters", "lookup"]:
+    """What a file of a generation's own folder is a part of."""
+    if name == "photos.sqlite":
+        return "catalog"
+    return "lookup" if name == PLACES_FILE or name in INVERTED_FILES else "clusters"
+
+
+def _lookup(live: Generation, files: Sequence[CatalogFile] | None) -> Iterator[str]:
+    """files: the catalog's; None where it is damaged."""
+    if not live.manifest.has_inverted_file:
+        return
+    photos = live.manifest.counts.photos
+    if files is not None:
+        places = Places.open(live.path, photos)
+        numbers = {entry.id: number for number, entry in enumerate(live.manifest.segments)}
+        first: dict[SegmentRow, tuple[int, int, int, int]] = {}
+        for file in files:
+            if file.status == "indexed" and file.indexed is not None:
+                row, cluster = file.indexed.row, file.indexed.cluster
+                first.setdefault(row, (file.id, cluster, numbers.get(row.segment, -1), row.number))
+        table = sorted(first.values(), key=lambda place: (place[1], place[0]))
+        if not np.array_equal(places.table(), np.array(table, np.int64).reshape(-1, 4)):
+            yield f"{PLACES_FILE} does not say what the catalog says."
+    inverted = InvertedFile(live.path, photos, live.manifest.width)
+    yield from (f"the inverted file is damaged: {problem}." for problem in inverted.problems())
 
 
 def _rows(arrays: Mapping[str, Array], rows: int, manifest: Manifest) -> Iterator[str]:
