@@ -327,6 +327,10 @@ class Matcher:
         known = self.word_levels(photos) if levels is None else levels
         return logits.T.cpu() if known is None else (logits - known[:, None]).T.cpu()
 
+    def word_direction(self, word: int) -> torch.Tensor:
+        """(d,) float32: the direction of a word among photos' [Ret]. Raises ModelError without a vocabulary."""
+        return self._vocabulary().directions[word].float()
+
     @torch.inference_mode()
     def word_levels(self, photos: Tokens | Side) -> torch.Tensor | None:
         """(p,) float32 on this matcher's device: what all words of each photo take from its scores by one of them.

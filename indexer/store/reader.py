@@ -135,7 +135,7 @@ class Index:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
     def _check_tokens(self, cells: Sequence[Array], groups: Sequence[Array]) -> None:
-        """Raise IndexRefused where a token is at no cell of the network's patch grid, or a patch in a group without one.
+        """Raise IndexRefused where a token is at no cell of the patch grid, or a patch in a group that has no token.
 
         Args:
             cells: numbers of cells. groups: numbers of the groups that patches went into.

@@ -8,12 +8,13 @@ from model.ranking.diffusion import SHORTLIST, diffused
 from model.ranking.duplicates import SAME, first_of_same, pairs_to_compare, sameness
 from model.ranking.estimate import estimated
 from model.ranking.feedback import led, pulled
-from model.ranking.kinds import kinds_of, mean_direction
+from model.ranking.kinds import ALIKE, kinds_of, mean_direction
 from model.ranking.likeness import Likeness
 from model.ranking.support import ScoredBy, scores_of, support_of
 from model.ranking.words import EXAMPLES, led_by_word, named
 
 __all__ = [
+    "ALIKE",
     "ASKED_OF",
     "EXAMPLES",
     "LIKELY",

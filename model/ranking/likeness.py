@@ -27,10 +27,10 @@ class Likeness:
         mean: (d,) float32, as ``mean_direction`` gives it.
     """
 
-    def __init__(self, ret: torch.Tensor) -> None:
-        """ret: (p, d) retrieval tokens of all photos of the gallery, kept and not copied."""
+    def __init__(self, ret: torch.Tensor, mean: torch.Tensor | None = None) -> None:
+        """ret: (p, d) retrieval tokens, kept and not copied: of all photos of the gallery, or with ``mean`` of some."""
         self._ret = ret
-        self.mean = mean_direction(ret)
+        self.mean = mean_direction(ret) if mean is None else mean
         scales, shifts = [ret.new_empty(0, dtype=torch.float32)], [ret.new_empty(0, dtype=torch.float32)]
         for start in range(0, len(ret), _BATCH):
             part = ret[start : start + _BATCH].float()

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from indexer import Index
 from model.ranking import ASKED_OF, LIKELY, answered, next_question
 from service.schemas import SearchQuery
-from service.search.scorer import GalleryScorer, Rows
+from service.search.ranking import Rows
+from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 
 
@@ -61,6 +62,5 @@ def _id(scorer: GalleryScorer, scored: Scored, fresh: NDArray[np.int64], place: 
 
 def _likeness(scorer: GalleryScorer, rows: Rows, others: Rows) -> torch.Tensor:
     """(m, k): how much m photos look like each of k others, as cosines of their centred [Ret]."""
-    of = torch.from_numpy(rows)
-    columns = [scorer.likeness.to(torch.tensor([other]), of) for other in others.tolist()]
+    columns = [torch.from_numpy(scorer.gallery_ret.likeness(others[n : n + 1], rows)) for n in range(len(others))]
     return torch.stack(columns, dim=1) if columns else torch.empty(len(rows), 0)

@@ -7,7 +7,8 @@ import torch
 
 from model import Matcher
 from model.ranking import ScoredBy
-from service.search.first_stage import NO_ROWS, Shortlist
+from service.search.first_stage import Shortlist
+from service.search.ranking import NO_ROWS
 from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 

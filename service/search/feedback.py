@@ -14,11 +14,11 @@ from model import Tokens
 from model.ranking import led, pulled
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.first_stage import NO_ROWS, Candidates, with_more
+from service.search.first_stage import Candidates, with_more
 from service.search.parts import QueryParts
 from service.search.pool import Pool
-from service.search.ranking import Ids, best_first
-from service.search.scorer import GalleryScorer, Rows
+from service.search.ranking import NO_ROWS, Ids, Rows, Scores, best_first
+from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 
 # Photos that come into the ranking because they are the most similar ones to liked photos, where clusters would choose
@@ -51,10 +51,9 @@ class Feedback:
         liked = scorer.ret(self.liked)
         return liked if self.uploaded is None else torch.cat([liked, self.uploaded.to(liked)])
 
-    def likeness(self, scorer: GalleryScorer, rows: Rows | None = None) -> torch.Tensor:
-        """(m,) float32: how much the photos of these rows, or all, look like the most similar liked one."""
-        of_rows = None if rows is None else torch.from_numpy(rows)
-        return scorer.likeness.to(torch.from_numpy(self.liked), of_rows, others=self.uploaded)
+    def likeness(self, scorer: GalleryScorer, rows: Rows) -> Scores:
+        """(m,) float32: how much these photos look like the most similar liked one."""
+        return scorer.gallery_ret.likeness(self.liked, rows, self.uploaded)
 
     @classmethod
     def of_query(cls, query: SearchQuery, index: Index, scorer: GalleryScorer) -> Feedback:
@@ -82,8 +81,7 @@ def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_
     """
     left_out = None if passing is None else ~passing
     if len(feedback.unliked):
-        unliked, liked = torch.from_numpy(feedback.unliked), torch.from_numpy(feedback.liked)
-        leaving = scorer.likeness.leaving(unliked, liked, others=feedback.uploaded).numpy()
+        leaving = scorer.gallery_ret.leaving(feedback.unliked, feedback.liked, feedback.uploaded)
         left_out = leaving if left_out is None else left_out | leaving
     return Pool(scorer, left_out)
 
@@ -107,12 +105,12 @@ def parts_of(
 
 def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
     """The candidates, and the photos that look most like the liked ones, whatever cluster they are in."""
-    if not feedback.leads or not len(pool.rows):
+    if not feedback.leads or not pool.count:
         return candidates
-    likeness = feedback.likeness(scorer).numpy()[pool.rows]
-    nearest = pool.rows[best_first(scorer.ids[pool.rows], likeness, NEAREST)]
+    near = pool.near_photos(feedback.ret(scorer), NEAREST)
+    nearest = near[best_first(scorer.ids[near], feedback.likeness(scorer, near), NEAREST)]
     # They are the nearest to themselves, but others may be as near.
-    nearest = np.union1d(nearest, np.intersect1d(feedback.liked, pool.rows))
+    nearest = np.union1d(nearest, feedback.liked[pool.holds(feedback.liked)])
     return replace(candidates, portions=with_more(candidates.portions, nearest))
 
 
@@ -120,7 +118,7 @@ def lead(scorer: GalleryScorer, scored: Scored, feedback: Feedback) -> Scored:
     """The same photos, their scores led by the liked ones (``model.ranking.feedback``)."""
     if not feedback.leads or not len(scored.rows):
         return scored
-    likeness = feedback.likeness(scorer, scored.rows)
+    likeness = torch.from_numpy(feedback.likeness(scorer, scored.rows))
     return replace(scored, scores=led(torch.from_numpy(scored.scores), likeness).numpy())
 
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.ranking import SHORTLIST
 from service.schemas import Cluster
 from service.search.naming import WordSupport, best_by_word, led_by_word
 from service.search.parts import QueryParts
 from service.search.plan import RERANK, Plan
 from service.search.pool import Pool
-from service.search.ranking import Scores, best_first
-from service.search.scorer import GalleryScorer, Rows
+from service.search.ranking import NO_ROWS, Rows, Scores, best_first
+from service.search.scorer import GalleryScorer
 
-NO_ROWS: Rows = np.empty(0, np.int64)
 # Photos that join those of the best clusters because they are the best ones by the query's word: as many as are scored
 # where [Ret] chooses.
 NAMED = RERANK
@@ -35,7 +35,8 @@ class Shortlist:
 
     Attributes:
         rows: the photos, best by [Ret] first.
-        ret_scores: (p,), all photos' scores by [Ret], from which the missing ones are estimated.
+        ret_scores: (p,), all photos' scores by [Ret], from which the missing ones are estimated. In a large gallery it
+            is not a number where a photo was not compared; all photos that are scored were.
     """
 
     rows: Rows
@@ -70,12 +71,20 @@ def choose(
 def by_ret(
     scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
 ) -> Candidates:
-    """The ``plan.rerank`` best photos of the pool by [Ret]; all of them where the plan names no number."""
+    """The ``plan.rerank`` best photos of the pool by [Ret]; all of them where the plan names no number.
+
+    In a large gallery, "all" are those that have a place in the ranking.
+    """
+    count = max(plan.results, SHORTLIST) if plan.rerank is None else max(plan.rerank, plan.estimated)
+    # By CLIP, [Ret] says nothing.
+    rows = pool.rows if plan.method == "clip" else pool.near(parts.sketch, count)
+    if words is not None and len(rows) < pool.count:
+        rows = np.union1d(rows, words.near)
     if plan.rerank is None:
-        opened = np.flatnonzero(pool.cluster_sizes)
+        opened = np.flatnonzero(pool.cluster_sizes) if rows is pool.rows else np.unique(scorer.clusters_of(rows))
         # One portion: all distances of [Ret] take less time than looking at the clock between them would save.
-        return Candidates((pool.rows,), scorer.clusters_by_ret(parts, opened))
-    portions, shortlist = _reranked(scorer, parts, plan, pool.rows, plan.rerank, words)
+        return Candidates((rows,), scorer.clusters_by_ret(parts, opened))
+    portions, shortlist = _reranked(scorer, parts, plan, rows, plan.rerank, words)
     opened = np.unique(scorer.clusters_of(joined(portions)))
     return Candidates(portions, scorer.clusters_by_ret(parts, opened), shortlist=shortlist)
 
@@ -87,7 +96,7 @@ def by_clusters(
     clusters = best_clusters(scorer, parts, plan, pool)
     portions = tuple(pool.of_cluster(cluster.id) for cluster in clusters)
     if words is not None:
-        portions = with_more(portions, best_by_word(scorer, words, pool.rows, NAMED))
+        portions = with_more(portions, best_by_word(scorer, words, NAMED))
     shortlist = None
     if plan.rerank is not None:
         portions, shortlist = _reranked(scorer, parts, plan, joined(portions), plan.rerank, words)
@@ -127,7 +136,8 @@ def _reranked(
 
     A word leads [Ret] here as it leads the ranking, so that no more photos are scored with one than without.
     """
-    ret_scores = scorer.ret_scores(parts)
+    ret_scores = np.full(scorer.photo_count, np.nan, np.float32)
+    ret_scores[rows] = scorer.ret_scores(parts, rows)
     by = led_by_word(ret_scores[rows], rows, words, "ret")
     ranked = rows[best_first(scorer.ids[rows], by, max(count, plan.estimated))]
     best = ranked[:count]

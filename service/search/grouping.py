@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.ranking import ScoredBy, kinds_of, support_of
-from service.search.ranking import Ids, Scores, best_first
-from service.search.scorer import GalleryScorer, Rows
+from service.search.ranking import Ids, Rows, Scores, best_first
+from service.search.scorer import GalleryScorer
 
 # Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
@@ -64,7 +64,7 @@ def group_kinds(scorer: GalleryScorer, rows: Rows) -> Groups:
     Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of
     their first photos, and every photo is in exactly one.
     """
-    kinds = kinds_of(scorer.ret(rows), scorer.likeness.mean).numpy()
+    kinds = kinds_of(scorer.ret(rows), scorer.gallery_ret.mean).numpy()
     # A stable sort keeps the photos of a kind in their order.
     by_kind = np.argsort(kinds, kind="stable")
     sizes = np.bincount(kinds)

@@ -6,24 +6,25 @@ vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from model import Matcher, ranking
-from model.ranking import EXAMPLES, ScoredBy, named
+from model.ranking import EXAMPLES, SHORTLIST, ScoredBy, named
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search.pool import Pool
-from service.search.ranking import Scores, best_first
-from service.search.scorer import GalleryScorer, Rows
+from service.search.ranking import Rows, Scores, best_first
+from service.search.scorer import GalleryScorer
 from service.towers import ClipVectors, TextVector
 
-#: How much photos show what the word names: (p,) float32 of all photos, from 0 to 1, which the best of the pool has.
-WordSupport: TypeAlias = NDArray[np.float32]
+# Photos that are looked for by a word in a large gallery: as many as a ranking has.
+NEAR = SHORTLIST
 
 #: A word of a query: its number in the checkpoint's vocabulary, or a text as CLIP has it.
 Word: TypeAlias = int | TextVector
@@ -48,33 +49,56 @@ def word_of(query: SearchQuery, matcher: Matcher, clip: ClipVectors) -> Word | N
         raise UnknownWord(query.text.strip(), len(matcher.words), unknown.nearest, reason) from unknown
 
 
+@dataclass(frozen=True)
+class WordSupport:
+    """How much photos show what the word names, compared with the best of the pool, which has 1 (``model.ranking``).
+
+    Attributes:
+        of: of these photos, (m,) float32 from 0 to 1.
+        near: photos of the pool among which its best ones are.
+    """
+
+    of: Callable[[Rows], Scores]
+    near: Rows
+
+
 def word_scores(scorer: GalleryScorer, word: Word) -> Scores:
     """(p,) float32: how much each photo shows what a word names, as logits of the vocabulary or of CLIP."""
     return scorer.clip_scores(word.values) if isinstance(word, TextVector) else scorer.word_scores(word)
 
 
-def word_support(scores: Scores, pool: Pool) -> WordSupport:
-    """How much the photos show what a word names, compared with the best of the pool (``model.ranking.words``).
+def word_support(scorer: GalleryScorer, word: Word, pool: Pool, scores_of_all: Callable[[Word], Scores]) -> WordSupport:
+    """The support of a word.
 
-    scores: (p,) of all photos, from ``word_scores``.
+    scores_of_all: ``word_scores``, which may remember them. A large gallery asks for those of some photos only, but for
+        texts as CLIP has them.
     """
-    best = scores[pool.rows].max(initial=-np.inf)
-    support: WordSupport = named(torch.from_numpy(scores), torch.tensor(best)).numpy()
+    if scorer.is_large and not isinstance(word, TextVector):
+        near = pool.near_direction(scorer.word_direction(word), NEAR)
+        best = scorer.word_scores(word, near).max(initial=-np.inf)
+        return WordSupport(lambda rows: _named(scorer.word_scores(word, rows), best), near)
+    scores = scores_of_all(word)
+    support = _named(scores, scores[pool.rows].max(initial=-np.inf))
+    return WordSupport(support.__getitem__, pool.rows)
+
+
+def _named(scores: Scores, best: float) -> Scores:
+    support: Scores = named(torch.from_numpy(scores), torch.tensor(best)).numpy()
     return support
 
 
-def examples(scorer: GalleryScorer, words: WordSupport, pool: Pool) -> Rows:
+def examples(scorer: GalleryScorer, words: WordSupport) -> Rows:
     """The photos whose [Ret] stands for a word: the best of the pool by it."""
-    return best_by_word(scorer, words, pool.rows, EXAMPLES)
+    return best_by_word(scorer, words, EXAMPLES)
 
 
-def best_by_word(scorer: GalleryScorer, words: WordSupport, rows: Rows, count: int) -> Rows:
-    """The best of these photos by a word, best first."""
-    return rows[best_first(scorer.ids[rows], words[rows], count)]
+def best_by_word(scorer: GalleryScorer, words: WordSupport, count: int) -> Rows:
+    """The best photos of the pool by a word, best first."""
+    return words.near[best_first(scorer.ids[words.near], words.of(words.near), count)]
 
 
 def led_by_word(scores: Scores, rows: Rows, words: WordSupport | None, method: ScoredBy) -> Scores:
     """The scores (m,) of these photos led by the query's word (``model.ranking.words``); as they are without a word."""
     if words is None:
         return scores
-    return ranking.led_by_word(torch.from_numpy(scores), torch.from_numpy(words[rows]), method).numpy()
+    return ranking.led_by_word(torch.from_numpy(scores), torch.from_numpy(words.of(rows)), method).numpy()

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+# Photos of a gallery by their rows in it: one cluster after the other, in each cluster by id.
+Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
+NO_ROWS: Rows = np.empty(0, np.int64)
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:

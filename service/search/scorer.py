@@ -9,21 +9,17 @@ from numpy.typing import NDArray
 from indexer import Index, IndexRefused, PhotoEntry
 from model import Matcher, Tokens
 from model.network import Members
-from model.ranking import Likeness, ScoredBy
+from model.ranking import ScoredBy
 from service.schemas import Cluster
+from service.search.gallery_ret import RET_BATCH, RetOnDisk, ret_of
 from service.search.parts import QueryParts
-from service.search.ranking import Ids, Scores, best_first
-
-# Photos of a gallery by their rows in it: one cluster after the other, in each cluster by id.
-Rows = NDArray[np.int64]
+from service.search.ranking import Ids, Rows, Scores, best_first
 
 # Photos that are copied into memory at a time: 64 of the largest network take some 40 MiB. More of the default network
 # would not stay in the CPU's cache until they are scored.
 BATCH = 64
 # Chunks of the matcher that are scored at a time on a GPU, which would have to wait for the next batch otherwise.
 GPU_CHUNKS = 4
-# Photos whose [Ret] is compared at a time: some 12 MiB with the default network.
-RET_BATCH = 1 << 14
 # The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two
 # must fit: the next generation is loaded beside the live one.
 RESIDENT_SHARE = 0.4
@@ -33,16 +29,16 @@ _BUILD_AGAIN = "run `sketch-search index verify --repair`."
 class GalleryScorer:
     """Scores the photos and clusters of one generation with the checkpoint that made it.
 
-    It keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, and [Ret] of
-    all photos with their priors and what compares them, 780 bytes each. On a GPU it keeps the photos' tokens, too,
-    where they fit. A CPU reads them out of the mapped files, which the system keeps in memory for as long as nothing
-    else needs it.
+    It keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, but for large
+    galleries, and what ``service.search.gallery_ret`` keeps of [Ret]. On a GPU it keeps the photos' tokens, too, where
+    they fit. A CPU reads them out of the mapped files, which the system keeps in memory for as long as nothing else
+    needs it.
 
     Attributes:
         ids: (p,) int64, of the photos by row.
         cluster_sizes: (c,) int64, photos in each cluster.
         chunk: photos that the matcher scores at once.
-        likeness: compares the photos with each other.
+        gallery_ret: [Ret] of the photos.
         grid: cells in a row of the network's patch grid.
     """
 
@@ -53,12 +49,11 @@ class GalleryScorer:
         self.cluster_sizes = index.cluster_sizes
         self.chunk = matcher.chunk
         self.grid = matcher.config.grid
-        self._ret = Tokens.of_ret(index.all_ret().to(matcher.device))
-        self._priors = matcher.priors(self._ret)
-        self._word_levels = matcher.word_levels(self._ret)
-        self.likeness = Likeness(self._ret.ret)
+        self.gallery_ret = ret_of(index, matcher)
         self._ends = np.cumsum(self.cluster_sizes)
-        self._centroids = matcher.project(index.centroids) if len(self.cluster_sizes) else index.centroids
+        # In a large gallery, they are projected when clusters are searched: they would be most of what it keeps.
+        keep = len(self.cluster_sizes) and not self.is_large
+        self._centroids = matcher.project(index.centroids) if keep else index.centroids
         self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))
         self._resident = self._all_tokens() if self._fits() else None
 
@@ -83,7 +78,7 @@ class GalleryScorer:
 
     def ret(self, rows: Rows) -> torch.Tensor:
         """(m, d): [Ret] of these photos, on the matcher's device."""
-        return self._ret[torch.from_numpy(rows)].ret
+        return self.gallery_ret.of(rows)
 
     def centroid_scores(self, parts: QueryParts, method: ScoredBy) -> Scores:
         """(c,) float32: the query against the centroid of every cluster; by CLIP, the mean of its photos' scores."""
@@ -106,20 +101,22 @@ class GalleryScorer:
         sizes = self.cluster_sizes[clusters]
         return tuple(Cluster(id=int(clusters[n]), score=float(scores[n]), size=int(sizes[n])) for n in order)
 
-    def ret_scores(self, parts: QueryParts) -> Scores:
-        """(p,) float32: the query against all photos by [Ret]; the same as ``scores`` gives."""
-        blocks = [slice(start, start + RET_BATCH) for start in range(0, self.photo_count, RET_BATCH)]
-        scored = [self._by_ret(parts, block) for block in blocks]
-        return np.concatenate([np.empty(0, np.float32), *scored])
+    def ret_scores(self, parts: QueryParts, rows: Rows | None = None) -> Scores:
+        """(m,) float32: the query against these photos, or all, by [Ret]; the same as ``scores`` gives."""
+        return self.gallery_ret.scores(parts.sketch, np.arange(self.photo_count) if rows is None else rows)
 
-    def word_scores(self, word: int) -> Scores:
-        """(p,) float32: how much each photo shows what a word names; see ``Matcher.word_scores``."""
-        scored = [np.empty(0, np.float32)]
-        for start in range(0, self.photo_count, RET_BATCH):
-            block = slice(start, start + RET_BATCH)
-            levels = None if self._word_levels is None else self._word_levels[block]
-            scored.append(self._matcher.word_scores(self._ret[block], [word], levels)[0].numpy())
-        return np.concatenate(scored)
+    def word_scores(self, word: int, rows: Rows | None = None) -> Scores:
+        """(m,) float32: how much these photos, or all, show what a word names; see ``Matcher.word_scores``."""
+        return self.gallery_ret.word_scores(word, np.arange(self.photo_count) if rows is None else rows)
+
+    def word_direction(self, word: int) -> torch.Tensor:
+        """(d,): the direction of a word of the vocabulary among photos' [Ret]."""
+        return self._matcher.word_direction(word)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether only photos that an inverted file finds are compared with a query."""
+        return isinstance(self.gallery_ret, RetOnDisk)
 
     def clip_scores(self, vector: NDArray[np.float32], rows: Rows | None = None) -> Scores:
         """(m,) float32: a vector (e,) times what CLIP made of these photos, or of all.
@@ -143,15 +140,13 @@ class GalleryScorer:
         """(m,) float32: the query against these photos, in batches."""
         if method == "clip":
             return self._by_clip(parts, rows)
+        if method == "ret":
+            return self.ret_scores(parts, rows)
         scored = [np.empty(0, np.float32)]
-        photos_at_once = GPU_CHUNKS * self.chunk if self._on_gpu() else BATCH
-        batch = RET_BATCH if method == "ret" else photos_at_once
+        batch = GPU_CHUNKS * self.chunk if self._on_gpu() else BATCH
         for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            if method == "ret":
-                scored.append(self._by_ret(parts, torch.from_numpy(part)))
-            else:
-                scored.append(self._matcher.scores(parts.sketch, self.tokens(part), method)[0].numpy())
+            part = self.tokens(rows[start : start + batch])
+            scored.append(self._matcher.scores(parts.sketch, part, method)[0].numpy())
         return np.concatenate(scored)
 
     def _by_clip(self, parts: QueryParts, rows: Rows) -> Scores:
@@ -159,11 +154,6 @@ class GalleryScorer:
         if parts.clip is None:
             raise ValueError("the query has no vector by CLIP")
         return self.clip_scores(parts.clip, rows)
-
-    def _by_ret(self, parts: QueryParts, rows: slice | torch.Tensor) -> Scores:
-        """(m,) float32: the query against these photos by [Ret]."""
-        priors = None if self._priors is None else self._priors[rows]
-        return self._matcher.scores(parts.sketch, self._ret[rows], "ret", priors)[0].numpy()
 
     def tokens(self, rows: Rows) -> Tokens:
         """The tokens of these photos, where they are kept: on the matcher's device or in memory."""

@@ -34,7 +34,7 @@ from service.schemas import Cluster, SearchQuery
 from service.search.asking import asked_about, question, skipped, with_answers
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
-from service.search.first_stage import NO_ROWS, Candidates, choose
+from service.search.first_stage import Candidates, choose
 from service.search.folding import FOLDED, Folded, fold
 from service.search.grouping import group_kinds, grouped_places, is_far_ahead
 from service.search.naming import WordSupport, examples, led_by_word, word_of, word_scores, word_support
@@ -42,8 +42,8 @@ from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.pool import Pool
-from service.search.ranking import Scores
-from service.search.scorer import GalleryScorer, Rows
+from service.search.ranking import NO_ROWS, Rows, Scores
+from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
 from service.search.surroundings import Surroundings
@@ -64,7 +64,7 @@ class _Asked:
     Attributes:
         parts, feedback: the parts of the query.
         answers: (k, 2) the closer and the farther photo of each answer.
-        words: (p,) what photos get for the query's word; None without one.
+        words: what photos get for the query's word; None without one.
         pool: the photos that may be found.
     """
 
@@ -141,8 +141,8 @@ class Searcher:
         elif sketch is not None:
             drawn = replace(encode_parts(sketch, self.matcher, watch), clip=clip.sketch)
         pool = pool_of(self.scorer, feedback, self._passing(query))
-        words = None if word is None else word_support(self._named(word), pool)
-        shown = NO_ROWS if words is None else examples(self.scorer, words, pool)
+        words = None if word is None else word_support(self.scorer, word, pool, self._named)
+        shown = NO_ROWS if words is None else examples(self.scorer, words)
         parts = parts_of(self.scorer, feedback, drawn, shown)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
         answers = asked_about(query, self.index, self.scorer)
@@ -257,4 +257,4 @@ class Searcher:
 
 def _may_grow(ranking: _Ranking, plan: Plan, pool: Pool) -> bool:
     """Whether a plan for a longer ranking would give one: the time is not limited, and there are more photos."""
-    return plan.fold and plan.budget_ms is None and plan.results <= len(ranking.ranked.rows) < len(pool.rows)
+    return plan.fold and plan.budget_ms is None and plan.results <= len(ranking.ranked.rows) < pool.count

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from indexer import PhotoEntry
 from model import Tokens
 from model.network import Modality
 from service.search.parts import QueryParts
-from service.search.ranking import Scores, best_first
+from service.search.ranking import NO_ROWS, Scores, best_first
 from service.search.scorer import GalleryScorer
 
 
@@ -81,6 +80,4 @@ class Surroundings:
 
     def _likeness(self, photo: Tokens) -> Scores:
         """(p,): how much each photo of the gallery is like this one."""
-        none = torch.empty(0, dtype=torch.int64)
-        cosines: Scores = self._scorer.likeness.to(none, others=photo.ret).numpy()
-        return cosines
+        return self._scorer.gallery_ret.likeness(NO_ROWS, np.arange(self._scorer.photo_count), photo.ret)

@@ -82,7 +82,7 @@ class RepeatedIndex:
     """
 
     def __init__(self, index: Index, count: int) -> None:
-        self.generation, self.manifest = index.generation, index.manifest
+        self.generation, self.manifest, self.inverted = index.generation, index.manifest, None
         ret = index.all_ret()
         self._tokens = index.photo_tokens(np.arange(len(ret)))
         self.ids, self._ret = np.arange(count), ret[torch.arange(count) % len(ret)]

@@ -24,8 +24,9 @@ from model.ranking.words import LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.naming import led_by_word
+from service.search.naming import WordSupport, led_by_word
 from service.search.outcome import SearchOutcome
+from service.search.ranking import Scores
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
@@ -250,12 +251,16 @@ def test_a_checkpoint_without_a_vocabulary_takes_no_word(tmp_path: Path, gallery
         assert find(searcher).guesses == ()
 
 
+def of_all(support: Scores) -> WordSupport:
+    return WordSupport(support.__getitem__, np.arange(len(support)))
+
+
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
 def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Method) -> None:
     generator = np.random.default_rng(3)
     scores = generator.random(40, np.float32) * {"rn": 1, "ret": -2, "fused": 9}[method]
     words = np.sort(generator.random(40, np.float32))
-    led = led_by_word(scores, np.arange(len(scores)), words, method)
+    led = led_by_word(scores, np.arange(len(scores)), of_all(words), method)
     before, after = torch.from_numpy(scores), torch.from_numpy(led)
     support = support_of(before, before.max(), method)
     expected = (1 - LEAD) * support / support.max() + LEAD * torch.from_numpy(words)
@@ -266,6 +271,6 @@ def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Meth
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
 def test_no_score_becomes_infinite_where_nothing_is_near(method: Method) -> None:
     for scores in (np.full(3, -2.0 if method == "ret" else 0.0, np.float32), np.empty(0, np.float32)):
-        led = led_by_word(scores, np.arange(len(scores)), np.zeros(3, np.float32), method)
+        led = led_by_word(scores, np.arange(len(scores)), of_all(np.zeros(3, np.float32)), method)
         assert np.isfinite(led).all()
         assert len(led) == len(scores)
