@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.evaluation.resampling import Interval
-from tests.benchmarks import growth, indexing, pen_up, query_parts, scoring, two_stage
+from tests.benchmarks import growth, indexing, large, large_search, pen_up, query_parts, scoring, two_stage
 from tests.benchmarks.circumstances import BenchmarkResult, Circumstances
 from tests.benchmarks.load_result import Answers, Clients, Level
 from tests.benchmarks.load_result import Result as LoadResult
@@ -63,6 +63,26 @@ def measured() -> dict[str, BenchmarkResult]:
         for name in growth.WAYS
         if name != "exhaustive" or photos == 1000
     ]
+    galleries = [
+        large_search.Row(
+            photos=photos,
+            clusters=photos // 1000,
+            inverted=photos > 1000,
+            made_seconds=1,
+            disk_mib=photos / 64,
+            lookup_mib=photos / 5000,
+            open_seconds=0.321,
+            before_mib=500.4,
+            opened_mib=510,
+            searched_mib=photos / 1000,
+            own_mib=300,
+            p50_ms=dict.fromkeys(large_search.PARTS, 12.34),
+            p95_ms=dict.fromkeys(large_search.PARTS, 23.45),
+            filtered_ms=(34.56, 45.67),
+            found=0.9912,
+        )
+        for photos in (1000, 1_000_000)
+    ]
     room = [growth.Room(photos=photos, disk_mib=photos / 64, memory_mib=photos / 640) for photos in (1000, 64000)]
     return {
         "scoring": scoring.Result(
@@ -81,6 +101,7 @@ def measured() -> dict[str, BenchmarkResult]:
             all_queries=ways,
             unseen_queries=ways[:1],
         ),
+        "large": large.Result(circumstances=head("large"), source=3120, queries=50, rows=galleries),
         "growth": growth.Result(circumstances=head("growth"), points=points, room=room, peak_mib=2048.4),
         "indexing": indexing.Result(
             circumstances=head("indexing"),
@@ -148,6 +169,8 @@ def test_every_part_is_published_with_its_plot_and_the_same_results_change_nothi
         "| from the end of the stroke to its photos | 360 ms | 360 ms | 370 ms | 370 ms |",
         "| and a word | 81.2 ms | 94.4 ms | 1.20x |",
         "![Time a query over photos](growth.svg)",
+        "| 1,000,000 | inverted file | 12.3 ms | 12.3 ms | 12.3 ms | 12.3 ms | 12.3 ms | 23.4 ms | 34.6 ms | 0.991 "
+        "| 0.32 s | 10 MiB | 500 MiB | 15,625 MiB |",
         "A processor, 2 cores; cpu, 2 threads, bfloat16; PyTorch 2.14.1; 2026-11-20: "
         "`python -m tests.benchmarks.pen_up --output build/bench`",
     ):

@@ -14,7 +14,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tests.benchmarks import growth, indexing, load_result, pen_up, plots, query_parts, scoring, tables, two_stage
+from tests.benchmarks import (
+    growth,
+    indexing,
+    large,
+    load_result,
+    pen_up,
+    plots,
+    query_parts,
+    scoring,
+    tables,
+    two_stage,
+)
 from tests.benchmarks.circumstances import BenchmarkResult
 from tests.blocks import PageError, replace_blocks, rewrite_page
 
@@ -71,6 +82,7 @@ PARTS = (
         tables.grown,
         Plot("growth.svg", "Time a query over photos", plots.draw_growth),
     ),
+    Part("Large galleries", "large.json", large.Result, tables.large_galleries),
     Part("Indexing", "indexing.json", indexing.Result, tables.indexed),
     Part("HTTP clients", "load.json", load_result.Result, tables.clients),
     Part("Overload", "load.json", load_result.Result, tables.overload),

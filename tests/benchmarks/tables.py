@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.evaluation.resampling import Interval
-from tests.benchmarks import growth, indexing, load_result, pen_up, query_parts, scoring, two_stage
+from tests.benchmarks import growth, indexing, large, load_result, pen_up, query_parts, scoring, two_stage
 from tests.benchmarks.circumstances import BenchmarkResult
 
 PARTS = {"score": "a pair", "encode": "a picture"}
@@ -83,6 +83,51 @@ def grown(result: growth.Result) -> str:
         for photos, count in clusters.items()
     ]
     return _table(["photos (clusters)", *growth.WAYS, "index on disk", "kept in memory"], rows)
+
+
+def large_galleries(result: large.Result) -> str:
+    """Time, memory and disk that large galleries take, and what is found of the exact first photos."""
+    rows = []
+    for row in result.rows:
+        parts = [_time(row.p50_ms[part]) for part in ("total", "encode", "clusters", "photos", "diffusion")]
+        rows.append(
+            [
+                f"{row.photos:,}",
+                "inverted file" if row.inverted else "all photos",
+                *parts,
+                _time(row.p95_ms["total"]),
+                _time(row.filtered_ms[0]),
+                f"{row.found:.3f}",
+                f"{row.open_seconds:.2f} s",
+                f"{row.opened_mib - row.before_mib:,.0f} MiB",
+                f"{row.searched_mib - row.before_mib:,.0f} MiB",
+                f"{row.disk_mib:,.0f} MiB",
+            ]
+        )
+    said = f"{result.queries:,} sketches; galleries made of {result.source:,} photos in {{}} clusters by [Ret]."
+    counts = ", ".join(f"{row.clusters:,}" for row in result.rows)
+    before = ", ".join(f"{row.before_mib:,.0f}" for row in result.rows)
+    return _paragraphs(
+        said.format(counts) + f" Memory of the process with the network alone: {before} MiB.", _table(_LARGE_HEAD, rows)
+    )
+
+
+_LARGE_HEAD = [
+    "photos",
+    "[Ret] is compared with",
+    "a query (p50)",
+    "encode",
+    "choose",
+    "score",
+    "diffuse",
+    "a query (p95)",
+    "with a filter (p50)",
+    "found of the exact first 96",
+    "open the index",
+    "memory after that",
+    "after all queries",
+    "index on disk",
+]
 
 
 def indexed(result: indexing.Result) -> str:

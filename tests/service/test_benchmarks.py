@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from indexer import Index, open_index
+from indexer import Index, open_index, verify
 from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import growth, indexing, query_parts, scoring, two_stage
+from tests.benchmarks import growth, indexing, large, large_index, query_parts, scoring, two_stage
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
+from tests.benchmarks.large_search import Asked, measure
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
@@ -70,6 +71,22 @@ def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher
     assert result.finished
     assert growth.Result.model_validate_json((tmp_path / "growth.json").read_text()) == result
     assert "exhaustive" in growth.table(result)
+
+
+def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
+    index_path: Path, weights: Path, tmp_path: Path
+) -> None:
+    sketches = large.sketches(2, tmp_path)
+    for count, inverted in ((60, False), (70, True)):
+        place = tmp_path / f"{count}"
+        large_index.write_large_index(place, index_path, count, inverted=inverted)
+        row = measure(Asked(place=place, weights=weights, sketches=sketches, made_seconds=1))
+        assert (row.photos, row.inverted, row.found) == (count, inverted, 1)
+        assert row.p50_ms["total"] >= row.p50_ms["clusters"] > 0
+    # All but the hashes, which nobody computed, is as in an index that was built.
+    assert {sentence.rpartition(" does not have the content")[1] for sentence in verify(place)} == {
+        " does not have the content"
+    }
 
 
 def test_the_command_writes_its_tables(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
