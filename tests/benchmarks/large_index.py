@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.store import (
-    FORMAT_VERSION,
     CatalogFile,
     Centroids,
     Counts,
@@ -95,6 +94,7 @@ def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, 
     One that is there already stays.
 
     Args:
+        source: one without pooled tokens.
         inverted: whether it has an inverted file. own_cells: whether that has cells other than the clusters.
     """
     folder, live = IndexFolder(place), live_generation(IndexFolder(source))
@@ -205,7 +205,6 @@ def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int) ->
     segment = tuple(_entry(path) for path in sorted(folder.segment(SEGMENT).iterdir()))
     counts = Counts(photos=count, files=count, duplicates=0, bad=0, gone=0, clusters=clusters, rows=count)
     changed = {
-        "format_version": FORMAT_VERSION,
         "generation": name,
         "previous": None,
         "roots": real.roots[:1],
