@@ -52,18 +52,17 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> str:
-    head = ("checkpoint", "network", "method", f"mAP@{comparison.k}", f"P@{comparison.k}", "ms a search")
+    # Without labels nobody knows what is right.
+    judged = (f"mAP@{comparison.k}", f"P@{comparison.k}") if comparison.labelled else ()
+    head = ("checkpoint", "network", "method", *judged, "ms a search")
     lines = ["<table>", "<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
     for network in comparison.networks:
         texts = (network.name, network.network, network.method)
-        numbers = (_figure(network.map), _figure(network.precision), f"{network.milliseconds:.0f}")
+        figures = [f"{value:.3f}" for value in (network.map, network.precision) if value is not None]
+        numbers = (*figures, f"{network.milliseconds:.0f}")
         cells = [f"<td>{html.escape(text)}</td>" for text in texts] + [f'<td class="number">{n}</td>' for n in numbers]
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return "\n".join([*lines, "</table>"])
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _section(sketch: Sketch, number: int, networks: tuple[NetworkResults, ...]) -> str:

@@ -51,6 +51,7 @@ def test_two_checkpoints_are_compared_on_a_page_and_by_figures_and_their_indexes
     assert page.count("data:image/jpeg") == 2 * 13 * 4
     assert page.count("data:image/png") == 13
     both = [row for network in (old, new) for row in zip(named, network["results"], strict=True)]
+    assert "mAP@4" in page
     shown_right = sum(Path(path).parent.name == label for label, row in both for path in row)
     assert page.count('class="right"') == shown_right
     indexes = [data / "out" / f"{name}-index" for name in ("old", "new")]
@@ -60,6 +61,11 @@ def test_two_checkpoints_are_compared_on_a_page_and_by_figures_and_their_indexes
     assert "3 of them with a label" in table
     assert "compare.html" in table
     assert [read_summary(index).generation for index in indexes] == generations
+    # Where nobody knows what is right, the page has no figures of it.
+    loose = ["--sketches", str(data / "data" / "sketch" / "loose.png")]
+    assert compare(data, *loose, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["labelled"] == 0
+    assert "mAP" not in (data / "out" / "compare.html").read_text()
 
 
 @pytest.mark.parametrize(
