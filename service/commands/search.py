@@ -17,6 +17,8 @@ from service.settings import Settings
 
 _ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
+# Said where a search finds no photo.
+_NOTHING = "no photos: none passes the filters, or --offset is beyond the last one"
 
 
 def search(
@@ -47,8 +49,10 @@ def search(
         answer = engine.search(None if data is None else engine.prepare(data, kind=query.kind), asked)
     if as_json:
         print(answer.model_dump_json())
-    else:
+    elif answer.results or answer.kinds:
         print(results_table(answer) if answer.kinds is None else kinds_table(answer.kinds))
+    else:
+        print(_NOTHING)
     return 0
 
 

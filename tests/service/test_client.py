@@ -212,6 +212,15 @@ def test_the_table_shows_rank_score_and_path(
     assert len({line.index("p") for line in ranked if "größe" not in line and "again" not in line}) == 1
 
 
+def test_where_no_photo_is_found_a_sentence_says_so(
+    options: list[str], sketch: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(sketch)
+    for view in ("photos", "kinds"):
+        assert main(["search", str(tmp_path / "a.png"), *options, "--view", view, "--folder", "nowhere"]) == 0
+        assert capsys.readouterr().out == "no photos: none passes the filters, or --offset is beyond the last one\n"
+
+
 def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(
     client: Client,
     options: list[str],
