@@ -77,7 +77,8 @@ let refused = null;
 let drawingOn = false;
 
 async function runSearch(signal) {
-  const stay = drawingOn;
+  // What is found without the drawing is another list.
+  const stay = drawingOn && !query.empty;
   const drawn = await query.snapshot();
   // An empty sheet is no part of the query.
   const snapshot = { ...drawn, blob: query.empty ? null : drawn.blob };

@@ -14,7 +14,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, ends_with, on_screen, text
+from tests.service.looking import axe_complaints, check_quiet, ends_with, on_screen, parts, text
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS
 
@@ -170,6 +170,24 @@ def test_kinds_that_stay_keep_their_places_while_one_draws(desk: Browser, server
     ranks = [kind["rank"] for kind in kinds_shown(desk)]
     assert ranks == list(range(1, len(after) + 1))
     assert not desk.find_element(By.ID, "order").is_displayed()
+    check_quiet(desk, server)
+
+
+def test_where_the_drawing_is_cleared_the_kinds_for_the_rest_are_in_their_own_order(
+    desk: Browser, server: Served
+) -> None:
+    desk.get(f"{server.url}#like=3")
+    desk.refresh()
+    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+    choose(desk, "kinds")
+    wait(desk).until(partial(ends_with, name="status", end=" kinds, best first"))
+    draw(desk, DESKTOP, strokes("star"))
+    wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
+    wait_for_photos(desk)
+    desk.find_element(By.ID, "clear").click()
+    wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
+    wait(desk).until(partial(ends_with, name="status", end=" kinds, best first"))
+    assert [kind["rank"] for kind in wait_for_kinds(desk)] == list(range(1, len(kinds_shown(desk)) + 1))
     check_quiet(desk, server)
 
 
