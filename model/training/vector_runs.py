@@ -105,9 +105,11 @@ def complete(
     """
 
     def validate(at: Loop[Trained]) -> dict[str, float]:
-        figures = validation_figures(network(), recipe, validation) | dict(further())
+        # Both look at copies of it.
+        now = network()
+        figures = validation_figures(now, recipe, validation) | dict(further())
         seen = at.step * recipe.pictures // recipe.steps
-        watch(Glimpse(at.step, recipe.steps, seen, network(), recipe.methods, figures))
+        watch(Glimpse(at.step, recipe.steps, seen, now, recipe.methods, figures))
         return figures
 
     trainer.run(validate, until=run.until)

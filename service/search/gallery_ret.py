@@ -6,6 +6,7 @@ compared exactly, and no other one is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -78,19 +79,21 @@ class RetInMemory:
 
     def scores(self, sketch: Tokens, rows: Rows) -> Scores:
         """As in ``GalleryRet``."""
-        scored = [np.empty(0, np.float32)]
-        for part in _parts(rows, len(self._ret)):
+
+        def score(part: slice | torch.Tensor) -> torch.Tensor:
             priors = None if self._priors is None else self._priors[part]
-            scored.append(self._matcher.scores(sketch, self._ret[part], "ret", priors)[0].numpy())
-        return np.concatenate(scored)
+            return self._matcher.scores(sketch, self._ret[part], "ret", priors)
+
+        return _joined(score(part) for part in _parts(rows, len(self._ret)))
 
     def word_scores(self, word: int, rows: Rows) -> Scores:
         """As in ``GalleryRet``."""
-        scored = [np.empty(0, np.float32)]
-        for part in _parts(rows, len(self._ret)):
+
+        def score(part: slice | torch.Tensor) -> torch.Tensor:
             levels = None if self._word_levels is None else self._word_levels[part]
-            scored.append(self._matcher.word_scores(self._ret[part], [word], levels)[0].numpy())
-        return np.concatenate(scored)
+            return self._matcher.word_scores(self._ret[part], [word], levels)
+
+        return _joined(score(part) for part in _parts(rows, len(self._ret)))
 
     def likeness(self, examples: Rows, rows: Rows, others: torch.Tensor | None = None) -> Scores:
         """As in ``GalleryRet``."""
@@ -124,15 +127,11 @@ class RetOnDisk:
 
     def scores(self, sketch: Tokens, rows: Rows) -> Scores:
         """As in ``GalleryRet``."""
-        parts = [Tokens.of_ret(self.of(rows[part])) for part in _slices(len(rows))]
-        scored = [self._matcher.scores(sketch, part, "ret")[0].numpy() for part in parts]
-        return np.concatenate([np.empty(0, np.float32), *scored])
+        return _joined(self._matcher.scores(sketch, part, "ret") for part in self._read(rows))
 
     def word_scores(self, word: int, rows: Rows) -> Scores:
         """As in ``GalleryRet``."""
-        parts = [Tokens.of_ret(self.of(rows[part])) for part in _slices(len(rows))]
-        scored = [self._matcher.word_scores(part, [word])[0].numpy() for part in parts]
-        return np.concatenate([np.empty(0, np.float32), *scored])
+        return _joined(self._matcher.word_scores(part, [word]) for part in self._read(rows))
 
     def likeness(self, examples: Rows, rows: Rows, others: torch.Tensor | None = None) -> Scores:
         """As in ``GalleryRet``."""
@@ -170,6 +169,10 @@ class RetOnDisk:
         found = [self._inverted.nearest(one, wanted, passing) for one in directions.cpu().numpy().astype(np.float32)]
         return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
+    def _read(self, rows: Rows) -> Iterator[Tokens]:
+        """[Ret] of these photos, so many at a time as are compared at once."""
+        return (Tokens.of_ret(self.of(rows[part])) for part in _slices(len(rows)))
+
     def _centred(self, rows: Rows) -> torch.Tensor:
         return F.normalize(self.of(rows).float(), dim=1) - self.mean
 
@@ -183,6 +186,11 @@ def ret_of(index: Index, matcher: Matcher) -> GalleryRet:
 
 def _slices(count: int) -> list[slice]:
     return [slice(start, start + RET_BATCH) for start in range(0, count, RET_BATCH)]
+
+
+def _joined(scored: Iterable[torch.Tensor]) -> Scores:
+    """The scores (1, m) of several parts as one (p,)."""
+    return np.concatenate([np.empty(0, np.float32), *(part[0].numpy() for part in scored)])
 
 
 def _are_all(rows: Rows, photos: int) -> bool:

@@ -28,7 +28,7 @@ import numpy as np
 from tests.benchmarks.circumstances import Call, circumstances_at
 from tests.benchmarks.command import Command
 from tests.benchmarks.load_result import EAGER, Answers, Clients, Level, Result, table
-from tests.benchmarks.served_demo import demo
+from tests.benchmarks.served_demo import demo, demo_sketches
 
 SECONDS, QUICK_SECONDS = 30.0, 0.5
 # No more clients than fit into the queue.
@@ -162,9 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with demo(folder, options.photos, options.weights) as url:
-            drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
-            sketches = tuple(file.read_bytes() for file in drawn)
-            result = measure(url, sketches, QUICK_SECONDS if options.quick else SECONDS, call)
+            result = measure(url, demo_sketches(folder), QUICK_SECONDS if options.quick else SECONDS, call)
     document = options.output / "load.json"
     result.save(document)
     print(f"{table(result)}\n{document}")

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances_at
 from tests.benchmarks.command import Command
-from tests.benchmarks.served_demo import demo
+from tests.benchmarks.served_demo import demo, demo_sketches
 
 Parameters: TypeAlias = Mapping[str, str | list[int]]
 
@@ -115,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with demo(folder, options.photos, options.weights) as url:
-            drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
-            sketches = [file.read_bytes() for file in drawn[: 1 if options.quick else None]]
+            sketches = demo_sketches(folder)[: 1 if options.quick else None]
             result = measure(url, sketches, QUICK_ROUNDS if options.quick else ROUNDS, call)
     document = options.output / "query_parts.json"
     result.save(document)

@@ -9,6 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def demo_sketches(folder: Path) -> tuple[bytes, ...]:
+    """The sketches that the demo in this folder has drawn: those of its sample gallery, or those for other photos."""
+    drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
+    return tuple(file.read_bytes() for file in drawn)
+
+
 @contextmanager
 def demo(folder: Path, photos: Path | None, weights: Path | None) -> Iterator[str]:
     """Start the demo on a free port, and stop it when the block ends. Yields its address after its first search.

@@ -33,7 +33,7 @@ from indexer import BadInvocation, build, compact, remove, repair, verify
 from indexer.building import staging
 from indexer.building.progress import Progress
 from model.decoding import Decoders, Job
-from model.images import MAX_PIXELS, OpenedImage, Source, read_image_file
+from model.images import OpenedImage
 from tests.indexer.galleries import save_photo, save_photos
 from tests.syncs import forget_syncs
 
@@ -177,16 +177,8 @@ def disturb_upkeep(matcher: model.Matcher, out: Path, step: int) -> None:
 class _InThisProcess(Decoders):
     """Decodes where it is called: to start a process takes longer than a small build."""
 
-    def open_dated(
-        self,
-        source: Source,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        least_side: int | None = None,
-        sketch: bool = False,
-        network_input: int | None = None,
-    ) -> OpenedImage:
-        return Job(max_pixels, least_side, sketch, network_input=network_input).run(read_image_file(source))
+    def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+        return job.run(data)
 
 
 def main(photos: Path, weights: Path, out: Path, count: int) -> None:
