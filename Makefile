@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 DEMO_EXTRAS := heic
-EXTRAS := $(DEMO_EXTRAS),dev,train
+EXTRAS := $(DEMO_EXTRAS),dev,train,ray
 FROZEN := build/lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -44,7 +44,7 @@ $(DEMO_STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 $(STAMP): $(DEMO_STAMP)
-	@echo "Installing what tests, benchmarks and training need besides: about 0.2 GB the first time."
+	@echo "Installing what tests, benchmarks and training need besides: about 0.3 GB the first time."
 	@$(PIP) -e '.[$(EXTRAS)]'
 	@touch $@
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import gc
 import signal
 import ssl
+from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.patience import SOAK_TIMEOUT
+from tests.ray_cluster import ray_cluster_of
 from tests.requirements import need_browser, need_data, required
 from tests.syncs import forget_syncs
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 
 def pytest_configure() -> None:
@@ -51,3 +57,13 @@ def chromium() -> None:
 def shared_data() -> None:
     """Skips what needs the shared data where it is not."""
     need_data()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Cluster]:
+    """Two nodes of a Ray cluster on this machine, for all tests that need one. Skips them where Ray is not installed.
+
+    Nobody is connected to it, and a test that connects disconnects again. A test that takes a node away adds another.
+    """
+    with ray_cluster_of(2) as cluster:
+        yield cluster

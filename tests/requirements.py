@@ -49,6 +49,12 @@ def need_data() -> None:
         _lacks("data", f"{DATA_VARIABLE} does not name the folder of real images and golden figures")
 
 
+def need_ray() -> None:
+    """Skip the test unless Ray is installed."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed; the extra `ray` has it")
+
+
 def _lacks(what: Requirement, reason: str) -> NoReturn:
     if what in required():
         pytest.fail(f"{VARIABLE} names {what}, but {reason}", pytrace=False)
