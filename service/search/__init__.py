@@ -1,9 +1,9 @@
 """The two-stage search over one generation of an index; ``searcher`` tells it in one screen."""
 
-from service.search.outcome import search_response
+from service.search.gallery import Near, Surroundings
 from service.search.plan import Defaults
 from service.search.searcher import Searcher
-from service.search.surroundings import Near, Surroundings
+from service.search.shown import search_response
 from service.search.trial import check_searches
 
 __all__ = [

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from indexer import Index
 from model.ranking import ASKED_OF, LIKELY, answered, next_question
 from service.schemas import SearchQuery
+from service.search.gallery import GalleryScorer
 from service.search.ranking import Rows
-from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 
 

@@ -8,8 +8,8 @@ import torch
 from model import Matcher
 from model.ranking import ScoredBy
 from service.search.first_stage import Shortlist
+from service.search.gallery import GalleryScorer
 from service.search.ranking import NO_ROWS
-from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 
 

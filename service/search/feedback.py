@@ -15,10 +15,9 @@ from model.ranking import led, pulled
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search.first_stage import Candidates, with_more
+from service.search.gallery import GalleryScorer, Pool
 from service.search.parts import QueryParts
-from service.search.pool import Pool
 from service.search.ranking import NO_ROWS, Ids, Rows, Scores, best_first
-from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored
 
 # Photos that come into the ranking because they are the most similar ones to liked photos, where clusters would choose

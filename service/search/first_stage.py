@@ -17,12 +17,11 @@ import numpy as np
 
 from model.ranking import SHORTLIST
 from service.schemas import Cluster
+from service.search.gallery import GalleryScorer, Pool
 from service.search.naming import WordSupport, best_by_word, led_by_word
 from service.search.parts import QueryParts
 from service.search.plan import RERANK, Plan
-from service.search.pool import Pool
 from service.search.ranking import NO_ROWS, Rows, Scores, best_first
-from service.search.scorer import GalleryScorer
 
 # Photos that join those of the best clusters because they are the best ones by the query's word: as many as are scored
 # where [Ret] chooses.

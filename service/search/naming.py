@@ -18,9 +18,8 @@ from model.ranking import EXAMPLES, SHORTLIST, ScoredBy, named
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.pool import Pool
+from service.search.gallery import GalleryScorer, Pool
 from service.search.ranking import Rows, Scores, best_first
-from service.search.scorer import GalleryScorer
 from service.towers import ClipVectors, TextVector
 
 # Photos that are looked for by a word in a large gallery: as many as a ranking has.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.search.first_stage import Candidates, joined
+from service.search.gallery import GalleryScorer
 from service.search.parts import QueryParts
 from service.search.plan import Plan
 from service.search.ranking import Rows, Scores
-from service.search.scorer import GalleryScorer
 from service.search.stopwatch import Stopwatch
 
 

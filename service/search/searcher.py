@@ -35,18 +35,24 @@ from service.search.asking import asked_about, question, skipped, with_answers
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
-from service.search.folding import FOLDED, Folded, fold
-from service.search.grouping import group_kinds, grouped_places, is_far_ahead
+from service.search.gallery import GalleryScorer, Pool, Surroundings
 from service.search.naming import WordSupport, examples, led_by_word, word_of, word_scores, word_support
-from service.search.outcome import FoundKind, Hit, SearchOutcome
 from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
-from service.search.pool import Pool
 from service.search.ranking import NO_ROWS, Rows, Scores
-from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
+from service.search.shown import (
+    FOLDED,
+    Folded,
+    FoundKind,
+    Hit,
+    SearchOutcome,
+    fold,
+    group_kinds,
+    grouped_places,
+    is_far_ahead,
+)
 from service.search.stopwatch import Stopwatch
-from service.search.surroundings import Surroundings
 from service.towers import ClipVectors
 
 # Photos of a kind that are shown beside its best one.

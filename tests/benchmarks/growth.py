@@ -26,7 +26,7 @@ from indexer.samples import SKETCHED, draw_sketch
 from model import Tokens
 from model.network.cross import Side
 from service.schemas import SearchQuery
-from service.search.scorer import GalleryScorer
+from service.search.gallery.scorer import GalleryScorer
 from service.search.searcher import Searcher
 from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances, peak_mib
 from tests.benchmarks.command import Command

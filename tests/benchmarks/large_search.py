@@ -20,9 +20,9 @@ from model.images import open_image
 from service.schemas import SearchQuery
 from service.search import Defaults, Searcher
 from service.search.first_stage import choose, joined
+from service.search.gallery.pool import Pool
 from service.search.parts import encode_parts
 from service.search.plan import RERANK, plan_search
-from service.search.pool import Pool
 from service.search.ranking import best_first
 from service.search.stopwatch import Stopwatch
 

@@ -22,9 +22,9 @@ from indexer import Index, open_index
 from model.evaluation.resampling import Interval, bootstrap
 from model.metrics import list_metrics
 from service.schemas import SearchQuery
-from service.search.outcome import SearchOutcome
 from service.search.plan import RERANK
 from service.search.searcher import Searcher
+from service.search.shown.outcome import SearchOutcome
 from tests.benchmarks.circumstances import BenchmarkResult, circumstances, described, named, peak_mib
 from tests.benchmarks.command import Command
 from tests.benchmarks.galleries import Query, prepare

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.search import folding
+from service.search.shown import folding
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -10,9 +10,9 @@ from indexer import Index
 from model import Matcher
 from model.network import Calibration, Method
 from service.schemas import SearchQuery
+from service.search.gallery.scorer import BATCH, GalleryScorer
 from service.search.parts import QueryParts
 from service.search.ranking import best_first
-from service.search.scorer import BATCH, GalleryScorer
 from service.search.searcher import Searcher
 from tests.service.small_gallery import draw_sketch
 
@@ -20,7 +20,7 @@ from tests.service.small_gallery import draw_sketch
 def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.scorer.BATCH", 4)
+    monkeypatch.setattr("service.search.gallery.scorer.BATCH", 4)
     read = Searcher(index, matcher)
     monkeypatch.setattr(GalleryScorer, "_fits", lambda _: True)
     kept = Searcher(index, matcher)
@@ -81,7 +81,7 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 def test_all_photos_score_by_ret_as_those_that_are_named(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.scorer.RET_BATCH", 4)
+    monkeypatch.setattr("service.search.gallery.scorer.RET_BATCH", 4)
     scorer = GalleryScorer(index, matcher)
     parts = QueryParts(matcher.encode(matcher.prepare(draw_sketch(0), "sketch")[None], "sketch"))
     rows = np.random.default_rng(0).permutation(index.photo_count)

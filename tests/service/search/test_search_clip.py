@@ -17,8 +17,8 @@ from model.ranking import scores_of, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.outcome import SearchOutcome
 from service.search.searcher import Searcher
+from service.search.shown.outcome import SearchOutcome
 from service.towers import ClipVectors, TextVector, Towers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.networks import tiny_checkpoint

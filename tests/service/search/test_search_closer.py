@@ -15,8 +15,8 @@ from model.ranking import mean_direction
 from model.ranking.closer import CERTAINTY, WIDTH
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.outcome import SearchOutcome
 from service.search.searcher import Searcher
+from service.search.shown.outcome import SearchOutcome
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
 

@@ -19,8 +19,8 @@ from indexer import Index, UnknownPhoto, build, open_index, remove
 from model.ranking import Likeness
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.outcome import Hit, SearchOutcome
 from service.search.searcher import Searcher
+from service.search.shown.outcome import Hit, SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import model
 from indexer import Index, build, open_index
 from service.schemas import SearchQuery
-from service.search.outcome import SearchOutcome
 from service.search.searcher import Searcher
+from service.search.shown.outcome import SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.small_gallery import draw_photo, draw_sketch

@@ -17,10 +17,10 @@ from indexer import build, open_index
 from model.ranking import kinds_of, mean_direction
 from service.schemas import SearchQuery, View
 from service.search import searcher as searching
-from service.search.grouping import group_kinds, is_far_ahead
-from service.search.outcome import FoundKind, Hit, search_response
 from service.search.plan import GROUPED
 from service.search.searcher import MORE, Searcher
+from service.search.shown.grouping import group_kinds, is_far_ahead
+from service.search.shown.outcome import FoundKind, Hit, search_response
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
@@ -220,7 +220,7 @@ def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
 def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
 ) -> None:
-    monkeypatch.setattr("service.search.grouping.FAR_AHEAD", 0.0 if far_ahead else 1.1)
+    monkeypatch.setattr("service.search.shown.grouping.FAR_AHEAD", 0.0 if far_ahead else 1.1)
     found = searcher.search(draw_sketch(), SearchQuery(view="auto", k=3, offset=1))
     named = searcher.search(draw_sketch(), SearchQuery(view=view, k=3, offset=1))
     assert (found.view, found.results, found.kinds) == (view, named.results, named.kinds)

@@ -15,9 +15,9 @@ import model
 from indexer import build, open_index
 from model import Tokens
 from service.schemas import SearchQuery
-from service.search.gallery_ret import RetInMemory, RetOnDisk
-from service.search.outcome import SearchOutcome
+from service.search.gallery.ret import RetInMemory, RetOnDisk
 from service.search.searcher import Searcher
+from service.search.shown.outcome import SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 

@@ -25,9 +25,9 @@ from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search.naming import WordSupport, led_by_word
-from service.search.outcome import SearchOutcome
 from service.search.ranking import Scores
 from service.search.searcher import Searcher
+from service.search.shown.outcome import SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 

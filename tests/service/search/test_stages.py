@@ -15,11 +15,11 @@ from model import Matcher
 from service.schemas import SearchQuery
 from service.search.diffusing import with_estimates
 from service.search.first_stage import Candidates, Shortlist, best_clusters, by_clusters, by_ret, joined
+from service.search.gallery.pool import Pool
+from service.search.gallery.scorer import GalleryScorer
 from service.search.parts import QueryParts, encode_parts
 from service.search.plan import Defaults, Plan, plan_search
-from service.search.pool import Pool
 from service.search.ranking import best_first
-from service.search.scorer import GalleryScorer
 from service.search.scoring import Scored, score_candidates
 from service.search.stopwatch import Stopwatch
 from tests.networks import tiny_checkpoint

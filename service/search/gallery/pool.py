@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from model import Tokens
+from service.search.gallery.scorer import GalleryScorer
 from service.search.ranking import Rows
-from service.search.scorer import GalleryScorer
 
 
 class Pool:

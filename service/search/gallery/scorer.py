@@ -11,7 +11,7 @@ from model import Matcher, Tokens
 from model.network import Members
 from model.ranking import ScoredBy
 from service.schemas import Cluster
-from service.search.gallery_ret import RET_BATCH, RetOnDisk, ret_of
+from service.search.gallery.ret import RET_BATCH, RetOnDisk, ret_of
 from service.search.parts import QueryParts
 from service.search.ranking import Ids, Rows, Scores, best_first
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from indexer import PhotoEntry
 from model import Tokens
 from model.network import Modality
+from service.search.gallery.scorer import GalleryScorer
 from service.search.parts import QueryParts
 from service.search.ranking import NO_ROWS, Scores, best_first
-from service.search.scorer import GalleryScorer
 
 
 @dataclass(frozen=True)

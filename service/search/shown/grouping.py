@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.ranking import ScoredBy, kinds_of, support_of
+from service.search.gallery import GalleryScorer
 from service.search.ranking import Ids, Rows, Scores, best_first
-from service.search.scorer import GalleryScorer
 
 # Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]

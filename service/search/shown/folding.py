@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.ranking import SAME, first_of_same, pairs_to_compare, sameness
+from service.search.gallery import GalleryScorer
 from service.search.ranking import Rows
-from service.search.scorer import GalleryScorer
 
 # How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
