@@ -4,19 +4,40 @@ A further search structure over the rows would be a module beside ``inverted``, 
 opened by ``reader``.
 """
 
-from indexer.store.catalog import Catalog, CatalogFile, IndexedContent, Status, read_catalog, read_drift, write_catalog
-from indexer.store.clusters import (
+from indexer.store.arrays import (
+    BLOCK,
+    INVERTED_FILES,
+    INVERTED_FROM,
     MOST_CELLS,
+    PLACES_FILE,
+    Array,
     Centroids,
+    Drift,
+    InvertedCells,
+    InvertedFile,
+    MemberArrays,
+    Places,
+    RowArrays,
+    RowRef,
+    Rows,
+    RowShape,
+    SegmentRow,
+    StagedRow,
+    TokenArrays,
     assign,
     cluster,
     default_clusters,
+    inverted_cells,
+    map_array,
+    mean_distance,
     normalised,
+    open_segment,
     read_centroids,
+    read_inverted_centroids,
     write_centroids,
+    write_inverted_file,
+    write_segment,
 )
-from indexer.store.days import DayTaken, from_column, to_column
-from indexer.store.drift import Drift, mean_distance
 from indexer.store.files import FileChanging, hash_file, read_below, read_start, sync_folder, write_atomically
 from indexer.store.generation import (
     Generation,
@@ -26,15 +47,6 @@ from indexer.store.generation import (
     names_in_use,
     open_rows,
     previous_generation,
-)
-from indexer.store.inverted import (
-    INVERTED_FILES,
-    INVERTED_FROM,
-    InvertedCells,
-    InvertedFile,
-    inverted_cells,
-    read_inverted_centroids,
-    write_inverted_file,
 )
 from indexer.store.location import IndexFolder, default_index_path, generation_name, generation_number, live_stamp
 from indexer.store.manifest import (
@@ -51,26 +63,22 @@ from indexer.store.manifest import (
     software_version,
 )
 from indexer.store.names import name_of_text, text_of_name
-from indexer.store.photo_filter import PhotoFilter
-from indexer.store.places import PLACES_FILE, Places
-from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
-from indexer.store.removals import Removals
-from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
-from indexer.store.segment import (
-    BLOCK,
-    Array,
-    MemberArrays,
-    RowArrays,
-    RowRef,
-    Rows,
-    RowShape,
-    SegmentRow,
-    StagedRow,
-    TokenArrays,
-    map_array,
-    open_segment,
-    write_segment,
+from indexer.store.photos import (
+    Catalog,
+    CatalogFile,
+    DayTaken,
+    IndexedContent,
+    PhotoFilter,
+    Removals,
+    Status,
+    from_column,
+    read_catalog,
+    read_drift,
+    to_column,
+    write_catalog,
 )
+from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
+from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
 from indexer.store.stamps import FileStamp, from_columns, to_columns
 
 __all__ = [

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import REPAIR, IndexRefused, no_index, unreadable
+from indexer.store.arrays import RowArrays, RowShape, open_segment
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import FileEntry, Manifest, SegmentEntry, read_manifest
-from indexer.store.segment import RowArrays, RowShape, open_segment
 
 
 @dataclass(frozen=True)

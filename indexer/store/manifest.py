@@ -12,8 +12,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat, unreadable
+from indexer.store.arrays import INVERTED_FILES
 from indexer.store.files import hash_file, read_regular
-from indexer.store.inverted import INVERTED_FILES
 from model import Matcher
 from model.network import MOST_GROUPS, GroupCounts
 

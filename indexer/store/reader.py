@@ -16,17 +16,13 @@ import numpy.typing as npt
 import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
-from indexer.store.catalog import Catalog
-from indexer.store.clusters import Centroids
+from indexer.store.arrays import Array, Centroids, Choice, InvertedFile, Places, RowArrays
 from indexer.store.files import read_below
 from indexer.store.generation import Generation, live_generation, open_rows
-from indexer.store.inverted import InvertedFile
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import Manifest
-from indexer.store.photo_filter import PhotoFilter
-from indexer.store.places import Places
+from indexer.store.photos import Catalog, PhotoFilter
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
-from indexer.store.segment import Array, Choice, RowArrays
 from model import Matcher, Tokens
 from model.network import Members
 from model.terminal import expanded

@@ -11,12 +11,19 @@ from model.network.backbone import POSITION, from_backbone, read_backbone, resiz
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
 from model.network.config import MOST_GROUPS, PRESETS, Modality, ModelConfig, preset
 from model.network.cost import Costs, costs
-from model.network.cross import CrossAttention, CrossSide, Side
-from model.network.encoder import Encoder, EncoderTrace
+from model.network.layers import (
+    BestMatchRelation,
+    CrossAttention,
+    CrossSide,
+    Encoder,
+    EncoderTrace,
+    KernelRelation,
+    Side,
+    kernel_matrix,
+)
 from model.network.pooling import GroupCounts, pooled
 from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.prior import Prior
-from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
 from model.network.ret_network import NetworkConfig, RetNetwork
 from model.network.tokens import Members, Tokens
 from model.network.vectors import (

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from model.errors import ModelError
 from model.network.config import ModelConfig
-from model.network.encoder import Encoder
+from model.network.layers import Encoder
 from model.network.zse import Network
 from model.terminal import expanded
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from model.network.config import Modality, ModelConfig, kept_count
-from model.network.convolutional import ConvolutionalEncoder
+from model.network.layers import ConvolutionalEncoder
 from model.network.zse import Network
 
 # An index stores features and positions in one byte each, and a scale of four bytes for each token.

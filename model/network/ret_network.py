@@ -13,8 +13,7 @@ from torch import nn
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality
-from model.network.cross import Side
-from model.network.encoder import EncoderTrace
+from model.network.layers import EncoderTrace, Side
 from model.network.prior import Prior
 from model.network.tokens import Tokens
 from model.network.vocabulary import Vocabulary

@@ -11,11 +11,18 @@ import torch
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality, ModelConfig
-from model.network.convolutional import ConvolutionalEncoder
-from model.network.cross import CrossAttention, Side
-from model.network.encoder import Encoder, EncoderTrace
+from model.network.layers import (
+    RELATIONS,
+    BestMatchRelation,
+    ConvolutionalEncoder,
+    CrossAttention,
+    Encoder,
+    EncoderTrace,
+    KernelRelation,
+    RetTerm,
+    Side,
+)
 from model.network.pooling import GroupCounts, pooled
-from model.network.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 

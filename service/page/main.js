@@ -1,27 +1,27 @@
 /**
  * The page: makes its parts and connects them.
  *
- * drawing/ has the paper, its tools and what is sent to the server; results/ what is searched for beside the drawing, the
- * photos found, and the messages in place of them; why/ the explanation of results; shared/ what the others use: the HTTP
- * API, storage, elements and texts.
+ * drawing/ has the paper, its tools and what is sent to the server; asking/ what is searched for beside the drawing, and
+ * when; results/ the photos found, and the messages in place of them; why/ the explanation of results; shared/ what the
+ * others use: the HTTP API, storage, elements and texts.
  */
 
 import { About } from "./about.js";
 import { Keys } from "./keys.js";
 import { Server } from "./server.js";
+import { Closer } from "./asking/closer.js";
+import { Filter } from "./asking/filter.js";
+import { LiveSearch } from "./asking/live_search.js";
+import { Options } from "./asking/options.js";
+import { Parts } from "./asking/parts.js";
+import { Word } from "./asking/word.js";
 import { Cursor } from "./drawing/cursor.js";
 import { Paper } from "./drawing/paper.js";
 import { Query } from "./drawing/query.js";
 import { Tools } from "./drawing/tools.js";
-import { Closer } from "./results/closer.js";
-import { Filter } from "./results/filter.js";
 import { Found } from "./results/found.js";
-import { LiveSearch } from "./results/live_search.js";
 import { Notice } from "./results/notice.js";
-import { Options } from "./results/options.js";
-import { Parts } from "./results/parts.js";
 import { Viewer } from "./results/viewer.js";
-import { Word } from "./results/word.js";
 import { Api } from "./shared/api.js";
 import { part } from "./shared/dom.js";
 import { building, sentence } from "./shared/words.js";

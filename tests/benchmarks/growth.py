@@ -24,7 +24,7 @@ import model
 from indexer import Index, build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from model import Tokens
-from model.network.cross import Side
+from model.network.layers.cross import Side
 from service.schemas import SearchQuery
 from service.search.gallery.scorer import GalleryScorer
 from service.search.searcher import Searcher

@@ -43,9 +43,9 @@ from indexer.store import (
     write_centroids,
     write_inverted_file,
 )
-from indexer.store.clusters import CentroidTokens
-from indexer.store.days import DayTaken
+from indexer.store.arrays.clusters import CentroidTokens
 from indexer.store.files import sync_folder, write_atomically
+from indexer.store.photos.days import DayTaken
 from indexer.store.stamps import FileStamp
 
 Floats = NDArray[np.float32]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from model.network.cross import CrossBranch
-from model.network.relation import KernelRelation
+from model.network.layers.cross import CrossBranch
+from model.network.layers.relation import KernelRelation
 from model.network.zse import Network
 
 EPS = 1e-6

@@ -14,7 +14,7 @@ from torch import nn
 
 from model.checkpoint.conversion import released_config
 from model.matcher import Matcher
-from model.network.cross import Side
+from model.network.layers.cross import Side
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.benchmarks.circumstances import named

@@ -12,7 +12,7 @@ from torch import nn
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality, problem_of_words, within
-from model.network.encoder import EncoderTrace
+from model.network.layers import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.vectors.layout import FrozenVit, LayerNorms, VitLayout, split_norms

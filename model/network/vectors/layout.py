@@ -12,7 +12,7 @@ from torch import nn
 
 from model.errors import ModelError
 from model.network.config import within
-from model.network.encoder import EncoderTrace
+from model.network.layers import EncoderTrace
 from model.network.vectors.attention import mean_attention
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ export class Found extends EventTarget {
    * @param {import("../shared/api.js").Api} api
    * @param {object} others
    * @param {import("./notice.js").Notice} others.notice
-   * @param {import("./options.js").Options} others.options
-   * @param {import("./parts.js").Parts} others.parts
+   * @param {import("../asking/options.js").Options} others.options
+   * @param {import("../asking/parts.js").Parts} others.parts
    * @param {import("./viewer.js").Viewer} others.viewer
    */
   constructor(api, { notice, options, parts, viewer }) {

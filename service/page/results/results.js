@@ -25,7 +25,7 @@ export class Results {
    * @param {(photos: object[], place: number) => void} react.open called with all photos in sight, and the place of the
    *   one that was chosen
    * @param {() => void} react.lost called when the element with the focus is gone
-   * @param {import("./parts.js").Parts} parts what the query consists of, where photos are put into
+   * @param {import("../asking/parts.js").Parts} parts what the query consists of, where photos are put into
    */
   constructor(list, api, react, parts) {
     this.#list = list;

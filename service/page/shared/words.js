@@ -53,7 +53,7 @@ export function copiesLabel(number, name) {
 /**
  * What to say where nothing was found: a title and a text.
  *
- * @param {import("../results/parts.js").Parts} parts what was searched for beside the drawing
+ * @param {import("../asking/parts.js").Parts} parts what was searched for beside the drawing
  */
 export function noPhotos({ none, filtered }) {
   if (none) {

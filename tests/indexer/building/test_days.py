@@ -15,9 +15,9 @@ from indexer import PhotoFilter, build, compact, open_index, read_summary, remov
 from indexer.building.folder_listing import FoundFile
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.staging import Stager
-from indexer.store.catalog import read_catalog
-from indexer.store.days import DayTaken
 from indexer.store.location import IndexFolder
+from indexer.store.photos.catalog import read_catalog
+from indexer.store.photos.days import DayTaken
 from indexer.store.stamps import FileStamp
 from tests.indexer.damages import make_format_2, make_format_3
 from tests.pictures import SHAPES, dated, encoded, photo

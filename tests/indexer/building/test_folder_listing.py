@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.building.folder_listing import BadFile, Skipped, list_photos
-from indexer.store.removals import Removals
+from indexer.store.photos.removals import Removals
 from indexer.store.roots import Root
 from indexer.store.stamps import FileStamp, from_columns, to_columns
 from tests.pictures import SHAPES, encoded, photo

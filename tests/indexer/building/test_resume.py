@@ -11,8 +11,8 @@ import torch
 import model
 from indexer import IndexUnwritable, build, open_index, verify
 from indexer.building.journal import FileRecord, Journal
-from indexer.store.catalog import read_catalog
-from indexer.store.segment import RowArrays
+from indexer.store.arrays.segment import RowArrays
+from indexer.store.photos.catalog import read_catalog
 from indexer.store.stamps import FileStamp
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped

@@ -23,8 +23,8 @@ from indexer import (
     repair,
     verify,
 )
-from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder, default_index_path
+from indexer.store.photos.catalog import read_catalog
 from tests.indexer.galleries import save_photos
 
 

@@ -17,7 +17,7 @@ from model.errors import ModelError
 from model.network.backbone import from_backbone, read_backbone
 from model.network.calibration import Calibration
 from model.network.config import ModelConfig, preset
-from model.network.encoder import Encoder
+from model.network.layers.encoder import Encoder
 from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
 from tests.programs import run_python
 

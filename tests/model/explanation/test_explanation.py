@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.explanation.pair import Observed, SelfAttention, compare, explain, observe, strongest_cells
-from model.network.encoder import EncoderTrace
+from model.network.layers.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.networks import tiny_network

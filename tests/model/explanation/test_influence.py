@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.explanation.influence import PairInfluence, influential_pairs, logits_without_each
-from model.network.relation import BestMatchRelation, KernelRelation
+from model.network.layers.relation import BestMatchRelation, KernelRelation
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.networks import tiny_network

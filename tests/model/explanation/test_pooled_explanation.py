@@ -7,7 +7,7 @@ import torch
 
 from model.explanation import Explanation, compare_photos, explain, influential_pairs, observe
 from model.matcher import Matcher
-from model.network.cross import CrossAttention
+from model.network.layers.cross import CrossAttention
 from model.network.pooling import GroupCounts
 from model.network.zse import Network
 from tests.networks import tiny_network

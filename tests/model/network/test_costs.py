@@ -19,7 +19,7 @@ from model.evaluation.categories import evaluate
 from model.evaluation.keep_rates import KeepRates, at_rates, sweep
 from model.network.config import Modality, ModelConfig, preset
 from model.network.cost import costs, encoder_macs, pair_macs, projection_macs
-from model.network.cross import Side
+from model.network.layers.cross import Side
 from model.network.zse import Network
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_config, tiny_network

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from model.network.config import preset
-from model.network.cross import CrossAttention, Side, StdNorm, dot_product_attention
-from model.network.relation import kernel_matrix
+from model.network.layers.cross import CrossAttention, Side, StdNorm, dot_product_attention
+from model.network.layers.relation import kernel_matrix
 from model.network.tokens import Tokens
 
 # Which of query, key and value are one image's for all: the paper's two directions, and the released network's.

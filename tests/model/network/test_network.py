@@ -5,7 +5,7 @@ import torch
 
 from model.matcher import Matcher
 from model.network.config import kept_count
-from model.network.encoder import EncoderTrace, select_tokens
+from model.network.layers.encoder import EncoderTrace, select_tokens
 from tests.model import plain
 from tests.networks import tiny_network
 

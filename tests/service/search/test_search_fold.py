@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import model
 from indexer import build, open_index
 from service.schemas import SearchQuery
-from service.search.shown import folding
 from service.search.plan import GROUPED
 from service.search.searcher import Searcher
+from service.search.shown import folding
 from service.search.shown.outcome import Hit, SearchOutcome, search_response
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import draw_sketch, save_copy

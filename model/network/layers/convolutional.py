@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from model.network.config import Modality, ModelConfig
-from model.network.encoder import EncoderTrace
+from model.network.layers.encoder import EncoderTrace
 from model.network.tokens import Tokens
 
 # The stage with stride 16, whose feature map has one cell for each patch, and the number of its channels.

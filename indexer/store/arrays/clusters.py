@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
+from indexer.store.arrays.segment import BLOCK, MemberArrays, RowRef, Rows, map_array
 from indexer.store.files import read_regular, write_array, write_atomically
-from indexer.store.segment import BLOCK, MemberArrays, RowRef, Rows, map_array
 from model.network import Tokens, pooled
 
 Floats = npt.NDArray[np.float32]

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
-from indexer.store.clusters import assign, normalised
+from indexer.store.arrays.clusters import assign, normalised
+from indexer.store.arrays.segment import map_array
 from indexer.store.files import open_regular, write_array
-from indexer.store.segment import map_array
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]

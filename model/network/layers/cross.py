@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.network.config import Modality, ModelConfig
-from model.network.encoder import gather, select_tokens
+from model.network.layers.encoder import gather, select_tokens
 from model.network.tokens import Tokens
 
 # The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from indexer.store.arrays.segment import map_array
 from indexer.store.files import write_array
-from indexer.store.segment import map_array
 
 PLACES_FILE = "places.npy"
 Numbers = npt.NDArray[np.int64]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.network.block import Block
 from model.network.config import Modality, ModelConfig, kept_count
-from model.network.tokenizer import Tokenizer
+from model.network.layers.block import Block
+from model.network.layers.tokenizer import Tokenizer
 from model.network.tokens import Tokens
 
 

@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
-from indexer.store.days import MOST_DAYS, DayTaken, from_column, to_column
-from indexer.store.drift import Drift
-from indexer.store.photo_filter import PhotoFilter
-from indexer.store.removals import Removal, Removals
-from indexer.store.segment import SegmentRow
+from indexer.store.arrays import Drift, SegmentRow
+from indexer.store.photos.days import MOST_DAYS, DayTaken, from_column, to_column
+from indexer.store.photos.photo_filter import PhotoFilter
+from indexer.store.photos.removals import Removal, Removals
 from indexer.store.stamps import FileStamp, from_columns, to_columns
 
 # 2: with ctime. 3: with the day taken. Catalogs of version 1, in an index of format 2, and of version 2, in one of

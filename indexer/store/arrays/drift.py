@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from indexer.store.clusters import Floats
-from indexer.store.segment import BLOCK, RowRef, Rows
+from indexer.store.arrays.clusters import Floats
+from indexer.store.arrays.segment import BLOCK, RowRef, Rows
 
 # Beyond so much of the distance at first, a search opens too many clusters that have nothing for it.
 MOST_WIDENING = 1.1

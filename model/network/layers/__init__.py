@@ -1,0 +1,20 @@
+"""The parts that networks are made of: tokenizer, transformer blocks, encoders, cross-attention, relation networks."""
+
+from model.network.layers.convolutional import ConvolutionalEncoder
+from model.network.layers.cross import CrossAttention, CrossSide, Side
+from model.network.layers.encoder import Encoder, EncoderTrace
+from model.network.layers.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm, kernel_matrix
+
+__all__ = [
+    "RELATIONS",
+    "BestMatchRelation",
+    "ConvolutionalEncoder",
+    "CrossAttention",
+    "CrossSide",
+    "Encoder",
+    "EncoderTrace",
+    "KernelRelation",
+    "RetTerm",
+    "Side",
+    "kernel_matrix",
+]
