@@ -154,12 +154,12 @@ class Engine:
         """
         if not self._has_clip:
             return ClipVectors()
-        return self._towers.vectors(self._index.manifest.embedder, query.text, _pixels_for_clip(sketch, query))
+        return self._towers.vectors(self._index.embedder, query.text, _pixels_for_clip(sketch, query))
 
     def is_by_clip_at_once(self, sketch: PreparedSketch | None, query: SearchQuery) -> bool:
         """Whether ``by_clip`` takes no time."""
         pixels = _pixels_for_clip(sketch, query)
-        return not self._has_clip or self._towers.is_at_once(self._index.manifest.embedder, query.text, pixels)
+        return not self._has_clip or self._towers.is_at_once(self._index.embedder, query.text, pixels)
 
     def search(
         self, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors | None = None
@@ -283,9 +283,8 @@ class Engine:
     def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
         """An ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
         self._check_cluster(cluster_id)
-        # Every index numbers its generations from 1: the time tells those of different indexes apart.
-        made = f"{self._index.generation}-{self._index.manifest.created.timestamp()}"
-        return f"{made}-{cluster_id}-{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
+        shown = f"{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
+        return f"{self._index.made}-{cluster_id}-{shown}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """What is loaded."""
@@ -307,10 +306,10 @@ class Engine:
                 generation=index.generation,
                 photos=index.photo_count,
                 clusters=index.cluster_count,
-                embedder=index.manifest.embedder.name,
-                embedder_description=index.manifest.embedder.description,
+                embedder=index.embedder.name,
+                embedder_description=index.embedder.description,
                 text_tower=self._text_tower,
-                text_tower_refused=self._towers.refusal(index.manifest.embedder),
+                text_tower_refused=self._towers.refusal(index.embedder),
             ),
         )
 
@@ -326,12 +325,12 @@ class Engine:
 
     @property
     def _has_clip(self) -> bool:
-        return self._index.manifest.embedder.kind == "clip"
+        return self._index.embedder.kind == "clip"
 
     @property
     def _text_tower(self) -> str | None:
         """The name of the CLIP model that reads texts; None where there is none, or it could not be loaded."""
-        embedder = self._index.manifest.embedder
+        embedder = self._index.embedder
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 
     def _check_cluster(self, cluster_id: int) -> None:

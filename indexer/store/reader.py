@@ -20,11 +20,11 @@ from indexer.store.arrays import Array, Centroids, Choice, InvertedFile, Places,
 from indexer.store.files import read_below
 from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
-from indexer.store.manifest import Manifest
+from indexer.store.manifest import EmbedderEntry, Manifest
 from indexer.store.photos import Catalog, PhotoFilter
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from model import Matcher, Tokens
-from model.network import Members
+from model.network import GroupCounts, Members
 from model.terminal import expanded
 
 
@@ -158,6 +158,21 @@ class Index:
             cells.append(members.cells)
             groups.append(members.groups)
         self._check_tokens(cells, groups)
+
+    @property
+    def made(self) -> str:
+        """Tells generations of different indexes apart, too: every index numbers its generations from 1."""
+        return f"{self.generation}-{self.manifest.created.timestamp()}"
+
+    @property
+    def embedder(self) -> EmbedderEntry:
+        """What the photos were clustered by."""
+        return self.manifest.embedder
+
+    @property
+    def groups(self) -> GroupCounts:
+        """How many groups patch tokens were pooled into."""
+        return self.manifest.groups
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""

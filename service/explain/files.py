@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from indexer import Index, PhotoEntry, PhotoUnavailable
+from indexer import PhotoEntry, PhotoUnavailable
 from model.explanation import SelfAttention, from_photos
 from model.images import Pixels
 from model.network import Modality
@@ -37,7 +37,7 @@ from service.explain.response import (
 )
 from service.photos import prepared
 from service.schemas import ExplainedImage, ExplainedPair
-from service.search import Near, Searcher
+from service.search import Near, SearchedIndex, Searcher
 
 DOCUMENT = "explanation.json"
 # With more blocks side by side a screen would show them too small.
@@ -167,7 +167,7 @@ def nearest_row(
     return tiles
 
 
-def _near_files(index: Index, near: Sequence[Near]) -> list[NearFile]:
+def _near_files(index: SearchedIndex, near: Sequence[Near]) -> list[NearFile]:
     return [NearFile(name=index.photo(one.id).paths[0], cosine=round(one.cosine, 3), rank=one.rank) for one in near]
 
 

@@ -7,20 +7,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from indexer import Index, PhotoUnavailable
+from indexer import PhotoUnavailable
 from model import Matcher, Tokens
 from model.decoding import RunJob, run_here
 from model.explanation import NearestPatches, Replacement, assembled, nearest_replacements
 from model.images import Pixels
 from service.errors import ClientGone
 from service.photos import prepared
+from service.search import SearchedIndex
 
 # Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
 BATCH = 64
 
 
 def rebuild_from_gallery(
-    index: Index,
+    index: SearchedIndex,
     matcher: Matcher,
     sketch: Tokens,
     neighbours: Sequence[int],

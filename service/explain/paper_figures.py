@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from indexer import Index
 from model import Matcher
 from model.datasets import class_key
 from model.explanation import SelfAttention
@@ -20,7 +19,7 @@ from service.explain.gallery_patches import rebuild_from_gallery
 from service.explain.overlays import RED, REGION_COLOURS, Tile, framed, region_overlay, sheet
 from service.explain.regions import inked_cells, shared_matches
 from service.explain.response import EncodedPicture, Pair, encode_picture, explain_pair
-from service.search import Searcher
+from service.search import SearchedIndex, Searcher
 
 TOP = 5
 EXPLAINED = 3
@@ -112,7 +111,7 @@ def _found(searcher: Searcher, path: Path, max_pixels: int) -> Found:
     return Found(path.name, path.resolve().parent.name, image, sketch, tuple(photos), seen, pairs)
 
 
-def _folder_names(index: Index) -> frozenset[str]:
+def _folder_names(index: SearchedIndex) -> frozenset[str]:
     """Names of the folders that photos of the index are in, as class keys."""
     return frozenset(_folder(path) for photo in index.ids.tolist() for path in index.photo(photo).paths)
 
@@ -137,7 +136,7 @@ def _both(found: Found, row: Callable[[Pixels, SelfAttention], list[Tile]]) -> l
     return [row(seen.pixels, seen.observed.attention) for seen in (found.sketch, found.seen[0])]
 
 
-def _from_gallery(index: Index, matcher: Matcher, found: Found) -> list[Tile]:
+def _from_gallery(index: SearchedIndex, matcher: Matcher, found: Found) -> list[Tile]:
     rebuilt = rebuild_from_gallery(index, matcher, found.sketch.observed.patches, NEIGHBOURS)
     tiles = [Tile(image, f"nearest {k} of the gallery") for k, image in zip(NEIGHBOURS, rebuilt, strict=True)]
     return [Tile(Image.fromarray(found.sketch.pixels), "sketch"), *tiles]

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indexer import Index
 from model import Explanation, Matcher
 from model.decoding import RunJob, run_here
 from model.explanation import (
@@ -44,7 +43,7 @@ from service.schemas import (
     photo_url,
     thumbnail_url,
 )
-from service.search import Near, Searcher
+from service.search import GallerySearcher, Near, SearchedIndex
 
 # Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
 TOGETHER = 3
@@ -83,7 +82,7 @@ def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> Encod
 
 
 def explain(
-    searcher: Searcher,
+    searcher: GallerySearcher,
     sketch: Pixels | None,
     params: ExplainParams,
     *,
@@ -167,7 +166,7 @@ def explain(
     )
 
 
-def _named(index: Index, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
+def _named(index: SearchedIndex, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
     return [
         NearPhoto(
             id=one.id,
@@ -186,7 +185,9 @@ def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture
     return Pair(_compared(matcher, sketch, photo), _influence(matcher, sketch, photo))
 
 
-def _given(index: Index, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob) -> EncodedPicture:
+def _given(
+    index: SearchedIndex, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob
+) -> EncodedPicture:
     """What the photos are compared with: the sketch or photo that was sent, or the liked photo."""
     if params.like is None:
         if sketch is None:

@@ -9,30 +9,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import Index
 from model.ranking import ASKED_OF, LIKELY, answered, next_question
 from service.schemas import SearchQuery
-from service.search.gallery import GalleryScorer
+from service.search.gallery import Gallery
 from service.search.ranking import Rows
 from service.search.scoring import Scored
 
 
-def asked_about(query: SearchQuery, index: Index, scorer: GalleryScorer) -> Rows:
+def asked_about(query: SearchQuery, scorer: Gallery) -> Rows:
     """(k, 2): the closer and the farther photo of each answer. Raises UnknownPhoto: an id is no photo's."""
-    return _rows(query.comparisons, index, scorer)
+    return _rows(query.comparisons, scorer)
 
 
-def skipped(query: SearchQuery, index: Index, scorer: GalleryScorer) -> Rows:
+def skipped(query: SearchQuery, scorer: Gallery) -> Rows:
     """(k, 2): the photos of each question that was not answered. Raises UnknownPhoto: an id is no photo's."""
-    return _rows(query.skipped, index, scorer)
+    return _rows(query.skipped, scorer)
 
 
-def _rows(pairs: Iterable[tuple[int, int]], index: Index, scorer: GalleryScorer) -> Rows:
-    rows = [[scorer.row_of(index.photo(photo)) for photo in pair] for pair in pairs]
-    return np.array(rows, np.int64).reshape(-1, 2)
+def _rows(pairs: Iterable[tuple[int, int]], scorer: Gallery) -> Rows:
+    return scorer.rows_of_ids(photo for pair in pairs for photo in pair).reshape(-1, 2)
 
 
-def with_answers(scorer: GalleryScorer, scored: Scored, answers: Rows) -> Scored:
+def with_answers(scorer: Gallery, scored: Scored, answers: Rows) -> Scored:
     """The same photos, with scores by [Ret] that the answers have changed."""
     if not len(answers):
         return scored
@@ -42,7 +40,7 @@ def with_answers(scorer: GalleryScorer, scored: Scored, answers: Rows) -> Scored
     return replace(scored, scores=scores.numpy())
 
 
-def question(scorer: GalleryScorer, scored: Scored, order: NDArray[np.int64], asked: Rows) -> tuple[int, int] | None:
+def question(scorer: Gallery, scored: Scored, order: NDArray[np.int64], asked: Rows) -> tuple[int, int] | None:
     """The ids of the two photos to ask about next; None where there are not two that were not asked about.
 
     Args:
@@ -56,11 +54,11 @@ def question(scorer: GalleryScorer, scored: Scored, order: NDArray[np.int64], as
     return None if chosen is None else (_id(scorer, scored, fresh, chosen[0]), _id(scorer, scored, fresh, chosen[1]))
 
 
-def _id(scorer: GalleryScorer, scored: Scored, fresh: NDArray[np.int64], place: int) -> int:
+def _id(scorer: Gallery, scored: Scored, fresh: NDArray[np.int64], place: int) -> int:
     return int(scorer.ids[scored.rows[fresh[place]]])
 
 
-def _likeness(scorer: GalleryScorer, rows: Rows, others: Rows) -> torch.Tensor:
+def _likeness(scorer: Gallery, rows: Rows, others: Rows) -> torch.Tensor:
     """(m, k): how much m photos look like each of k others, as cosines of their centred [Ret]."""
     columns = [torch.from_numpy(scorer.gallery_ret.likeness(others[n : n + 1], rows)) for n in range(len(others))]
     return torch.stack(columns, dim=1) if columns else torch.empty(len(rows), 0)

@@ -8,13 +8,13 @@ import torch
 from model import Matcher
 from model.ranking import ScoredBy
 from service.search.first_stage import Shortlist
-from service.search.gallery import GalleryScorer
+from service.search.gallery import Gallery
 from service.search.ranking import NO_ROWS
 from service.search.scoring import Scored
 
 
 def with_estimates(
-    scorer: GalleryScorer, matcher: Matcher, scored: Scored, shortlist: Shortlist | None, method: ScoredBy
+    scorer: Gallery, matcher: Matcher, scored: Scored, shortlist: Shortlist | None, method: ScoredBy
 ) -> Scored:
     """All photos that the diffusion ranks, in the order of their ids.
 
@@ -32,7 +32,7 @@ def with_estimates(
     return Scored(rows, scores, scored.complete)
 
 
-def diffuse(scorer: GalleryScorer, matcher: Matcher, scored: Scored, method: ScoredBy) -> Scored:
+def diffuse(scorer: Gallery, matcher: Matcher, scored: Scored, method: ScoredBy) -> Scored:
     """What the scores become when all these photos lend each other theirs."""
     if not len(scored.rows):
         return scored

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import Index
 from model import Tokens
 from model.ranking import led, pulled
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search.first_stage import Candidates, with_more
-from service.search.gallery import GalleryScorer, Pool
+from service.search.gallery import Gallery, Pool
 from service.search.parts import QueryParts
 from service.search.ranking import NO_ROWS, Ids, Rows, Scores, best_first
 from service.search.scoring import Scored
@@ -45,35 +44,35 @@ class Feedback:
         """Whether any photo is liked."""
         return len(self.liked) > 0 or self.uploaded is not None
 
-    def ret(self, scorer: GalleryScorer) -> torch.Tensor:
+    def ret(self, scorer: Gallery) -> torch.Tensor:
         """(l, d): [Ret] of all liked photos."""
         liked = scorer.ret(self.liked)
         return liked if self.uploaded is None else torch.cat([liked, self.uploaded.to(liked)])
 
-    def likeness(self, scorer: GalleryScorer, rows: Rows) -> Scores:
+    def likeness(self, scorer: Gallery, rows: Rows) -> Scores:
         """(m,) float32: how much these photos look like the most similar liked one."""
         return scorer.gallery_ret.likeness(self.liked, rows, self.uploaded)
 
     @classmethod
-    def of_query(cls, query: SearchQuery, index: Index, scorer: GalleryScorer) -> Feedback:
+    def of_query(cls, query: SearchQuery, scorer: Gallery) -> Feedback:
         """The photos that a query names.
 
         Raises:
             UnknownPhoto: an id is no photo's.
             BadSearch: a photo is both liked and unliked, maybe by two of its ids.
         """
-        liked, unliked = _rows(query.like, index, scorer), _rows(query.unlike, index, scorer)
+        liked, unliked = _rows(query.like, scorer), _rows(query.unlike, scorer)
         if len(both := np.intersect1d(liked, unliked)):
             raise BadSearch(f"like and unlike name the same photo, {scorer.ids[both[0]]}: leave one of them out.")
         return cls(liked, unliked)
 
 
-def _rows(ids: Iterable[int], index: Index, scorer: GalleryScorer) -> Rows:
+def _rows(ids: Iterable[int], scorer: Gallery) -> Rows:
     """Where these photos are. One that is named twice, maybe by two of its ids, is there once."""
-    return np.unique(np.array([scorer.row_of(index.photo(photo)) for photo in ids], np.int64))
+    return np.unique(scorer.rows_of_ids(ids))
 
 
-def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_] | None = None) -> Pool:
+def pool_of(scorer: Gallery, feedback: Feedback, passing: NDArray[np.bool_] | None = None) -> Pool:
     """The photos that may be found: unliked ones and their kind are not.
 
     passing: (p,) whether a photo passes the filters; None where there are none.
@@ -85,9 +84,7 @@ def pool_of(scorer: GalleryScorer, feedback: Feedback, passing: NDArray[np.bool_
     return Pool(scorer, left_out)
 
 
-def parts_of(
-    scorer: GalleryScorer, feedback: Feedback, drawn: QueryParts | None, examples: Rows = NO_ROWS
-) -> QueryParts:
+def parts_of(scorer: Gallery, feedback: Feedback, drawn: QueryParts | None, examples: Rows = NO_ROWS) -> QueryParts:
     """The query as it is compared with photos: the sketch as it is, or where photos are liked, a [Ret] near theirs.
 
     Args:
@@ -102,7 +99,7 @@ def parts_of(
     return QueryParts(Tokens.of_ret(pulled(sketch, liked if len(liked) else liked.new_zeros(1, liked.shape[1]))))
 
 
-def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
+def with_nearest(scorer: Gallery, candidates: Candidates, feedback: Feedback, pool: Pool) -> Candidates:
     """The candidates, and the photos that look most like the liked ones, whatever cluster they are in."""
     if not feedback.leads or not pool.count:
         return candidates
@@ -113,7 +110,7 @@ def with_nearest(scorer: GalleryScorer, candidates: Candidates, feedback: Feedba
     return replace(candidates, portions=with_more(candidates.portions, nearest))
 
 
-def lead(scorer: GalleryScorer, scored: Scored, feedback: Feedback) -> Scored:
+def lead(scorer: Gallery, scored: Scored, feedback: Feedback) -> Scored:
     """The same photos, their scores led by the liked ones (``model.ranking.feedback``)."""
     if not feedback.leads or not len(scored.rows):
         return scored

@@ -17,7 +17,7 @@ import numpy as np
 
 from model.ranking import SHORTLIST
 from service.schemas import Cluster
-from service.search.gallery import GalleryScorer, Pool
+from service.search.gallery import Gallery, Pool
 from service.search.naming import WordSupport, best_by_word, led_by_word
 from service.search.parts import QueryParts
 from service.search.plan import RERANK, Plan
@@ -59,24 +59,22 @@ class Candidates:
     shortlist: Shortlist | None = None
 
 
-def choose(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
-) -> Candidates:
+def choose(scorer: Gallery, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None) -> Candidates:
     """The photos of the pool to be scored, as the plan says. words: the support of the query's word, if it has one."""
     by = by_ret if plan.first_stage == "ret" else by_clusters
     return by(scorer, parts, plan, pool, words)
 
 
-def by_ret(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
-) -> Candidates:
+def by_ret(scorer: Gallery, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None) -> Candidates:
     """The ``plan.rerank`` best photos of the pool by [Ret]; all of them where the plan names no number.
 
     In a large gallery, "all" are those that have a place in the ranking.
     """
     count = max(plan.results, SHORTLIST) if plan.rerank is None else max(plan.rerank, plan.estimated)
-    # By CLIP, [Ret] says nothing.
-    rows = pool.rows if plan.method == "clip" else pool.near(parts.sketch, count)
+    if plan.rerank is None and not scorer.is_large:
+        rows = pool.rows
+    else:
+        rows = pool.near(parts, plan.method, count, None if words is None else words.lead)
     if words is not None and len(rows) < pool.count:
         rows = np.union1d(rows, words.near)
     if plan.rerank is None:
@@ -89,7 +87,7 @@ def by_ret(
 
 
 def by_clusters(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
+    scorer: Gallery, parts: QueryParts, plan: Plan, pool: Pool, words: WordSupport | None = None
 ) -> Candidates:
     """All photos of the best clusters; with ``plan.rerank`` only the best of these by [Ret]."""
     clusters = best_clusters(scorer, parts, plan, pool)
@@ -102,7 +100,7 @@ def by_clusters(
     return Candidates(portions, clusters, len(scorer.cluster_sizes), shortlist)
 
 
-def best_clusters(scorer: GalleryScorer, parts: QueryParts, plan: Plan, pool: Pool) -> tuple[Cluster, ...]:
+def best_clusters(scorer: Gallery, parts: QueryParts, plan: Plan, pool: Pool) -> tuple[Cluster, ...]:
     """The best clusters by their centroids, ties by id: at least ``nprobe``, and enough to fill the page asked for.
 
     Their sizes count photos of the pool; those without any are not opened.
@@ -129,7 +127,7 @@ def with_more(portions: Sequence[Rows], rows: Rows) -> tuple[Rows, ...]:
 
 
 def _reranked(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, rows: Rows, count: int, words: WordSupport | None
+    scorer: Gallery, parts: QueryParts, plan: Plan, rows: Rows, count: int, words: WordSupport | None
 ) -> tuple[tuple[Rows, ...], Shortlist | None]:
     """The ``count`` best of ``rows`` by [Ret], in portions of what the matcher scores at once; and the shortlist.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,15 +17,12 @@ from model.ranking import EXAMPLES, SHORTLIST, ScoredBy, named
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.gallery import GalleryScorer, Pool
+from service.search.gallery import Gallery, Pool, Word, WordLead
 from service.search.ranking import Rows, Scores, best_first
 from service.towers import ClipVectors, TextVector
 
 # Photos that are looked for by a word in a large gallery: as many as a ranking has.
 NEAR = SHORTLIST
-
-#: A word of a query: its number in the checkpoint's vocabulary, or a text as CLIP has it.
-Word: TypeAlias = int | TextVector
 
 
 def word_of(query: SearchQuery, matcher: Matcher, clip: ClipVectors) -> Word | None:
@@ -55,30 +51,32 @@ class WordSupport:
     Attributes:
         of: of these photos, (m,) float32 from 0 to 1.
         near: photos of the pool among which its best ones are.
+        lead: the word, and the score of the best of the pool.
     """
 
     of: Callable[[Rows], Scores]
     near: Rows
+    lead: WordLead
 
 
-def word_scores(scorer: GalleryScorer, word: Word) -> Scores:
-    """(p,) float32: how much each photo shows what a word names, as logits of the vocabulary or of CLIP."""
-    return scorer.clip_scores(word.values) if isinstance(word, TextVector) else scorer.word_scores(word)
+def word_scores(scorer: Gallery, word: Word, rows: Rows | None = None) -> Scores:
+    """(m,) float32: how much these photos, or all, show what a word names, as logits of the vocabulary or of CLIP."""
+    return scorer.clip_scores(word.values, rows) if isinstance(word, TextVector) else scorer.word_scores(word, rows)
 
 
-def word_support(scorer: GalleryScorer, word: Word, pool: Pool, scores_of_all: Callable[[Word], Scores]) -> WordSupport:
+def word_support(scorer: Gallery, word: Word, pool: Pool, scores_of_all: Callable[[Word], Scores]) -> WordSupport:
     """The support of a word.
 
     scores_of_all: ``word_scores``, which may remember them. A large gallery asks for those of some photos only, but for
         texts as CLIP has them.
     """
-    if scorer.is_large and not isinstance(word, TextVector):
-        near = pool.near_direction(scorer.word_direction(word), NEAR)
-        best = scorer.word_scores(word, near).max(initial=-np.inf)
-        return WordSupport(lambda rows: _named(scorer.word_scores(word, rows), best), near)
+    near = scorer.near_word(word, NEAR, pool.passing)
+    if near is not None:
+        best = float(word_scores(scorer, word, near).max(initial=-np.inf))
+        return WordSupport(lambda rows: _named(word_scores(scorer, word, rows), best), near, WordLead(word, best))
     scores = scores_of_all(word)
-    support = _named(scores, scores[pool.rows].max(initial=-np.inf))
-    return WordSupport(support.__getitem__, pool.rows)
+    best = float(scores[pool.rows].max(initial=-np.inf))
+    return WordSupport(_named(scores, best).__getitem__, pool.rows, WordLead(word, best))
 
 
 def _named(scores: Scores, best: float) -> Scores:
@@ -86,12 +84,12 @@ def _named(scores: Scores, best: float) -> Scores:
     return support
 
 
-def examples(scorer: GalleryScorer, words: WordSupport) -> Rows:
+def examples(scorer: Gallery, words: WordSupport) -> Rows:
     """The photos whose [Ret] stands for a word: the best of the pool by it."""
     return best_by_word(scorer, words, EXAMPLES)
 
 
-def best_by_word(scorer: GalleryScorer, words: WordSupport, count: int) -> Rows:
+def best_by_word(scorer: Gallery, words: WordSupport, count: int) -> Rows:
     """The best photos of the pool by a word, best first."""
     return words.near[best_first(scorer.ids[words.near], words.of(words.near), count)]
 

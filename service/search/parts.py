@@ -6,6 +6,7 @@ The networks see one part, the sketch, and CLIP may see it, too. A photo that is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,24 +37,30 @@ class QueryParts:
 #: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.
 Sketch: TypeAlias = Image.Image | Pixels
 
-
-def encode_parts(drawn: Sketch, matcher: Matcher, watch: Stopwatch) -> QueryParts:
-    """Crop, resize and encode a sketch. Raises BlankSketch where a picture has no ink."""
-    return QueryParts(_encode(drawn, "sketch", matcher, watch))
+#: What encodes pictures: ``Matcher.encode``, here or on another machine.
+Encode: TypeAlias = Callable[[torch.Tensor, Modality], Tokens]
 
 
-def encode_photo(photo: Sketch, matcher: Matcher, watch: Stopwatch) -> torch.Tensor:
+def encode_parts(drawn: Sketch, matcher: Matcher, watch: Stopwatch, encode: Encode | None = None) -> QueryParts:
+    """Crop, resize and encode a sketch. Raises BlankSketch where a picture has no ink.
+
+    encode: None for that of the matcher.
+    """
+    return QueryParts(_encode(drawn, "sketch", matcher, watch, encode or matcher.encode))
+
+
+def encode_photo(photo: Sketch, matcher: Matcher, watch: Stopwatch, encode: Encode) -> torch.Tensor:
     """Resize and encode a photo that is a query. Returns its [Ret], (1, d)."""
-    return _encode(photo, "photo", matcher, watch).ret
+    return _encode(photo, "photo", matcher, watch, encode).ret
 
 
-def _encode(given: Sketch, modality: Modality, matcher: Matcher, watch: Stopwatch) -> Tokens:
+def _encode(given: Sketch, modality: Modality, matcher: Matcher, watch: Stopwatch, encode: Encode) -> Tokens:
     """The tokens of one picture, a batch of one."""
     if isinstance(given, Image.Image):
         pixels = matcher.prepare(given, modality)
     else:
         pixels = matcher.preprocessing.to_tensor(given)
     watch.lap("prepare")
-    tokens = matcher.encode(pixels.unsqueeze(0), modality)
+    tokens = encode(pixels.unsqueeze(0), modality)
     watch.lap("encode")
     return tokens

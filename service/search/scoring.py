@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.search.first_stage import Candidates, joined
-from service.search.gallery import GalleryScorer
+from service.search.gallery import Gallery
 from service.search.parts import QueryParts
 from service.search.plan import Plan
 from service.search.ranking import Rows, Scores
@@ -29,7 +29,7 @@ class Scored:
 
 
 def score_candidates(
-    scorer: GalleryScorer, parts: QueryParts, candidates: Candidates, plan: Plan, watch: Stopwatch
+    scorer: Gallery, parts: QueryParts, candidates: Candidates, plan: Plan, watch: Stopwatch
 ) -> Scored:
     """The candidates' scores by the plan's method: all of them, or one portion after another until time is up.
 

@@ -35,9 +35,9 @@ from service.search.asking import asked_about, question, skipped, with_answers
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
-from service.search.gallery import GalleryScorer, Pool, Surroundings
+from service.search.gallery import Gallery, GalleryScorer, Pool, Surroundings
 from service.search.naming import WordSupport, examples, led_by_word, word_of, word_scores, word_support
-from service.search.parts import QueryParts, Sketch, encode_parts, encode_photo
+from service.search.parts import Encode, QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.ranking import NO_ROWS, Rows, Scores
 from service.search.scoring import Scored, score_candidates
@@ -105,24 +105,30 @@ class _Ranking:
     undiffused: Scores | None
 
 
-class Searcher:
-    """Searches one generation of an index with the checkpoint that made it.
+class GallerySearcher:
+    """Searches a gallery with the checkpoint that made its tokens.
 
     Attributes:
-        index, matcher: the generation, and the checkpoint with its tokens pooled as the index's are.
-        scorer: what is kept in memory of the generation.
+        matcher: the checkpoint with its tokens pooled as the gallery's are.
+        scorer: the gallery, as it is scored. index: what else is known of its photos.
     """
 
-    def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
-        """``defaults``: what a search does where its query does not say; None for those of ``Defaults``."""
-        self.index = index
-        self.matcher = matcher.with_groups(index.manifest.groups)
+    def __init__(
+        self, gallery: Gallery, matcher: Matcher, defaults: Defaults | None = None, encode: Encode | None = None
+    ) -> None:
+        """
+        Args:
+            defaults: what a search does where its query does not say; None for those of ``Defaults``.
+            encode: what encodes the sketches and photos of queries; None for the matcher.
+        """
+        self.matcher = matcher.with_groups(gallery.index.groups)
+        self.scorer = gallery
+        self.index = gallery.index
+        self._encode = self.matcher.encode if encode is None else encode
         self._defaults = defaults or Defaults()
-        self.scorer = GalleryScorer(index, self.matcher)
         # While somebody draws, one word and one filter are asked for again and again.
         self._named = lru_cache(maxsize=WORDS_KEPT)(partial(word_scores, self.scorer))
-        # ``passing`` is looked up when a filter is asked for: galleries that are made up to be measured have none.
-        self._filtered = lru_cache(maxsize=FILTERS_KEPT)(lambda wanted: index.passing(wanted))
+        self._filtered = lru_cache(maxsize=FILTERS_KEPT)(self.scorer.passing)
 
     def search(self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors = NO_CLIP) -> SearchOutcome:
         """The photos that match a sketch best, look most like the photos that the query likes, and show its word.
@@ -140,19 +146,19 @@ class Searcher:
         plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None, clip=clip)
         word = word_of(query, self.matcher, clip)
         watch = Stopwatch(self.matcher.device)
-        feedback = Feedback.of_query(query, self.index, self.scorer)
+        feedback = Feedback.of_query(query, self.scorer)
         drawn = None
         if sketch is not None and query.kind == "photo":
-            feedback = replace(feedback, uploaded=encode_photo(sketch, self.matcher, watch))
+            feedback = replace(feedback, uploaded=encode_photo(sketch, self.matcher, watch, self._encode))
         elif sketch is not None:
-            drawn = replace(encode_parts(sketch, self.matcher, watch), clip=clip.sketch)
+            drawn = replace(encode_parts(sketch, self.matcher, watch, self._encode), clip=clip.sketch)
         pool = pool_of(self.scorer, feedback, self._passing(query))
         words = None if word is None else word_support(self.scorer, word, pool, self._named)
         shown = NO_ROWS if words is None else examples(self.scorer, words)
         parts = parts_of(self.scorer, feedback, drawn, shown)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
-        answers = asked_about(query, self.index, self.scorer)
-        passed = np.concatenate([answers, skipped(query, self.index, self.scorer)])
+        answers = asked_about(query, self.scorer)
+        passed = np.concatenate([answers, skipped(query, self.scorer)])
         asked, wanted = _Asked(parts, feedback, answers, words, pool), plan.results
         ranking = self._ranking(asked, plan, watch)
         while (missing := wanted - len(ranking.folded.order)) > 0 and _may_grow(ranking, plan, pool):
@@ -194,7 +200,7 @@ class Searcher:
             method=plan.method,
             generation=self.index.generation,
             model=self.matcher.config.name,
-            embedder=self.index.manifest.embedder.name,
+            embedder=self.index.embedder.name,
         )
 
     def around(self, given: Tokens, modality: Modality) -> Surroundings:
@@ -232,9 +238,10 @@ class Searcher:
     def _hits(self, ranked: Scored, folded: Folded, places: Iterable[int]) -> tuple[Hit, ...]:
         """The photos at these places of the ranking, counted from 0."""
         hits: list[Hit] = []
-        for place in places:
+        shown = list(places)
+        entries = self.scorer.entries(ranked.rows[folded.order[shown]])
+        for place, photo in zip(shown, entries, strict=True):
             n = int(folded.order[place])
-            photo = self.index.photo(int(self.scorer.ids[ranked.rows[n]]))
             copies = None
             if folded.copies is not None:
                 copies = tuple(self.scorer.ids[ranked.rows[folded.copies.get(n, NO_ROWS)]].tolist())
@@ -259,6 +266,21 @@ class Searcher:
             return candidates.clusters
         reached = set(self.scorer.clusters_of(scored.rows).tolist())
         return tuple(cluster for cluster in candidates.clusters if cluster.id in reached)
+
+
+class Searcher(GallerySearcher):
+    """Searches one generation of an index on this machine.
+
+    Attributes:
+        index: the generation. scorer: what is kept in memory of it.
+    """
+
+    index: Index
+    scorer: GalleryScorer
+
+    def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
+        """``defaults``: as of ``GallerySearcher``."""
+        super().__init__(GalleryScorer(index, matcher.with_groups(index.groups)), matcher, defaults)
 
 
 def _may_grow(ranking: _Ranking, plan: Plan, pool: Pool) -> bool:

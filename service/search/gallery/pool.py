@@ -6,11 +6,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from model import Tokens
-from service.search.gallery.scorer import GalleryScorer
+from model.ranking import ScoredBy
+from service.search.gallery.interface import Gallery, WordLead
+from service.search.parts import QueryParts
 from service.search.ranking import Rows
 
 
@@ -22,7 +22,7 @@ class Pool:
         cluster_sizes: (c,) int64, how many of them each cluster has.
     """
 
-    def __init__(self, scorer: GalleryScorer, left_out: NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, scorer: Gallery, left_out: NDArray[np.bool_] | None = None) -> None:
         """left_out: (p,) whether a photo is not in the pool; None for a pool of all photos."""
         self._scorer = scorer
         self.passing = ~left_out if left_out is not None and left_out.any() else None
@@ -43,21 +43,14 @@ class Pool:
         """(m,): whether these photos are in the pool."""
         return np.ones(len(rows), np.bool_) if self.passing is None else self.passing[rows]
 
-    def near(self, sketch: Tokens, count: int) -> Rows:
-        """Photos of the pool among which the ``count`` best by [Ret] are: all of them, but in a large gallery."""
-        return self._near(sketch.ret, count)
+    def near(self, parts: QueryParts, method: ScoredBy, count: int, lead: WordLead | None = None) -> Rows:
+        """Photos of the pool among which the ``count`` best by [Ret] are; see ``Gallery.near_sketch``."""
+        found = self._scorer.near_sketch(parts, method, count, self.passing, lead)
+        return self.rows if found is None else found
 
     def near_photos(self, ret: torch.Tensor, count: int) -> Rows:
         """The same for those that look most like one of some photos, whose [Ret] (m, d) is given."""
-        mean = self._scorer.gallery_ret.mean
-        return self._near(F.normalize(ret.float(), dim=1) - mean.to(ret.device), count)
-
-    def near_direction(self, direction: torch.Tensor, count: int) -> Rows:
-        """The same for those whose normalised [Ret] lies farthest in a direction (d,)."""
-        return self._near(direction[None], count)
-
-    def _near(self, directions: torch.Tensor, count: int) -> Rows:
-        found = self._scorer.gallery_ret.near(directions, count, self.passing)
+        found = self._scorer.near_photos(ret, count, self.passing)
         return self.rows if found is None else found
 
     def of_cluster(self, cluster: int) -> Rows:

@@ -55,6 +55,10 @@ class GalleryRet(Protocol):
     def leaving(self, unliked: Rows, liked: Rows, others: torch.Tensor | None = None) -> Mask:
         """(p,): the photos that are unliked or of the kind of one that is; see ``Likeness.leaving``."""
 
+
+class RetOnThisMachine(GalleryRet, Protocol):
+    """The same of an index on this machine."""
+
     def near(self, directions: torch.Tensor, count: int, passing: Mask | None) -> Rows | None:
         """Rows, ascending, among which are the ``count`` best by any of these directions (q, d), of those that pass.
 
@@ -105,7 +109,7 @@ class RetInMemory:
         return self._likeness.leaving(torch.from_numpy(unliked), torch.from_numpy(liked), others=others).numpy()
 
     def near(self, directions: torch.Tensor, count: int, passing: Mask | None) -> None:
-        """As in ``GalleryRet``: every photo is compared."""
+        """As in ``RetOnThisMachine``: every photo is compared."""
         return
 
 
@@ -162,7 +166,7 @@ class RetOnDisk:
         return leaving
 
     def near(self, directions: torch.Tensor, count: int, passing: Mask | None) -> Rows:
-        """As in ``GalleryRet``."""
+        """As in ``RetOnThisMachine``."""
         if passing is not None and passing.sum() <= READ_UP_TO:
             return np.flatnonzero(passing)
         wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * count)
@@ -177,7 +181,7 @@ class RetOnDisk:
         return F.normalize(self.of(rows).float(), dim=1) - self.mean
 
 
-def ret_of(index: Index, matcher: Matcher) -> GalleryRet:
+def ret_of(index: Index, matcher: Matcher) -> RetOnThisMachine:
     """[Ret] of the photos of an index, where it is best kept."""
     if index.inverted is None or matcher.device.type != "cpu":
         return RetInMemory(index, matcher)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from indexer import Index, IndexRefused, PhotoEntry
+from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter
 from model import Matcher, Tokens
 from model.network import Members
 from model.ranking import ScoredBy
 from service.schemas import Cluster
-from service.search.gallery.ret import RET_BATCH, RetOnDisk, ret_of
+from service.search.gallery.interface import Word, WordLead
+from service.search.gallery.ret import RET_BATCH, Mask, RetOnDisk, ret_of
 from service.search.parts import QueryParts
 from service.search.ranking import Ids, Rows, Scores, best_first
 
@@ -35,6 +39,7 @@ class GalleryScorer:
     needs it.
 
     Attributes:
+        index: the generation.
         ids: (p,) int64, of the photos by row.
         cluster_sizes: (c,) int64, photos in each cluster.
         chunk: photos that the matcher scores at once.
@@ -43,7 +48,7 @@ class GalleryScorer:
     """
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
-        self._index = index
+        self.index = index
         self._matcher = matcher
         self.ids: Ids = index.ids
         self.cluster_sizes = index.cluster_sizes
@@ -75,6 +80,35 @@ class GalleryScorer:
         """Where a photo is."""
         rows = self.rows_of(photo.cluster)
         return int(rows[np.searchsorted(self.ids[rows], photo.id)])
+
+    def rows_of_ids(self, ids: Iterable[int]) -> Rows:
+        """(m,): where the photos are that files with these ids belong to. Raises UnknownPhoto."""
+        return np.array([self.row_of(self.index.photo(photo)) for photo in ids], np.int64)
+
+    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+        """What the index knows of these photos, in their order."""
+        return tuple(self.index.photo(photo) for photo in self.ids[rows].tolist())
+
+    def passing(self, wanted: PhotoFilter) -> Mask:
+        """(p,): whether a photo passes a filter."""
+        return self.index.passing(wanted)
+
+    def near_sketch(
+        self, parts: QueryParts, method: ScoredBy, count: int, passing: Mask | None, lead: WordLead | None = None
+    ) -> Rows | None:
+        """As in ``Gallery``: all photos, but in a large gallery. By CLIP, [Ret] says nothing."""
+        return None if method == "clip" else self.gallery_ret.near(parts.sketch.ret, count, passing)
+
+    def near_photos(self, ret: torch.Tensor, count: int, passing: Mask | None) -> Rows | None:
+        """As in ``Gallery``."""
+        mean = self.gallery_ret.mean.to(ret.device)
+        return self.gallery_ret.near(F.normalize(ret.float(), dim=1) - mean, count, passing)
+
+    def near_word(self, word: Word, count: int, passing: Mask | None) -> Rows | None:
+        """As in ``Gallery``. A text as CLIP has it is compared with all photos."""
+        if not isinstance(word, int):
+            return None
+        return self.gallery_ret.near(self._matcher.word_direction(word)[None], count, passing)
 
     def ret(self, rows: Rows) -> torch.Tensor:
         """(m, d): [Ret] of these photos, on the matcher's device."""
@@ -109,10 +143,6 @@ class GalleryScorer:
         """(m,) float32: how much these photos, or all, show what a word names; see ``Matcher.word_scores``."""
         return self.gallery_ret.word_scores(word, np.arange(self.photo_count) if rows is None else rows)
 
-    def word_direction(self, word: int) -> torch.Tensor:
-        """(d,): the direction of a word of the vocabulary among photos' [Ret]."""
-        return self._matcher.word_direction(word)
-
     @property
     def is_large(self) -> bool:
         """Whether only photos that an inverted file finds are compared with a query."""
@@ -126,7 +156,7 @@ class GalleryScorer:
         wanted = np.arange(self.photo_count) if rows is None else rows
         scored = [np.empty(0, np.float32)]
         for start in range(0, len(wanted), RET_BATCH):
-            vectors = self._index.photo_embeddings(wanted[start : start + RET_BATCH])
+            vectors = self.index.photo_embeddings(wanted[start : start + RET_BATCH])
             if vectors.shape[1:] != vector.shape:
                 raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_BUILD_AGAIN}")
             # Not by BLAS, whose sums depend on how many photos are scored at once.
@@ -159,7 +189,7 @@ class GalleryScorer:
         """The tokens of these photos, where they are kept: on the matcher's device or in memory."""
         if self._resident is not None:
             return self._resident[torch.from_numpy(rows).to(self._matcher.device)]
-        return self._index.photo_tokens(rows)
+        return self.index.photo_tokens(rows)
 
     def _on_gpu(self) -> bool:
         return self._matcher.device.type == "cuda"
@@ -169,7 +199,7 @@ class GalleryScorer:
         device = self._matcher.device
         if not self._on_gpu() or not len(self.ids) or not self._matcher.calibration.relation_trained:
             return False
-        one = self._index.photo_tokens(np.arange(1))
+        one = self.index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
         if one.members is not None:
             size += one.members.cells.nbytes + one.members.groups.nbytes
@@ -184,10 +214,10 @@ class GalleryScorer:
         parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
         found = [
             torch.empty(count, *like.shape[1:], dtype=like.dtype, device=device)
-            for like in _tensors(self._index.photo_tokens(parts[0][:1]))
+            for like in _tensors(self.index.photo_tokens(parts[0][:1]))
         ]
         for part in parts:
-            for all_of_them, some in zip(found, _tensors(self._index.photo_tokens(part)), strict=True):
+            for all_of_them, some in zip(found, _tensors(self.index.photo_tokens(part)), strict=True):
                 all_of_them[part[0] : part[-1] + 1] = some
         features, positions, *members = found
         return Tokens(features, positions, Members(*members) if members else None)

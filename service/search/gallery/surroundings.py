@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexer import PhotoEntry
 from model import Tokens
 from model.network import Modality
-from service.search.gallery.scorer import GalleryScorer
+from service.search.gallery.interface import Gallery
 from service.search.parts import QueryParts
 from service.search.ranking import NO_ROWS, Scores, best_first
 
@@ -42,7 +42,7 @@ class Surroundings:
     mean of all photos (``model.ranking.Likeness``).
     """
 
-    def __init__(self, scorer: GalleryScorer, given: Tokens, modality: Modality) -> None:
+    def __init__(self, scorer: Gallery, given: Tokens, modality: Modality) -> None:
         """given: the sketch or photo, a batch of one."""
         self._scorer = scorer
         if modality == "sketch":

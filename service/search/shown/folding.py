@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.ranking import SAME, first_of_same, pairs_to_compare, sameness
-from service.search.gallery import GalleryScorer
+from service.search.gallery import Gallery
 from service.search.ranking import Rows
 
 # How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
@@ -40,7 +40,7 @@ class Folded:
         return np.union1d(some, np.array(standing, np.int64))
 
 
-def fold(scorer: GalleryScorer, rows: Rows, order: Order, liked: int) -> Folded:
+def fold(scorer: Gallery, rows: Rows, order: Order, liked: int) -> Folded:
     """Fold the near duplicates of a ranking.
 
     Args:
@@ -54,7 +54,7 @@ def fold(scorer: GalleryScorer, rows: Rows, order: Order, liked: int) -> Folded:
     return Folded(np.concatenate([best[results], order[FOLDED:]]), copies)
 
 
-def _duplicates(scorer: GalleryScorer, rows: Rows) -> list[tuple[int, int]]:
+def _duplicates(scorer: Gallery, rows: Rows) -> list[tuple[int, int]]:
     """The pairs of these photos that are near duplicates, as places among them."""
     pairs = pairs_to_compare(scorer.ret(rows))
     # Tokens are read once, by row, which is how they lie in the files.

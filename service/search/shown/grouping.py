@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.ranking import ScoredBy, kinds_of, support_of
-from service.search.gallery import GalleryScorer
+from service.search.gallery import Gallery
 from service.search.ranking import Ids, Rows, Scores, best_first
 
 # Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
@@ -58,7 +58,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     return bool(support[torch.from_numpy(groups[0])].sum() >= FAR_AHEAD * support.sum())
 
 
-def group_kinds(scorer: GalleryScorer, rows: Rows) -> Groups:
+def group_kinds(scorer: Gallery, rows: Rows) -> Groups:
     """The kinds of these photos.
 
     Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of

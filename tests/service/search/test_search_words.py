@@ -24,6 +24,7 @@ from model.ranking.words import LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery
+from service.search.gallery import WordLead
 from service.search.naming import WordSupport, led_by_word
 from service.search.ranking import Scores
 from service.search.searcher import Searcher
@@ -252,7 +253,7 @@ def test_a_checkpoint_without_a_vocabulary_takes_no_word(tmp_path: Path, gallery
 
 
 def of_all(support: Scores) -> WordSupport:
-    return WordSupport(support.__getitem__, np.arange(len(support)))
+    return WordSupport(support.__getitem__, np.arange(len(support)), WordLead(0, 1.0))
 
 
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
