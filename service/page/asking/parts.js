@@ -154,24 +154,25 @@ export class Parts extends EventTarget {
   }
 
   #photo(id, name) {
-    const image = element("img", { alt: "" });
-    void this.#api.show(image, `thumbnails/${id}?size=${FACE}`);
     const word = name === "like" ? "More like" : "Not";
     const says = `${word} ${this.name(id)}`;
-    const shown = [element("span", { textContent: word }), image];
+    const shown = [element("span", { textContent: word }), this.#face(id)];
     return chip({ kind: name, shown, says, remove: () => this.#remove(id, name) });
   }
 
   #answer(answer) {
     const [closer, farther] = answer.split(",");
-    const faces = [closer, farther].map((id) => {
-      const image = element("img", { alt: "" });
-      void this.#api.show(image, `thumbnails/${id}?size=${FACE}`);
-      return image;
-    });
-    const shown = [faces[0], element("span", { textContent: "\u203a" }), faces[1]];
+    const shown = [this.#face(closer), element("span", { textContent: "\u203a" }), this.#face(farther)];
     const says = `${this.name(closer)} is closer than ${this.name(farther)}`;
     return chip({ kind: "answer", shown, says, remove: () => this.#remove(answer, "closer") });
+  }
+
+  /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */
+  #face(id) {
+    const image = element("img", { alt: "" });
+    image.addEventListener("error", () => image.replaceWith(element("span", { textContent: this.name(id) })));
+    void this.#api.show(image, `thumbnails/${id}?size=${FACE}`);
+    return image;
   }
 
   #word(word) {

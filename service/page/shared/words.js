@@ -60,8 +60,8 @@ export function noPhotos({ none, filtered }) {
     return ["No photos", "The index has none to show. Build it over a folder with photos, and search again."];
   }
   return filtered
-    ? ["No photos left", "None passes the filter. Remove a part of it above, or press Undo."]
-    : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them, or press Undo."];
+    ? ["No photos left", "None passes the filter. Remove a part of it above."]
+    : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them above."];
 }
 
 /** A filter in words. @param {"folder" | "after" | "before"} name */
@@ -171,6 +171,8 @@ export function trouble(error) {
       return ["A little too fast", again];
     case "unauthorized":
       return ["This server asks for a key", "Enter its API key. It is kept for as long as this tab is open."];
+    case "not_found":
+      return ["A photo is gone", `${error.message} It may have been deleted or removed. Take it out of the search above.`];
     case "unknown_word":
       return ["Not a word that it knows", error.message];
     case "blank_sketch":

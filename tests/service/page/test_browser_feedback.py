@@ -147,6 +147,16 @@ def test_an_address_with_photos_can_be_shared_and_reloaded(desk: Browser, server
     check_quiet(desk, server)
 
 
+def test_a_photo_of_an_address_that_is_gone_can_be_taken_out(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/#like=4,987654")
+    wait_for_notice(desk, "A photo is gone")
+    # Its name stands in place of the thumbnail that it does not have.
+    wait(desk).until(lambda d: text(d, "parts-list").count("photo 987654") == 1)
+    desk.execute_script("document.querySelectorAll('#parts .like')[1].click()")
+    wait_for_photos(desk)
+    assert parts(desk)["hash"] == "#like=4"
+
+
 def test_an_address_that_is_written_by_hand_is_followed(desk: Browser, server: Served) -> None:
     find(desk, server)
     wanted, photo_id = photo(desk, 6)
