@@ -48,6 +48,8 @@ class PhotoUnavailable(IndexerError):
 
 def no_index(path: Path) -> IndexRefused:
     """The error to raise where an index is wanted and nothing has been built yet."""
+    if (path / "shards.json").exists():
+        return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from PIL import Image
 
 from indexer.building.encoding import PhotoEncoder
 from indexer.building.folder_listing import FoundFile
-from indexer.building.journal import FileRecord, Journal
+from indexer.building.journal import FileRecord
 from indexer.building.progress import Progress
 from indexer.embedding import Embedder
 from indexer.store import DayTaken, FileChanging, FileKey, MemberArrays, RowArrays, TokenArrays, read_below
@@ -79,6 +80,13 @@ class _Opener:
         return opened.image
 
 
+class Staged(Protocol):
+    """Where computed rows are kept until the next generation is written, as ``Journal`` does."""
+
+    def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
+        """Keep one batch, see ``Journal.append``."""
+
+
 class Stager:
     """Computes the rows of new files and stages them in the journal.
 
@@ -96,7 +104,7 @@ class Stager:
         roots: Sequence[Path],
         matcher: Matcher,
         embedder: Embedder,
-        journal: Journal,
+        journal: Staged,
         known: set[str],
         days: Mapping[str, DayTaken],
     ) -> None:

@@ -97,11 +97,13 @@ class GenerationWriter:
         self._embedder = embedder
         self._roots = tuple(RootEntry(name=root.name, path=str(root.path)) for root in roots)
 
-    def write(self, contents: Contents, live: LiveState, *, even_if_unchanged: bool = False) -> Generation:
+    def write(
+        self, contents: Contents, live: LiveState, *, even_if_unchanged: bool = False, make_live: bool = True
+    ) -> Generation:
         """Write the next generation and make it live. Where nothing has changed the live one stays and is returned.
 
         Args:
-            even_if_unchanged: write a generation all the same.
+            even_if_unchanged: write a generation all the same. make_live: whether readers are to open it from now on.
         """
         # Above all numbers that are there: a repair may go on from a generation that is not the newest.
         number = 1 + max((generation_number(name) for name in self._folder.generations()), default=0)
@@ -126,7 +128,8 @@ class GenerationWriter:
         final = self._folder.generation(manifest.generation)
         os.replace(working, final)
         sync_folder(self._folder.path)
-        self._folder.make_live(manifest.generation)
+        if make_live:
+            self._folder.make_live(manifest.generation)
         return Generation(manifest.generation, final, manifest)
 
     def _unchanged(self, layout: _Layout, contents: Contents, live: LiveState) -> bool:

@@ -8,7 +8,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -21,6 +21,11 @@ from model.terminal import expanded
 _GENERATION = re.compile(r"g(\d{6,})")
 _SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
 _BUILDING = ".building-"
+#: In the folder of an index in shards: its manifest, and the folders in which builds of it work begin so.
+SHARDS_FILE = "shards.json"
+SLICES = ".slices-"
+#: In the folder of each of its shards.
+SHARD_MARK = "SHARD"
 # Bytes of the name of a generation, and some more; and the errors of what is no such file.
 _MOST_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
@@ -103,33 +108,20 @@ class IndexFolder:
         Raises:
             BadInvocation: it is a file, or a folder that holds other things, among which a build would put its files.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise BadInvocation(f"{self.path} is a file; name a folder with --index.")
-        self.path.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in self.path.iterdir()}
+        names = names_in(self.path)
+        if SHARDS_FILE in names or any(name.startswith(SLICES) for name in names):
+            raise BadInvocation(
+                f"{self.path} holds an index in shards; bring it up to date with --ray, or name another folder with "
+                "--index."
+            )
         ours = {"CURRENT", "segments", ".lock", "progress.json"}
         if names and not names & ours and not any(name.startswith(_BUILDING) for name in names):
             raise BadInvocation(f"{self.path} holds files that are no index; name an empty or new folder with --index.")
         self.segments.mkdir(exist_ok=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the index's lock. The system releases it when the process ends, also when it is killed.
-
-        Raises:
-            IndexBusy: another process holds it, or another thread of this one.
-        """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise IndexBusy(
-                f"another build is writing {self.path}; wait for it to end, or name another folder with --index."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the index's lock, see ``hold_lock``."""
+        return hold_lock(self.path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -139,21 +131,17 @@ class IndexFolder:
             IndexBusy: another build holds the lock.
             IndexUnwritable: the folder or a file in it cannot be written, when it is entered or later inside the block:
                 the disk is read-only or full, or permission is missing.
-            BadInvocation: as ``create`` does.
+            BadInvocation: as ``create`` does; or the index is a shard, whose photos only a build of all shards knows.
         """
-        try:
+        if (self.path / SHARD_MARK).exists():
+            raise BadInvocation(
+                f"{self.path} is a shard, and holds a part of the photos only; bring all shards up to date with --ray, "
+                f"and --index {self.path.parent}."
+            )
+        with told_if_unwritable(self.path):
             self.create()
             with self.locked():
                 yield
-        except (OSError, sqlite3.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            path = (isinstance(error, OSError) and error.filename) or self.path
-            stray = isinstance(error, OSError) and error.errno in _STRAY
-            advice = "move away what lies there in its place" if stray else "make room or give permission"
-            raise IndexUnwritable(
-                f"{path} cannot be written: {reason}; {advice}, and run the same again: it goes on from here, and what "
-                "was live still is."
-            ) from error
 
     def generations(self) -> list[str]:
         """The names of all complete generations, live or not, the newest first."""
@@ -184,6 +172,57 @@ class IndexFolder:
             if _SEGMENT.fullmatch(entry.name) and entry.name not in segments and _is_folder(entry):
                 _delete(entry)
         sync_folder(self.path)
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names of what is in a folder, which is made where it does not exist.
+
+    Raises:
+        BadInvocation: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInvocation(f"{folder} is a file; name a folder with --index.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return {entry.name for entry in folder.iterdir()}
+
+
+@contextmanager
+def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
+    """Hold the lock of an index. The system releases it when the process ends, also when it is killed.
+
+    Args:
+        wait: seconds to wait for another process to release it.
+
+    Raises:
+        IndexBusy: another process holds it, or another thread of this one.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise IndexBusy(
+            f"another build is writing {folder}; wait for it to end, or name another folder with --index."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def told_if_unwritable(folder: Path) -> Iterator[None]:
+    """Raise IndexUnwritable, with a sentence, where the block cannot write a file of the index in ``folder``."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        path = (isinstance(error, OSError) and error.filename) or folder
+        stray = isinstance(error, OSError) and error.errno in _STRAY
+        advice = "move away what lies there in its place" if stray else "make room or give permission"
+        raise IndexUnwritable(
+            f"{path} cannot be written: {reason}; {advice}, and run the same again: it goes on from here, and what "
+            "was live still is."
+        ) from error
 
 
 def _is_folder(path: Path) -> bool:

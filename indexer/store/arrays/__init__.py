@@ -8,6 +8,9 @@ from indexer.store.arrays.clusters import (
     default_clusters,
     normalised,
     read_centroids,
+    trained,
+    training_points,
+    without_empty,
     write_centroids,
 )
 from indexer.store.arrays.drift import Drift, mean_distance
@@ -69,6 +72,9 @@ __all__ = [
     "open_segment",
     "read_centroids",
     "read_inverted_centroids",
+    "trained",
+    "training_points",
+    "without_empty",
     "write_centroids",
     "write_inverted_file",
     "write_segment",

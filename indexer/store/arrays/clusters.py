@@ -49,8 +49,27 @@ def cluster(embeddings: Floats, count: int) -> tuple[Floats, npt.NDArray[np.int6
         centroids (c, e) float32, and each photo's cluster (m,) int64 in 0..c-1. Empty clusters are dropped, so that c
         may be less than ``count``.
     """
-    points, width = embeddings.shape
-    per_cluster = math.ceil(min(points, _TRAINING_POINTS) / count)
+    centroids = trained(embeddings[training_points(len(embeddings), count)], count)
+    return without_empty(centroids, assign(embeddings, centroids))
+
+
+def training_points(points: int, count: int) -> slice | npt.NDArray[np.int64]:
+    """Which of so many points k-means is trained on to make ``count`` clusters, in the order in which it takes them.
+
+    It is FAISS's own choice. Made here, it lets a caller read no more than these.
+    """
+    most = count * math.ceil(min(points, _TRAINING_POINTS) / count)
+    if points <= most:
+        return slice(points)
+    order = np.empty(points, np.int32)
+    faiss.rand_perm(faiss.swig_ptr(order), points, SEED)
+    return order[:most].astype(np.int64)
+
+
+def trained(points: Floats, count: int) -> Floats:
+    """The centroids (count, e) that k-means finds for the points (m, e) that ``training_points`` names."""
+    width = points.shape[1]
+    per_cluster = math.ceil(len(points) / count)
     kmeans = faiss.Kmeans(
         width,
         count,
@@ -60,9 +79,16 @@ def cluster(embeddings: Floats, count: int) -> tuple[Floats, npt.NDArray[np.int6
         max_points_per_centroid=per_cluster,
         verbose=False,
     )
-    kmeans.train(np.ascontiguousarray(embeddings))
-    centroids = np.asarray(kmeans.centroids, np.float32).reshape(count, width)
-    nearest = assign(embeddings, centroids)
+    kmeans.train(np.ascontiguousarray(points))
+    return np.asarray(kmeans.centroids, np.float32).reshape(count, width)
+
+
+def without_empty(centroids: Floats, nearest: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The centroids that are nearest to some photo, and each photo's number (m,) among these.
+
+    Args:
+        centroids: (c, e). nearest: (m,) the number of each photo's centroid.
+    """
     kept, assignment = np.unique(nearest, return_inverse=True)
     return centroids[kept], assignment.astype(np.int64)
 

@@ -171,11 +171,12 @@ class Rows:
     """Rows of several segments, and of a running build's journal, read together.
 
     Args:
-        segments: opened segments by name. staged: the journal's rows; None where there are none.
+        segments: segments by name, which may be opened when they are asked for. staged: the journal's rows; None where
+            there are none.
     """
 
     def __init__(self, segments: Mapping[str, RowArrays], staged: RowArrays | None = None) -> None:
-        self._segments = dict(segments)
+        self._segments = segments
         self._staged = staged
 
     def ret(self, refs: Sequence[RowRef]) -> Array:
@@ -211,7 +212,8 @@ class Rows:
     ) -> dict[str, Array]:
         """What ``read`` gives of each source's rows, put together in the order of ``refs``."""
         # Reading no row tells the arrays' names, shapes and dtypes.
-        like = read(next(arrays for arrays in [*self._segments.values(), self._staged] if arrays is not None), [])
+        some = self._staged if self._staged is not None else next(iter(self._segments.values()))
+        like = read(some, [])
         found = {name: np.empty((len(refs), *none.shape[1:]), none.dtype) for name, none in like.items()}
         by_segment: dict[str, list[int]] = {}
         in_journal: list[int] = []

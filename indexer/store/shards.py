@@ -1,0 +1,230 @@
+"""An index in shards: a folder with ordinary indexes, each of a part of one gallery's photos, and what joins them.
+
+``shards.json`` says which generation of each shard belongs to it. It is replaced as a whole once all of them are
+written, so that it always names shards of one and the same build.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from indexer.errors import BadInvocation, IndexRefused, unreadable
+from indexer.store.files import read_regular, sync_folder, write_atomically
+from indexer.store.generation import names_in_use, open_generation, previous_generation
+from indexer.store.location import (
+    SHARD_MARK,
+    SHARDS_FILE,
+    SLICES,
+    IndexFolder,
+    hold_lock,
+    names_in,
+    told_if_unwritable,
+)
+from model.terminal import expanded
+
+#: An id is kept in so many bits by what merges the results of several shards.
+MOST_ID = 2**31 - 1
+MOST_SHARDS = 10_000
+# Bytes. A shard has some 200.
+_LARGEST = 10_000_000
+_Id = Annotated[int, Field(ge=1, le=MOST_ID)]
+_Number = Annotated[int, Field(ge=0, le=2**40)]
+_BUILD_AGAIN = "build it again with --ray"
+
+
+class ShardEntry(BaseModel):
+    """A shard.
+
+    Attributes:
+        folder: its name in the folder of the shards. generation: the one that belongs to this build.
+        photos, files, bad: as in the shard's manifest.
+        first_id, last_id: the lowest and the highest id of its photos. Shards are in the order of their ids.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Annotated[str, Field(pattern=r"^shard-[0-9]{4}$")]
+    generation: Annotated[str, Field(pattern=r"^g[0-9]{6,}$", max_length=100)]
+    photos: Annotated[_Number, Field(ge=1)]
+    files: _Number
+    bad: _Number
+    first_id: _Id
+    last_id: _Id
+
+
+class ShardsManifest(BaseModel):
+    """Everything about an index in shards.
+
+    Attributes:
+        version: of this document.
+        checkpoint_sha256, preprocessing_fingerprint: of the network that made all shards.
+        clusters: how many clusters there are in all shards together. clusters_asked: how many the user asked for; None
+            for about sqrt(photos).
+        next_id: the lowest id that no file has ever had.
+        created: UTC. software: the version of the program.
+        shards: one or more.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    checkpoint_sha256: str
+    preprocessing_fingerprint: str
+    clusters: Annotated[_Number, Field(ge=1)]
+    clusters_asked: _Number | None
+    next_id: _Number
+    created: datetime
+    software: str
+    shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MOST_SHARDS)]
+
+    @property
+    def photos(self) -> int:
+        """Those of all shards."""
+        return sum(shard.photos for shard in self.shards)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> ShardsManifest:
+        if any(shard.folder != shard_name(number) for number, shard in enumerate(self.shards)):
+            raise ValueError("the shards are not numbered from 0")
+        if any(shard.first_id > shard.last_id for shard in self.shards) or any(
+            one.last_id >= next_one.first_id for one, next_one in itertools.pairwise(self.shards)
+        ):
+            raise ValueError("the ids of the shards overlap")
+        return self
+
+
+def shard_name(number: int) -> str:
+    """The name of the folder of shard ``number``, counted from 0."""
+    return f"shard-{number:04d}"
+
+
+class ShardsFolder:
+    """The paths inside the folder of an index in shards. Making the object touches nothing on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = expanded(path).absolute()
+        self.progress = self.path / "progress.json"
+
+    def shard(self, number: int) -> IndexFolder:
+        """The index of shard ``number``, counted from 0."""
+        return IndexFolder(self.path / shard_name(number))
+
+    def slices(self, key: str) -> Path:
+        """The folder in which the build with these settings works."""
+        return self.path / f"{SLICES}{key}"
+
+    def manifest(self) -> ShardsManifest | None:
+        """What the last build that ended has committed; None where there was none.
+
+        Raises:
+            IndexRefused: it is damaged, or of a later version of this program.
+        """
+        path = self.path / SHARDS_FILE
+        try:
+            document = json.loads(read_regular(path, _LARGEST))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except (ValueError, RecursionError) as error:
+            raise IndexRefused(f"{path} cannot be read ({error}); delete {self.path}, and {_BUILD_AGAIN}.") from error
+        try:
+            return ShardsManifest.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "shards"
+            raise IndexRefused(
+                f"{path} is damaged, or of another version of this program ({field}: {first['msg']}); delete "
+                f"{self.path}, and {_BUILD_AGAIN}."
+            ) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make the folder and hold its lock, to write into it.
+
+        Raises:
+            IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written.
+            BadInvocation: it is a file, an ordinary index, or a folder that holds other things.
+        """
+        with told_if_unwritable(self.path):
+            names = names_in(self.path)
+            if names & {"CURRENT", "segments"}:
+                raise BadInvocation(
+                    f"{self.path} holds an ordinary index; name another folder for the shards with --index."
+                )
+            ours = SHARDS_FILE in names or any(name.startswith(SLICES) for name in names)
+            if not ours and names - {".lock", "progress.json"}:
+                raise BadInvocation(
+                    f"{self.path} holds files that are no index; name an empty or new folder with --index."
+                )
+            with hold_lock(self.path):
+                yield
+
+    @contextmanager
+    def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
+        """Make the folder of one shard and hold its lock. Whoever holds it writes the shard, and nobody else.
+
+        Args:
+            wait: seconds to wait for a worker that is about to end.
+        """
+        folder = self.shard(number)
+        with told_if_unwritable(folder.path):
+            folder.create()
+            with hold_lock(folder.path, wait):
+                write_atomically(folder.path / SHARD_MARK, f"{number}\n".encode())
+                yield folder
+
+    def commit(self, manifest: ShardsManifest) -> None:
+        """Make the shards of this build those that readers open."""
+        write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+        self.settle(manifest)
+
+    def settle(self, manifest: ShardsManifest) -> None:
+        """Make the generations live that are committed: a build may have been killed before it came to that."""
+        for number, shard in enumerate(manifest.shards):
+            folder = self.shard(number)
+            if folder.current() != shard.generation:
+                folder.make_live(shard.generation)
+
+    def clean(self, manifest: ShardsManifest | None, key: str | None) -> None:
+        """Delete what no build needs: shards and generations that are not of ``manifest`` nor of the one before it.
+
+        Args:
+            key: of the build whose slices stay; None where none do.
+        """
+        shards = () if manifest is None else manifest.shards
+        kept = {shard.folder for shard in shards} | {f"{SLICES}{key}"}
+        for entry in sorted(self.path.iterdir()):
+            ours = entry.name.startswith(SLICES) or (entry / SHARD_MARK).is_file()
+            if ours and entry.name not in kept and not entry.is_symlink():
+                shutil.rmtree(entry)
+        for number, shard in enumerate(shards):
+            clean_shard(self.shard(number), shard.generation)
+        sync_folder(self.path)
+
+
+def clean_shard(folder: IndexFolder, generation: str) -> None:
+    """Delete all generations of a shard but this one and the one before it."""
+    live = open_generation(folder, generation)
+    folder.clean(*names_in_use(live, previous_generation(folder, live)), building=set())
+
+
+def read_shards(path: Path) -> ShardsManifest:
+    """The manifest of an index in shards.
+
+    Raises:
+        IndexRefused: there is none at ``path``, or it is damaged.
+    """
+    manifest = ShardsFolder(path).manifest()
+    if manifest is None:
+        raise IndexRefused(f"there is no index in shards at {path}; run `sketch-search index build` with --ray first.")
+    return manifest
