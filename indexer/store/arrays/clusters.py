@@ -62,7 +62,7 @@ def training_points(points: int, count: int) -> slice | npt.NDArray[np.int64]:
     if points <= most:
         return slice(points)
     order = np.empty(points, np.int32)
-    faiss.rand_perm(faiss.swig_ptr(order), points, SEED)
+    faiss.rand_perm(faiss.swig_ptr(order), points, SEED)  # type: ignore[attr-defined]
     return order[:most].astype(np.int64)
 
 
