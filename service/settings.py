@@ -49,6 +49,13 @@ class Settings(BaseSettings):
         default=60, gt=0, le=3600, description="Seconds after which the whole of a sketch must have arrived."
     )
     queue: int = Field(default=16, ge=0, description="Searches that may wait behind the running one; more get 429.")
+    queue_seconds: float = Field(
+        default=0.6,
+        gt=0,
+        le=3600,
+        description="Seconds that a search may be expected to wait; one that would wait longer gets 429, but a few may "
+        "always wait.",
+    )
     select: Literal["clusters", "ret"] = Field(
         default="ret",
         description="What chooses the photos to be scored in a search that does not say: [Ret], or the clusters.",

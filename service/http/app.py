@@ -21,7 +21,7 @@ from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, Metrics, Worke
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.16.0"
+API_VERSION = "1.17.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 
@@ -39,7 +39,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + READERS)
         decoders.start()
-        live, worker = Live(chosen, decoders.run), Worker(chosen.queue, metrics.waited)
+        live = Live(chosen, decoders.run)
+        worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds)
         # As many as may run and wait, so that sketches take at most twice their memory.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + 1, chosen.upload_seconds)
         app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))

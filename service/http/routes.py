@@ -246,6 +246,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         default_k=settings.default_k,
         max_k=settings.max_k,
         queue=settings.queue,
+        queue_seconds=settings.queue_seconds,
     )
     build = await _read(ctx, lambda: build_info(settings))
     loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)

@@ -65,7 +65,8 @@ class Limits(BaseModel):
     max_pixels: int
     default_k: int
     max_k: int
-    queue: int
+    queue: int = Field(description="Searches that may wait.")
+    queue_seconds: float = Field(description="Seconds that a search may be expected to wait, but for a few.")
 
 
 class SearchDefaults(BaseModel):

@@ -19,6 +19,10 @@ T = TypeVar("T")
 PREPARED_AT_ONCE = 2
 # Of those that took too long there: they wait for each other, and nobody else waits for them.
 SLOW_AT_ONCE = 1
+# Jobs that may wait however long that takes: else a slow machine would refuse almost everybody.
+ALWAYS = 4
+# What the last job counts in the mean time of jobs.
+_LAST = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,13 @@ class Worker:
 
     Attributes:
         queue: how many jobs may wait behind the running one.
+        seconds: how long a job may be expected to wait; up to ALWAYS may wait longer.
         held: how many jobs run, wait or are prepared.
     """
 
-    def __init__(self, queue: int, waited: Callable[[float], None] = lambda seconds: None) -> None:
+    def __init__(
+        self, queue: int, waited: Callable[[float], None] = lambda seconds: None, *, seconds: float = math.inf
+    ) -> None:
         """``waited``: called with the seconds that each job waited before it began."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="sketch")
@@ -47,15 +54,16 @@ class Worker:
         # One, because CLIP computes one thing at a time. Whoever does not need it does not wait for it.
         self._asking_clip = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
         self._turn = asyncio.Lock()
-        self.queue = queue
+        self.queue, self.seconds = queue, seconds
         self.held = 0
         self._waited = waited
         self._mean_seconds = 0.0
 
     def check_room(self) -> None:
         """Raise QueueFull if ``run`` would."""
-        if self.held > self.queue:
-            raise QueueFull(max(1, math.ceil(self.held * self._mean_seconds)))
+        expected = self.held * self._mean_seconds
+        if self.held > self.queue or (self.held > ALWAYS and expected > self.seconds):
+            raise QueueFull(max(1, math.ceil(expected)))
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
         """The job's result, or whatever it raises; other jobs notice neither. Otherwise as ``run_prepared``."""
@@ -76,7 +84,7 @@ class Worker:
         ``hung_up`` ends when nobody waits for the result any more: a job that has not begun then leaves the queue.
 
         Raises:
-            QueueFull: too many wait already.
+            QueueFull: too many wait already, or it would wait too long.
             ClientGone: ``hung_up`` ended first.
         """
 
@@ -127,7 +135,7 @@ class Worker:
                 await asyncio.wait({begun})
                 raise
             finally:
-                self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
+                self._mean_seconds += _LAST * (time.monotonic() - started - self._mean_seconds)
                 del begun  # for the same reason as ``running`` above
 
     def _leave(self, _: asyncio.Task[Any]) -> None:

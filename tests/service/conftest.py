@@ -112,7 +112,9 @@ def index(index_path: Path, matcher: Matcher) -> Iterator[Index]:
 
 @pytest.fixture(scope="session")
 def settings(index_path: Path, weights: Path) -> Settings:
-    return Settings(index=index_path, weights=weights, max_upload_bytes=MAX_UPLOAD, max_pixels=1_000_000, max_k=50)
+    # A busy machine may take seconds for a search.
+    limits = {"max_upload_bytes": MAX_UPLOAD, "max_pixels": 1_000_000, "max_k": 50, "queue_seconds": PATIENCE}
+    return Settings.model_validate({"index": index_path, "weights": weights, **limits})
 
 
 @pytest.fixture(scope="session")

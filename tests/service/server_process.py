@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.settings import Settings
+from tests.patience import PATIENCE
 from tests.programs import started_python
 
 _LIMITED = """
@@ -27,7 +28,8 @@ def running(
     ``files``: how many it may have open, where that is to be limited.
     """
     place = {"SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights), "SBIR_PORT": "0"}
-    variables = {**os.environ, **place, **environment}
+    # A busy machine may take seconds for a search.
+    variables = {**os.environ, **place, "SBIR_QUEUE_SECONDS": str(PATIENCE), **environment}
     command = ("-m", "service") if files is None else ("-c", _LIMITED.format(files=files))
     with log.open("w") as errors, started_python(*command, environment=variables, errors=errors) as process:
         yield process

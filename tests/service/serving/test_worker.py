@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 
 from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
-from service.serving.worker import Unready, Worker
+from service.serving.worker import ALWAYS, Unready, Worker
 from tests.service.jobs import Gate, at_once, never, room, until
 
 
@@ -52,6 +53,27 @@ def test_a_full_queue_refuses_and_has_room_again_afterwards() -> None:
         worker.close()
 
     asyncio.run(scenario())
+
+
+def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
+    async def scenario(seconds: float) -> int:
+        worker, gate = Worker(queue=100, seconds=seconds), Gate()
+        # It takes longer than nothing, which is all that the worker knows of how long jobs take.
+        await worker.run(lambda: time.sleep(0.01), never())
+        held = [asyncio.create_task(worker.run(gate, never()))]
+        await until(gate.begun)
+        with suppress(QueueFull):
+            for _ in range(3 * ALWAYS):
+                worker.check_room()
+                held.append(asyncio.create_task(worker.run(lambda: "waited", never())))
+                await asyncio.sleep(0)
+        gate.opened.set()
+        await asyncio.gather(*held)
+        worker.close()
+        return len(held) - 1
+
+    assert asyncio.run(scenario(seconds=1e-9)) == ALWAYS
+    assert asyncio.run(scenario(seconds=1e9)) == 3 * ALWAYS
 
 
 def test_a_job_nobody_waits_for_leaves_the_queue_without_running() -> None:
