@@ -10,15 +10,14 @@ from pathlib import Path
 
 from indexer.building.clustering import Clustering, joined_clusters, new_clusters
 from indexer.building.decision import Decision
-from indexer.building.folder_listing import BadFile, FolderListing, Skipped, list_photos
+from indexer.building.folder_listing import BadFile, FolderListing, Skipped, list_gallery
 from indexer.building.journal import FileRecord, Journal
-from indexer.building.live_state import shown_ids
+from indexer.building.live_state import check_clusters, usable_ids
 from indexer.building.lookup import Inversion
 from indexer.building.plan import Plan, catalog_entries
 from indexer.building.progress import Progress
 from indexer.building.staging import Stager
 from indexer.building.writer import Contents, GenerationWriter
-from indexer.errors import BadInvocation
 from indexer.store import (
     CatalogFile,
     Drift,
@@ -98,16 +97,9 @@ class Builder:
     def _run(self) -> BuildReport:
         started = time.monotonic()
         self._progress.start("reading")
-        there = [file for file in self._live.files if file.status != "gone"]
-        expected = {file.root for file in there}
-        listing = list_photos(self._decision.roots, self._folder.path, self._decision.removals, expected)
-        if not listing.files and not any(listing.may_hide((file.root, file.path)) for file in there):
-            if listing.unlisted:
-                raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in listing.unlisted) + ".")
-            links = " (symbolic links are not followed)" if listing.skipped.links else ""
-            raise BadInvocation(f"there are no image files in {self._folders()}{links}; name a folder of photos.")
+        listing = list_gallery(self._decision.roots, self._folder.path, self._decision.removals, self._live.files)
         if self._decision.recluster and not listing.unlisted:
-            self._check_clusters(len(listing.files))
+            check_clusters(self._decision.clusters, len(listing.files))
         if not self._decision.start.repairing:
             before = self._live.generation
             self._folder.clean(*names_in_use(before, previous_generation(self._folder, before)), building={self._key})
@@ -142,10 +134,8 @@ class Builder:
         return {**plan.settled, **stager.stage(plan.work, self._decision.batch, self._progress)}, stager.encoded
 
     def _finish(self, entries: list[CatalogFile], journal: Journal) -> Generation:
-        ids = shown_ids(entries)
-        if not ids:
-            reason = next((file.reason for file in entries if file.reason), "")
-            raise BadInvocation(f"no file in {self._folders()} can be used ({reason}); name a folder of photos.")
+        anew = self._decision.recluster or self._live.clusters is None
+        ids = usable_ids(entries, self._decision.roots, self._decision.clusters if anew else None)
         refs: dict[str, RowRef] = {
             content: StagedRow(number) for content, number in journal.rows().items() if content in ids
         }
@@ -177,7 +167,6 @@ class Builder:
         if live.clusters is not None and not self._decision.recluster:
             return joined_clusters(ids, refs, rows, live.clusters, live.contents)
         asked = self._decision.clusters
-        self._check_clusters(len(ids))
         return new_clusters(ids, refs, rows, default_clusters(len(ids)) if asked is None else asked, asked)
 
     def _report(
@@ -209,11 +198,3 @@ class Builder:
             seconds=seconds,
             index=self._folder.path,
         )
-
-    def _folders(self) -> str:
-        return ", ".join(str(root.path) for root in self._decision.roots)
-
-    def _check_clusters(self, photos: int) -> None:
-        clusters = self._decision.clusters
-        if clusters is not None and clusters > photos:
-            raise BadInvocation(f"{clusters} clusters are more than the {photos} photos; give --clusters fewer.")

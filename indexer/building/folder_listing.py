@@ -11,7 +11,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.store import FileKey, FileStamp, Removals, Root, read_start, shown_path, text_of_name
+from indexer.errors import BadInvocation
+from indexer.store import CatalogFile, FileKey, FileStamp, Removals, Root, read_start, shown_path, text_of_name
 from model.images import IMAGE_SUFFIXES, media_type
 from model.terminal import resolved
 
@@ -122,6 +123,26 @@ def list_photos(
         frozenset(walk.unlisted_keys),
         Skipped(walk.links, tuple(sorted(walk.endings.items(), key=lambda item: (-item[1], item[0]))), walk.special),
     )
+
+
+def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: Sequence[CatalogFile]) -> FolderListing:
+    """The same, for a build.
+
+    Args:
+        known: the files of the generation that the build goes on from.
+
+    Raises:
+        BadInvocation: there is nothing to index.
+    """
+    there = [file for file in known if file.status != "gone"]
+    listing = list_photos(roots, index, removals, {file.root for file in there})
+    if not listing.files and not any(listing.may_hide((file.root, file.path)) for file in there):
+        if listing.unlisted:
+            raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in listing.unlisted) + ".")
+        links = " (symbolic links are not followed)" if listing.skipped.links else ""
+        folders = ", ".join(str(root.path) for root in roots)
+        raise BadInvocation(f"there are no image files in {folders}{links}; name a folder of photos.")
+    return listing
 
 
 class _Walk:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.errors import REPAIR, IndexRefused
+from indexer.errors import REPAIR, BadInvocation, IndexRefused
 from indexer.store import Catalog, CatalogFile, DayTaken, Drift, Generation, IndexedContent, Removals, Root
 
 
@@ -109,6 +109,27 @@ def shown_ids(files: Sequence[CatalogFile]) -> dict[str, int]:
         if (content := file.shown_content) is not None:
             ids.setdefault(content, file.id)
     return ids
+
+
+def usable_ids(files: Sequence[CatalogFile], roots: Sequence[Root], clusters: int | None) -> dict[str, int]:
+    """The same, for a build that makes ``clusters`` clusters anew; None where it need not.
+
+    Raises:
+        BadInvocation: there are none, or fewer than clusters.
+    """
+    ids = shown_ids(files)
+    if not ids:
+        reason = next((file.reason for file in files if file.reason), "")
+        folders = ", ".join(str(root.path) for root in roots)
+        raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
+    check_clusters(clusters, len(ids))
+    return ids
+
+
+def check_clusters(clusters: int | None, photos: int) -> None:
+    """Raises BadInvocation where more clusters are asked for than there are photos."""
+    if clusters is not None and clusters > photos:
+        raise BadInvocation(f"{clusters} clusters are more than the {photos} photos; give --clusters fewer.")
 
 
 def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import model
-from indexer.building import BuildReport, Request, find_replacement, run
+from indexer.building import Request, find_replacement, run
 from indexer.commands.asking import MUCH, ask
 from indexer.commands.options import index_of, open_matcher, print_unless_quiet, progress_of
+from indexer.commands.sharded import run_sharded_build
 from indexer.commands.tables import build_lines, unlisted_lines, update_line
+from indexer.commands.telling import tell_unlisted
 from indexer.errors import BadInvocation, IndexerError
 from indexer.upkeep import gallery_state, watch
 from model.network import GroupCounts
@@ -22,12 +24,12 @@ from model.terminal import printable
 
 # Seconds. No system can wait for any number of them.
 _LONGEST_INTERVAL = 7 * 24 * 3600
-# The exit code of a build that had to leave out folders.
-SOME_UNREAD = 3
 
 
 def run_build(options: argparse.Namespace) -> int:
     """build [FOLDER...]"""
+    if options.ray is not None or options.shards is not None:
+        return run_sharded_build(options)
     request = Request(
         folders=tuple(options.folders),
         clusters=options.clusters,
@@ -114,13 +116,6 @@ def _build(options: argparse.Namespace, request: Request) -> int:
     report = run(index, request, matcher, progress)
     print_unless_quiet(options, build_lines(report))
     return tell_unlisted(report)
-
-
-def tell_unlisted(report: BuildReport) -> int:
-    """Say on standard error which folders could not be read. Returns the exit code."""
-    for line in unlisted_lines(report):
-        print(printable(f"error: {line}"), file=sys.stderr, flush=True)
-    return SOME_UNREAD if report.unlisted else 0
 
 
 @dataclass

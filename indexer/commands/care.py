@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from indexer.commands.builds import SOME_UNREAD, tell_unlisted
 from indexer.commands.options import index_of, open_matcher, print_unless_quiet, progress_of
 from indexer.commands.tables import build_lines, compact_lines, summary_lines
+from indexer.commands.telling import SOME_UNREAD, tell_unlisted
 from indexer.store import IndexFolder
 from indexer.upkeep import compact, compare, read_summary, repair, verify
 from model.terminal import as_called, printable

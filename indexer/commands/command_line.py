@@ -80,6 +80,15 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         help="the new folder is a renamed one: its photos keep their ids",
     )
     command.add_argument("--yes", action="store_true", help="do not ask where folders that are not named leave")
+    command.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="build on many machines, into shards: auto for a Ray cluster that runs, local for one on this machine, or "
+        "HOST:PORT of its head",
+    )
+    command.add_argument(
+        "--shards", type=int, metavar="N", help="with --ray: how many shards (default: as many as there are, or one)"
+    )
     command.add_argument("--watch", action="store_true", help="stay, and bring the index up to date when photos change")
     command.add_argument(
         "--interval",

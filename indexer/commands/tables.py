@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indexer.building import BuildReport
+from indexer.distributed import ShardsReport
 from indexer.samples import Samples
 from indexer.store import Manifest
 from indexer.upkeep import IndexSummary, RemovalPlan, UpkeepReport
@@ -10,6 +11,28 @@ from indexer.upkeep import IndexSummary, RemovalPlan, UpkeepReport
 
 def build_lines(report: BuildReport) -> list[str]:
     """What a build did."""
+    lines = _photo_lines(report)
+    if report.drift.excessive:
+        lines.append(_line("drift", report.drift.describe()))
+    lines.append(_line("time", f"{report.seconds:.1f} s"))
+    lines.append(_line("index", f"{report.index}, {_state(report.generation, report.changed)}"))
+    return lines
+
+
+def shards_lines(report: ShardsReport) -> list[str]:
+    """What a build on many machines did."""
+    lines = _photo_lines(report)
+    for shard in report.shards:
+        told = f"{_count(shard.photos, 'photo')}, ids {shard.first_id} to {shard.last_id}, {shard.generation}"
+        lines.append(_line(shard.folder, told))
+    lines.append(_line("time", f"{report.seconds:.1f} s, {_count(report.workers, 'worker')}"))
+    state = "now live" if report.changed else "nothing has changed; they stay as they are"
+    lines.append(_line("shards", f"{len(report.shards)} in {report.index}, {state}"))
+    return lines
+
+
+def _photo_lines(report: BuildReport | ShardsReport) -> list[str]:
+    """What became of the photos."""
     lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [_line("skipped", told) for told in report.skipped.describe()]
@@ -20,14 +43,10 @@ def build_lines(report: BuildReport) -> list[str]:
     if report.bad:
         lines.append(_line("bad", f"{len(report.bad)}, named above"))
     lines.append(_line("clusters", f"{report.clusters}, by {report.embedder}"))
-    if report.drift.excessive:
-        lines.append(_line("drift", report.drift.describe()))
-    lines.append(_line("time", f"{report.seconds:.1f} s"))
-    lines.append(_line("index", f"{report.index}, {_state(report.generation, report.changed)}"))
     return lines
 
 
-def unlisted_lines(report: BuildReport) -> list[str]:
+def unlisted_lines(report: BuildReport | ShardsReport) -> list[str]:
     """The folders that a build could not read."""
     return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
 

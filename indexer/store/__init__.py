@@ -41,7 +41,15 @@ from indexer.store.arrays import (
     write_inverted_file,
     write_segment,
 )
-from indexer.store.files import FileChanging, hash_file, read_below, read_start, sync_folder, write_atomically
+from indexer.store.files import (
+    FileChanging,
+    hash_file,
+    read_below,
+    read_regular,
+    read_start,
+    sync_folder,
+    write_atomically,
+)
 from indexer.store.generation import (
     Generation,
     generation_files,
@@ -178,6 +186,7 @@ __all__ = [
     "read_drift",
     "read_inverted_centroids",
     "read_manifest",
+    "read_regular",
     "read_shards",
     "read_start",
     "resolve_roots",

@@ -1,0 +1,227 @@
+"""The connection to a Ray cluster, and what its workers are asked to do.
+
+Ray starts the workers, says which of them does what, and does again what a worker or a machine has taken with it when
+it ended. Nothing of that is done here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from typing import Any, TypeVar
+
+from indexer.errors import BadInvocation
+from model.terminal import Refusal
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+# Seconds for a machine to answer at all.
+_PATIENCE = 10
+# Tasks that wait for each worker, so that none is idle while this process looks at results.
+_AHEAD = 2
+# CPUs that decode for one GPU, see indexer.building.staging.
+_MOST_DECODERS = 8
+# Bytes for what Ray passes between processes. All arrays go through files.
+_OBJECTS = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker has, and how many there can be.
+
+    Attributes:
+        device: where the network computes, "cpu" or "cuda". cpus, gpus: of one worker. workers: how many.
+    """
+
+    device: str
+    cpus: int
+    gpus: int
+    workers: int
+
+    @staticmethod
+    def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
+        """What there is for a build.
+
+        Args:
+            nodes: the resources of each machine, as Ray names them.
+            device: "cpu" or "cuda"; "auto" for "cuda" where any machine has a GPU.
+
+        Raises:
+            BadInvocation: no machine has what a worker needs.
+        """
+        cpus = [int(node.get("CPU", 0)) for node in nodes]
+        with_gpu = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
+        with_gpu = [(gpus, cpus) for gpus, cpus in with_gpu if gpus and cpus]
+        if device == "cuda" or (device == "auto" and with_gpu):
+            if not with_gpu:
+                raise BadInvocation(
+                    "no machine of the Ray cluster has a free GPU and a CPU beside it; start one with `ray start "
+                    "--num-gpus`, or use --device cpu."
+                )
+            # The same for all, since Ray places a worker where there is room for it.
+            share = min(max(1, cpus // gpus) for gpus, cpus in with_gpu)
+            return Resources("cuda", min(share, _MOST_DECODERS), 1, sum(gpus for gpus, _ in with_gpu))
+        if device not in ("auto", "cpu"):
+            raise BadInvocation(f"device {device!r} cannot be used with --ray; use auto, cpu or cuda.")
+        if not sum(cpus):
+            raise BadInvocation(
+                "no machine of the Ray cluster has a CPU for a worker; start one with `ray start --num-cpus`."
+            )
+        return Resources("cpu", 1, 0, sum(cpus))
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be connected to a cluster. A process that is connected already stays so, to the cluster that it has.
+
+    Args:
+        address: "auto" for the cluster that runs on this machine, or that RAY_ADDRESS names; "local" for one that is
+            started on this machine and ends with the block; or HOST:PORT.
+
+    Raises:
+        BadInvocation: Ray is not installed, or there is no such cluster, or it does not let this process in.
+    """
+    if find_spec("ray") is None:
+        raise BadInvocation("--ray needs Ray, which is not installed; run `pip install 'sketch-search[ray]'`.")
+    _check_address(address)
+    # Ray tells its makers how it is used, unless the user has decided that.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    local = {"include_dashboard": False, "object_store_memory": _OBJECTS} if address == "local" else {}
+    try:
+        ray.init(address=address, **quiet, **local)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise BadInvocation(f"no Ray cluster can be reached at {address}: {_first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Look at once whether anybody listens there: Ray itself would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise BadInvocation(f"--ray takes auto, local, or HOST:PORT of a cluster's head, but not {address!r}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise BadInvocation(
+            f"no Ray cluster can be reached at {address}: {error.strerror or error}; name HOST:PORT of its head, as "
+            "`ray start --head` prints it."
+        ) from error
+
+
+class Workers:
+    """The workers of the cluster that this process is connected to.
+
+    Args:
+        device: as of ``Resources.of``, which says what is raised, too.
+    """
+
+    def __init__(self, device: str) -> None:
+        import ray
+
+        self._nodes = [node for node in ray.nodes() if node["Alive"]]
+        self.resources = Resources.of([node["Resources"] for node in self._nodes], device)
+
+    def everywhere(self, function: Callable[[Work], object], work: Work) -> None:
+        """Do the work once on each machine that can have workers, to find out whether it can be done there.
+
+        Raises:
+            Refusal: what ``function`` raises. BadInvocation: the cluster cannot do it.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        needed = {"CPU": self.resources.cpus, "GPU": self.resources.gpus}
+        waiting = []
+        for node in self._nodes:
+            if all(node["Resources"].get(name, 0) >= least for name, least in needed.items()):
+                # Soft: a machine that has gone by now is not needed.
+                place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+                remote = self._remote(function, retries=3, on_gpu=True).options(scheduling_strategy=place)
+                waiting.append(remote.remote(work))
+        with _told():
+            ray.get(waiting)
+
+    def each(
+        self,
+        function: Callable[[Work], Result],
+        works: Iterable[Work],
+        done: Callable[[Result], None],
+        *,
+        retries: int,
+        on_gpu: bool = False,
+    ) -> None:
+        """Have every work done by a worker, and hand over what comes of it, in any order.
+
+        Args:
+            function: of a module, which the workers import, too. works: small; arrays go through files.
+            retries: how often a work is done again whose worker has ended; -1: always.
+            on_gpu: whether the work computes by the network, where that computes.
+
+        Raises:
+            Refusal, OSError, sqlite3.Error: what ``function`` raises. BadInvocation: the cluster cannot do it.
+        """
+        import ray
+
+        remote, left = self._remote(function, retries, on_gpu=on_gpu), iter(works)
+        waiting: list[object] = []
+        try:
+            with _told():
+                while True:
+                    room = _AHEAD * self.resources.workers - len(waiting)
+                    waiting += [remote.remote(work) for work in islice(left, max(0, room))]
+                    if not waiting:
+                        return
+                    ended, waiting = ray.wait(waiting, num_returns=1)
+                    for result in ray.get(ended):
+                        done(result)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+
+    def _remote(self, function: Callable[[Work], object], retries: int, *, on_gpu: bool) -> Any:
+        import ray
+
+        options: dict[str, int] = {"num_cpus": 1}
+        if on_gpu and self.resources.gpus:
+            # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
+            options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
+        return ray.remote(max_retries=retries, **options)(function)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise what a worker has raised, and what went wrong with the cluster as BadInvocation."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, Refusal | OSError | sqlite3.Error):
+            raise error.cause from error
+        raise
+    except RayError as error:
+        raise BadInvocation(
+            f"the Ray cluster could not go on ({_first_line(error)}); run the same again: it goes on from here."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
