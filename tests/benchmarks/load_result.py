@@ -34,7 +34,7 @@ class Answers(BaseModel):
 
 
 class Clients(BaseModel):
-    """The answers to so many clients, each of which asks again as soon as it is answered."""
+    """The answers to so many clients, each of which asks again as soon as it is answered or may come back."""
 
     clients: int
     answers: Answers

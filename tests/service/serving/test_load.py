@@ -22,7 +22,9 @@ def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, we
     assert result.failed == 0
     patient = {row.clients: row.answers for row in result.clients}
     assert list(patient) == [1, 4, 16]
-    assert all(answers.answered > 0 and answers.refused == 0 for answers in patient.values())
+    assert all(answers.answered > 0 for answers in patient.values())
+    # So few may always wait.
+    assert patient[1].refused == patient[EAGER].refused == 0
     assert all(answers.p50_ms and answers.p50_ms <= (answers.p99_ms or 0) for answers in patient.values())
     assert result.capacity == patient[EAGER].per_second > 0
     assert [level.share for level in result.levels] == [0.5, 1.0, 2.0]
