@@ -306,6 +306,8 @@ class Engine:
                 generation=index.generation,
                 photos=index.photo_count,
                 clusters=index.cluster_count,
+                tokens=index.manifest.tokens,
+                pooled=None if index.manifest.pooling is None else str(index.groups),
                 embedder=index.embedder.name,
                 embedder_description=index.embedder.description,
                 text_tower=self._text_tower,

@@ -127,7 +127,10 @@ export function facts({ model, index, version, refused }) {
     ],
     ["Network", [model.name, KINDS[model.kind], `on ${model.device}`, `in ${model.dtype}`].filter(Boolean).join(", ")],
     ["Careful search", methodName(model.best_method, model.diffuses)],
-    ["Index", `generation ${index.generation}`],
+    [
+      "Index",
+      `generation ${index.generation}, ${count(index.tokens, "token")} a photo${index.pooled ? ", pooled" : ""}`,
+    ],
     ...(refused ? [["Newer index, not used", sentence(refused)]] : []),
     ...programme,
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,26 @@ import torch
 from indexer import Index, build, open_index
 from model import Matcher
 from model.network import GroupCounts
+from service.engine import Engine
 from service.explain import explain
 from service.schemas import ExplainParams, SearchQuery
 from service.search import Searcher
+from service.settings import Settings
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 GROUPS = GroupCounts(4, 3)
 
 
 @pytest.fixture(scope="module")
-def pooled_index(gallery: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+def pooled_path(gallery: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pooled") / "index"
     build([gallery], path, matcher, clusters=CLUSTERS, groups=GROUPS)
-    with open_index(path, matcher) as index:
+    return path
+
+
+@pytest.fixture(scope="module")
+def pooled_index(pooled_path: Path, matcher: Matcher) -> Iterator[Index]:
+    with open_index(pooled_path, matcher) as index:
         yield index
 
 
@@ -42,6 +50,14 @@ def test_sketches_are_pooled_as_the_index_is_and_scored_by_pooled_tokens(searche
     found = searcher.search(draw_sketch(), SearchQuery(method="rn", nprobe="all", k=PHOTOS))
     assert {hit.id: pytest.approx(hit.score) for hit in found.results} == expected
     assert [hit.score for hit in found.results] == sorted(expected.values(), reverse=True)
+
+
+def test_who_asks_what_is_loaded_hears_that_tokens_are_pooled(
+    pooled_path: Path, weights: Path, matcher: Matcher
+) -> None:
+    with closing(Engine(Settings(index=pooled_path, weights=weights), matcher)) as engine:
+        _, index = engine.info()
+    assert (index.tokens, index.pooled) == (4, "4/3")
 
 
 def test_clusters_are_chosen_by_their_pooled_tokens(searcher: Searcher, matcher: Matcher) -> None:
