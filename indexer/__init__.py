@@ -38,12 +38,14 @@ if TYPE_CHECKING:
         UnknownPhoto,
     )
     from indexer.store import (
+        INVERTED_FROM,
         ClusterRows,
         Drift,
         EmbedderEntry,
         Index,
         InvertedFile,
         Manifest,
+        Origin,
         PhotoEntry,
         PhotoFilter,
         default_index_path,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
 
 __all__ = [
+    "INVERTED_FROM",
     "BadInvocation",
     "BuildReport",
     "ClipTowers",
@@ -68,6 +71,7 @@ __all__ = [
     "IndexerError",
     "InvertedFile",
     "Manifest",
+    "Origin",
     "PhotoEntry",
     "PhotoFilter",
     "PhotoUnavailable",
@@ -108,9 +112,11 @@ _HOMES = {
     "IndexRefused": "errors",
     "IndexSummary": "upkeep",
     "IndexUnwritable": "errors",
+    "INVERTED_FROM": "store",
     "InvertedFile": "store",
     "live_stamp": "store",
     "Manifest": "store",
+    "Origin": "store",
     "open_index": "store",
     "open_towers": "embedding",
     "PhotoEntry": "store",

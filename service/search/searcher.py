@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -254,9 +255,13 @@ class GallerySearcher:
         before = None if ranking.undiffused is None else ranking.undiffused[order]
         grouped = grouped_places(self.scorer.ids[ranked.rows[order]], before, GROUPED)
         groups = group_kinds(self.scorer, ranked.rows[order[grouped]])
+        page = groups[plan.offset : plan.offset + plan.k]
+        shown = [grouped[group[: 1 + MORE]].tolist() for group in page]
+        # All at once, since each time may be a round of questions to other machines.
+        hits = iter(self._hits(ranked, ranking.folded, [place for of_kind in shown for place in of_kind]))
         kinds: list[FoundKind] = []
-        for rank, group in enumerate(groups[plan.offset : plan.offset + plan.k], plan.offset + 1):
-            best, *more = self._hits(ranked, ranking.folded, grouped[group[: 1 + MORE]].tolist())
+        for rank, (group, of_kind) in enumerate(zip(page, shown, strict=True), plan.offset + 1):
+            best, *more = islice(hits, len(of_kind))
             kinds.append(FoundKind(rank, len(group), best, tuple(more)))
         return tuple(kinds)
 

@@ -3,12 +3,14 @@
 from service.search.gallery.interface import Gallery, SearchedIndex, Word, WordLead
 from service.search.gallery.pool import Pool
 from service.search.gallery.ret import GalleryRet, Mask
+from service.search.gallery.rows import GalleryRows
 from service.search.gallery.scorer import GalleryScorer
 from service.search.gallery.surroundings import Near, Surroundings
 
 __all__ = [
     "Gallery",
     "GalleryRet",
+    "GalleryRows",
     "GalleryScorer",
     "Mask",
     "Near",

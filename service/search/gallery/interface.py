@@ -45,10 +45,17 @@ class SearchedIndex(Protocol):
         embedder: what the photos were clustered by. groups: how many groups tokens were pooled into.
     """
 
-    generation: str
-    photo_count: int
-    cluster_count: int
-    ids: Ids
+    @property
+    def generation(self) -> str: ...
+
+    @property
+    def photo_count(self) -> int: ...
+
+    @property
+    def cluster_count(self) -> int: ...
+
+    @property
+    def ids(self) -> Ids: ...
 
     @property
     def made(self) -> str: ...

@@ -13,11 +13,11 @@ from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter
 from model import Matcher, Tokens
 from model.network import Members
 from model.ranking import ScoredBy
-from service.schemas import Cluster
 from service.search.gallery.interface import Word, WordLead
 from service.search.gallery.ret import RET_BATCH, Mask, RetOnDisk, ret_of
+from service.search.gallery.rows import GalleryRows
 from service.search.parts import QueryParts
-from service.search.ranking import Ids, Rows, Scores, best_first
+from service.search.ranking import Rows, Scores
 
 # Photos that are copied into memory at a time: 64 of the largest network take some 40 MiB. More of the default network
 # would not stay in the CPU's cache until they are scored.
@@ -30,7 +30,7 @@ RESIDENT_SHARE = 0.4
 _BUILD_AGAIN = "run `sketch-search index verify --repair`."
 
 
-class GalleryScorer:
+class GalleryScorer(GalleryRows):
     """Scores the photos and clusters of one generation with the checkpoint that made it.
 
     It keeps the centroids' halves of the cross-attention, some 200 KB a cluster with the default network, but for large
@@ -48,38 +48,15 @@ class GalleryScorer:
     """
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
+        super().__init__(index.ids, index.cluster_sizes, index.centroid_ret, matcher)
         self.index = index
-        self._matcher = matcher
-        self.ids: Ids = index.ids
-        self.cluster_sizes = index.cluster_sizes
         self.chunk = matcher.chunk
         self.grid = matcher.config.grid
         self.gallery_ret = ret_of(index, matcher)
-        self._ends = np.cumsum(self.cluster_sizes)
         # In a large gallery, they are projected when clusters are searched: they would be most of what it keeps.
         keep = len(self.cluster_sizes) and not self.is_large
         self._centroids = matcher.project(index.centroids) if keep else index.centroids
-        self._centroid_ret = Tokens.of_ret(index.centroid_ret.to(matcher.device))
         self._resident = self._all_tokens() if self._fits() else None
-
-    @property
-    def photo_count(self) -> int:
-        """Photos in the gallery: their rows are 0 to one less."""
-        return len(self.ids)
-
-    def rows_of(self, cluster: int) -> Rows:
-        """(m,): all photos of a cluster."""
-        end = int(self._ends[cluster])
-        return np.arange(end - int(self.cluster_sizes[cluster]), end)
-
-    def clusters_of(self, rows: Rows) -> NDArray[np.int64]:
-        """(m,): the clusters that these photos are in."""
-        return np.searchsorted(self._ends, rows, side="right")
-
-    def row_of(self, photo: PhotoEntry) -> int:
-        """Where a photo is."""
-        rows = self.rows_of(photo.cluster)
-        return int(rows[np.searchsorted(self.ids[rows], photo.id)])
 
     def rows_of_ids(self, ids: Iterable[int]) -> Rows:
         """(m,): where the photos are that files with these ids belong to. Raises UnknownPhoto."""
@@ -125,15 +102,6 @@ class GalleryScorer:
             return (sums / np.maximum(self.cluster_sizes, 1)).astype(np.float32)
         centroids = self._centroid_ret if method == "ret" else self._centroids
         return self._matcher.scores(parts.sketch, centroids, method)[0].numpy()
-
-    def clusters_by_ret(self, parts: QueryParts, clusters: NDArray[np.int64]) -> tuple[Cluster, ...]:
-        """These clusters with the scores of their centroids by [Ret], best first, ties by id."""
-        if not len(clusters):
-            return ()
-        scores = self._matcher.scores(parts.sketch, self._centroid_ret[torch.from_numpy(clusters)], "ret")[0].numpy()
-        order = best_first(clusters, scores).tolist()
-        sizes = self.cluster_sizes[clusters]
-        return tuple(Cluster(id=int(clusters[n]), score=float(scores[n]), size=int(sizes[n])) for n in order)
 
     def ret_scores(self, parts: QueryParts, rows: Rows | None = None) -> Scores:
         """(m,) float32: the query against these photos, or all, by [Ret]; the same as ``scores`` gives."""

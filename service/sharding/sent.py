@@ -1,0 +1,61 @@
+"""What goes between machines: arrays of numpy, in frozen dataclasses, which any process can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import Tokens
+from model.network import Members
+from service.search import Mask
+
+
+@dataclass(frozen=True)
+class SentTokens:
+    """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
+
+    features: NDArray[Any]
+    positions: NDArray[np.int64]
+    cells: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
+
+    @staticmethod
+    def of(tokens: Tokens) -> SentTokens:
+        """These tokens, from whatever device they are on."""
+        features, positions = tokens.features.cpu().numpy(), tokens.positions.cpu().numpy()
+        if tokens.members is None:
+            return SentTokens(features, positions)
+        return SentTokens(features, positions, tokens.members.cells.cpu().numpy(), tokens.members.groups.cpu().numpy())
+
+    def tokens(self, device: torch.device) -> Tokens:
+        """The tokens on a device."""
+        members = None
+        if self.cells is not None and self.groups is not None:
+            members = Members(to_tensor(self.cells, device), to_tensor(self.groups, device))
+        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), members)
+
+
+@dataclass(frozen=True)
+class SentMask:
+    """Which of p photos it is: a bit for each."""
+
+    bits: NDArray[np.uint8]
+    count: int
+
+    @staticmethod
+    def of(mask: Mask) -> SentMask:
+        """This mask (p,)."""
+        return SentMask(np.packbits(mask), len(mask))
+
+    def mask(self) -> Mask:
+        """(p,): the mask."""
+        return np.unpackbits(self.bits, count=self.count).astype(np.bool_)
+
+
+def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
+    return torch.from_numpy(np.array(array)).to(device)

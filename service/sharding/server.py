@@ -1,0 +1,86 @@
+"""What answers for a shard: the generation that is live, and the one before for searches that began with it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TypeVar
+
+from indexer import IndexerError, live_stamp, open_index
+from model import Matcher, ModelError
+from service.sharding.errors import GenerationGone, ShardUnavailable
+from service.sharding.question import Question
+from service.sharding.shard import Overview, Shard
+
+T = TypeVar("T")
+
+# The generation in use and the one before: a search that began with that one still ends with it.
+KEPT = 2
+
+
+class ShardServer:
+    """Answers for one shard: by the generation that is live, or by the one before where a search began with that.
+
+    Its methods may be called from any thread.
+
+    Attributes:
+        refusal: why what is live on the disk is not used; None where it is.
+    """
+
+    def __init__(self, folder: Path, matcher: Matcher) -> None:
+        """Opens nothing yet."""
+        self._folder, self._matcher = folder, matcher
+        self._opened: OrderedDict[str, Shard] = OrderedDict()
+        self._lock = threading.Lock()
+        self._stamp: object = None
+        self.refusal: str | None = "it was not opened yet"
+
+    def refresh(self) -> str | None:
+        """Open what is live on the disk, if it is not in use. Returns the ``made`` of what is in use; None for none."""
+        with self._lock:
+            stamp = live_stamp(self._folder)
+            if stamp is None or stamp != self._stamp or self.refusal is not None:
+                self._open(stamp)
+            return next(reversed(self._opened), None)
+
+    def _open(self, stamp: object) -> None:
+        try:
+            index = open_index(self._folder, self._matcher)
+            try:
+                fresh = Shard(index, self._matcher)
+            except BaseException:
+                index.close()
+                raise
+        except (IndexerError, ModelError, OSError) as error:
+            self.refusal = str(error)
+            return
+        self._stamp, self.refusal = stamp, None
+        self._opened[index.made] = fresh
+        while len(self._opened) > KEPT:
+            # Whoever still uses it has it to the end; its arrays go with the last of them.
+            self._opened.popitem(last=False)
+
+    def overview(self, made: str) -> Overview:
+        """Of one of its generations. Raises GenerationGone and ShardUnavailable, as ``answer`` does."""
+        return self._shard(made).overview()
+
+    def answer(self, made: str, question: Question[T]) -> T:
+        """The answer by a generation, and by no other.
+
+        Raises:
+            GenerationGone: it is not open here any more, and not live either.
+            ShardUnavailable: there is none to be opened.
+        """
+        return question.answer(self._shard(made))
+
+    def _shard(self, made: str) -> Shard:
+        shard = self._opened.get(made)
+        if shard is None:
+            # Another copy of this shard may have seen it earlier.
+            if self.refresh() is None:
+                raise ShardUnavailable(self.refusal or "it has no generation")
+            shard = self._opened.get(made)
+        if shard is None:
+            raise GenerationGone(f"generation {made} is not there any more")
+        return shard
