@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
+from indexer import BadInvocation, Index, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
@@ -44,7 +45,7 @@ from service.schemas import (
     photo_url,
     thumbnail_url,
 )
-from service.search import Defaults, Searcher, check_searches, search_response
+from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches, search_response
 from service.settings import Settings
 from service.towers import ClipVectors, Towers
 
@@ -83,8 +84,8 @@ class PreparedSketch:
     milliseconds: float
 
 
-class Engine:
-    """One checkpoint and one generation of an index. Its methods may be called from any thread, and block."""
+class GalleryEngine(ABC):
+    """One checkpoint and a gallery. Its methods may be called from any thread, and block."""
 
     def __init__(
         self,
@@ -94,23 +95,30 @@ class Engine:
         run: RunJob = run_here,
         towers: Towers | None = None,
     ) -> None:
-        """Opens the index that the settings name. Raises IndexerError with what to do.
-
+        """
         Args:
             thumbnails: keeps thumbnails from one generation to the next; None to keep none.
             run: decodes the sketches and photos that HTTP asks about, in this process or in others.
             towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
         """
         self._settings = settings
-        self._index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
-        # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
-        self._close = weakref.finalize(self, self._index.close)
-        defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
-        self._searcher = Searcher(self._index, matcher, defaults)
-        self._matcher = self._searcher.matcher
+        self._matcher = matcher
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
         self._towers = Towers(matcher.device) if towers is None else towers
+
+    @property
+    @abstractmethod
+    def _index(self) -> SearchedIndex:
+        """What is known of the photos."""
+
+    @abstractmethod
+    def _searcher_now(self) -> GallerySearcher:
+        """What searches the photos."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files; without this, that happens when nothing refers to the engine any more."""
 
     @property
     def generation(self) -> str:
@@ -126,13 +134,6 @@ class Engine:
     def network(self) -> str:
         """The name of the network, and by which method it ranks where a search names none."""
         return f"{self._matcher.config.name} by {self._matcher.best_method}"
-
-    def try_out(self) -> None:
-        """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
-        if self._matcher.words:
-            # Or the first search by a word would wait for them.
-            load_plurals()
-        check_searches(self._searcher, self._matcher.methods, self._index)
 
     def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
         """A sketch, or a photo where ``kind`` says so, given as an image file, for ``search`` and ``explain``.
@@ -173,7 +174,12 @@ class Engine:
         self._check_page_size(query.k)
         if clip is None:
             clip = self.by_clip(sketch, query)
-        outcome = self._searcher.search(None if sketch is None else sketch.pixels, query, clip)
+        return self._searched(self._searcher_now(), sketch, query, clip)
+
+    def _searched(
+        self, searcher: GallerySearcher, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors
+    ) -> SearchResponse:
+        outcome = searcher.search(None if sketch is None else sketch.pixels, query, clip)
         prepare_ms = 0.0 if sketch is None else sketch.milliseconds
         originals = self._settings.serve_originals
         return search_response(outcome, originals=originals, prepare_ms=prepare_ms, encode_ms=clip.milliseconds)
@@ -186,7 +192,7 @@ class Engine:
         Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``.
         """
         return explain(
-            self._searcher,
+            self._searcher_now(),
             None if sketch is None else sketch.pixels,
             params,
             originals=self._settings.serve_originals,
@@ -194,56 +200,13 @@ class Engine:
             run=self._run,
         )
 
-    def explain_into(
-        self, sketch: Path, photos: Sequence[NamedPhoto], out: Path, *, kind: PictureKind = "sketch"
-    ) -> tuple[Path, ...]:
-        """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
-        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=kind == "sketch")
-        chosen = photos or best_of_index(self._searcher, image, EXPLAINED, SearchQuery(kind=kind))
-        return self._written(image, chosen, out, kind)
-
-    def explain_liked_into(self, like: int, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
-        """The same for what is like a photo of the index. Raises UnknownPhoto and PhotoUnavailable."""
-        asked = SearchQuery(like=(like,))
-        entry = self._index.photo(like)
-        liked = picture(self._index, self._matcher, entry)
-        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, asked)
-        return self._written(liked, chosen, out, "photo", entry)
-
-    def _written(
-        self,
-        given: Image.Image,
-        photos: Sequence[NamedPhoto],
-        out: Path,
-        kind: PictureKind,
-        own: PhotoEntry | None = None,
-    ) -> tuple[Path, ...]:
-        if not photos:
-            raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
-        return write_explanation(self._searcher, given, photos, out, kind, own)
-
-    def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
-        """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""
-        return figures(self._searcher, sketches, out, training, max_pixels=self._settings.max_pixels)
-
     def photo(self, photo_id: int) -> PhotoEntry:
         """What the index knows of a photo. Raises UnknownPhoto."""
         return self._index.photo(photo_id)
 
-    def photo_at(self, path: str) -> PhotoEntry:
-        """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
-        return self._index.photo_at(path)
-
-    def entry_of(self, file: Path) -> PhotoEntry | None:
-        """The same of a file on disk; None if it is none of the index's photos."""
-        try:
-            return self._index.photo_at(str(file.absolute()))
-        except BadInvocation:
-            return None
-
     def photos(self, params: PhotosParams) -> PhotosResponse:
         """What results say of these photos. Raises UnknownPhoto."""
-        return PhotosResponse(photos=tuple(self._shown(photo_id) for photo_id in params.id))
+        return PhotosResponse(photos=tuple(map(self._shown, self._index.photos(params.id))))
 
     def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
         """The photo's file as it is, and its media type.
@@ -270,14 +233,14 @@ class Engine:
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
         """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""
         self._check_cluster(cluster_id)
-        k = self._page_size(page.k)
-        ids = self._index.cluster_ids(cluster_id)
+        k, index = self._page_size(page.k), self._index
+        ids = index.cluster_ids(cluster_id)
         shown = ids.tolist()[page.offset : page.offset + k]
         return ClusterResponse(
             id=cluster_id,
             size=len(ids),
             offset=page.offset,
-            photos=tuple(self._shown(photo_id) for photo_id in shown),
+            photos=tuple(map(self._shown, index.photos(shown))),
         )
 
     def cluster_tag(self, cluster_id: int, page: PageParams) -> str:
@@ -321,10 +284,6 @@ class Engine:
         found = book.complete(params.prefix, params.limit)
         return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
 
-    def close(self) -> None:
-        """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""
-        self._close()
-
     @property
     def _has_clip(self) -> bool:
         return self._index.embedder.kind == "clip"
@@ -339,12 +298,12 @@ class Engine:
         if not 0 <= cluster_id < self._index.cluster_count:
             raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._index.cluster_count - 1}.")
 
-    def _shown(self, photo_id: int) -> Photo:
+    def _shown(self, entry: PhotoEntry) -> Photo:
         return Photo(
-            id=photo_id,
-            paths=self._index.photo(photo_id).paths,
-            photo_url=photo_url(photo_id, self._settings.serve_originals),
-            thumbnail_url=thumbnail_url(photo_id),
+            id=entry.id,
+            paths=entry.paths,
+            photo_url=photo_url(entry.id, self._settings.serve_originals),
+            thumbnail_url=thumbnail_url(entry.id),
         )
 
     def _check_page_size(self, k: int | None) -> None:
@@ -354,6 +313,87 @@ class Engine:
     def _page_size(self, k: int | None) -> int:
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
+
+
+class Engine(GalleryEngine):
+    """One checkpoint and one generation of an index on this machine; what the command line asks, too."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        matcher: Matcher,
+        thumbnails: ThumbnailCache | None = None,
+        run: RunJob = run_here,
+        towers: Towers | None = None,
+    ) -> None:
+        """Opens the index that the settings name; as ``GalleryEngine``. Raises IndexerError with what to do."""
+        self._opened = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
+        # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
+        self._close = weakref.finalize(self, self._opened.close)
+        defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
+        self._searcher = Searcher(self._opened, matcher, defaults)
+        super().__init__(settings, self._searcher.matcher, thumbnails, run, towers)
+
+    @property
+    def _index(self) -> Index:
+        return self._opened
+
+    def _searcher_now(self) -> Searcher:
+        return self._searcher
+
+    def try_out(self) -> None:
+        """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
+        if self._matcher.words:
+            # Or the first search by a word would wait for them.
+            load_plurals()
+        check_searches(self._searcher, self._matcher.methods, self._opened)
+
+    def close(self) -> None:
+        """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""
+        self._close()
+
+    def explain_into(
+        self, sketch: Path, photos: Sequence[NamedPhoto], out: Path, *, kind: PictureKind = "sketch"
+    ) -> tuple[Path, ...]:
+        """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
+        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=kind == "sketch")
+        chosen = photos or best_of_index(self._searcher, image, EXPLAINED, SearchQuery(kind=kind))
+        return self._written(image, chosen, out, kind)
+
+    def explain_liked_into(self, like: int, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
+        """The same for what is like a photo of the index. Raises UnknownPhoto and PhotoUnavailable."""
+        asked = SearchQuery(like=(like,))
+        entry = self._index.photo(like)
+        liked = picture(self._index, self._matcher, entry)
+        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, asked)
+        return self._written(liked, chosen, out, "photo", entry)
+
+    def _written(
+        self,
+        given: Image.Image,
+        photos: Sequence[NamedPhoto],
+        out: Path,
+        kind: PictureKind,
+        own: PhotoEntry | None = None,
+    ) -> tuple[Path, ...]:
+        if not photos:
+            raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
+        return write_explanation(self._searcher, given, photos, out, kind, own)
+
+    def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
+        """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""
+        return figures(self._searcher, sketches, out, training, max_pixels=self._settings.max_pixels)
+
+    def photo_at(self, path: str) -> PhotoEntry:
+        """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
+        return self._index.photo_at(path)
+
+    def entry_of(self, file: Path) -> PhotoEntry | None:
+        """The same of a file on disk; None if it is none of the index's photos."""
+        try:
+            return self._index.photo_at(str(file.absolute()))
+        except BadInvocation:
+            return None
 
 
 def _pixels_for_clip(sketch: PreparedSketch | None, query: SearchQuery) -> Pixels | None:

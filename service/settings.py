@@ -56,6 +56,24 @@ class Settings(BaseSettings):
         description="Seconds that a search may be expected to wait; one that would wait longer gets 429, but a few may "
         "always wait.",
     )
+    shards: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders of the shards of a gallery, searched together with SBIR_RAY: paths separated by the "
+        "system's path separator, or a JSON list.",
+    )
+    ray: str | None = Field(
+        default=None,
+        description="The Ray cluster that searches the shards: its address, auto for one that runs, local for this "
+        "machine.",
+    )
+    replicas: int = Field(default=1, ge=1, le=1000, description="Copies of each shard that answer, with SBIR_RAY.")
+    shard_seconds: float = Field(
+        default=5,
+        gt=0,
+        le=600,
+        description="Seconds in which a shard must answer one question of a search; else it is left out, and the "
+        "answer says so.",
+    )
     select: Literal["clusters", "ret"] = Field(
         default="ret",
         description="What chooses the photos to be scored in a search that does not say: [Ret], or the clusters.",
@@ -122,7 +140,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
         return value
 
-    @field_validator("gallery", mode="before")
+    @field_validator("gallery", "shards", mode="before")
     @classmethod
     def _split_paths(cls, value: Any) -> Any:
         return _split(value, os.pathsep)

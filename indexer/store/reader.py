@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,6 +214,10 @@ class Index:
         names = self.manifest.root_names
         paths = tuple(shown_path(names, file.root, file.path) for file in files)
         return PhotoEntry(files[0].id, paths, files[0].indexed.cluster, files[0].content_hash)
+
+    def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
+        """The same of several, in their order."""
+        return tuple(self.photo(photo) for photo in photos)
 
     def photo_at(self, target: str) -> PhotoEntry:
         """The photo of a file, named by its path as results show it, or on disk.

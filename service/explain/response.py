@@ -109,7 +109,7 @@ def explain(
     """
     start = time.perf_counter()
     index, matcher = searcher.index, searcher.matcher
-    entries = [index.photo(photo) for photo in params.photo]
+    entries = index.photos(params.photo)
     given = _given(index, matcher, sketch, params, run)
     by_photo = given.modality == "photo"
     photos = [encode_pixels(matcher, prepared(index, matcher, entry, run), "photo") for entry in entries]
@@ -167,16 +167,18 @@ def explain(
 
 
 def _named(index: SearchedIndex, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
+    found = list(near)
+    entries = index.photos(one.id for one in found)
     return [
         NearPhoto(
             id=one.id,
-            paths=index.photo(one.id).paths,
+            paths=entry.paths,
             photo_url=photo_url(one.id, originals),
             thumbnail_url=thumbnail_url(one.id),
             cosine=round(one.cosine, 3),
             rank=one.rank,
         )
-        for one in near
+        for one, entry in zip(found, entries, strict=True)
     ]
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from model.decoding import Decoders
+from model.decoding import Decoders, RunJob
 from model.terminal import installed_version
 from service.http.answers import KnownHosts, RequestIds, add_error_handlers
 from service.http.middleware import AccessLog, HeadAsGet, LimitedQuery, RateLimited, SecurityHeaders
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, Metrics, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, LiveEngine, Metrics, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
@@ -26,10 +26,17 @@ API_VERSION = "1.17.0"
 READERS = 2
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, open_live: Callable[[RunJob], LiveEngine] | None = None, *, at_once: int = 1
+) -> FastAPI:
     """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503.
 
     ``app.state.metrics`` are its Metrics, from the beginning.
+
+    Args:
+        open_live: gives what holds the engine, and is called with what decodes pictures; None for the index that the
+            settings name.
+        at_once: how many searches may run at the same time.
     """
     chosen = settings if settings is not None else Settings()
     version = installed_version()
@@ -39,10 +46,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + READERS)
         decoders.start()
-        live = Live(chosen, decoders.run)
-        worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds)
+        live: LiveEngine = Live(chosen, decoders.run) if open_live is None else open_live(decoders.run)
+        worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
         # As many as may run and wait, so that sketches take at most twice their memory.
-        uploads = Uploads(chosen.max_upload_bytes, chosen.queue + 1, chosen.upload_seconds)
+        uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
         app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))
         metrics.observe(live, worker)
         await live.refresh()

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
-from service.engine import Engine, build_info
+from service.engine import GalleryEngine, build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
 from service.http.contract import PICTURE_BODY, error_answers, image_answers
 from service.http.middleware import SearchNote
@@ -42,7 +42,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Live, Metrics, Unready, Worker
+from service.serving import LiveEngine, Metrics, Unready, Worker
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Context:
 
     settings: Settings
     version: str
-    live: Live
+    live: LiveEngine
     worker: Worker
     uploads: Uploads
     metrics: Metrics
@@ -131,7 +131,7 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
         return ask_clip() if engine.is_by_clip_at_once(prepared, query) else Unready(ask_clip)
 
     answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
-    ctx.metrics.searched(answer.timings_ms)
+    ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.select, asked, answer.generation)
     return answer
@@ -248,7 +248,8 @@ async def info(ctx: Ctx) -> InfoResponse:
         queue=settings.queue,
         queue_seconds=settings.queue_seconds,
     )
-    build = await _read(ctx, lambda: build_info(settings))
+    shards = ctx.live.shards
+    build = None if shards else await _read(ctx, lambda: build_info(settings))
     loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
     reason = None
     try:
@@ -263,6 +264,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         model=model,
         index=index,
         refused=ctx.live.refused,
+        shards=shards,
         build=build,
         limits=limits,
         defaults=SearchDefaults(k=settings.default_k, select=settings.select, nprobe=settings.nprobe),
@@ -285,7 +287,8 @@ async def ready(ctx: Ctx) -> HealthResponse:
             raise
         # The reason names folders of this machine, and whoever asks here may be anybody.
         raise NotReady("The service is not ready; /info says why to those who have the API key.") from None
-    return HealthResponse(status="ready")
+    missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
+    return HealthResponse(status="ready", missing_shards=missing)
 
 
 @monitoring.get(
@@ -303,7 +306,7 @@ async def _read(ctx: Context, job: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(job, limiter=ctx.readers)
 
 
-def _original(engine: Engine, photo_id: int, known: str | None) -> Response:
+def _original(engine: GalleryEngine, photo_id: int, known: str | None) -> Response:
     entry = engine.photo(photo_id)
     etag = f'"{entry.content_hash}"'
     if is_known(etag, known):
@@ -311,7 +314,7 @@ def _original(engine: Engine, photo_id: int, known: str | None) -> Response:
     return _image(*engine.original(entry), etag)
 
 
-def _small(engine: Engine, photo_id: int, size: int, known: str | None) -> Response:
+def _small(engine: GalleryEngine, photo_id: int, size: int, known: str | None) -> Response:
     entry = engine.photo(photo_id)
     etag = f'"{entry.content_hash}-{size}"'
     if is_known(etag, known):

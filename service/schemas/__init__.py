@@ -22,6 +22,7 @@ from service.schemas.info import (
     Limits,
     ModelInfo,
     SearchDefaults,
+    ShardInfo,
     WordsResponse,
 )
 from service.schemas.photos import ClusterResponse, Id, Photo, PhotosResponse, photo_url, thumbnail_url
@@ -77,6 +78,7 @@ __all__ = [
     "SearchQuery",
     "SearchResponse",
     "SearchResult",
+    "ShardInfo",
     "StageTimings",
     "ThumbnailParams",
     "View",

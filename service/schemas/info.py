@@ -82,6 +82,17 @@ class SearchDefaults(BaseModel):
     nprobe: int = Field(description="Clusters that are opened at least, where clusters choose.")
 
 
+class ShardInfo(BaseModel):
+    """One shard of the gallery."""
+
+    name: str
+    answers: bool = Field(description="Whether it answers now; where it does not, its photos are not found.")
+    reason: str | None = Field(description="Why it does not answer, or why its newest generation is not used.")
+    generation: str | None = Field(description="The generation searched; null where it has never answered.")
+    photos: int
+    clusters: int = Field(description="Clusters count on from one shard to the next.")
+
+
 class InfoResponse(BaseModel):
     """What is loaded. ``model`` and ``index`` are null, and ``reason`` says why, while the service is not ready."""
 
@@ -93,6 +104,11 @@ class InfoResponse(BaseModel):
     refused: str | None = Field(
         description="Why the newest generation on the disk is not used, while ``index`` still answers; null if it is."
     )
+    shards: tuple[ShardInfo, ...] = Field(
+        default=(),
+        description="The shards of the gallery, in their order; left out where it is one index on this machine.",
+        exclude_if=lambda shards: not shards,
+    )
     build: BuildInfo | None = Field(description="Null where the index has never been built.")
     limits: Limits
     defaults: SearchDefaults
@@ -102,6 +118,11 @@ class HealthResponse(BaseModel):
     """Alive, or able to answer."""
 
     status: Literal["ok", "ready"]
+    missing_shards: tuple[str, ...] = Field(
+        default=(),
+        description="Of /readyz, and only where there are any: shards that do not answer. The others are searched.",
+        exclude_if=lambda shards: not shards,
+    )
 
 
 class WordsResponse(BaseModel):

@@ -117,6 +117,17 @@ class SearchResponse(BaseModel):
         exclude_if=lambda words: words is None,
     )
     timings_ms: StageTimings
-    generation: str = Field(description="The index generation searched.")
+    complete: bool = Field(
+        default=True,
+        description="Whether all photos were searched; false where shards of the gallery did not answer.",
+    )
+    missing_shards: tuple[str, ...] = Field(
+        default=(),
+        description="With complete=false, and only then: the shards that did not answer. Their photos are not found.",
+        exclude_if=lambda shards: not shards,
+    )
+    generation: str = Field(
+        description="The index generation searched; where shards have different ones, those of all, joined by '+'."
+    )
     model: str = Field(description="The checkpoint's name.")
     embedder: str = Field(description="What the clusters were made with.")

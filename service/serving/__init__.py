@@ -1,7 +1,7 @@
 """What runs below the HTTP API: the engine in use, the thread that searches, connections, ports and metrics."""
 
 from service.serving.connection import server_config
-from service.serving.live import Live
+from service.serving.live import THUMBNAIL_BYTES, Live, LiveEngine
 from service.serving.metrics import Metrics
 from service.serving.ports import PortTaken, address, listening, metrics_served
 from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Unready, Worker
@@ -9,7 +9,9 @@ from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Unready, Work
 __all__ = [
     "PREPARED_AT_ONCE",
     "SLOW_AT_ONCE",
+    "THUMBNAIL_BYTES",
     "Live",
+    "LiveEngine",
     "Metrics",
     "PortTaken",
     "Unready",

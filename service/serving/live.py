@@ -6,13 +6,15 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from indexer import IndexerError, live_stamp
 from model import Matcher, ModelError
 from model.decoding import RunJob, run_here
-from service.engine import Engine, index_path, open_matcher
+from service.engine import Engine, GalleryEngine, index_path, open_matcher
 from service.errors import NotReady
 from service.photos import ThumbnailCache
+from service.schemas import ShardInfo
 from service.settings import Settings
 from service.towers import Towers
 
@@ -43,6 +45,36 @@ class _Attempt:
     stamp: Stamp
     ended: float
     refusal: str | None
+
+
+class LiveEngine(Protocol):
+    """What holds the engine in use. To be used from one event loop.
+
+    Attributes:
+        swaps: how many times a generation has taken another's place.
+    """
+
+    swaps: int
+
+    def engine(self) -> GalleryEngine:
+        """The engine in use. Raises NotReady, saying why, where there is none."""
+
+    @property
+    def refused(self) -> str | None:
+        """Why a newer generation is not used, while an older one still answers; None where there is none such."""
+
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """The shards of the gallery; none where it is one index on this machine."""
+
+    async def watch(self) -> None:
+        """Keep the engine up to date, until cancelled."""
+
+    async def refresh(self) -> None:
+        """Bring the engine up to date once."""
+
+    def close(self) -> None:
+        """Let go of the engine."""
 
 
 class Live:
@@ -79,6 +111,11 @@ class Live:
     def refused(self) -> str | None:
         """Why what is live on the disk is not used, while an older generation still answers; None where it is used."""
         return None if self._engine is None or self._last is None else self._last.refusal
+
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """As in ``LiveEngine``: the gallery is one index."""
+        return ()
 
     async def watch(self) -> None:
         """Keep the engine up to date, until cancelled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -11,8 +11,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service.errors import NotReady
-from service.schemas import StageTimings
-from service.serving.live import Live
+from service.schemas import ShardInfo, StageTimings
+from service.serving.live import LiveEngine
 from service.serving.worker import Worker
 
 # From one stage of a small network on a fast machine to an exhaustive search on a slow one.
@@ -36,6 +36,11 @@ class Metrics:
         )
         for stage in ("queue", *StageTimings.model_fields):
             self._stages.labels(stage)
+        self._incomplete = Counter(
+            "sbir_searches_incomplete",
+            "Searches that were answered without shards that did not answer.",
+            registry=self.registry,
+        )
         self._requests = Counter(
             "sbir_http_requests", "Requests that are over.", ["verb", "route", "status"], registry=self.registry
         )
@@ -50,7 +55,7 @@ class Metrics:
         build = Gauge("sbir_build_info", "Always 1; the version of the program.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
-    def observe(self, live: Live, worker: Worker) -> None:
+    def observe(self, live: LiveEngine, worker: Worker) -> None:
         """Report the state of these, too, from now on. To be called once."""
         self.registry.register(_State(live, worker))
 
@@ -69,8 +74,10 @@ class Metrics:
         """Note how long a search has waited for its turn."""
         self._stages.labels("queue").observe(seconds)
 
-    def searched(self, timings: StageTimings) -> None:
-        """Note a search that was answered."""
+    def searched(self, timings: StageTimings, *, complete: bool = True) -> None:
+        """Note a search that was answered; complete: whether all photos were searched."""
+        if not complete:
+            self._incomplete.inc()
         for stage in StageTimings.model_fields:
             self._stages.labels(stage).observe(getattr(timings, stage) / 1000)
 
@@ -83,18 +90,20 @@ class Metrics:
 class _State(Collector):
     """The metrics that are read at the moment they are asked for."""
 
-    def __init__(self, live: Live, worker: Worker) -> None:
+    def __init__(self, live: LiveEngine, worker: Worker) -> None:
         self._live = live
         self._worker = worker
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         held = self._worker.held
+        waiting = max(0, held - self._worker.at_once)
         yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that run or wait.", value=held)
-        yield GaugeMetricFamily("sbir_queue_depth", "The same without the one that runs.", value=max(0, held - 1))
+        yield GaugeMetricFamily("sbir_queue_depth", "The same without those that run.", value=waiting)
         yield GaugeMetricFamily("sbir_queue_limit", "Searches that may wait.", value=self._worker.queue)
         yield CounterMetricFamily(
             "sbir_index_swaps", "Generations that have taken another's place.", value=self._live.swaps
         )
+        yield from _of_shards(self._live.shards)
         refused = self._live.refused is not None
         yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
         try:
@@ -109,7 +118,22 @@ class _State(Collector):
         )
         info.add_metric([index.generation, model.name, index.embedder], 1)
         yield info
-        number = int("".join(filter(str.isdigit, index.generation)) or 0)
+        # Shards may have different ones; then it is the newest.
+        names = index.generation.split("+")
+        number = max(int("".join(filter(str.isdigit, name)) or 0) for name in names)
         yield GaugeMetricFamily("sbir_index_generation", "Number of the generation searched.", value=number)
         yield GaugeMetricFamily("sbir_index_photos", "Photos searched.", value=index.photos)
         yield GaugeMetricFamily("sbir_index_clusters", "Clusters they are in.", value=index.clusters)
+
+
+def _of_shards(shards: Sequence[ShardInfo]) -> Iterator[GaugeMetricFamily]:
+    """Nothing where the gallery has no shards."""
+    if not shards:
+        return
+    up = GaugeMetricFamily("sbir_shard_up", "1 while a shard answers.", labels=["shard"])
+    photos = GaugeMetricFamily("sbir_shard_photos", "Photos of a shard.", labels=["shard"])
+    for shard in shards:
+        up.add_metric([shard.name], shard.answers)
+        photos.add_metric([shard.name], shard.photos)
+    yield up
+    yield photos

@@ -1,4 +1,4 @@
-"""The one thread that searches, the threads that open sketches for it, and the bounded queue in front of both."""
+"""The threads that search, mostly one, those that open sketches for it, and the bounded queue in front of both."""
 
 from __future__ import annotations
 
@@ -35,34 +35,41 @@ class Unready(Generic[T]):
 class Worker:
     """Runs jobs one after another in a thread of its own, in the order in which they are ready.
 
-    One thread, because PyTorch already spreads one search over the cores: two at once would only slow each other.
-    To be used from one event loop.
+    One thread, because PyTorch already spreads one search over the cores: two at once would only slow each other. There
+    may be more where other machines compute, and jobs wait for them. To be used from one event loop.
 
     Attributes:
-        queue: how many jobs may wait behind the running one.
+        queue: how many jobs may wait behind those that run.
         seconds: how long a job may be expected to wait; up to ALWAYS may wait longer.
+        at_once: how many may run at the same time.
         held: how many jobs run, wait or are prepared.
     """
 
     def __init__(
-        self, queue: int, waited: Callable[[float], None] = lambda seconds: None, *, seconds: float = math.inf
+        self,
+        queue: int,
+        waited: Callable[[float], None] = lambda seconds: None,
+        *,
+        seconds: float = math.inf,
+        at_once: int = 1,
     ) -> None:
         """``waited``: called with the seconds that each job waited before it began."""
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
+        self._executor = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="search")
         self._preparing = ThreadPoolExecutor(PREPARED_AT_ONCE, thread_name_prefix="sketch")
         self._preparing_slow = ThreadPoolExecutor(SLOW_AT_ONCE, thread_name_prefix="slow-sketch")
         # One, because CLIP computes one thing at a time. Whoever does not need it does not wait for it.
         self._asking_clip = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
-        self._turn = asyncio.Lock()
-        self.queue, self.seconds = queue, seconds
+        self._turn = asyncio.Semaphore(at_once)
+        self.queue, self.seconds, self.at_once = queue, seconds, at_once
         self.held = 0
         self._waited = waited
         self._mean_seconds = 0.0
 
     def check_room(self) -> None:
         """Raise QueueFull if ``run`` would."""
-        expected = self.held * self._mean_seconds
-        if self.held > self.queue or (self.held > ALWAYS and expected > self.seconds):
+        expected = self.held * self._mean_seconds / self.at_once
+        waits_long = self.held >= ALWAYS + self.at_once and expected > self.seconds
+        if self.held >= self.queue + self.at_once or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
     async def run(self, job: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:

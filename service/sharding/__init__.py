@@ -1,1 +1,27 @@
 """A gallery in several shards on several machines: what each shard answers, and the one search over all of them."""
+
+from service.sharding.checks import check_folders
+from service.sharding.errors import GenerationGone, ShardRefuses, ShardsLost, ShardsRefused, ShardUnavailable
+from service.sharding.links import Pending, ShardLink
+from service.sharding.live import ShardedLive
+from service.sharding.question import Question
+from service.sharding.server import ShardServer
+from service.sharding.shard import Overview, Shard
+from service.sharding.shards import Shards
+
+__all__ = [
+    "GenerationGone",
+    "Overview",
+    "Pending",
+    "Question",
+    "Shard",
+    "ShardLink",
+    "ShardRefuses",
+    "ShardServer",
+    "ShardUnavailable",
+    "ShardedLive",
+    "Shards",
+    "ShardsLost",
+    "ShardsRefused",
+    "check_folders",
+]

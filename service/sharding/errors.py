@@ -16,6 +16,10 @@ class ShardUnavailable(Refusal):
     """A shard did not answer, or not in time."""
 
 
+class ShardRefuses(ShardUnavailable):
+    """A shard answers that it cannot be searched, and why."""
+
+
 class GenerationGone(ShardUnavailable):
     """A shard no longer has the generation that a search began with."""
 

@@ -207,6 +207,10 @@ class ShardedGallery(GalleryRows):
         """As in ``SearchedIndex``."""
         return self.entries(self.rows_of_ids([photo]))[0]
 
+    def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
+        """As in ``SearchedIndex``."""
+        return self.entries(self.rows_of_ids(photos))
+
     def photo_at(self, target: str) -> PhotoEntry:
         """Nobody asks for it: paths are named on the command line, which opens one index."""
         raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")

@@ -30,8 +30,8 @@ class ShardLink(Protocol):
 
     name: str
 
-    def state(self) -> Pending[str | None]:
-        """The ``made`` of the generation in use. ShardUnavailable where there is none, saying why."""
+    def state(self) -> Pending[str]:
+        """The ``made`` of the generation in use. ShardRefuses where there is none."""
 
     def overview(self, made: str) -> Pending[Overview]:
         """What is known of a generation."""

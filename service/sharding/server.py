@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from indexer import IndexerError, live_stamp, open_index
 from model import Matcher, ModelError
-from service.sharding.errors import GenerationGone, ShardUnavailable
+from service.sharding.errors import GenerationGone, ShardRefuses
 from service.sharding.question import Question
 from service.sharding.shard import Overview, Shard
 
@@ -61,8 +61,15 @@ class ShardServer:
             # Whoever still uses it has it to the end; its arrays go with the last of them.
             self._opened.popitem(last=False)
 
+    def state(self) -> str:
+        """The ``made`` of the generation in use. Raises ShardRefuses where there is none."""
+        made = next(reversed(self._opened), None) or self.refresh()
+        if made is None:
+            raise ShardRefuses(self.refusal or "it has no generation")
+        return made
+
     def overview(self, made: str) -> Overview:
-        """Of one of its generations. Raises GenerationGone and ShardUnavailable, as ``answer`` does."""
+        """Of one of its generations. Raises GenerationGone and ShardRefuses, as ``answer`` does."""
         return self._shard(made).overview()
 
     def answer(self, made: str, question: Question[T]) -> T:
@@ -70,7 +77,7 @@ class ShardServer:
 
         Raises:
             GenerationGone: it is not open here any more, and not live either.
-            ShardUnavailable: there is none to be opened.
+            ShardRefuses: there is none to be opened.
         """
         return question.answer(self._shard(made))
 
@@ -79,7 +86,7 @@ class ShardServer:
         if shard is None:
             # Another copy of this shard may have seen it earlier.
             if self.refresh() is None:
-                raise ShardUnavailable(self.refusal or "it has no generation")
+                raise ShardRefuses(self.refusal or "it has no generation")
             shard = self._opened.get(made)
         if shard is None:
             raise GenerationGone(f"generation {made} is not there any more")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, Index, Origin
 from model import Matcher
+from model.network import GroupCounts
 from model.ranking import ALIKE, Likeness
 from service.search import Mask, Rows, Scores, Searcher, check_searches
 
@@ -31,6 +32,7 @@ class Overview:
         ids: (p,) int64 by row. cluster_sizes: (c,) int64. centroid_ret: (c, d) float32.
         ret_sum: (d,) float64, the sum of all normalised [Ret].
         origin: the network that made the rows, and how it pools tokens. embedder: what the photos were clustered by.
+        groups: as of ``Index``.
     """
 
     made: str
@@ -41,6 +43,7 @@ class Overview:
     ret_sum: NDArray[np.float64]
     origin: Origin
     embedder: EmbedderEntry
+    groups: GroupCounts
 
 
 class Shard:
@@ -76,6 +79,7 @@ class Shard:
             ret_sum=self.scorer.gallery_ret.mean.cpu().double().numpy() * count,
             origin=self.index.manifest.origin,
             embedder=self.index.embedder,
+            groups=self.index.groups,
         )
 
     def rows(self, passing: Mask | None) -> Rows:

@@ -69,6 +69,9 @@ class SearchedIndex(Protocol):
     def photo(self, photo: int) -> PhotoEntry:
         """The photo that a file's id belongs to. Raises UnknownPhoto."""
 
+    def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
+        """The same of several, in their order. Raises UnknownPhoto."""
+
     def photo_at(self, target: str) -> PhotoEntry:
         """The photo of a file, by its path. Raises BadInvocation."""
 

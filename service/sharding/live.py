@@ -1,0 +1,107 @@
+"""The engine of a gallery in shards that answers now; it follows the generations of the shards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from model import Matcher
+from model.decoding import RunJob, run_here
+from model.words import load_plurals
+from service.errors import NotReady
+from service.photos import ThumbnailCache
+from service.schemas import ShardInfo
+from service.search import Encode
+from service.serving import THUMBNAIL_BYTES
+from service.settings import Settings
+from service.sharding.engine import ShardedEngine
+from service.sharding.shards import Shards
+from service.towers import Towers
+
+# How often shards are asked what they have: so long a shard that comes back may be left out.
+POLL_SECONDS = 0.5
+
+log = logging.getLogger("sketch_search")
+
+
+class ShardedLive:
+    """As ``LiveEngine``: holds the engine over the generations that the shards have now.
+
+    Attributes:
+        swaps: how many times generations have taken others' places.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        matcher: Matcher,
+        shards: Shards,
+        encode: Encode,
+        run: RunJob = run_here,
+    ) -> None:
+        """
+        Args:
+            matcher: the checkpoint, as it is loaded.
+            shards: what is searched. encode: what encodes sketches and photos of queries.
+            run: decodes the sketches and photos that are asked about.
+        """
+        self._settings, self._matcher, self._encode, self._run = settings, matcher, encode, run
+        self._shards = shards
+        self._thumbnails, self._towers = ThumbnailCache(THUMBNAIL_BYTES), Towers(matcher.device)
+        self._engine: ShardedEngine | None = None
+        self.swaps = 0
+
+    def engine(self) -> ShardedEngine:
+        """As in ``LiveEngine``: there is one as soon as a shard answers, and as long as one does."""
+        if self._engine is None or len(self._shards.missing) == len(self._shards.links):
+            reasons = "; ".join(f"{shard.name}: {shard.reason}" for shard in self._shards.infos())
+            raise NotReady(f"No shard of the gallery answers ({reasons}).")
+        return self._engine
+
+    @property
+    def refused(self) -> str | None:
+        """As in ``LiveEngine``."""
+        return self._shards.refused
+
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """As in ``LiveEngine``."""
+        return self._shards.infos()
+
+    async def watch(self) -> None:
+        """As in ``LiveEngine``."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def refresh(self) -> None:
+        """As in ``LiveEngine``."""
+        before = {shard.name for shard in self.shards if shard.answers}
+        if await asyncio.to_thread(self._shards.refresh) or self._engine is None:
+            await self._swap()
+        for shard in self.shards:
+            if shard.answers != (shard.name in before):
+                log.warning("shard %s %s", shard.name, "answers" if shard.answers else f"is missing: {shard.reason}")
+
+    async def _swap(self) -> None:
+        fresh = await asyncio.to_thread(self._open)
+        if fresh is not None:
+            self.swaps += self._engine is not None
+            self._engine = fresh
+            log.info("generation %s is live, %d photos", fresh.generation, fresh.photo_count)
+
+    def _open(self) -> ShardedEngine | None:
+        """The engine over what is known now; None where no shard ever answered."""
+        if self._matcher.words:
+            load_plurals()
+        known = next((one for one in self._shards.generations.overviews if one is not None), None)
+        if known is None:
+            return None
+        matcher = self._matcher.with_groups(known.groups)
+        return ShardedEngine(
+            self._settings, matcher, self._shards, self._encode, self._thumbnails, self._run, self._towers
+        )
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._engine = None

@@ -1,0 +1,164 @@
+"""The shards that a server searches, as far as they are known now, and which of them answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from service.schemas import ShardInfo
+from service.sharding.checks import check_fits
+from service.sharding.errors import ShardRefuses, ShardsRefused, ShardUnavailable
+from service.sharding.layout import Layout
+from service.sharding.links import Pending, Round, ShardLink
+from service.sharding.shard import Overview
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a shard.
+
+    Attributes:
+        overview: of the generation that is searched; None where none was ever seen.
+        answers: whether it answered when it was asked last.
+        reason: why it does not answer, or why its newest generation is not used.
+    """
+
+    overview: Overview | None = None
+    answers: bool = False
+    reason: str | None = "it has not answered yet"
+
+
+class Generations:
+    """The generations of all shards that are searched together. They do not change.
+
+    Attributes:
+        overviews: of the shards; None for those that were never there.
+    """
+
+    def __init__(self, overviews: Sequence[Overview | None]) -> None:
+        self.overviews = tuple(overviews)
+        # All answer, or the same few do not.
+        self.layout = lru_cache(maxsize=2)(lambda missing: Layout(self.overviews, missing))
+
+    @property
+    def made(self) -> tuple[str | None, ...]:
+        """They name the generations."""
+        return tuple(None if one is None else one.made for one in self.overviews)
+
+
+class Shards:
+    """The shards of a gallery. Its methods may be called from any thread.
+
+    Attributes:
+        links: to all of them. generations: those that are searched.
+    """
+
+    def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
+        """seconds: how long a shard may take to answer one question."""
+        self.links, self._seconds = tuple(links), seconds
+        self._known = [_Known() for _ in links]
+        self._lock = threading.Lock()
+        self.generations = Generations([None for _ in links])
+
+    @property
+    def missing(self) -> frozenset[int]:
+        """The numbers of those that do not answer."""
+        with self._lock:
+            return frozenset(n for n, known in enumerate(self._known) if not known.answers or known.overview is None)
+
+    @property
+    def refused(self) -> str | None:
+        """Why shards do not use their newest generation, while an older one answers; None where all do."""
+        with self._lock:
+            told = [
+                f"{link.name}: {known.reason}"
+                for link, known in zip(self.links, self._known, strict=True)
+                if known.answers and known.reason is not None
+            ]
+        return "; ".join(told) or None
+
+    def infos(self) -> tuple[ShardInfo, ...]:
+        """As they are told to users."""
+        with self._lock:
+            return tuple(_info(link.name, known) for link, known in zip(self.links, self._known, strict=True))
+
+    def names(self, numbers: Iterable[int]) -> tuple[str, ...]:
+        """The names of some shards, in their order."""
+        return tuple(self.links[number].name for number in sorted(numbers))
+
+    def lose(self, names: Iterable[str]) -> frozenset[int]:
+        """Shards with these names did not answer. Returns their numbers."""
+        numbers = frozenset(number for number, link in enumerate(self.links) if link.name in set(names))
+        with self._lock:
+            for number in numbers:
+                self._known[number] = replace(self._known[number], answers=False, reason="it did not answer a search")
+        return numbers
+
+    def round(self, generations: Generations, missing: frozenset[int]) -> Round:
+        """For one search of these generations, without the shards that are missing."""
+        made = [None if number in missing else one for number, one in enumerate(generations.made)]
+        return Round(self.links, made, self._seconds)
+
+    def refresh(self, *, strict: bool = False) -> bool:
+        """Ask all of them what they have. Returns whether there are other generations to be searched than before.
+
+        A generation that does not fit to the other shards is not taken (``check_fits``).
+
+        strict: whether to raise ShardsRefused then, and where a shard says that it cannot be searched.
+        """
+        pending = [link.state() for link in self.links]
+        states = [self._heard(one) for one in pending]
+        overviews = list(self.generations.overviews)
+        for number, (link, state) in enumerate(zip(self.links, states, strict=True)):
+            overview, known = overviews[number], _Known(overviews[number])
+            if strict and isinstance(state, ShardRefuses):
+                raise ShardsRefused(f"the shard {link.name} cannot be searched: {state}")
+            if isinstance(state, ShardUnavailable):
+                known = replace(known, reason=str(state))
+            elif overview is not None and overview.made == state:
+                known = replace(known, answers=True, reason=None)
+            else:
+                known, overviews[number] = self._taken(number, state, overviews, strict)
+            with self._lock:
+                self._known[number] = known
+        if [one if one is None else one.made for one in overviews] == list(self.generations.made):
+            return False
+        self.generations = Generations(overviews)
+        return True
+
+    def _heard(self, pending: Pending[str]) -> str | ShardUnavailable:
+        try:
+            return pending.result(self._seconds)
+        except ShardUnavailable as error:
+            return error
+
+    def _taken(
+        self, number: int, made: str, overviews: Sequence[Overview | None], strict: bool
+    ) -> tuple[_Known, Overview | None]:
+        """What is known of a shard that has another generation, and what is searched of it from now on."""
+        before = overviews[number]
+        try:
+            fresh = self.links[number].overview(made).result(self._seconds)
+            check_fits(fresh, number, overviews, [one.name for one in self.links])
+        except ShardUnavailable as error:
+            return _Known(before, reason=str(error)), before
+        except ShardsRefused as error:
+            if strict:
+                raise
+            # The one before may be open there still.
+            return _Known(before, answers=before is not None, reason=str(error)), before
+        return _Known(fresh, answers=True, reason=None), fresh
+
+
+def _info(name: str, known: _Known) -> ShardInfo:
+    overview = known.overview
+    return ShardInfo(
+        name=name,
+        answers=known.answers,
+        reason=known.reason,
+        generation=None if overview is None else overview.generation,
+        photos=0 if overview is None else len(overview.ids),
+        clusters=0 if overview is None else len(overview.cluster_sizes),
+    )

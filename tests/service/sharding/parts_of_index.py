@@ -1,0 +1,124 @@
+"""Parts of an index as shards of their own, and links to shards in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import Index, PhotoEntry, PhotoFilter, UnknownPhoto
+from model import Matcher, Tokens
+from service.search import GallerySearcher, Rows
+from service.sharding.errors import ShardUnavailable
+from service.sharding.gallery import ShardedGallery
+from service.sharding.layout import Layout
+from service.sharding.links import Pending, Round
+from service.sharding.question import Question
+from service.sharding.shard import Overview, Shard
+
+T = TypeVar("T")
+
+
+class PartOfIndex:
+    """Some photos of an index, in all of its clusters, of which some may be empty. It has what a search reads."""
+
+    def __init__(self, whole: Index, rows: Rows, name: str) -> None:
+        """rows: of the whole index, ascending."""
+        self._whole, self._rows = whole, rows
+        self.inverted = None
+        self.generation, self.made, self.manifest = whole.generation, f"{whole.made}-{name}", whole.manifest
+        self.embedder, self.groups = whole.embedder, whole.groups
+        self.ids, self.photo_count, self.cluster_count = whole.ids[rows], len(rows), whole.cluster_count
+        ends = np.cumsum(whole.cluster_sizes)
+        clusters = np.searchsorted(ends, rows, side="right")
+        self.cluster_sizes = np.bincount(clusters, minlength=whole.cluster_count)
+        self.centroids, self.centroid_ret = whole.centroids, whole.centroid_ret
+
+    def all_ret(self) -> torch.Tensor:
+        return self._whole.photo_ret(self._rows)
+
+    def photo_tokens(self, places: Rows) -> Tokens:
+        return self._whole.photo_tokens(self._rows[places])
+
+    def photo_embeddings(self, places: Rows) -> NDArray[np.float32]:
+        return self._whole.photo_embeddings(self._rows[places])
+
+    def photo(self, photo: int) -> PhotoEntry:
+        entry = self._whole.photo(photo)
+        if entry.id not in self.ids:
+            raise UnknownPhoto(f"no photo has the id {photo}.")
+        return entry
+
+    def open_photo(self, photo: int) -> bytes:
+        return self._whole.open_photo(photo)
+
+    def passing(self, wanted: PhotoFilter) -> NDArray[np.bool_]:
+        return self._whole.passing(wanted)[self._rows]
+
+    def close(self) -> None:
+        """The whole index stays open."""
+
+
+@dataclass(frozen=True)
+class Answered(Generic[T]):
+    """What is answered at once."""
+
+    compute: Callable[[], T]
+
+    def result(self, seconds: float) -> T:
+        return self.compute()
+
+
+class LocalLink:
+    """A link to a shard in this process.
+
+    Attributes:
+        asked: the questions so far. broken: whether it answers no more.
+    """
+
+    def __init__(self, name: str, shard: Shard) -> None:
+        self.name, self._shard = name, shard
+        self.asked: list[Question[Any]] = []
+        self.broken = False
+
+    def state(self) -> Pending[str]:
+        return Answered(self._made)
+
+    def overview(self, made: str) -> Pending[Overview]:
+        return Answered(self._shard.overview)
+
+    def ask(self, made: str, question: Question[T]) -> Pending[T]:
+        self.asked.append(question)
+
+        def answer() -> T:
+            assert made == self._made()
+            return question.answer(self._shard)
+
+        return Answered(answer)
+
+    def _made(self) -> str:
+        if self.broken:
+            raise ShardUnavailable("it is broken")
+        return self._shard.index.made
+
+
+def shards_of(index: Index, matcher: Matcher, parts: Sequence[Rows]) -> list[LocalLink]:
+    """A link to each part of an index; rows in each are ascending."""
+    cut = [PartOfIndex(index, rows, str(number)) for number, rows in enumerate(parts)]
+    return [LocalLink(f"shard-{number}", Shard(cast(Index, part), matcher)) for number, part in enumerate(cut)]
+
+
+def gallery_of(links: Sequence[LocalLink], matcher: Matcher, **options: Any) -> ShardedGallery:
+    """The gallery of these shards, for one search."""
+    overviews = [link.overview("").result(0) for link in links]
+    ask = Round(links, [one.made for one in overviews], seconds=0)
+    return ShardedGallery(Layout(overviews, frozenset()), ask, matcher, **options)
+
+
+def searcher_of(links: Sequence[LocalLink], matcher: Matcher, **options: Any) -> GallerySearcher:
+    """A searcher for one search of these shards."""
+    return GallerySearcher(gallery_of(links, matcher, **options), matcher)
