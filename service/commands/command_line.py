@@ -143,6 +143,9 @@ def _add_serve(commands: Subparsers) -> None:
         "sketch-search ~/Pictures --open\nsketch-search serve --port 8080",
     )
     serve.add_argument("folders", type=a_path, nargs="*", metavar="FOLDER", help="photos to index first (none)")
+    serve.add_argument("--ray", metavar="ADDRESS", help="search shards by this Ray cluster: auto, local or HOST:PORT")
+    serve.add_argument("--shards", type=a_path, nargs="+", metavar="DIR", help="with --ray: the shards of the index")
+    serve.add_argument("--replicas", type=int, metavar="N", help="with --ray: copies of each shard (1)")
     serve.add_argument("--open", action="store_true", help="open the page in a browser")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (8000); 0 takes any free one")

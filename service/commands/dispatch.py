@@ -39,7 +39,14 @@ def run(options: argparse.Namespace) -> int:
 def _call(options: argparse.Namespace) -> int:
     match options.command:
         case "serve":
-            settings = _settings(options, host=options.host, port=options.port)
+            settings = _settings(
+                options,
+                host=options.host,
+                port=options.port,
+                ray=options.ray,
+                shards=options.shards,
+                replicas=options.replicas,
+            )
             return serve(settings, options.folders, browser=options.open)
         case "search":
             return search(

@@ -10,9 +10,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
 from model.terminal import expanded, printable, resolved
+from service.commands.serving_shards import serve_shards
 from service.engine import index_path, open_matcher
 from service.http import configure_logging, create_app
 from service.program import PROGRAM
@@ -30,6 +32,10 @@ def serve(settings: Settings, folders: Sequence[Path], *, browser: bool) -> int:
         ModelError, IndexerError: the checkpoint cannot be opened, or the folders cannot be indexed.
         PortTaken: the port cannot be listened on.
     """
+    if settings.ray is not None or settings.shards:
+        if folders:
+            raise BadInvocation("--ray and --shards serve shards that are built; leave the folders of photos out.")
+        return serve_shards(settings, lambda app: serve_until_stopped(settings, _open_page if browser else None, app))
     if folders:
         settings = index_folders(settings, folders)
     elif live_stamp(index_path(settings)) is None:
@@ -37,16 +43,19 @@ def serve(settings: Settings, folders: Sequence[Path], *, browser: bool) -> int:
     return serve_until_stopped(settings, _open_page if browser else None)
 
 
-def serve_until_stopped(settings: Settings, beside: Callable[[str], None] | None = None) -> int:
+def serve_until_stopped(
+    settings: Settings, beside: Callable[[str], None] | None = None, app: FastAPI | None = None
+) -> int:
     """Serve until Ctrl-C or SIGTERM. Returns the exit code.
 
     Args:
+        app: the application; None for the one over the index that the settings name.
         beside: called with the server's address, in a thread of its own, while the server starts.
 
     Raises:
         PortTaken: a port cannot be listened on.
     """
-    app = create_app(settings)
+    app = create_app(settings) if app is None else app
     with ExitStack() as opened:
         # Bound here, because uvicorn would end the program over a port in use.
         listener = opened.enter_context(listening(settings.host, settings.port))

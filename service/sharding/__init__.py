@@ -1,9 +1,10 @@
 """A gallery in several shards on several machines: what each shard answers, and the one search over all of them."""
 
-from service.sharding.checks import check_folders
+from service.sharding.checks import check_folders, shard_names
 from service.sharding.errors import GenerationGone, ShardRefuses, ShardsLost, ShardsRefused, ShardUnavailable
 from service.sharding.links import Pending, ShardLink
 from service.sharding.live import ShardedLive
+from service.sharding.on_ray import deployed
 from service.sharding.question import Question
 from service.sharding.server import ShardServer
 from service.sharding.shard import Overview, Shard
@@ -24,4 +25,6 @@ __all__ = [
     "ShardsLost",
     "ShardsRefused",
     "check_folders",
+    "deployed",
+    "shard_names",
 ]

@@ -27,6 +27,12 @@ def check_folders(folders: Sequence[Path]) -> None:
             raise ShardsRefused(f"one shard is named twice: {both}; name each folder once.")
 
 
+def shard_names(folders: Sequence[Path]) -> list[str]:
+    """The names of shards, as users are told them: those of their folders, numbered where two are the same."""
+    names = [folder.name or "shard" for folder in folders]
+    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
+
+
 def check_fits(fresh: Overview, number: int, overviews: Sequence[Overview | None], names: Sequence[str]) -> None:
     """Raise ShardsRefused where a shard cannot be searched together with the others.
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias
 
-from model import Matcher
+import torch
+
+from model import Matcher, Tokens
 from model.decoding import RunJob, run_here
+from model.network import GroupCounts, Modality
 from service.engine import GalleryEngine, PreparedSketch
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
-from service.search import Defaults, Encode, GallerySearcher
+from service.search import Defaults, GallerySearcher
 from service.settings import Settings
 from service.sharding.errors import ShardsLost
 from service.sharding.gallery import ShardedGallery
 from service.sharding.shards import Generations, Shards
 from service.towers import ClipVectors, Towers
 
-T = TypeVar("T")
+#: What encodes pictures (b, 3, H, W), and pools their tokens into so many groups.
+EncodeInGroups: TypeAlias = Callable[[torch.Tensor, Modality, GroupCounts], Tokens]
 
 
 class ShardedEngine(GalleryEngine):
@@ -29,7 +33,7 @@ class ShardedEngine(GalleryEngine):
         settings: Settings,
         matcher: Matcher,
         shards: Shards,
-        encode: Encode,
+        encode: EncodeInGroups,
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
         towers: Towers | None = None,
@@ -42,7 +46,8 @@ class ShardedEngine(GalleryEngine):
             encode: what encodes sketches and photos of queries.
         """
         super().__init__(settings, matcher, thumbnails, run, towers)
-        self._shards, self._encode = shards, encode
+        self._shards = shards
+        self._encode = lambda images, modality: encode(images, modality, matcher.groups)
         self._generations: Generations = shards.generations
 
     def search(

@@ -11,10 +11,9 @@ from model.words import load_plurals
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
-from service.search import Encode
 from service.serving import THUMBNAIL_BYTES
 from service.settings import Settings
-from service.sharding.engine import ShardedEngine
+from service.sharding.engine import EncodeInGroups, ShardedEngine
 from service.sharding.shards import Shards
 from service.towers import Towers
 
@@ -36,7 +35,7 @@ class ShardedLive:
         settings: Settings,
         matcher: Matcher,
         shards: Shards,
-        encode: Encode,
+        encode: EncodeInGroups,
         run: RunJob = run_here,
     ) -> None:
         """

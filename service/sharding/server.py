@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,9 +29,9 @@ class ShardServer:
         refusal: why what is live on the disk is not used; None where it is.
     """
 
-    def __init__(self, folder: Path, matcher: Matcher) -> None:
-        """Opens nothing yet."""
-        self._folder, self._matcher = folder, matcher
+    def __init__(self, folder: Path, matcher: Matcher, gallery_roots: Sequence[Path] = ()) -> None:
+        """Opens nothing yet. gallery_roots: where the roots are on this machine; none for where they were built."""
+        self._folder, self._matcher, self._roots = folder, matcher, gallery_roots or None
         self._opened: OrderedDict[str, Shard] = OrderedDict()
         self._lock = threading.Lock()
         self._stamp: object = None
@@ -46,7 +47,7 @@ class ShardServer:
 
     def _open(self, stamp: object) -> None:
         try:
-            index = open_index(self._folder, self._matcher)
+            index = open_index(self._folder, self._matcher, gallery_roots=self._roots)
             try:
                 fresh = Shard(index, self._matcher)
             except BaseException:

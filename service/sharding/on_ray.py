@@ -1,0 +1,260 @@
+"""Shards on a Ray cluster: Ray Serve places their copies, starts them again, and says which one is asked.
+
+Each shard is an application of its own, and so is the encoder. A shard has a fixed number of copies; Ray adds copies of
+the encoder while sketches wait for it. Ray is imported only where this module is asked for something.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from indexer.distributed import connected
+from model import Tokens
+from model.network import GroupCounts, Modality
+from model.terminal import Refusal
+from service.engine import open_matcher
+from service.errors import NotReady, QueueFull
+from service.settings import Settings
+from service.sharding.errors import ShardsRefused, ShardUnavailable
+from service.sharding.links import Pending
+from service.sharding.question import Question
+from service.sharding.sent import SentTokens, to_tensor
+from service.sharding.server import ShardServer
+from service.sharding.shard import Overview
+
+T = TypeVar("T")
+
+APPLICATION = "sketch-search"
+# How often a copy of a shard looks for a new generation.
+POLL_SECONDS = 0.5
+# Questions that one copy of a shard takes at a time; more wait, as many as searches may wait. They are answered one
+# after another, since PyTorch spreads each over the cores that the copy has.
+ONGOING = 8
+# Copies of the encoder at most, and sketches for each of them at a time.
+ENCODERS, ENCODED_AT_ONCE = 8, 2
+# After which a client may ask again that was turned away by a shard.
+_RETRY_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class _Told(Generic[T]):
+    """An answer, or the error instead of it that the asker is to know. As a value: Ray would wrap what is raised."""
+
+    value: T | None
+    error: Refusal | None = None
+
+    def get(self) -> T:
+        """The answer. Raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+def _told(compute: Callable[[], T]) -> _Told[T]:
+    try:
+        return _Told(compute())
+    except Refusal as error:
+        return _Told(None, error)
+
+
+class ShardReplica:
+    """A copy of a shard, in a process of Ray's. Serve calls its methods from threads."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self._server = ShardServer(folder, open_matcher(settings), settings.gallery)
+        self._turn = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self._server.refresh()
+            # Whatever is wrong with a new generation, the old one has to go on.
+            except Exception:
+                logging.getLogger("sketch_search").exception("a new generation cannot be opened")
+            time.sleep(POLL_SECONDS)
+
+    def state(self) -> _Told[str]:
+        """As ``ShardServer.state``."""
+        return _told(self._server.state)
+
+    def overview(self, made: str) -> _Told[Overview]:
+        """As ``ShardServer.overview``."""
+        return _told(lambda: self._server.overview(made))
+
+    def answer(self, made: str, question: Question[T]) -> _Told[T]:
+        """As ``ShardServer.answer``."""
+        with self._turn:
+            return _told(lambda: self._server.answer(made, question))
+
+
+class EncoderReplica:
+    """A copy of the encoder, in a process of Ray's."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._matcher = open_matcher(settings)
+        self._turn = threading.Lock()
+
+    def encode(self, images: Any, modality: Modality, groups: GroupCounts) -> _Told[SentTokens]:
+        """As ``Matcher.encode``. images: (b, 3, H, W) float32, as an array."""
+        pixels = to_tensor(images, torch.device("cpu"))
+        with self._turn:
+            return _told(lambda: SentTokens.of(self._matcher.with_groups(groups).encode(pixels, modality)))
+
+
+class _Response(Generic[T]):
+    """A question on its way to a copy of a shard, or to the next one where that has ended."""
+
+    def __init__(self, send: Callable[[], Any]) -> None:
+        self._send, self._sent = send, send()
+
+    def result(self, seconds: float) -> T:
+        """As of ``Pending``."""
+        from ray.exceptions import RayActorError, RayError
+        from ray.serve.exceptions import BackPressureError, RayServeException
+
+        until = time.monotonic() + seconds
+        try:
+            try:
+                return self._got(self._sent, seconds)
+            except RayActorError:
+                # Serve sends it to no other copy by itself once it was sent.
+                return self._got(self._send(), max(0.0, until - time.monotonic()))
+        except TimeoutError as error:
+            raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
+        except BackPressureError as error:
+            raise QueueFull(_RETRY_SECONDS) from error
+        except (RayError, RayServeException) as error:
+            raise ShardUnavailable(f"it has ended ({type(error).__name__})") from error
+
+    def _got(self, response: Any, seconds: float) -> T:
+        try:
+            told: _Told[T] = response.result(timeout_s=seconds)
+        except TimeoutError:
+            response.cancel()
+            raise
+        return told.get()
+
+
+class RayShard:
+    """The way to the copies of one shard; see ``ShardLink``."""
+
+    def __init__(self, name: str, handle: Any) -> None:
+        self.name, self._handle = name, handle
+
+    def state(self) -> Pending[str]:
+        """As in ``ShardLink``."""
+        return _Response(self._handle.state.remote)
+
+    def overview(self, made: str) -> Pending[Overview]:
+        """As in ``ShardLink``."""
+        return _Response(lambda: self._handle.overview.remote(made))
+
+    def ask(self, made: str, question: Question[T]) -> Pending[T]:
+        """As in ``ShardLink``."""
+        return _Response(lambda: self._handle.answer.remote(made, question))
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What was deployed on a cluster.
+
+    Attributes:
+        links: to the shards, in their order.
+        encode: what encodes pictures, pooled into so many groups.
+    """
+
+    links: tuple[RayShard, ...]
+    encode: Callable[[torch.Tensor, Modality, GroupCounts], Tokens]
+
+
+@contextmanager
+def deployed(settings: Settings, folders: Sequence[Path], names: Sequence[str]) -> Iterator[Deployed]:
+    """Have a Ray cluster serve shards while the block runs.
+
+    Raises:
+        BadInvocation: Ray is not installed, or the cluster cannot be reached.
+        ShardsRefused: it has too few resources.
+    """
+    with connected(settings.ray or "auto"):
+        from ray import serve
+
+        each = _resources(settings)
+        _check_room(each, len(folders) * settings.replicas + 1)
+        # No key leaves this process.
+        sent = settings.model_copy(update={"api_key": None})
+        quiet = {"logging_config": {"log_level": "WARNING", "enable_access_log": False}}
+        serve.start(proxy_location="Disabled", **quiet)
+        shard = serve.deployment(
+            ShardReplica,
+            num_replicas=settings.replicas,
+            max_ongoing_requests=ONGOING,
+            max_queued_requests=max(1, settings.queue),
+            ray_actor_options=each,
+            **quiet,
+        )
+        encoder = serve.deployment(
+            EncoderReplica,
+            autoscaling_config={
+                "min_replicas": 1,
+                "max_replicas": ENCODERS,
+                "target_ongoing_requests": ENCODED_AT_ONCE,
+            },
+            max_ongoing_requests=2 * ENCODED_AT_ONCE,
+            max_queued_requests=max(1, settings.queue),
+            ray_actor_options=each,
+            **quiet,
+        )
+        bound = [shard.bind(folder, sent) for folder in folders]
+        applications = [f"{APPLICATION}-{number}" for number in range(len(folders))]
+        targets = [
+            serve.RunTarget(target, name=name, route_prefix=None, **quiet)
+            for target, name in zip(
+                [*bound, encoder.bind(sent)], [*applications, f"{APPLICATION}-encoder"], strict=True
+            )
+        ]
+        try:
+            *shards, encoding = serve.run_many(targets, wait_for_applications_running=False)
+            links = tuple(RayShard(name, handle) for name, handle in zip(names, shards, strict=True))
+            yield Deployed(links, lambda *asked: _encoded(encoding, settings.shard_seconds, *asked))
+        finally:
+            for target in targets:
+                serve.delete(target.name)
+
+
+def _resources(settings: Settings) -> dict[str, float]:
+    """What a copy of a shard, or of the encoder, has for itself."""
+    cpus = {"num_cpus": float(settings.threads or 1)}
+    return {**cpus, "num_gpus": 1.0} if settings.device == "cuda" else cpus
+
+
+def _check_room(each: dict[str, float], copies: int) -> None:
+    """Raise ShardsRefused where the cluster is too small for so many copies."""
+    import ray
+
+    there = ray.cluster_resources()
+    for kind, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        needed, has = each.get(kind, 0.0) * copies, float(there.get(name, 0.0))
+        if needed > has:
+            raise ShardsRefused(
+                f"the Ray cluster has {has:g} {name}s, and {copies} copies of shards and the encoder need {needed:g}; "
+                "add machines, or have fewer shards or --replicas."
+            )
+
+
+def _encoded(handle: Any, seconds: float, images: torch.Tensor, modality: Modality, groups: GroupCounts) -> Tokens:
+    """As ``Matcher.encode``, by a copy of the encoder. Raises NotReady where none answers."""
+    sent: _Response[SentTokens] = _Response(lambda: handle.encode.remote(images.numpy(), modality, groups))
+    try:
+        return sent.result(seconds).tokens(torch.device("cpu"))
+    except ShardUnavailable as error:
+        raise NotReady(f"Sketches cannot be encoded now: {error}. Try again in a moment.") from error
