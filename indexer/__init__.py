@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         default_index_path,
         live_stamp,
         open_index,
+        shard_folders,
     )
     from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
 
@@ -91,6 +92,7 @@ __all__ = [
     "read_summary",
     "remove",
     "repair",
+    "shard_folders",
     "verify",
 ]
 
@@ -129,6 +131,7 @@ _HOMES = {
     "remove": "upkeep",
     "repair": "upkeep",
     "RepairReport": "upkeep",
+    "shard_folders": "store",
     "UnknownPhoto": "errors",
     "UpkeepReport": "upkeep",
     "verify": "upkeep",

@@ -37,6 +37,7 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Workers are started when they are needed: each costs a second of a processor.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "200000")
 
     import ray
     from ray.cluster_utils import Cluster
@@ -45,7 +46,9 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     cluster = Cluster()
     try:
-        add_small_node(cluster, cpus, include_dashboard=False, dashboard_agent_listen_port=0, temp_dir=folder)
+        # Without what no test needs: on a busy machine a node gives up where its processes do not start in time.
+        head = {"include_dashboard": False, "dashboard_agent_listen_port": 0, "no_monitor": True}
+        add_small_node(cluster, cpus, temp_dir=folder, **head)
         for _ in range(1, nodes):
             add_small_node(cluster, cpus)
         yield cluster
@@ -57,4 +60,4 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
 
 def add_small_node(cluster: Cluster, cpus: int = CPUS, **options: Any) -> Any:
     """One more node; ``options`` as ``Cluster.add_node`` has them. Returns what ``Cluster.remove_node`` takes."""
-    return cluster.add_node(num_cpus=cpus, object_store_memory=_OBJECTS, **options)
+    return cluster.add_node(num_cpus=cpus, object_store_memory=_OBJECTS, include_log_monitor=False, **options)

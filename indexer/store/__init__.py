@@ -99,6 +99,7 @@ from indexer.store.shards import (
     ShardsManifest,
     clean_shard,
     read_shards,
+    shard_folders,
     shard_name,
 )
 from indexer.store.stamps import FileStamp, from_columns, to_columns
@@ -190,6 +191,7 @@ __all__ = [
     "read_shards",
     "read_start",
     "resolve_roots",
+    "shard_folders",
     "shard_name",
     "shown_path",
     "software_version",

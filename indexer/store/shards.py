@@ -228,3 +228,13 @@ def read_shards(path: Path) -> ShardsManifest:
     if manifest is None:
         raise IndexRefused(f"there is no index in shards at {path}; run `sketch-search index build` with --ray first.")
     return manifest
+
+
+def shard_folders(path: Path) -> list[Path]:
+    """The folders of the indexes that are searched for ``path``: the shards of an index in shards, or itself.
+
+    Raises:
+        IndexRefused: what says which shards there are is damaged.
+    """
+    manifest = ShardsFolder(path).manifest()
+    return [path] if manifest is None else [path / shard.folder for shard in manifest.shards]

@@ -13,7 +13,7 @@ from service.sharding.shard import Overview
 
 # Ids are kept in four bytes each, since those of all photos are in the memory of the searching process.
 MOST_ID = 2**31 - 1
-_TOGETHER = "build the shards together, with `sketch-search index build FOLDER --ray ADDRESS`"
+_TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
 
 
 def check_folders(folders: Sequence[Path]) -> None:
@@ -33,24 +33,35 @@ def shard_names(folders: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
 
 
-def check_fits(fresh: Overview, number: int, overviews: Sequence[Overview | None], names: Sequence[str]) -> None:
-    """Raise ShardsRefused where a shard cannot be searched together with the others.
+def check_fits(overviews: Sequence[Overview | None], number: int, names: Sequence[str]) -> None:
+    """Raise ShardsRefused where a shard that is there cannot be searched together with the others.
 
     Args:
-        fresh, number: the shard, and its place among the others.
+        overviews: of all shards. number: of the one that is looked at. names: of all.
     """
-    name = names[number]
-    if len(fresh.ids) and int(fresh.ids.max()) > MOST_ID:
+    one, name = overviews[number], names[number]
+    if one is None:
+        return
+    if len(one.ids) and int(one.ids.max()) > MOST_ID:
         raise ShardsRefused(f"the shard {name} has photo ids beyond {MOST_ID}; {_TOGETHER} anew.")
     for place, other in enumerate(overviews):
         if place == number or other is None:
             continue
-        both = f"the shards {names[place]} and {name}"
-        if replace(fresh.origin, tokens=0, pooling=None) != replace(other.origin, tokens=0, pooling=None):
+        both = f"the shards {names[min(place, number)]} and {names[max(place, number)]}"
+        if replace(one.origin, tokens=0, pooling=None) != replace(other.origin, tokens=0, pooling=None):
             raise ShardsRefused(f"{both} were made with different checkpoints; {_TOGETHER}.")
-        if fresh.origin != other.origin:
-            raise ShardsRefused(f"{both} keep tokens in different ways (--groups, --keep); {_TOGETHER}.")
-        if (fresh.embedder.kind, fresh.embedder.sha256) != (other.embedder.kind, other.embedder.sha256):
+        if one.origin != other.origin:
+            raise ShardsRefused(f"{both} keep tokens in different ways; {_TOGETHER}.")
+        if (one.embedder.kind, one.embedder.sha256) != (other.embedder.kind, other.embedder.sha256):
             raise ShardsRefused(f"{both} were clustered by different embedders; {_TOGETHER}.")
-        if len(shared := np.intersect1d(fresh.ids, other.ids)):
-            raise ShardsRefused(f"{both} both have a photo with the id {shared[0]}; {_TOGETHER}.")
+        if (shared := _shared(one, other)) is not None:
+            raise ShardsRefused(f"{both} both have a photo with the id {shared}; {_TOGETHER}.")
+
+
+def _shared(one: Overview, other: Overview) -> int | None:
+    """An id that both have; None where there is none."""
+    # Shards that were built together have all ids of one before those of the next.
+    if not len(one.ids) or not len(other.ids) or one.ids.max() < other.ids.min() or other.ids.max() < one.ids.min():
+        return None
+    shared = np.intersect1d(one.ids, other.ids)
+    return int(shared[0]) if len(shared) else None

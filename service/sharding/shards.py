@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -111,45 +111,57 @@ class Shards:
         pending = [link.state() for link in self.links]
         states = [self._heard(one) for one in pending]
         overviews = list(self.generations.overviews)
-        for number, (link, state) in enumerate(zip(self.links, states, strict=True)):
-            overview, known = overviews[number], _Known(overviews[number])
+        fresh: dict[int, Overview] = {}
+        now: list[_Known] = []
+        for number, (state, overview) in enumerate(zip(states, overviews, strict=True)):
             if strict and isinstance(state, ShardRefuses):
-                raise ShardsRefused(f"the shard {link.name} cannot be searched: {state}")
-            if isinstance(state, ShardUnavailable):
-                known = replace(known, reason=str(state))
-            elif overview is not None and overview.made == state:
-                known = replace(known, answers=True, reason=None)
+                raise ShardsRefused(f"the shard {self.links[number].name} cannot be searched: {state}")
+            if isinstance(state, str) and (overview is None or overview.made != state):
+                try:
+                    fresh[number] = self.links[number].overview(state).result(self._seconds)
+                except ShardUnavailable as error:
+                    state = error
+            now.append(_Known(overview, isinstance(state, str), None if isinstance(state, str) else str(state)))
+        for number, refusal in self._unfit(fresh, strict=strict).items():
+            # The one before may be open there still.
+            del fresh[number]
+            now[number] = replace(now[number], answers=now[number].overview is not None, reason=refusal)
+        for number, overview in fresh.items():
+            overviews[number], now[number] = overview, replace(now[number], overview=overview)
+        with self._lock:
+            self._known = now
+        if fresh:
+            self.generations = Generations(overviews)
+        return bool(fresh)
+
+    def _unfit(self, fresh: Mapping[int, Overview], *, strict: bool) -> dict[int, str]:
+        """Why some new generations are not taken, by the number of their shard.
+
+        A build may move photos from shard to shard. So those that come together are looked at together.
+        """
+        refused: dict[int, str] = {}
+        names = [link.name for link in self.links]
+        while True:
+            together = list(self.generations.overviews)
+            taken = {number: one for number, one in fresh.items() if number not in refused}
+            for number, one in taken.items():
+                together[number] = one
+            try:
+                for number in taken:
+                    looked_at = number
+                    check_fits(together, number, names)
+            except ShardsRefused as error:
+                if strict:
+                    raise
+                refused[looked_at] = str(error)
             else:
-                known, overviews[number] = self._taken(number, state, overviews, strict)
-            with self._lock:
-                self._known[number] = known
-        if [one if one is None else one.made for one in overviews] == list(self.generations.made):
-            return False
-        self.generations = Generations(overviews)
-        return True
+                return refused
 
     def _heard(self, pending: Pending[str]) -> str | ShardUnavailable:
         try:
             return pending.result(self._seconds)
         except ShardUnavailable as error:
             return error
-
-    def _taken(
-        self, number: int, made: str, overviews: Sequence[Overview | None], strict: bool
-    ) -> tuple[_Known, Overview | None]:
-        """What is known of a shard that has another generation, and what is searched of it from now on."""
-        before = overviews[number]
-        try:
-            fresh = self.links[number].overview(made).result(self._seconds)
-            check_fits(fresh, number, overviews, [one.name for one in self.links])
-        except ShardUnavailable as error:
-            return _Known(before, reason=str(error)), before
-        except ShardsRefused as error:
-            if strict:
-                raise
-            # The one before may be open there still.
-            return _Known(before, answers=before is not None, reason=str(error)), before
-        return _Known(fresh, answers=True, reason=None), fresh
 
 
 def _info(name: str, known: _Known) -> ShardInfo:

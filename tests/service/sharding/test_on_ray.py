@@ -1,0 +1,176 @@
+"""Shards on a Ray cluster of two nodes and more: the real server, asked over HTTP, while processes are killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from indexer import remove
+from service.settings import Settings
+from tests.patience import PATIENCE, wait_until
+from tests.programs import started_python
+from tests.ray_cluster import add_small_node
+from tests.requirements import need_ray
+from tests.service.small_gallery import PHOTOS
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """The server over two shards, each of which has two copies.
+
+    Attributes:
+        http: a connection to it. folders: of the shards. cluster: where they run.
+    """
+
+    http: httpx.Client
+    folders: list[Path]
+    cluster: Cluster
+
+    def search(self, sketch: bytes, **asked: Any) -> dict[str, Any]:
+        """What a search is answered."""
+        answer = self.http.post("/search", content=sketch, params={"k": PHOTOS, **asked})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def answering(self) -> int:
+        """How many shards answer."""
+        return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
+
+    def kill(self, shard: int, copies: int) -> None:
+        """Kill so many copies of a shard at once, as a machine does that fails."""
+        import ray
+
+        ray.init(address=self.cluster.address, log_to_driver=False)
+        try:
+            named = ray.util.list_named_actors(all_namespaces=True)
+            replicas = [one for one in named if one["name"].startswith(f"SERVE_REPLICA::sketch-search-{shard}#")]
+            assert len(replicas) >= copies
+            for replica in replicas[:copies]:
+                ray.kill(ray.get_actor(**replica))
+        finally:
+            ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def on_ray(
+    settings: Settings, shard_folders: list[Path], ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OnRay]:
+    more = add_small_node(ray_cluster)
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    place = {"SBIR_WEIGHTS": str(settings.weights), "SBIR_QUEUE_SECONDS": str(PATIENCE), "SBIR_SHARD_SECONDS": "100"}
+    arguments = ["serve", "--port", "0", "--ray", ray_cluster.address, "--replicas", "2", "--shards"]
+    command = ["-m", "service", *arguments, *map(str, shard_folders)]
+    try:
+        with (
+            log.open("w") as errors,
+            started_python(*command, environment={**os.environ, **place}, errors=errors) as process,
+            httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
+        ):
+            yield OnRay(http, shard_folders, ray_cluster)
+    except BaseException:
+        print(log.read_text())
+        raise
+    finally:
+        ray_cluster.remove_node(more)
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """Where the server says that it is."""
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    assert told.startswith("2 shards on the Ray cluster "), told
+    return process.stdout.readline().split()[-1]
+
+
+def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client, sketch: bytes) -> None:
+    for asked in ({}, {"thin": 5}, {"like": 3}, {"view": "kinds"}, {"fold": "true"}):
+        together = on_ray.search(sketch, **asked)
+        one = http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
+        assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]
+        assert [hit["score"] for hit in together["results"]] == pytest.approx(
+            [hit["score"] for hit in one["results"]], abs=1e-3
+        )
+        assert together["complete"]
+    for path in ("/photos/5", "/thumbnails/5?size=32"):
+        assert on_ray.http.get(path).content == http.get(path).content
+    assert on_ray.http.get("/photos/999").status_code == 404
+
+
+def test_with_a_copy_of_each_shard_nothing_is_missing_when_one_is_killed(on_ray: OnRay, sketch: bytes) -> None:
+    before = on_ray.search(sketch)
+    on_ray.kill(0, copies=1)
+    for _ in range(5):
+        after = on_ray.search(sketch)
+        assert (after["complete"], after["results"]) == (True, before["results"])
+
+
+def test_a_new_generation_of_a_shard_is_searched_as_a_whole(on_ray: OnRay, sketch: bytes) -> None:
+    before = {hit["id"]: hit["paths"] for hit in on_ray.search(sketch)["results"]}
+    gone = next(photo for photo, paths in sorted(before.items()) if len(paths) == 1)
+    remove([before[gone][0]], on_ray.folders[0])
+    expected = {frozenset(before), frozenset(before) - {gone}}
+    seen: set[frozenset[int]] = set()
+
+    def swapped() -> bool:
+        answer = on_ray.search(sketch)
+        found = frozenset(hit["id"] for hit in answer["results"])
+        seen.add(found)
+        assert found in expected
+        assert answer["complete"]
+        return gone not in found
+
+    wait_until(swapped, "the new generation is not searched")
+    shards = on_ray.http.get("/info").json()["shards"]
+    assert [shard["generation"] for shard in shards] == ["g000003", "g000002"]
+    assert on_ray.search(sketch)["generation"] == "g000003+g000002"
+
+
+def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:
+    whole = on_ray.search(sketch)
+    folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
+    # So that the copies that Ray starts instead find nothing.
+    folder.rename(away)
+    try:
+        on_ray.kill(1, copies=2)
+        wait_until(lambda: not on_ray.search(sketch)["complete"], "nothing is missing")
+        part = on_ray.search(sketch)
+        assert part["missing_shards"] == [folder.name]
+        found = [hit["id"] for hit in part["results"]]
+        assert 0 < len(found) < len(whole["results"])
+        assert found == [hit["id"] for hit in whole["results"] if hit["id"] in found]
+        wait_until(lambda: on_ray.answering() == 1, "the shard is not missing")
+        assert on_ray.http.get("/readyz").json() == {"status": "ready", "missing_shards": [folder.name]}
+        assert f'sbir_shard_up{{shard="{folder.name}"}} 0.0' in on_ray.http.get("/metrics").text
+    finally:
+        away.rename(folder)
+    wait_until(lambda: on_ray.answering() == 2, "the shard did not come back")
+    wait_until(lambda: on_ray.search(sketch)["results"] == whole["results"], "the shard is not searched again")
+
+
+def test_a_cluster_that_is_too_small_or_is_not_there_is_refused(
+    settings: Settings, shard_folders: list[Path], ray_cluster: Cluster
+) -> None:
+    need_ray()
+    from tests.programs import run_python
+
+    place = {**os.environ, "SBIR_WEIGHTS": str(settings.weights)}
+    for ray, replicas, told in (
+        (ray_cluster.address, "40", "and 81 copies of shards and the encoder need 81"),
+        ("127.0.0.1:1", "1", "no Ray cluster can be reached at 127.0.0.1:1"),
+    ):
+        command = ["-m", "service", "serve", "--ray", ray, "--replicas", replicas, "--shards", *map(str, shard_folders)]
+        ended = run_python(*command, environment=place)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert told in ended.stderr
+        assert "Traceback" not in ended.stderr
