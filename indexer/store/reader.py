@@ -170,6 +170,11 @@ class Index:
         return self.manifest.embedder
 
     @property
+    def tokens_kept(self) -> int:
+        """How many tokens of each photo are kept, [Ret] included."""
+        return self.manifest.tokens
+
+    @property
     def groups(self) -> GroupCounts:
         """How many groups patch tokens were pooled into."""
         return self.manifest.groups

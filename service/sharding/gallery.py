@@ -199,6 +199,11 @@ class ShardedGallery(GalleryRows):
         return self._layout.embedder
 
     @property
+    def tokens_kept(self) -> int:
+        """As in ``SearchedIndex``."""
+        return self._layout.tokens_kept
+
+    @property
     def groups(self) -> GroupCounts:
         """As in ``SearchedIndex``."""
         return self._matcher.groups

@@ -54,7 +54,15 @@ class Layout:
     @property
     def embedder(self) -> EmbedderEntry:
         """What the photos of all shards were clustered by."""
-        return next(one.embedder for one in self.overviews if one is not None)
+        return self._known().embedder
+
+    @property
+    def tokens_kept(self) -> int:
+        """Of each photo."""
+        return self._known().origin.tokens
+
+    def _known(self) -> Overview:
+        return next(one for one in self.overviews if one is not None)
 
     def clusters(self, shard: int) -> slice:
         """The clusters of a shard."""

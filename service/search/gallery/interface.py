@@ -42,7 +42,8 @@ class SearchedIndex(Protocol):
     Attributes:
         generation: its name. made: tells generations of different indexes apart, too.
         photo_count, cluster_count: how many there are. ids: (p,) the photos' ids by row.
-        embedder: what the photos were clustered by. groups: how many groups tokens were pooled into.
+        embedder: what the photos were clustered by. tokens_kept: of each photo, [Ret] included. groups: how
+            many groups tokens were pooled into.
     """
 
     @property
@@ -62,6 +63,9 @@ class SearchedIndex(Protocol):
 
     @property
     def embedder(self) -> EmbedderEntry: ...
+
+    @property
+    def tokens_kept(self) -> int: ...
 
     @property
     def groups(self) -> GroupCounts: ...
