@@ -19,6 +19,8 @@ FOLDER = Path(__file__).parents[1] / "build" / "soak"
 RUNS = {
     "kills": "Builds and updates killed at 200 moments; `remove`, `compact` and `repair` killed before each of their "
     "writes. Run again, each ends with the index that an undisturbed run makes",
+    "lost machines": "Nodes of a Ray cluster killed at random moments, while 5,000 photos are built into three shards. "
+    "They hold what an undisturbed build of one index holds",
     "store": "Files changed and commands run in random order. The index is then what a simple model of it expects",
     "contract": "Requests generated from the contract, and against it. Each answer is as documented",
     "requests": "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should "

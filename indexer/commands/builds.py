@@ -28,7 +28,7 @@ _LONGEST_INTERVAL = 7 * 24 * 3600
 
 def run_build(options: argparse.Namespace) -> int:
     """build [FOLDER...]"""
-    if options.ray is not None or options.shards is not None:
+    if (options.ray, options.shards, options.workers) != (None, None, None):
         return run_sharded_build(options)
     request = Request(
         folders=tuple(options.folders),

@@ -89,6 +89,12 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     command.add_argument(
         "--shards", type=int, metavar="N", help="with --ray: how many shards (default: as many as there are, or one)"
     )
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="with --ray: how many work at once (default: as many as the cluster has CPUs, or GPUs)",
+    )
     command.add_argument("--watch", action="store_true", help="stay, and bring the index up to date when photos change")
     command.add_argument(
         "--interval",

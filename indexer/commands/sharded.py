@@ -16,7 +16,9 @@ from model.network import GroupCounts
 def run_sharded_build(options: argparse.Namespace) -> int:
     """build [FOLDER...] --ray ADDRESS [--shards N]"""
     if options.ray is None:
-        raise BadInvocation("--shards is for a build on many machines; say with --ray where its Ray cluster is.")
+        raise BadInvocation(
+            "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
+        )
     for name in ("watch", "moved", "checksum"):
         if getattr(options, name):
             raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
@@ -32,6 +34,7 @@ def run_sharded_build(options: argparse.Namespace) -> int:
         recluster=options.recluster,
         groups=None if options.tokens is None else GroupCounts.parse(options.tokens),
         leave=options.yes,
+        workers=options.workers,
         progress=progress_of(options),
         batch=options.batch,
     )

@@ -63,7 +63,8 @@ class ShardsReport:
         unlisted: folders that could not be read. What was known of them stays.
         skipped: what was passed over, because it is no image.
         embedder: what the clusters were made by.
-        shards: what is committed now. workers: how many there could be. seconds: how long it took.
+        shards: what is committed now. workers: how many worked at once, at most.
+        seconds: how long it took, from when the cluster was there.
         index: the folder of the shards.
     """
 
@@ -309,7 +310,7 @@ class ShardsBuilder:
             skipped=listing.skipped,
             embedder=self._setup.embedder.description,
             shards=manifest.shards,
-            workers=self._workers.resources.workers,
+            workers=self._workers.count,
             seconds=seconds,
             index=self._folder.path,
         )

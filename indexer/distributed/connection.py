@@ -24,7 +24,7 @@ Work = TypeVar("Work")
 Result = TypeVar("Result")
 # Seconds for a machine to answer at all.
 _PATIENCE = 10
-# Tasks that wait for each worker, so that none is idle while this process looks at results.
+# Works for each worker, the one that it does among them.
 _AHEAD = 2
 # CPUs that decode for one GPU, see indexer.building.staging.
 _MOST_DECODERS = 8
@@ -86,11 +86,8 @@ def connected(address: str) -> Iterator[None]:
             started on this machine and ends with the block; or HOST:PORT.
 
     Raises:
-        BadInvocation: Ray is not installed, or there is no such cluster, or it does not let this process in.
+        BadInvocation: there is no such cluster, or it does not let this process in.
     """
-    if find_spec("ray") is None:
-        raise BadInvocation("--ray needs Ray, which is not installed; run `pip install 'sketch-search[ray]'`.")
-    _check_address(address)
     # Ray tells its makers how it is used, unless the user has decided that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -110,8 +107,17 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_address(address: str) -> None:
-    """Look at once whether anybody listens there: Ray itself would try for minutes."""
+def check_address(address: str) -> None:
+    """Find out at once whether anybody listens there: Ray itself would try for minutes.
+
+    Args:
+        address: as of ``connected``.
+
+    Raises:
+        BadInvocation: Ray is not installed, or nobody does.
+    """
+    if find_spec("ray") is None:
+        raise BadInvocation("--ray needs Ray, which is not installed; run `pip install 'sketch-search[ray]'`.")
     if address in ("auto", "local"):
         return
     host, _, port = address.rpartition(":")
@@ -131,13 +137,28 @@ class Workers:
 
     Args:
         device: as of ``Resources.of``, which says what is raised, too.
+        most: how many works are to be done at once; None for as many as there is room for.
+
+    Attributes:
+        resources: of each, and how many there is room for. count: how many work at once.
+
+    Raises:
+        BadInvocation: there is not room for so many.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, most: int | None = None) -> None:
         import ray
 
         self._nodes = [node for node in ray.nodes() if node["Alive"]]
         self.resources = Resources.of([node["Resources"] for node in self._nodes], device)
+        if most is not None and not 1 <= most <= self.resources.workers:
+            raise BadInvocation(
+                f"the Ray cluster has room for {self.resources.workers} workers, and not for {most}; give --workers "
+                "from 1 to that, or add machines to it."
+            )
+        self.count = most or self.resources.workers
+        # Those beyond wait for the first that is free, so that it is not idle while this process looks at results.
+        self._at_once = most or _AHEAD * self.resources.workers
 
     def everywhere(self, function: Callable[[Work], object], work: Work) -> None:
         """Do the work once on each machine that can have workers, to find out whether it can be done there.
@@ -185,8 +206,7 @@ class Workers:
         try:
             with _told():
                 while True:
-                    room = _AHEAD * self.resources.workers - len(waiting)
-                    waiting += [remote.remote(work) for work in islice(left, max(0, room))]
+                    waiting += [remote.remote(work) for work in islice(left, self._at_once - len(waiting))]
                     if not waiting:
                         return
                     ended, waiting = ray.wait(waiting, num_returns=1)
@@ -203,7 +223,8 @@ class Workers:
         if on_gpu and self.resources.gpus:
             # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
             options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
-        return ray.remote(max_retries=retries, **options)(function)
+        # Spread, because what a worker needs most is the processors and the disk of its machine.
+        return ray.remote(max_retries=retries, scheduling_strategy="SPREAD", **options)(function)
 
 
 @contextmanager

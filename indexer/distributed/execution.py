@@ -19,7 +19,7 @@ from indexer.building import (
     wanted_embedder,
 )
 from indexer.distributed.builder import ShardsBuilder, ShardsDecision, ShardsReport
-from indexer.distributed.connection import Workers, connected
+from indexer.distributed.connection import Workers, check_address, connected
 from indexer.distributed.live_shards import LiveShards
 from indexer.distributed.setup import TOKEN, Setup, look
 from indexer.embedding import ChosenEmbedder
@@ -57,6 +57,7 @@ def build_shards(
     recluster: bool = False,
     groups: GroupCounts | None = None,
     leave: bool = False,
+    workers: int | None = None,
     progress: Progress | None = None,
     batch: int = DEFAULT_BATCH,
     slice_files: int = DEFAULT_SLICE,
@@ -77,6 +78,7 @@ def build_shards(
         clusters, embedder, groups, batch, inverted_from: as of ``indexer.build``. Clusters are always made anew.
         recluster: write the shards even if no photo has changed.
         leave: whether folders that the shards have, and that are not named, may leave the gallery.
+        workers: how many work at once; None for as many as there is room for.
         slice_files: how many files are a worker's work, which is kept as a whole or not at all.
 
     Raises:
@@ -97,20 +99,21 @@ def build_shards(
         batch=batch,
         inverted_from=inverted_from,
     )
+    check_address(ray)
     folder = ShardsFolder(index)
     # Before anything slow. What is there may have changed once the lock is held, so all is looked at again.
     _roots(request, folder, LiveShards.read(folder), leave)
     with folder.writing(), connected(ray):
-        workers = Workers(device)
+        found = Workers(device, workers)
         matcher = model.load(default_checkpoint(weights), "cpu", torch.float32)
         if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_CELLS:
             raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
         live = LiveShards.read(folder)
         if live is not None:
             folder.settle(live.manifest)
-        decision = _decide(request, folder, live, matcher, workers, weights, shards, slice_files, leave)
-        workers.everywhere(look, decision.setup)
-        return ShardsBuilder(folder, decision, workers, progress or Progress()).run()
+        decision = _decide(request, folder, live, matcher, found, weights, shards, slice_files, leave)
+        found.everywhere(look, decision.setup)
+        return ShardsBuilder(folder, decision, found, progress or Progress()).run()
 
 
 def _decide(

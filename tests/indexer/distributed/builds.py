@@ -1,0 +1,57 @@
+"""Builds of shards as the tests make them.
+
+python -m tests.indexer.distributed.builds ADDRESS PHOTOS SHARDS WEIGHTS: one that kills itself once a slice is done.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from indexer.building import Progress
+from indexer.distributed import ShardsReport, build_shards
+
+#: Files of a slice.
+SLICE = 5
+
+
+class BuildShards(Protocol):
+    """Builds shards of a gallery as the tests do: by [Ret], in small slices."""
+
+    def __call__(
+        self, photos: Path, shards: Path, number: int | None = None, progress: Progress | None = None
+    ) -> ShardsReport: ...
+
+
+class KillAtFirstSlice(Progress):
+    """Ends this process as soon as a slice is done."""
+
+    def advance(self, done: int = 1, bad: int = 0) -> None:
+        super().advance(done, bad)
+        if done:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(address: str, photos: str, shards: str, weights: str) -> None:
+    from tests.indexer.distributed.workers import connection
+
+    with connection(address):
+        build_shards(
+            [Path(photos)],
+            Path(shards),
+            ray=address,
+            shards=2,
+            weights=weights,
+            device="cpu",
+            embedder="ret",
+            slice_files=SLICE,
+            workers=2,
+            progress=KillAtFirstSlice(),
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

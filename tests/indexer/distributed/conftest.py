@@ -1,0 +1,66 @@
+"""A connection to the cluster for all tests of building on many machines, and what they build."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import model
+from indexer import build
+from indexer.building import Progress
+from indexer.distributed import ShardsReport, build_shards
+from tests.indexer.distributed.builds import SLICE, BuildShards
+from tests.indexer.distributed.workers import connection
+from tests.indexer.galleries import save_photos
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+@pytest.fixture(scope="package")
+def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
+    def run(photos: Path, shards: Path, number: int | None = None, progress: Progress | None = None) -> ShardsReport:
+        return build_shards(
+            [photos],
+            shards,
+            ray=ray_cluster.address,
+            shards=number,
+            weights=str(weights),
+            device="cpu",
+            embedder="ret",
+            slice_files=SLICE,
+            workers=2,
+            progress=progress,
+        )
+
+    with connection(ray_cluster.address):
+        yield run
+
+
+@pytest.fixture(scope="package")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 photos, a copy of one of them that comes much later, and a file that is no photo."""
+    folder = save_photos(tmp_path_factory.mktemp("gallery") / "photos", 24)
+    shutil.copy(folder / "Ännchen 001.png", folder / "zz a copy.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
+    """One index of them."""
+    index = tmp_path_factory.mktemp("plain") / "index"
+    build([photos], index, matcher, embedder="ret")
+    return index
+
+
+@pytest.fixture(scope="package")
+def shards(photos: Path, tmp_path_factory: pytest.TempPathFactory, sharded: BuildShards) -> Path:
+    """Three shards of them. No test may change these."""
+    folder = tmp_path_factory.mktemp("shards") / "shards"
+    sharded(photos, folder, 3)
+    return folder

@@ -1,0 +1,87 @@
+"""Shards compared with one index of the same photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from indexer.store import (
+    CatalogFile,
+    Generation,
+    IndexFolder,
+    Rows,
+    ShardsFolder,
+    live_generation,
+    open_rows,
+    read_catalog,
+    read_centroids,
+    read_shards,
+)
+
+
+@dataclass(frozen=True)
+class PhotoBytes:
+    """What an index keeps of one photo, byte for byte: its rows by the name of the array, its cluster's centroid."""
+
+    rows: dict[str, bytes]
+    centroid: bytes
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an index holds.
+
+    Attributes:
+        files: its catalog, without rows. photos: the shown ones by id. centroids: (c, e).
+    """
+
+    files: list[CatalogFile]
+    photos: dict[int, PhotoBytes]
+    centroids: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+
+def held(index: Path) -> Held:
+    """What an ordinary index holds."""
+    folder = IndexFolder(index)
+    live: Generation = live_generation(folder)
+    files = read_catalog(live.path / "photos.sqlite")
+    centroids = read_centroids(live.path / "clusters.faiss", live.manifest.counts.clusters)
+    rows = Rows({entry.id: open_rows(folder, live.manifest, entry) for entry in live.manifest.segments})
+    photos: dict[int, PhotoBytes] = {}
+    seen: set[str] = set()
+    for file in files:
+        content = file.shown_content
+        if content is None or content in seen:
+            continue
+        seen.add(content)
+        assert file.indexed is not None
+        arrays = rows.take([file.indexed.row]).named()
+        kept = {name: array.tobytes() for name, array in arrays.items()}
+        photos[file.id] = PhotoBytes(kept, centroids[file.indexed.cluster].tobytes())
+    return Held([replace(file, indexed=None) for file in files], photos, centroids)
+
+
+def check_same(shards: Path, plain: Path) -> None:
+    """The shards hold what the plain index holds: the same files with the same ids, rows and clusters.
+
+    What may differ is the order of rows within a shard, where each cluster's photos lie together; and a shard has the
+    centroids of its own photos only, in the order of all.
+    """
+    manifest = read_shards(shards)
+    parts = [held(ShardsFolder(shards).shard(number).path) for number in range(len(manifest.shards))]
+    whole = held(plain)
+    files = sorted((file for part in parts for file in part.files), key=lambda file: file.id)
+    assert files == whole.files
+    # One shard after the other, in the order of ids, each photo once.
+    assert [photo for part in parts for photo in sorted(part.photos)] == sorted(whole.photos)
+    together = {photo: kept for part in parts for photo, kept in part.photos.items()}
+    assert together == whole.photos
+    order = {centroid.tobytes(): number for number, centroid in enumerate(whole.centroids)}
+    for part, entry in zip(parts, manifest.shards, strict=True):
+        assert (min(part.photos), max(part.photos)) == (entry.first_id, entry.last_id)
+        assert len(part.photos) == entry.photos
+        numbers = [order[centroid.tobytes()] for centroid in part.centroids]
+        assert numbers == sorted({order[kept.centroid] for kept in part.photos.values()})
+    assert manifest.clusters == len(whole.centroids)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import model
+from indexer import build, open_index, read_progress, verify
+from indexer.building import Progress
+from indexer.store import ShardsFolder, read_shards
+from tests.indexer.distributed.builds import SLICE, BuildShards
+from tests.indexer.distributed.same import check_same, held
+from tests.indexer.distributed.workers import KILLS, KILLS_ONCE
+from tests.indexer.galleries import index_bytes, save_photo, save_photos
+from tests.indexer.killed_builds import change
+from tests.programs import run_python
+from tests.ray_cluster import add_small_node
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+def test_shards_hold_what_one_index_of_the_same_photos_holds(shards: Path, plain: Path) -> None:
+    check_same(shards, plain)
+    assert [entry.photos for entry in read_shards(shards).shards] == [8, 8, 8]
+
+
+def test_each_shard_is_an_index_that_opens_and_is_sound(shards: Path, matcher: model.Matcher) -> None:
+    ids = []
+    for number in range(3):
+        path = ShardsFolder(shards).shard(number).path
+        assert verify(path) == []
+        opened = open_index(path, matcher)
+        ids += sorted(opened.ids.tolist())
+        opened.close()
+    assert ids == sorted(held_ids(shards))
+
+
+def held_ids(shards: Path) -> list[int]:
+    manifest = read_shards(shards)
+    return [photo for entry in manifest.shards for photo in held(shards / entry.folder).photos]
+
+
+def test_a_build_on_many_machines_says_how_far_it_is(shards: Path) -> None:
+    progress = read_progress(shards)
+    assert progress is not None
+    assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
+
+
+def test_nothing_is_written_where_nothing_has_changed(photos: Path, shards: Path, sharded: BuildShards) -> None:
+    before = {path.relative_to(shards): path.stat().st_mtime_ns for path in shards.rglob("*.*")}
+    report = sharded(photos, shards)
+    assert (report.changed, report.encoded, len(report.shards)) == (False, 0, 3)
+    after = {path.relative_to(shards): path.stat().st_mtime_ns for path in shards.rglob("*.*")}
+    del before[Path("progress.json")], after[Path("progress.json")]
+    assert before == after
+
+
+def test_an_update_computes_what_is_new_and_equals_an_update_of_one_index(
+    tmp_path: Path, sharded: BuildShards, matcher: model.Matcher
+) -> None:
+    photos = save_photos(tmp_path / "photos", 14)
+    sharded(photos, tmp_path / "shards", 3)
+    build([photos], tmp_path / "index", matcher, embedder="ret")
+    change(photos)
+    # Fewer shards than before, so that photos come from another.
+    report = sharded(photos, tmp_path / "shards", 2)
+    build([photos], tmp_path / "index", matcher, recluster=True)
+    # The seven new ones, and one that changed. One that was renamed has another name and time only.
+    assert (report.encoded, report.gone, len(report.shards)) == (9, 2, 2)
+    check_same(tmp_path / "shards", tmp_path / "index")
+    assert not (tmp_path / "shards" / "shard-0002").exists()
+    assert [entry.generation for entry in report.shards] == ["g000002", "g000002"]
+
+
+def test_a_worker_that_is_killed_costs_no_photo_and_one_that_kills_its_workers_is_named(
+    tmp_path: Path, sharded: BuildShards, matcher: model.Matcher
+) -> None:
+    photos = save_photos(tmp_path / "photos", 9)
+    # Both are in one slice.
+    save_photo(photos / f"{KILLS_ONCE}.png", 20)
+    save_photo(photos / f"{KILLS}.png", 21)
+    report = sharded(photos, tmp_path / "shards", 2)
+    assert (photos / f".{KILLS_ONCE}.png.killed").exists()
+    (bad,) = report.bad
+    assert bad.path == f"{KILLS}.png"
+    assert "the worker that read it ended" in bad.reason
+    # One machine that finds a damaged file in its place.
+    (photos / f"{KILLS}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    build([photos], tmp_path / "index", matcher, embedder="ret")
+    shards, index = tmp_path / "shards", tmp_path / "index"
+    together = [held(shards / entry.folder) for entry in report.shards]
+    assert {photo: kept for part in together for photo, kept in part.photos.items()} == held(index).photos
+    assert all(verify(shards / entry.folder) == [] for entry in report.shards)
+
+
+def test_a_build_whose_driver_was_killed_goes_on_from_the_slices_that_are_there(
+    tmp_path: Path, photos: Path, plain: Path, ray_cluster: Cluster, sharded: BuildShards, weights: Path
+) -> None:
+    shards = tmp_path / "shards"
+    arguments = (ray_cluster.address, str(photos), str(shards), str(weights))
+    done = run_python("-m", "tests.indexer.distributed.builds", *arguments)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not list(shards.glob("shard*"))
+    (slices,) = shards.glob(".slices-*")
+    there = list(slices.glob("slice-*"))
+    report = sharded(photos, shards, 2)
+    assert report.encoded <= 25 - SLICE * len(there) + 1
+    check_same(shards, plain)
+    assert not slices.exists()
+
+
+class _Removes(Progress):
+    """Takes a node away once a slice is done."""
+
+    def __init__(self, cluster: Cluster, node: object) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._node: object | None = node
+
+    def advance(self, done: int = 1, bad: int = 0) -> None:
+        super().advance(done, bad)
+        if done and self._node is not None:
+            self._cluster.remove_node(self._node, allow_graceful=False)
+            self._node = None
+
+
+def test_a_machine_that_is_lost_costs_no_photo(
+    tmp_path: Path, photos: Path, plain: Path, ray_cluster: Cluster, sharded: BuildShards
+) -> None:
+    progress = _Removes(ray_cluster, add_small_node(ray_cluster))
+    sharded(photos, tmp_path / "shards", 2, progress)
+    check_same(tmp_path / "shards", plain)
+
+
+def test_two_builds_end_in_the_same_bytes(tmp_path: Path, photos: Path, shards: Path, sharded: BuildShards) -> None:
+    sharded(photos, tmp_path / "shards", 3)
+    for entry in read_shards(shards).shards:
+        assert index_bytes(tmp_path / "shards" / entry.folder) == index_bytes(shards / entry.folder)

@@ -1,0 +1,207 @@
+"""What cannot be done is refused in a sentence, and nothing is half written."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+import model
+from indexer import BadInvocation, IndexBusy, IndexRefused, build, compact, open_index, remove
+from indexer.commands import main
+from indexer.distributed import build_shards
+from indexer.distributed.clustering import Stretch, _portions
+from indexer.distributed.connection import Resources, connected
+from indexer.distributed.partition import check_ids
+from indexer.store import ShardsFolder, read_shards
+from tests.indexer.distributed.builds import BuildShards
+from tests.indexer.galleries import save_photos
+from tests.networks import tiny_checkpoint
+from tests.requirements import need_ray
+
+
+def refused(photos: Path, shards: Path, ray: str, number: int | None = None) -> str:
+    """The sentence."""
+    with pytest.raises(BadInvocation) as refusal:
+        build_shards([photos], shards, ray=ray, shards=number)
+    assert not list(shards.glob("shard*"))
+    return str(refusal.value)
+
+
+def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.distributed.connection.find_spec", lambda name: None)
+    assert "pip install 'sketch-search[ray]'" in refused(gallery, tmp_path / "shards", "local")
+
+
+@pytest.mark.parametrize("address", ["somewhere", "ray://head:10001", "head:", ":6379", "head:0", "head:port"])
+def test_an_address_that_is_none_is_named(address: str, gallery: Path, tmp_path: Path) -> None:
+    need_ray()
+    assert f"HOST:PORT of a cluster's head, but not {address!r}" in refused(gallery, tmp_path / "shards", address)
+
+
+def test_a_cluster_that_cannot_be_reached_is_named(gallery: Path, tmp_path: Path) -> None:
+    need_ray()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    sentence = refused(gallery, tmp_path / "shards", f"127.0.0.1:{port}")
+    assert f"no Ray cluster can be reached at 127.0.0.1:{port}: Connection refused; name HOST:PORT" in sentence
+
+
+def test_where_no_cluster_runs_auto_says_so(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_ray()
+    import ray
+
+    # Another test's cluster, or somebody's, may well be running on this machine.
+    def nothing(**options: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one to connect to.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", nothing)
+    with pytest.raises(BadInvocation, match="no Ray cluster can be reached at auto: Could not find"), connected("auto"):
+        pass
+
+
+def test_a_cluster_with_too_little_is_refused() -> None:
+    with pytest.raises(BadInvocation, match="no machine of the Ray cluster has a CPU for a worker"):
+        Resources.of([{"memory": 1e9}, {"CPU": 0.5}], "auto")
+    with pytest.raises(BadInvocation, match="has a free GPU and a CPU beside it"):
+        Resources.of([{"CPU": 8}, {"GPU": 1}], "cuda")
+    with pytest.raises(BadInvocation, match="device 'tpu' cannot be used"):
+        Resources.of([{"CPU": 8}], "tpu")
+
+
+def test_workers_take_a_cpu_each_or_a_gpu_with_its_share_of_cpus() -> None:
+    assert Resources.of([{"CPU": 4}, {"CPU": 2.0}, {}], "auto") == Resources("cpu", 1, 0, 6)
+    assert Resources.of([{"CPU": 4, "GPU": 1}, {"CPU": 64, "GPU": 4}], "auto") == Resources("cuda", 4, 1, 5)
+    assert Resources.of([{"CPU": 4, "GPU": 1}], "cpu") == Resources("cpu", 1, 0, 4)
+
+
+def test_numbers_out_of_range_are_refused_at_once(gallery: Path, tmp_path: Path) -> None:
+    assert "from 1 to 10,000" in refused(gallery, tmp_path / "shards", "local", 0)
+    assert "from 1 to 10,000" in refused(gallery, tmp_path / "shards", "local", 10_001)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_ids_that_do_not_fit_are_refused() -> None:
+    check_ids(2**31)
+    with pytest.raises(BadInvocation, match="ids of the files go up to 2,147,483,648"):
+        check_ids(2**31 + 1)
+
+
+def test_an_ordinary_index_is_not_built_over(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
+    build([gallery], index_path, matcher, embedder="ret")
+    assert "holds an ordinary index; name another folder" in refused(gallery, index_path, "local")
+
+
+def test_a_folder_with_other_files_is_not_built_into(gallery: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("all of it")
+    assert "holds files that are no index" in refused(gallery, other, "local")
+    assert "is a file" in refused(gallery, other / "thesis.txt", "local")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--shards", "2"], "say with --ray where its Ray cluster is"),
+        (["--ray", "local", "--watch"], "--watch is for one index on one machine"),
+        (["--ray", "local", "--checksum"], "--checksum is for one index on one machine"),
+        (["--ray", "nowhere"], "but not 'nowhere'"),
+    ],
+)
+def test_commands_that_cannot_be_done_are_a_sentence(
+    options: list[str],
+    sentence: str,
+    gallery: Path,
+    weights: Path,
+    index_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    need_ray()
+    arguments = ["build", str(gallery), "--index", str(index_path), "--weights", str(weights), *options]
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_writes_one_index_refuses_shards_and_their_folder(
+    shards: Path, photos: Path, matcher: model.Matcher
+) -> None:
+    shard = shards / "shard-0000"
+    before = read_shards(shards)
+    for work in (
+        lambda: build([photos], shard, matcher),
+        lambda: remove(["Ännchen 001.png"], shard),
+        lambda: compact(shard),
+    ):
+        with pytest.raises(BadInvocation, match=f"{shard} is a shard, and holds a part of the photos only"):
+            work()
+    with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; bring it up to date with --ray"):
+        build([photos], shards, matcher)
+    with pytest.raises(IndexRefused, match="holds an index in shards; name one of its shards"):
+        open_index(shards, matcher)
+    assert read_shards(shards) == before
+
+
+def test_more_shards_than_photos_are_refused_before_and_after_photos_are_read(
+    tmp_path: Path, sharded: BuildShards
+) -> None:
+    photos = save_photos(tmp_path / "photos", 2)
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    for number, counted in ((4, 3), (3, 2)):
+        with pytest.raises(BadInvocation, match=f"{number} shards are more than the {counted} photos"):
+            sharded(photos, tmp_path / "shards", number)
+        assert not list((tmp_path / "shards").glob("shard*"))
+
+
+def test_shards_of_another_checkpoint_are_not_written_over(
+    photos: Path, shards: Path, sharded: BuildShards, tmp_path: Path
+) -> None:
+    other = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
+    before = read_shards(shards)
+    with pytest.raises(BadInvocation, match="holds shards of another checkpoint"):
+        build_shards([photos], shards, ray="auto", weights=str(other), device="cpu")
+    with pytest.raises(BadInvocation, match="out of the shards, because it is not named"):
+        sharded(save_photos(tmp_path / "photos", 3), shards)
+    assert read_shards(shards) == before
+
+
+def test_workers_that_do_not_see_the_storage_are_refused(
+    photos: Path, tmp_path: Path, sharded: BuildShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # For each process this is another folder: the one that it runs in.
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInvocation, match="does not see /proc/self/cwd/shards; photos and index have to be on stor"):
+        sharded(photos, Path("/proc/self/cwd/shards"))
+    assert not list((tmp_path / "shards").glob("shard*"))
+
+
+def test_more_workers_than_there_is_room_for_are_refused(photos: Path, tmp_path: Path, sharded: BuildShards) -> None:
+    with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, and not for 999"):
+        build_shards([photos], tmp_path / "shards", ray="auto", workers=999)
+
+
+def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
+    folder = ShardsFolder(tmp_path / "shards")
+    with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
+        build_shards([gallery], folder.path, ray="local")
+
+
+def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged, or of another version")):
+        (shards / "shards.json").write_text(text)
+        with pytest.raises(IndexRefused, match=problem):
+            build_shards([gallery], shards, ray="local")
+
+
+def test_rows_are_handed_out_in_portions_of_a_size() -> None:
+    stretches = [Stretch("a", 0, 5), Stretch("b", 0, 2), Stretch("c", 0, 1)]
+    assert list(_portions(stretches, 3)) == [
+        (Stretch("a", 0, 3),),
+        (Stretch("a", 3, 5), Stretch("b", 0, 1)),
+        (Stretch("b", 1, 2), Stretch("c", 0, 1)),
+    ]
+    assert list(_portions([], 3)) == []

@@ -1,0 +1,62 @@
+"""What Ray's workers do before a test has them work: decode at once, sync nothing, and end at certain photos.
+
+A photo whose name has `KILLS` ends every worker that reads it, as one does that takes all memory. One whose name has
+`KILLS_ONCE` ends the first worker only, as when somebody switches off the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+KILLS = "kills its worker"
+KILLS_ONCE = "kills a worker once"
+_ROOT = str(Path(__file__).parents[3])
+
+
+@contextmanager
+def connection(address: str) -> Iterator[None]:
+    """This process is connected to a cluster on whose workers `install` was called."""
+    import ray
+
+    environment = {
+        "env_vars": {"PYTHONPATH": _ROOT},
+        "worker_process_setup_hook": "tests.indexer.distributed.workers.install",
+    }
+    ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=40)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def install() -> None:
+    """Make this process a worker of a test."""
+    from indexer.building import staging
+    from indexer.store.files import FileContent, read_below
+    from model.decoding import Decoders, Job
+    from model.images import OpenedImage
+    from tests.syncs import forget_syncs
+
+    class InThisProcess(Decoders):
+        """To start a process takes longer than a small slice."""
+
+        def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+            return job.run(data)
+
+    def read(root: Path, path: str) -> FileContent:
+        mark = root / f".{Path(path).name}.killed"
+        if KILLS in path or (KILLS_ONCE in path and not mark.exists()):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_below(root, path)
+
+    patch = pytest.MonkeyPatch()
+    forget_syncs(patch)
+    patch.setattr(staging, "Decoders", InThisProcess)
+    patch.setattr(staging, "read_below", read)
