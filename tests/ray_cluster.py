@@ -11,7 +11,9 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 #: Logical CPUs of each node.
 CPUS = 2
 _OBJECTS = 80 * 2**20
-# Ports of a node's helpers. A node whose ports are not given ends where its helpers have not told theirs within 15 s.
-_AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
 
 @contextmanager
@@ -67,29 +67,40 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
 
 def add_small_node(cluster: Cluster, cpus: int = CPUS, **options: Any) -> Any:
     """One more node; ``options`` as ``Cluster.add_node`` has them. Returns what ``Cluster.remove_node`` takes."""
-    ports = dict(zip(_AGENTS, _free_ports(len(_AGENTS)), strict=True))
-    with _patient():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+    with _patient(port):
         node = cluster.add_node(
             wait=False,
             num_cpus=cpus,
             object_store_memory=_OBJECTS,
             include_log_monitor=False,
-            **{**ports, **options},
+            runtime_env_agent_port=port,
+            **options,
         )
         cluster.wait_for_nodes(PATIENCE)
     return node
 
 
 @contextmanager
-def _patient() -> Iterator[None]:
+def _patient(port: int) -> Iterator[None]:
     """Start nodes without what only Ray's dashboard needs, and wait for them as long as for other states.
 
-    Ray itself gives up after 30 s, which a busy machine may need.
+    A busy machine may need that: Ray itself gives up where a node has not started within 30 s, and where a helper of
+    the node has not told its port within 15 s. So the ports are told here: ``port`` of the helper that is needed, and
+    none of the others.
     """
     from ray._private import services, utils
 
-    look = services.get_node
+    start, look = services.start_raylet, services.get_node
     end = time.monotonic() + PATIENCE
+
+    def start_at_once(*arguments: Any, **options: Any) -> Any:
+        told = signature(start).bind(*arguments, **options).arguments
+        for name in ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port"):
+            (Path(told["session_dir"]) / f"{name}_{told['node_id']}").write_text("-1")
+        (Path(told["session_dir"]) / f"runtime_env_agent_port_{told['node_id']}").write_text(str(port))
+        return start(*arguments, **options)
 
     def look_again(*arguments: Any) -> Any:
         while True:
@@ -100,13 +111,7 @@ def _patient() -> Iterator[None]:
                     raise
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "start_raylet", start_at_once)
         patch.setattr(services, "get_node", look_again)
         patch.setattr(utils, "get_dashboard_dependency_error", lambda: ImportError("the dashboard is not needed"))
         yield
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody uses now."""
-    with ExitStack() as taken:
-        servers = [taken.enter_context(socket.create_server(("", 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in servers]

@@ -30,7 +30,7 @@ from indexer.distributed.live_shards import LiveShards
 from indexer.distributed.partition import check_ids, partition, write_plan
 from indexer.distributed.setup import Setup
 from indexer.distributed.shard_writing import ShardWork, write_shard
-from indexer.distributed.slices import Slices, slice_name
+from indexer.distributed.slices import Slices
 from indexer.errors import BadInvocation
 from indexer.store import (
     CatalogFile,
@@ -117,7 +117,7 @@ class ShardsBuilder:
         self._decision = decision
         self._state = decision.state
         self._setup = decision.setup
-        self._slices = Slices(decision.setup.slices)
+        self._slices = Slices(decision.setup.slices, decision.setup.run)
         self._workers = workers
         self._progress = progress
         self._encoded = 0
@@ -171,7 +171,7 @@ class ShardsBuilder:
         return entries, rows
 
     def _cut(self, files: Sequence[FoundFile]) -> Iterator[SliceWork]:
-        first = max(self._slices.numbers(), default=-1) + 1
+        first = self._slices.next_number()
         size = self._decision.slice_files
         for number, start in enumerate(range(0, len(files), size), first):
             yield SliceWork(self._setup, number, tuple(files[start : start + size]))
@@ -184,11 +184,11 @@ class ShardsBuilder:
         """What became of the files of all slices, the last that was seen of each; and where contents have a row."""
         records: dict[FileKey, FileRecord] = {}
         rows: dict[str, SegmentRow] = {}
-        for number in self._slices.numbers():
-            found = self._slices.records(number)
+        for name in self._slices.names():
+            found = self._slices.records(name)
             records.update({record.key: record for record in found.files})
             for row, content in enumerate(found.contents):
-                rows.setdefault(content, SegmentRow(slice_name(number), row))
+                rows.setdefault(content, SegmentRow(name, row))
         return records, rows
 
     def _unchanged(self, entries: Sequence[CatalogFile], live: LiveShards) -> bool:

@@ -35,7 +35,7 @@ class SliceDone:
 
 def encode_slice(work: SliceWork) -> SliceDone:
     """Encode a slice, and write it to the storage that all share. Raises BadInvocation, as ``opened`` does."""
-    slices = Slices(work.setup.slices)
+    slices = Slices(work.setup.slices, work.setup.run)
     # A worker may end after it has written its slice and before it has said so.
     if not slices.is_done(work.number):
         networks = opened(work.setup)
@@ -48,7 +48,7 @@ def encode_slice(work: SliceWork) -> SliceDone:
         else:
             records = _one_by_one(work.files, stager, attempt)
         attempt.complete(SliceRecords(tuple(records), tuple(staged.contents)), staged)
-    done = slices.records(work.number)
+    done = slices.records(slices.name(work.number))
     return SliceDone(len(done.files), sum(file.reason is not None for file in done.files), len(done.contents))
 
 

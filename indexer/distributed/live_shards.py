@@ -72,7 +72,7 @@ class Sources(Mapping[str, RowArrays]):
     """The folders that rows are read from, by name: slices, and segments of shards. One is opened when it is needed.
 
     Args:
-        shards: the folder of the shards. slices: the folder of the slices. names: "slice-000017", or
+        shards: the folder of the shards. slices: the folder of the slices. names: "slice-000017-1f2e3d4c", or
             "shard-0003/s000001-0a1b2c3d".
     """
 

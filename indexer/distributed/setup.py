@@ -48,6 +48,11 @@ class Setup:
     batch: int
     software: str
 
+    @property
+    def run(self) -> str:
+        """Names this run of the build."""
+        return self.token[:8]
+
 
 @dataclass(frozen=True)
 class Opened:

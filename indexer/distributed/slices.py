@@ -1,7 +1,8 @@
 """Slices: what workers have computed of files that were cut off the listing together, on the storage that all share.
 
 A slice is written in a folder of its worker's own, which gets the name of the slice when all is in it. So there are
-whole slices only, whoever is killed, and whoever does again what another is still doing. The folders that workers leave
+whole slices only, whoever is killed, and whoever does again what another is still doing. The name has the run of the
+build in it, because a worker of a build that was killed may still complete a slice. The folders that workers leave
 behind when they are killed say how often that has happened, and with which photo.
 """
 
@@ -23,7 +24,7 @@ from indexer.building import FileRecord
 from indexer.errors import IndexRefused
 from indexer.store import RowArrays, Rows, StagedRow, read_regular, sync_folder, write_atomically, write_segment
 
-_SLICE = re.compile(r"slice-(\d{6,})")
+_SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
 _RECORDS = "records.json"
 _TRYING = "trying"
 # Bytes: some 300 a file, of a few thousand files.
@@ -43,11 +44,6 @@ class SliceRecords:
 
 
 _DOCUMENT = TypeAdapter(SliceRecords)
-
-
-def slice_name(number: int) -> str:
-    """The name of a slice, by which its rows are referred to."""
-    return f"slice-{number:06d}"
 
 
 class StagedSlice:
@@ -72,18 +68,30 @@ class StagedSlice:
 
 
 class Slices:
-    """The slices of a build in its folder."""
+    """The slices of a build in its folder. They are named by their number and the run of the build, in hex digits."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         self.folder = folder
+        self._run = run
 
-    def numbers(self) -> list[int]:
-        """Those that are complete, ascending."""
-        return sorted(int(match[1]) for entry in self.folder.iterdir() if (match := _SLICE.fullmatch(entry.name)))
+    def names(self) -> list[str]:
+        """The names of those that are complete, of all runs, in the order of their numbers."""
+        return sorted(
+            (entry.name for entry in self.folder.iterdir() if _SLICE.fullmatch(entry.name)),
+            key=lambda name: (_number(name), name),
+        )
 
-    def records(self, number: int) -> SliceRecords:
+    def next_number(self) -> int:
+        """A number above those of all complete slices."""
+        return max((_number(name) for name in self.names()), default=-1) + 1
+
+    def name(self, number: int) -> str:
+        """The name of a slice of this run."""
+        return f"slice-{number:06d}-{self._run}"
+
+    def records(self, name: str) -> SliceRecords:
         """What became of its files. Raises IndexRefused: it is damaged."""
-        path = self.folder / slice_name(number) / _RECORDS
+        path = self.folder / name / _RECORDS
         try:
             return _DOCUMENT.validate_json(read_regular(path, _LARGEST))
         except (OSError, ValidationError) as error:
@@ -91,20 +99,27 @@ class Slices:
 
     def is_done(self, number: int) -> bool:
         """Whether it is complete."""
-        return (self.folder / slice_name(number)).is_dir()
+        return (self.folder / self.name(number)).is_dir()
 
     def begin(self, number: int) -> Attempt:
         """Begin to write a slice, in a new folder."""
-        before = sorted(self.folder.glob(f"attempt-{number:06d}-*"))
-        attempt = self.folder / f"attempt-{number:06d}-{uuid.uuid4().hex}"
+        before = sorted(self.folder.glob(f"attempt-{self.name(number)}-*"))
+        attempt = self.folder / f"attempt-{self.name(number)}-{uuid.uuid4().hex}"
         attempt.mkdir()
-        return Attempt(attempt, self.folder / slice_name(number), before)
+        return Attempt(attempt, self.folder / self.name(number), before)
 
     def forget_attempts(self) -> None:
         """Delete what killed workers have left, before a build gives out new slices."""
         for left in self.folder.glob("attempt-*"):
             # A worker of a build that was killed may still be writing.
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _number(name: str) -> int:
+    match = _SLICE.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no slice")
+    return int(match[1])
 
 
 class Attempt:
