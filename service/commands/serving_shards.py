@@ -19,7 +19,7 @@ from service.sharding import ShardedLive, Shards, ShardsRefused, check_folders, 
 # Searches of this process at a time: it mostly waits for the shards.
 SEARCHES_AT_ONCE = 8
 # Until then the shards are waited for. Those that come later are searched from then on.
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 
 
 def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:

@@ -147,7 +147,8 @@ class Shards:
             for number, one in taken.items():
                 together[number] = one
             try:
-                for number in taken:
+                # Of two that do not go together, the first stays.
+                for number in reversed(taken):
                     looked_at = number
                     check_fits(together, number, names)
             except ShardsRefused as error:

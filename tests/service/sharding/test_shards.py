@@ -1,0 +1,175 @@
+"""Shards as they are opened, and which of them are searched together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexer import IndexRefused, remove
+from indexer import shard_folders as folders_of
+from model import Matcher
+from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsLost, ShardsRefused
+from service.sharding.checks import MOST_ID, check_folders, shard_names
+from service.sharding.links import Round
+from service.sharding.questions import Entries, RowsOfIds
+from tests.programs import run_python
+from tests.service.sharding.conftest import cut
+from tests.service.sharding.parts_of_index import Answered
+
+
+class OfOverviews:
+    """A link to a shard that has one overview after another, and answers nothing else."""
+
+    def __init__(self, name: str, *overviews: Overview) -> None:
+        self.name, self.overviews = name, list(overviews)
+
+    def state(self) -> Answered[str]:
+        return Answered(lambda: self.overviews[0].made)
+
+    def overview(self, made: str) -> Answered[Overview]:
+        return Answered(lambda: self.overviews[0])
+
+    def ask(self, made: str, question: Any) -> Answered[Any]:
+        raise AssertionError(question)
+
+
+@pytest.fixture(scope="module")
+def overview(shard_folders: list[Path], matcher: Matcher) -> Overview:
+    server = ShardServer(shard_folders[0], matcher)
+    return server.overview(server.state())
+
+
+def other(overview: Overview, first: int = 1000, **fields: Any) -> Overview:
+    """One of other photos."""
+    return replace(overview, **{"ids": np.arange(first, first + len(overview.ids)), "made": f"g-{first}", **fields})
+
+
+def searched(*overviews: Overview, strict: bool = True) -> Shards:
+    shards = Shards([OfOverviews(f"s{n}", one) for n, one in enumerate(overviews)], seconds=1)
+    shards.refresh(strict=strict)
+    return shards
+
+
+def test_shards_of_one_build_are_searched_together(overview: Overview) -> None:
+    shards = searched(overview, other(overview), other(overview, 2000))
+    assert (shards.missing, shards.refused) == (frozenset(), None)
+    assert [info.photos for info in shards.infos()] == [len(overview.ids)] * 3
+
+
+MISFITS: dict[str, Callable[[Overview], Overview]] = {
+    "different checkpoints": lambda one: other(one, origin=replace(one.origin, checkpoint_sha256="f" * 64)),
+    "keep tokens in different ways": lambda one: other(one, origin=replace(one.origin, tokens=one.origin.tokens + 1)),
+    "different embedders": lambda one: other(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
+    "both have a photo with the id": lambda one: replace(one, made="again"),
+    f"beyond {MOST_ID}": lambda one: other(one, MOST_ID),
+}
+
+
+@pytest.mark.parametrize(("told", "misfit"), MISFITS.items(), ids=MISFITS.keys())
+def test_shards_that_do_not_go_together_are_refused(
+    told: str, misfit: Callable[[Overview], Overview], overview: Overview
+) -> None:
+    with pytest.raises(ShardsRefused, match=told):
+        searched(overview, misfit(overview))
+    # A server that runs goes on without it.
+    shards = searched(overview, misfit(overview), strict=False)
+    assert shards.missing == {1}
+    assert told in (shards.infos()[1].reason or "")
+
+
+def test_photos_may_move_from_shard_to_shard_in_generations_that_come_together(overview: Overview) -> None:
+    before, after = other(overview, 1000), other(overview, 3000)
+    links = [OfOverviews("a", before, after), OfOverviews("b", other(overview, 3000, made="b1"), before)]
+    shards = Shards(links, seconds=1)
+    shards.refresh(strict=True)
+    links[0].overviews.pop(0)
+    assert not shards.refresh()
+    assert "both have a photo" in (shards.refused or "")
+    assert shards.missing == frozenset()
+    links[1].overviews.pop(0)
+    assert shards.refresh()
+    assert (shards.refused, shards.generations.made) == (None, ("g-3000", "g-1000"))
+
+
+def test_a_search_ends_with_the_generation_that_it_began_with(
+    index_path: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    (folder,) = cut(index_path, matcher, tmp_path, shards=1)
+    server = ShardServer(folder, matcher)
+    first = server.state()
+    photo = int(server.overview(first).ids[0])
+    assert len(server.answer(first, RowsOfIds((photo,)))) == 1
+    made = [first]
+    for _ in range(2):
+        gone = server.overview(made[-1]).ids[-1]
+        remove([], folder, ids=[int(gone)])
+        made.append(server.refresh() or "")
+        assert len(server.overview(made[-2]).ids) == len(server.overview(made[-1]).ids) + 1
+        assert server.state() == made[-1]
+    with pytest.raises(GenerationGone, match="is not there any more"):
+        server.answer(first, Entries(np.array([0])))
+
+
+def test_a_copy_that_has_not_seen_the_next_generation_opens_it_when_it_is_asked_for(
+    index_path: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    (folder,) = cut(index_path, matcher, tmp_path, shards=1)
+    quick, slow = ShardServer(folder, matcher), ShardServer(folder, matcher)
+    assert quick.state() == slow.state()
+    remove([], folder, ids=[int(quick.overview(quick.state()).ids[0])])
+    fresh = quick.refresh() or ""
+    assert len(slow.overview(fresh).ids) == len(quick.overview(fresh).ids)
+
+
+def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
+    server = ShardServer(tmp_path / "nothing", matcher)
+    with pytest.raises(ShardRefuses, match="there is no index at"):
+        server.state()
+    link = OfOverviews("a")
+    link.state = lambda: Answered(server.state)  # type: ignore[method-assign]
+    with pytest.raises(ShardsRefused, match="the shard a cannot be searched: there is no index at"):
+        Shards([link], seconds=1).refresh(strict=True)
+
+
+def test_folders_are_named_once_and_shards_by_their_folders(tmp_path: Path) -> None:
+    check_folders([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(ShardsRefused, match="one shard is named twice"):
+        check_folders([tmp_path / "a", tmp_path / "b", tmp_path / "b" / ".." / "a"])
+    with pytest.raises(ShardsRefused, match="no shards are named"):
+        check_folders([])
+    assert shard_names([tmp_path / "x" / "s", tmp_path / "y" / "s", tmp_path / "t"]) == ["s-0", "s-1", "t"]
+
+
+def test_a_folder_of_shards_stands_for_all_of_them_and_another_one_for_itself(tmp_path: Path) -> None:
+    assert folders_of(tmp_path) == [tmp_path]
+    (tmp_path / "shards.json").write_text("{}")
+    with pytest.raises(IndexRefused, match="is damaged, or of another version"):
+        folders_of(tmp_path)
+
+
+def test_shards_that_are_not_to_be_asked_are_lost_at_once() -> None:
+    ask = Round([OfOverviews("a"), OfOverviews("b")], [None, None], seconds=1)
+    with pytest.raises(ShardsLost, match="The shards a, b do not answer now"):
+        ask.ask({0: Entries(np.array([0])), 1: Entries(np.array([0]))})
+    with pytest.raises(ShardsLost, match="The shards a, b do not"):
+        ask.check_complete()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--ray", "auto"], "name their folders with --shards"),
+        (["--shards", "x"], "say with --ray ADDRESS where it is"),
+        (["photos", "--ray", "auto", "--shards", "x"], "leave the folders of photos out"),
+        (["--ray", "auto", "--shards", "x", "x"], "one shard is named twice"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_in_a_sentence(arguments: list[str], told: str) -> None:
+    ended = run_python("-m", "service", "serve", *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
