@@ -67,6 +67,8 @@ class ModelConfig:
         prototypes: how many the prior of photos has (``model.network.prior``); 0 for a network without one.
         words: the words of the vocabulary (``model.network.vocabulary``), each by its names, of which the first is the
             one that is shown; none for a network without one.
+        drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 where no word
+            names it.
         dropout: in encoder, cross-attention and relation network, while training only.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
@@ -99,6 +101,7 @@ class ModelConfig:
     relation_ret: bool = False
     prototypes: int = 0
     words: tuple[Names, ...] = ()
+    drawn: tuple[int, ...] = ()
     dropout: float = 0.1
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -142,7 +145,7 @@ class ModelConfig:
             problems.append("tokens are pooled only for the relation best-match and where keep_cross is 1")
         if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
             problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
-        if problem := problem_of_words(self.words):
+        if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))
@@ -198,10 +201,10 @@ def within(value: float | tuple[float, ...], least: float, most: float) -> bool:
     return all(least <= number <= most for number in (value if isinstance(value, tuple) else (value,)))
 
 
-def problem_of_words(words: tuple[Names, ...]) -> str | None:
-    """Why these cannot be the words of a vocabulary; None where they can."""
-    if len(words) > _MOST_WORDS:
-        return f"words must be at most {_MOST_WORDS:,}, not {len(words):,}"
+def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
+    """Why these cannot be the words of a vocabulary, and of what it knows in sketches; None where they can."""
+    if (most := max(len(words), len(drawn))) > _MOST_WORDS:
+        return f"words must be at most {_MOST_WORDS:,}, not {most:,}"
     shown: set[str] = set()
     for names in words:
         if not 1 <= len(names) <= _MOST_NAMES:
@@ -209,6 +212,8 @@ def problem_of_words(words: tuple[Names, ...]) -> str | None:
         if problem := next(filter(None, map(why_no_name, names)), None):
             return f"the name of a word {problem}"
         shown.add(spelling(names[0]))
+    if any(not -1 <= number < len(words) for number in drawn) or (drawn and not words):
+        return "drawn must be numbers of words, or -1"
     return None if len(shown) == len(words) else "each word must have a name of its own"
 
 

@@ -45,6 +45,8 @@ class NetworkConfig(Protocol):
     def prototypes(self) -> int: ...
     @property
     def words(self) -> tuple[Names, ...]: ...
+    @property
+    def drawn(self) -> tuple[int, ...]: ...
     def token_count(self, modality: Modality) -> int: ...
     def to_json(self) -> str: ...
 
@@ -81,7 +83,7 @@ class RetNetwork(nn.Module, ABC):
         """Adds the prior and the vocabulary that the configuration asks for."""
         config = self.config
         self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
-        self.vocabulary = Vocabulary(len(config.words), config.width) if config.words else None
+        self.vocabulary = Vocabulary(len(config.words), config.width, config.drawn) if config.words else None
 
     @abstractmethod
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
@@ -122,7 +124,8 @@ class RetNetwork(nn.Module, ABC):
 
         words: the names of each of its words, as in ``ModelConfig.words``.
         """
-        return self._part_replaced("vocabulary", vocabulary, words=words)
+        drawn = () if vocabulary is None else vocabulary.drawn
+        return self._part_replaced("vocabulary", vocabulary, words=words, drawn=drawn)
 
     def _part_replaced(self, name: str, part: nn.Module | None, **config: Any) -> Self:
         """A copy, in evaluation mode, that has the state of ``part`` and a configuration that says so."""

@@ -45,7 +45,7 @@ class ClipAtConfig(OneVectorConfig):
         prompts: how many learned tokens the input of the ViT gets.
         shared_prompts, shared_norms: whether sketches and photos have the same prompts, and the same LayerNorms (A):
             both for fine-grained networks, neither for those of categories.
-        prototypes, words: of the prior and of the vocabulary, as in ``ModelConfig``.
+        prototypes, words, drawn: of the prior and of the vocabulary, as in ``ModelConfig``.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
 
@@ -57,6 +57,7 @@ class ClipAtConfig(OneVectorConfig):
     shared_norms: bool = False
     prototypes: int = 0
     words: tuple[Names, ...] = ()
+    drawn: tuple[int, ...] = ()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     # The public code pads sketches and photos to squares, in black, and crops neither.
@@ -70,7 +71,7 @@ class ClipAtConfig(OneVectorConfig):
         ]
         if not problems and self.image_size % self.vit.patch_size:
             problems.append(f"{self.image_size} pixels are no whole number of patches of {self.vit.patch_size}")
-        if problem := problem_of_words(self.words):
+        if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))

@@ -45,7 +45,7 @@ class AnchorConfig(OneVectorConfig):
         units: of each gated linear projection (4.2).
         average: what the self-attention averages to get the retrieval vector: the "projected" vectors, as Fig. 2 draws
             it, or the retrieval tokens as they leave the "backbone", as the formula of section 3.4 has it.
-        prototypes, words: of the prior and of the vocabulary, as in ``ModelConfig``.
+        prototypes, words, drawn: of the prior and of the vocabulary, as in ``ModelConfig``.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
 
@@ -58,6 +58,7 @@ class AnchorConfig(OneVectorConfig):
     average: Literal["projected", "backbone"] = "projected"
     prototypes: int = 0
     words: tuple[Names, ...] = ()
+    drawn: tuple[int, ...] = ()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -69,7 +70,7 @@ class AnchorConfig(OneVectorConfig):
         ]
         if self.anchors != tuple(name for name in ANCHORS if name in self.anchors):
             problems.append(f"anchors {self.anchors} must be some of {ANCHORS}, in this order")
-        if problem := problem_of_words(self.words):
+        if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
         if problems:
             raise ModelError("unusable network configuration: " + "; ".join(problems))

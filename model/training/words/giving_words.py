@@ -29,6 +29,8 @@ from model.training.words.vocabulary import with_vocabulary
 PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
 SKETCHES_PER_CLASS = 5
+# Sketches of each class that guesses are learned from.
+DRAWN_PER_CLASS = 24
 
 
 def give_words(
@@ -54,7 +56,8 @@ def give_words(
     # The ViT is asked about few photos, and its classes alone are wanted.
     teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
     synonyms = read_synonyms(data_folder()) if data is None else ()
-    network = with_vocabulary(network, photos, teacher.probabilities, sketches_of(pictures), synonyms)
+    beliefs = teacher.probabilities
+    network = with_vocabulary(network, photos, beliefs, sketches_of(pictures), drawn_of(pictures), synonyms)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(network.half(), target, notes)
     report(f"wrote {target}: a vocabulary of {len(network.config.words):,} words, from {len(photos):,} photos")
@@ -69,10 +72,18 @@ def with_words(network: Network, pictures: TrainingCorpora, teacher: Teacher | N
     rows = rows_of_each(photos, PHOTOS_PER_CLASS)
     beliefs = teacher.probabilities[rows] if teacher else torch.zeros(len(rows), 0)
     chosen, synonyms = [photos[row] for row in rows], read_synonyms(data_folder())
-    return with_vocabulary(network, chosen, beliefs, sketches_of(pictures), synonyms)
+    return with_vocabulary(network, chosen, beliefs, sketches_of(pictures), drawn_of(pictures), synonyms)
 
 
 def sketches_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
     """Sketches to calibrate guesses on: fresh ones and those of validation classes, or any where there are none."""
     fresh = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
     return some_of_each(fresh or pictures.training.sketches, SKETCHES_PER_CLASS)
+
+
+def drawn_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
+    """Sketches of the training that guesses are learned from, where others are left to calibrate them on."""
+    if not pictures.fresh and pictures.validation is None:
+        return ()
+    drawn = pictures.training.sketches + pictures.further.sketches
+    return tuple(drawn[row] for row in rows_of_each(drawn, DRAWN_PER_CLASS))

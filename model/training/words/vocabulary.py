@@ -23,6 +23,8 @@ LABEL_SHARE = 0.5
 # were chosen on photos that the fit did not see; ten times as much or as little changed hardly anything.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
+# The same of what sketches show; chosen on validation classes and on sketches that the fit did not see.
+THING_RIDGE = 2e-2
 STEPS = 40
 GUESS_STEPS = 100
 # The logit of no word lies between minus this and this, which 16 bits hold; here no word is ever guessed.
@@ -51,6 +53,7 @@ def with_vocabulary(
     photos: Sequence[Picture],
     beliefs: torch.Tensor,
     sketches: Sequence[Picture],
+    drawn: Sequence[Picture] = (),
     synonyms: Sequence[Names] = (),
 ) -> Network:
     """A copy of the network with a vocabulary; one that it has already is replaced.
@@ -61,6 +64,8 @@ def with_vocabulary(
         photos: those that it is fitted on.
         beliefs: (n, k), what the ViT believes of each.
         sketches: those that the guesses are calibrated on, best not trained on. Without any there are no guesses.
+        drawn: those that guesses are learned from, others than ``sketches``. Without any, or where all show one thing,
+            guesses are made by the directions of photos.
         synonyms: names of one thing each, from which words get further names.
 
     Raises ModelError where there is no word.
@@ -77,14 +82,25 @@ def with_vocabulary(
         raise ModelError("a vocabulary needs photos in folders of their classes")
     directions, biases = fit_words(shown, entries)
     words = tuple(entry.names for entry in entries)
-    vocabulary = Vocabulary(len(words), plain.config.width)
+    book = WordBook(words)
+    things = sorted({sketch.label for sketch in drawn})
+    learned = len(things) > 1
+    vocabulary = Vocabulary(
+        len(words), plain.config.width, [_word_of(thing, book) for thing in things] if learned else ()
+    )
     vocabulary.directions.copy_(directions)
     vocabulary.biases.copy_(biases)
     vocabulary.guess_none.fill_(MOST_NONE)
+    if learned:
+        numbers = torch.tensor([things.index(sketch.label) for sketch in drawn])
+        directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").ret, numbers)
+        vocabulary.sketch_directions.copy_(directions)
+        vocabulary.sketch_biases.copy_(biases)
     if sketches:
-        drawn = vocabulary(encode_pictures(matcher, sketches, "sketch").ret)
-        book = WordBook(words)
-        scale, none = fit_guesses(drawn, torch.tensor([_word_of(sketch.label, book) for sketch in sketches]))
+        shows = vocabulary.things(encode_pictures(matcher, sketches, "sketch").ret)
+        known = {thing: number for number, thing in enumerate(things)} if learned else None
+        targets = [_word_of(s.label, book) if known is None else known.get(s.label, -1) for s in sketches]
+        scale, none = fit_guesses(shows, torch.tensor(targets))
         vocabulary.guess_scale.fill_(scale)
         vocabulary.guess_none.fill_(none)
     return plain.vocabulary_replaced(vocabulary, words)
@@ -97,10 +113,8 @@ def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, tor
     photo is what the ViT believes, among the ViT's words alone, because nobody said whether it shows another. The
     classifier's words begin where a linear regression of the ViT's log-probabilities puts them.
     """
-    ret = F.normalize(shown.ret.float(), dim=1)
-    mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
-    inputs = (ret - mean) / spread
-    beliefs = shown.beliefs if shown.beliefs.shape[1] else torch.zeros(len(ret), 1)
+    inputs, mean, spread = _standardised(shown.ret)
+    beliefs = shown.beliefs if shown.beliefs.shape[1] else torch.zeros(len(inputs), 1)
     known = shown.beliefs.shape[1] > 0
     belongs = torch.zeros(beliefs.shape[1], len(entries))
     numbers: dict[str, int] = {}
@@ -118,9 +132,32 @@ def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, tor
         (weights @ belongs) / classified.clamp(min=1),
         torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean()),
     )
-    moved, biases = _regressed(inputs, targets, masks, weights, first)
+    moved, biases = _regressed(inputs, targets, masks, weights, first, WORD_RIDGE)
     directions = (moved / spread).T
     return directions, biases - directions @ mean
+
+
+def fit_things(ret: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The things' directions (k, d) and biases (k,): a multinomial regression from [Ret] of sketches to what they show.
+
+    ret: (n, d), any scale. things: (n,) int64, numbers from 0 of which each is there.
+    """
+    inputs, mean, spread = _standardised(ret)
+    targets = F.one_hot(things).float()
+    count = targets.shape[1]
+    none = torch.zeros(len(inputs), 1)
+    moved, biases = _regressed(
+        inputs, targets, none, torch.zeros(inputs.shape[1], count), torch.zeros(count), THING_RIDGE
+    )
+    directions = (moved / spread).T
+    return directions, biases - directions @ mean
+
+
+def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[Ret] (n, d) normalised, with mean 0 and a spread of about 1; and the mean (d,) and the spread () before that."""
+    ret = F.normalize(ret.float(), dim=1)
+    mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
+    return (ret - mean) / spread, mean, spread
 
 
 def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,7 +170,12 @@ def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _regressed(
-    inputs: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, biases: torch.Tensor
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    masks: torch.Tensor,
+    weights: torch.Tensor,
+    biases: torch.Tensor,
+    ridge: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights (d, w) and biases (w,) that fit targets (n, w), held back from leaving the given ones."""
     moves = torch.zeros_like(weights).requires_grad_()
@@ -146,7 +188,7 @@ def _regressed(
         optimiser.zero_grad()
         logits = inputs @ (weights + moves) + biases + shifts + masks
         total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
-        total = total + WORD_RIDGE * (moves.square().sum() + 0.01 * shifts.square().sum())
+        total = total + ridge * (moves.square().sum() + 0.01 * shifts.square().sum())
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -155,14 +197,14 @@ def _regressed(
     return (weights + moves).detach(), (biases + shifts).detach()
 
 
-def fit_guesses(logits: torch.Tensor, words: torch.Tensor) -> tuple[float, float]:
-    """The scale, and the logit of no word, by which sketches with logits (n, w) are most probably what they are.
+def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
+    """The scale, and the logit of none, by which sketches with logits (n, k) are most probably what they are.
 
-    words: (n,) int64, what was drawn; -1 where it has no word.
+    things: (n,) int64, what was drawn; -1 where it is none of them.
     """
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
-    targets = torch.where(words >= 0, words, logits.shape[1])
+    targets = torch.where(things >= 0, things, logits.shape[1])
     optimiser = torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:

@@ -44,6 +44,18 @@ def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have(
     torch.testing.assert_close(vocabulary.guess(ret)[0], torch.tensor([5.0, 0.0, 0.0]).softmax(dim=0)[:2])
 
 
+def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:
+    vocabulary = Vocabulary(3, 2, drawn=[2, -1, 2, 0])
+    vocabulary.sketch_directions.copy_(torch.tensor([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 9.0]]))
+    vocabulary.sketch_biases.copy_(torch.tensor([0.0, 0.5, 0.0, 0.0]))
+    vocabulary.guess_scale.fill_(2.0)
+    vocabulary.guess_none.fill_(4.0)
+    armchair, anvil, chair, dog, _ = torch.tensor([6.0, 5.0, 2.0, 0.0, 4.0]).softmax(dim=0)
+    found = vocabulary.guess(torch.tensor([[7.0, 0.0]]))
+    torch.testing.assert_close(found, torch.stack([dog, torch.tensor(0.0), armchair + chair])[None])
+    assert found.sum() < 1 - anvil
+
+
 def test_a_photos_words_do_not_depend_on_the_photos_beside_it(matcher: Matcher) -> None:
     gallery = photos(150)
     scores = matcher.word_scores(gallery, [2, 0])
@@ -89,6 +101,27 @@ def test_a_checkpoint_keeps_its_vocabulary(network: Network, tmp_path: Path) -> 
     assert plain.without_vocabulary() is plain
     torch.testing.assert_close(plain.state_dict(), tiny_network().state_dict())
     assert ModelConfig.from_json(network.config.to_json()) == network.config
+
+
+def test_a_checkpoint_keeps_what_guesses_are_learned_from(tmp_path: Path) -> None:
+    learned = Vocabulary(3, 32, drawn=[0, 2, -1])
+    learned.sketch_directions.copy_(photos(3).ret)
+    learned.guess_none.fill_(-1e4)
+    network = tiny_network().vocabulary_replaced(learned, WORDS)
+    save_checkpoint(network, tmp_path / "with.safetensors")
+    again = load_network(tmp_path / "with.safetensors")
+    assert again.config.drawn == (0, 2, -1)
+    guesses = [Matcher(one, "0" * 64).guesses(photos(1)) for one in (network, again)]
+    assert guesses[0] == guesses[1] != ()
+    assert again.without_vocabulary().config.drawn == ()
+
+
+@pytest.mark.parametrize("drawn", [(3,), (-2,), (0,) * 20_001], ids=range(3))
+def test_things_that_cannot_be_are_refused(drawn: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=r"numbers of words, or -1|at most 20,000"):
+        tiny_config(words=WORDS, drawn=drawn)
+    with pytest.raises(ModelError, match="unusable network configuration"):
+        tiny_config(drawn=drawn)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,22 @@ def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Pat
     assert matcher.guesses(photos[:1]) == (), "there was no sketch to calibrate guesses on"
 
 
+def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
+    beliefs = torch.zeros(len(corpus.photos), 0)
+    drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
+    network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
+    matcher = Matcher(network, "0")
+    assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
+    images = torch.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
+    sketches = matcher.encode(images, "sketch")
+    assert network.vocabulary is not None
+    best = network.vocabulary.things(sketches.ret).argmax(dim=1).tolist()
+    assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
+    alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
+    assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
+
+
 def test_the_command_gives_a_checkpoint_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
