@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from indexer import remove
 from service.settings import Settings
-from tests.patience import PATIENCE, wait_until
-from tests.programs import started_python
-from tests.requirements import need_ray
+from tests.patience import wait_until
+from tests.programs import run_python
+from tests.service.sharding.served_on_ray import OnRay, served_on_ray
 from tests.service.small_gallery import PHOTOS
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
-
-
-@dataclass(frozen=True)
-class OnRay:
-    """The server over two shards.
-
-    Attributes:
-        http: a connection to it. folders: of the shards. cluster: where they run.
-    """
-
-    http: httpx.Client
-    folders: list[Path]
-    cluster: Cluster
-
-    def search(self, sketch: bytes, **asked: Any) -> dict[str, Any]:
-        """What a search is answered."""
-        answer = self.http.post("/search", content=sketch, params={"k": PHOTOS, **asked})
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def answering(self) -> int:
-        """How many shards answer."""
-        return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
-
-    def kill(self, shard: int, copies: int) -> None:
-        """Kill so many copies of a shard at once, as a machine does that fails."""
-        import ray
-
-        ray.init(address=self.cluster.address, log_to_driver=False)
-        try:
-            named = ray.util.list_named_actors(all_namespaces=True)
-            replicas = [one for one in named if one["name"].startswith(f"SERVE_REPLICA::sketch-search-{shard}#")]
-            assert len(replicas) >= copies
-            for replica in replicas[:copies]:
-                ray.kill(ray.get_actor(**replica))
-        finally:
-            ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +26,8 @@ def on_ray(
     settings: Settings, shard_folders: list[Path], ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OnRay]:
     log = tmp_path_factory.mktemp("log") / "serve.log"
-    place = {"SBIR_WEIGHTS": str(settings.weights), "SBIR_QUEUE_SECONDS": str(PATIENCE), "SBIR_SHARD_SECONDS": "100"}
-    arguments = ["serve", "--port", "0", "--ray", ray_cluster.address, "--shards"]
-    command = ["-m", "service", *arguments, *map(str, shard_folders)]
-    try:
-        with (
-            log.open("w") as errors,
-            started_python(*command, environment={**os.environ, **place}, errors=errors) as process,
-            httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
-        ):
-            yield OnRay(http, shard_folders, ray_cluster)
-    except BaseException:
-        # Shown where a test fails.
-        print(log.read_text())
-        raise
-
-
-def address(process: subprocess.Popen[str]) -> str:
-    """Where the server says that it is."""
-    assert process.stdout is not None
-    told = process.stdout.readline()
-    assert told.startswith("2 shards on the Ray cluster "), told
-    return process.stdout.readline().split()[-1]
+    with served_on_ray(settings, shard_folders, ray_cluster, log) as server:
+        yield server
 
 
 def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client, sketch: bytes) -> None:
@@ -131,7 +71,7 @@ def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRa
     # So that the copy that Ray starts instead finds nothing.
     folder.rename(away)
     try:
-        on_ray.kill(1, copies=1)
+        assert on_ray.kill(1)
         wait_until(lambda: not on_ray.search(sketch)["complete"], "nothing is missing")
         part = on_ray.search(sketch)
         assert part["missing_shards"] == [folder.name]
@@ -150,9 +90,6 @@ def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRa
 def test_a_cluster_that_is_too_small_or_is_not_there_is_refused(
     settings: Settings, shard_folders: list[Path], ray_cluster: Cluster
 ) -> None:
-    need_ray()
-    from tests.programs import run_python
-
     place = {**os.environ, "SBIR_WEIGHTS": str(settings.weights)}
     for ray, replicas, told in (
         (ray_cluster.address, "40", "and 81 copies of shards and the encoder need 81"),

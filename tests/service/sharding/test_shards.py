@@ -18,7 +18,7 @@ from service.sharding.checks import MOST_ID, check_folders, shard_names
 from service.sharding.links import Round
 from service.sharding.questions import Entries, RowsOfIds
 from tests.programs import run_python
-from tests.service.sharding.conftest import cut
+from tests.service.sharding.cut_indexes import cut
 from tests.service.sharding.parts_of_index import Answered
 
 

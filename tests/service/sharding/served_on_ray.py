@@ -1,0 +1,97 @@
+"""The server over two shards on a Ray cluster, as users start it, and its copies of shards to be killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from service.settings import Settings
+from tests.patience import PATIENCE
+from tests.programs import started_python
+from tests.service.small_gallery import PHOTOS
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """A server over two shards.
+
+    Attributes:
+        http: a connection to it. folders: of the shards. cluster: where they run.
+    """
+
+    http: httpx.Client
+    folders: Sequence[Path]
+    cluster: Cluster
+
+    def search(self, sketch: bytes, **asked: Any) -> dict[str, Any]:
+        """What a search is answered."""
+        answer = self.http.post("/search", content=sketch, params={"k": PHOTOS, **asked})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def answering(self) -> int:
+        """How many shards answer."""
+        return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
+
+    def kill(self, shard: int) -> bool:
+        """Kill a copy of a shard, any one, as a machine does that fails. Returns whether there was one."""
+        import ray
+
+        ray.init(address=self.cluster.address, log_to_driver=False)
+        try:
+            named = ray.util.list_named_actors(all_namespaces=True)
+            copies = [one for one in named if one["name"].startswith(f"SERVE_REPLICA::sketch-search-{shard}#")]
+            if not copies:
+                return False
+            ray.kill(ray.get_actor(**random.choice(copies)))
+            return True
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def served_on_ray(
+    settings: Settings, folders: Sequence[Path], cluster: Cluster, log: Path, *, copies: int = 1, seconds: float = 100
+) -> Iterator[OnRay]:
+    """Serve two shards, with so many copies of each, until the block ends.
+
+    seconds: how long a shard may take to answer.
+    """
+    place = {
+        "SBIR_WEIGHTS": str(settings.weights),
+        "SBIR_QUEUE_SECONDS": str(PATIENCE),
+        "SBIR_SHARD_SECONDS": str(seconds),
+    }
+    arguments = ["serve", "--port", "0", "--ray", cluster.address, "--replicas", str(copies), "--shards"]
+    command = ["-m", "service", *arguments, *map(str, folders)]
+    try:
+        with (
+            log.open("w") as errors,
+            started_python(*command, environment={**os.environ, **place}, errors=errors) as process,
+            httpx.Client(base_url=_address(process), timeout=PATIENCE) as http,
+        ):
+            yield OnRay(http, folders, cluster)
+    except BaseException:
+        # Shown where a test fails.
+        print(log.read_text())
+        raise
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Where the server says that it is."""
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    assert told.startswith("2 shards on the Ray cluster "), told
+    return process.stdout.readline().split()[-1]
