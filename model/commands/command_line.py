@@ -30,11 +30,12 @@ SBIR_WEIGHTS names the checkpoint where a command is not given one.
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LAYOUTS = ("folders", "lists", "qmul")
 _COMPARED = Path("runs/comparison")
+_LARGE = ("fresh", "everything", "everyday")
 _METHODS = ("rn", "ret", "fused")
 _NEAREST = (200, 100, 50, 10, 5, 1)
 _PARTS = ("val", "unseen", "train")
 _PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
-_PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday")
+_PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", *_LARGE)
 _RESAMPLED = ("queries", "classes")
 _STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
 
@@ -79,6 +80,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_experiment(commands)
     _add_evaluate(commands)
     _add_composites(commands)
+    _add_guesses(commands)
     _add_folders(commands)
     return top
 
@@ -303,6 +305,17 @@ def _add_composites(commands: Subparsers) -> None:
     command.add_argument("--seed", type=int, default=0, help="of their choice (default: 0)")
     _add_json(command)
     _add_data(command)
+
+
+def _add_guesses(commands: Subparsers) -> None:
+    command = commands.add_parser("guesses", help="measure how often the words guessed for sketches are right")
+    _add_weights(command)
+    command.add_argument(
+        "--protocol", choices=_LARGE, default="everyday", metavar="NAME", help=f"{_listed(_LARGE)} (default: everyday)"
+    )
+    command.add_argument("--split", choices=_PARTS, help="everything: classes not trained on (default: val)")
+    command.add_argument("--trained-on", metavar="PARTS", help="parts whose fresh sketches are used, such as train+val")
+    _add_json(command)
 
 
 def _add_folders(commands: Subparsers) -> None:

@@ -20,7 +20,7 @@ def command(name: str) -> Callable[[argparse.Namespace], None]:
         from model.commands import experiments
 
         return experiments.COMMANDS[name]
-    if name in ("evaluate", "composites", "folders"):
+    if name in ("evaluate", "composites", "guesses", "folders"):
         from model.commands import measurements
 
         return measurements.COMMANDS[name]

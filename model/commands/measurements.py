@@ -1,4 +1,4 @@
-"""Commands that measure a checkpoint: evaluate, composites, folders."""
+"""Commands that measure a checkpoint: evaluate, composites, guesses, folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from model.datasets import read_class_folders, read_large_task, read_protocol, w
 from model.evaluation import (
     CHANCE,
     EvaluationRequest,
+    guess_table,
     measure_composites,
+    measure_guesses,
     run_evaluation,
 )
 from model.matcher import load
@@ -71,6 +73,16 @@ def run_composites(options: argparse.Namespace) -> None:
         print(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
 
 
+def run_guesses(options: argparse.Namespace) -> None:
+    """guesses [--weights FILE] [--protocol NAME] [--split NAME] [--trained-on PARTS] [--json]"""
+    matcher = load(default_checkpoint(chosen_weights(options.weights)))
+    found = measure_guesses(matcher, read_large_task(options.protocol, options.split, options.trained_on))
+    if options.json:
+        print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
+    else:
+        print(guess_table(found))
+
+
 def run_folders(options: argparse.Namespace) -> None:
     """folders OUT [--split NAME] [--trained-on PARTS]"""
     task = read_large_task("everything", options.split, options.trained_on)
@@ -81,5 +93,6 @@ def run_folders(options: argparse.Namespace) -> None:
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": run_evaluate,
     "composites": run_composites,
+    "guesses": run_guesses,
     "folders": run_folders,
 }

@@ -3,6 +3,7 @@
 from model.evaluation.categories import measure, relevance
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
 from model.evaluation.groups import measure_groups
+from model.evaluation.guesses import guess_table, measure_guesses
 from model.evaluation.instances import measure_instances
 from model.evaluation.per_query import intervals
 from model.evaluation.plots import draw_budgets, draw_curve
@@ -20,10 +21,12 @@ __all__ = [
     "draw_budgets",
     "draw_curve",
     "encode_pictures",
+    "guess_table",
     "intervals",
     "measure",
     "measure_composites",
     "measure_groups",
+    "measure_guesses",
     "measure_instances",
     "relevance",
     "run_evaluation",
