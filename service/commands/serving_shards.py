@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from indexer import BadInvocation, shard_folders
+from indexer.distributed import check_address
 from model.terminal import printable
 from service.engine import open_matcher
 from service.http import create_app
@@ -38,6 +39,7 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
         raise BadInvocation("--ray searches shards; name their folders with --shards DIR...")
     folders = [shard for folder in settings.shards for shard in shard_folders(folder)]
     check_folders(folders)
+    check_address(settings.ray)
     matcher = open_matcher(settings)
     with deployed(settings, folders, shard_names(folders)) as there:
         shards = Shards(there.links, settings.shard_seconds)
