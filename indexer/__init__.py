@@ -5,6 +5,7 @@ of which uses those below it:
 
     commands    the program python -m indexer
     upkeep      what is done to an index that is there: watch, remove, compact, verify, repair
+    distributed the same build on many machines, by Ray, into shards; nothing but the commands uses it
     building    from folders of photos to the next generation of an index
     embedding   the vectors that photos are clustered by; a second kind of embedding would be here
     store       the index on disk, and its reader
@@ -12,8 +13,6 @@ of which uses those below it:
 
 The names below are imported when they are first used, because a command line that only shows its help imports this
 package, too, and should not wait for PyTorch.
-
-An index over several machines would be several ordinary indexes, and a room above ``building`` that makes them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ import model
 from indexer import build, verify
 from indexer.building import Progress
 from indexer.building.progress import Phase
-from indexer.distributed import build_shards
+from indexer.distributed import ShardsReport, build_shards
 from indexer.store import read_shards
 from tests.indexer.distributed.same import check_same
 from tests.indexer.distributed.workers import connection
@@ -84,12 +85,11 @@ def disturbed_build(out: Path, count: int, kills: int) -> int:
     weights = tiny_checkpoint(out / "tiny.safetensors")
     photos = save_photos(out / "photos", count)
     build([photos], out / "index", model.load(weights, dtype=torch.float32), embedder="ret")
-    progress, ended, killed = _Watched(), threading.Event(), list[int]()
-    with ray_cluster_of(3) as cluster, connection(cluster.address):
-        killer = threading.Thread(target=lambda: killed.append(kill_nodes(cluster, progress, kills, ended)))
-        killer.start()
+    progress, ended = _Watched(), threading.Event()
+
+    def built() -> ShardsReport:
         try:
-            report = build_shards(
+            return build_shards(
                 [photos],
                 out / "shards",
                 ray=cluster.address,
@@ -102,12 +102,17 @@ def disturbed_build(out: Path, count: int, kills: int) -> int:
             )
         finally:
             ended.set()
-            killer.join()
+
+    # Nodes can be added by the main thread only.
+    with ray_cluster_of(3) as cluster, connection(cluster.address), ThreadPoolExecutor(1) as builder:
+        building = builder.submit(built)
+        killed = kill_nodes(cluster, progress, kills, ended)
+        report = building.result()
     assert report.bad == ()
     check_same(out / "shards", out / "index")
     for entry in read_shards(out / "shards").shards:
         assert verify(out / "shards" / entry.folder) == []
-    return killed[0]
+    return killed
 
 
 def main(out: Path, count: int, kills: int) -> None:

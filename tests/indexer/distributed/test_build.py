@@ -8,13 +8,18 @@ import model
 from indexer import build, open_index, read_progress, verify
 from indexer.building import Progress
 from indexer.store import ShardsFolder, read_shards
+from service.settings import Settings
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, held
 from tests.indexer.distributed.workers import KILLS, KILLS_ONCE
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
+from tests.patience import PATIENCE
+from tests.pictures import encoded
 from tests.programs import run_python
 from tests.ray_cluster import add_small_node
+from tests.service.served import asked
+from tests.service.small_gallery import draw_sketch
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -34,6 +39,17 @@ def test_each_shard_is_an_index_that_opens_and_is_sound(shards: Path, matcher: m
         ids += sorted(opened.ids.tolist())
         opened.close()
     assert ids == sorted(held_ids(shards))
+
+
+def test_a_shard_is_served_as_any_index(shards: Path, weights: Path) -> None:
+    settings = Settings.model_validate({"index": shards / "shard-0001", "weights": weights, "queue_seconds": PATIENCE})
+    with asked(settings) as http:
+        answer = http.post("/search", params={"k": 3}, content=encoded(draw_sketch()))
+    assert answer.status_code == 200, answer.text
+    entry = read_shards(shards).shards[1]
+    found = [result["id"] for result in answer.json()["results"]]
+    assert len(found) == 3
+    assert all(entry.first_id <= photo <= entry.last_id for photo in found)
 
 
 def held_ids(shards: Path) -> list[int]:
