@@ -4,9 +4,12 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 import model
 from indexer import build, open_index, read_progress, verify
 from indexer.building import Progress
+from indexer.commands import main
 from indexer.store import ShardsFolder, read_shards
 from service.settings import Settings
 from tests.indexer.distributed.builds import SLICE, BuildShards
@@ -153,3 +156,14 @@ def test_two_builds_end_in_the_same_bytes(tmp_path: Path, photos: Path, shards: 
     sharded(photos, tmp_path / "shards", 3)
     for entry in read_shards(shards).shards:
         assert index_bytes(tmp_path / "shards" / entry.folder) == index_bytes(shards / entry.folder)
+
+
+def test_the_command_prints_what_became_of_the_photos_and_the_shards(
+    photos: Path, shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["build", str(photos), "--ray", ray_cluster.address, "--index", str(shards), "--weights", str(weights)]
+    assert main([*arguments, "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "photos:      24 (25 files, 1 of them duplicates)" in printed
+    assert "shard-0002:  8 photos, ids 19 to 26, g000001" in printed
+    assert f"shards:      3 in {shards}, nothing has changed; they stay as they are" in printed
