@@ -118,7 +118,7 @@ def _add_init(commands: Subparsers) -> None:
 
 
 def _add_words(commands: Subparsers) -> None:
-    command = commands.add_parser("words", help="give a checkpoint a vocabulary, so that photos are found by words")
+    command = commands.add_parser("words", help="give a checkpoint a vocabulary, to find photos by words")
     command.add_argument("source", type=a_path, metavar="IN.safetensors")
     _add_backbone(command, "the ViT that says what photos show: a safetensors file or a timm tag")
     command.add_argument(
