@@ -87,16 +87,12 @@ def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRa
     wait_until(lambda: on_ray.search(sketch)["results"] == whole["results"], "the shard is not searched again")
 
 
-def test_a_cluster_that_is_too_small_or_is_not_there_is_refused(
+def test_a_cluster_that_is_too_small_is_refused(
     settings: Settings, shard_folders: list[Path], ray_cluster: Cluster
 ) -> None:
     place = {**os.environ, "SBIR_WEIGHTS": str(settings.weights)}
-    for ray, replicas, told in (
-        (ray_cluster.address, "40", "and 81 copies of shards and the encoder need 81"),
-        ("127.0.0.1:1", "1", "no Ray cluster can be reached at 127.0.0.1:1"),
-    ):
-        command = ["-m", "service", "serve", "--ray", ray, "--replicas", replicas, "--shards", *map(str, shard_folders)]
-        ended = run_python(*command, environment=place)
-        assert (ended.returncode, ended.stdout) == (2, "")
-        assert told in ended.stderr
-        assert "Traceback" not in ended.stderr
+    options = ["--ray", ray_cluster.address, "--replicas", "40", "--shards", *map(str, shard_folders)]
+    ended = run_python("-m", "service", "serve", *options, environment=place)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "and 81 copies of shards and the encoder need 81" in ended.stderr
+    assert "Traceback" not in ended.stderr

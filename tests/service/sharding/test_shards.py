@@ -13,11 +13,13 @@ import pytest
 from indexer import IndexRefused, remove
 from indexer import shard_folders as folders_of
 from model import Matcher
+from model.terminal import BAD_INPUT
+from service.commands import main
 from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsLost, ShardsRefused
 from service.sharding.checks import MOST_ID, check_folders, shard_names
 from service.sharding.links import Round
 from service.sharding.questions import Entries, RowsOfIds
-from tests.programs import run_python
+from tests.requirements import need_ray
 from tests.service.sharding.cut_indexes import cut
 from tests.service.sharding.parts_of_index import Answered
 
@@ -169,7 +171,19 @@ def test_shards_that_are_not_to_be_asked_are_lost_at_once() -> None:
         (["--ray", "auto", "--shards", "x", "x"], "one shard is named twice"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused_in_a_sentence(arguments: list[str], told: str) -> None:
-    ended = run_python("-m", "service", "serve", *arguments)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert told in ended.stderr
+def test_options_that_do_not_go_together_are_refused_in_a_sentence(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *arguments]) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(
+    weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    need_ray()
+    place = ["--ray", "127.0.0.1:1", "--weights", str(weights)]
+    assert main(["serve", *place, "--shards", *map(str, shard_folders)]) == BAD_INPUT
+    assert "no Ray cluster can be reached at 127.0.0.1:1" in capsys.readouterr().err
