@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from indexer.errors import BadInvocation
@@ -90,6 +91,9 @@ def connected(address: str) -> Iterator[None]:
     """
     # Ray tells its makers how it is used, unless the user has decided that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # `ray start` asks for a token where this user has one, but Ray's own drivers send it only where they are told to.
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     if ray.is_initialized():
@@ -105,6 +109,13 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether this user has a token of Ray's, where Ray looks for it."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    place = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or place.is_file()
 
 
 def check_address(address: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import model
 from indexer import BadInvocation, IndexBusy, IndexRefused, build, compact, open_index, remove
 from indexer.commands import main
-from indexer.distributed import build_shards
+from indexer.distributed import build_shards, connection
 from indexer.distributed.clustering import Stretch, _portions
 from indexer.distributed.connection import Resources, connected
 from indexer.distributed.partition import check_ids
@@ -205,3 +205,18 @@ def test_rows_are_handed_out_in_portions_of_a_size() -> None:
         (Stretch("b", 1, 2), Stretch("c", 0, 1)),
     ]
     assert list(_portions([], 3)) == []
+
+
+def test_a_token_is_looked_for_where_ray_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert not connection._has_token()
+    place = tmp_path / ".ray" / "auth_token"
+    place.parent.mkdir()
+    place.write_text("secret")
+    assert connection._has_token()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "another"))
+    assert not connection._has_token()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    assert connection._has_token()
