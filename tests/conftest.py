@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.patience import SOAK_TIMEOUT
-from tests.ray_cluster import ray_cluster_of
+from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.requirements import need_browser, need_data, required
 from tests.syncs import forget_syncs
 
@@ -31,6 +31,7 @@ def pytest_configure() -> None:
     # How long an example takes says what else the machine does.
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
+    set_environment()
     # A misspelt requirement would otherwise require nothing.
     required()
 

@@ -29,16 +29,9 @@ CPUS = 2
 _OBJECTS = 80 * 2**20
 
 
-@contextmanager
-def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
-    """A cluster of so many nodes, all of whose processes have ended when the block is left.
-
-    Nobody is connected to it; ``address`` of what is given says where it is. ``add_small_node`` adds further nodes.
-    The test is skipped where Ray is not installed.
-    """
-    need_ray()
-    # Of this run alone, or a second cluster on this machine, of another run, could be taken for this one. Ray reads
-    # them when it is imported.
+def set_environment() -> None:
+    """What Ray is to read from the environment when it is first imported in a run of tests, whichever imports it."""
+    # Of this run alone, or a second cluster on this machine, of another run, could be taken for this one.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", os.urandom(32).hex())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -47,6 +40,15 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
     # Workers are started when they are needed: each costs a second of a processor.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
+
+@contextmanager
+def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
+    """A cluster of so many nodes, all of whose processes have ended when the block is left.
+
+    Nobody is connected to it; ``address`` of what is given says where it is. ``add_small_node`` adds further nodes.
+    The test is skipped where Ray is not installed.
+    """
+    need_ray()
     import ray
     from ray.cluster_utils import Cluster
 
