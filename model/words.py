@@ -67,6 +67,14 @@ class WordBook:
             raise UnknownWord(text.strip(), len(self.words), tuple(self.words[number] for number in found))
         return found
 
+    def of_class(self, label: str) -> int | None:
+        """The number of the word that names a class, as folders are named; None where there is none."""
+        try:
+            return self.find(label)
+        except ModelError:
+            # Unknown, or a folder's name that no word can have.
+            return None
+
     def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
         """Words that have a name that begins with ``prefix``, in alphabetical order; all words for an empty one.
 

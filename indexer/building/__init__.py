@@ -4,7 +4,15 @@ from indexer.building.builder import Builder, BuildReport
 from indexer.building.clustering import Clustering
 from indexer.building.decision import StartingPoint, decide, pooling_as_asked, wanted_embedder
 from indexer.building.execution import add, build, run
-from indexer.building.folder_listing import BadFile, FolderListing, FoundFile, Skipped, list_gallery, list_photos
+from indexer.building.folder_listing import (
+    BadFile,
+    FolderListing,
+    FoundFile,
+    Skipped,
+    bad_files,
+    list_gallery,
+    list_photos,
+)
 from indexer.building.journal import BuildSettings, FileRecord
 from indexer.building.live_state import LiveState, check_clusters, shown_ids, usable_ids
 from indexer.building.lookup import Inversion
@@ -38,6 +46,7 @@ __all__ = [
     "Stager",
     "StartingPoint",
     "add",
+    "bad_files",
     "build",
     "catalog_entries",
     "check_clusters",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.building.clustering import Clustering, joined_clusters, new_clusters
 from indexer.building.decision import Decision
-from indexer.building.folder_listing import BadFile, FolderListing, Skipped, list_gallery
+from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files, list_gallery
 from indexer.building.journal import FileRecord, Journal
 from indexer.building.live_state import check_clusters, usable_ids
 from indexer.building.lookup import Inversion
@@ -33,7 +32,6 @@ from indexer.store import (
     open_rows,
     previous_generation,
     read_drift,
-    shown_path,
 )
 from model import Matcher
 
@@ -83,16 +81,8 @@ class Builder:
 
     def run(self) -> BuildReport:
         """Do it, and keep the progress up to date. An error leaves the live generation as it was."""
-        self._progress.also_write(self._folder.progress)
-        try:
-            report = self._run()
-            self._progress.finish("done")
-        except BaseException:
-            # The error may be that nothing can be written.
-            with suppress(OSError):
-                self._progress.finish("stopped")
-            raise
-        return report
+        with self._progress.of_build(self._folder.progress):
+            return self._run()
 
     def _run(self) -> BuildReport:
         started = time.monotonic()
@@ -177,9 +167,6 @@ class Builder:
         encoded: int,
         seconds: float,
     ) -> BuildReport:
-        names = generation.manifest.root_names
-        bad = [BadFile(shown_path(names, file.root, file.path), file.reason) for file in entries if file.reason]
-        there_before = {file.id for file in self._live.files if file.status != "gone"}
         counts = generation.manifest.counts
         return BuildReport(
             generation=generation.name,
@@ -189,8 +176,8 @@ class Builder:
             duplicates=counts.duplicates,
             clusters=counts.clusters,
             encoded=encoded,
-            gone=sum(file.status == "gone" and file.id in there_before for file in entries),
-            bad=tuple(sorted(bad, key=lambda file: file.path)),
+            gone=self._live.gone_in(entries),
+            bad=bad_files(entries, generation.manifest.root_names),
             unlisted=listing.unlisted,
             skipped=listing.skipped,
             embedder=self._decision.embedder.entry.description,

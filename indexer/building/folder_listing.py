@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,12 @@ class BadFile:
 
     path: str
     reason: str
+
+
+def bad_files(entries: Iterable[CatalogFile], names: Sequence[str]) -> tuple[BadFile, ...]:
+    """The files of a catalog that could not be used, by path. names: of the roots."""
+    bad = [BadFile(shown_path(names, file.root, file.path), file.reason) for file in entries if file.reason]
+    return tuple(sorted(bad, key=lambda file: file.path))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +55,11 @@ class LiveState:
     def days(self) -> dict[str, DayTaken]:
         """What contents say of the days on which they were taken, by content hash, where a build has looked."""
         return {file.content_hash: file.taken for file in self.files if file.content_hash and file.taken is not None}
+
+    def gone_in(self, entries: Iterable[CatalogFile]) -> int:
+        """How many files that were there are gone in the next catalog."""
+        there = {file.id for file in self.files if file.status != "gone"}
+        return sum(file.status == "gone" and file.id in there for file in entries)
 
     @staticmethod
     def none(next_id: int = 1) -> LiveState:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Never
 
@@ -70,9 +71,18 @@ class Progress:
         self._written = float("-inf")
         self._done = self._total = self._bad = 0
 
-    def also_write(self, file: Path) -> None:
-        """Write the JSON document to one more file."""
+    @contextmanager
+    def of_build(self, file: Path) -> Iterator[None]:
+        """While the block runs, write the JSON document to ``file``, too; say at its end whether it was done."""
         self._files.append(file)
+        try:
+            yield
+            self.finish("done")
+        except BaseException:
+            # The error may be that nothing can be written.
+            with suppress(OSError):
+                self.finish("stopped")
+            raise
 
     def start(self, phase: Phase, total: int = 0) -> None:
         """Begin a phase of ``total`` photos; 0 where their number is not known."""

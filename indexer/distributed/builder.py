@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from indexer.building import (
     Plan,
     Progress,
     Skipped,
+    bad_files,
     catalog_entries,
     check_clusters,
     list_gallery,
@@ -42,7 +42,6 @@ from indexer.store import (
     ShardsFolder,
     ShardsManifest,
     default_clusters,
-    shown_path,
     write_centroids,
 )
 
@@ -124,16 +123,8 @@ class ShardsBuilder:
 
     def run(self) -> ShardsReport:
         """Do it, and keep the progress up to date. An error leaves the shards as they were."""
-        self._progress.also_write(self._folder.progress)
-        try:
-            report = self._run()
-            self._progress.finish("done")
-        except BaseException:
-            # The error may be that nothing can be written.
-            with suppress(OSError):
-                self._progress.finish("stopped")
-            raise
-        return report
+        with self._progress.of_build(self._folder.progress):
+            return self._run()
 
     def _run(self) -> ShardsReport:
         started = time.monotonic()
@@ -293,9 +284,6 @@ class ShardsBuilder:
         changed: bool,
         seconds: float,
     ) -> ShardsReport:
-        names = [root.name for root in self._decision.roots]
-        bad = [BadFile(shown_path(names, file.root, file.path), file.reason) for file in entries if file.reason]
-        there_before = {file.id for file in self._state.files if file.status != "gone"}
         files = sum(shard.files for shard in manifest.shards)
         return ShardsReport(
             changed=changed,
@@ -304,8 +292,8 @@ class ShardsBuilder:
             duplicates=files - manifest.photos,
             clusters=manifest.clusters,
             encoded=self._encoded,
-            gone=sum(file.status == "gone" and file.id in there_before for file in entries),
-            bad=tuple(sorted(bad, key=lambda file: file.path)),
+            gone=self._state.gone_in(entries),
+            bad=bad_files(entries, [root.name for root in self._decision.roots]),
             unlisted=listing.unlisted,
             skipped=listing.skipped,
             embedder=self._setup.embedder.description,

@@ -42,7 +42,8 @@ def measure_guesses(matcher: Matcher, task: GroupedTask) -> Mapping[str, GuessFi
     tokens = encode_pictures(matcher, sketches, "sketch")
     rows = []
     for row, sketch in enumerate(sketches):
-        word = _word(matcher, sketch.label)
+        number = matcher.book.of_class(sketch.label)
+        word = None if number is None else matcher.words[number]
         guesses = [guess.word for guess in matcher.guesses(tokens[row : row + 1])]
         rows.append((word is not None, guesses[:1] == [word], word in guesses, len(guesses)))
     values = np.array(rows, np.float64).reshape(len(sketches), 4)
@@ -59,11 +60,3 @@ def guess_table(found: Mapping[str, GuessFigures]) -> str:
         shares = f"{row.named:>6.3f}  {row.first:>11.3f}  {row.among:>9.3f}  {row.shown:>7.2f}"
         lines.append(f"{name:{width}}  {row.sketches:>6}  {shares}")
     return "\n".join(lines)
-
-
-def _word(matcher: Matcher, label: str) -> str | None:
-    """The word that names a class; None where none does."""
-    try:
-        return matcher.words[matcher.book.find(label.replace("_", " "))]
-    except ModelError:
-        return None

@@ -50,8 +50,7 @@ def give_words(
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
     network, weights = load_zse_network(source), read_backbone(backbone)
     pictures = training_corpora(data, read_recipe(recipe))
-    photos = pictures.training.photos + pictures.further.photos
-    photos = tuple(photos[row] for row in rows_of_each(photos, PHOTOS_PER_CLASS))
+    photos = some_of_each(pictures.training.photos + pictures.further.photos, PHOTOS_PER_CLASS)
     pixels = prepared_pixels(photos, "photo", Preprocessing(), cache_folder() / "pixels")
     # The ViT is asked about few photos, and its classes alone are wanted.
     teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
@@ -85,5 +84,4 @@ def drawn_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
     """Sketches of the training that guesses are learned from, where others are left to calibrate them on."""
     if not pictures.fresh and pictures.validation is None:
         return ()
-    drawn = pictures.training.sketches + pictures.further.sketches
-    return tuple(drawn[row] for row in rows_of_each(drawn, DRAWN_PER_CLASS))
+    return some_of_each(pictures.training.sketches + pictures.further.sketches, DRAWN_PER_CLASS)

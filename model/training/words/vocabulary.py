@@ -83,23 +83,20 @@ def with_vocabulary(
     directions, biases = fit_words(shown, entries)
     words = tuple(entry.names for entry in entries)
     book = WordBook(words)
-    things = sorted({sketch.label for sketch in drawn})
-    learned = len(things) > 1
-    vocabulary = Vocabulary(
-        len(words), plain.config.width, [_word_of(thing, book) for thing in things] if learned else ()
-    )
+    labels_drawn = sorted({sketch.label for sketch in drawn})
+    things = {label: number for number, label in enumerate(labels_drawn)} if len(labels_drawn) > 1 else {}
+    vocabulary = Vocabulary(len(words), plain.config.width, [_word_of(label, book) for label in things])
     vocabulary.directions.copy_(directions)
     vocabulary.biases.copy_(biases)
     vocabulary.guess_none.fill_(MOST_NONE)
-    if learned:
-        numbers = torch.tensor([things.index(sketch.label) for sketch in drawn])
+    if things:
+        numbers = torch.tensor([things[sketch.label] for sketch in drawn])
         directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").ret, numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
     if sketches:
         shows = vocabulary.things(encode_pictures(matcher, sketches, "sketch").ret)
-        known = {thing: number for number, thing in enumerate(things)} if learned else None
-        targets = [_word_of(s.label, book) if known is None else known.get(s.label, -1) for s in sketches]
+        targets = [things.get(s.label, -1) if things else _word_of(s.label, book) for s in sketches]
         scale, none = fit_guesses(shows, torch.tensor(targets))
         vocabulary.guess_scale.fill_(scale)
         vocabulary.guess_none.fill_(none)
@@ -220,8 +217,5 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
 
 
 def _word_of(label: str, book: WordBook) -> int:
-    try:
-        return book.find(label.replace("_", " "))
-    except ModelError:
-        # Unknown, or a folder's name that no word can have.
-        return -1
+    number = book.of_class(label)
+    return -1 if number is None else number
