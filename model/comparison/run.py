@@ -35,8 +35,8 @@ class ComparisonRequest:
     Attributes:
         methods: names of rows; empty for all.
         backbone: pretrained weights that all start from, a file or a timm tag.
-        folder: NAME.json and NAME.safetensors of each row that is done, NAME-peak.safetensors, and NAME/ for its
-            trainings. What is there is not done again.
+        folder: NAME.json and NAME.safetensors of each row that is done, NAME-peak.safetensors, NAME/ for its trainings,
+            and NAME.measured.json of a checkpoint whose row is not done. What is there is not done again.
         pictures: the budget of each training.
         image_size: side of the pictures in pixels.
         words: a file of word vectors, for methods that use some; None for the stand-in of the optional data.
@@ -126,6 +126,8 @@ class _Work:
         row = self._trained(method, trainings) if method.trained else self._untrained(method)
         write_record(path, row)
         forget_networks(trainings)
+        for name in (method.name, _of_peak(method)):
+            self._measured(name).unlink(missing_ok=True)
         return row
 
     def _trained(self, method: ComparedMethod, trainings: tuple[Training, ...]) -> ComparisonRow:
@@ -139,11 +141,17 @@ class _Work:
         summit, where = highest(rates)
         peak = None
         if where.val > final.at.val:
-            peak = self._chosen(f"{method.name}-peak", trainings[summit].peak, rates[summit].rate, where)
+            peak = self._chosen(_of_peak(method), trainings[summit].peak, rates[summit].rate, where)
         return ComparisonRow(method.name, method.title, self.request.image_size, tuple(rates), final, peak)
 
     def _chosen(self, name: str, network: Path, rate: float | None, at: Point) -> Chosen:
-        """Calibrates a network on the validation classes, writes its checkpoint, and measures it."""
+        """Calibrates a network on the validation classes, writes its checkpoint, and measures it.
+
+        What was measured is kept until the row is done: to compare all pairs of tokens can take an hour.
+        """
+        measured = self._measured(name)
+        if (found := read_record(Chosen, measured)) is not None:
+            return found
         self.report(f"{name}: choosing on the validation classes, measuring on the unseen ones")
         target = self.request.folder / f"{name}.safetensors"
         loaded = load_network(network)
@@ -151,7 +159,12 @@ class _Work:
         dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
         ready, _ = calibrated(loaded, some, dtype, loaded.calibration.methods)
         save_checkpoint(ready.half(), target, {"origin": f"{name} of a comparison, {at.pictures:,} pictures"})
-        return Chosen(rate, at, measure_checkpoint(target, self.pictures))
+        chosen = Chosen(rate, at, measure_checkpoint(target, self.pictures))
+        write_record(measured, chosen)
+        return chosen
+
+    def _measured(self, name: str) -> Path:
+        return self.request.folder / f"{name}.measured.json"
 
     def _untrained(self, method: ComparedMethod) -> ComparisonRow:
         recipe = dataclasses.replace(read_recipe(method.recipe), evaluate_share=VALIDATION_SHARE)
@@ -162,6 +175,11 @@ class _Work:
         final = self._chosen(method.name, start, None, Point(0, val))
         start.unlink()
         return ComparisonRow(method.name, method.title, self.request.image_size, (), final, None)
+
+
+def _of_peak(method: ComparedMethod) -> str:
+    """The name of the checkpoint of a method at its peak."""
+    return f"{method.name}-peak"
 
 
 def finished_rows(folder: Path) -> tuple[ComparisonRow, ...]:

@@ -173,10 +173,18 @@ def test_a_comparison_that_is_stopped_anywhere_ends_as_one_that_was_not(
         compare(stopped, print)
     monkeypatch.undo()
     made_up(shared, monkeypatch)
+    # What has been measured is not measured again.
+    monkeypatch.setattr("model.comparison.run.ComparisonRow", _stop)
+    with pytest.raises(KeyboardInterrupt):
+        compare(stopped, print)
+    monkeypatch.undo()
+    made_up(shared, monkeypatch)
+    monkeypatch.setattr("model.comparison.run.measure_checkpoint", _stop)
     assert [without_times(row) for row in compare(stopped, print)] == [without_times(row) for row in whole]
+    assert not list((tmp_path / "stopped").glob("*.measured.json"))
 
 
-def _stop(*_: object) -> None:
+def _stop(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
