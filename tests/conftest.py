@@ -65,6 +65,7 @@ def ray_cluster() -> Iterator[Cluster]:
     """Two nodes of a Ray cluster on this machine, for all tests that need one. Skips them where Ray is not installed.
 
     Nobody is connected to it, and a test that connects disconnects again. A test that takes a node away adds another.
+    It has room for two copies of each of two shards, and the encoder.
     """
-    with ray_cluster_of(2) as cluster:
+    with ray_cluster_of(2, cpus=3) as cluster:
         yield cluster

@@ -45,18 +45,18 @@ class OnRay:
         """How many shards answer."""
         return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
 
-    def kill(self, shard: int) -> bool:
-        """Kill a copy of a shard, any one, as a machine does that fails. Returns whether there was one."""
+    def kill(self, shard: int, most: int = 1) -> int:
+        """Kill copies of a shard, any ones and at most so many, as a machine does that fails. Returns how many."""
         import ray
 
         ray.init(address=self.cluster.address, log_to_driver=False)
         try:
             named = ray.util.list_named_actors(all_namespaces=True)
             copies = [one for one in named if one["name"].startswith(f"SERVE_REPLICA::sketch-search-{shard}#")]
-            if not copies:
-                return False
-            ray.kill(ray.get_actor(**random.choice(copies)))
-            return True
+            killed = random.sample(copies, min(most, len(copies)))
+            for copy in killed:
+                ray.kill(ray.get_actor(**copy))
+            return len(killed)
         finally:
             ray.shutdown()
 

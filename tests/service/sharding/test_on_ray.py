@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import pytest
 
 from indexer import remove
 from service.settings import Settings
-from tests.patience import wait_until
+from tests.patience import PATIENCE, wait_until
 from tests.programs import run_python
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
 from tests.service.small_gallery import PHOTOS
@@ -20,13 +22,15 @@ from tests.service.small_gallery import PHOTOS
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+COPIES = 2
+
 
 @pytest.fixture(scope="module")
 def on_ray(
     settings: Settings, shard_folders: list[Path], ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OnRay]:
     log = tmp_path_factory.mktemp("log") / "serve.log"
-    with served_on_ray(settings, shard_folders, ray_cluster, log) as server:
+    with served_on_ray(settings, shard_folders, ray_cluster, log, copies=COPIES) as server:
         yield server
 
 
@@ -42,6 +46,30 @@ def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client
     for path in ("/photos/5", "/thumbnails/5?size=32"):
         assert on_ray.http.get(path).content == http.get(path).content
     assert on_ray.http.get("/photos/999").status_code == 404
+
+
+def test_where_one_of_two_copies_is_killed_no_answer_is_incomplete_or_wrong(on_ray: OnRay, sketch: bytes) -> None:
+    whole = on_ray.search(sketch)
+    answers = [whole]
+    killed = threading.Event()
+
+    def search() -> None:
+        last = None
+        while last is None or len(answers) < last:
+            answers.append(on_ray.search(sketch))
+            if last is None and killed.is_set():
+                # Each asks one copy or the other, twice.
+                last = len(answers) + 10
+
+    with ThreadPoolExecutor(1) as searching:
+        searched = searching.submit(search)
+        try:
+            assert on_ray.kill(1) == 1
+        finally:
+            killed.set()
+        searched.result(PATIENCE)
+    assert all(answer["complete"] for answer in answers)
+    assert all(answer["results"] == whole["results"] for answer in answers)
 
 
 def test_a_new_generation_of_a_shard_is_searched_as_a_whole(on_ray: OnRay, sketch: bytes) -> None:
@@ -68,10 +96,10 @@ def test_a_new_generation_of_a_shard_is_searched_as_a_whole(on_ray: OnRay, sketc
 def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:
     whole = on_ray.search(sketch)
     folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
-    # So that the copy that Ray starts instead finds nothing.
+    # So that copies that Ray starts instead find nothing.
     folder.rename(away)
     try:
-        assert on_ray.kill(1)
+        assert on_ray.kill(1, COPIES)
         wait_until(lambda: not on_ray.search(sketch)["complete"], "nothing is missing")
         part = on_ray.search(sketch)
         assert part["missing_shards"] == [folder.name]
