@@ -57,7 +57,10 @@ const search = new LiveSearch(runSearch, {
   trouble: (error) => found.fail(error),
 });
 const server = new Server(api, {
-  told: (info) => about.show(info),
+  told: (info) => {
+    about.show(info);
+    found.know(info);
+  },
   ready: ({ model, index, limits }) => {
     options.offer(model, limits);
     word.offer(model, index);

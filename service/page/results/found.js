@@ -4,6 +4,7 @@ import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { ENDS, noPhotos, shownCount, timings, trouble } from "../shared/words.js";
 import { Groups } from "./groups.js";
+import { Missing } from "./missing.js";
 import { Pages } from "./pages.js";
 import { KindReading, PhotoReading } from "./reading.js";
 import { alone, Results } from "./results.js";
@@ -17,6 +18,7 @@ export class Found extends EventTarget {
   #box = part("found");
   #results;
   #groups;
+  #missing = new Missing();
   #pages;
   // What the results shown were asked for with. Later pages are asked for with the same.
   #asked = null;
@@ -57,6 +59,11 @@ export class Found extends EventTarget {
     return this.#results.kinds.map(({ best }) => best);
   }
 
+  /** Take what has to be known of the collection from the answer of /info. */
+  know(info) {
+    this.#missing.know(info);
+  }
+
   /** Show whether a search is running. */
   busy(yes) {
     this.#box.classList.toggle("busy", yes);
@@ -94,9 +101,11 @@ export class Found extends EventTarget {
     this.#box.classList.remove("stale");
     if (!this.best.length) {
       this.say(...noPhotos(this.#parts));
+      this.#missing.show(answer);
       return;
     }
     this.#notice.hide();
+    this.#missing.show(answer);
     this.#shown = true;
     this.#count();
     part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
@@ -134,15 +143,20 @@ export class Found extends EventTarget {
     part("status").textContent = "";
     part("timings").replaceChildren();
     part("order").hidden = true;
+    this.#missing.hide();
     this.#groups.show([], "clusters");
     this.#pages.stop();
     this.dispatchEvent(new Event("change"));
   }
 
   /** The answer with another page of what is shown. */
-  #page(page, signal) {
+  async #page(page, signal) {
     const { snapshot, params } = this.#asked;
-    return this.#api.search(snapshot.blob, { ...params, ...page }, signal);
+    const answer = await this.#api.search(snapshot.blob, { ...params, ...page }, signal);
+    if (!signal.aborted) {
+      this.#missing.add(answer);
+    }
+    return answer;
   }
 
   #add(more) {

@@ -64,6 +64,12 @@ export function noPhotos({ none, filtered }) {
     : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them above."];
 }
 
+/** What is missing where parts of the collection did not answer. @param {number} of how many it has; 0: nobody knows */
+export function missingParts(number, of) {
+  const parts = of ? `${number.toLocaleString("en")} of ${count(of, "part")}` : count(number, "part");
+  return `${parts} of this collection did not answer; photos there are missing.`;
+}
+
 /** A filter in words. @param {"folder" | "after" | "before"} name */
 export function filterName(name, value) {
   return `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;

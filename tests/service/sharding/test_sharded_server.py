@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-import torch
 
 from indexer import Index
-from model import Matcher, Tokens
-from model.network import GroupCounts, Modality
-from service.http.app import create_app
+from model import Matcher
 from service.settings import Settings
-from service.sharding import Shards
-from service.sharding.live import ShardedLive
-from tests.patience import PATIENCE, wait_until
-from tests.service.served import served
-from tests.service.sharding.parts_of_index import LocalLink, shards_of
+from tests.patience import wait_until
+from tests.service.sharding.served_here import Sharded, sharded
 from tests.service.small_gallery import PHOTOS
-
-
-@dataclass(frozen=True)
-class Sharded:
-    """A running server over shards in this process, and the links to them."""
-
-    http: httpx.Client
-    links: list[LocalLink]
-
-    def answers(self, count: int) -> None:
-        """Wait until so many shards answer."""
-        wait_until(lambda: sum(shard["answers"] for shard in self.info()["shards"]) == count, "shards are not as asked")
-
-    def info(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.http.get("/info").json()
-        return found
-
-
-@contextmanager
-def sharded(settings: Settings, index: Index, matcher: Matcher, parts: list[int]) -> Iterator[Sharded]:
-    """Serve the photos of an index, divided into shards; parts: the shard of each photo."""
-    links = shards_of(index, matcher, [np.flatnonzero(np.array(parts) == n) for n in range(max(parts) + 1)])
-    shards = Shards(links, settings.shard_seconds)
-
-    def encode(images: torch.Tensor, modality: Modality, groups: GroupCounts) -> Tokens:
-        return matcher.with_groups(groups).encode(images, modality)
-
-    app = create_app(settings, lambda run: ShardedLive(settings, matcher, shards, encode, run), at_once=4)
-    with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-        yield Sharded(http, links)
 
 
 @pytest.fixture(scope="module")
