@@ -76,6 +76,13 @@ def measure_checkpoint(path: Path, pictures: MeasuredPictures) -> Figures:
     )
 
 
+def measure_unseen(path: Path, pictures: MeasuredPictures) -> Ranked:
+    """The figures of unseen classes alone of a calibrated checkpoint, by its best method."""
+    matcher, unseen = load(path), pictures.unseen
+    encoded = _Encoded(matcher, unseen.sketches, "sketch"), _Encoded(matcher, unseen.photos, "photo")
+    return _ranked(matcher, unseen, *encoded)
+
+
 class _Encoded:
     """The tokens of pictures, each of which is encoded once."""
 

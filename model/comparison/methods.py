@@ -32,7 +32,7 @@ METHODS = (
     ComparedMethod("vit-vis", "ViT-Vis: triplets", Path("ablations/vit-vis")),
     ComparedMethod("vit-mcc", "ViT-Ret: triplets and MCC", Path("ablations/vit-mcc")),
     ComparedMethod("zse-paper", "ZSE: the paper's network and losses", Path("ablations/full")),
-    ComparedMethod("zse-default", "ZSE: this project's head and losses", Path("ablations/default")),
+    ComparedMethod("zse-default", "ZSE: this project's head and losses", Path("comparison/zse")),
     ComparedMethod("anchor-baseline", "Sketch-an-Anchor: baseline", Path("sketch-an-anchor/baseline")),
     ComparedMethod("anchor-whole", "Sketch-an-Anchor: whole", Path("sketch-an-anchor/whole")),
     ComparedMethod("clip-at", "CLIP-AT: prompts and LayerNorms", Path("clip-at/category")),

@@ -114,6 +114,25 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """A checkpoint of an earlier moment than the end, chosen on the validation classes.
+
+    Attributes:
+        rate: of the training.
+        at: where on its curve.
+        method: as in ``Figures``.
+        unseen: unseen classes alone. The other galleries are measured by the end only: to compare all pairs takes long.
+        sha256: of the checkpoint.
+    """
+
+    rate: float
+    at: Point
+    method: str
+    unseen: Ranked
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ComparisonRow:
     """One row.
 
@@ -130,7 +149,7 @@ class ComparisonRow:
     image_size: int
     rates: tuple[TrainedRate, ...]
     final: Chosen
-    peak: Chosen | None
+    peak: Peak | None
 
 
 def write_record(path: Path, record: DataclassInstance) -> None:

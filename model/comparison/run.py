@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import file_sha256, load_network, save_checkpoint
-from model.comparison.measuring import MeasuredPictures, measure_checkpoint, read_pictures
+from model.comparison.measuring import MeasuredPictures, measure_checkpoint, measure_unseen, read_pictures
 from model.comparison.methods import ComparedMethod, all_methods, chosen_methods
-from model.comparison.rows import Chosen, ComparisonRow, Point, TrainedRate, read_record, write_record
+from model.comparison.rows import Chosen, ComparisonRow, Peak, Point, TrainedRate, read_record, write_record
 from model.comparison.trainings import Training, forget_networks, planned, trained
 from model.datasets import Corpus, read_task, subsampled
 from model.errors import ModelError
-from model.network import from_backbone, multiplies_bf16, read_backbone
+from model.network import Method, from_backbone, multiplies_bf16, read_backbone
 from model.terminal import expanded
 from model.training import Budget, calibrated, read_recipe, validation_figures
 
@@ -126,8 +126,7 @@ class _Work:
         row = self._trained(method, trainings) if method.trained else self._untrained(method)
         write_record(path, row)
         forget_networks(trainings)
-        for name in (method.name, _of_peak(method)):
-            self._measured(name).unlink(missing_ok=True)
+        self._measured(method.name).unlink(missing_ok=True)
         return row
 
     def _trained(self, method: ComparedMethod, trainings: tuple[Training, ...]) -> ComparisonRow:
@@ -141,17 +140,29 @@ class _Work:
         summit, where = highest(rates)
         peak = None
         if where.val > final.at.val:
-            peak = self._chosen(_of_peak(method), trainings[summit].peak, rates[summit].rate, where)
+            target, scored_by = self._calibrated(f"{method.name}-peak", trainings[summit].peak, where)
+            unseen = measure_unseen(target, self.pictures)
+            peak = Peak(rates[summit].rate, where, scored_by, unseen, file_sha256(target))
         return ComparisonRow(method.name, method.title, self.request.image_size, tuple(rates), final, peak)
 
     def _chosen(self, name: str, network: Path, rate: float | None, at: Point) -> Chosen:
-        """Calibrates a network on the validation classes, writes its checkpoint, and measures it.
+        """All figures of a network as it is at the end.
 
-        What was measured is kept until the row is done: to compare all pairs of tokens can take an hour.
+        They are kept until the row is done: to compare all pairs of tokens can take an hour.
         """
         measured = self._measured(name)
         if (found := read_record(Chosen, measured)) is not None:
             return found
+        target, _ = self._calibrated(name, network, at)
+        chosen = Chosen(rate, at, measure_checkpoint(target, self.pictures))
+        write_record(measured, chosen)
+        return chosen
+
+    def _measured(self, name: str) -> Path:
+        return self.request.folder / f"{name}.measured.json"
+
+    def _calibrated(self, name: str, network: Path, at: Point) -> tuple[Path, Method]:
+        """Calibrates a network on the validation classes; returns its checkpoint and by which method it scores."""
         self.report(f"{name}: choosing on the validation classes, measuring on the unseen ones")
         target = self.request.folder / f"{name}.safetensors"
         loaded = load_network(network)
@@ -159,12 +170,7 @@ class _Work:
         dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
         ready, _ = calibrated(loaded, some, dtype, loaded.calibration.methods)
         save_checkpoint(ready.half(), target, {"origin": f"{name} of a comparison, {at.pictures:,} pictures"})
-        chosen = Chosen(rate, at, measure_checkpoint(target, self.pictures))
-        write_record(measured, chosen)
-        return chosen
-
-    def _measured(self, name: str) -> Path:
-        return self.request.folder / f"{name}.measured.json"
+        return target, ready.calibration.best_method
 
     def _untrained(self, method: ComparedMethod) -> ComparisonRow:
         recipe = dataclasses.replace(read_recipe(method.recipe), evaluate_share=VALIDATION_SHARE)
@@ -175,11 +181,6 @@ class _Work:
         final = self._chosen(method.name, start, None, Point(0, val))
         start.unlink()
         return ComparisonRow(method.name, method.title, self.request.image_size, (), final, None)
-
-
-def _of_peak(method: ComparedMethod) -> str:
-    """The name of the checkpoint of a method at its peak."""
-    return f"{method.name}-peak"
 
 
 def finished_rows(folder: Path) -> tuple[ComparisonRow, ...]:

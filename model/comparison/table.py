@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.comparison.rows import Chosen, ComparisonRow, Retrieval
+from model.comparison.rows import Chosen, ComparisonRow, Peak, Retrieval
 from model.evaluation import Interval, draw_budgets
 
 _METHODS = {"rn": "relation network", "ret": "[Ret]", "fused": "fused"}
@@ -24,7 +24,8 @@ def comparison_table(rows: Sequence[ComparisonRow]) -> str:
         *_quality([(row.title, row.final) for row in rows]),
     ]
     if peaks := [(row.title, row.peak) for row in rows if row.peak is not None]:
-        lines += ["", "Where the validation was best before the end, that network:", "", *_quality(peaks)]
+        lines += ["", "Where the validation was best before the end, that network on unseen classes alone:", ""]
+        lines += _peaks(peaks)
     return "\n".join([*lines, "", *_costs(rows)])
 
 
@@ -69,6 +70,15 @@ def _quality(found: Sequence[tuple[str, Chosen]]) -> list[str]:
             _interval(figures.instances),
         ]
         lines.append(_line(cells))
+    return lines
+
+
+def _peaks(found: Sequence[tuple[str, Peak]]) -> list[str]:
+    titles = ("network", "ranks by", "rate", "pictures", "validation", "unseen: mAP@all, Prec@100", "diffused")
+    lines = [_line(titles), _line(["---"] * len(titles))]
+    for title, peak in found:
+        cells = [title, _METHODS[peak.method], f"{peak.rate:g}", f"{peak.at.pictures:,}", f"{peak.at.val:.3f}"]
+        lines.append(_line([*cells, _retrieval(peak.unseen.plain), _retrieval(peak.unseen.diffused)]))
     return lines
 
 
