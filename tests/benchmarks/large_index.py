@@ -67,11 +67,11 @@ _NS = 10**9
 
 
 class MadePhotos:
-    """Makes [Ret] of photos from those of real ones. The same number always gives the same photo."""
+    """Makes [Ret] of photos from those of real ones. The same number always gives the same photo, in any gallery."""
 
-    def __init__(self, ret: Floats) -> None:
-        """ret: (m, d) of the real photos, not normalised."""
-        self._ret = ret
+    def __init__(self, ret: Floats, first: int = 0) -> None:
+        """ret: (m, d) of the real photos, not normalised. first: the number of the first photo that is made."""
+        self._ret, self._first = ret, first
         unit = normalised(ret)
         nearest = faiss.IndexFlatIP(unit.shape[1])
         nearest.add(unit)
@@ -79,16 +79,25 @@ class MadePhotos:
         self._alike = nearest.search(unit, 1 + min(ALIKE, len(ret) - 1))[1][:, 1:]
 
     def block(self, start: int, count: int) -> tuple[Floats, NDArray[np.int64]]:
-        """[Ret] (count, d) of the photos from ``start`` on, and the real photo (count,) that each is made of."""
-        random = np.random.default_rng((SEED, start))
-        first, other = random.integers(len(self._ret), size=(2, count))
-        near, further = (self._alike[n, random.integers(self._alike.shape[1], size=count)] for n in (first, other))
-        towards = random.uniform(0, TOWARDS, size=(count, 1)).astype(np.float32)
+        """[Ret] (count, d) of the photos from the ``start``-th on, and the real photo (count,) that each is made of."""
+        first, end = self._first + start, self._first + start + count
+        whole = range(first // BLOCK, -(-end // BLOCK))
+        ret, real = (np.concatenate(parts) for parts in zip(*map(self._block, whole), strict=True))
+        taken = slice(first - whole.start * BLOCK, end - whole.start * BLOCK)
+        return ret[taken], real[taken]
+
+    def _block(self, number: int) -> tuple[Floats, NDArray[np.int64]]:
+        random = np.random.default_rng((SEED, number))
+        first, other = random.integers(len(self._ret), size=(2, BLOCK))
+        near, further = (self._alike[n, random.integers(self._alike.shape[1], size=BLOCK)] for n in (first, other))
+        towards = random.uniform(0, TOWARDS, size=(BLOCK, 1)).astype(np.float32)
         made = self._ret[first] + towards * (self._ret[near] - self._ret[first])
         return made + np.float32(APART) * (self._ret[further] - self._ret[other]), first
 
 
-def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, own_cells: bool = False) -> None:
+def write_large_index(
+    place: Path, source: Path, count: int, *, inverted: bool, own_cells: bool = False, first: int = 0
+) -> None:
     """Write an index of ``count`` photos that are made of those of the index ``source``, in clusters by [Ret].
 
     One that is there already stays.
@@ -96,6 +105,7 @@ def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, 
     Args:
         source: one without pooled tokens.
         inverted: whether it has an inverted file. own_cells: whether that has cells other than the clusters.
+        first: photos of the gallery that are in other shards before this one; their ids come before, too.
     """
     folder, live = IndexFolder(place), live_generation(IndexFolder(source))
     if folder.path.exists() and folder.current() is not None:
@@ -103,7 +113,7 @@ def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, 
     shutil.rmtree(place, ignore_errors=True)
     folder.create()
     real = open_rows(folder=IndexFolder(source), manifest=live.manifest, segment=live.manifest.segments[0])
-    made = MadePhotos(np.array(real.ret))
+    made = MadePhotos(np.array(real.ret), first)
     centroids = _clusters(made, count)
     order, clusters = _laid_out(made, count, centroids)
     rows = folder.segment(SEGMENT)
@@ -111,16 +121,16 @@ def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, 
     _write_rows(rows, real, made, order)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
-    write_catalog(generation / "photos.sqlite", _files(clusters), Removals(), Drift(count, 0, count, 0, True))
+    write_catalog(generation / "photos.sqlite", _files(clusters, first), Removals(), Drift(count, 0, count, 0, True))
     write_centroids(generation / "clusters.faiss", centroids)
     _tokens_of_clusters(real, centroids).write(generation)
     if inverted:
-        first = np.arange(count)
-        Places(first + 1, clusters, np.zeros(count, np.int64), first).write(generation)
+        numbers = np.arange(count)
+        Places(first + numbers + 1, clusters, np.zeros(count, np.int64), numbers).write(generation)
         ret = np.load(rows / "ret.npy", mmap_mode="r")
         cells = inverted_cells(ret.__getitem__, count) if own_cells else InvertedCells(centroids, clusters)
         write_inverted_file(generation, ret.__getitem__, cells)
-    manifest = _manifest(live.manifest, folder, count, len(centroids))
+    manifest = _manifest(live.manifest, folder, count, len(centroids), first)
     write_atomically(generation / "manifest.json", manifest.model_dump_json(indent=1).encode())
     sync_folder(folder.path)
     folder.make_live(manifest.generation)
@@ -179,14 +189,15 @@ def _write_rows(folder: Path, real: RowArrays, made: MadePhotos, order: NDArray[
         array.flush()
 
 
-def _files(clusters: NDArray[np.int64]) -> Iterator[CatalogFile]:
+def _files(clusters: NDArray[np.int64], first: int) -> Iterator[CatalogFile]:
     """The catalog, by id: files of every cluster lie in all folders, and are from all days."""
     for row, cluster in enumerate(clusters.tolist()):
+        number = first + row
         day = DayTaken(datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date())
         stamp = FileStamp(1 << 16, row * _NS, row * _NS)
-        path = f"{row % FOLDERS:03}/{row:07}.jpg"
+        path = f"{row % FOLDERS:03}/{number:07}.jpg"
         indexed = IndexedContent(SegmentRow(SEGMENT, row), cluster)
-        yield CatalogFile(row + 1, 0, path, f"{row:064x}", stamp, "indexed", indexed=indexed, taken=day)
+        yield CatalogFile(number + 1, 0, path, f"{number:064x}", stamp, "indexed", indexed=indexed, taken=day)
 
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
@@ -200,7 +211,7 @@ def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     return Centroids(centroids, tokens)
 
 
-def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int) -> Manifest:
+def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, first: int) -> Manifest:
     name = generation_name(1)
     segment = tuple(_entry(path) for path in sorted(folder.segment(SEGMENT).iterdir()))
     counts = Counts(photos=count, files=count, duplicates=0, bad=0, gone=0, clusters=clusters, rows=count)
@@ -209,7 +220,7 @@ def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int) ->
         "previous": None,
         "roots": real.roots[:1],
         "counts": counts,
-        "next_id": count + 1,
+        "next_id": first + count + 1,
         "segments": (SegmentEntry(id=SEGMENT, rows=count, dtype=real.dtype, files=segment),),
         "files": tuple(_entry(path) for path in sorted(folder.generation(name).iterdir())),
     }

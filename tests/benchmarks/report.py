@@ -23,6 +23,7 @@ from tests.benchmarks import (
     plots,
     query_parts,
     scoring,
+    sharded_result,
     tables,
     two_stage,
 )
@@ -83,6 +84,7 @@ PARTS = (
         Plot("growth.svg", "Time a query over photos", plots.draw_growth),
     ),
     Part("Large galleries", "large.json", large.Result, tables.large_galleries),
+    Part("Shards", "sharded.json", sharded_result.Result, tables.sharded),
     Part("Indexing", "indexing.json", indexing.Result, tables.indexed),
     Part("HTTP clients", "load.json", load_result.Result, tables.clients),
     Part("Overload", "load.json", load_result.Result, tables.overload),

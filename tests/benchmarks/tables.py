@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.evaluation.resampling import Interval
-from tests.benchmarks import growth, indexing, large, load_result, pen_up, query_parts, scoring, two_stage
+from tests.benchmarks import (
+    growth,
+    indexing,
+    large,
+    load_result,
+    pen_up,
+    query_parts,
+    scoring,
+    sharded_result,
+    two_stage,
+)
 from tests.benchmarks.circumstances import BenchmarkResult
 
 PARTS = {"score": "a pair", "encode": "a picture"}
@@ -128,6 +138,51 @@ _LARGE_HEAD = [
     "after all queries",
     "index on disk",
 ]
+
+
+def sharded(result: sharded_result.Result) -> str:
+    """Time and rate of shards by Ray, each beside one index without Ray that took turns with them."""
+    rows = []
+    for row in result.rows:
+        name = "1 shard by Ray" if row.shards == 1 else f"{row.shards} shards by Ray"
+        rows.append(["one index, without Ray", str(result.cores), *_side(row.plain, 1.0, 1.0)])
+        rows.append([name, str(row.threads), *_side(row.by_ray, row.time_ratio, row.rate_ratio)])
+    alone = result.without_ray
+    told = [
+        f"{result.photos:,} photos; {result.queries} queries alone, then {result.clients} clients for "
+        f"{result.turns} x {result.seconds:.0f} s, of each server. All processes share {result.cores} cores.",
+    ]
+    if result.ray_ms is not None:
+        told.append(
+            f"Ray itself costs a query {_time(result.ray_ms)}: the median of one shard by Ray, less that of one index."
+        )
+    told.append(
+        f"While no Ray runs on the machine, one index answers in {_time(alone.p50_ms)} (p95 {_time(alone.p95_ms)}). "
+        f"Scores with and without Ray differ by at most {max(row.difference for row in result.rows):.2g}."
+    )
+    return _paragraphs(told[0], _table(_SHARDED_HEAD, rows), " ".join(told[1:]))
+
+
+_SHARDED_HEAD = [
+    "gallery",
+    "threads of a process",
+    "a query alone (p50)",
+    "p95",
+    "as a multiple",
+    "encode",
+    "choose",
+    "score",
+    "diffuse",
+    "answered a second",
+    "as a multiple",
+]
+
+
+def _side(side: sharded_result.Side, time_ratio: float, rate_ratio: float) -> list[str]:
+    alone = side.alone
+    stages = [_time(alone.stages_ms[stage]) for stage in ("encode", "clusters", "photos", "diffusion")]
+    times = [_time(alone.p50_ms), _time(alone.p95_ms), f"{time_ratio:.2f}x"]
+    return [*times, *stages, f"{side.per_second:.1f}", f"{rate_ratio:.2f}x"]
 
 
 def indexed(result: indexing.Result) -> str:

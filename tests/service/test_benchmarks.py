@@ -22,6 +22,7 @@ from tests.benchmarks.circumstances import Call
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
 from tests.benchmarks.large_search import Asked, measure
+from tests.benchmarks.sharded import write_shards
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
@@ -87,6 +88,20 @@ def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     assert {sentence.rpartition(" does not have the content")[1] for sentence in verify(place)} == {
         " does not have the content"
     }
+
+
+def test_shards_of_a_made_gallery_have_its_photos_and_its_ids(
+    index_path: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    (one,) = write_shards(tmp_path, index_path, 61, 1)
+    opened = [open_index(place, matcher) for place in (one, *write_shards(tmp_path, index_path, 61, 4))]
+    whole, *shards = ((np.sort(index.ids), index.all_ret().numpy()) for index in opened)
+    assert [len(ids) for ids, _ in shards] == [15, 15, 15, 16]
+    assert np.array_equal(np.concatenate([ids for ids, _ in shards]), whole[0])
+    of_shards = np.concatenate([ret for _, ret in shards])
+    assert np.array_equal(np.unique(of_shards, axis=0), np.unique(whole[1], axis=0))
+    for index in opened:
+        index.close()
 
 
 def test_the_command_writes_its_tables(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The server over two shards on a Ray cluster, as users start it, and its copies of shards to be killed."""
+"""The server over shards on a Ray cluster, as users start it, and its copies of shards to be killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnRay:
-    """A server over two shards.
+    """A server over shards.
 
     Attributes:
         http: a connection to it. folders: of the shards. cluster: where they run.
@@ -63,16 +63,24 @@ class OnRay:
 
 @contextmanager
 def served_on_ray(
-    settings: Settings, folders: Sequence[Path], cluster: Cluster, log: Path, *, copies: int = 1, seconds: float = 100
+    settings: Settings,
+    folders: Sequence[Path],
+    cluster: Cluster,
+    log: Path,
+    *,
+    copies: int = 1,
+    seconds: float = 100,
+    **environment: str,
 ) -> Iterator[OnRay]:
-    """Serve two shards, with so many copies of each, until the block ends.
+    """Serve shards, with so many copies of each, until the block ends.
 
-    seconds: how long a shard may take to answer.
+    seconds: how long a shard may take to answer. environment: further variables of the server.
     """
     place = {
         "SBIR_WEIGHTS": str(settings.weights),
         "SBIR_QUEUE_SECONDS": str(PATIENCE),
         "SBIR_SHARD_SECONDS": str(seconds),
+        **environment,
     }
     arguments = ["serve", "--port", "0", "--ray", cluster.address, "--replicas", str(copies), "--shards"]
     command = ["-m", "service", *arguments, *map(str, folders)]
@@ -80,7 +88,7 @@ def served_on_ray(
         with (
             log.open("w") as errors,
             started_python(*command, environment={**os.environ, **place}, errors=errors) as process,
-            httpx.Client(base_url=_address(process), timeout=PATIENCE) as http,
+            httpx.Client(base_url=_address(process, len(folders)), timeout=PATIENCE) as http,
         ):
             yield OnRay(http, folders, cluster)
     except BaseException:
@@ -89,9 +97,9 @@ def served_on_ray(
         raise
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _address(process: subprocess.Popen[str], shards: int) -> str:
     """Where the server says that it is."""
     assert process.stdout is not None
     told = process.stdout.readline()
-    assert told.startswith("2 shards on the Ray cluster "), told
+    assert told.startswith(f"{shards} shards on the Ray cluster "), told
     return process.stdout.readline().split()[-1]

@@ -11,7 +11,11 @@ import pytest
 from indexer import Index
 from model import Matcher
 from service.settings import Settings
+from tests.benchmarks.circumstances import Call, circumstances_at
+from tests.benchmarks.sharded import compare, in_turns
+from tests.benchmarks.sharded_result import Result, Times
 from tests.patience import wait_until
+from tests.service.served import Served
 from tests.service.sharding.served_here import Sharded, sharded
 from tests.service.small_gallery import PHOTOS
 
@@ -117,3 +121,25 @@ def test_one_index_says_that_it_is_complete_and_has_no_shards(http: httpx.Client
     assert "missing_shards" not in found(http, sketch)
     assert "shards" not in http.get("/info").json()
     assert "sbir_shard_up" not in http.get("/metrics").text
+
+
+def test_searches_of_shards_are_timed_beside_those_of_one_index(many: Sharded, server: Served, sketch: bytes) -> None:
+    plan = Result(
+        circumstances=circumstances_at(server.url, Call("", quick=True)),
+        photos=PHOTOS,
+        cores=2,
+        queries=3,
+        clients=2,
+        seconds=0.1,
+        turns=1,
+        without_ray=Times(p50_ms=1, p95_ms=1, stages_ms={}),
+        rows=[],
+    )
+    row = compare(server.url, many.served.url, [sketch, sketch], 3, 1, plan)
+    assert row.difference < 1e-3
+    for side in (row.plain, row.by_ray):
+        assert side.alone.p95_ms >= side.alone.p50_ms > side.alone.stages_ms["total"] > 0
+        assert side.per_second > 0
+    many.links[1].broken = True
+    with pytest.raises(RuntimeError, match="has answered without shard-1"):
+        in_turns([server.url, many.served.url], [sketch], 1)
