@@ -7,7 +7,7 @@ import { Groups } from "./groups.js";
 import { Missing } from "./missing.js";
 import { Pages } from "./pages.js";
 import { KindReading, PhotoReading } from "./reading.js";
-import { alone, Results } from "./results.js";
+import { alone, numbered, Results } from "./results.js";
 
 export class Found extends EventTarget {
   #api;
@@ -93,7 +93,8 @@ export class Found extends EventTarget {
     const same = this.#asked?.params.view === taken.view;
     this.#asked = { snapshot, params: taken };
     this.#viewer.forget();
-    this.#results.show(answer.kinds ?? alone(answer.results), Boolean(answer.kinds) && stay && same);
+    const kinds = answer.kinds ? numbered(answer.kinds) : alone(answer.results);
+    this.#results.show(kinds, Boolean(answer.kinds) && stay && same);
     this.#parts.know(this.best);
     this.#groups.show(answer.clusters, answer.select);
     const { sizes } = this.#options;
@@ -163,7 +164,7 @@ export class Found extends EventTarget {
     // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
     const before = this.#results.kinds.length;
     const photos = this.#asked.params.view === "photos";
-    this.#results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : more);
+    this.#results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : numbered(more));
     this.#count();
   }
 

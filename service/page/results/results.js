@@ -9,6 +9,14 @@ export function alone(photos) {
   return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
 }
 
+/** Kinds as an answer has them, where each photo has the number of its kind as `kind`: that is what people see. */
+export function numbered(kinds) {
+  return kinds.map(({ rank, size, best, more }) => {
+    const known = (photo) => ({ ...photo, kind: rank });
+    return { rank, size, best: known(best), more: more.map(known) };
+  });
+}
+
 export class Results {
   #list;
   #api;

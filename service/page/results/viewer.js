@@ -2,7 +2,7 @@
 
 import { show } from "../shared/dialogs.js";
 import { download, element, part } from "../shared/dom.js";
-import { fileName, trouble } from "../shared/words.js";
+import { fileName, numberOf, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
 
@@ -77,7 +77,8 @@ export class Viewer {
     }
     if (found) {
       const ranked = this.#photos.filter(({ rank }) => rank !== undefined).length;
-      part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : photo.rank;
+      part("viewer-rank-label").textContent = photo.kind ? "Kind" : "Rank";
+      part("viewer-rank").textContent = this.#counted ? `${photo.rank} of ${ranked}` : numberOf(photo);
     }
     part("viewer-like").ariaPressed = String(this.#react.likes(photo));
     part("viewer-why").hidden = !found || !this.#react.explainable();

@@ -45,6 +45,11 @@ export function photoLabel({ paths }) {
   return { rank: "", spoken: fileName(paths[0]) };
 }
 
+/** The number by which people find a photo in what is shown: its rank, or that of its kind where kinds are shown. */
+export function numberOf({ kind, rank }) {
+  return kind ?? rank;
+}
+
 /** What the button says that opens so many copies of a photo. */
 export function copiesLabel(number, name) {
   return `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;

@@ -1,7 +1,7 @@
 /** The photos that look most like a drawing, and like the photos that were found: rows of small pictures. */
 
 import { element, part } from "../shared/dom.js";
-import { fileName, percent, sentence } from "../shared/words.js";
+import { fileName, numberOf, percent, sentence } from "../shared/words.js";
 
 export class Nearest {
   #api;
@@ -29,15 +29,15 @@ export class Nearest {
     );
     this.#ofPhotos.replaceChildren(
       ...photos.map((photo, place) => {
-        const { rank, paths } = results[place];
+        const name = fileName(results[place].paths[0]);
         const small = photo.nearest.map((one) => this.#small(one, near.has(one.id) ? `looks like ${yours}, too` : ""));
         return element(
           "li",
           {},
           element("img", { src: photo.image, alt: "" }),
-          element("p", { className: "name", textContent: `${rank}: ${fileName(paths[0])}` }),
-          element("p", { className: "says", textContent: `Number ${photo.ret_rank.toLocaleString("en")} by its look alone` }),
-          element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${fileName(paths[0])}` }, ...small),
+          element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
+          element("p", { className: "says", textContent: `Number ${photo.ret_rank.toLocaleString("en")} of all photos by its look alone` }),
+          element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${name}` }, ...small),
         );
       }),
     );

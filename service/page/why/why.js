@@ -8,7 +8,7 @@ import { Overlay } from "./overlay.js";
 import { Rebuilt } from "./rebuilt.js";
 import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, offer } from "./views.js";
-import { fileName, sentence, trouble } from "../shared/words.js";
+import { fileName, numberOf, sentence, trouble } from "../shared/words.js";
 
 // People who are colour-blind can distinguish them, too; and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -182,7 +182,7 @@ export class Why {
 
   #card(photo, place) {
     const result = this.#results[place];
-    const name = `${result.rank}: ${fileName(result.paths[0])}`;
+    const name = `${numberOf(result)}: ${fileName(result.paths[0])}`;
     const canvas = element("canvas");
     // What is laid over the picture is made of it, too.
     const image = element("img", { src: photo.image, alt: "", onload: () => this.#draw() });

@@ -110,10 +110,28 @@ def test_the_photos_of_an_open_kind_open_the_viewer_and_can_be_explained(desk: B
     desk.find_element(By.CSS_SELECTOR, ".further .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer-why").is_displayed())
     assert text(desk, "viewer-paths").split("\n") == kind["more"][0].split("\n")
+    assert (text(desk, "viewer-rank-label"), text(desk, "viewer-rank")) == ("Kind", str(kind["rank"]))
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_LEFT)
     assert text(desk, "viewer-paths").split("\n") == kind["best"].split("\n")
     desk.find_element(By.ID, "viewer-why").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    check_quiet(desk, server)
+
+
+def test_why_numbers_photos_as_the_kinds_that_are_shown(desk: Browser, server: Served) -> None:
+    with before_pages(desk, "record_answers"):
+        shown = find_kinds(desk, server)
+    # By their ranks among photos, the best photos of the kinds have other numbers.
+    assert desk.execute_script("return window.answers.at(-1).kinds.some(({ rank, best }) => rank !== best.rank)")
+    desk.find_element(By.ID, "why-open").click()
+    wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    numbered, beside = desk.execute_script(
+        "return ['#why-photos', '#why-nearest']"
+        ".map((list) => [...document.querySelectorAll(`${list} > li > .name`)].map((name) => name.textContent))"
+    )
+    best = [kind["best"].split("\n")[0].rpartition("/")[2] for kind in shown]
+    assert numbered == [f"{number}: {name}" for number, name in enumerate(best[:6], 1)]
+    assert beside == numbered
     check_quiet(desk, server)
 
 
