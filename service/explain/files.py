@@ -111,7 +111,8 @@ def write_explanation(
     for number, (photo, pair) in enumerate(zip(seen, pairs, strict=True), 1):
         sheets[f"{number}.png"] = _one_side(photo, pair.explanation.ret_to_photo, pair.explanation.photo_cells)
     names = [photo.name for photo in photos]
-    rows = [nearest_row(searcher, drawn, "sketch" if modality == "sketch" else "photo", near_sketch, ())]
+    near_any = [one for near in near_photos for one in near]
+    rows = [nearest_row(searcher, drawn, "sketch" if modality == "sketch" else "photo", near_sketch, near_any)]
     for photo, name, near in zip(seen, names, near_photos, strict=True):
         rows.append(nearest_row(searcher, photo, name, near, near_sketch))
     sheets["nearest.png"] = sheet(rows)

@@ -31,7 +31,8 @@ _REGION_OPACITY = 0.3
 _WHITE: Colour = (255, 255, 255)
 # Of the cells with any attention, those beyond this quantile are all drawn alike.
 _STRONG = 0.95
-_GAP, _CAPTION, _FONT = 10, 26, 15
+# Of a sheet, in pixels: between pictures and around them, and what the text below a picture takes.
+GAP, CAPTION, _FONT = 10, 26, 15
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -97,14 +98,14 @@ def framed(image: Image.Image, colour: Colour) -> Image.Image:
 def sheet(rows: Sequence[Sequence[Tile]]) -> Image.Image:
     """Rows of pictures on white, left-aligned in columns as wide as the widest picture."""
     tiles = [tile for row in rows for tile in row]
-    width, height = max(t.image.width for t in tiles), max(t.image.height for t in tiles) + _CAPTION
+    width, height = max(t.image.width for t in tiles), max(t.image.height for t in tiles) + CAPTION
     columns = max(len(row) for row in rows)
-    size = (_GAP + columns * (width + _GAP), _GAP + len(rows) * (height + _GAP))
+    size = (GAP + columns * (width + GAP), GAP + len(rows) * (height + GAP))
     canvas = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT)
     for down, row in enumerate(rows):
         for across, tile in enumerate(row):
-            left, top = _GAP + across * (width + _GAP), _GAP + down * (height + _GAP)
+            left, top = GAP + across * (width + GAP), GAP + down * (height + GAP)
             canvas.paste(tile.image, (left, top))
             text = _fitted(tile.caption, width, font)
             draw.text((left, top + tile.image.height + 3), text, fill="black", font=font)

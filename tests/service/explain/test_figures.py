@@ -17,8 +17,8 @@ from indexer import Index, build, open_index
 from model import Matcher, ModelError
 from service.errors import BadSearch
 from service.explain.best_photos import best_of, best_of_folder, best_of_index
-from service.explain.files import ExplainedFiles, write_explanation
-from service.explain.overlays import RED
+from service.explain.files import DOCUMENT, ExplainedFiles, write_explanation
+from service.explain.overlays import BLUE, CAPTION, GAP, RED
 from service.explain.paper_figures import figures
 from service.schemas import SearchQuery
 from service.schemas.explain import ExplainedPair
@@ -178,3 +178,24 @@ def test_an_explanation_is_written_as_overlays_of_every_picture_and_one_document
         assert isinstance(explained, ExplainedPair)
         assert explained.relation_score == place.matcher.explain(draw_sketch(), named.image).relation_score
         assert explained.influence
+
+
+def test_what_looks_like_the_sketch_and_like_a_photo_is_framed_in_both_rows(place: Place, tmp_path: Path) -> None:
+    photos = best_of_index(place.searcher, draw_sketch(), 1)
+    write_explanation(place.searcher, draw_sketch(), photos, tmp_path)
+    document = ExplainedFiles.model_validate_json((tmp_path / DOCUMENT).read_text(encoding="utf-8"))
+    near_sketch = [near.name for near in document.nearest]
+    near_photos = [[near.name for near in explained.nearest] for explained in document.photos]
+    framed = [
+        [any(name in near for near in near_photos) for name in near_sketch],
+        *([name in near_sketch for name in near] for near in near_photos),
+    ]
+    assert all(True in row for row in framed)
+    assert False in framed[0]
+    with Image.open(tmp_path / "nearest.png") as image:
+        side = (image.height - GAP) // len(framed) - GAP - CAPTION
+        places = [
+            [(GAP + across * (side + GAP), GAP + down * (side + CAPTION + GAP)) for across in range(1, len(row) + 1)]
+            for down, row in enumerate(framed)
+        ]
+        assert [[image.getpixel(corner) == BLUE for corner in row] for row in places] == framed
