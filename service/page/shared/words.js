@@ -188,7 +188,10 @@ export function trouble(error) {
     case "not_found":
       return ["A photo is gone", `${error.message} It may have been deleted or removed. Take it out of the search above.`];
     case "unknown_word":
-      return ["Not a word that it knows", error.message];
+      return [
+        "Not a word that it knows",
+        `${error.message} While you write, the field offers the words that begin so. To go on without a word, remove it above.`,
+      ];
     case "blank_sketch":
       return ["Nothing to see yet", error.message];
     case "Away":

@@ -131,7 +131,11 @@ def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketc
             "The vocabulary of 6 words does not have 'dogg'; the nearest are dog",
         ),
         ("my dogs", (422, "unknown_word"), "The vocabulary of 6 words does not have 'my dogs'; the nearest are dog"),
-        ("quaternion", (422, "unknown_word"), "The vocabulary of 6 words does not have 'quaternion'"),
+        (
+            "quaternion",
+            (422, "unknown_word"),
+            "The vocabulary of 6 words does not have 'quaternion'; try another name for it, or draw it",
+        ),
         ("\N{HEBREW LETTER KAF}\N{HEBREW LETTER LAMED}", (422, "unknown_word"), "The vocabulary of 6 words does not"),
         ("<script>alert(1)</script>", (422, "unknown_word"), "The vocabulary of 6 words does not have"),
         ("", (422, "bad_parameter"), "text must have letters."),

@@ -105,6 +105,7 @@ def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser
     desk.find_element(By.ID, "word").send_keys("dogg", Keys.ENTER)
     wait_for_notice(desk, "Not a word that it knows")
     assert "dog" in text(desk, "notice-text")
+    assert text(desk, "notice-text").endswith("To go on without a word, remove it above.")
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait_for_notice(desk, "What are you looking for?")
 

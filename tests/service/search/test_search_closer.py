@@ -115,7 +115,9 @@ def test_answers_that_contradict_each_other_leave_the_order_nearly_as_it_was(sea
     ("drawn", "asked", "sentence"),
     [
         (True, {"ask": True, "like": [1]}, "closer and ask go with a sketch"),
-        (False, {"closer": ["1,4"], "like": [1]}, "closer and ask go with a sketch"),
+        (False, {"closer": ["1,4"]}, "closer and ask find a photo for a sketch, and there is none: send one."),
+        (False, {"ask": True, "kind": "photo"}, "there is none: send one."),
+        (False, {"closer": ["1,4"], "like": [1]}, "there is none: send one, and leave like and text out."),
         (True, {"ask": True, "kind": "photo"}, "closer and ask go with a sketch"),
         (True, {"ask": True, "method": "rn"}, "not by method 'rn'"),
         (True, {"closer": ["1,4"], "thin": 3}, "thin goes before the relation network"),
