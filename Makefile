@@ -63,7 +63,7 @@ coverage: $(STAMP) ## run the tests, measure how much of the code they run, and 
 demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## measure the speeds in docs/figures.md anew and write them there; QUICK=1: in minutes, only printed
+bench: $(STAMP) ## measure the speeds in docs/figures.md and docs/scale.md anew and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)
@@ -74,6 +74,7 @@ bench: $(STAMP) ## measure the speeds in docs/figures.md anew and write them the
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.query_parts --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.report $(RESULTS) $(if $(QUICK),--quick,--page docs/figures.md)
+	@$(if $(QUICK),,$(BIN)/python -m tests.scale_report $(RESULTS) --page docs/scale.md)
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/figures.md
 	@rm -rf build/soak

@@ -21,6 +21,8 @@ from tests.benchmarks.report import PARTS
 from tests.blocks import read_blocks
 from tests.comparison_report import BLOCK as COMPARISON
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
+from tests.scale_report import BLOCK as SCALE
+from tests.scale_report import WALLS
 from tests.soak_report import BLOCK
 
 README = CHECKOUT / "README.md"
@@ -116,6 +118,10 @@ def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:
 
 def test_every_measured_part_has_its_block_among_the_figures() -> None:
     assert read_blocks(read(FIGURES)).keys() == {*(part.name for part in PARTS), BLOCK, COMPARISON, "Coverage"}
+
+
+def test_the_page_of_scale_has_the_blocks_of_its_command() -> None:
+    assert read_blocks(read(CHECKOUT / "docs" / "scale.md")).keys() == {SCALE, WALLS}
 
 
 def test_the_readmes_figures_are_those_of_the_page_of_figures() -> None:
