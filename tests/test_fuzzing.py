@@ -16,7 +16,7 @@ from tests.soak_report import noted
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits are set by what /proc tells")
 #: Seconds that `make soak` gives to each.
 LONG = 300
-SHORT = {"pictures": 2, "checkpoints": 6, "indexes": 4, "command-lines": 6}
+SHORT = {"pictures": 1, "checkpoints": 4, "indexes": 2, "command-lines": 3}
 
 
 def test_no_fuzzer_finds_anything_in_a_few_cases(tmp_path: Path) -> None:

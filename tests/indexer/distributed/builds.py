@@ -43,12 +43,13 @@ def main(address: str, photos: str, shards: str, weights: str) -> None:
             [Path(photos)],
             Path(shards),
             ray=address,
-            shards=2,
+            shards=3,
             weights=weights,
             device="cpu",
             embedder="ret",
             slice_files=SLICE,
-            workers=2,
+            # Each worker of another driver has to load torch.
+            workers=1,
             progress=KillAtFirstSlice(),
         )
 

@@ -113,20 +113,21 @@ def test_a_worker_that_is_killed_costs_no_photo_and_one_that_kills_its_workers_i
     assert all(verify(shards / entry.folder) == [] for entry in report.shards)
 
 
-def test_a_build_whose_driver_was_killed_goes_on_from_the_slices_that_are_there(
-    tmp_path: Path, photos: Path, plain: Path, ray_cluster: Cluster, sharded: BuildShards, weights: Path
+def test_a_build_whose_driver_was_killed_goes_on_from_the_slices_that_are_there_and_ends_in_the_same_bytes(
+    tmp_path: Path, photos: Path, shards: Path, ray_cluster: Cluster, sharded: BuildShards, weights: Path
 ) -> None:
-    shards = tmp_path / "shards"
-    arguments = (ray_cluster.address, str(photos), str(shards), str(weights))
+    killed = tmp_path / "shards"
+    arguments = (ray_cluster.address, str(photos), str(killed), str(weights))
     done = run_python("-m", "tests.indexer.distributed.builds", *arguments)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not list(shards.glob("shard*"))
-    (slices,) = shards.glob(".slices-*")
+    assert not list(killed.glob("shard*"))
+    (slices,) = killed.glob(".slices-*")
     there = list(slices.glob("slice-*"))
-    report = sharded(photos, shards, 2)
+    report = sharded(photos, killed, 3)
     assert report.encoded <= 25 - SLICE * len(there) + 1
-    check_same(shards, plain)
     assert not slices.exists()
+    for entry in read_shards(shards).shards:
+        assert index_bytes(killed / entry.folder) == index_bytes(shards / entry.folder)
 
 
 class _Removes(Progress):
@@ -150,12 +151,6 @@ def test_a_machine_that_is_lost_costs_no_photo(
     progress = _Removes(ray_cluster, add_small_node(ray_cluster))
     sharded(photos, tmp_path / "shards", 2, progress)
     check_same(tmp_path / "shards", plain)
-
-
-def test_two_builds_end_in_the_same_bytes(tmp_path: Path, photos: Path, shards: Path, sharded: BuildShards) -> None:
-    sharded(photos, tmp_path / "shards", 3)
-    for entry in read_shards(shards).shards:
-        assert index_bytes(tmp_path / "shards" / entry.folder) == index_bytes(shards / entry.folder)
 
 
 def test_the_command_prints_what_became_of_the_photos_and_the_shards(
