@@ -25,6 +25,7 @@ from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.programs import run_python, started_python
+from tests.requirements import need_ray
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"
@@ -114,7 +115,7 @@ def test_what_is_copied_exists_and_reaches_the_builder(stages: dict[str, Stage])
     assert {pattern.removesuffix("*") for pattern in packages["include"]} <= copied
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu"])
+@pytest.mark.parametrize("target", ["cpu", "gpu", "ray"])
 def test_an_image_runs_as_nobody_listens_and_gets_signals(stages: dict[str, Stage], target: str) -> None:
     stage = stages[target]
     uid, gid = stage.all("USER")[-1].split(":")
@@ -143,6 +144,10 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
         if "==" in line
     }
     assert {"torch", "faiss-cpu", "pillow-heif"} <= needed("heic") <= locked
+    assert needed("--only", "ray") == {"ray[serve]"}
+    assert "ray" in locked
+    (adding,) = (step for step in stages["venv-ray"].all("RUN") if "--only" in step)
+    assert "--only ray" in adding
     assert needed("--only", "gpu") == {"faiss-gpu"}
     (replacing,) = (step for step in stages["venv-gpu"].all("RUN") if "faiss" in step)
     assert "uninstall --yes faiss-cpu" in replacing
@@ -187,7 +192,11 @@ def test_compose_starts_the_cpu_profile_unless_told_so(compose: dict[str, Any], 
         assert profile in stages
         assert (_CHECKOUT / service["build"]["dockerfile"]).is_file()
         assert bool(service["deploy"]["resources"].get("reservations")) == (profile == "gpu")
-    assert profiles == {"cpu": {"index", "service"}, "gpu": {"index-gpu", "service-gpu"}}
+    assert profiles == {
+        "cpu": {"index", "service"},
+        "gpu": {"index-gpu", "service-gpu"},
+        "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
+    }
 
 
 def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
@@ -199,34 +208,93 @@ def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], sta
         assert service["user"] == stages["cpu"].all("USER")[-1]
         limits = service["deploy"]["resources"]["limits"]
         assert limits.keys() == {"cpus", "memory", "pids"}
-        # As many threads as the limit has cores: PyTorch would count the machine's.
-        assert service["environment"]["SBIR_THREADS"] == service["environment"]["OMP_NUM_THREADS"] == limits["cpus"]
+        # As many threads as the limit has cores: PyTorch would count the machine's. In a cluster Ray shares them out.
+        threads = 1 if name.startswith("ray-") else limits["cpus"]
+        assert service["environment"]["SBIR_THREADS"] == service["environment"]["OMP_NUM_THREADS"] == threads
         assert _setting_names(service["environment"]) <= Settings.model_fields.keys()
+        assert service["tmpfs"].split(":")[0] == environment["HOME"] == "/tmp"
+        if name == "ray-head":
+            assert "volumes" not in service
+            continue
         photos, *volumes = service["volumes"]
         assert (photos["target"], photos["read_only"]) == ("/photos", True)
         assert photos["bind"] == {"create_host_path": False}
         writable = {mount.split(":")[1] for mount in volumes if not mount.endswith(":ro")}
-        expected = {environment["SBIR_INDEX"], environment["XDG_CACHE_HOME"]} if name.startswith("index") else set()
-        assert writable == expected
-        assert service["tmpfs"].split(":")[0] == environment["HOME"] == "/tmp"
+        writes = name.startswith("index") or name in {"ray-worker", "ray-index"}
+        assert writable == ({environment["SBIR_INDEX"], environment["XDG_CACHE_HOME"]} if writes else set())
 
 
 def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         grace = int(service["stop_grace_period"].removesuffix("s"))
         assert grace > GRACE_SECONDS
-        if name.startswith("index"):
+        if "index" in name:
             assert service["restart"] == "no"
+        else:
+            assert service["restart"] == "unless-stopped"
+        if name.startswith("index"):
             assert service["command"][:3] == ["python", "-m", "indexer"]
             asked = indexer.commands.parser().parse_args(service["command"][3:])
             assert asked.folders == [Path(service["volumes"][0]["target"])]
+        if "service" not in name:
             assert "ports" not in service
         else:
-            assert service["restart"] == "unless-stopped"
             # Nobody but this machine, and under no other name, until the user says so.
             assert service["ports"] == ["127.0.0.1:8000:8000"]
             settings = Settings(allowed_hosts=service["environment"]["SBIR_ALLOWED_HOSTS"])
             assert settings.known_hosts == ("localhost", "127.0.0.1", "[::1]")
+
+
+def test_every_node_of_the_cluster_needs_the_token_and_is_reached_by_the_others_only(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        if name.startswith("ray-"):
+            assert service["environment"]["RAY_AUTH_MODE"] == "token"
+            # No default: Ray refuses to start a node with an empty one.
+            assert service["environment"]["RAY_AUTH_TOKEN"] is None
+            assert service["networks"] == ["ray"]
+        else:
+            assert "networks" not in service
+
+
+def test_what_the_nodes_of_the_cluster_run_is_understood(compose: dict[str, Any]) -> None:
+    nodes = {name: node for name, node in compose["services"].items() if name.startswith("ray-")}
+    cpus = {name: _ray_options(nodes[name])["num_cpus"] for name in nodes}
+    limit = nodes["ray-worker"]["deploy"]["resources"]["limits"]["cpus"]
+    assert cpus == {"ray-head": 0, "ray-worker": limit, "ray-index": 0, "ray-service": 0}
+    head = _ray_options(nodes["ray-head"])
+    assert (head["head"], head["include_dashboard"]) == (True, False)
+    for name in ("ray-worker", "ray-index", "ray-service"):
+        options = _ray_options(nodes[name])
+        assert options["address"] == f"ray-head:{head['port']}"
+        # What runs beside a node keeps the container; without anything, the node itself does.
+        assert options["block"] == (name == "ray-worker")
+    build = indexer.commands.parser().parse_args(_beside_the_node(nodes["ray-index"], "indexer"))
+    assert (build.folders, build.ray, build.shards) == ([Path("/photos")], "auto", 2)
+    served = _beside_the_node(nodes["ray-service"], "service")
+    assert served == ["serve", "--ray", "auto", "--shards", "/index", "--replicas", "1"]
+    # Of the workers' CPUs at least one is left for a build beside what serves: copies of both shards, and the encoder.
+    assert nodes["ray-worker"]["deploy"]["replicas"] * limit > build.shards + 1
+
+
+def _ray_options(node: dict[str, Any]) -> dict[str, Any]:
+    """What a container gives to `ray start`, read by Ray's own parser. Skips the test where Ray is not installed."""
+    need_ray()
+    from ray.scripts.scripts import start
+
+    command = node["command"]
+    words = shlex.split(command[2].partition("&&")[0]) if command[0] == "sh" else command
+    assert words[:2] == ["ray", "start"]
+    found: dict[str, Any] = start.make_context("ray start", words[2:]).params
+    return found
+
+
+def _beside_the_node(node: dict[str, Any], package: str) -> list[str]:
+    """The arguments of the program that takes the shell's place once the node has started."""
+    shell, option, line = node["command"]
+    assert (shell, option) == ("sh", "-c")
+    words = shlex.split(line.partition("&&")[2])
+    assert words[:4] == ["exec", "python", "-m", package]
+    return words[4:]
 
 
 def test_every_variable_of_the_compose_file_is_named_at_its_top() -> None:
