@@ -184,9 +184,10 @@ class Workers:
         waiting = []
         for node in self._nodes:
             if all(node["Resources"].get(name, 0) >= least for name, least in needed.items()):
-                # Soft: a machine that has gone by now is not needed.
+                # Soft: a machine that has gone by now is not needed. No CPU is asked for: copies of shards that are
+                # served may have all of them, for as long as they are.
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-                remote = self._remote(function, retries=3, on_gpu=True).options(scheduling_strategy=place)
+                remote = self._remote(function, retries=3, on_gpu=True).options(num_cpus=0, scheduling_strategy=place)
                 waiting.append(remote.remote(work))
         with _told():
             ray.get(waiting)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import model
 from indexer import build, open_index, read_progress, verify
 from indexer.building import Progress
 from indexer.commands import main
+from indexer.distributed.connection import Workers
 from indexer.store import ShardsFolder, read_shards
 from service.settings import Settings
 from tests.indexer.distributed.builds import SLICE, BuildShards
@@ -151,6 +154,21 @@ def test_a_machine_that_is_lost_costs_no_photo(
     progress = _Removes(ray_cluster, add_small_node(ray_cluster))
     sharded(photos, tmp_path / "shards", 2, progress)
     check_same(tmp_path / "shards", plain)
+
+
+@pytest.mark.usefixtures("sharded")
+def test_a_machine_all_of_whose_cpus_are_taken_is_not_waited_for_before_a_build_begins() -> None:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    machine = next(node for node in ray.nodes() if node["Alive"])
+    place = NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False)
+    taken = ray.remote(num_cpus=machine["Resources"]["CPU"], scheduling_strategy=place)(threading.Event).remote()
+    ray.get(taken.is_set.remote())
+    try:
+        Workers("cpu").everywhere(os.path.exists, os.curdir)
+    finally:
+        ray.kill(taken)
 
 
 def test_the_command_prints_what_became_of_the_photos_and_the_shards(
