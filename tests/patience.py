@@ -19,11 +19,11 @@ _MOMENT = 0.005
 SOAK_TIMEOUT = 2 * 60 * 60
 
 
-def wait_until(holds: Callable[[], object], otherwise: str) -> None:
+def wait_until(holds: Callable[[], object], otherwise: str, patience: int = PATIENCE) -> None:
     """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not holds():
-        assert time.monotonic() < end, f"{otherwise}, after {PATIENCE} seconds"
+        assert time.monotonic() < end, f"{otherwise}, after {patience} seconds"
         time.sleep(_MOMENT)
 
 

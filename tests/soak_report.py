@@ -21,6 +21,9 @@ RUNS = {
     "writes. Run again, each ends with the index that an undisturbed run makes",
     "lost machines": "Nodes of a Ray cluster killed at random moments, while 5,000 photos are built into three shards. "
     "They hold what an undisturbed build of one index holds",
+    "lost copies": "Copies of two shards killed at random moments on a Ray cluster, while searches follow each other: "
+    "half of them with one copy of each shard, half with two. With one, answers without the shard say so; with two, "
+    "nothing is missing. What is found is ranked as before",
     "store": "Files changed and commands run in random order. The index is then what a simple model of it expects",
     "contract": "Requests generated from the contract, and against it. Each answer is as documented",
     "requests": "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from indexer.distributed import connected
 from service.settings import Settings
+from service.sharding.on_ray import APPLICATION
 from tests.patience import PATIENCE
 from tests.programs import started_python
 from tests.service.small_gallery import PHOTOS
@@ -49,16 +52,38 @@ class OnRay:
         """Kill copies of a shard, any ones and at most so many, as a machine does that fails. Returns how many."""
         import ray
 
-        ray.init(address=self.cluster.address, log_to_driver=False)
-        try:
-            named = ray.util.list_named_actors(all_namespaces=True)
-            copies = [one for one in named if one["name"].startswith(f"SERVE_REPLICA::sketch-search-{shard}#")]
+        with connected(self.cluster.address):
+            copies = _named(shard)
             killed = random.sample(copies, min(most, len(copies)))
             for copy in killed:
                 ray.kill(ray.get_actor(**copy))
-            return len(killed)
-        finally:
-            ray.shutdown()
+        return len(killed)
+
+    def copies(self) -> list[int]:
+        """How many copies of each shard are there and answer."""
+        with warnings.catch_warnings():
+            # Of how Ray uses pydantic.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ray import serve
+
+        with connected(self.cluster.address):
+            told = serve.status().applications
+            # Serve itself notices only after seconds that a copy has ended.
+            return [
+                min(
+                    len(_named(shard)),
+                    sum(one.replica_states.get("RUNNING", 0) for one in application.deployments.values()),
+                )
+                for shard, application in ((n, told[f"{APPLICATION}-{n}"]) for n in range(len(self.folders)))
+            ]
+
+
+def _named(shard: int) -> list[dict[str, str]]:
+    """The copies of a shard, as ``ray.get_actor`` takes them."""
+    import ray
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return [one for one in named if one["name"].startswith(f"SERVE_REPLICA::{APPLICATION}-{shard}#")]
 
 
 @contextmanager
