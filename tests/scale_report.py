@@ -153,11 +153,11 @@ def main_table(measured: Measured, gigabits: float) -> str:
         "building, photos of 12 megapixels, by one machine": build(OF_PHONES, lambda _: 1),
         "the same, by as many machines as shards": build(OF_PHONES, shards),
         "a query alone": lambda n: _ms(sum(scale.query_ms(n, shard(), serving(), gigabits).values())),
-        "- encode the sketch": part_ms("encode"),
-        "- choose photos by [Ret]": part_ms("choose"),
-        "- score": part_ms("score"),
-        "- diffuse": part_ms("diffuse"),
-        "- HTTP": part_ms("HTTP"),
+        "- encode the sketch": lambda _: _ms(shard().encode_ms),
+        "- choose photos by [Ret]": lambda _: _ms(shard().choose_ms),
+        "- score": lambda _: _ms(shard().score_ms),
+        "- diffuse": lambda _: _ms(shard().diffuse_ms),
+        "- HTTP": lambda _: _ms(serving().http_ms),
         "- Ray itself": part_ms("Ray, with one shard"),
         "- what further shards add to the gather": part_ms("further shards"),
         f"- network of {gigabits:g} Gbit/s": part_ms("network"),
@@ -179,7 +179,9 @@ def walls_table(measured: Measured) -> str:
         {
             "gather: what shards send the ingress for a query": of_shards(lambda n: scale.gathered(n, shard())),
             "the same, if rows and scores came first": of_shards(lambda n: scale.gathered_in_two(n, shard())),
-            "token reads of a query, over all shards, at most": lambda _: f"{RERANK} of {_bytes(shard().photo_bytes)}",
+            "token reads of a query, over all shards, at most": lambda _: (
+                f"{_bytes(scale.tokens_read(shard()))} in {RERANK} places"
+            ),
             "ids that the ingress keeps": of_shards(scale.ids_kept),
             "clusters that the ingress keeps": of_shards(lambda n: scale.clusters_kept(n, shard())),
             f"scores of {SEARCHES_AT_ONCE} searches at once": of_shards(scale.searches_kept),
