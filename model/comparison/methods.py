@@ -35,7 +35,7 @@ METHODS = (
     ComparedMethod("zse-default", "ZSE: this project's head and losses", Path("comparison/zse")),
     ComparedMethod("anchor-baseline", "Sketch-an-Anchor: baseline", Path("sketch-an-anchor/baseline")),
     ComparedMethod("anchor-whole", "Sketch-an-Anchor: whole", Path("sketch-an-anchor/whole")),
-    ComparedMethod("clip-at", "CLIP-AT: prompts and LayerNorms", Path("clip-at/category")),
+    ComparedMethod("clip-at", "CLIP-AT: prompts and LayerNorms", Path("comparison/clip-at")),
 )
 # Table 3 of the paper of ZSE-SBIR. They are not compared unless they are named.
 ABLATIONS = (
