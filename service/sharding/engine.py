@@ -61,6 +61,7 @@ class ShardedEngine(GalleryEngine):
         if clip is None:
             clip = self.by_clip(sketch, query)
         missing = self._missing
+        gone: frozenset[int] = frozenset()
         while True:
             try:
                 answer = self._searched(self._searcher(missing), sketch, query, clip)
@@ -68,7 +69,9 @@ class ShardedEngine(GalleryEngine):
                 others = self._shards.lose(lost.names) - missing
                 if not others:
                     raise
-                missing |= others
+                gone |= others
+                # Others that were missing when the search began may be back.
+                missing = self._missing | gone
             else:
                 names = self._shards.names(missing)
                 return answer.model_copy(update={"complete": not names, "missing_shards": names})
