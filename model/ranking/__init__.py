@@ -11,7 +11,7 @@ from model.ranking.feedback import led, pulled
 from model.ranking.kinds import ALIKE, kinds_of, mean_direction
 from model.ranking.likeness import Likeness
 from model.ranking.support import ScoredBy, scores_of, support_of
-from model.ranking.words import EXAMPLES, led_by_word, named
+from model.ranking.words import EXAMPLES, fits, led_by_word, named
 
 __all__ = [
     "ALIKE",
@@ -26,6 +26,7 @@ __all__ = [
     "diffused",
     "estimated",
     "first_of_same",
+    "fits",
     "kinds_of",
     "led",
     "led_by_word",

@@ -7,6 +7,8 @@ WIDTH from 3 to 6, or LEAD from 0.7 to 0.9, a sketch and a word together find mo
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from model.ranking.support import ScoredBy, scores_of, support_of
@@ -18,6 +20,21 @@ EXAMPLES = 5
 WIDTH = 4.0
 # How much of the support is the word's.
 LEAD = 0.8
+
+
+# The best of _FITS_FROM photos has a score of at least 0 by a word that fits. The best of more photos has a higher one,
+# because a photo that does not show the word reaches more by chance then. Both numbers were chosen so that a word of
+# one to three photos is seldom said not to fit: docs/using.md has the figures.
+_FITS_FROM = 50
+_FITS_SLOPE = 2 / 3
+
+
+def fits(best: float, photos: int) -> bool:
+    """Whether any of so many photos is likely to show what a word of the vocabulary names.
+
+    best: the highest score of them by the word.
+    """
+    return photos > 0 and best >= _FITS_SLOPE * math.log(photos / _FITS_FROM)
 
 
 def named(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:

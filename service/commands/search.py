@@ -53,6 +53,9 @@ def search(
         print(results_table(answer) if answer.kinds is None else kinds_table(answer.kinds))
     else:
         print(_NOTHING)
+        return 0
+    if answer.word_fits is False and not as_json:
+        print(f"no photo looks much like '{printable(query.text or '')}'; these come nearest", file=sys.stderr)
     return 0
 
 

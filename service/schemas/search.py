@@ -116,6 +116,12 @@ class SearchResponse(BaseModel):
         "where it is a word of the checkpoint's vocabulary.",
         exclude_if=lambda words: words is None,
     )
+    word_fits: bool | None = Field(
+        default=None,
+        description="With text that the vocabulary read, and only then: false where no photo that may be found is "
+        "likely to show what the word names. Those that come nearest are answered all the same.",
+        exclude_if=lambda fits: fits is None,
+    )
     timings_ms: StageTimings
     complete: bool = Field(
         default=True,

@@ -84,6 +84,15 @@ def _named(scores: Scores, best: float) -> Scores:
     return support
 
 
+def word_fits(words: WordSupport, pool: Pool) -> bool | None:
+    """Whether a photo of the pool is likely to show what the word names; None where nobody knows.
+
+    That is so for a word that CLIP read: its products with photos are compared, but do not say what photos show.
+    """
+    word, best = words.lead.word, words.lead.best
+    return None if isinstance(word, TextVector) else ranking.fits(best, pool.count)
+
+
 def examples(scorer: Gallery, words: WordSupport) -> Rows:
     """The photos whose [Ret] stands for a word: the best of the pool by it."""
     return best_by_word(scorer, words, EXAMPLES)

@@ -37,7 +37,7 @@ from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
 from service.search.gallery import Gallery, GalleryScorer, Pool, Surroundings
-from service.search.naming import WordSupport, examples, led_by_word, word_of, word_scores, word_support
+from service.search.naming import WordSupport, examples, led_by_word, word_fits, word_of, word_scores, word_support
 from service.search.parts import Encode, QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.ranking import NO_ROWS, Rows, Scores
@@ -197,6 +197,7 @@ class GallerySearcher:
             diffused=plan.diffuse,
             budget_spent=not scored.complete,
             words=None if word is None else "vocabulary" if clip.text is None else "clip",
+            word_fits=None if words is None else word_fits(words, pool),
             timings=watch.timings(),
             method=plan.method,
             generation=self.index.generation,

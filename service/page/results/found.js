@@ -2,7 +2,7 @@
 
 import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { ENDS, noPhotos, shownCount, timings, trouble } from "../shared/words.js";
+import { ENDS, nearestOnly, noPhotos, shownCount, timings, trouble } from "../shared/words.js";
 import { Groups } from "./groups.js";
 import { Missing } from "./missing.js";
 import { Pages } from "./pages.js";
@@ -107,6 +107,7 @@ export class Found extends EventTarget {
     }
     this.#notice.hide();
     this.#missing.show(answer);
+    part("word-remark").textContent = answer.word_fits === false ? nearestOnly(taken.text[0]) : "";
     this.#shown = true;
     this.#count();
     part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
@@ -145,6 +146,7 @@ export class Found extends EventTarget {
     part("timings").replaceChildren();
     part("order").hidden = true;
     this.#missing.hide();
+    part("word-remark").textContent = "";
     this.#groups.show([], "clusters");
     this.#pages.stop();
     this.dispatchEvent(new Event("change"));

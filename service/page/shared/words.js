@@ -69,6 +69,11 @@ export function noPhotos({ none, filtered }) {
     : ["No photos left", "Those that you do not want have taken all others with them. Remove one of them above."];
 }
 
+/** What is said above photos of which none is likely to show what the word names. */
+export function nearestOnly(word) {
+  return `Nothing here looks much like \u201c${word}\u201d. These come nearest.`;
+}
+
 /** What is missing where parts of the collection did not answer. @param {number} of how many it has; 0: nobody knows */
 export function missingParts(number, of) {
   const parts = of ? `${number.toLocaleString("en")} of ${count(of, "part")}` : count(number, "part");

@@ -70,6 +70,7 @@ class SearchOutcome:
         diffused: whether photos that look alike lent each other their scores.
         budget_spent: whether ``budget_ms`` ended the search before all the photos chosen were scored.
         words: what the query's word was looked up by; None where it has none.
+        word_fits: whether a photo that may be found is likely to show what the word names; None where nobody knows.
         method, generation, model, embedder: the method used, the index generation, the checkpoint's name, and what
             the clusters were made with.
     """
@@ -87,6 +88,7 @@ class SearchOutcome:
     diffused: bool
     budget_spent: bool
     words: Words | None
+    word_fits: bool | None
     timings: StageTimings
     method: str
     generation: str
@@ -126,6 +128,7 @@ def search_response(
         diffused=outcome.diffused,
         budget_spent=outcome.budget_spent,
         words=outcome.words,
+        word_fits=outcome.word_fits,
         timings_ms=timings.rounded(),
         generation=outcome.generation,
         model=outcome.model,

@@ -99,7 +99,7 @@ def test_a_word_goes_with_all_other_parts_of_a_query(http_words: httpx.Client, s
     ids = [result["id"] for result in found["results"]]
     assert ids[0] == liked
     assert unliked not in ids
-    assert set(found) == {*plain, "words"}
+    assert set(found) == {*plain, "words", "word_fits"}
     assert found["words"] == "vocabulary"
     only = http_words.post("/search", params={**params, "folder": "größe", "view": "kinds"}).json()
     shown = [photo for kind in only["kinds"] for photo in (kind["best"], *kind["more"])]
@@ -120,6 +120,20 @@ def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketc
         assert sum(probabilities) <= 1
         assert {guess["word"] for guess in guesses} <= {names[0] for names in WORDS}
     assert http_words.post("/search", params={"text": "cat"}).json()["guesses"] == []
+
+
+def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
+    http_words: httpx.Client, worded: Settings, sketch: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for body in (b"", sketch):
+        for word, fits in (("cat", True), ("Ärmel", False)):
+            found = http_words.post("/search", content=body, params={"text": word, "k": 3}).json()
+            assert (found["word_fits"], len(found["results"])) == (fits, 3)
+    options = ["--index", str(worded.index), "--weights", str(worded.weights), "--k", "1"]
+    for word, said in (("cat", ""), ("Ärmel", "no photo looks much like 'Ärmel'; these come nearest\n")):
+        assert main(["search", "--text", word, *options]) == 0
+        printed = capsys.readouterr()
+        assert (len(printed.out.splitlines()), printed.err) == (2, said)
 
 
 @pytest.mark.parametrize(

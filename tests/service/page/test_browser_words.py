@@ -19,6 +19,7 @@ from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_quiet,
+    names,
     on_screen,
     parts,
     searches,
@@ -32,7 +33,7 @@ from tests.service.wordy import wordy
 
 pytestmark = needs_browser
 
-WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",))
+WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("tuba",))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,24 @@ def test_a_word_that_is_not_known_is_told_with_those_that_are_near(desk: Browser
     assert text(desk, "notice-text").endswith("To go on without a word, remove it above.")
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait_for_notice(desk, "What are you looking for?")
+
+
+def test_a_word_that_nothing_looks_like_is_told_above_the_photos_that_come_nearest(
+    desk: Browser, known: Served
+) -> None:
+    desk.get(f"{known.url}/#text=tuba")
+    wait(desk).until(lambda d: text(d, "word-remark") == "Nothing here looks much like “tuba”. These come nearest.")
+    wait_for_photos(desk)
+    assert names(desk)
+    desk.find_element(By.ID, "word").send_keys("cat", Keys.ENTER)
+    wait_for_search(desk, "#text=cat")
+    wait(desk).until(lambda d: text(d, "word-remark") == "")
+    desk.back()
+    wait(desk).until(lambda d: "tuba" in text(d, "word-remark"))
+    desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
+    wait_for_notice(desk, "What are you looking for?")
+    assert text(desk, "word-remark") == ""
+    check_quiet(desk, known)
 
 
 def test_a_word_guessed_for_a_drawing_is_added_by_a_press(desk: Browser, known: Served, drawn: str) -> None:

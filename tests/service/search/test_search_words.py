@@ -19,7 +19,7 @@ import model
 from indexer import build, open_index
 from model import Tokens
 from model.network import Method
-from model.ranking import EXAMPLES, Likeness, support_of
+from model.ranking import EXAMPLES, Likeness, fits, support_of
 from model.ranking.words import LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
@@ -173,6 +173,27 @@ def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: s
     assert ids(found).index(order[-1]) > PHOTOS // 2
 
 
+@pytest.mark.parametrize("folder", [None, "größe", "nowhere"])
+def test_a_word_fits_where_the_best_photo_has_more_of_it_than_chance_gives(
+    searcher: Searcher, folder: str | None
+) -> None:
+    asked: dict[str, Any] = {} if folder is None else {"folder": [folder]}
+    allowed = below(searcher, folder) if folder else set(searcher.index.ids.tolist())
+    rows = np.isin(searcher.index.ids, list(allowed))
+    matcher = searcher.matcher
+    for number, word in enumerate(matcher.words):
+        scores = matcher.word_scores(Tokens.of_ret(searcher.index.all_ret()), [number])[0].numpy()[rows]
+        fitting = find(searcher, None, text=word, **asked).word_fits
+        expected = len(scores) > 0 and float(scores.max()) >= 2 / 3 * math.log(len(scores) / 50)
+        assert fitting is expected
+    assert find(searcher, **asked).word_fits is None
+
+
+def test_more_photos_must_fit_a_word_better() -> None:
+    assert [fits(0.0, photos) for photos in (0, 1, 50, 51, 10_000)] == [False, True, True, False, False]
+    assert [fits(best, 1000) for best in (1.9, 2.1, -math.inf)] == [False, True, False]
+
+
 def test_a_word_has_further_names_and_a_plural(searcher: Searcher) -> None:
     wanted = find(searcher, text="dog").results
     for same in ("Dogs", "HOUND", "hounds", " dog "):
@@ -220,7 +241,7 @@ def test_an_unknown_word_is_told_with_the_nearest_ones(searcher: Searcher) -> No
     with pytest.raises(UnknownWord, match=r"vocabulary of 5 words does not have 'doge'; the nearest are dog") as told:
         find(searcher, text="doge")
     assert told.value.nearest[0] == "dog"
-    with pytest.raises(UnknownWord, match=r"does not have 'quaternion'$"):
+    with pytest.raises(UnknownWord, match=r"does not have 'quaternion'; try another name for it, or draw it$"):
         find(searcher, None, text="quaternion")
 
 
