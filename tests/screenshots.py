@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.browser import (
     DESKTOP,
@@ -55,7 +56,45 @@ def take(driver: Browser, screen: Screen, sketch: str | Path, stem: Path) -> Non
         if not label.is_displayed():
             continue
         label.click()
+        wait_for_small_pictures(driver)
         picture(driver, stem.with_name(f"{stem.name}-why-{view}.png"))
+    driver.find_element(By.ID, "why-close").click()
+
+
+def take_searches(driver: Browser, screen: Screen, word: str, stem: Path) -> None:
+    """Take kinds, one of them open, then photos like the best one, then those of a word: STEM-*.png."""
+    driver.find_element(By.XPATH, "//input[@name='view'][@value='kinds']/..").click()
+    wait(driver).until(lambda d: " kind" in d.find_element(By.ID, "status").text)
+    take_results(driver, screen, stem.with_name(f"{stem.name}-kinds.png"))
+    driver.execute_script("document.querySelector('#results .toggle')?.click()")
+    take_results(driver, screen, stem.with_name(f"{stem.name}-kind.png"))
+    driver.find_element(By.CSS_SELECTOR, "#results .small.like").click()
+    wait(driver).until(lambda d: "#like=" in d.current_url)
+    take_results(driver, screen, stem.with_name(f"{stem.name}-likes.png"))
+    field = driver.find_element(By.ID, "word")
+    # A network without a vocabulary takes no words.
+    if field.is_displayed():
+        field.send_keys(word, Keys.ENTER)
+        wait(driver).until(lambda d: "text=" in d.current_url)
+        take_results(driver, screen, stem.with_name(f"{stem.name}-words.png"))
+
+
+def take_results(driver: Browser, screen: Screen, file: Path) -> None:
+    """Take the photos found: on a phone they are below the paper."""
+    wait_for_photos(driver)
+    if screen.phone:
+        driver.execute_script("document.getElementById('found').scrollIntoView()")
+    picture(driver, file)
+
+
+def wait_for_small_pictures(driver: Browser) -> None:
+    """Wait until the look-alikes of an explanation are shown, where they are asked for."""
+    wait(driver).until(
+        lambda d: d.execute_script(
+            "return [...document.querySelectorAll('#why .nearest img')]"
+            ".every((one) => !one.checkVisibility() || one.naturalWidth)"
+        )
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("url", metavar="URL", help="where the server is, such as http://127.0.0.1:8000")
     made.add_argument("--shape", choices=SHAPES, default="house", help="what is drawn (house)")
     made.add_argument("--sketch", type=Path, metavar="FILE", help="an image file, instead of a shape")
+    made.add_argument("--word", default="house", help="a word that is searched with at the end (house)")
     usual = ["desktop", "phone"]
     made.add_argument("--screens", nargs="+", choices=SCREENS, default=usual, help="light and dark (desktop phone)")
     return made
@@ -83,6 +123,7 @@ def main() -> int:
                 driver.get(asked.url)
                 stem = asked.out / (f"{screen.name}-dark" if dark else screen.name)
                 take(driver, screen, asked.sketch or asked.shape, stem)
+                take_searches(driver, screen, asked.word, stem)
     return 0
 
 
