@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import model
+from indexer.samples import draw_photo
 from model.network import Tokens
 from model.ranking import SAME, duplicates, first_of_same, pairs_to_compare, sameness
 from model.ranking.duplicates import LOOK, LOOKED_AT, SAME_BY_RET
@@ -102,10 +103,13 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
             saved(original.crop((6, 6, width - 6, height - 4))),
         ]
     others = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[4:8], 4)]
+    # Of all that the sample gallery has, these drawings are most alike.
+    others += [draw_photo("clock", 1), draw_photo("clock", 3), draw_photo("clock", 4)]
+    others += [draw_photo("bicycle", 1), draw_photo("bicycle", 4)]
     opened = [*originals, *(matcher.open(data, "photo") for data in copies), *others]
     tokens = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
     grid = matcher.config.grid
     pairs = pairs_to_compare(tokens.ret)
     same = pairs[sameness(tokens, pairs, grid) > SAME].tolist()
     firsts = first_of_same(len(opened), [(photo, earlier) for photo, earlier in same]).tolist()
-    assert firsts == [*range(4), *(number for number in range(4) for _ in range(3)), *range(16, 20)]
+    assert firsts == [*range(4), *(number for number in range(4) for _ in range(3)), *range(16, len(opened))]
