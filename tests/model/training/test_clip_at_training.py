@@ -297,6 +297,8 @@ def test_the_committed_recipes_can_be_read() -> None:
     assert {name: (recipe.backbone, recipe.level) for name, recipe in found.items()} == {
         "category": ("vit_tiny_patch16_224", "category"),
         "fine-grained": ("vit_tiny_patch16_224", "fine-grained"),
+        # At another rate, for the budget of the comparison.
+        "clip-at": ("vit_tiny_patch16_224", "category"),
         "clip": ("clip", "category"),
         "clip-fine-grained": ("clip", "fine-grained"),
     }
