@@ -19,11 +19,15 @@ _MOMENT = 0.005
 SOAK_TIMEOUT = 2 * 60 * 60
 
 
-def wait_until(holds: Callable[[], object], otherwise: str, patience: int = PATIENCE) -> None:
-    """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time."""
-    end = time.monotonic() + patience
+def wait_until(holds: Callable[[], object], otherwise: str, patience: float | None = None) -> None:
+    """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time.
+
+    patience: seconds; None for PATIENCE.
+    """
+    seconds = PATIENCE if patience is None else patience
+    end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, f"{otherwise}, after {patience} seconds"
+        assert time.monotonic() < end, f"{otherwise}, after {seconds} seconds"
         time.sleep(_MOMENT)
 
 
