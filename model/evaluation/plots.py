@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 
 SMOOTHING = 0.95
+# A legend of more lines than this would hide some of them.
+_MOST_WITHIN = 4
 
 
 def draw_curve(log: Path, picture: Path) -> bool:
@@ -95,7 +97,10 @@ def _draw(
         axes.plot(*zip(*points, strict=True), marker=marker, label=name)
     axes.set(title=title, xlabel=x, ylabel=y, ylim=(0, top))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if len(series) > _MOST_WITHIN:
+        figure.legend(loc="outside lower center", ncols=2)
+    else:
+        axes.legend()
     try:
         figure.savefig(picture)
     except ValueError as error:
