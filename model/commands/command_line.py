@@ -163,6 +163,12 @@ def _add_ablate(commands: Subparsers) -> None:
         "--method", choices=methods, default="zse", metavar="NAME", help=f"{_listed(methods)} (default: zse)"
     )
     command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/ablations")
+    command.add_argument(
+        "--budget", type=_positive, metavar="PICTURES", help="that each row sees (default: as its recipe says)"
+    )
+    command.add_argument(
+        "--image-size", type=_positive, metavar="PIXELS", help="side of the pictures, with --budget (default: 128)"
+    )
     _add_words_file(command)
     _add_every(command)
     _add_json(command)

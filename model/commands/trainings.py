@@ -9,7 +9,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from model.training import Run, ablate, ablation_table, give_words, train
+from model.errors import ModelError
+from model.training import Budget, Run, ablate, ablation_table, draw_ablation, give_words, train
+
+# How often a row at a budget is looked at, and on every how manyth validation query and photo.
+_VALIDATIONS, _VALIDATION_SHARE = 5, 4
+_IMAGE_SIZE = 128
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -23,12 +28,18 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_ablate(options: argparse.Namespace) -> None:
-    """ablate [ROW...] --backbone FILE|TIMM-TAG [--method NAME] [--words FILE] [--run DIR] [--every S,P] [--json]"""
+    """ablate [ROW...] --backbone FILE|TIMM-TAG [--method NAME] [--budget PICTURES] [--run DIR] [options]"""
 
     def report(sentence: str) -> None:
         print(sentence, file=sys.stderr)
 
     every = options.every or (1, 1)
+    budget = None
+    if options.budget:
+        size = options.image_size or _IMAGE_SIZE
+        budget = Budget(options.budget, size, _VALIDATIONS, _VALIDATION_SHARE)
+    elif options.image_size:
+        raise ModelError("--image-size needs --budget PICTURES; without them a row is trained as its recipe says")
     folder = options.folder or Path("runs") / ("ablations" if options.method == "zse" else options.method)
     rows = ablate(
         options.row,
@@ -39,8 +50,10 @@ def run_ablate(options: argparse.Namespace) -> None:
         words=options.words,
         data=options.data,
         every=every,
+        budget=budget,
     )
     print(json.dumps([dataclasses.asdict(row) for row in rows]) if options.json else ablation_table(rows))
+    draw_ablation(rows, folder / "ablations.svg")
 
 
 def run_words(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from model.evaluation.groups import measure_groups
 from model.evaluation.guesses import guess_table, measure_guesses
 from model.evaluation.instances import measure_instances
 from model.evaluation.per_query import intervals
-from model.evaluation.plots import draw_budgets, draw_curve
+from model.evaluation.plots import draw_budgets, draw_curve, draw_intervals
 from model.evaluation.resampling import RESAMPLED, Interval
 from model.evaluation.run import EvaluationRequest, run_evaluation
 from model.evaluation.scoring import counts, encode_pictures, score_matrices
@@ -20,6 +20,7 @@ __all__ = [
     "counts",
     "draw_budgets",
     "draw_curve",
+    "draw_intervals",
     "encode_pictures",
     "guess_table",
     "intervals",

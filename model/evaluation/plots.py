@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ModelError
+from model.evaluation.resampling import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SMOOTHING = 0.95
 # A legend of more lines than this would hide some of them.
@@ -78,6 +83,20 @@ def draw_budgets(series: Mapping[str, Sequence[tuple[float, float]]], level: flo
     _draw(whole, "pictures seen", "mAP@all on validation classes", "", picture, "o", top=min(1.0, 1.1 * highest))
 
 
+def draw_intervals(values: Mapping[str, Interval], label: str, picture: Path) -> None:
+    """Draws a line for each value, with its interval, the first one on top; ``label`` is that of the axis."""
+    figure = _new_figure(0.5 * len(values) + 1)
+    axes = figure.subplots()
+    found = list(values.values())
+    places = range(len(found), 0, -1)
+    ends = [[of.value - of.low for of in found], [of.high - of.value for of in found]]
+    axes.errorbar([of.value for of in found], places, xerr=ends, fmt="o", capsize=4)
+    axes.set(xlabel=label)
+    axes.set_yticks(places, list(values))
+    axes.grid(alpha=0.3)
+    _save(figure, picture)
+
+
 def _draw(
     series: Mapping[str, Sequence[tuple[float, float]]],
     x: str,
@@ -87,11 +106,7 @@ def _draw(
     marker: str,
     top: float = 1.0,
 ) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModelError("a plot needs matplotlib: pip install 'sketch-search[train]'") from error
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = _new_figure(4.5)
     axes = figure.subplots()
     for name, points in series.items():
         axes.plot(*zip(*points, strict=True), marker=marker, label=name)
@@ -101,6 +116,19 @@ def _draw(
         figure.legend(loc="outside lower center", ncols=2)
     else:
         axes.legend()
+    _save(figure, picture)
+
+
+def _new_figure(height: float) -> Figure:
+    """An empty one of so many inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModelError("a plot needs matplotlib: pip install 'sketch-search[train]'") from error
+    return Figure(figsize=(6, height), layout="constrained")
+
+
+def _save(figure: Figure, picture: Path) -> None:
     try:
         figure.savefig(picture)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Training by recipes, calibration on validation classes, vocabularies, and the table of ablations."""
 
-from model.training.ablations import ablate, ablation_table
+from model.training.ablations import ablate, ablation_table, draw_ablation
 from model.training.anchors import AnchorRecipe, is_anchor_recipe, read_anchor_recipe
 from model.training.budget import Budget, BudgetedRecipe, at_budget
 from model.training.calibration import calibrated, validation_figures
@@ -25,6 +25,7 @@ __all__ = [
     "ablation_table",
     "at_budget",
     "calibrated",
+    "draw_ablation",
     "give_words",
     "is_anchor_recipe",
     "read_anchor_recipe",

@@ -8,6 +8,8 @@ from typing import Literal
 
 from model.datasets import read_task, subsampled
 from model.errors import ModelError
+from model.evaluation import draw_intervals
+from model.training.budget import Budget, at_budget
 from model.training.options import Run
 from model.training.recipe import RECIPES
 from model.training.rows import TrainedRow, trained_row, with_interval
@@ -40,6 +42,7 @@ def ablate(
     words: Path | None = None,
     data: Path | None = None,
     every: tuple[int, int] = (1, 1),
+    budget: Budget | None = None,
 ) -> tuple[TrainedRow, ...]:
     """Trains and measures each row on the validation classes; rows that are finished in ``folder`` are kept.
 
@@ -51,6 +54,9 @@ def ablate(
         method: whose table.
         words: a file of word vectors, as for a training.
         data, every: as in ``model.evaluation.EvaluationRequest``.
+        budget: how many pictures each row sees, and of what size; None for as many as its recipe says.
+
+    Raises ModelError for an unknown row, and a folder of another budget.
     """
     known = ablation_names(method)
     unknown = sorted(set(names) - set(known))
@@ -63,6 +69,7 @@ def ablate(
         recipe = (ANCHOR_FOLDER if method == "sketch-an-anchor" else FOLDER) / f"{name}.toml"
         report(f"{name}:")
         target = folder / f"{name}.safetensors"
+        recipe = recipe if budget is None else _at_budget(recipe, budget, folder)
         rows.append(trained_row(Run(recipe, backbone, folder / name, target, data, words=words), corpus, report))
     return tuple(rows)
 
@@ -81,3 +88,20 @@ def ablation_table(rows: Sequence[TrainedRow]) -> str:
             )
         lines.append(f"| {row.name} | {row.parameters / 1e6:.1f} M | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def draw_ablation(rows: Sequence[TrainedRow], picture: Path) -> None:
+    """Draws mAP@all of each row with its interval, by the relation network or, where there is none, by [Ret].
+
+    picture: a file whose ending says the format. Raises ModelError without matplotlib.
+    """
+    draw_intervals({row.name: row.figures.get("rn", row.figures["ret"])["map_all"] for row in rows}, "mAP@all", picture)
+
+
+def _at_budget(recipe: Path, budget: Budget, folder: Path) -> Path:
+    """Writes the recipe at the budget to FOLDER/NAME.toml."""
+    path, text = folder / recipe.name, at_budget(recipe, budget).text
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ModelError(f"{folder} holds rows of another budget; name another folder with --run")
+    path.write_text(text, encoding="utf-8")
+    return path

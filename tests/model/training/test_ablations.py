@@ -66,6 +66,24 @@ def test_the_rows_of_sketch_an_anchor_are_trained_by_the_same_command(
     assert "choose among baseline, visual-anchors, both-anchors" in capsys.readouterr().err
 
 
+def test_a_budget_makes_all_rows_as_long_and_draws_them(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sized = [*command, "--budget", "9", "--image-size", "48", "--json"]
+    assert main(sized) == 0
+    rows = json.loads(capsys.readouterr().out)
+    # A step of these recipes sees eight pictures.
+    assert [row["pictures"] for row in rows] == [8, 8]
+    assert "image_size = 48, steps = 1" in (tmp_path / "runs" / "default.toml").read_text()
+    plot = (tmp_path / "runs" / "ablations.svg").read_text()
+    assert "<svg" in plot
+    assert "default-vit-ret" in plot
+    assert main([*command, "--budget", "16"]) == 2
+    assert "holds rows of another budget" in capsys.readouterr().err
+    assert main([*command, "--image-size", "48"]) == 2
+    assert "--image-size needs --budget" in capsys.readouterr().err
+
+
 def test_figures_of_other_weights_or_pictures_are_measured_anew(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
