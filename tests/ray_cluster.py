@@ -49,12 +49,22 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
     The test is skipped where Ray is not installed.
     """
     need_ray()
-    import ray
     from ray.cluster_utils import Cluster
 
     # Paths of sockets must be short, so it is not the test's own folder.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     cluster = Cluster()
+    # Ray writes which cluster is the newest of this machine: not over that of another cluster, and where no Ray has run
+    # before, the folder would be missing.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()
+        yield from _running(cluster, nodes, cpus, folder)
+
+
+def _running(cluster: Cluster, nodes: int, cpus: int, folder: str) -> Iterator[Cluster]:
+    import ray
+
     try:
         # Without what no test needs: on a busy machine a node gives up where its processes do not start in time.
         add_small_node(cluster, cpus, temp_dir=folder, include_dashboard=False, no_monitor=True)
