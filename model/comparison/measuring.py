@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.comparison.rows import Figures, Ranked, Retrieval
+from model.comparison.rows import Figures, Peak, Point, Ranked, Retrieval
 from model.datasets import Corpus, Picture, read_large_task, read_task
 from model.evaluation import encode_pictures, intervals, measure, measure_instances
 from model.matcher import Matcher, load
@@ -76,11 +76,14 @@ def measure_checkpoint(path: Path, pictures: MeasuredPictures) -> Figures:
     )
 
 
-def measure_unseen(path: Path, pictures: MeasuredPictures) -> Ranked:
-    """The figures of unseen classes alone of a calibrated checkpoint, by its best method."""
+def measure_peak(path: Path, rate: float, at: Point, pictures: MeasuredPictures) -> Peak:
+    """The figures of unseen classes alone of a calibrated checkpoint, by its best method.
+
+    rate, at: of its training, and where on its curve the checkpoint is.
+    """
     matcher, unseen = load(path), pictures.unseen
     encoded = _Encoded(matcher, unseen.sketches, "sketch"), _Encoded(matcher, unseen.photos, "photo")
-    return _ranked(matcher, unseen, *encoded)
+    return Peak(rate, at, matcher.best_method, _ranked(matcher, unseen, *encoded), matcher.checkpoint_sha256)
 
 
 class _Encoded:

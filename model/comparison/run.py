@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import file_sha256, load_network, save_checkpoint
-from model.comparison.measuring import MeasuredPictures, measure_checkpoint, measure_unseen, read_pictures
+from model.comparison.measuring import MeasuredPictures, measure_checkpoint, measure_peak, read_pictures
 from model.comparison.methods import ComparedMethod, all_methods, chosen_methods
-from model.comparison.rows import Chosen, ComparisonRow, Peak, Point, TrainedRate, read_record, write_record
+from model.comparison.rows import Chosen, ComparisonRow, Point, TrainedRate, read_record, write_record
 from model.comparison.trainings import Training, forget_networks, planned, trained
 from model.datasets import Corpus, read_task, subsampled
 from model.errors import ModelError
-from model.network import Method, from_backbone, multiplies_bf16, read_backbone
+from model.network import from_backbone, multiplies_bf16, read_backbone
 from model.terminal import expanded
 from model.training import Budget, calibrated, read_recipe, validation_figures
 
@@ -140,9 +140,8 @@ class _Work:
         summit, where = highest(rates)
         peak = None
         if where.val > final.at.val:
-            target, scored_by = self._calibrated(f"{method.name}-peak", trainings[summit].peak, where)
-            unseen = measure_unseen(target, self.pictures)
-            peak = Peak(rates[summit].rate, where, scored_by, unseen, file_sha256(target))
+            target = self._calibrated(f"{method.name}-peak", trainings[summit].peak, where)
+            peak = measure_peak(target, rates[summit].rate, where, self.pictures)
         return ComparisonRow(method.name, method.title, self.request.image_size, tuple(rates), final, peak)
 
     def _chosen(self, name: str, network: Path, rate: float | None, at: Point) -> Chosen:
@@ -153,16 +152,15 @@ class _Work:
         measured = self._measured(name)
         if (found := read_record(Chosen, measured)) is not None:
             return found
-        target, _ = self._calibrated(name, network, at)
-        chosen = Chosen(rate, at, measure_checkpoint(target, self.pictures))
+        chosen = Chosen(rate, at, measure_checkpoint(self._calibrated(name, network, at), self.pictures))
         write_record(measured, chosen)
         return chosen
 
     def _measured(self, name: str) -> Path:
         return self.request.folder / f"{name}.measured.json"
 
-    def _calibrated(self, name: str, network: Path, at: Point) -> tuple[Path, Method]:
-        """Calibrates a network on the validation classes; returns its checkpoint and by which method it scores."""
+    def _calibrated(self, name: str, network: Path, at: Point) -> Path:
+        """Calibrates a network on the validation classes; returns its checkpoint."""
         self.report(f"{name}: choosing on the validation classes, measuring on the unseen ones")
         target = self.request.folder / f"{name}.safetensors"
         loaded = load_network(network)
@@ -170,7 +168,7 @@ class _Work:
         dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
         ready, _ = calibrated(loaded, some, dtype, loaded.calibration.methods)
         save_checkpoint(ready.half(), target, {"origin": f"{name} of a comparison, {at.pictures:,} pictures"})
-        return target, ready.calibration.best_method
+        return target
 
     def _untrained(self, method: ComparedMethod) -> ComparisonRow:
         recipe = dataclasses.replace(read_recipe(method.recipe), evaluate_share=VALIDATION_SHARE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.comparison.rows import Chosen, ComparisonRow, Peak, Retrieval
+from model.comparison.rows import Chosen, ComparisonRow, Peak, Point, Ranked, Retrieval
 from model.evaluation import Interval, draw_budgets
 
 _METHODS = {"rn": "relation network", "ret": "[Ret]", "fused": "fused"}
@@ -44,13 +44,13 @@ def draw_comparison(rows: Sequence[ComparisonRow], picture: Path) -> None:
     draw_budgets(series, level, picture)
 
 
+# What a table of quality says first of a network: what it is, and what was chosen on the validation classes.
+_CHOICE = ("network", "ranks by", "rate", "pictures", "validation")
+
+
 def _quality(found: Sequence[tuple[str, Chosen]]) -> list[str]:
     titles = (
-        "network",
-        "ranks by",
-        "rate",
-        "pictures",
-        "validation",
+        *_CHOICE,
         "unseen: mAP@all, Prec@100",
         "diffused",
         "unseen in everything: mAP@all, Prec@100",
@@ -61,12 +61,9 @@ def _quality(found: Sequence[tuple[str, Chosen]]) -> list[str]:
     for title, chosen in found:
         figures = chosen.figures
         cells = [
-            title,
-            _METHODS[figures.method],
-            "" if chosen.rate is None else f"{chosen.rate:g}",
-            f"{chosen.at.pictures:,}",
-            f"{chosen.at.val:.3f}",
-            *(_retrieval(r) for of in (figures.unseen, figures.everything) for r in (of.plain, of.diffused)),
+            *_choice(title, figures.method, chosen.rate, chosen.at),
+            *_rankings(figures.unseen),
+            *_rankings(figures.everything),
             _interval(figures.instances),
         ]
         lines.append(_line(cells))
@@ -74,12 +71,21 @@ def _quality(found: Sequence[tuple[str, Chosen]]) -> list[str]:
 
 
 def _peaks(found: Sequence[tuple[str, Peak]]) -> list[str]:
-    titles = ("network", "ranks by", "rate", "pictures", "validation", "unseen: mAP@all, Prec@100", "diffused")
+    titles = (*_CHOICE, "unseen: mAP@all, Prec@100", "diffused")
     lines = [_line(titles), _line(["---"] * len(titles))]
     for title, peak in found:
-        cells = [title, _METHODS[peak.method], f"{peak.rate:g}", f"{peak.at.pictures:,}", f"{peak.at.val:.3f}"]
-        lines.append(_line([*cells, _retrieval(peak.unseen.plain), _retrieval(peak.unseen.diffused)]))
+        lines.append(_line([*_choice(title, peak.method, peak.rate, peak.at), *_rankings(peak.unseen)]))
     return lines
+
+
+def _choice(title: str, method: str, rate: float | None, at: Point) -> list[str]:
+    return [
+        title,
+        _METHODS[method],
+        "" if rate is None else f"{rate:g}",
+        f"{at.pictures:,}",
+        f"{at.val:.3f}",
+    ]
 
 
 def _costs(rows: Sequence[ComparisonRow]) -> list[str]:
@@ -111,6 +117,10 @@ def _costs(rows: Sequence[ComparisonRow]) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _rankings(found: Ranked) -> list[str]:
+    return [_retrieval(found.plain), _retrieval(found.diffused)]
 
 
 def _retrieval(found: Retrieval) -> str:
