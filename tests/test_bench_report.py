@@ -18,25 +18,11 @@ from tests.benchmarks import (
     sharded_result,
     two_stage,
 )
-from tests.benchmarks.circumstances import BenchmarkResult, Circumstances
+from tests.benchmarks.circumstances import BenchmarkResult
 from tests.benchmarks.load_result import Answers, Clients, Level
 from tests.benchmarks.load_result import Result as LoadResult
 from tests.benchmarks.report import PARTS, main
-
-
-def head(name: str, *, quick: bool = False) -> Circumstances:
-    return Circumstances(
-        network="zse",
-        machine="A processor, 2 cores",
-        device="cpu",
-        threads=2,
-        dtype="bfloat16",
-        python="3.11.7",
-        torch="2.14.1",
-        date="2026-11-20",
-        command=f"python -m tests.benchmarks.{name} --output build/bench",
-        quick=quick,
-    )
+from tests.made_results import gallery, head, sharded, side
 
 
 def answers(p99: float | None = 30.2) -> Answers:
@@ -59,10 +45,8 @@ def way(name: str, milliseconds: float, agreement: float) -> two_stage.Row:
     )
 
 
-def side(p50: float, per_second: float) -> sharded_result.Side:
-    stages = dict.fromkeys(sharded_result.STAGES, p50 / 10)
-    alone = sharded_result.Times(p50_ms=p50, p95_ms=2 * p50, stages_ms=stages)
-    return sharded_result.Side(alone=alone, per_second=per_second)
+def server(p50: float, per_second: float) -> sharded_result.Side:
+    return side(p50, dict.fromkeys(sharded_result.STAGES, p50 / 10), per_second)
 
 
 def measured() -> dict[str, BenchmarkResult]:
@@ -79,26 +63,8 @@ def measured() -> dict[str, BenchmarkResult]:
         for name in growth.WAYS
         if name != "exhaustive" or photos == 1000
     ]
-    galleries = [
-        large_search.Row(
-            photos=photos,
-            clusters=photos // 1000,
-            inverted=photos > 1000,
-            made_seconds=1,
-            disk_mib=photos / 64,
-            lookup_mib=photos / 5000,
-            open_seconds=0.321,
-            before_mib=500.4,
-            opened_mib=510,
-            searched_mib=photos / 1000,
-            own_mib=300,
-            p50_ms=dict.fromkeys(large_search.PARTS, 12.34),
-            p95_ms=dict.fromkeys(large_search.PARTS, 23.45),
-            filtered_ms=(34.56, 45.67),
-            found=0.9912,
-        )
-        for photos in (1000, 1_000_000)
-    ]
+    parts, slow_parts = (dict.fromkeys(large_search.PARTS, milliseconds) for milliseconds in (12.34, 23.45))
+    galleries = [gallery(photos, parts, slow_parts) for photos in (1000, 1_000_000)]
     room = [growth.Room(photos=photos, disk_mib=photos / 64, memory_mib=photos / 640) for photos in (1000, 64000)]
     return {
         "scoring": scoring.Result(
@@ -118,21 +84,14 @@ def measured() -> dict[str, BenchmarkResult]:
             unseen_queries=ways[:1],
         ),
         "large": large.Result(circumstances=head("large"), source=3120, queries=50, rows=galleries),
-        "sharded": sharded_result.Result(
-            circumstances=head("sharded"),
-            photos=8000,
-            cores=2,
-            queries=50,
-            clients=4,
-            seconds=6,
-            turns=2,
-            without_ray=side(88.8, 0).alone,
-            rows=[
+        "sharded": sharded(
+            server(88.8, 0).alone,
+            [
                 sharded_result.Row(
                     shards=shards,
                     threads=2 // shards,
-                    plain=side(90.0, 11.04),
-                    by_ray=side(90.0 + 20.0 * shards, 5.52),
+                    plain=server(90.0, 11.04),
+                    by_ray=server(90.0 + 20.0 * shards, 5.52),
                     difference=0.00021 * shards,
                 )
                 for shards in (1, 2)
@@ -206,7 +165,7 @@ def test_every_part_is_published_with_its_plot_and_the_same_results_change_nothi
         "| and a word | 81.2 ms | 94.4 ms | 1.20x |",
         "![Time a query over photos](growth.svg)",
         "| 1,000,000 | inverted file | 12.3 ms | 12.3 ms | 12.3 ms | 12.3 ms | 12.3 ms | 23.4 ms | 34.6 ms | 0.991 "
-        "| 0.32 s | 10 MiB | 500 MiB | 15,625 MiB |",
+        "| 0.32 s | 100 MiB | 200 MiB | 15,725 MiB |",
         "| one index, without Ray | 2 | 90.0 ms | 180 ms | 1.00x | 9.0 ms | 9.0 ms | 9.0 ms | 9.0 ms | 11.0 | 1.00x |",
         "| 2 shards by Ray | 1 | 130 ms | 260 ms | 1.44x | 13.0 ms | 13.0 ms | 13.0 ms | 13.0 ms | 5.5 | 0.50x |",
         "Ray itself costs a query 20.0 ms: the median of one shard by Ray, less that of one index. While no Ray runs "

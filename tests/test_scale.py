@@ -13,22 +13,12 @@ from service.commands.serving_shards import SEARCHES_AT_ONCE
 from service.search.plan import RERANK
 from service.sharding.on_ray import ENCODERS
 from tests import scale
-from tests.benchmarks import indexing, large, large_search, sharded_result
-from tests.benchmarks.circumstances import BenchmarkResult, Circumstances
+from tests.benchmarks import indexing, large, sharded_result
+from tests.benchmarks.circumstances import BenchmarkResult
 from tests.documents import CHECKOUT, read
+from tests.made_results import SHARD, gallery, head, sharded, side
 from tests.scale_report import NEEDED, main
 
-SHARD = scale.Shard(
-    photos=1000,
-    clusters=30,
-    width=192,
-    photo_bytes=16_000.0,
-    memory_bytes=5e8,
-    encode_ms=20.0,
-    choose_ms=4.0,
-    score_ms=30.0,
-    diffuse_ms=6.0,
-)
 SERVING = scale.Serving(http_ms=2.0, ray_ms=10.0, shard_ms=3.0)
 
 
@@ -85,64 +75,29 @@ def test_what_bears_the_fewest_queries_depends_on_how_many_shards_there_are() ->
     assert min(slow, key=slow.__getitem__) == "the shards"
 
 
-def head(bench: str, network: str = "zse-ti16") -> Circumstances:
-    return Circumstances(
-        network=network,
-        machine="A processor, 2 cores",
-        device="cpu",
-        threads=2,
-        dtype="bfloat16",
-        python="3.11.7",
-        torch="2.14.1",
-        date="2026-11-20",
-        command=f"python -m tests.benchmarks.{bench} --output build/bench",
-        quick=False,
-    )
-
-
-def gallery(photos: int) -> large_search.Row:
-    times = {"encode": 20.0, "clusters": 10.0, "photos": 30.0, "diffusion": 6.0, "total": 66.0}
-    return large_search.Row(
-        photos=photos,
-        clusters=1000,
-        inverted=True,
-        made_seconds=1,
-        disk_mib=100 + photos / 64,
-        lookup_mib=0,
-        open_seconds=1,
-        before_mib=500,
-        opened_mib=600,
-        searched_mib=700,
-        own_mib=300,
-        p50_ms=times,
-        p95_ms=times,
-        filtered_ms=(40, 50),
-        found=1,
-    )
-
-
-def side(p50: float) -> sharded_result.Side:
-    stages = {"prepare": 1.0, "encode": 20.0, "clusters": 5.0, "photos": 30.0, "diffusion": 6.0, "total": 62.0}
-    return sharded_result.Side(alone=sharded_result.Times(p50_ms=p50, p95_ms=2 * p50, stages_ms=stages), per_second=10)
+PARTS_MS = {"encode": 20.0, "clusters": 10.0, "photos": 30.0, "diffusion": 6.0, "total": 66.0}
+STAGES_MS = {"prepare": 1.0, "encode": 20.0, "clusters": 5.0, "photos": 30.0, "diffusion": 6.0, "total": 62.0}
 
 
 def measured() -> dict[str, BenchmarkResult]:
     """One result of every bench that is needed, by its name."""
     return {
         "large": large.Result(
-            circumstances=head("large"), source=3120, queries=50, rows=[gallery(1_000_000), gallery(100_000)]
-        ),
-        "sharded": sharded_result.Result(
-            circumstances=head("sharded"),
-            photos=8000,
-            cores=2,
+            circumstances=head("large"),
+            source=3120,
             queries=50,
-            clients=4,
-            seconds=6,
-            turns=2,
-            without_ray=side(64).alone,
-            rows=[
-                sharded_result.Row(shards=shards, threads=1, plain=side(64), by_ray=side(p50), difference=0)
+            rows=[gallery(photos, PARTS_MS, PARTS_MS) for photos in (1_000_000, 100_000)],
+        ),
+        "sharded": sharded(
+            side(64, STAGES_MS, 10).alone,
+            [
+                sharded_result.Row(
+                    shards=shards,
+                    threads=1,
+                    plain=side(64, STAGES_MS, 10),
+                    by_ray=side(p50, STAGES_MS, 10),
+                    difference=0,
+                )
                 for shards, p50 in ((1, 74), (2, 76), (4, 83))
             ],
         ),

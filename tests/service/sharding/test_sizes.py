@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from indexer import Index
@@ -12,6 +14,7 @@ from service.search.stopwatch import Stopwatch
 from service.sharding.layout import Layout
 from service.sharding.questions import NearSketch, SentParts
 from tests import scale
+from tests.made_results import SHARD
 from tests.service.sharding.parts_of_index import shards_of
 from tests.service.small_gallery import draw_sketch
 
@@ -23,17 +26,8 @@ def test_the_sizes_that_are_computed_are_those_of_what_is_kept_and_sent(index: I
     overviews = [link.overview("").result(0) for link in links]
     layout = Layout(overviews, frozenset())
     assert sum(one.ids.nbytes for one in overviews) + layout.ids.nbytes == scale.ids_kept(index.photo_count)
-    shard = scale.Shard(
-        photos=-(-index.photo_count // SHARDS),
-        clusters=index.cluster_count,
-        width=matcher.config.width,
-        photo_bytes=1,
-        memory_bytes=1,
-        encode_ms=1,
-        choose_ms=1,
-        score_ms=1,
-        diffuse_ms=1,
-    )
+    photos = -(-index.photo_count // SHARDS)
+    shard = dataclasses.replace(SHARD, photos=photos, clusters=index.cluster_count, width=matcher.config.width)
     kept = layout.centroid_ret.nbytes + layout.cluster_sizes.nbytes
     assert kept == scale.clusters_kept(index.photo_count, shard)
     parts = encode_parts(draw_sketch(), matcher, Stopwatch(matcher.device))
