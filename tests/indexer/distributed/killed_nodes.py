@@ -1,8 +1,8 @@
-"""python -m tests.indexer.distributed.killed_nodes OUT COUNT KILLS: a build whose machines are killed at any moment.
+"""python -m tests.indexer.distributed.killed_nodes OUT COUNT KILLS: builds whose machines are killed at any moment.
 
 COUNT photos are built into three shards by three nodes of a cluster on this machine, of which all but the head are
-killed, one at a time, KILLS times in all, and replaced. The shards then have to hold what an undisturbed build of one
-index holds.
+killed, one at a time, and replaced. A build may be over before many of them are: it is made anew, from the start, until
+KILLS nodes were killed in all. Each time the shards have to hold what an undisturbed build of one index holds.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ class _Watched(Progress):
             self.share = 0.9 + 0.1 * done / max(1, total) * (self._phase_now == "writing")
 
 
-def kill_nodes(cluster: Cluster, progress: _Watched, kills: int, ended: threading.Event) -> int:
+def kill_nodes(cluster: Cluster, progress: _Watched, kills: int, ended: threading.Event, random: Random) -> int:
     """Kill a node at each of ``kills`` random shares of the build, and add another. Returns how many were killed."""
-    random = Random(kills)
     moments = sorted(random.random() for _ in range(kills))
     for number, moment in enumerate(moments):
         while progress.share < moment and not ended.wait(_LOOK):
@@ -80,18 +79,36 @@ def kill_nodes(cluster: Cluster, progress: _Watched, kills: int, ended: threadin
     return kills
 
 
-def disturbed_build(out: Path, count: int, kills: int) -> int:
-    """Build, kill and compare. Returns how many nodes were killed. AssertionError: something is lost or wrong."""
+def disturbed_builds(out: Path, count: int, kills: int) -> int:
+    """Build, kill and compare until ``kills`` nodes were killed. Returns the number of builds.
+
+    AssertionError: something is lost or wrong, or builds end before a node can be killed.
+    """
     weights = tiny_checkpoint(out / "tiny.safetensors")
     photos = save_photos(out / "photos", count)
     build([photos], out / "index", model.load(weights, dtype=torch.float32), embedder="ret")
+    made, killed, random = 0, 0, Random(kills)
+    with ray_cluster_of(3) as cluster, connection(cluster.address):
+        while killed < kills:
+            assert made < 2 * kills, "builds are over before a node can be killed"
+            shards = out / f"shards-{made}"
+            killed += _disturbed(cluster, shards, photos, weights, kills - killed, random)
+            check_same(shards, out / "index")
+            for entry in read_shards(shards).shards:
+                assert verify(shards / entry.folder) == []
+            made += 1
+    return made
+
+
+def _disturbed(cluster: Cluster, shards: Path, photos: Path, weights: Path, kills: int, random: Random) -> int:
+    """One build. Returns how many nodes were killed meanwhile, at most ``kills``."""
     progress, ended = _Watched(), threading.Event()
 
     def built() -> ShardsReport:
         try:
             return build_shards(
                 [photos],
-                out / "shards",
+                shards,
                 ray=cluster.address,
                 shards=_SHARDS,
                 weights=str(weights),
@@ -104,20 +121,16 @@ def disturbed_build(out: Path, count: int, kills: int) -> int:
             ended.set()
 
     # Nodes can be added by the main thread only.
-    with ray_cluster_of(3) as cluster, connection(cluster.address), ThreadPoolExecutor(1) as builder:
+    with ThreadPoolExecutor(1) as builder:
         building = builder.submit(built)
-        killed = kill_nodes(cluster, progress, kills, ended)
-        report = building.result()
-    assert report.bad == ()
-    check_same(out / "shards", out / "index")
-    for entry in read_shards(out / "shards").shards:
-        assert verify(out / "shards" / entry.folder) == []
+        killed = kill_nodes(cluster, progress, kills, ended, random)
+        assert building.result().bad == ()
     return killed
 
 
 def main(out: Path, count: int, kills: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    print(f"{disturbed_build(out, count, kills)} nodes killed, nothing lost")
+    print(f"{kills} nodes killed in {disturbed_builds(out, count, kills)} builds, nothing lost")
 
 
 if __name__ == "__main__":
