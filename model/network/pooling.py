@@ -73,8 +73,10 @@ def pooled(tokens: Tokens, count: int | None) -> Tokens:
     # Clustering takes the CPU, and the means are few: on a GPU, atomic sums would round differently in each run.
     on_cpu = patches.cpu()
     groups = [group_patches(directions, count) for directions in _directions(on_cpu.detach())]
-    # A product for each image by itself: one of all images may round differently than one of a single image.
-    means = [_sums(image, group.labels, count) for image, group in zip(on_cpu, groups, strict=True)]
+    # A product for each image by itself: one of all images may round differently than one of a single image. In the
+    # tokens' own precision: the autocast of a training would round the sums to bfloat16.
+    with torch.autocast("cpu", enabled=False):
+        means = [_sums(image, group.labels, count) for image, group in zip(on_cpu, groups, strict=True)]
     labels, middles = (torch.stack(parts).to(patches.device) for parts in zip(*groups, strict=True))
     sizes = torch.stack([group.labels.bincount(minlength=count) for group in groups]).unsqueeze(-1)
     features = torch.cat([tokens.features[:, :1], (torch.stack(means) / sizes).to(patches)], dim=1)

@@ -35,8 +35,10 @@ class QuadrupletObjective:
         photos = self.data.photos[photo_rows].float() / 255
         count = self.options.samples
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.dtype == torch.bfloat16):
-            s = network.project(network.encode(network_input(ink.expand(-1, 3, -1, -1), side), "sketch"), "sketch")
-            p = network.project(network.encode(network_input(photos, side), "photo"), "photo")
+            drawn = network.encode(network_input(ink.expand(-1, 3, -1, -1), side), "sketch")
+            shown = network.encode(network_input(photos, side), "photo")
+            s = network.project(network.pool(drawn, "sketch"), "sketch")
+            p = network.project(network.pool(shown, "photo"), "photo")
             sketches, pictures = network.align(s, p)
             logits = network.relation_logits(sketches, pictures, s, p)
         losses: dict[str, torch.Tensor] = {}

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from model.network.config import ModelConfig
 from model.network.cost import costs
 from model.network.pooling import GroupCounts, pooled
 from model.network.tokens import Tokens
+from tests.model.plain import ward
 from tests.networks import TINY, tiny_config, tiny_network
 
 POOLED = GroupCounts(4, 3)
@@ -27,23 +26,6 @@ def pictures(count: int, seed: int) -> torch.Tensor:
     return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def plain_ward(patches: torch.Tensor, count: int) -> set[frozenset[int]]:
-    """Ward's clustering by its definition: merge what adds least to the squared distances from the groups' means."""
-    directions = (patches / patches.norm(dim=1, keepdim=True)).double()
-    groups = [frozenset([patch]) for patch in range(len(patches))]
-
-    def spread(group: frozenset[int]) -> float:
-        inside = directions[sorted(group)]
-        return float((inside - inside.mean(dim=0)).square().sum())
-
-    while len(groups) > count:
-        one, other = min(
-            itertools.combinations(groups, 2), key=lambda pair: spread(pair[0] | pair[1]) - sum(map(spread, pair))
-        )
-        groups = [group for group in groups if group not in (one, other)] + [one | other]
-    return set(groups)
-
-
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
 def test_patches_are_grouped_and_averaged_as_a_plain_ward_clustering_does(count: int) -> None:
     tokens = encoded()
@@ -58,7 +40,7 @@ def test_patches_are_grouped_and_averaged_as_a_plain_ward_clustering_does(count:
     for image in range(3):
         groups = found.members.groups[image]
         sets = [frozenset((groups == number).nonzero()[:, 0].tolist()) for number in range(count)]
-        assert set(sets) == plain_ward(tokens.patches[image], count)
+        assert set(sets) == ward(tokens.patches[image], count)
         for number, patches in enumerate(sets):
             inside = tokens.patches[image, sorted(patches)]
             torch.testing.assert_close(found.patches[image, number], inside.mean(dim=0))
