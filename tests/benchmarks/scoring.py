@@ -135,10 +135,10 @@ def table(result: Result) -> str:
     head = result.circumstances
     lines = [
         f"{head.machine}; {head.device}, {head.threads} threads; {head.date}",
-        f"{'part':<8}{'way':<38}{'precision':<10}{'us':>12}{'faster':>10}",
+        f"{'part':<8}{'way':<60}{'precision':<10}{'us':>12}{'faster':>10}",
     ]
     lines += [
-        f"{row.part:<8}{row.name:<38}{row.dtype:<10}{row.microseconds:>12.1f}{row.ratio:>9.1f}x" for row in result.rows
+        f"{row.part:<8}{row.name:<60}{row.dtype:<10}{row.microseconds:>12.1f}{row.ratio:>9.1f}x" for row in result.rows
     ]
     chunks = ", ".join(f"{chunk.pairs}: {chunk.microseconds:.0f}" for chunk in result.chunks)
     lines.append(f"us a pair of {head.network} in {head.dtype}, by pairs scored at once: {chunks}")
