@@ -17,6 +17,7 @@ from model.evaluation.categories import evaluate
 from model.matcher import Matcher
 from model.network.backbone import from_backbone
 from model.network.config import Modality
+from model.network.layers.cross import Side
 from model.network.layers.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
@@ -197,12 +198,13 @@ def test_quadruplets_are_pooled_as_the_recipe_says(data: TrainingSet) -> None:
     recipe = quadruplets(small_recipe((64, 1)), how, groups_photo=3)
     network = Remembered(recipe.config(64)).requires_grad_(False).eval()
     losses = QuadrupletObjective(recipe, data, how).losses(network, step=0, side=64)
-    sides = []
-    for modality, count in (("sketch", 9), ("photo", 3)):
+
+    def side(modality: Modality, groups: int) -> Side:
         tokens = network.tokens[modality]
-        pooled = [plainly_pooled(tokens[n : n + 1], count) for n in range(4)]
-        sides.append(network.project(Tokens.cat(pooled), modality))
-    scores = network.relate(*sides).sigmoid().tolist()
+        pooled = [plainly_pooled(tokens[n : n + 1], groups) for n in range(4)]
+        return network.project(Tokens.cat(pooled), modality)
+
+    scores = network.relate(side("sketch", 9), side("photo", 3)).sigmoid().tolist()
     squares = [(score - target) ** 2 for score, target in zip(scores, [MATCH, MATCH, NO_MATCH, NO_MATCH], strict=True)]
     assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 4, abs=1e-5)
 
