@@ -23,6 +23,8 @@ MAX_PIXELS = 89_478_485
 
 #: Of a file: as many as a picture of MAX_PIXELS with four channels of 16 bits has, and some more.
 MAX_BYTES = 1 << 30
+# Bytes of a file that are read at once.
+_PIECE = 1 << 20
 
 #: File name endings that are worth opening, in lower case.
 IMAGE_SUFFIXES = frozenset(
@@ -215,10 +217,14 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
     head = stream.read(_SNIFFED)
     kind = _kind(head)
-    data = head + stream.read(MAX_BYTES)
-    if len(data) > MAX_BYTES:
-        raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
-    return data, kind
+    pieces, size = [head], len(head)
+    # Memory for all that a read may bring is taken before it: asked for at once, that would be MAX_BYTES for any file.
+    while piece := stream.read(min(_PIECE, MAX_BYTES + 1 - size)):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
+    return b"".join(pieces), kind
 
 
 def _kind(head: bytes) -> str:

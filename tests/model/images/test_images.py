@@ -212,6 +212,18 @@ def test_every_real_photo_opens_or_says_why() -> None:
     assert refused == {UndecodableImage: 11, UnsupportedImage: 8, ImageTooLarge: 1}
 
 
+def test_memory_is_taken_for_what_a_file_has_and_not_for_what_it_might_have() -> None:
+    asked: list[int | None] = []
+
+    class Stream(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(size)
+            return super().read(size)
+
+    assert open_image(Stream(png(np.zeros((9, 9), np.uint8)))).size == (9, 9)
+    assert all(size is not None and 0 < size <= 1 << 20 for size in asked)
+
+
 def test_a_file_without_end_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_BYTES", 4096)
 
