@@ -33,13 +33,19 @@ def run_program(
     """
     _accept_every_character()
     try:
+        return _with_sentences(work, prefix, prog)
+    except KeyboardInterrupt:
+        return _end(stopped, STOPPED)
+
+
+def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
+    """As ``run_program``, but Ctrl-C passes through: it may come while a sentence is written, too."""
+    try:
         try:
             return work()
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _end(stopped, STOPPED)
     except BrokenPipeError:
         _discard_output()
         return _NOBODY_READS
