@@ -134,13 +134,21 @@ def _forms(key: str) -> Iterator[str]:
 
 
 def load_plurals() -> None:
-    """Load the rules of English plurals, which takes seconds, before a text that needs them comes."""
+    """Load the rules of English plurals before a text that needs them comes."""
     _english()
 
 
 @cache
 def _english() -> inflect.engine:
-    """The rules of English plurals. Imported late, because it takes seconds, and only texts need it."""
-    import inflect
+    """The rules of English plurals. Imported late, because only texts need them."""
+    import typeguard
 
+    # inflect has each of its functions rewritten, to check what it is called with: that takes 2 s of a processor, and
+    # the rules themselves next to nothing. What they are called with here is a text always.
+    checked = typeguard.typechecked
+    typeguard.typechecked = lambda target: target  # type: ignore[assignment]
+    try:
+        import inflect
+    finally:
+        typeguard.typechecked = checked
     return inflect.engine()

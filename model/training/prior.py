@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from model.datasets import Corpus, Further, GroupedTask, some_of_each
 from model.errors import ModelError
@@ -43,6 +42,9 @@ def with_prior(
     sketches = encode_pictures(matcher, some, "sketch")
     # Sketches that are equal cannot be the centres of two clusters.
     directions = np.unique(F.normalize(sketches.ret, dim=1).numpy().round(4), axis=0)
+    # Imported late: it takes longer than to load all else that trains.
+    from sklearn.cluster import KMeans
+
     clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
     prototypes = F.normalize(torch.from_numpy(clusters.cluster_centers_).float(), dim=1)
     prior = Prior(len(prototypes), network.config.width)
