@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,11 @@ def write_class_folders(folder: Path, *, seeds: range, shapes: tuple[str, ...] =
 
 def small_backbone(seed: int = 0) -> dict[str, torch.Tensor]:
     """Random weights of a ViT as large as NETWORK says, with a classifier of ten classes. The names are timm's."""
+    return {name: tensor.clone() for name, tensor in _backbone(seed).items()}
+
+
+@cache
+def _backbone(seed: int) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vit = timm.models.VisionTransformer(
