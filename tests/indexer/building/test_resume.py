@@ -20,7 +20,7 @@ from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
 from tests.soak_report import noted
 
-POINTS = 12
+POINTS = 6
 UPKEEP = ("remove", "compact", "repair")
 
 
