@@ -6,7 +6,8 @@ there, and waits for no disk; with a large one it starts decoding processes and 
 one killed once more, and built to the end. Then photos come, change and go, and the same is done to updates of copies
 of these indexes: ``OUT/updated`` and ``OUT/killed-update-I``. Every third moment is a time, the others are in front of
 a write; all are spread over the whole build. Last, ``OUT/remove`` and its like are made of copies of the updated index
-by upkeep, and ``OUT/killed-remove-I`` by upkeep that is killed in front of every write it makes.
+by upkeep, and ``OUT/killed-remove-I`` by upkeep that is killed in front of a write: with a small COUNT of about so many
+writes, with a large one of every write it makes.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
     disturb(Path(shutil.copytree(out / "undisturbed", out / "updated")), built)
 
 
-def disturb_upkeep(matcher: model.Matcher, out: Path, step: int) -> None:
-    """Kill the other commands that write an index, before every write whose number is a multiple of ``step``."""
+def disturb_upkeep(matcher: model.Matcher, out: Path, count: int | None) -> None:
+    """Kill the other commands that write an index, before about ``count`` writes of each; None for every write."""
 
     def mended(index: Path) -> None:
         repair(index, matcher, progress=Progress(clock=lambda: 0.0), batch=3)
@@ -167,7 +168,8 @@ def disturb_upkeep(matcher: model.Matcher, out: Path, step: int) -> None:
         log = out / "writes"
         index = Path(shutil.copytree(source, out / name))
         assert in_child(partial(work, index), log=log) == 0
-        for point in range(0, int(log.read_text()), step):
+        writes = int(log.read_text())
+        for point in range(0, writes, 1 if count is None else max(1, writes // count)):
             index = Path(shutil.copytree(source, out / f"killed-{name}-{point}"))
             assert in_child(partial(work, index), Moment(point)) == signal.SIGKILL
             assert name == "repair" or verify(index) == []
@@ -192,7 +194,7 @@ def main(photos: Path, weights: Path, out: Path, count: int) -> None:
     gc.freeze()
     matcher = model.load(weights, dtype=torch.float32)
     disturb_builds(photos, matcher, out, count)
-    disturb_upkeep(matcher, out, step=1 if many else 3)
+    disturb_upkeep(matcher, out, None if many else count)
 
 
 if __name__ == "__main__":
