@@ -25,6 +25,16 @@ from selenium.webdriver.support.ui import WebDriverWait
 from tests.patience import PATIENCE
 
 Browser = webdriver.Chrome
+# What asks hosts of its own, or starts processes that no test needs.
+_LEFT_OUT = (
+    "OptimizationGuideOnDeviceModel",
+    "OptimizationHints",
+    "Translate",
+    "MediaRouter",
+    "BackForwardCache",
+    "ProactivelySwapBrowsingInstance",
+    "SpareRendererForSitePerProcess",
+)
 Line = Sequence[tuple[float, float]]
 SCRIPTS = Path(__file__).parent / "scripts"
 # Others ask nobody: data: and blob: are in memory already, chrome: and chrome-untrusted: are the browser itself.
@@ -78,7 +88,11 @@ def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Itera
             "--disable-sync",
             "--disable-extensions",
             "--disable-component-extensions-with-background-pages",
-            "--disable-features=OptimizationGuideOnDeviceModel,OptimizationHints,Translate,MediaRouter",
+            f"--disable-features={','.join(_LEFT_OUT)}",
+            # The pages of a test are all of one origin: to start a process for each, and one in advance, takes longer
+            # than to load them.
+            "--renderer-process-limit=1",
+            "--disable-site-isolation-trials",
             "--hide-scrollbars",
             f"--user-data-dir={profile}",
             f"--window-size={screen.width},{screen.height}",

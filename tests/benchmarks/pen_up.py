@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 View: TypeAlias = Literal["photos", "kinds"]
 # Drawings, each of one stroke or two.
-DRAWINGS, QUICK_DRAWINGS = 17, 2
+DRAWINGS, QUICK_DRAWINGS = 17, 1
 VIEWS: tuple[View, ...] = ("photos", "kinds")
 # What is wanted from the end of a stroke to its photos.
 TARGET_MS = 500
