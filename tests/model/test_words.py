@@ -111,12 +111,14 @@ def test_spellings_that_differ_by_marks_alone_are_the_same() -> None:
 
 def test_the_rules_of_plurals_are_loaded_for_the_first_text_that_needs_them_or_when_they_are_asked_for() -> None:
     code = (
-        "import sys\n"
+        "import sys, typeguard\n"
         "from model.words import WordBook, load_plurals\n"
+        "checked = typeguard.typechecked\n"
         "WordBook([('dog',)]).find('Dog')\n"
         "assert 'inflect' not in sys.modules\n"
         "load_plurals()\n"
-        "assert 'inflect' in sys.modules"
+        "assert 'inflect' in sys.modules\n"
+        "assert typeguard.typechecked is checked"
     )
     done = run_python("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
