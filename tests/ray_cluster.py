@@ -63,6 +63,7 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
 
 
 def _running(cluster: Cluster, nodes: int, cpus: int, folder: str) -> Iterator[Cluster]:
+    """The cluster with its nodes, once; then all of it is gone, its files in ``folder``, too."""
     import ray
 
     try:

@@ -12,8 +12,7 @@ from pathlib import Path
 from model.errors import ModelError
 from model.training import Budget, Run, ablate, ablation_table, draw_ablation, give_words, train
 
-# How often a row at a budget is looked at, and on every how manyth validation query and photo.
-_VALIDATIONS, _VALIDATION_SHARE = 5, 4
+# Of a row at a budget.
 _IMAGE_SIZE = 128
 
 
@@ -36,8 +35,7 @@ def run_ablate(options: argparse.Namespace) -> None:
     every = options.every or (1, 1)
     budget = None
     if options.budget:
-        size = options.image_size or _IMAGE_SIZE
-        budget = Budget(options.budget, size, _VALIDATIONS, _VALIDATION_SHARE)
+        budget = Budget(options.budget, options.image_size or _IMAGE_SIZE)
     elif options.image_size:
         raise ModelError("--image-size needs --budget PICTURES; without them a row is trained as its recipe says")
     folder = options.folder or Path("runs") / ("ablations" if options.method == "zse" else options.method)

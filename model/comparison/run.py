@@ -19,11 +19,8 @@ from model.datasets import Corpus, read_task, subsampled
 from model.errors import ModelError
 from model.network import from_backbone, multiplies_bf16, read_backbone
 from model.terminal import expanded
-from model.training import Budget, calibrated, read_recipe, validation_figures
+from model.training import VALIDATION_SHARE, Budget, calibrated, read_recipe, validation_figures
 
-# How often a training is measured, and on every how manyth validation query and photo.
-VALIDATIONS = 5
-VALIDATION_SHARE = 4
 # Fusion weight and diffusion threshold are chosen on every n-th of them.
 CALIBRATION_SHARE = 2
 
@@ -74,7 +71,7 @@ def compare(request: ComparisonRequest, report: Callable[[str], object]) -> tupl
     Raises ModelError for an unknown method, a recipe that is missing, a folder of other settings, or missing data.
     """
     methods = chosen_methods(request.methods)
-    budget = Budget(request.pictures, request.image_size, VALIDATIONS, VALIDATION_SHARE)
+    budget = Budget(request.pictures, request.image_size, evaluate_share=VALIDATION_SHARE)
     # First what takes no time: all recipes and the settings.
     plans = [(method, planned(method, budget, request.folder)) for method in methods]
     _check_settings(request)

@@ -85,7 +85,7 @@ def draw_budgets(series: Mapping[str, Sequence[tuple[float, float]]], level: flo
 
 def draw_intervals(values: Mapping[str, Interval], label: str, picture: Path) -> None:
     """Draws a line for each value, with its interval, the first one on top; ``label`` is that of the axis."""
-    figure = _new_figure(0.5 * len(values) + 1)
+    figure = new_figure(height=0.5 * len(values) + 1)
     axes = figure.subplots()
     found = list(values.values())
     places = range(len(found), 0, -1)
@@ -106,7 +106,7 @@ def _draw(
     marker: str,
     top: float = 1.0,
 ) -> None:
-    figure = _new_figure(4.5)
+    figure = new_figure()
     axes = figure.subplots()
     for name, points in series.items():
         axes.plot(*zip(*points, strict=True), marker=marker, label=name)
@@ -119,13 +119,13 @@ def _draw(
     _save(figure, picture)
 
 
-def _new_figure(height: float) -> Figure:
-    """An empty one of so many inches."""
+def new_figure(width: float = 6, height: float = 4.5) -> Figure:
+    """An empty figure of so many inches. Raises ModelError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ModelError("a plot needs matplotlib: pip install 'sketch-search[train]'") from error
-    return Figure(figsize=(6, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: Figure, picture: Path) -> None:

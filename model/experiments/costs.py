@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.experiments.plots import new_figure
+from model.evaluation import new_figure
 from model.experiments.trials import markdown
 from model.training import StepCosts, step_costs
 

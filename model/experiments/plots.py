@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from model.errors import ModelError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from model.evaluation import new_figure
 
 # matplotlib's colours of a first and a second thing.
 FIRST, SECOND = "C0", "C1"
-
-
-def new_figure(width: float = 6, height: float = 4.5) -> Figure:
-    """An empty figure of so many inches. Raises ModelError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModelError("a plot needs matplotlib: pip install 'sketch-search[train]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_lines(

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from model.experiments.plots import new_figure
+from model.evaluation import new_figure
 from model.experiments.trials import ExperimentRequest, Measured, markdown
 from model.training import TrainedRow, trained_row, with_interval
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from model.checkpoint import file_sha256
 from model.datasets import Corpus, Picture, some_of_each
 from model.errors import ModelError
-from model.evaluation import encode_pictures
-from model.experiments.plots import FIRST, SECOND, new_figure
+from model.evaluation import encode_pictures, new_figure
+from model.experiments.plots import FIRST, SECOND
 from model.experiments.trials import ExperimentRequest, keep_row, kept_row, markdown
 from model.matcher import Matcher, load
 from model.metrics import category_metrics

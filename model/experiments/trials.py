@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from model.datasets import Corpus, read_task
 from model.errors import ModelError
-from model.training import AnchorRecipe, Run, is_anchor_recipe, read_anchor_recipe, recipe_file
+from model.training import AnchorRecipe, Run, is_anchor_recipe, keep_recipe, read_anchor_recipe, recipe_file
 
 Row = TypeVar("Row")
 Measured = Literal["zero-shot", "generalised"]
@@ -56,11 +56,8 @@ class ExperimentRequest:
         lines = _lines({"base": str(base)} | {key: value for key, value in changes.items() if key not in tables})
         for key, table in tables.items():
             lines += [f"[{key}]", *_lines(table)]
-        text, path = "\n".join(lines) + "\n", self.folder / f"{name}.toml"
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ModelError(f"{self.folder} holds another experiment; name another folder with --run")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path = self.folder / f"{name}.toml"
+        keep_recipe(path, "\n".join(lines) + "\n", "another experiment")
         return path
 
     def run(self, name: str, changes: Mapping[str, Any]) -> Run:

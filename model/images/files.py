@@ -218,7 +218,7 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     head = stream.read(_SNIFFED)
     kind = _kind(head)
     pieces, size = [head], len(head)
-    # Memory for all that a read may bring is taken before it: asked for at once, that would be MAX_BYTES for any file.
+    # A read takes memory for all that it may bring. All at once, that would be MAX_BYTES for the smallest file.
     while piece := stream.read(min(_PIECE, MAX_BYTES + 1 - size)):
         pieces.append(piece)
         size += len(piece)

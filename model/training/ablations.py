@@ -11,7 +11,7 @@ from model.errors import ModelError
 from model.evaluation import draw_intervals
 from model.training.budget import Budget, at_budget
 from model.training.options import Run
-from model.training.recipe import RECIPES
+from model.training.recipe import RECIPES, keep_recipe
 from model.training.rows import TrainedRow, trained_row, with_interval
 
 FOLDER = RECIPES / "ablations"
@@ -100,8 +100,6 @@ def draw_ablation(rows: Sequence[TrainedRow], picture: Path) -> None:
 
 def _at_budget(recipe: Path, budget: Budget, folder: Path) -> Path:
     """Writes the recipe at the budget to FOLDER/NAME.toml."""
-    path, text = folder / recipe.name, at_budget(recipe, budget).text
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ModelError(f"{folder} holds rows of another budget; name another folder with --run")
-    path.write_text(text, encoding="utf-8")
+    path = folder / recipe.name
+    keep_recipe(path, at_budget(recipe, budget).text, "rows of another budget")
     return path

@@ -24,6 +24,10 @@ _MOST_WARMUP = 0.2
 _SAVES = 8
 
 
+# How often a training is measured, and on every how manyth validation query and photo, unless a budget says otherwise.
+VALIDATIONS, VALIDATION_SHARE = 5, 4
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a training may cost, and how often it is looked at.
@@ -37,8 +41,8 @@ class Budget:
 
     pictures: int
     image_size: int
-    validations: int
-    evaluate_share: int
+    validations: int = VALIDATIONS
+    evaluate_share: int = VALIDATION_SHARE
 
 
 @dataclass(frozen=True)

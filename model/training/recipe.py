@@ -303,6 +303,17 @@ def recipe_file(path: Path) -> Path:
     return file
 
 
+def keep_recipe(path: Path, text: str, held: str) -> None:
+    """Writes a recipe to the folder of the trainings by it.
+
+    Raises ModelError where another one is there, since the folder holds trainings by that; ``held`` says what they are.
+    """
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ModelError(f"{path.parent} holds {held}; name another folder with --run")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
 def recipe_method(path: Path) -> str | None:
     """The method that a recipe is for; None for ZSE-SBIR, whose recipes do not name it, and a file that cannot be read.
 
