@@ -14,6 +14,7 @@ from model.errors import ModelError
 from model.explanation import Explanation, explain
 from model.images import OpenImage, Preprocessing, Source, open_image
 from model.network import (
+    MOST_VARIANTS,
     Calibration,
     GroupCounts,
     Method,
@@ -27,6 +28,8 @@ from model.network import (
     Vocabulary,
     as_zse,
     fastest_dtype,
+    seen_together,
+    sketch_variants,
 )
 from model.ranking import ScoredBy, diffused, estimated
 from model.words import WordBook
@@ -61,6 +64,7 @@ def load(
     dtype: torch.dtype | None = None,
     *,
     chunk: int | None = None,
+    variants: int = 1,
 ) -> Matcher:
     """A checkpoint, ready to use.
 
@@ -71,6 +75,8 @@ def load(
             1e-2 of float32's. The encoder works in float32.
         chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
             scores do not depend on what is scored together.
+        variants: how often a sketch is encoded, from 1 to MOST_VARIANTS. The mean of [Ret] over variants of it, larger
+            or turned, finds more.
 
     Raises:
         ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
@@ -83,7 +89,7 @@ def load(
         raise ModelError(f"device {device!r} cannot be used here ({error}); use cpu") from error
     network = load_network(path).to(target)
     network.set_precision(dtype or fastest_dtype(network, target))
-    return Matcher(network, file_sha256(path), chunk=chunk)
+    return Matcher(network, file_sha256(path), chunk=chunk, variants=variants)
 
 
 class Matcher:
@@ -97,18 +103,24 @@ class Matcher:
         device: where it computes.
         dtype: precision of cross-attention and kernel; the encoder computes in float32.
         chunk: pairs scored at once.
+        variants: how often a sketch is encoded; see ``model.network.variants``.
         book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
     """
 
-    def __init__(self, network: RetNetwork, checkpoint_sha256: str, *, chunk: int | None = None) -> None:
+    def __init__(
+        self, network: RetNetwork, checkpoint_sha256: str, *, chunk: int | None = None, variants: int = 1
+    ) -> None:
         if chunk is not None and chunk < 1:
             raise ModelError("chunk must be at least 1")
+        if not 1 <= variants <= MOST_VARIANTS:
+            raise ModelError(f"a sketch has 1 to {MOST_VARIANTS} variants, not {variants}")
         self.network = network.eval()
         self.config: NetworkConfig = network.config
         self.calibration: Calibration = network.calibration
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = next(network.parameters()).device, network.precision
         self.chunk = chunk or (GPU_CHUNK if self.device.type == "cuda" else CHUNK)
+        self.variants = variants
         self.preprocessing = Preprocessing(
             self.config.image_size,
             self.config.mean,
@@ -150,7 +162,8 @@ class Matcher:
         """
         if counts == self.groups:
             return self
-        return Matcher(as_zse(self.network).with_groups(counts), self.checkpoint_sha256, chunk=self.chunk)
+        network = as_zse(self.network).with_groups(counts)
+        return Matcher(network, self.checkpoint_sha256, chunk=self.chunk, variants=self.variants)
 
     def patch_count(self, modality: Modality) -> int:
         """Patches of an encoded image, whether or not their tokens are pooled; 0 where there is only [Ret]."""
@@ -184,10 +197,18 @@ class Matcher:
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {tuple(images.shape)}")
         images = images.to(self.device)
         parts = [
-            self.network.pool(self.network.encode(images[index], modality)[:real], modality)
+            self.network.pool(self._encoded(images[index], modality)[:real], modality)
             for index, real in fixed_chunks(len(images), ENCODE_CHUNK[modality], self.device)
         ]
         return Tokens.cat(parts)
+
+    def variants_of(self, image: torch.Tensor, modality: Modality) -> torch.Tensor:
+        """A picture (3, H, W) from ``prepare`` -> what is encoded of it, (v, 3, H, W) on this matcher's device.
+
+        Those are ``variants`` variants of a sketch, and a photo as it is.
+        """
+        alone = image[None].to(self.device)
+        return alone if modality == "photo" else sketch_variants(alone, self.variants)
 
     @torch.inference_mode()
     def project(self, tokens: Tokens, modality: Modality = "photo") -> Side:
@@ -383,9 +404,15 @@ class Matcher:
         """
         return explain(
             self.network,
-            self.prepare(sketch, "sketch")[None].to(self.device),
-            self.prepare(photo, "photo")[None].to(self.device),
+            self.variants_of(self.prepare(sketch, "sketch"), "sketch"),
+            self.variants_of(self.prepare(photo, "photo"), "photo"),
         )
+
+    def _encoded(self, images: torch.Tensor, modality: Modality) -> Tokens:
+        """A chunk of images (n, 3, H, W) -> their tokens, not pooled. A chunk of sketches is one sketch."""
+        if modality == "photo" or self.variants == 1:
+            return self.network.encode(images, modality)
+        return seen_together(self.network.encode(sketch_variants(images, self.variants), modality))
 
     def _in_chunks(self, photos: Tokens | Side, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """What is computed of the [Ret] of photos (n, d), in chunks of one size: (p, ...) float32 on this device."""

@@ -60,6 +60,7 @@ def open_matcher(settings: Settings) -> Matcher:
         default_checkpoint(settings.weights),
         device=automatic if settings.device == "auto" else settings.device,
         dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
+        variants=settings.variants,
     )
 
 
@@ -265,6 +266,7 @@ class GalleryEngine(ABC):
                 vocabulary=len(matcher.words),
                 device=str(matcher.device),
                 dtype=str(matcher.dtype).removeprefix("torch."),
+                variants=matcher.variants,
             ),
             IndexInfo(
                 generation=index.generation,

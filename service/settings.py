@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MIB = 1024 * 1024
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
 MOST_THREADS = 512
+# As many kinds of variants as the model has; a test compares them.
+MOST_VARIANTS = 3
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -36,6 +38,13 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(
         default=None, ge=1, le=MOST_THREADS, description="CPU threads of a search; default, or auto: PyTorch's choice."
+    )
+    variants: int = Field(
+        default=MOST_VARIANTS,
+        ge=1,
+        le=MOST_VARIANTS,
+        description="How often a sketch is encoded: as it is, larger, turned. More find more, and each takes the time "
+        "of one encoding.",
     )
     gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),

@@ -38,6 +38,7 @@ _PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
 _PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", *_LARGE)
 _RESAMPLED = ("queries", "classes")
 _STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
+_VARIANTS = (1, 2, 3)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
@@ -271,7 +272,7 @@ def _add_evaluate(commands: Subparsers) -> None:
         "--trained-on",
         metavar="NAME",
         help="cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: "
-        f"{_STANDARD_SPLITS[0]} and so on; generalised, fresh, everything: parts such as train+val",
+        f"{_STANDARD_SPLITS[0]} and so on; generalised, fine-grained, fresh, everything: parts such as train+val",
     )
     _add_data(group)
     group.add_argument(
@@ -291,6 +292,8 @@ def _add_evaluate(commands: Subparsers) -> None:
         metavar="N/M,...",
         help='pool patch tokens of sketches/photos into so many groups, each a number or "all"; several are compared',
     )
+    variants = "encode each sketch so often, as a server does: as it is, larger, turned (default: 1)"
+    group.add_argument("--variants", type=int, choices=_VARIANTS, default=1, help=variants)
     group = command.add_argument_group("where it is computed")
     group.add_argument("--device", default="cpu", help="default: cpu")
     group.add_argument("--dtype", choices=_DTYPES, default="auto", metavar="NAME", help=_listed(_DTYPES))

@@ -50,6 +50,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         against=options.against,
         keep=options.keep,
         tokens=options.tokens,
+        variants=options.variants,
         plot=options.plot,
     )
     run_evaluation(request, print)

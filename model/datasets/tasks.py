@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from model.datasets.corpus import WITHOUT_NAMESAKE, Corpus, data_folder, read_class_folders, read_data, read_split
+from model.datasets.fresh import split_fresh
 from model.datasets.layouts import STANDARD_SPLITS, classes_named, read_file_lists, read_qmul, standard_split
 from model.datasets.pairs import with_pairs
 from model.datasets.protocols import HELD_OUT, Protocol, answerable, cross_data_set, fine_grained, generalised
@@ -49,17 +50,24 @@ def read_task(
         split: one of SPLITS, whose classes are queried; None for "val" of the optional data, or for all of ``data``.
         trained_on: what the checkpoint must have been trained on for the figures to be valid. In cross-data-set
             "sketchy", "tuberlin" or "quickdraw" (None: "sketchy"), or, with ``data``, a standard split, whose seen
-            classes are left out. In generalised: parts of the split joined by "+" (None: "train").
+            classes are left out. In generalised: parts of the split joined by "+" (None: "train"). In fine-grained:
+            such parts, whose fresh sketches are the queries then, in the place of a split's.
         data: a folder in the layout ``layout``; None for the data that SKETCH_SEARCH_DATA names.
 
     Raises ModelError for arguments that contradict each other, or data that is missing.
     """
-    takes_training = protocol == "cross-data-set" or (protocol == "generalised" and data is None)
+    takes_training = protocol == "cross-data-set" or (protocol in ("generalised", "fine-grained") and data is None)
     if trained_on is not None and not takes_training:
-        raise ModelError("--trained-on belongs to --protocol cross-data-set, and to generalised without --data")
+        raise ModelError(
+            "--trained-on belongs to --protocol cross-data-set, and without --data to generalised and fine-grained"
+        )
     if data is None:
         if layout != "folders":
             raise ModelError(f"the layout {layout!r} needs a folder: --data DIR")
+        if protocol == "fine-grained" and trained_on is not None:
+            if split is not None:
+                raise ModelError("fresh sketches of trained classes have no split; leave out --split or --trained-on")
+            return _fresh_pairs(trained_on)
         return _of_optional_data(protocol, split or "val", trained_on)
     readers: dict[Layout, Callable[[Protocol, str | None, Path], tuple[Corpus, tuple[str, ...]]]] = {
         "folders": _of_folders,
@@ -105,6 +113,15 @@ def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) ->
     if protocol == "fine-grained":
         return Task(protocol, fine_grained(Corpus(corpus.sketches, corpus.protocol().photos)))
     return Task(protocol, corpus.protocol(), subset)
+
+
+def _fresh_pairs(trained_on: str) -> Task:
+    """Fresh sketches of classes that were trained on, among all photos of these classes."""
+    folder = data_folder()
+    trained = read_data(folder).of([label for part in trained_on.split("+") for label in read_split(folder, part)])
+    queries = split_fresh(trained)[1].sketches
+    about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
+    return Task("fine-grained", fine_grained(Corpus(queries, trained.protocol().photos)), about=about)
 
 
 def _of_folders(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus, tuple[str, ...]]:

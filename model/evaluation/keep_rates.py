@@ -86,7 +86,7 @@ def at_rates(matcher: Matcher, rates: KeepRates) -> Matcher:
     network = Network(config, matcher.calibration).requires_grad_(False).eval()
     network.load_state_dict(matcher.network.state_dict())
     network.to(matcher.device).set_precision(matcher.dtype)
-    return Matcher(network, matcher.checkpoint_sha256, chunk=matcher.chunk)
+    return Matcher(network, matcher.checkpoint_sha256, chunk=matcher.chunk, variants=matcher.variants)
 
 
 def milliseconds_a_pair(matcher: Matcher, corpus: Corpus) -> float:

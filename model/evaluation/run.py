@@ -73,6 +73,7 @@ class EvaluationRequest:
         keep: keep rates to compare, separated by commas; None for those of the checkpoint.
         tokens: numbers of groups that tokens are pooled into (``GroupCounts.parse``); several, separated by commas, are
             compared; None for those of the checkpoint.
+        variants: how often a sketch is encoded, as for ``model.load``.
         plot: an image file to draw a plot to; None for none.
     """
 
@@ -96,6 +97,7 @@ class EvaluationRequest:
     against: Path | None
     keep: str | None
     tokens: str | None
+    variants: int
     plot: Path | None
 
 
@@ -242,10 +244,10 @@ def _compare_tokens(
     report(json.dumps(token_json(found) | _identity(path.name, matcher)) if request.json else token_table(found))
 
 
-def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str]]:
+def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str | int]]:
     """The scores of each method, and the identity of what scored."""
     matrices: dict[str, NDArray[np.floating]] = {}
-    measured = {}
+    measured: dict[str, str | int] = {}
     if request.weights or not request.backbone:
         path, matcher = _checkpoint(request)
         matrices |= score_matrices(matcher, corpus, request.methods, visual=request.visual, words=request.words)
@@ -261,7 +263,8 @@ def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArr
 
 def _checkpoint(request: EvaluationRequest) -> tuple[Path, Matcher]:
     path = default_checkpoint(request.weights)
-    matcher = load(path, request.device, None if request.dtype == "auto" else getattr(torch, request.dtype))
+    dtype = None if request.dtype == "auto" else getattr(torch, request.dtype)
+    matcher = load(path, request.device, dtype, variants=request.variants)
     unknown = [method for method in request.methods or () if method not in matcher.methods]
     if unknown:
         raise ModelError(f"{path} cannot score by {unknown[0]!r}, only by {', '.join(matcher.methods)}")
@@ -270,6 +273,7 @@ def _checkpoint(request: EvaluationRequest) -> tuple[Path, Matcher]:
     return path, matcher.with_groups(GroupCounts.parse(request.tokens))
 
 
-def _identity(name: str, matcher: Matcher) -> dict[str, str]:
+def _identity(name: str, matcher: Matcher) -> dict[str, str | int]:
     dtype = str(matcher.dtype).removeprefix("torch.")
-    return {"checkpoint": name, "checkpoint_sha256": matcher.checkpoint_sha256, "dtype": dtype}
+    sha256 = matcher.checkpoint_sha256
+    return {"checkpoint": name, "checkpoint_sha256": sha256, "dtype": dtype, "variants": matcher.variants}

@@ -18,6 +18,7 @@ from model.network import (
     RetNetwork,
     Tokens,
     kernel_matrix,
+    seen_together,
 )
 
 # A token that is as similar to another one of its own photo as this says nothing of its place. Networks keep a few such
@@ -123,15 +124,18 @@ class Explanation:
 
 
 @torch.inference_mode()
-def observe(network: RetNetwork, image: torch.Tensor, modality: Modality) -> Observed:
+def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> Observed:
     """Encodes one image and records its attention.
 
-    image: (1, 3, H, W), prepared, on the network's device. Raises ModelError for an encoder without self-attention.
+    variants: (v, 3, H, W), the image, prepared, on the network's device; of a sketch further variants may follow
+    (``sketch_variants``), which have a part in [Ret] alone. Raises ModelError for an encoder without self-attention.
     """
     if isinstance(network, Network) and not isinstance(network.encoder, Encoder):
         raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
-    patches = network.encode(image, modality, trace)
+    patches = network.encode(variants, modality, trace)
+    if len(variants) > 1:
+        patches = seen_together(patches)
     area = network.config.grid**2
     blocks = torch.zeros(len(trace.attention), trace.attention[0].shape[1], area)
     for block, attention, positions in zip(blocks, trace.attention, trace.positions, strict=True):
@@ -208,7 +212,7 @@ def compare_photos(liked: Observed, photo: Observed) -> Explanation:
 
 
 def explain(network: RetNetwork, sketch: torch.Tensor, photo: torch.Tensor) -> Explanation:
-    """Explains a pair of prepared images, each (1, 3, H, W) on the network's device."""
+    """Explains a pair of prepared images, each as ``observe`` takes it."""
     return compare(network, observe(network, sketch, "sketch"), observe(network, photo, "photo"))
 
 

@@ -26,6 +26,7 @@ from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.prior import Prior
 from model.network.ret_network import NetworkConfig, RetNetwork
 from model.network.tokens import Members, Tokens
+from model.network.variants import MOST_VARIANTS, seen_together, sketch_variants
 from model.network.vectors import (
     Anchor,
     AnchorConfig,
@@ -58,6 +59,7 @@ NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network
 __all__ = [
     "METHODS",
     "MOST_GROUPS",
+    "MOST_VARIANTS",
     "NETWORKS",
     "POSITION",
     "PRESETS",
@@ -113,5 +115,7 @@ __all__ = [
     "read_backbone",
     "read_clip",
     "resized",
+    "seen_together",
+    "sketch_variants",
     "with_learned",
 ]

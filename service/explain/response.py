@@ -77,8 +77,8 @@ def encode_picture(matcher: Matcher, image: Image.Image, modality: Modality) -> 
 
 def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> EncodedPicture:
     """Encode one picture that is prepared, (H, W, 3) uint8."""
-    batch = matcher.preprocessing.to_tensor(pixels)[None].to(matcher.device)
-    return EncodedPicture(pixels, observe(matcher.network, batch, modality), modality)
+    variants = matcher.variants_of(matcher.preprocessing.to_tensor(pixels), modality)
+    return EncodedPicture(pixels, observe(matcher.network, variants, modality), modality)
 
 
 def explain(

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from model.network import MOST_VARIANTS
+from service import settings as module
 from service.settings import MOST_THREADS, Settings
 
 
@@ -26,6 +28,14 @@ def test_without_an_environment_the_service_is_local_and_closed() -> None:
 
 def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_sketch_has_as_many_variants_as_the_model_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module.MOST_VARIANTS == MOST_VARIANTS == Settings().variants
+    for wrong in ("0", str(MOST_VARIANTS + 1)):
+        monkeypatch.setenv("SBIR_VARIANTS", wrong)
+        with pytest.raises(ValidationError, match="variants"):
+            Settings()
 
 
 def test_the_gallery_is_a_list_of_paths_or_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from model.evaluation.composites import COMPOSITES
 from model.evaluation.resampling import RESAMPLED
 from model.network.calibration import METHODS
 from model.network.config import PRESETS
+from model.network.variants import MOST_VARIANTS
 from model.training.recipe import RECIPES
 
 
@@ -23,6 +24,7 @@ def test_options_choose_among_the_names_that_the_rooms_know() -> None:
     assert command_line._PROTOCOLS == PROTOCOLS
     assert command_line._RESAMPLED == RESAMPLED
     assert command_line._STANDARD_SPLITS == STANDARD_SPLITS
+    assert tuple(range(1, MOST_VARIANTS + 1)) == command_line._VARIANTS
     assert parser().parse_args(["composites"]).count == COMPOSITES
     assert RECIPES.name == "recipes"
 

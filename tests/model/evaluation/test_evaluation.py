@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import model
 from model.commands import main
+from model.datasets import fresh
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError
@@ -297,6 +298,26 @@ def test_the_protocols_of_the_optional_data(tmp_path: Path, monkeypatch: pytest.
     assert {p.source for p in read_task("cross-data-set", "unseen").corpus.sketches} == {"tuberlin"}
     with pytest.raises(ModelError, match="train has classes of train"):
         read_task("generalised", "train")
+    with pytest.raises(ModelError, match="leave out --split or --trained-on"):
+        read_task("fine-grained", "unseen", "train")
+
+
+def test_fresh_sketches_of_trained_classes_are_asked_for_the_photos_they_were_drawn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_optional_data(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
+    # Of so few pictures a tenth may be none.
+    for share in ("FRESH_SKETCHES", "FRESH_PHOTOS"):
+        monkeypatch.setattr(fresh, share, 0.5)
+    task = read_task("fine-grained", None, "train+unseen")
+    names = [(p.label, p.path.stem.removesuffix("-1")) for p in task.corpus.sketches]
+    both = [(label, f"sketchy{seed}") for label in ("ant", "bat") for seed in range(10)]
+    assert names == [name for name in both if fresh.is_fresh(*name, 0.5)]
+    assert 0 < len(names) < len(both)
+    assert len(task.corpus.photos) == 40
+    assert "most photos of the gallery are no fresh ones" in task.about[0]
 
 
 @needs_shared_data
