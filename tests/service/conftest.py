@@ -14,6 +14,7 @@ from indexer import Index, build, open_index
 from indexer.building import staging
 from model import Matcher
 from model.decoding import Decoders
+from model.network import MOST_VARIANTS
 from service.client import Client
 from service.http import app
 from service.settings import Settings
@@ -80,7 +81,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def matcher(weights: Path) -> Matcher:
-    return model.load(weights)
+    """As a server opens it."""
+    return model.load(weights, variants=MOST_VARIANTS)
 
 
 @pytest.fixture(scope="session")

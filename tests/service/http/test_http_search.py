@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import concurrent.futures
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+import model
 from indexer import Index
+from model.network import MOST_VARIANTS
+from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.pictures import encoded
-from tests.service.served import Served
+from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 from tests.service.talk import error, without_timings
 
@@ -32,6 +36,26 @@ def test_a_search_answers_with_photos_that_can_be_fetched(http: httpx.Client, sk
         assert http.get(result["photo_url"]).status_code == 200
         assert http.get(result["thumbnail_url"]).status_code == 200
         assert result["cluster"] in {cluster["id"] for cluster in body["clusters"]}
+
+
+def test_a_server_sees_a_sketch_in_as_many_variants_as_it_is_told(
+    settings: Settings, http: httpx.Client, sketch: bytes, weights: Path
+) -> None:
+    with (
+        served(settings.model_copy(update={"variants": 1})) as alone,
+        httpx.Client(base_url=alone.url, timeout=PATIENCE) as once,
+    ):
+        best = {}
+        for connection, variants in ((http, MOST_VARIANTS), (once, 1)):
+            assert connection.get("/info").json()["model"]["variants"] == variants
+            matcher = model.load(weights, variants=variants)
+            drawn = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
+            found = connection.post("/search", content=sketch, params={"method": "ret"}).json()["results"][0]
+            photo = matcher.open(connection.get(found["photo_url"]).content, "photo")
+            shown = matcher.encode(matcher.prepare(photo, "photo")[None], "photo")
+            assert found["score"] == pytest.approx(matcher.scores(drawn, shown, "ret").item(), abs=1e-4)
+            best[variants] = found["score"]
+    assert best[1] != pytest.approx(best[MOST_VARIANTS], abs=1e-3)
 
 
 def test_two_spellings_of_a_picture_are_one_sketch(http: httpx.Client) -> None:
