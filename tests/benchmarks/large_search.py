@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from indexer import open_index
 from model import Tokens, load
 from model.images import open_image
+from model.network import MOST_VARIANTS
 from service.schemas import SearchQuery
 from service.search import Defaults, Searcher
 from service.search.first_stage import choose, joined
@@ -84,7 +85,7 @@ def resident() -> tuple[float, float]:
 
 def measure(asked: Asked) -> Row:
     """Open and search one gallery. Called in a process of its own, or its memory is that of all before it."""
-    matcher = load(asked.weights)
+    matcher = load(asked.weights, variants=MOST_VARIANTS)
     drawn = [open_image(path) for path in asked.sketches]
     matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
     before, _ = resident()
