@@ -292,8 +292,7 @@ def _add_evaluate(commands: Subparsers) -> None:
         metavar="N/M,...",
         help='pool patch tokens of sketches/photos into so many groups, each a number or "all"; several are compared',
     )
-    variants = "encode each sketch so often, as a server does: as it is, larger, turned (default: 1)"
-    group.add_argument("--variants", type=int, choices=_VARIANTS, default=1, help=variants)
+    _add_variants(group)
     group = command.add_argument_group("where it is computed")
     group.add_argument("--device", default="cpu", help="default: cpu")
     group.add_argument("--dtype", choices=_DTYPES, default="auto", metavar="NAME", help=_listed(_DTYPES))
@@ -324,6 +323,7 @@ def _add_guesses(commands: Subparsers) -> None:
     )
     command.add_argument("--split", choices=_PARTS, help="everything: classes not trained on (default: val)")
     command.add_argument("--trained-on", metavar="PARTS", help="parts whose fresh sketches are used, such as train+val")
+    _add_variants(command)
     _add_json(command)
 
 
@@ -358,6 +358,11 @@ def _add_data(command: Options) -> None:
         metavar="DIR",
         help="sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names)",
     )
+
+
+def _add_variants(command: Options) -> None:
+    explained = "encode each sketch so often, as a server does: as it is, larger, turned (default: 1)"
+    command.add_argument("--variants", type=int, choices=_VARIANTS, default=1, help=explained)
 
 
 def _add_every(command: Options) -> None:

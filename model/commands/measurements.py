@@ -75,8 +75,8 @@ def run_composites(options: argparse.Namespace) -> None:
 
 
 def run_guesses(options: argparse.Namespace) -> None:
-    """guesses [--weights FILE] [--protocol NAME] [--split NAME] [--trained-on PARTS] [--json]"""
-    matcher = load(default_checkpoint(chosen_weights(options.weights)))
+    """guesses [--weights FILE] [--protocol NAME] [--split NAME] [--trained-on PARTS] [--variants N] [--json]"""
+    matcher = load(default_checkpoint(chosen_weights(options.weights)), variants=options.variants)
     found = measure_guesses(matcher, read_large_task(options.protocol, options.split, options.trained_on))
     if options.json:
         print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
