@@ -41,7 +41,8 @@ CHUNK = 32
 GPU_CHUNK = 256
 # Photos whose prior, or whose words, are computed at once.
 RET_CHUNK = 64
-# Images encoded at once: a query is one sketch, photos come many at a time.
+# Images encoded at once: a query is one sketch, of which ``Matcher._encoded`` makes the variants; photos come many at a
+# time.
 ENCODE_CHUNK = {"sketch": 1, "photo": 16}
 # Words that are guessed for a sketch: so many at most, and none below this probability, because no guess is better
 # than a wrong one. Calibrated on sketches of trained things alone, 0.70 of others of these had a right guess, with 0.94
@@ -75,8 +76,7 @@ def load(
             1e-2 of float32's. The encoder works in float32.
         chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
             scores do not depend on what is scored together.
-        variants: how often a sketch is encoded, from 1 to MOST_VARIANTS. The mean of [Ret] over variants of it, larger
-            or turned, finds more.
+        variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; see ``model.network.variants``.
 
     Raises:
         ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
@@ -103,7 +103,7 @@ class Matcher:
         device: where it computes.
         dtype: precision of cross-attention and kernel; the encoder computes in float32.
         chunk: pairs scored at once.
-        variants: how often a sketch is encoded; see ``model.network.variants``.
+        variants: how many variants of a sketch are encoded; see ``model.network.variants``.
         book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
     """
 

@@ -43,8 +43,8 @@ class Settings(BaseSettings):
         default=MOST_VARIANTS,
         ge=1,
         le=MOST_VARIANTS,
-        description="How often a sketch is encoded: as it is, larger, turned. More find more, and each takes the time "
-        "of one encoding.",
+        description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
+        "turned. Each takes the time of one encoding.",
     )
     gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),

@@ -361,7 +361,7 @@ def _add_data(command: Options) -> None:
 
 
 def _add_variants(command: Options) -> None:
-    explained = "encode each sketch so often, as a server does: as it is, larger, turned (default: 1)"
+    explained = "variants of each sketch that are encoded: as it is, larger, turned; a server takes 3 (default: 1)"
     command.add_argument("--variants", type=int, choices=_VARIANTS, default=1, help=explained)
 
 

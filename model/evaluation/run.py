@@ -246,6 +246,8 @@ def _compare_tokens(
 
 def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str | int]]:
     """The scores of each method, and the identity of what scored."""
+    if request.backbone and request.variants > 1:
+        raise ModelError("an untrained ViT encodes each sketch once: --variants goes without --backbone")
     matrices: dict[str, NDArray[np.floating]] = {}
     measured: dict[str, str | int] = {}
     if request.weights or not request.backbone:

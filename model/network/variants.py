@@ -22,7 +22,8 @@ _PEN = 3
 def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
     """A prepared sketch (1, 3, H, W) -> its first ``count`` variants (count, 3, H, W), of 1 to MOST_VARIANTS.
 
-    The first is the sketch itself; the second is larger by 15%; the third is mirrored, drawn with a thicker pen and
+    The first is the sketch itself; the second is larger by 15%, and what is outside then, some 2% of a long sketch at
+    each end, is cut off; the third is mirrored, drawn with a thicker pen and
     turned by 10 degrees.
     """
     # Sampling gives zeros outside: so paper, the greatest value of each channel, is zero meanwhile.

@@ -27,7 +27,9 @@ class ModelInfo(BaseModel):
     vocabulary: int = Field(description="How many words its vocabulary has, which text can name; 0 where it has none.")
     device: str
     dtype: str
-    variants: int = Field(description="How often a sketch is encoded: as it is, larger, turned.")
+    variants: int = Field(
+        description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, turned."
+    )
 
 
 class IndexInfo(BaseModel):

@@ -281,6 +281,17 @@ def write_optional_data(folder: Path) -> None:
     (folder / "data" / "split.json").write_text(json.dumps(split))
 
 
+def test_several_variants_of_a_sketch_are_measured_but_not_beside_an_untrained_vit(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
+    once, thrice = (printed(capsys, *command, "--variants", count) for count in ("1", "3"))
+    assert (once["variants"], thrice["variants"]) == (1, 3)
+    assert once["methods"] != thrice["methods"]
+    assert main(["evaluate", *command, "--variants", "3", "--backbone", "vit_tiny_patch16_224"]) == 2
+    assert "--variants goes without --backbone" in capsys.readouterr().err
+
+
 def test_the_protocols_of_the_optional_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_optional_data(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -61,7 +61,7 @@ def test_the_variants_are_larger_and_mirrored_with_a_thicker_pen_and_turned() ->
     assert (turned[0, 100] < 0).sum() > width
 
 
-def test_paper_stays_paper_at_the_edges_of_every_variant(one: Matcher) -> None:
+def test_paper_stays_paper_in_the_corners_of_every_variant(one: Matcher) -> None:
     sketch = one.prepare(drawing("circle"), "sketch")[None]
     paper = sketch[0, :, 0, 0]
     for variant in sketch_variants(sketch, 3):
