@@ -140,7 +140,7 @@ _PATIENT = 4.0
 _READY = ("Uvicorn running", "startup complete", "now live", "nothing to do", "up to date")
 _SETTINGS = (
     *("SBIR_THREADS", "SBIR_DEVICE", "SBIR_INDEX", "SBIR_WEIGHTS", "SBIR_HOST", "SBIR_NPROBE", "SBIR_DTYPE", "HOME"),
-    *("SBIR_GALLERY", "SBIR_ALLOWED_HOSTS", "SBIR_SELECT", "SBIR_MAX_PIXELS", "SBIR_QUEUE"),
+    *("SBIR_GALLERY", "SBIR_ALLOWED_HOSTS", "SBIR_SELECT", "SBIR_MAX_PIXELS", "SBIR_QUEUE", "SBIR_VARIANTS"),
 )
 
 
