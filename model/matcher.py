@@ -410,7 +410,7 @@ class Matcher:
 
     def _encoded(self, images: torch.Tensor, modality: Modality) -> Tokens:
         """A chunk of images (n, 3, H, W) -> their tokens, not pooled. A chunk of sketches is one sketch."""
-        if modality == "photo" or self.variants == 1:
+        if modality == "photo":
             return self.network.encode(images, modality)
         return seen_together(self.network.encode(sketch_variants(images, self.variants), modality))
 

@@ -97,7 +97,7 @@ def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) ->
     subset = WITHOUT_NAMESAKE if split == "unseen" else ()
     if protocol == "generalised":
         parts = (trained_on or "train").split("+")
-        seen = [label for part in parts for label in read_split(folder, part)]
+        seen = _classes_of(folder, parts)
         if set(seen) & set(corpus.labels):
             raise ModelError(f"{split} has classes of {trained_on or 'train'}; name another --split")
         whole = generalised(everything, seen, corpus.labels).protocol()
@@ -115,10 +115,15 @@ def _of_optional_data(protocol: Protocol, split: str, trained_on: str | None) ->
     return Task(protocol, corpus.protocol(), subset)
 
 
+def _classes_of(folder: Path, parts: list[str]) -> list[str]:
+    """The classes of these parts of the split."""
+    return [label for part in parts for label in read_split(folder, part)]
+
+
 def _fresh_pairs(trained_on: str) -> Task:
     """Fresh sketches of classes that were trained on, among all photos of these classes."""
     folder = data_folder()
-    trained = read_data(folder).of([label for part in trained_on.split("+") for label in read_split(folder, part)])
+    trained = read_data(folder).of(_classes_of(folder, trained_on.split("+")))
     queries = split_fresh(trained)[1].sketches
     about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
     return Task("fine-grained", fine_grained(Corpus(queries, trained.protocol().photos)), about=about)

@@ -133,9 +133,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
     if isinstance(network, Network) and not isinstance(network.encoder, Encoder):
         raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
-    patches = network.encode(variants, modality, trace)
-    if len(variants) > 1:
-        patches = seen_together(patches)
+    patches = seen_together(network.encode(variants, modality, trace))
     area = network.config.grid**2
     blocks = torch.zeros(len(trace.attention), trace.attention[0].shape[1], area)
     for block, attention, positions in zip(blocks, trace.attention, trace.positions, strict=True):

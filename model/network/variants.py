@@ -42,8 +42,10 @@ def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
 def seen_together(variants: Tokens) -> Tokens:
     """The tokens of all variants of one sketch -> those of the first, whose [Ret] has the mean of all directions.
 
-    Returns a batch of one. Its [Ret] keeps its length.
+    Returns a batch of one. Its [Ret] keeps its length. A sketch without further variants stays as it is, bit for bit.
     """
+    if len(variants) == 1:
+        return variants
     first = variants[:1]
     mean = F.normalize(variants.ret, dim=-1).mean(dim=0, keepdim=True)
     ret = F.normalize(mean, dim=-1) * first.ret.norm(dim=-1, keepdim=True)

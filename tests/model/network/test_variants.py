@@ -105,6 +105,11 @@ def test_the_mean_is_of_directions_not_of_lengths() -> None:
     assert torch.allclose(seen_together(variants).ret, torch.tensor([[3.0, 3.0]]) / 2**0.5)
 
 
+def test_a_sketch_without_further_variants_keeps_its_tokens_bit_for_bit(one: Matcher) -> None:
+    sketch = one.prepare(drawing("star"), "sketch")[None]
+    assert torch.equal(one.encode(sketch, "sketch").features, one.network.encode(sketch, "sketch").features)
+
+
 @pytest.mark.parametrize("variants", [0, MOST_VARIANTS + 1])
 def test_a_number_of_variants_that_there_are_not_is_refused(checkpoint: Path, variants: int) -> None:
     with pytest.raises(ModelError, match=f"1 to {MOST_VARIANTS} variants, not {variants}"):
