@@ -116,6 +116,19 @@ def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:
                     assert re.search(rf"`{parameter['name']}\b", text), parameter["name"]
 
 
+def test_every_room_stands_in_the_table_of_rooms() -> None:
+    page = CHECKOUT / "docs" / "architecture.md"
+    table = read(page).partition("## The rooms")[2]
+    listed = {(page.parent / target).resolve() for target in re.findall(r"^\| \[.*?\]\((.*?)\)", table, re.MULTILINE)}
+    rooms = {
+        path
+        for package in ("service", "indexer", "model")
+        for path in (CHECKOUT / package).iterdir()
+        if not path.name.startswith("__") and (path.suffix == ".py" or any(path.glob("*.py")) or path.name == "page")
+    }
+    assert listed == rooms, "write the rows of docs/architecture.md"
+
+
 def test_every_measured_part_has_its_block_among_the_figures() -> None:
     assert read_blocks(read(FIGURES)).keys() == {*(part.name for part in PARTS), BLOCK, COMPARISON, "Coverage"}
 
