@@ -1,9 +1,7 @@
 """Scores of a whole gallery: diffusion between similar photos, and estimates for photos that were not scored;
 the kinds that its photos fall into, and which of them are near duplicates; photos that somebody likes, which
-lead the others, as those do that show what a word names; and which of two photos is closer to one that somebody
-remembers."""
+lead the others, as those do that show what a word names."""
 
-from model.ranking.closer import ASKED_OF, LIKELY, answered, next_question
 from model.ranking.diffusion import SHORTLIST, diffused
 from model.ranking.duplicates import SAME, first_of_same, pairs_to_compare, sameness
 from model.ranking.estimate import estimated
@@ -15,14 +13,11 @@ from model.ranking.words import EXAMPLES, fits, led_by_word, named
 
 __all__ = [
     "ALIKE",
-    "ASKED_OF",
     "EXAMPLES",
-    "LIKELY",
     "SAME",
     "SHORTLIST",
     "Likeness",
     "ScoredBy",
-    "answered",
     "diffused",
     "estimated",
     "first_of_same",
@@ -32,7 +27,6 @@ __all__ = [
     "led_by_word",
     "mean_direction",
     "named",
-    "next_question",
     "pairs_to_compare",
     "pulled",
     "sameness",

@@ -177,11 +177,6 @@ def _add_search(commands: Subparsers) -> None:
         "--like", action="append", metavar="PHOTO", help="a photo that is wanted: path or id; repeatable"
     )
     search.add_argument("--unlike", action="append", metavar="PHOTO", help="one that is not, with its kind; repeatable")
-    search.add_argument(
-        "--closer", action="append", metavar="ID,ID", help="the first photo is closer to it; repeatable"
-    )
-    search.add_argument("--skip", action="append", metavar="ID,ID", help="do not ask about these again; repeatable")
-    search.add_argument("--ask", choices=["yes", "no"], help="choose two photos: which is closer? (no)")
     search.add_argument("--text", metavar="WORD", help="find what this word names; by CLIP, any text")
     search.add_argument(
         "--photo",

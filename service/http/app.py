@@ -21,7 +21,7 @@ from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, LiveEngine, Me
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "1.20.0"
+API_VERSION = "2.0.0"
 # Decoding a large photo takes a few hundred MiB.
 READERS = 2
 

@@ -9,7 +9,6 @@
 import { About } from "./about.js";
 import { Keys } from "./keys.js";
 import { Server } from "./server.js";
-import { Closer } from "./asking/closer.js";
 import { Filter } from "./asking/filter.js";
 import { LiveSearch } from "./asking/live_search.js";
 import { Options } from "./asking/options.js";
@@ -40,7 +39,6 @@ const options = new Options();
 const parts = new Parts(api, () => query.clear());
 const filter = new Filter(parts);
 const word = new Word(api, parts);
-const closer = new Closer(api, parts);
 const why = new Why(api, explanationRefused);
 const viewer = new Viewer(api, {
   search: useAsQuery,
@@ -90,8 +88,7 @@ async function runSearch(signal) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server takes ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const beside = { ...options.params, ...parts.params, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
-  const params = parts.comparable ? closer.applied(beside) : beside;
+  const params = { ...options.params, ...parts.params, ...(drawn.kind === "photo" ? { kind: "photo" } : {}) };
   return { answer: await api.search(snapshot.blob, params, signal), asked: { snapshot, params }, stay };
 }
 
@@ -100,7 +97,6 @@ function showFound({ answer, asked, stay }) {
   found.show(answer, asked, stay);
   filter.know(found.best);
   word.guess(answer.guesses);
-  closer.ask(answer.question);
 }
 
 /** Whether there is nothing to search with. */
@@ -110,7 +106,6 @@ function nothing() {
 
 function showInvitation() {
   search.stop();
-  closer.end();
   found.invite();
   word.guess([]);
 }
@@ -162,7 +157,6 @@ function explainable() {
 
 function offerMore() {
   part("why-open").hidden = !explainable();
-  closer.offer(found.asked !== null && parts.comparable);
 }
 
 function announce(text) {
@@ -190,9 +184,6 @@ query.addEventListener("address", () =>
   ),
 );
 parts.addEventListener("change", () => {
-  if (!parts.comparable) {
-    closer.end();
-  }
   part("search").disabled = nothing();
   // Other photos are shown from the first one on.
   if (part("found").getBoundingClientRect().top < 0) {
@@ -201,7 +192,6 @@ parts.addEventListener("change", () => {
   searchAgain();
 });
 found.addEventListener("change", offerMore);
-closer.addEventListener("change", searchAgain);
 found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);

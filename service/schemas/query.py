@@ -28,8 +28,6 @@ MOST_NAMED = 64
 SENTENCE: Final = "sentence"
 _INTEGER = re.compile("-?[0-9]+")
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_ANSWER = re.compile("([0-9]{1,18}),([0-9]{1,18})")
-_NO_ANSWER = "closer and skip must be the ids of two photos, for closer the closer one first: 17,23, not {given}"
 _NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
 
 
@@ -61,17 +59,6 @@ def _refuse_other_folders(value: object) -> object:
 PLAIN_DIGITS: Final = BeforeValidator(_refuse_other_spellings)
 
 
-def _refuse_other_answers(value: object) -> object:
-    """Raises for a text that is not two different ids."""
-    if isinstance(value, str):
-        found = _ANSWER.fullmatch(value)
-        if not found or int(found[1]) == int(found[2]):
-            raise PydanticCustomError(SENTENCE, _NO_ANSWER, {"given": repr(value[:64])})
-    return value
-
-
-# Two ids: of the photo that is closer, and of the other one; where a question is skipped, in any order.
-Answer = Annotated[str, Field(max_length=40), BeforeValidator(_refuse_other_answers)]
 # A day whose begin all systems can tell.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeValidator(_refuse_other_days)]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
@@ -185,23 +172,6 @@ class SearchQuery(Params):
         examples=[[23]],
     )
 
-    closer: tuple[Answer, ...] = Field(
-        default=(),
-        description="Two ids: the first photo is closer to the one that is looked for than the second. May be "
-        "repeated. Photos are ranked by [Ret] and these answers. With a sketch, unlike and filters.",
-        examples=[["17,23"]],
-    )
-    ask: bool = Field(
-        default=False,
-        description="Say in `question` about which two photos to ask next, for closer. Photos are ranked by [Ret].",
-    )
-    skip: tuple[Answer, ...] = Field(
-        default=(),
-        description="Two ids: neither photo is closer, or nobody could say. They are not asked about again, and change "
-        "nothing else. closer and skip are given 32 times at most, together.",
-        examples=[["17,23"]],
-    )
-
     text: str | None = Field(
         default=None,
         description="A word for what the photos show, which lead. It goes with every other part of the query, or "
@@ -260,34 +230,12 @@ class SearchQuery(Params):
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
         return self
 
-    @property
-    def comparisons(self) -> tuple[tuple[int, int], ...]:
-        """The ids of each answer of ``closer``."""
-        return _pairs(self.closer)
-
-    @property
-    def skipped(self) -> tuple[tuple[int, int], ...]:
-        """The ids of each question of ``skip``."""
-        return _pairs(self.skip)
-
-    @model_validator(mode="after")
-    def _few_answers(self) -> SearchQuery:
-        if (given := len(self.closer) + len(self.skip)) > MOST_PHOTOS:
-            problem = "closer and skip must be given at most {most} times together, not {given} times"
-            raise PydanticCustomError(SENTENCE, problem, {"most": MOST_PHOTOS, "given": given})
-        return self
-
     @model_validator(mode="after")
     def _choose_by_one(self) -> SearchQuery:
         if self.first_stage == "ret" and self.nprobe is not None:
             problem = "nprobe counts clusters, which select=ret does not choose by: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem)
         return self
-
-
-def _pairs(answers: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    pairs = (answer.split(",") for answer in answers)
-    return tuple((int(one), int(other)) for one, other in pairs)
 
 
 class PageParams(Params):

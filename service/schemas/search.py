@@ -96,12 +96,6 @@ class SearchResponse(BaseModel):
         description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. Empty "
         "where no word is probable, without a sketch, and where the checkpoint has no vocabulary.",
     )
-    question: tuple[int, int] | None = Field(
-        default=None,
-        description="With ask=true, and only then: the ids of the two photos to ask about next; left out where there "
-        "are not two that were not asked about yet.",
-        exclude_if=lambda question: question is None,
-    )
     clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")

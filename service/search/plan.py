@@ -95,12 +95,8 @@ def plan_search(
         clip: the query by CLIP.
 
     Raises BadSearch: the checkpoint, or for "clip" the index, does not have the method; the checkpoint cannot diffuse,
-    or has nothing to rerank by; there is neither a sketch nor a liked photo nor a word; or photos are to be asked about
-    without a sketch, or beside what does not go with it.
+    or has nothing to rerank by; or there is neither a sketch nor a liked photo nor a word.
     """
-    if not drawn and (query.ask or query.closer):
-        others = ", and leave like and text out" if query.like or query.text is not None else ""
-        raise BadSearch(f"closer and ask find a photo for a sketch, and there is none: send one{others}.")
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
     method = _method(query, matcher, clip, drawn=drawn)
@@ -142,12 +138,9 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
 
 def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, *, drawn: bool) -> ScoredBy:
     sent_photo = drawn and query.kind == "photo"
-    asking = query.ask or bool(query.closer)
-    if asking and (query.like or query.text is not None or sent_photo):
-        raise BadSearch("closer and ask go with a sketch, unlike and filters: leave like, text and kind out.")
-    by_ret = bool(query.like) or sent_photo or asking or not drawn
+    by_ret = bool(query.like) or sent_photo or not drawn
     if by_ret and query.method not in ("auto", "ret"):
-        what = "Liked photos" if query.like else "Photos" if sent_photo or asking else "A word without a sketch"
+        what = "Liked photos" if query.like else "Photos" if sent_photo else "A word without a sketch"
         are = "is" if what.startswith("A ") else "are"
         raise BadSearch(f"{what} {are} compared by [Ret], not by method {query.method!r}: leave method out.")
     wanted = query.method
@@ -168,10 +161,6 @@ def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, *, drawn: b
 
 def _diffuse(query: SearchQuery, matcher: Matcher) -> bool:
     able = matcher.calibration.diffusion is not None
-    if query.ask or query.closer:
-        if query.diffuse:
-            raise BadSearch("closer and ask look for one photo, which others must not lend scores: leave diffuse out.")
-        return False
     if query.diffuse is None:
         return able and query.method == "auto"
     if query.diffuse and not able:

@@ -1,6 +1,6 @@
 """The two-stage search: choose the photos that are worth scoring, then score each of them by itself.
 
-A search is ten steps, each with a module of its own:
+A search is nine steps, each with a module of its own:
 
 - ``plan``: fill in what the query leaves open.
 - ``feedback``: find the photos that are part of the query, and leave out what looks like unliked ones, and what does
@@ -9,7 +9,6 @@ A search is ten steps, each with a module of its own:
 - ``first_stage``: choose photos, by [Ret] or by the clusters.
 - ``scoring``: score these photos by the relation network, as far as the time allows.
 - ``diffusing``: let photos that look alike lend each other their scores.
-- ``asking``: where somebody said which of two photos is closer, go by that; and choose the next two.
 - ``ranking``: put them in order, and cut out the page asked for.
 - ``folding``: where that is asked for, near duplicates become one result.
 - ``grouping``: where kinds are asked for, put photos that look alike together first.
@@ -32,7 +31,6 @@ from indexer import Index, PhotoFilter
 from model import Matcher, Tokens
 from model.network import Modality
 from service.schemas import Cluster, SearchQuery
-from service.search.asking import asked_about, question, skipped, with_answers
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
@@ -40,7 +38,7 @@ from service.search.gallery import Gallery, GalleryScorer, Pool, Surroundings
 from service.search.naming import WordSupport, examples, led_by_word, word_fits, word_of, word_scores, word_support
 from service.search.parts import Encode, QueryParts, Sketch, encode_parts, encode_photo
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
-from service.search.ranking import NO_ROWS, Rows, Scores
+from service.search.ranking import NO_ROWS, Scores
 from service.search.scoring import Scored, score_candidates
 from service.search.shown import (
     FOLDED,
@@ -70,14 +68,12 @@ class _Asked:
 
     Attributes:
         parts, feedback: the parts of the query.
-        answers: (k, 2) the closer and the farther photo of each answer.
         words: what photos get for the query's word; None without one.
         pool: the photos that may be found.
     """
 
     parts: QueryParts
     feedback: Feedback
-    answers: Rows
     words: WordSupport | None
     pool: Pool
 
@@ -85,7 +81,7 @@ class _Asked:
     def is_drawing(self) -> bool:
         """Whether the query is a drawing and nothing else."""
         feedback = self.feedback
-        return not (feedback.leads or len(feedback.unliked) or len(self.answers) or self.words is not None)
+        return not (feedback.leads or len(feedback.unliked) or self.words is not None)
 
 
 @dataclass(frozen=True)
@@ -158,9 +154,7 @@ class GallerySearcher:
         shown = NO_ROWS if words is None else examples(self.scorer, words)
         parts = parts_of(self.scorer, feedback, drawn, shown)
         guesses = () if drawn is None else self.matcher.guesses(drawn.sketch)
-        answers = asked_about(query, self.scorer)
-        passed = np.concatenate([answers, skipped(query, self.scorer)])
-        asked, wanted = _Asked(parts, feedback, answers, words, pool), plan.results
+        asked, wanted = _Asked(parts, feedback, words, pool), plan.results
         ranking = self._ranking(asked, plan, watch)
         while (missing := wanted - len(ranking.folded.order)) > 0 and _may_grow(ranking, plan, pool):
             # Near duplicates took places. A longer ranking has others for them.
@@ -170,7 +164,6 @@ class GallerySearcher:
             )
             ranking = self._ranking(asked, plan, watch)
         scored, ranked, order = ranking.scored, ranking.ranked, ranking.folded.order
-        passed = ranking.folded.including(ranked.rows, passed)
         view = plan.view
         if view == "auto":
             best = order[:GROUPED]
@@ -187,7 +180,6 @@ class GallerySearcher:
             results=hits,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
-            question=question(self.scorer, ranked, order, passed) if query.ask else None,
             guesses=guesses,
             clusters=self._opened(ranking.candidates, scored),
             candidates=len(ranked.rows),
@@ -227,7 +219,7 @@ class GallerySearcher:
             every = with_estimates(self.scorer, self.matcher, scored, candidates.shortlist, plan.method)
             ranked = diffuse(self.scorer, self.matcher, every, plan.method)
             undiffused = every.scores if asked.is_drawing else None
-        ranked = with_answers(self.scorer, lead(self.scorer, ranked, feedback), asked.answers)
+        ranked = lead(self.scorer, ranked, feedback)
         ranked = replace(ranked, scores=led_by_word(ranked.scores, ranked.rows, words, plan.method))
         watch.lap("diffusion")
         ranked, order = put_first(self.scorer.ids[ranked.rows], ranked, feedback)

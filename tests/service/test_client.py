@@ -53,7 +53,6 @@ def test_server_client_and_command_line_agree(
         {"view": "kinds", "k": 3, "offset": 1},
         {"view": "auto", "k": 3},
         {"fold": "yes", "k": 3},
-        {"ask": "yes", "closer": ["3,5", "7,1"], "k": 3},
         {"folder": ["größe"], "after": "2000-01-01", "before": "2200-01-01"},
     ):
         raw = timeless(http.post("/search", content=sketch, params=params).json())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-/** What is searched for beside the drawing: photos, answers, words and filters; and the line that shows what the query consists of. */
+/** What is searched for beside the drawing: photos, words and filters; and the line that shows what the query consists of. */
 
 import { read, steps, watch, write } from "../shared/address.js";
 import { element, part } from "../shared/dom.js";
@@ -12,7 +12,7 @@ const FILTERS = ["folder", "after", "before"];
 export class Parts extends EventTarget {
   #api;
   #line = part("parts");
-  #wanted = fitting(read());
+  #wanted = read();
   #drawing = null;
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   #names = new Map();
@@ -36,11 +36,6 @@ export class Parts extends EventTarget {
     return this.#wanted.like.length > 0 || this.#wanted.text.length > 0;
   }
 
-  /** Whether answers to "Which is closer?" may be part of the query: they go with a drawing, and not with everything. */
-  get comparable() {
-    return this.#drawing === "sketch" && !this.enough;
-  }
-
   /** Whether a filter leaves photos out. */
   get filtered() {
     return FILTERS.some((name) => this.#wanted[name].length);
@@ -53,8 +48,7 @@ export class Parts extends EventTarget {
 
   /** These parts as parameters of a search. @returns {import("../shared/address.js").Wanted} */
   get params() {
-    const wanted = { ...this.#wanted, closer: this.comparable ? this.#wanted.closer : [] };
-    return Object.fromEntries(Object.entries(wanted).map(([name, values]) => [name, [...values]]));
+    return Object.fromEntries(Object.entries(this.#wanted).map(([name, values]) => [name, [...values]]));
   }
 
   /** Whether this photo is one that more like it are wanted of. */
@@ -102,8 +96,7 @@ export class Parts extends EventTarget {
     const photos = PHOTOS.flatMap((name) => this.#wanted[name].map((id) => this.#photo(id, name)));
     const filters = FILTERS.flatMap((name) => this.#wanted[name].map((value) => this.#filter(value, name)));
     const words = this.#wanted.text.map((word) => this.#word(word));
-    const answers = this.params.closer.map((answer) => this.#answer(answer));
-    part("parts-list").replaceChildren(...words, ...photos, ...answers, ...filters);
+    part("parts-list").replaceChildren(...words, ...photos, ...filters);
   }
 
   #nameDrawing() {
@@ -128,8 +121,7 @@ export class Parts extends EventTarget {
     this.set({ [name]: this.#wanted[name].filter((other) => other !== value) });
   }
 
-  #go(some) {
-    const wanted = fitting(some);
+  #go(wanted) {
     if (!same(wanted, this.#wanted)) {
       this.#wanted = wanted;
       write(wanted);
@@ -138,7 +130,7 @@ export class Parts extends EventTarget {
   }
 
   #moved() {
-    const wanted = fitting(read());
+    const wanted = read();
     const before = this.#wanted;
     this.#wanted = wanted;
     if (same(wanted, before)) {
@@ -160,13 +152,6 @@ export class Parts extends EventTarget {
     return chip({ kind: name, shown, says, remove: () => this.#remove(id, name) });
   }
 
-  #answer(answer) {
-    const [closer, farther] = answer.split(",");
-    const shown = [this.#face(closer), element("span", { textContent: "\u203a" }), this.#face(farther)];
-    const says = `${this.name(closer)} is closer than ${this.name(farther)}`;
-    return chip({ kind: "answer", shown, says, remove: () => this.#remove(answer, "closer") });
-  }
-
   /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */
   #face(id) {
     const image = element("img", { alt: "" });
@@ -185,11 +170,6 @@ export class Parts extends EventTarget {
     const shown = [element("span", { textContent: says })];
     return chip({ kind: "filter", shown, says, remove: () => this.#remove(value, name) });
   }
-}
-
-/** What can be searched for together: answers to "Which is closer?" go neither with liked photos nor with a word. */
-function fitting(wanted) {
-  return wanted.like.length || wanted.text.length ? { ...wanted, closer: [] } : wanted;
 }
 
 function same(one, other) {

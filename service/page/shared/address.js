@@ -1,6 +1,6 @@
 /**
- * The part of the page's address that says what is searched for: `#like=17,23&unlike=5&folder=2023/summer`, or
- * `#closer=17,23`. Such an address can be kept and shared.
+ * The part of the page's address that says what is searched for: `#like=17,23&unlike=5&folder=2023/summer`.
+ * Such an address can be kept and shared.
  *
  * Each change of it is a step in the browser's history, so that Back takes it back. The state of each entry says how many
  * steps of this page lead to it.
@@ -12,9 +12,7 @@ const IDS = ["like", "unlike"];
 const ID = /^[0-9]{1,18}$/;
 // The others, which may be repeated where a search takes several of them.
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
-const ANSWER = /^([0-9]{1,18}),(?!\1$)[0-9]{1,18}$/;
 const OTHERS = {
-  closer: { is: ANSWER, most: 32 },
   text: { is: /\S/, most: 1 },
   folder: { is: /\S/, most: 8 },
   after: { is: DAY, most: 1 },
@@ -24,8 +22,8 @@ const OTHERS = {
 /**
  * What the address names.
  *
- * @typedef {Record<"like" | "unlike" | "closer" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
- *   a search, each with its values: ids of photos, two ids of which the first is closer, a word, folders, days as
+ * @typedef {Record<"like" | "unlike" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
+ *   a search, each with its values: ids of photos, a word, folders, days as
  *   YYYY-MM-DD
  * @returns {Wanted}
  */

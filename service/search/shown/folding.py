@@ -33,12 +33,6 @@ class Folded:
     order: Order
     copies: Mapping[int, Order] | None = field(default=None)
 
-    def including(self, rows: Rows, some: Rows) -> Rows:
-        """Rows ``some``, and those of the results that stand for any of them. rows: (p,) the photos of the ranking."""
-        folded = (self.copies or {}).items()
-        standing = [rows[result] for result, copies in folded if np.isin(rows[copies], some).any()]
-        return np.union1d(some, np.array(standing, np.int64))
-
 
 def fold(scorer: Gallery, rows: Rows, order: Order, liked: int) -> Folded:
     """Fold the near duplicates of a ranking.

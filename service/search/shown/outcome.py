@@ -61,7 +61,6 @@ class SearchOutcome:
         kinds: at most k kinds, in their order; None where photos were asked for.
         view: what was taken where the query left the choice to the search; None where it did not.
         guesses: what the sketch may show, the most probable first; empty without a sketch, or where none is probable.
-        question: the ids of two photos to ask about; None where that was not asked, or there are not two.
         clusters: those that the scored photos are in, best first.
         candidates: photos in the ranking, of which the results are a part.
         pairs_scored: sketch-centroid and sketch-photo pairs that ``method`` scored.
@@ -78,7 +77,6 @@ class SearchOutcome:
     results: tuple[Hit, ...]
     kinds: tuple[FoundKind, ...] | None
     view: View | None
-    question: tuple[int, int] | None
     guesses: tuple[Guess, ...]
     clusters: tuple[Cluster, ...]
     candidates: int
@@ -117,7 +115,6 @@ def search_response(
         results=_results(outcome.results, originals),
         kinds=None if outcome.kinds is None else tuple(_kind(kind, originals) for kind in outcome.kinds),
         view=outcome.view,
-        question=outcome.question,
         guesses=tuple(Guessed(word=guess.word, probability=guess.probability) for guess in outcome.guesses),
         clusters=outcome.clusters,
         candidates=outcome.candidates,

@@ -157,7 +157,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(http: httpx.Client, s
         (
             "/search",
             "k, offset, select, nprobe, method, thin, diffuse, budget_ms, view, fold, "
-            "like, unlike, closer, ask, skip, text, kind, folder, after, before",
+            "like, unlike, text, kind, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
         ("/thumbnails/1", "size"),
@@ -374,21 +374,3 @@ def test_a_failing_request_leaves_the_others_alone(server: Served, sketch: bytes
     bodies = [sketch, b"", sketch, b"text", sketch, encoded(Image.new("RGB", (9, 9), "white"))] * 2
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         assert list(pool.map(post, bodies)) == [200, 422, 200, 415, 200, 422] * 2
-
-
-def test_the_next_question_is_asked_and_answered_without_anything_kept_on_the_server(
-    http: httpx.Client, sketch: bytes
-) -> None:
-    assert "question" not in http.post("/search", content=sketch).json()
-    first = http.post("/search", content=sketch, params={"ask": "true"}).json()["question"]
-    answer = {"ask": "true", "closer": f"{first[1]},{first[0]}"}
-    second = http.post("/search", content=sketch, params=answer)
-    assert len({*first, *second.json()["question"]}) == 4
-    assert without_timings(second) == without_timings(http.post("/search", content=sketch, params=answer))
-    for wrong, refused in (
-        ("closer=1,1000", (404, "not_found")),
-        ("closer=1", (422, "bad_parameter")),
-        ("closer=1,4&like=1", (422, "bad_parameter")),
-        ("ask=perhaps", (422, "bad_parameter")),
-    ):
-        assert error(http.post(f"/search?{wrong}", content=sketch)) == refused

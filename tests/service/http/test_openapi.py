@@ -75,11 +75,11 @@ def test_answers_have_the_documented_fields(http: httpx.Client, document: dict[s
         "word_fits",
         "missing_shards",
     }
-    assert set(json.loads(found)) == documented - {"kinds", "view", "question"}
+    assert set(json.loads(found)) == documented - {"kinds", "view"}
     found = http.post("/search", content=sketch, params={"view": "kinds"}).content
     assert SearchResponse.model_validate_json(found, strict=True)
-    assert set(json.loads(found)) == documented - {"view", "question"}
-    found = http.post("/search", content=sketch, params={"view": "auto", "ask": "true"}).content
+    assert set(json.loads(found)) == documented - {"view"}
+    found = http.post("/search", content=sketch, params={"view": "auto"}).content
     assert SearchResponse.model_validate_json(found, strict=True)
     assert set(json.loads(found)) - {"kinds"} == documented - {"kinds"}
     assert ErrorResponse.model_validate_json(http.get("/nowhere").content, strict=True)

@@ -156,7 +156,6 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
         ),
         (True, {"method": "clip", "like": [5]}, r"Liked photos are compared by \[Ret\], not by method 'clip'"),
         (True, {"method": "clip", "kind": "photo"}, r"Photos are compared by \[Ret\], not by method 'clip'"),
-        (True, {"method": "clip", "ask": True}, r"Photos are compared by \[Ret\], not by method 'clip'"),
         (True, {"method": "clip", "thin": 3}, "relation network, which method 'clip' does not use: leave it out"),
     ],
 )

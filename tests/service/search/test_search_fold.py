@@ -111,16 +111,6 @@ def test_pages_continue_the_results(searcher: Searcher, k: int) -> None:
     assert tuple(hit for page in pages for hit in page) == whole
 
 
-def test_a_picture_that_was_asked_about_is_not_asked_about_by_its_copies(searcher: Searcher) -> None:
-    asked: list[int] = []
-    answers: list[str] = []
-    while (question := find(searcher, ask=True, fold=True, closer=answers).question) is not None:
-        asked += question
-        answers.append("{},{}".format(*question))
-    pictures = [picture(searcher, photo) for photo in asked]
-    assert len(set(pictures)) == len(pictures) == len(FILES)
-
-
 def test_a_page_is_full_where_few_photos_would_have_been_ranked_for_it(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

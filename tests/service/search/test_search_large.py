@@ -66,8 +66,6 @@ QUERIES: dict[str, dict[str, Any]] = {
     "without an unliked photo": {"unlike": (5,)},
     "with a word": {"text": "cat"},
     "with all of it": {"text": "dog", "like": (2,), "unlike": (8,), "folder": ("größe",)},
-    "with a question": {"ask": True},
-    "with an answer": {"closer": ("2,3",), "ask": True},
     "in kinds": {"view": "kinds"},
     "folded": {"fold": True},
 }

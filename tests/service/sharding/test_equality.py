@@ -45,8 +45,6 @@ QUERIES: dict[str, dict[str, Any]] = {
     "with a word, diffused": {"text": "cat", "thin": 4},
     "a word and a filter": {"text": "leaf", "folder": ("größe",), "thin": 2},
     "with all of it": {"text": "dog", "like": (2,), "unlike": (8,), "folder": ("größe",)},
-    "with a question": {"ask": True},
-    "with an answer": {"closer": ("2,3",), "ask": True},
     "in kinds": {"view": "kinds"},
     "in the view that suits": {"view": "auto"},
     "folded": {"fold": True},
