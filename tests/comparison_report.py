@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.comparison import ComparisonRow, comparison_table, draw_comparison, finished_rows
 from model.errors import ModelError
+from model.papers import ComparisonRow, comparison_table, draw_comparison, finished_rows
 from tests.blocks import PageError, rewrite_page
 
 BLOCK = "Comparison"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from model.datasets.corpus import Corpus, read_class_folders
-from model.training.recipe import Batch, Optimiser, Phase, Recipe
+from model.papers.recipe import Batch, Optimiser, Phase, Recipe
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.comparison.rows import (
+from model.evaluation import Interval
+from model.papers.comparison.rows import (
     Chosen,
     ComparisonRow,
     Figures,
@@ -17,7 +18,6 @@ from model.comparison.rows import (
     TrainedRate,
     write_record,
 )
-from model.evaluation import Interval
 from tests.blocks import read_blocks
 from tests.comparison_report import BLOCK, PLOT, main
 

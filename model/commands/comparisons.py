@@ -8,7 +8,8 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from model.comparison import (
+from model.errors import ModelError
+from model.papers import (
     ComparisonRequest,
     ScoreboardRequest,
     compare,
@@ -17,7 +18,6 @@ from model.comparison import (
     score_checkpoints,
     scoreboard_table,
 )
-from model.errors import ModelError
 
 
 def run_compare(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.experiments import (
+from model.papers import (
     COMPARED,
     ExperimentRequest,
     compare_nearest,

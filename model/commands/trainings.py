@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from model.errors import ModelError
-from model.training import Budget, Run, ablate, ablation_table, draw_ablation, give_words, train
+from model.papers import Budget, Run, ablate, ablation_table, draw_ablation, give_words, train
 
 # Of a row at a budget.
 _IMAGE_SIZE = 128

@@ -30,7 +30,7 @@ def trained_matcher(
 
 
 class Validated(Protocol):
-    """What is read of a recipe to evaluate its training; ``model.training.recipe`` explains each."""
+    """What is read of a recipe to evaluate its training; ``model.papers.recipe`` explains each."""
 
     @property
     def evaluate_share(self) -> int: ...

@@ -28,7 +28,7 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 
 class Pace(Protocol):
-    """What the loop reads of a recipe; ``model.training.recipe`` explains each.
+    """What the loop reads of a recipe; ``model.papers.recipe`` explains each.
 
     clip: the largest norm of the gradients. average: how much of the running average of the weights is kept.
     """

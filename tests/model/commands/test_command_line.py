@@ -13,7 +13,7 @@ from model.evaluation.resampling import RESAMPLED
 from model.network.calibration import METHODS
 from model.network.config import PRESETS
 from model.network.variants import MOST_VARIANTS
-from model.training.recipe import RECIPES
+from model.papers.recipe import RECIPES
 
 
 def test_options_choose_among_the_names_that_the_rooms_know() -> None:

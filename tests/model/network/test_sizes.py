@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import model
 from model.commands import main
-from model.training.recipe import RECIPES
+from model.papers.recipe import RECIPES
 from tests.learning import write_class_folders
 from tests.pictures import drawing, photo
 

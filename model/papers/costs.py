@@ -1,0 +1,208 @@
+"""What a training step of a recipe and the network it trains compute, counted by PyTorch without computing it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.errors import ModelError
+from model.network import ModelConfig, PretrainedVit, RetNetwork, VitSizes, build_vit, layout_of
+from model.papers.augmentation import SIDE
+from model.papers.clip_at import CLIP, ClipAtRecipe, ClipAtTrainer, is_clip_at_recipe, read_clip_at_recipe
+from model.papers.recipe import Recipe, read_recipe
+from model.papers.sketch_an_anchor import (
+    AnchorRecipe,
+    AnchorTrainer,
+    SemanticAnchors,
+    VisualAnchors,
+    WordAnchors,
+    is_anchor_recipe,
+    read_anchor_recipe,
+)
+from model.papers.training_set import TrainingSet
+from model.papers.zse.trainer import Trainer
+
+# Numbers of a vector of word2vec.
+_WORD_WIDTH = 300
+# Classes of the classifier that a pretrained ViT brings.
+_LABELS = 1000
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Costs of a recipe. Multiply-adds (MACs) count matrix products and convolutions; papers call them FLOPS.
+
+    Attributes:
+        image_size: side of the pictures in pixels.
+        parameters: how many numbers the network has.
+        trained_parameters: with those of what is trained beside it and left behind, such as the graph of anchors.
+        pictures: how many a step sees.
+        forward_macs: from the pictures of a step to its losses. step_macs: with the gradients.
+        photo_macs: encoding one photo, as an index needs it.
+        pair_macs: comparing one sketch with one photo that are encoded; 0 for a network that compares vectors.
+    """
+
+    image_size: int
+    parameters: int
+    trained_parameters: int
+    pictures: int
+    forward_macs: int
+    step_macs: int
+    photo_macs: int
+    pair_macs: int
+
+
+def step_costs(path: Path) -> StepCosts:
+    """The costs of a recipe, of its last phase. Neither pictures nor weights are needed.
+
+    Raises ModelError for a recipe that cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = _trainer(path, Path(folder))
+        trainer.prepare()
+        # Its weights have no values, and so has nothing that is computed with them.
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            trainer.network = copy.deepcopy(trainer.network)
+        with sdpa_kernel(SDPBackend.MATH), _KnownMasks(), FlopCounterMode(display=False) as counter:
+            losses = trainer.losses()
+            forward = counter.get_total_flops() // 2
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    network, with_others = _parts(trainer)
+    photo, pair = _inference(network.eval(), compares_pairs="rn" in trainer.recipe.methods)
+    return StepCosts(
+        image_size=network.config.image_size,
+        parameters=_parameters(network),
+        trained_parameters=with_others,
+        pictures=trainer.recipe.pictures // trainer.recipe.steps,
+        forward_macs=forward,
+        step_macs=counter.get_total_flops() // 2,
+        photo_macs=photo,
+        pair_macs=pair,
+    )
+
+
+def _trainer(path: Path, folder: Path) -> AnchorTrainer | ClipAtTrainer | Trainer:
+    """A training by a recipe, with blank pictures and random weights."""
+    if is_anchor_recipe(path):
+        return _anchor_trainer(read_anchor_recipe(path), folder)
+    if is_clip_at_recipe(path):
+        return _clip_at_trainer(read_clip_at_recipe(path), folder)
+    recipe = read_recipe(path)
+    return _zse_trainer(dataclasses.replace(recipe, phases=recipe.phases[-1:]), folder)
+
+
+def _parts(trainer: AnchorTrainer | ClipAtTrainer | Trainer) -> tuple[RetNetwork, int]:
+    """The network of a training, and how many numbers it has with what is trained beside it."""
+    if isinstance(trainer, ClipAtTrainer):
+        to_text = trainer.network.to_text
+        return trainer.start, _parameters(trainer.start) + (0 if to_text is None else _parameters(to_text))
+    network = trainer.network.network if isinstance(trainer, AnchorTrainer) else trainer.network
+    return network, _parameters(trainer.network)
+
+
+class _KnownMasks(TorchFunctionMode):
+    """Replaces a mask in an index of tensors without values by the places it marks, so that their number is known."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.__getitem__ and isinstance(args[0], FakeTensor):
+            args = args[0], _without_masks(args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def _without_masks(index: Any) -> tuple[Any, ...]:
+    """The same index, with the places that a mask marks in its place."""
+    found: list[Any] = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, torch.Tensor) and part.dtype == torch.bool and not isinstance(part, FakeTensor):
+            found += part.nonzero().unbind(1)
+        else:
+            found.append(part)
+    return tuple(found)
+
+
+@torch.no_grad()
+def _inference(network: RetNetwork, *, compares_pairs: bool) -> tuple[int, int]:
+    """Multiply-adds of one photo, and of one pair, by a network without values."""
+    side = network.config.image_size
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        picture = torch.empty(1, 3, side, side)
+        photo = network.encode(picture, "photo")
+        photo_macs = counter.get_total_flops() // 2
+        if not compares_pairs:
+            return photo_macs, 0
+        sketch = network.encode(picture, "sketch")
+        encoded = counter.get_total_flops() // 2
+        network.relate(network.project(sketch, "sketch"), network.project(photo, "photo"))
+    return photo_macs, counter.get_total_flops() // 2 - encoded
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _anchor_trainer(recipe: AnchorRecipe, folder: Path) -> AnchorTrainer:
+    config, classes = recipe.config, recipe.batch
+    width = min(_WORD_WIDTH, config.units)
+    word = WordAnchors(torch.zeros(classes, width), torch.zeros(classes, 0, width))
+    visual = VisualAnchors(*torch.zeros(2, classes, config.vit_width))
+    anchors = SemanticAnchors(
+        word if "word" in config.anchors else None, visual if "visual" in config.anchors else None
+    )
+    backbone = build_vit(config.backbone, config.image_size, config.sizes).state_dict()
+    return AnchorTrainer(recipe, _pictures(classes), anchors, backbone, folder)
+
+
+def _clip_at_trainer(recipe: ClipAtRecipe, folder: Path) -> ClipAtTrainer:
+    if recipe.backbone == CLIP:
+        raise ModelError("the sizes of a CLIP are its checkpoint's; name a recipe on a ViT, such as clip-at/category")
+    side = int(recipe.network.get("image_size", SIDE))
+    built = build_vit(recipe.backbone, side, recipe.sizes)
+    vit = PretrainedVit(layout_of(built), side, built.state_dict(), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    classes, photos = (
+        (recipe.categories, recipe.batch // recipe.categories) if recipe.fine_grained else (recipe.batch, 1)
+    )
+    return ClipAtTrainer(recipe, _pictures(classes, photos), torch.ones(classes, _WORD_WIDTH), vit, folder)
+
+
+def _zse_trainer(recipe: Recipe, folder: Path) -> Trainer:
+    config, batch = recipe.config(SIDE), recipe.batch
+    data = _pictures(batch.classes, batch.photos, batch.further, batch.lines)
+    return Trainer(recipe, data, _backbone(config), folder)
+
+
+def _backbone(config: ModelConfig) -> dict[str, torch.Tensor]:
+    sizes = VitSizes(config.width, config.depth, config.heads, config.mlp_ratio)
+    classifier = {"head.weight": torch.zeros(_LABELS, config.width), "head.bias": torch.zeros(_LABELS)}
+    return build_vit("vit_tiny_patch16_224", SIDE, sizes).state_dict() | classifier
+
+
+def _pictures(classes: int, photos: int = 1, further: int = 0, lines: int = 0) -> TrainingSet:
+    """Blank pictures: of each class some photos with a sketch of each, two sketches of each further class, lines."""
+    count = classes * photos
+    rows = torch.arange(count).view(classes, photos)
+    return TrainingSet(
+        sketches=torch.zeros(count + 2 * further, 1, SIDE, SIDE, dtype=torch.uint8),
+        photos=torch.zeros(count, 3, SIDE, SIDE, dtype=torch.uint8),
+        sketch_rows=tuple(rows),
+        photo_rows=tuple(rows),
+        drawn_from=torch.cat([torch.arange(count), torch.full((2 * further,), -1)]),
+        pairs=tuple(tuple((int(photo), photo.view(1)) for photo in of_class) for of_class in rows),
+        lines=torch.zeros(lines, 1, SIDE, SIDE, dtype=torch.uint8),
+        line_photos=torch.zeros(lines, dtype=torch.int64),
+        further=tuple(f"further {number}" for number in range(further)),
+        further_rows=tuple(count + 2 * number + torch.arange(2) for number in range(further)),
+        key="",
+    )

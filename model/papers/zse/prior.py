@@ -1,0 +1,111 @@
+"""The prior of a trained network (``model.network.prior``): its prototypes, and how much it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from model.datasets import Corpus, Further, GroupedTask, some_of_each
+from model.errors import ModelError
+from model.evaluation import encode_pictures, measure_groups
+from model.network import Method, Network, Prior
+from model.training import trained_matcher
+
+PROTOTYPES = 256
+SKETCHES_PER_CLASS = 10
+# Training photos from which the level is taken.
+LEVEL_PHOTOS = 500
+# Values that are tried.
+RET_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0)
+RELATION_WEIGHTS = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+# Its weight in relation scores is chosen on every n-th query only, because pairs take long.
+RELATION_EVERY = 4
+# The precision@10 that trained classes may lose.
+MOST_LOSS = 0.02
+_FIGURE = "precision_10"
+
+
+def with_prior(
+    network: Network, training: Corpus, further: Further, ret_weight: float, relation_weight: float
+) -> Network:
+    """A copy of the network with the prior of its training sketches; a prior that it has already is replaced.
+
+    The prototypes are the centres of clusters, by k-means, of the [Ret] of some sketches of every class.
+    """
+    plain = network.without_prior()
+    matcher = trained_matcher(plain, methods=("ret",))
+    some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
+    sketches = encode_pictures(matcher, some, "sketch")
+    # Sketches that are equal cannot be the centres of two clusters.
+    directions = np.unique(F.normalize(sketches.ret, dim=1).numpy().round(4), axis=0)
+    # Imported late: it takes longer than to load all else that trains.
+    from sklearn.cluster import KMeans
+
+    clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
+    prototypes = F.normalize(torch.from_numpy(clusters.cluster_centers_).float(), dim=1)
+    prior = Prior(len(prototypes), network.config.width)
+    prior.prototypes.copy_(prototypes)
+    photos = training.photos + further.photos
+    shown = encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
+    prior.level.copy_(prior(shown.ret).mean())
+    prior.ret_weight.fill_(ret_weight)
+    prior.relation_weight.fill_(relation_weight)
+    return plain.prior_replaced(prior)
+
+
+def with_chosen_prior(
+    network: Network,
+    training: Corpus,
+    further: Further,
+    large: GroupedTask,
+    methods: Sequence[Method],
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Network, dict[str, float]]:
+    """A copy of the network with the prior that is best on ``large``, trained and validation classes in one gallery.
+
+    For each method the weight with the best harmonic mean of the groups' precision@10 is taken, among those by which
+    trained classes lose MOST_LOSS at most.
+
+    Returns:
+        The network, and the harmonic means without and with its prior, by method.
+    """
+    other = with_prior(network, training, further, 0.0, 0.0)
+    prior = other.prior
+    if prior is None or large.harmonic is None:
+        raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
+    matcher = trained_matcher(other, dtype, methods)
+    queries = encode_pictures(matcher, large.corpus.sketches, "sketch")
+    gallery = encode_pictures(matcher, large.corpus.photos, "photo")
+    priors = prior(gallery.ret).numpy()
+    figures: dict[str, float] = {}
+    if "ret" in methods:
+        cosines = 1 - matcher.ret_distances(queries, gallery).square().numpy() / 2
+        weight, before, after = best_weight(cosines, priors, RET_WEIGHTS, large)
+        prior.ret_weight.fill_(weight)
+        figures |= {"harmonic ret": round(before, 4), "harmonic ret, prior": round(after, 4)}
+    if "rn" in methods:
+        logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery).numpy()
+        weight, before, after = best_weight(logits, priors, RELATION_WEIGHTS, large.subsampled(RELATION_EVERY, 1))
+        prior.relation_weight.fill_(weight)
+        figures |= {"harmonic rn": round(before, 4), "harmonic rn, prior": round(after, 4)}
+    return other, figures
+
+
+def best_weight(
+    scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: GroupedTask
+) -> tuple[float, float, float]:
+    """The best of the weights, and the harmonic means without it and with it."""
+    matrices = {str(weight): scores - weight * priors for weight in weights}
+    found = measure_groups(large, matrices)
+    first = str(weights[0])
+
+    def trained(weight: str) -> float:
+        return found.methods[weight][large.harmonic[0]].precision_10 if large.harmonic else 0.0
+
+    allowed = [weight for weight in matrices if trained(weight) >= trained(first) - MOST_LOSS]
+    best = max(allowed, key=lambda weight: found.harmonic[weight][_FIGURE])
+    return float(best), found.harmonic[first][_FIGURE], found.harmonic[best][_FIGURE]

@@ -1,0 +1,422 @@
+"""Sketch-an-Anchor: each equation against a plain slow version, anchors, and whole trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from gensim.models import KeyedVectors
+from safetensors.torch import save_file
+
+from indexer import build, open_index
+from model.checkpoint.file import load_network, read_metadata
+from model.commands import main
+from model.datasets.corpus import data_folder, read_split
+from model.errors import ModelError
+from model.matcher import load
+from model.network.vectors import AnchorNetwork, anchor_network_from
+from model.papers.recipe import RECIPES
+from model.papers.sketch_an_anchor.features import pretrained_features
+from model.papers.sketch_an_anchor.graph import AnchorGraph, joined_edges
+from model.papers.sketch_an_anchor.losses import anchored_contrastive_loss, info_nce
+from model.papers.sketch_an_anchor.objective import AnchoredNetwork, scaled_gradient
+from model.papers.sketch_an_anchor.recipe import (
+    Anchoring,
+    AnchorOptimiser,
+    AnchorRecipe,
+    is_anchor_recipe,
+    read_anchor_recipe,
+)
+from model.papers.sketch_an_anchor.semantic import SemanticAnchors, VisualAnchors, WordAnchors, similarities, widened
+from model.papers.sketch_an_anchor.trainer import AnchorTrainer, rate_at
+from model.papers.sketch_an_anchor.words import word_anchors
+from model.papers.training_set import TrainingSet, training_set
+from model.papers.word_vectors import WordVectors, read_word_vectors
+from tests.learning import small_backbone, write_class_folders
+from tests.pictures import SHAPES, drawing
+from tests.requirements import needs_shared_data
+
+SIZES: dict[str, Any] = {"embed_dim": 32, "depth": 4, "num_heads": 2, "mlp_ratio": 2.0}
+RECIPE = AnchorRecipe(
+    method="sketch-an-anchor",
+    backbone="vit_tiny_patch16_224",
+    network={"sizes": SIZES, "image_size": 64, "units": 40},
+    steps=6,
+    batch=4,
+    optimiser=AnchorOptimiser(rate=1e-3, last_rate=1e-4, warmup=2),
+    anchoring=Anchoring(graph=2),
+    save_every=2,
+    bf16=False,
+)
+SMALL = (
+    'method = "sketch-an-anchor"\nbackbone = "vit_tiny_patch16_224"\nsteps = 4\nbatch = 3\nbf16 = false\n'
+    "save_every = 1\n[network]\nimage_size = 64\nunits = 40\n"
+    "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
+)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+
+def softmax(values: list[float]) -> list[float]:
+    powers = [math.exp(value) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    corpus = write_class_folders(tmp_path_factory.mktemp("pictures"), seeds=range(3), shapes=SHAPES[:4])
+    return training_set(corpus, tmp_path_factory.mktemp("pixels"))
+
+
+@pytest.fixture(scope="module")
+def anchors() -> SemanticAnchors:
+    visual = VisualAnchors(random(4, 32, seed=1), random(4, 32, seed=2).abs() / 10)
+    return SemanticAnchors(WordAnchors(random(4, 20, seed=3), random(4, 5, 20, seed=4)), visual)
+
+
+def test_equation_1_is_the_log_share_of_each_sketchs_own_photo() -> None:
+    sketches, photos = random(5, 7), random(5, 7, seed=1)
+    expected = 0.0
+    for i in range(5):
+        shares = softmax([cosine(sketches[i], photos[j]) / 0.1 for j in range(5)])
+        expected -= math.log(shares[i]) / 5
+    assert float(info_nce(sketches, photos, 0.1)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_equation_2_has_the_cosines_of_all_pairs_of_anchors() -> None:
+    anchors = random(4, 6)
+    found = similarities(anchors)
+    for i in range(4):
+        for j in range(4):
+            assert float(found[i, j]) == pytest.approx(cosine(anchors[i], anchors[j]), abs=1e-6)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 10.0])
+def test_equation_3_compares_each_vector_with_every_anchor(sharpness: float) -> None:
+    vectors, anchors, labels = random(3, 6), random(5, 6, seed=1), [4, 0, 4]
+    expected = 0.0
+    for i, label in enumerate(labels):
+        target = softmax([sharpness * cosine(anchors[label], anchors[y]) for y in range(5)])
+        shares = softmax([cosine(vectors[i], anchors[y]) / 0.2 for y in range(5)])
+        expected -= sum(target[y] * math.log(shares[y]) for y in range(5)) / 3
+    alike = similarities(anchors)[torch.tensor(labels)]
+    assert float(anchored_contrastive_loss(vectors, anchors, alike, 0.2, sharpness)) == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def test_equation_4_compares_each_sketch_with_every_photo_by_the_anchors_of_their_classes() -> None:
+    sketches, photos, anchors, labels = random(3, 6), random(3, 6, seed=1), random(5, 8, seed=2), [1, 3, 2]
+    expected = 0.0
+    for i in range(3):
+        target = softmax([cosine(anchors[labels[i]], anchors[labels[j]]) for j in range(3)])
+        shares = softmax([cosine(sketches[i], photos[j]) / 0.2 for j in range(3)])
+        expected -= sum(target[j] * math.log(shares[j]) for j in range(3)) / 3
+    rows = torch.tensor(labels)
+    alike = similarities(anchors)[rows][:, rows]
+    assert float(anchored_contrastive_loss(sketches, photos, alike, 0.2, 1.0)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_equation_5_mixes_each_anchor_with_its_own_graph_and_its_twin() -> None:
+    words, visuals = random(3, 4), random(3, 6, seed=1)
+    graph = AnchorGraph(units=6, layers=2, sharpness=2.0)
+    nodes = [[float(x) for x in row] for row in torch.cat([widened(words, 6), visuals])]
+    edges = [[0.0] * 6 for _ in range(6)]
+    for i in range(6):
+        own = words if i < 3 else visuals
+        strengths = {}
+        for j in range(6):
+            if (i < 3) == (j < 3):
+                strengths[j] = 2 * cosine(own[i % 3], own[j % 3])
+            elif i % 3 == j % 3:
+                strengths[j] = 2.0  # as strong as an anchor with itself
+        for j, share in zip(strengths, softmax(list(strengths.values())), strict=True):
+            edges[i][j] = share
+    found = joined_edges([similarities(words), similarities(visuals)], 2.0)
+    torch.testing.assert_close(found, torch.tensor(edges))
+    for layer in graph.layers:
+        mixed = [[sum(edges[i][j] * nodes[j][d] for j in range(6)) for d in range(6)] for i in range(6)]
+        weight = layer.weight.tolist()  # type: ignore[operator]
+        nodes = [[sum(mixed[i][d] * weight[u][d] for d in range(6)) for u in range(6)] for i in range(6)]
+    adapted = graph({"word": words, "visual": visuals})
+    torch.testing.assert_close(torch.cat([adapted["word"], adapted["visual"]]), torch.tensor(nodes), atol=1e-5, rtol=0)
+
+
+def test_randomised_anchors_are_neighbours_of_words_and_samples_around_means(anchors: SemanticAnchors) -> None:
+    generator = torch.Generator().manual_seed(0)
+    assert anchors.word is not None
+    assert anchors.visual is not None
+    word = anchors.word.drawn(1.0, generator)
+    for of_class, drawn in zip(anchors.word.neighbours, word, strict=True):
+        assert any(torch.equal(drawn, one) for one in of_class)
+    assert torch.equal(anchors.word.drawn(0.0, generator), anchors.word.vectors)
+    samples = torch.stack([anchors.visual.drawn(generator) for _ in range(2000)])
+    torch.testing.assert_close(samples.mean(dim=0), anchors.visual.means, atol=0.03, rtol=0)
+    torch.testing.assert_close(samples.std(dim=0), anchors.visual.deviations, atol=0.03, rtol=0)
+    still = anchors.drawn(1.0, False, generator)
+    assert torch.equal(still["word"], anchors.word.vectors)
+    assert torch.equal(still["visual"], anchors.visual.means)
+
+
+def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_each_class(
+    data: TrainingSet, tmp_path: Path
+) -> None:
+    weights = small_backbone()
+    features = pretrained_features(RECIPE.config, weights, data.photos, data.key, tmp_path)
+    vit = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
+    vit.load_state_dict(weights)
+    small = torch.nn.functional.interpolate(
+        data.photos[5:6].float() / 255, size=(64, 64), mode="bilinear", antialias=True
+    )
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(vit.forward_features(small * 2 - 1)[:, 0], dim=1)
+    torch.testing.assert_close(features[5:6], expected, atol=0.02, rtol=0)
+    of_classes = VisualAnchors.of_features(features, data.photo_rows)
+    for number, rows in enumerate(data.photo_rows):
+        torch.testing.assert_close(of_classes.means[number], sum(features[rows]) / len(rows))
+    again = pretrained_features(RECIPE.config, weights, data.photos[:0], data.key, tmp_path)
+    assert torch.equal(again, features), "they are found again without asking"
+
+
+def test_a_class_is_found_in_any_spelling_by_its_parts_or_by_the_names_that_were_given() -> None:
+    words = WordVectors("few.txt", ("Alarm-Clock", "fire", "truck", "pumpkin", "dog", "wolf"), torch.eye(6))
+    found = word_anchors(
+        words, ("alarm_clock", "fire_truck", "squash"), {"squash": ["pumpkin"]}, neighbours=2, kept_out=("dog",)
+    )
+    assert torch.equal(found.vectors[0], torch.eye(6)[0])
+    assert torch.equal(found.vectors[1], (torch.eye(6)[1] + torch.eye(6)[2]) / 2)
+    assert torch.equal(found.vectors[2], torch.eye(6)[3])
+    assert found.neighbours.shape == (3, 2, 6)
+    assert not (found.neighbours == torch.eye(6)[4]).all(dim=2).any(), "a word that the training may not know"
+    for number, own in enumerate(([0], [1, 2], [3])):
+        assert not any((found.neighbours[number] == torch.eye(6)[row]).all(dim=1).any() for row in own)
+
+
+def test_word_vectors_that_lack_a_class_are_refused_with_what_to_do() -> None:
+    words = WordVectors("few.txt", ("dog", "cat"), torch.eye(2))
+    with pytest.raises(ModelError, match=r"few\.txt lack zebra; say by which words they go, in the recipe's table"):
+        word_anchors(words, ("dog", "zebra"), {}, neighbours=1)
+
+
+def test_word2vec_files_are_read_in_all_forms(tmp_path: Path) -> None:
+    table = KeyedVectors(3)
+    table.add_vectors(["dog", "cat"], np.arange(6, dtype=np.float32).reshape(2, 3))
+    table.save_word2vec_format(str(tmp_path / "v.txt"))
+    table.save_word2vec_format(str(tmp_path / "v.bin"), binary=True)
+    table.save(str(tmp_path / "v.kv"))
+    np.save(tmp_path / "own.npy", table.vectors)
+    (tmp_path / "own.txt").write_text("dog\ncat\n")
+    for name in ("v.txt", "v.bin", "v.kv", "own.npy"):
+        found = read_word_vectors(tmp_path / name)
+        assert (found.name, found.words) == (name, ("dog", "cat"))
+        assert found.vectors.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_files_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no file of word vectors at"):
+        read_word_vectors(tmp_path / "none.bin")
+    (tmp_path / "odd.bin").write_text("hello")
+    with pytest.raises(ModelError, match="is not a word2vec file that gensim can read"):
+        read_word_vectors(tmp_path / "odd.bin")
+    np.save(tmp_path / "own.npy", np.zeros((3, 2)))
+    (tmp_path / "own.txt").write_text("dog\ncat\n")
+    with pytest.raises(ModelError, match="must have a row for each of the 2 words"):
+        read_word_vectors(tmp_path / "own.npy")
+
+
+@needs_shared_data
+def test_the_stand_in_has_a_vector_for_every_training_class() -> None:
+    recipe = read_anchor_recipe(Path("sketch-an-anchor/whole"))
+    words = read_word_vectors(None)
+    assert "a stand-in for word2vec" in words.name
+    labels, others = (read_split(data_folder(), part) for part in ("train", "unseen"))
+    found = word_anchors(words, labels, recipe.names, neighbours=10, kept_out=others)
+    assert found.vectors.shape == (len(labels), 512)
+    assert found.neighbours.shape == (len(labels), 10, 512)
+    named = {word for words_of_class in recipe.names.values() for word in words_of_class}
+    assert not named & set(others), "words of unseen classes are no names of trained ones"
+
+
+def test_the_gradient_into_the_backbone_is_a_tenth() -> None:
+    x = torch.tensor([2.0], requires_grad=True)
+    y = scaled_gradient(x, 0.1)
+    assert float(y.detach()) == pytest.approx(2)
+    torch.autograd.backward((y * 3).sum())
+    assert x.grad is not None
+    assert float(x.grad) == pytest.approx(0.3)
+
+
+def test_the_rate_is_raised_linearly_and_lowered_by_a_cosine() -> None:
+    paper = read_anchor_recipe(Path("sketch-an-anchor/paper"))
+    assert (paper.steps, paper.batch, paper.config.backbone) == (1500, 16, "vit_small_patch8_224")
+    assert rate_at(paper, 0) == pytest.approx(5e-6 / 150)
+    assert rate_at(paper, 149) == rate_at(paper, 150) == pytest.approx(5e-6)
+    assert rate_at(paper, 825) == pytest.approx(3e-6)
+    assert rate_at(paper, 1499) == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_the_committed_recipes_can_be_read() -> None:
+    found = {path.stem: read_anchor_recipe(path) for path in RECIPES.rglob("*.toml") if is_anchor_recipe(path)}
+    rows = {name: (r.config.anchors, r.anchoring.graph, r.anchoring.randomised) for name, r in found.items()}
+    assert rows == {
+        "baseline": ((), 4, True),
+        "visual-anchors": (("visual",), 0, False),
+        "both-anchors": (("word", "visual"), 0, False),
+        "randomised": (("word", "visual"), 0, True),
+        "graph": (("word", "visual"), 4, False),
+        "whole": (("word", "visual"), 4, True),
+        "paper": (("word", "visual"), 4, True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("speed = 9\n" + SMALL, "not a usable training recipe"),
+        (SMALL.replace("batch = 3", "batch = 1"), "batch must be at least 2"),
+        (SMALL.replace("vit_tiny_patch16_224", "resnet50"), "resnet50"),
+        (SMALL.replace("vit_tiny_patch16_224", "hf-hub:some/where"), "timm has no architecture 'hf-hub:some/where'"),
+        (SMALL.replace("units = 40", 'units = 40\nanchors = ["visual", "word"]'), "in this order"),
+        (SMALL.replace("units = 40", "colour = 1"), "unknown field"),
+        (SMALL.replace("steps", 'split = ["unseen"]\nsteps'), "only together with"),
+        (SMALL.replace("steps", "temperature = 0.0\nsteps"), "temperature must be above 0"),
+    ],
+)
+def test_an_unusable_recipe_is_refused_with_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=sentence):
+        read_anchor_recipe(path)
+
+
+def trainer(data: TrainingSet, anchors: SemanticAnchors, folder: Path, **changes: object) -> AnchorTrainer:
+    recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
+    return AnchorTrainer(recipe, data, anchors, small_backbone(), folder)
+
+
+def test_a_step_has_seven_losses_with_both_anchors_and_one_without(
+    data: TrainingSet, anchors: SemanticAnchors, tmp_path: Path
+) -> None:
+    whole = trainer(data, anchors, tmp_path / "whole").train_step()
+    assert set(whole) == {
+        "nce",
+        *(f"{name}_{of}" for name in ("word", "visual") for of in ("sketch", "photo", "sample")),
+    }
+    plain = {**RECIPE.network, "anchors": []}
+    assert set(trainer(data, SemanticAnchors(None, None), tmp_path / "plain", network=plain).train_step()) == {"nce"}
+    alone = {**RECIPE.network, "anchors": ["visual"], "average": "backbone"}
+    visual = trainer(data, SemanticAnchors(None, anchors.visual), tmp_path / "alone", network=alone)
+    assert set(visual.train_step()) == {"nce", "visual_sketch", "visual_photo", "visual_sample"}
+    assert visual.network.network.config.width == 32
+
+
+def test_a_training_lowers_its_losses(data: TrainingSet, anchors: SemanticAnchors, tmp_path: Path) -> None:
+    faster = AnchorOptimiser(rate=3e-3, last_rate=1e-3, warmup=2)
+    still = Anchoring(graph=2, randomised=False)
+    run = trainer(data, anchors, tmp_path, steps=40, anchoring=still, optimiser=faster, save_every=40)
+    run.run()
+    log = [json.loads(line) for line in run.log_path.read_text().splitlines()]
+    for loss in ("nce", "word_sketch", "visual_photo"):
+        assert sum(entry[loss] for entry in log[-5:]) < 0.95 * sum(entry[loss] for entry in log[:5]), loss
+
+
+def test_a_stopped_training_goes_on_exactly_where_it_was(
+    data: TrainingSet, anchors: SemanticAnchors, tmp_path: Path
+) -> None:
+    whole = trainer(data, anchors, tmp_path / "whole")
+    whole.run()
+    for stop in (2, 3, 6):
+        trainer(data, anchors, tmp_path / "parts").run(until=stop)
+    parts = trainer(data, anchors, tmp_path / "parts")
+    assert parts.step == 6
+    state = parts.average.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.average.state_dict().items())
+    other = SemanticAnchors(WordAnchors(random(4, 20), random(4, 5, 20)), anchors.visual)
+    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
+        trainer(data, other, tmp_path / "parts")
+
+
+def test_photos_of_one_class_cannot_be_trained_on(anchors: SemanticAnchors, tmp_path: Path) -> None:
+    alone = training_set(write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1]), tmp_path / "px")
+    with pytest.raises(ModelError, match="of 1 class only; at least 2 are needed"):
+        trainer(alone, anchors, tmp_path / "run")
+
+
+def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() -> None:
+    config = dataclasses.replace(RECIPE.config, anchors=())
+    network = anchor_network_from(config, small_backbone())
+    plain = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
+    plain.load_state_dict(small_backbone())
+    images = random(2, 3, 64, 64)
+    with torch.no_grad():
+        found, expected = network.eval().retrieval_tokens(images), plain.forward_features(images)[:, :1]
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_papers_backbone_makes_a_step_with_random_weights() -> None:
+    paper = read_anchor_recipe(Path("sketch-an-anchor/paper"))
+    with torch.device("meta"):
+        network = AnchorNetwork(paper.config)
+        tokens = network.represent(network.retrieval_tokens(torch.empty(2, 3, 224, 224)))
+    assert (tokens.ret.shape, [one.shape for one in tokens.hidden]) == ((2, 512), [(2, 512)] * 2)
+    assert paper.config.grid == 28
+    whole = sum(p.numel() for p in AnchoredNetwork(network, AnchorGraph(512, 4, 1.0)).parameters())
+    assert 22e6 < whole < 26e6, "the paper has 26 million"
+
+
+def test_one_command_trains_a_network_that_is_measured_indexed_and_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "mine", seeds=range(2))
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    table = KeyedVectors(12)
+    table.add_vectors([*SHAPES, "egg", "kite"], np.random.default_rng(0).normal(size=(len(SHAPES) + 2, 12)))
+    table.save_word2vec_format(str(tmp_path / "words.txt"))
+    (tmp_path / "small.toml").write_text(SMALL)
+    command = ["train", "small.toml", "--backbone", "vit.safetensors", "--data", "mine", "--words", "words.txt"]
+    assert main([*command, "--until", "2"]) == 0
+    assert "word anchors from words.txt" in (said := capsys.readouterr().out)
+    assert "stopped at step 2 of 4; the same command continues from here" in said
+    assert main(command) == 0
+    assert "wrote runs/small/final.safetensors; mAP@all on validation classes" in capsys.readouterr().out
+    file = tmp_path / "runs" / "small" / "final.safetensors"
+    assert (read_metadata(file)["kind"], read_metadata(file)["words"]) == ("sketch-an-anchor", "words.txt")
+
+    assert main(["info", str(file)]) == 0
+    assert "relation network" not in (said := capsys.readouterr().out)
+    assert "sketch-an-anchor" in said
+    assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["methods"]) == {"ret", "ret+diffusion"}
+    for option, sentence in (("--visual", "keeps no patch tokens"), ("--keep=0.5", "needs a network of ZSE-SBIR")):
+        assert main(["evaluate", "--weights", str(file), "--data", "mine", option]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main(["train", "default", "--backbone", "vit.safetensors", "--data", "mine", "--start", str(file)]) == 2
+    assert "needs a network of ZSE-SBIR" in capsys.readouterr().err
+    assert main([*command, "--run", "other", "--start", str(file)]) == 2
+    assert "starts from a backbone alone" in capsys.readouterr().err
+
+    matcher = load(file)
+    assert (matcher.methods, matcher.best_method, matcher.token_count("photo")) == (("ret",), "ret", 1)
+    build([tmp_path / "mine" / "photo"], tmp_path / "index", matcher)
+    assert open_index(tmp_path / "index", matcher).photo_count == 2 * len(SHAPES)
+    explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
+    assert explained.sketch.blocks.shape == (4, 2, 4, 4)
+    assert explained.correspondence.shape == (0, 0)
+    assert explained.relation_score is None
+    network = load_network(file)
+    assert isinstance(network, AnchorNetwork)

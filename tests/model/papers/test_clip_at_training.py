@@ -1,0 +1,423 @@
+"""CLIP-AT: each equation against a plain slow version, its batches, and trainings on CLIP and on a ViT of timm."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from indexer import build, open_index
+from model.checkpoint.file import load_network, read_metadata
+from model.commands import main
+from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_split
+from model.errors import ModelError
+from model.matcher import load
+from model.network.vectors import ClipAtNetwork, PretrainedVit, VitLayout
+from model.papers.budget import Budget, at_budget
+from model.papers.clip_at.losses import (
+    average_divergence,
+    category_distances,
+    classification_loss,
+    cosine_distance,
+    different_orders,
+    hard_triplet_loss,
+    log_densities,
+    log_softmaxes,
+    relative_distances,
+    shuffled,
+    triplet_loss,
+)
+from model.papers.clip_at.objective import others
+from model.papers.clip_at.recipe import (
+    ClipAtOptimiser,
+    ClipAtRecipe,
+    Losses,
+    is_clip_at_recipe,
+    read_clip_at_recipe,
+)
+from model.papers.clip_at.start import read_start
+from model.papers.clip_at.trainer import ClipAtTrainer, share_at
+from model.papers.recipe import RECIPES
+from model.papers.training_set import TrainingSet, training_set
+from tests.indexer.clip_models import READING, saved_clip
+from tests.learning import small_backbone, write_class_folders
+from tests.pictures import SHAPES, drawing, photo
+from tests.requirements import needs_shared_data
+
+VIT = PretrainedVit(
+    VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64), 64, small_backbone(), (0.5,) * 3, (0.5,) * 3
+)
+RECIPE = ClipAtRecipe(
+    method="clip-at",
+    backbone="vit_tiny_patch16_224",
+    network={"prompts": 2},
+    steps=6,
+    batch=4,
+    categories=2,
+    losses=Losses(temperature=0.1),
+    optimiser=ClipAtOptimiser(encoder_rate=1e-2, prompt_rate=1e-2, warmup=2, average=0.5),
+    # With each saved state the curve is drawn, which takes longer than some steps.
+    save_every=1000,
+    bf16=False,
+)
+SMALL = 'method = "clip-at"\nbackbone = "clip"\nsteps = 4\nbatch = 4\ncategories = 2\nbf16 = false\nsave_every = 2\n'
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return 1 - float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+
+def write_pairs(folder: Path, *, seeds: range, shapes: tuple[str, ...] = SHAPES) -> Corpus:
+    """``folder``/photo/<shape>/NNN.png, and two sketches of each, ``folder``/sketch/<shape>/NNN-1.png and -2.png."""
+    for shape in shapes:
+        for half in ("sketch", "photo"):
+            (folder / half / shape).mkdir(parents=True, exist_ok=True)
+        for seed in seeds:
+            photo(shape, 96, seed).save(folder / "photo" / shape / f"{seed:03}.png")
+            for number in (1, 2):
+                drawing(shape, 96, 10 * seed + number).save(folder / "sketch" / shape / f"{seed:03}-{number}.png")
+    return read_class_folders(folder)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    corpus = write_pairs(tmp_path_factory.mktemp("pairs"), seeds=range(3), shapes=SHAPES[:3])
+    return training_set(corpus, tmp_path_factory.mktemp("pixels"))
+
+
+@pytest.fixture(scope="module")
+def texts() -> torch.Tensor:
+    return torch.nn.functional.normalize(random(3, 12), dim=1)
+
+
+def test_the_triplet_loss_wants_the_right_photo_nearer_by_the_margin() -> None:
+    sketches, right, wrong = random(5, 7), random(5, 7, seed=1), random(5, 7, seed=2)
+    expected = sum(
+        max(0.0, 0.2 + distance(s, p) - distance(s, n)) for s, p, n in zip(sketches, right, wrong, strict=True)
+    )
+    assert float(triplet_loss(sketches, right, wrong, 0.2)) == pytest.approx(expected / 5, abs=1e-6)
+    assert float(cosine_distance(random(7), random(7))) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_classification_is_the_log_share_of_the_right_text() -> None:
+    vectors, labels = random(3, 6), [2, 0, 2]
+    texts = torch.nn.functional.normalize(random(4, 6, seed=1), dim=1)
+    expected = 0.0
+    for vector, label in zip(vectors, labels, strict=True):
+        powers = [math.exp((1 - distance(vector, text)) / 0.1) for text in texts]
+        expected -= math.log(powers[label] / sum(powers)) / 3
+    found = classification_loss(vectors, torch.tensor(labels), texts, 0.1)
+    assert float(found) == pytest.approx(expected, abs=1e-5)
+
+
+def test_hard_triplets_take_the_nearest_other_photo_of_the_category() -> None:
+    sketches, photos = random(2, 3, 5), random(2, 3, 5, seed=1)
+    expected = 0.0
+    for c, i in itertools.product(range(2), range(3)):
+        nearest = min(distance(sketches[c, i], photos[c, j]) for j in range(3) if j != i)
+        expected += max(0.0, 0.2 + distance(sketches[c, i], photos[c, i]) - nearest) / 6
+    assert float(hard_triplet_loss(category_distances(sketches, photos), 0.2)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_relative_distances_are_those_of_all_triplets_of_a_category() -> None:
+    sketches, photos = random(2, 3, 5), random(2, 3, 5, seed=1)
+    found = relative_distances(category_distances(sketches, photos))
+    for c in range(2):
+        expected = [
+            distance(sketches[c, i], photos[c, i]) - distance(sketches[c, i], photos[c, j])
+            for i in range(3)
+            for j in range(3)
+            if j != i
+        ]
+        assert found[c].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_densities_are_sums_of_normal_kernels() -> None:
+    relative = torch.tensor([[-0.5, 0.3], [1.9, 1.9]])
+    found = log_densities(relative, 0.1).exp()
+    for row, values in zip(found, relative.tolist(), strict=True):
+        at = [-2 + 4 * n / 80 for n in range(81)]
+        heights = [sum(math.exp(-(((x - value) / 0.1) ** 2) / 2) for value in values) for x in at]
+        assert row.tolist() == pytest.approx([height / sum(heights) for height in heights], abs=1e-5)
+
+
+def test_the_softmax_of_relative_distances_does_not_depend_on_their_order() -> None:
+    relative = torch.tensor([[0.3, -0.1, 0.2]])
+    total = sum(math.exp(value) for value in (0.3, -0.1, 0.2))
+    expected = [math.exp(value) / total for value in (-0.1, 0.2, 0.3)]
+    assert log_softmaxes(relative).exp()[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(log_softmaxes(relative), log_softmaxes(relative.flip(1)))
+
+
+def test_equation_1_is_the_mean_divergence_of_all_pairs_of_categories() -> None:
+    logs = random(4, 9).log_softmax(dim=1)
+    d = logs.exp().tolist()
+    expected = 0.0
+    for i, j in itertools.product(range(4), range(4)):
+        expected += sum(a * math.log(a / b) for a, b in zip(d[i], d[j], strict=True)) / (4 * 3)
+    assert float(average_divergence(logs)) == pytest.approx(expected, abs=1e-5)
+    assert float(average_divergence(logs[:1].expand(3, -1))) == pytest.approx(0, abs=1e-6)
+
+
+def test_only_densities_tell_apart_categories_whose_distances_differ_by_a_constant() -> None:
+    low = random(1, 6) / 10
+    relative = torch.cat([low, low + 0.5])
+    assert float(average_divergence(log_softmaxes(relative))) == pytest.approx(0, abs=1e-6)
+    assert float(average_divergence(log_densities(relative, 0.1))) > 1
+
+
+@pytest.mark.parametrize("grid", [2, 3])
+def test_shuffled_patches_are_those_of_the_picture_in_their_new_places(grid: int) -> None:
+    images = random(2, 3, 6 * grid, 6 * grid)
+    orders = torch.stack([torch.randperm(grid * grid, generator=torch.Generator().manual_seed(n)) for n in (0, 1)])
+    found = shuffled(images, orders)
+    for picture in range(2):
+        for place, source in enumerate(orders[picture].tolist()):
+            (row, column), (from_row, from_column) = divmod(place, grid), divmod(source, grid)
+            assert torch.equal(
+                found[picture, :, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6],
+                images[picture, :, 6 * from_row : 6 * from_row + 6, 6 * from_column : 6 * from_column + 6],
+            )
+
+
+def test_a_pair_has_two_different_orders() -> None:
+    first, second = different_orders(500, 2, torch.Generator().manual_seed(0))
+    assert (first != second).any(dim=1).all()
+    for orders in (first, second):
+        assert torch.equal(orders.sort(dim=1).values, torch.arange(4).expand(500, -1))
+
+
+def test_the_wrong_photo_is_of_another_class() -> None:
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    for seed in range(20):
+        assert (labels[others(labels, torch.Generator().manual_seed(seed))] != labels).all()
+
+
+def trainer(data: TrainingSet, texts: torch.Tensor, folder: Path, **changes: Any) -> ClipAtTrainer:
+    return ClipAtTrainer(dataclasses.replace(RECIPE, **changes), data, texts, VIT, folder)
+
+
+def test_categories_and_pairs_have_their_losses(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
+    assert set(trainer(pairs, texts, tmp_path / "c").train_step()) == {"triplet", "classes"}
+    fine = trainer(pairs, texts, tmp_path / "f", level="fine-grained")
+    assert set(fine.train_step()) == {"triplet", "classes", "divergence", "patches"}
+    weights = Losses(classes=0, divergence=0, patches=0)
+    alone = trainer(pairs, texts, tmp_path / "t", level="fine-grained", losses=weights)
+    assert set(alone.train_step()) == {"triplet"}
+    assert set(fine.trained.learned.prompts) == {"both"}
+    assert fine.recipe.pictures == 6 * 4 * 5
+
+
+def test_a_fine_grained_batch_has_pairs_of_several_categories(
+    pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
+) -> None:
+    objective: Any = trainer(pairs, texts, tmp_path, level="fine-grained").objective
+    labels, sketches, photos = objective._batch(torch.Generator().manual_seed(0))
+    assert labels[0] == labels[1] != labels[2] == labels[3]
+    assert torch.equal(pairs.drawn_from[sketches], photos)
+    assert torch.equal(pairs.photo_labels[photos], labels)
+    assert len(set(photos.tolist())) == 4
+
+
+@pytest.mark.parametrize("level", ["category", "fine-grained"])
+def test_only_prompts_and_layer_norms_change(
+    level: str, pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
+) -> None:
+    one = trainer(pairs, texts, tmp_path, level=level)
+    before = {name: tensor.clone() for name, tensor in one.start.state_dict().items()}
+    one.run(until=2)
+    after = one.trained.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {name for name in before if name.startswith("learned.")}
+    with safe_open(one.state_path, framework="pt") as state:
+        names = set(state.keys())
+    assert not any("encoder" in name for name in names), "the frozen encoder is no part of the state"
+
+
+def test_the_losses_fall(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
+    one = trainer(pairs, texts, tmp_path, steps=16)
+    one.run()
+    totals = [entry["classes"] for entry in map(json.loads, one.log_path.read_text().splitlines())]
+    assert sum(totals[-4:]) / 4 < 0.7 * sum(totals[:2]) / 2
+
+
+def test_a_stopped_training_goes_on_exactly_where_it_was(
+    pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
+) -> None:
+    whole = trainer(pairs, texts, tmp_path / "whole", level="fine-grained")
+    whole.run()
+    for stop in (2, 3, 6):
+        trainer(pairs, texts, tmp_path / "parts", level="fine-grained").run(until=stop)
+    parts = trainer(pairs, texts, tmp_path / "parts", level="fine-grained")
+    assert parts.step == 6
+    state = parts.average.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.average.state_dict().items())
+    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
+        trainer(pairs, -texts, tmp_path / "parts", level="fine-grained")
+
+
+def test_the_rates_rise_linearly_and_fall_to_the_last_share() -> None:
+    recipe = dataclasses.replace(RECIPE, steps=102, optimiser=ClipAtOptimiser(warmup=2, last=0.1))
+    assert [share_at(recipe, step) for step in (0, 1, 2)] == [0.5, 1, 1]
+    assert share_at(recipe, 52) == pytest.approx(0.55)
+    assert share_at(recipe, 102) == pytest.approx(0.1)
+    constant = dataclasses.replace(recipe, optimiser=ClipAtOptimiser(warmup=2))
+    assert share_at(constant, 90) == 1
+
+
+def test_photos_of_one_class_or_without_pairs_cannot_be_trained_on(texts: torch.Tensor, tmp_path: Path) -> None:
+    alone = training_set(write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1]), tmp_path / "px")
+    with pytest.raises(ModelError, match="of 1 class only; at least 2 are needed"):
+        trainer(alone, texts, tmp_path / "run")
+    unpaired = training_set(write_class_folders(tmp_path / "two", seeds=range(2), shapes=SHAPES[:2]), tmp_path / "px")
+    with pytest.raises(ModelError, match="0 categories have 2 photos with sketches drawn from them"):
+        trainer(unpaired, texts, tmp_path / "run", level="fine-grained")
+
+
+def test_pictures_that_cannot_be_cut_are_refused(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="64 pixels cannot be cut into 3 equal rows"):
+        trainer(pairs, texts, tmp_path, level="fine-grained", losses=Losses(patch_grid=3))
+
+
+def test_the_committed_recipes_can_be_read() -> None:
+    found = {path.stem: read_clip_at_recipe(path) for path in RECIPES.rglob("*.toml") if is_clip_at_recipe(path)}
+    assert {name: (recipe.backbone, recipe.level) for name, recipe in found.items()} == {
+        "category": ("vit_tiny_patch16_224", "category"),
+        "fine-grained": ("vit_tiny_patch16_224", "fine-grained"),
+        # At another rate, for the budget of the comparison.
+        "clip-at": ("vit_tiny_patch16_224", "category"),
+        "clip": ("clip", "category"),
+        "clip-fine-grained": ("clip", "fine-grained"),
+    }
+    public = found["clip"]
+    assert (public.optimiser.encoder_rate, public.optimiser.prompt_rate, public.batch) == (1e-6, 1e-4, 192)
+    assert (public.losses.margin, public.network["prompts"]) == (0.2, 3)
+    assert found["category"].pictures == found["fine-grained"].pictures
+
+
+@pytest.mark.parametrize("name", ["category", "fine-grained", "clip"])
+def test_a_recipe_at_another_budget_keeps_the_ratio_of_its_rates(name: str, tmp_path: Path) -> None:
+    own = read_clip_at_recipe(Path("clip-at") / name)
+    budgeted = at_budget(Path("clip-at") / name, Budget(15_000, 128, 5, 4), 3.0)
+    (tmp_path / "recipe.toml").write_text(budgeted.text)
+    recipe = read_clip_at_recipe(tmp_path / "recipe.toml")
+    assert recipe.pictures == budgeted.pictures <= 15_000
+    assert recipe.network["image_size"] == 128
+    for rate in ("encoder_rate", "prompt_rate", "text_rate"):
+        assert getattr(recipe.optimiser, rate) == pytest.approx(3 * getattr(own.optimiser, rate))
+    assert budgeted.rate == recipe.optimiser.encoder_rate
+    assert recipe.losses == own.losses
+
+
+@needs_shared_data
+def test_every_training_class_has_a_text_vector() -> None:
+    recipe = read_clip_at_recipe(Path("clip-at/category"))
+    start = read_start(recipe, str(data_folder() / "data" / "vit_tiny_patch16_224.safetensors"), None)
+    labels = read_split(data_folder(), "train")
+    assert start.texts(labels).shape == (len(labels), 512)
+    assert (start.vit.layout.width, start.vit.layout.depth, start.vit.layout.norm_eps) == (192, 12, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("speed = 9\n" + SMALL, "not a usable training recipe"),
+        (SMALL.replace("batch = 4", "batch = 1"), "batch must be at least 2"),
+        (SMALL + 'level = "pixels"\n', "not a usable training recipe"),
+        (SMALL + 'split = ["unseen"]\n', "only together with"),
+        (SMALL + "[losses]\ntemperature = 0.0\n", "temperature and bandwidth must be above 0"),
+        (SMALL + "[losses]\ntriplet = 0.0\nclasses = 0.0\n", "all losses are switched off"),
+        (SMALL + 'level = "fine-grained"\naugment = true\n', "cannot augment"),
+        (SMALL.replace("batch = 4", 'batch = 5\nlevel = "fine-grained"'), "with 2 pairs or more of each"),
+        (SMALL + "[network]\nshared_norms = true\n", r"\[network\] may not set shared_norms"),
+    ],
+)
+def test_an_unusable_recipe_is_refused_with_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=sentence):
+        read_clip_at_recipe(path)
+
+
+def test_one_command_trains_on_clip_what_is_measured_indexed_and_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "mine", seeds=range(2))
+    saved_clip(tmp_path / "clip", READING)
+    (tmp_path / "small.toml").write_text(SMALL + '[network]\nname = "small-clip-at"\n')
+    command = ["train", "small.toml", "--backbone", "clip", "--data", "mine"]
+    assert main([*command, "--until", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "classes from CLIP's text encoder, 'a photo of a [CLASS]'" in said
+    assert "stopped at step 2 of 4; the same command continues from here" in said
+    assert main(command) == 0
+    assert "wrote runs/small/final.safetensors; mAP@all on validation classes" in capsys.readouterr().out
+    file = tmp_path / "runs" / "small" / "final.safetensors"
+    assert read_metadata(file)["kind"] == "clip-at"
+
+    assert main(["info", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "small-clip-at" in said
+    assert "3 prompts and LayerNorms of their own for sketches and photos" in said
+    assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["methods"]) == {"ret", "ret+diffusion"}
+    assert main([*command, "--run", "other", "--start", str(file)]) == 2
+    assert "starts from a backbone alone" in capsys.readouterr().err
+    assert main([*command, "--run", "other", "--words", "w.txt"]) == 2
+    assert "CLIP reads the names of classes itself" in capsys.readouterr().err
+
+    matcher = load(file)
+    assert (matcher.methods, matcher.config.width, matcher.config.image_size) == (("ret",), 16, 32)
+    build([tmp_path / "mine" / "photo"], tmp_path / "index", matcher)
+    assert open_index(tmp_path / "index", matcher).photo_count == 2 * len(SHAPES)
+
+
+def test_fine_grained_pairs_are_trained_on_a_vit_of_timm_and_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "mine", seeds=range(2))
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    np.save(tmp_path / "words.npy", np.random.default_rng(0).normal(size=(len(SHAPES), 12)))
+    (tmp_path / "words.txt").write_text("\n".join(SHAPES))
+    (tmp_path / "fine.toml").write_text(
+        SMALL.replace('"clip"\n', '"vit_tiny_patch16_224"\nlevel = "fine-grained"\nevaluate_every = 2\n')
+        + "[network]\nimage_size = 64\n"
+        + "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
+    )
+    command = ["train", "fine.toml", "--backbone", "vit.safetensors", "--data", "mine", "--words", "words.npy"]
+    assert main(command) == 0
+    assert "text vectors of" in (said := capsys.readouterr().out)
+    assert "from words.npy" in said
+    entries = [json.loads(line) for line in (tmp_path / "runs" / "fine" / "log.jsonl").read_text().splitlines()]
+    assert all("val_acc_1" in entry for entry in entries[1::2])
+    file = tmp_path / "runs" / "fine" / "final.safetensors"
+    network = load_network(file)
+    assert isinstance(network, ClipAtNetwork)
+    assert network.config.shared_norms
+    assert main(["info", str(file)]) == 0
+    assert "3 prompts and LayerNorms that sketches and photos share" in capsys.readouterr().out
+    measured = ["evaluate", "--weights", str(file), "--data", "mine", "--protocol", "fine-grained", "--json"]
+    assert main(measured) == 0
+    assert "acc_10" in json.dumps(json.loads(capsys.readouterr().out))
+    (tmp_path / "words.txt").write_text("\n".join(f"other{number}" for number in range(len(SHAPES))))
+    assert main([*command, "--run", "other"]) == 2
+    said = capsys.readouterr().err
+    assert "words.npy lack" in said
+    assert "in the recipe's table [names]" in said

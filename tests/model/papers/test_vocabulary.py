@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from model.checkpoint.file import load_network, save_checkpoint
+from model.commands import main
+from model.datasets import rows_of_each
+from model.datasets.corpus import Picture
+from model.matcher import Matcher, load
+from model.network.tokens import Tokens
+from model.papers.zse.names import imagenet_names
+from model.papers.zse.vocabulary import (
+    MOST_NONE,
+    Shown,
+    fit_guesses,
+    fit_words,
+    with_vocabulary,
+)
+from model.papers.zse.wordlist import Entry, word_list
+from tests.learning import small_backbone, write_class_folders
+from tests.networks import tiny_network, with_words
+from tests.pictures import SHAPES
+
+
+def test_classes_and_imagenets_names_that_mean_the_same_are_one_word() -> None:
+    classes = [
+        ("goldfish", "Carassius auratus"),
+        ("cellular telephone", "mobile phone"),
+        ("crane",),
+        ("crane", "hoist"),
+    ]
+    words = word_list(["mobile_phone", "fish"], classes)
+    assert words == (
+        Entry(("mobile phone", "cellular telephone"), ("mobile_phone",), (1,)),
+        Entry(("fish",), ("fish",)),
+        Entry(("goldfish", "Carassius auratus"), (), (0,)),
+        Entry(("crane", "hoist"), (), (2, 3)),
+    )
+
+
+def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> None:
+    classes = [("mouth organ", "harp"), ("harp",), ("red panda", "panda"), ("giant panda", "panda")]
+    assert [entry.classes for entry in word_list(["harp", "panda"], classes)[:2]] == [(1,), ()]
+    assert [entry.names for entry in word_list([], classes)] == [
+        ("mouth organ",),
+        ("harp",),
+        ("red panda",),
+        ("giant panda",),
+    ]
+
+
+def test_folders_that_are_no_words_are_left_out_and_two_spellings_are_one_word() -> None:
+    assert word_list(["t-shirt", "t_shirt", "..", "\x07"], ()) == (Entry(("t-shirt",), ("t-shirt", "t_shirt")),)
+
+
+def test_synonyms_of_a_word_are_further_names_of_it() -> None:
+    things = [
+        ("sofa", "couch", "lounge"),
+        ("bat", "bat animal"),
+        ("purse", "handbag", "pocketbook"),
+        ("rubber", "galosh"),
+        ("lounge", "waiting room"),
+        ("glasses", "spectacles", "eye_glasses", "\x07"),
+    ]
+    words = word_list(["couch", "bat", "eye_glasses"], [("purse",), ("pocketbook",), ("eraser", "rubber")], things)
+    assert [entry.names for entry in words] == [
+        # "Lounge" is the name of another thing, too.
+        ("couch", "sofa"),
+        ("bat",),
+        ("eye glasses", "glasses", "spectacles"),
+        # A handbag may be either of these two.
+        ("purse",),
+        ("pocketbook",),
+        # A galosh is a rubber in another sense.
+        ("eraser", "rubber"),
+    ]
+    assert word_list(["cat"], (), [("cat", *(f"cat{n}" for n in range(30)))])[0].names[15:] == ("cat14",)
+
+
+def test_all_of_imagenets_classes_are_words() -> None:
+    words = word_list(["goldfish"], imagenet_names())
+    assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
+    assert words[0].names[0] == "goldfish"
+
+
+def shown(count: int = 80) -> tuple[Shown, torch.Tensor]:
+    """Photos of four kinds: dogs and hens have a class, the others are known to the ViT alone; and their kinds."""
+    generator = torch.Generator().manual_seed(2)
+    kinds = torch.arange(count) % 4
+    ret = torch.nn.functional.one_hot(kinds, 8) + 0.2 * torch.randn(count, 8, generator=generator)
+    beliefs = torch.full((count, 2), 0.5)
+    beliefs[kinds == 2] = torch.tensor([0.99, 0.01])
+    beliefs[kinds == 3] = torch.tensor([0.01, 0.99])
+    labels = tuple(("dog", "hen", None, None)[kind] for kind in kinds.tolist())
+    return Shown(ret, labels, beliefs), kinds
+
+
+def test_words_point_to_the_photos_that_show_them() -> None:
+    seen, kinds = shown()
+    entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen"))
+    directions, biases = fit_words(seen, (*entries, Entry(("cat",), (), (0,)), Entry(("cow",), (), (1,))))
+    logits = torch.nn.functional.normalize(seen.ret, dim=1) @ directions.T + biases
+    labelled = kinds < 2
+    assert torch.equal(logits[labelled, :2].argmax(dim=1), kinds[labelled])
+    assert torch.equal(logits[~labelled, 2:].argmax(dim=1) + 2, kinds[~labelled])
+
+
+def test_without_a_classifier_the_classes_alone_are_words() -> None:
+    seen, kinds = shown()
+    labels = tuple(("dog", "hen", "cat", "cow")[kind] for kind in kinds.tolist())
+    entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen", "cat", "cow"))
+    directions, biases = fit_words(Shown(seen.ret, labels, torch.zeros(80, 0)), entries)
+    logits = torch.nn.functional.normalize(seen.ret, dim=1) @ directions.T + biases
+    assert torch.equal(logits.argmax(dim=1), kinds)
+
+
+def test_guesses_are_as_sure_as_they_are_often_right() -> None:
+    # Of a hundred sketches, all alike, 60 are of the first word, 20 of the second, and 20 of none.
+    logits = torch.tensor([2.0, 1.0]).expand(100, 2)
+    drawn = torch.tensor([0] * 60 + [1] * 20 + [-1] * 20)
+    scale, none = fit_guesses(logits, drawn)
+    found = torch.cat([scale * logits[0], torch.tensor([none])]).softmax(dim=0)
+    torch.testing.assert_close(found, torch.tensor([0.6, 0.2, 0.2]), atol=0.01, rtol=0)
+    known = fit_guesses(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1]))
+    assert 0 < known[0] <= 100
+    assert -MOST_NONE <= known[1] <= MOST_NONE
+
+
+def test_some_photos_of_each_class_are_spread_over_it() -> None:
+    photos = [Picture(Path(f"{n}.png"), label, "") for label, count in (("a", 50), ("b", 2)) for n in range(count)]
+    rows = rows_of_each(photos, 10)
+    assert rows == [*range(0, 50, 5), 50, 51]
+
+
+def test_a_networks_vocabulary_can_be_given_to_another() -> None:
+    first = with_words(tiny_network(), (("dog",), ("cat",)))
+    second = tiny_network(seed=4).vocabulary_replaced(first.vocabulary, first.config.words)
+    photos = Tokens.of_ret(torch.randn(3, 32, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(*(Matcher(network, "0").word_scores(photos, [0, 1]) for network in (first, second)))
+    assert second.vocabulary_replaced(None, ()).vocabulary is None
+
+
+def test_a_vocabulary_finds_the_photos_of_a_class_and_is_made_anew(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(4), shapes=SHAPES[:3])
+    before = with_words(tiny_network(), (("dog",),))
+    after = with_vocabulary(before, corpus.photos, torch.zeros(len(corpus.photos), 0), ())
+    matcher = Matcher(after, "0")
+    assert matcher.words == tuple(sorted(SHAPES[:3]))
+    images = torch.stack([matcher.prepare(matcher.open(p.path, "photo"), "photo") for p in corpus.photos])
+    photos = matcher.encode(images, "photo")
+    best = matcher.word_scores(photos, range(3)).argmax(dim=1).tolist()
+    assert [corpus.photos[row].label for row in best] == list(matcher.words)
+    assert matcher.guesses(photos[:1]) == (), "there was no sketch to calibrate guesses on"
+
+
+def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
+    beliefs = torch.zeros(len(corpus.photos), 0)
+    drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
+    network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
+    matcher = Matcher(network, "0")
+    assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
+    images = torch.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
+    sketches = matcher.encode(images, "sketch")
+    assert network.vocabulary is not None
+    best = network.vocabulary.things(sketches.ret).argmax(dim=1).tolist()
+    assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
+    alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
+    assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
+
+
+def test_the_command_gives_a_checkpoint_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:3])
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    network = tiny_network()
+    save_checkpoint(network, tmp_path / "in.safetensors", {"origin": "somewhere"})
+    (tmp_path / "all.toml").write_text(
+        'preset = "zse-ti16"\nsplit = ["train", "val"]\n[[phases]]\nimage_size = 64\nsteps = 1\n'
+    )
+    command = ["words", "in.safetensors", "--backbone", "vit.safetensors", "--data", "mine", "--recipe", "all.toml"]
+    assert main([*command, "out.safetensors"]) == 0
+    assert "a vocabulary of 3 words, from 9 photos" in capsys.readouterr().out
+    assert main(["info", "out.safetensors"]) == 0
+    told = capsys.readouterr().out
+    assert "vocabulary:          3 words" in told
+    assert "somewhere" in told
+    found = load_network(tmp_path / "out.safetensors")
+    for name, tensor in network.half().float().state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)
+    assert len(load(tmp_path / "out.safetensors").guesses(Tokens.of_ret(torch.randn(1, 32)))) <= 3
+    assert main([*command, "nowhere/out.safetensors"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
