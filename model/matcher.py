@@ -16,17 +16,13 @@ from model.images import OpenImage, Preprocessing, Source, open_image
 from model.network import (
     MOST_VARIANTS,
     Calibration,
-    GroupCounts,
     Method,
     Modality,
-    ModelConfig,
-    Network,
     NetworkConfig,
     RetNetwork,
     Side,
     Tokens,
     Vocabulary,
-    as_zse,
     fastest_dtype,
     seen_together,
     sketch_variants,
@@ -150,25 +146,6 @@ class Matcher:
         """Tokens of an encoded image, [Ret] included."""
         return self.config.token_count(modality)
 
-    @property
-    def groups(self) -> GroupCounts:
-        """How many groups the patch tokens of a sketch and of a photo are pooled into, where they are."""
-        return GroupCounts() if not isinstance(self.network, Network) else self.network.groups
-
-    def with_groups(self, counts: GroupCounts) -> Matcher:
-        """The same checkpoint with its tokens pooled into so many groups. The two share their weights.
-
-        Raises ModelError where this network has no patch tokens, or a relation network that cannot compare groups.
-        """
-        if counts == self.groups:
-            return self
-        network = as_zse(self.network).with_groups(counts)
-        return Matcher(network, self.checkpoint_sha256, chunk=self.chunk, variants=self.variants)
-
-    def patch_count(self, modality: Modality) -> int:
-        """Patches of an encoded image, whether or not their tokens are pooled; 0 where there is only [Ret]."""
-        return self.config.patch_count(modality) if isinstance(self.config, ModelConfig) else 0
-
     def open(self, source: Source, modality: Modality, opener: OpenImage = open_image) -> Image.Image:
         """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
 
@@ -187,7 +164,7 @@ class Matcher:
 
     @torch.inference_mode()
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device, pooled as it is set to.
+        """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
 
         Images are encoded in chunks of one fixed size, the last one padded, so that the tokens of an image do not
         depend on which others are encoded with it. Raises ModelError for another shape.
@@ -197,7 +174,7 @@ class Matcher:
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {tuple(images.shape)}")
         images = images.to(self.device)
         parts = [
-            self.network.pool(self._encoded(images[index], modality)[:real], modality)
+            self._encoded(images[index], modality)[:real]
             for index, real in fixed_chunks(len(images), ENCODE_CHUNK[modality], self.device)
         ]
         return Tokens.cat(parts)
@@ -409,7 +386,7 @@ class Matcher:
         )
 
     def _encoded(self, images: torch.Tensor, modality: Modality) -> Tokens:
-        """A chunk of images (n, 3, H, W) -> their tokens, not pooled. A chunk of sketches is one sketch."""
+        """A chunk of images (n, 3, H, W) -> their tokens. A chunk of sketches is one sketch."""
         if modality == "photo":
             return self.network.encode(images, modality)
         return seen_together(self.network.encode(sketch_variants(images, self.variants), modality))

@@ -22,7 +22,6 @@ from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.images import Pixels, media_type, open_image
-from model.network import GroupCounts
 from model.words import load_plurals
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
@@ -273,7 +272,6 @@ class GalleryEngine(ABC):
                 photos=index.photo_count,
                 clusters=index.cluster_count,
                 tokens=index.tokens_kept,
-                pooled=None if index.groups == GroupCounts() else str(index.groups),
                 embedder=index.embedder.name,
                 embedder_description=index.embedder.description,
                 text_tower=self._text_tower,

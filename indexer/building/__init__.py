@@ -2,7 +2,7 @@
 
 from indexer.building.builder import Builder, BuildReport
 from indexer.building.clustering import Clustering
-from indexer.building.decision import StartingPoint, decide, pooling_as_asked, wanted_embedder
+from indexer.building.decision import StartingPoint, decide, wanted_embedder
 from indexer.building.execution import add, build, run
 from indexer.building.folder_listing import (
     BadFile,
@@ -55,7 +55,6 @@ __all__ = [
     "list_gallery",
     "list_photos",
     "live_roots",
-    "pooling_as_asked",
     "read_progress",
     "run",
     "shown_ids",

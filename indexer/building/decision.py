@@ -10,8 +10,6 @@ from indexer.building.live_state import LiveState
 from indexer.building.request import Request
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.store import FORMAT_VERSION, Generation, Manifest, Origin, Removals, Root, locate
-from model import Matcher
-from model.network import GroupCounts
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,6 @@ class Decision:
             (self.embedder.entry.name, self.embedder.entry.sha256),
             tuple(str(root.path) for root in self.roots),
             FORMAT_VERSION,
-            str(GroupCounts() if self.origin.pooling is None else self.origin.pooling.counts),
         )
 
 
@@ -82,25 +79,9 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
     if request.embedder != "auto":
         # [Ret] has nothing to download.
         return WantedEmbedder(request.embedder, download=request.embedder != "ret")
-    if manifest is not None and manifest.origin.same_network(origin):
+    if manifest is not None and manifest.origin == origin:
         return WantedEmbedder(manifest.embedder.spec, download=False)
     return WantedEmbedder("auto", download=False)
-
-
-def pooling_as_asked(request: Request, manifest: Manifest | None, matcher: Matcher) -> Matcher:
-    """The network with its tokens pooled as was asked for, else as the index's are, else as its checkpoint says.
-
-    Args:
-        manifest: of the generation to go on from; None where there is none.
-
-    Raises:
-        ModelError: tokens of this network cannot be pooled.
-    """
-    if request.groups is not None:
-        return matcher.with_groups(request.groups)
-    if manifest is not None and manifest.checkpoint_sha256 == matcher.checkpoint_sha256:
-        return matcher.with_groups(manifest.groups)
-    return matcher
 
 
 def decide(request: Request, start: StartingPoint, origin: Origin, embedder: ChosenEmbedder, index: Path) -> Decision:

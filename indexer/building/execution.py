@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from indexer.building.builder import Builder, BuildReport
-from indexer.building.decision import StartingPoint, decide, pooling_as_asked, wanted_embedder
+from indexer.building.decision import StartingPoint, decide, wanted_embedder
 from indexer.building.progress import Progress
 from indexer.building.request import DEFAULT_BATCH, Request
 from indexer.errors import BadInvocation
 from indexer.store import INVERTED_FROM, MOST_CELLS, IndexFolder, Origin, live_generation_if_any
 from model import Matcher
-from model.network import GroupCounts
 
 
 def build(
@@ -24,7 +23,6 @@ def build(
     embedder: str = "auto",
     recluster: bool = False,
     checksum: bool = False,
-    groups: GroupCounts | None = None,
     progress: Progress | None = None,
     batch: int = DEFAULT_BATCH,
     inverted_from: int = INVERTED_FROM,
@@ -40,8 +38,6 @@ def build(
         recluster: make the clusters anew even if their number stays. Photos that are known are not computed again.
         checksum: read every file, also those whose size and times are as they were. Only photos that have changed are
             computed.
-        groups: how many groups the network's patch tokens are pooled into; None for what the live index has, or where
-            there is none, for what the checkpoint says. Other groups than the live index has compute all photos anew.
         batch: files between two commits of the journal.
         inverted_from: from so many photos on the index gets an inverted file, by which it is searched. One that has it
             keeps it until its clusters are made anew.
@@ -57,7 +53,6 @@ def build(
         embedder=embedder,
         recluster=recluster,
         checksum=checksum,
-        groups=groups,
         batch=batch,
         inverted_from=inverted_from,
     )
@@ -92,17 +87,16 @@ def run(index: Path, request: Request, matcher: Matcher, progress: Progress | No
     with folder.writing():
         pass
     live = StartingPoint(live_generation_if_any(folder))
-    wanted = wanted_embedder(request, live.manifest, Origin.of(pooling_as_asked(request, live.manifest, matcher)))
+    origin = Origin.of(matcher)
+    wanted = wanted_embedder(request, live.manifest, origin)
     while True:
         # Without the lock, because it may download.
         embedder = wanted.find(matcher.device)
         with folder.writing():
             start = StartingPoint(live_generation_if_any(folder))
-            pooling = pooling_as_asked(request, start.manifest, matcher)
-            origin = Origin.of(pooling)
             wanted_now = wanted_embedder(request, start.manifest, origin)
             if wanted_now == wanted:
                 decision = decide(request, start, origin, embedder, folder.path)
-                return Builder(folder, decision, pooling, progress or Progress()).run()
+                return Builder(folder, decision, matcher, progress or Progress()).run()
         # Another build ended before the lock was taken, and the index has another embedder now.
         wanted = wanted_now

@@ -48,7 +48,6 @@ class BuildSettings:
         embedder: its name, and the hash of its weights.
         roots: absolute paths, in order.
         format_version: the index format in which rows are staged.
-        groups: how the network pools tokens, as text.
     """
 
     checkpoint_sha256: str
@@ -56,7 +55,6 @@ class BuildSettings:
     embedder: tuple[str, str | None]
     roots: tuple[str, ...]
     format_version: int
-    groups: str
 
     @property
     def key(self) -> str:

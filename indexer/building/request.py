@@ -8,7 +8,6 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store import INVERTED_FROM, IndexFolder, Manifest, Root, live_generation_if_any, locate, resolve_roots
-from model.network import GroupCounts
 from model.terminal import expanded
 
 # As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
@@ -26,8 +25,6 @@ class Request:
         embedder: "ret", "clip", "clip:..." or "auto".
         recluster: whether to make the clusters anew even if their number stays.
         checksum: whether to read every file, also those whose size and times are as they were.
-        groups: how many groups the network's patch tokens are pooled into; None for what the index has, or for what the
-            checkpoint says where there is no index.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
         inverted_from: from so many photos on the index gets an inverted file, by which it is searched.
@@ -39,7 +36,6 @@ class Request:
     embedder: str = "auto"
     recluster: bool = False
     checksum: bool = False
-    groups: GroupCounts | None = None
     moved: tuple[tuple[Path, Path], ...] = ()
     batch: int = DEFAULT_BATCH
     inverted_from: int = INVERTED_FROM

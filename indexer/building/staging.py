@@ -21,7 +21,7 @@ from indexer.building.folder_listing import FoundFile
 from indexer.building.journal import FileRecord
 from indexer.building.progress import Progress
 from indexer.embedding import Embedder
-from indexer.store import DayTaken, FileChanging, FileKey, MemberArrays, RowArrays, TokenArrays, read_below
+from indexer.store import DayTaken, FileChanging, FileKey, RowArrays, TokenArrays, read_below
 from model import Matcher
 from model.decoding import Decoders
 from model.errors import ImageError, UnsupportedImage
@@ -205,16 +205,8 @@ class Stager:
         # becomes infinite, and is reported as not finite.
         with np.errstate(over="ignore"):
             features = tokens.features.float().cpu().numpy().astype(np.float16)
-        positions = _bytes(tokens.positions)
-        members = None
-        if tokens.members is not None:
-            members = MemberArrays(_bytes(tokens.members.cells), _bytes(tokens.members.groups))
-        return RowArrays(ret, embeddings, TokenArrays.of(features, positions, members))
-
-
-def _bytes(numbers: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Cells or groups, as an index keeps them."""
-    return numbers.cpu().numpy().astype(np.uint8)
+        positions = tokens.positions.cpu().numpy().astype(np.uint8)
+        return RowArrays(ret, embeddings, TokenArrays.of(features, positions))
 
 
 def _read_ahead(

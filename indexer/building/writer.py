@@ -181,7 +181,6 @@ class GenerationWriter:
         statuses = [file.status for file in layout.files]
         photos, files = len(clustering.cluster_of), statuses.count("indexed")
         return Manifest(
-            format_version=self._origin.format_version,
             generation=generation_name(number),
             previous=live.generation.name if live.generation else None,
             checkpoint_sha256=self._origin.checkpoint_sha256,
@@ -190,7 +189,6 @@ class GenerationWriter:
             width=self._origin.width,
             tokens=self._origin.tokens,
             cells=self._origin.cells,
-            pooling=self._origin.pooling,
             dtype=segments[-1].dtype,
             embedder=self._embedder,
             roots=self._roots,
@@ -270,9 +268,7 @@ def _centroids(contents: Contents, ids: Mapping[str, int]) -> Centroids:
     if kept is not None:
         _, width = centroids.ret.shape
         tokens = 1 if centroids.tokens is None else centroids.tokens.features.shape[1]
-        behind = None if centroids.tokens is None else centroids.tokens.members
-        patches = None if behind is None else behind.cells.shape[1]
-        old = Centroids.open(kept.folder, len(kept.members), width, tokens, patches)
+        old = Centroids.open(kept.folder, len(kept.members), width, tokens)
     for number, photos in enumerate(members):
         if kept is not None and old is not None and (not photos or photos == kept.members[number]):
             centroids.copy(number, old)

@@ -19,7 +19,6 @@ from indexer.commands.tables import build_lines, unlisted_lines, update_line
 from indexer.commands.telling import tell_unlisted
 from indexer.errors import BadInvocation, IndexerError
 from indexer.upkeep import gallery_state, watch
-from model.network import GroupCounts
 from model.terminal import printable
 
 # Seconds. No system can wait for any number of them.
@@ -36,7 +35,6 @@ def run_build(options: argparse.Namespace) -> int:
         embedder=options.embedder,
         recluster=options.recluster,
         checksum=options.checksum,
-        groups=None if options.tokens is None else GroupCounts.parse(options.tokens),
         batch=options.batch,
     )
     request = _confirmed(request, options)

@@ -69,12 +69,6 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "clip:FOLDER); auto: CLIP where its weights are on this disk, else [Ret]",
     )
     command.add_argument(
-        "--tokens",
-        metavar="N|SKETCH/PHOTO",
-        help="pool the patch tokens of a picture into so many groups, for a smaller index and faster searches; all: as "
-        "many as there are (default: what the index has)",
-    )
-    command.add_argument(
         "--moved",
         action="store_true",
         help="the new folder is a renamed one: its photos keep their ids",

@@ -10,7 +10,6 @@ from indexer.commands.tables import shards_lines
 from indexer.commands.telling import tell_unlisted
 from indexer.distributed import build_shards
 from indexer.errors import BadInvocation
-from model.network import GroupCounts
 
 
 def run_sharded_build(options: argparse.Namespace) -> int:
@@ -32,7 +31,6 @@ def run_sharded_build(options: argparse.Namespace) -> int:
         clusters=options.clusters,
         embedder=options.embedder,
         recluster=options.recluster,
-        groups=None if options.tokens is None else GroupCounts.parse(options.tokens),
         leave=options.yes,
         workers=options.workers,
         progress=progress_of(options),

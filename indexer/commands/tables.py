@@ -5,7 +5,6 @@ from __future__ import annotations
 from indexer.building import BuildReport
 from indexer.distributed import ShardsReport
 from indexer.samples import Samples
-from indexer.store import Manifest
 from indexer.upkeep import IndexSummary, RemovalPlan, UpkeepReport
 
 
@@ -95,7 +94,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
         _line("bad files", f"{counts.bad}"),
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
         _line("drift", summary.drift.describe()),
-        _line("network", f"{manifest.network}, {_of_a_photo(manifest.tokens, manifest.width)}{_pooled(manifest)}"),
+        _line("network", f"{manifest.network}, {_of_a_photo(manifest.tokens, manifest.width)}"),
         _line("checkpoint", manifest.checkpoint_sha256),
         _line(
             "on disk",
@@ -110,13 +109,6 @@ def summary_lines(summary: IndexSummary) -> list[str]:
     lines += [_line("removed", path) for path in summary.removed]
     lines += [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in summary.bad]
     return lines
-
-
-def _pooled(manifest: Manifest) -> str:
-    """How tokens are pooled, for the line of the network."""
-    if manifest.pooling is None:
-        return ""
-    return f", pooled: {manifest.groups} of a sketch/photo, which has {manifest.pooling.patches} patches"
 
 
 def sample_lines(samples: Samples) -> list[str]:

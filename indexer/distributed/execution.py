@@ -15,7 +15,6 @@ from indexer.building import (
     LiveState,
     Progress,
     Request,
-    pooling_as_asked,
     wanted_embedder,
 )
 from indexer.distributed.builder import ShardsBuilder, ShardsDecision, ShardsReport
@@ -37,7 +36,6 @@ from indexer.store import (
 )
 from model import Matcher
 from model.checkpoint import default_checkpoint
-from model.network import GroupCounts
 
 # Some 20 MB of rows of the default network, and a minute of one worker's time, which is what a worker that ends loses.
 DEFAULT_SLICE = 1024
@@ -55,7 +53,6 @@ def build_shards(
     clusters: int | None = None,
     embedder: str = "auto",
     recluster: bool = False,
-    groups: GroupCounts | None = None,
     leave: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -75,7 +72,7 @@ def build_shards(
         shards: how many; None for as many as there are, or one.
         weights: the checkpoint's file; None for the one that comes with the program.
         device: "auto", "cpu" or "cuda", of the workers.
-        clusters, embedder, groups, batch, inverted_from: as of ``indexer.build``. Clusters are always made anew.
+        clusters, embedder, batch, inverted_from: as of ``indexer.build``. Clusters are always made anew.
         recluster: write the shards even if no photo has changed.
         leave: whether folders that the shards have, and that are not named, may leave the gallery.
         workers: how many work at once; None for as many as there is room for.
@@ -95,7 +92,6 @@ def build_shards(
         clusters=clusters,
         embedder=embedder,
         recluster=recluster,
-        groups=groups,
         batch=batch,
         inverted_from=inverted_from,
     )
@@ -130,17 +126,16 @@ def _decide(
     """Decide what to do, and make the folder in which it is done. Raises BadInvocation as ``build_shards`` does."""
     roots = _roots(request, folder, live, leave)
     manifest = None if live is None else live.generations[0].manifest
-    pooled = pooling_as_asked(request, manifest, matcher)
-    origin = Origin.of(pooled)
+    origin = Origin.of(matcher)
     embedder = wanted_embedder(request, manifest, origin).find(matcher.device)
     if manifest is not None and not (manifest.origin == origin and manifest.embedder.same(embedder.entry)):
         raise BadInvocation(
-            f"{folder.path} holds shards of another checkpoint, of other tokens or of another embedder; name another "
+            f"{folder.path} holds shards of another checkpoint or of another embedder; name another "
             "folder with --index, or delete that one."
         )
     key = _key(origin, embedder, roots)
     folder.clean(None if live is None else live.manifest, key)
-    setup = _set_up(request, folder.slices(key), roots, origin, pooled.groups, embedder, workers, weights)
+    setup = _set_up(request, folder.slices(key), roots, origin, embedder, workers, weights)
     state = LiveState.none() if live is None else live.state(roots)
     clusters, number = request.clusters, shards
     same_clusters = True
@@ -187,7 +182,6 @@ def _key(origin: Origin, embedder: ChosenEmbedder, roots: Sequence[Root]) -> str
         (embedder.entry.name, embedder.entry.sha256),
         tuple(str(root.path) for root in roots),
         FORMAT_VERSION,
-        str(GroupCounts() if origin.pooling is None else origin.pooling.counts),
     ).key
 
 
@@ -196,7 +190,6 @@ def _set_up(
     slices: Path,
     roots: Sequence[Root],
     origin: Origin,
-    groups: GroupCounts,
     embedder: ChosenEmbedder,
     workers: Workers,
     weights: str | None,
@@ -211,7 +204,6 @@ def _set_up(
         there=tuple(root.path for root in roots if root.path.is_dir()),
         weights=weights,
         origin=origin,
-        groups=groups,
         embedder=embedder.entry,
         device=workers.resources.device,
         threads=workers.resources.cpus,

@@ -15,7 +15,6 @@ from indexer.embedding import Embedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import EmbedderEntry, Origin, software_version
 from model.checkpoint import default_checkpoint
-from model.network import GroupCounts
 from model.terminal import Refusal
 
 TOKEN = "token"
@@ -30,7 +29,7 @@ class Setup:
             to see the same storage.
         roots: the gallery's folders. there: those of them that are there.
         weights: the checkpoint's file; None for the one that comes with the program. origin: what it has to be.
-        groups: how many groups its patch tokens are pooled into. embedder: what clusters are made by.
+        embedder: what clusters are made by.
         device: "cpu" or "cuda". threads: how many threads compute. batch: photos that are encoded together.
         software: the version of the program.
     """
@@ -41,7 +40,6 @@ class Setup:
     there: tuple[Path, ...]
     weights: str | None
     origin: Origin
-    groups: GroupCounts
     embedder: EmbedderEntry
     device: str
     threads: int
@@ -78,7 +76,7 @@ def opened(setup: Setup) -> Opened:
     torch.set_num_threads(setup.threads)
     faiss.omp_set_num_threads(setup.threads)
     try:
-        matcher = model.load(default_checkpoint(setup.weights), setup.device, torch.float32).with_groups(setup.groups)
+        matcher = model.load(default_checkpoint(setup.weights), setup.device, torch.float32)
         embedder = WantedEmbedder(setup.embedder.spec, download=False).find(matcher.device)
         if Origin.of(matcher) != setup.origin or not embedder.entry.same(setup.embedder):
             raise BadInvocation(

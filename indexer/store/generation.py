@@ -102,5 +102,5 @@ def open_rows(folder: IndexFolder, manifest: Manifest, segment: SegmentEntry) ->
     Raises:
         IndexRefused: a file is missing, or is not the array that the manifest says.
     """
-    shape = RowShape(segment.rows, manifest.width, manifest.tokens, manifest.pooled)
+    shape = RowShape(segment.rows, manifest.width, manifest.tokens)
     return open_segment(folder.segment(segment.id), shape)

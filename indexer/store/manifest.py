@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +15,12 @@ from indexer.errors import REPAIR, IndexRefused, OtherFormat, unreadable
 from indexer.store.arrays import INVERTED_FILES
 from indexer.store.files import hash_file, read_regular
 from model import Matcher
-from model.network import MOST_GROUPS, GroupCounts
 
 # Counted up with every change that a program of another version could not read. 3: with the files' ctime and the number
 # of the patch grid's cells. 4: with the days on which photos were taken. Indexes of formats 2 and 3 are read, too, and
-# the next build makes them ones of format 4. 5: with pooled tokens; an index without them stays one of format 4.
-FORMAT_VERSION: Final = 5
-_UNPOOLED: Final = 4
+# the next build makes them ones of format 4. Format 5 had pooled tokens.
+FORMAT_VERSION: Final = 4
+_POOLED: Final = 5
 _OLDEST: Final = 2
 # The precision in which photos are encoded, whatever precision a network scores in.
 PRECISION: Final = "float32"
@@ -29,7 +28,6 @@ PRECISION: Final = "float32"
 
 # An index may come from anywhere: numbers are bounded, and names cannot lead out of its folder.
 _Number = Annotated[int, Field(ge=0, le=2**40)]
-_Groups = Annotated[int, Field(ge=1, le=MOST_GROUPS)]
 _Size = Annotated[int, Field(ge=0, le=2**50)]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A centroid has at least one number of four bytes.
@@ -116,24 +114,6 @@ class Counts(_Frozen):
     rows: _Number
 
 
-class PoolingEntry(_Frozen):
-    """How patch tokens were pooled.
-
-    Attributes:
-        sketch, photo: into how many groups those of a sketch and of a photo; None where each patch keeps its token.
-        patches: k, patches of a photo that have a token before that.
-    """
-
-    sketch: _Groups | None
-    photo: _Groups | None
-    patches: Annotated[_Number, Field(ge=1)]
-
-    @property
-    def counts(self) -> GroupCounts:
-        """As the network takes them."""
-        return GroupCounts(self.sketch, self.photo)
-
-
 @dataclass(frozen=True)
 class Origin:
     """The network that made an index. Rows depend on it, and a reader must have the same.
@@ -142,7 +122,6 @@ class Origin:
         checkpoint_sha256: of its weights, hex. preprocessing_fingerprint: of how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
         cells: how many its patch grid has; None where an index of format 2 does not know. The checkpoint decides it.
-        pooling: how it pools tokens; None where it does not.
     """
 
     checkpoint_sha256: str
@@ -151,25 +130,10 @@ class Origin:
     width: int
     tokens: int
     cells: int | None = field(default=None, compare=False)
-    pooling: PoolingEntry | None = None
-
-    @property
-    def format_version(self) -> Literal[4, 5]:
-        """The format of an index of its rows."""
-        return _UNPOOLED if self.pooling is None else FORMAT_VERSION
-
-    def same_network(self, other: Origin) -> bool:
-        """Whether both have the same network and the same preparation of images, however tokens are pooled."""
-        mine, others = (replace(origin, tokens=0, pooling=None) for origin in (self, other))
-        return mine == others
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
         """The origin of what this network makes."""
-        counts = matcher.groups
-        pooling = None
-        if counts != GroupCounts():
-            pooling = PoolingEntry(sketch=counts.sketch, photo=counts.photo, patches=matcher.patch_count("photo"))
         return Origin(
             matcher.checkpoint_sha256,
             matcher.preprocessing_fingerprint,
@@ -177,7 +141,6 @@ class Origin:
             matcher.config.width,
             matcher.token_count("photo"),
             matcher.config.grid**2,
-            pooling,
         )
 
 
@@ -186,7 +149,7 @@ class Manifest(_Frozen):
 
     Attributes:
         previous: the generation before it; None for the first.
-        checkpoint_sha256 ... cells, pooling: the network, see ``Origin``.
+        checkpoint_sha256 ... cells: the network, see ``Origin``.
         dtype: the precision in which the newest rows were computed.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
         centroids: how a cluster's tokens are made from its photos' tokens.
@@ -195,7 +158,7 @@ class Manifest(_Frozen):
         files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[2, 3, 4, 5] = _UNPOOLED
+    format_version: Literal[2, 3, 4] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     checkpoint_sha256: str
@@ -204,7 +167,6 @@ class Manifest(_Frozen):
     width: Annotated[_Number, Field(ge=1)]
     tokens: Annotated[_Number, Field(ge=1)]
     cells: Annotated[_Number, Field(ge=1)] | None = None
-    pooling: PoolingEntry | None = None
     dtype: str
     embedder: EmbedderEntry
     roots: tuple[RootEntry, ...]
@@ -224,32 +186,9 @@ class Manifest(_Frozen):
             raise ValueError("there are more clusters than clusters.faiss has room for")
         return self
 
-    @model_validator(mode="after")
-    def _check_pooling(self) -> Manifest:
-        if (self.pooling is not None) != (self.format_version == FORMAT_VERSION):
-            raise ValueError(f"an index has pooled tokens if it is of format {FORMAT_VERSION}")
-        if self.pooling is not None:
-            patches = self.pooling.patches
-            if self.tokens != 1 + min(patches, self.pooling.photo or patches):
-                raise ValueError("a photo does not have as many tokens as groups")
-        return self
-
     def to_json(self) -> str:
-        """As it is written. Without pooled tokens it has no field that programs of format 4 do not know."""
-        unknown = {"pooling"} if self.pooling is None else None
-        return self.model_dump_json(indent=1, exclude=unknown) + "\n"
-
-    @property
-    def groups(self) -> GroupCounts:
-        """How many groups patch tokens were pooled into; a sketch's are to be pooled so, too."""
-        return GroupCounts() if self.pooling is None else self.pooling.counts
-
-    @property
-    def pooled(self) -> int | None:
-        """k, the patches behind a photo's pooled tokens; None where each patch has its token."""
-        if self.pooling is None or self.pooling.patches == self.tokens - 1:
-            return None
-        return self.pooling.patches
+        """The text of the file."""
+        return self.model_dump_json(indent=1) + "\n"
 
     @property
     def has_inverted_file(self) -> bool:
@@ -271,7 +210,6 @@ class Manifest(_Frozen):
             self.width,
             self.tokens,
             self.cells,
-            self.pooling,
         )
 
 
@@ -296,15 +234,16 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and (0 < version < _OLDEST or version == _POOLED):
+        kind = f"index format {version}" + (", with pooled tokens" if version == _POOLED else "")
+        raise OtherFormat(
+            f"{path.parent.parent} has {kind}, which this program no longer reads; delete that folder, "
+            "or name a new one with --index, and run `sketch-search index build FOLDER`."
+        )
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise OtherFormat(
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
-        )
-    if isinstance(version, int) and 0 < version < _OLDEST:
-        raise OtherFormat(
-            f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
-            "or name a new one with --index, and run `sketch-search index build FOLDER`."
         )
     try:
         return Manifest.model_validate(document)

@@ -24,7 +24,6 @@ from indexer.store.manifest import EmbedderEntry, Manifest
 from indexer.store.photos import Catalog, PhotoFilter
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from model import Matcher, Tokens
-from model.network import GroupCounts, Members
 from model.terminal import expanded
 
 
@@ -87,7 +86,7 @@ class Index:
             if self.manifest.has_inverted_file:
                 self.inverted = InvertedFile(generation.path, self.photo_count, self.manifest.width)
             self._cells = cells
-            self._check_all_tokens()
+            self._check_all_cells()
         except BaseException:
             self._catalog.close()
             raise
@@ -120,44 +119,27 @@ class Index:
 
     def _read_centroids(self, path: Path) -> None:
         manifest = self.manifest
-        opened = Centroids.open(path, self.cluster_count, manifest.width, manifest.tokens, manifest.pooled)
+        opened = Centroids.open(path, self.cluster_count, manifest.width, manifest.tokens)
         self.centroid_ret = torch.from_numpy(np.array(opened.ret))
         if opened.tokens is not None:
             features = np.array(opened.tokens.features)
-            positions, behind = np.array(opened.tokens.positions, np.int64), opened.tokens.members
-            members = None if behind is None else _members(behind.cells, behind.groups)
-            self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions), members)
+            positions = np.array(opened.tokens.positions, np.int64)
+            self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
         else:
             self.centroids = Tokens.of_ret(self.centroid_ret)
 
-    def _check_tokens(self, cells: Sequence[Array], groups: Sequence[Array]) -> None:
-        """Raise IndexRefused where a token is at no cell of the patch grid, or a patch in a group that has no token.
-
-        Args:
-            cells: numbers of cells. groups: numbers of the groups that patches went into.
-        """
-        if any(array.size and array.max() >= self._cells for array in cells):
+    def _check_cells(self, *positions: Array) -> None:
+        """Raise IndexRefused where a token is at no cell of the patch grid."""
+        if any(array.size and array.max() >= self._cells for array in positions):
             raise IndexRefused(
                 f"the index has tokens beyond the {self._cells} cells of the network's patch grid; {REPAIR}."
             )
-        if any(array.size and array.max() >= self.manifest.tokens - 1 for array in groups):
-            raise IndexRefused(f"the index has patches in groups that it has no tokens for; {REPAIR}.")
 
-    def _check_all_tokens(self) -> None:
-        """The same of all tokens; of a large index only of those of the clusters, as others are checked when read."""
-        cells, groups = [self.centroids.positions.numpy()], []
-        if self.centroids.members is not None:
-            cells.append(self.centroids.members.cells.numpy())
-            groups.append(self.centroids.members.groups.numpy())
-        # One byte each, and for pooled tokens twice that and more.
-        kept = (
-            [arrays.tokens for arrays in self._segments if arrays.tokens is not None] if self.inverted is None else []
-        )
-        cells += [tokens.positions for tokens in kept]
-        for members in (tokens.members for tokens in kept if tokens.members is not None):
-            cells.append(members.cells)
-            groups.append(members.groups)
-        self._check_tokens(cells, groups)
+    def _check_all_cells(self) -> None:
+        """Check all tokens; of a large index only those of the clusters, as others are checked when read."""
+        self._check_cells(self.centroids.positions.numpy())
+        if self.inverted is None:
+            self._check_cells(*(arrays.tokens.positions for arrays in self._segments if arrays.tokens is not None))
 
     @property
     def made(self) -> str:
@@ -173,11 +155,6 @@ class Index:
     def tokens_kept(self) -> int:
         """How many tokens of each photo are kept, [Ret] included."""
         return self.manifest.tokens
-
-    @property
-    def groups(self) -> GroupCounts:
-        """How many groups patch tokens were pooled into."""
-        return self.manifest.groups
 
     def cluster(self, number: int) -> ClusterRows:
         """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""
@@ -298,13 +275,9 @@ class Index:
 
     def _tokens(self, places: slice | npt.NDArray[np.int64]) -> Tokens:
         features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.positions)
-        members = None
-        if self.manifest.pooled is not None:
-            members = _members(self._read(places, RowArrays.cells), self._read(places, RowArrays.groups))
         if self.inverted is not None:
-            of_members = ([], []) if members is None else ([members.cells.numpy()], [members.groups.numpy()])
-            self._check_tokens([positions, *of_members[0]], of_members[1])
-        return Tokens(torch.from_numpy(features), torch.from_numpy(positions), members)
+            self._check_cells(positions)
+        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
     def _read(self, places: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
         """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
@@ -320,10 +293,6 @@ class Index:
         for number, part in zip(numbers, parts, strict=True):
             found[segments == number] = part
         return found
-
-
-def _members(cells: Array, groups: Array) -> Members:
-    return Members(*(torch.from_numpy(np.array(array, np.int64)) for array in (cells, groups)))
 
 
 def _ret(arrays: RowArrays, rows: Choice) -> Array:

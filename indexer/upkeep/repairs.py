@@ -16,7 +16,6 @@ from indexer.building import (
     StartingPoint,
     decide,
     live_roots,
-    pooling_as_asked,
     wanted_embedder,
 )
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
@@ -140,14 +139,13 @@ def repair(
             if not diagnosis.problems:
                 return RepairReport(())
             request = _request(folder, diagnosis, matcher, batch)
-            pooling = pooling_as_asked(request, diagnosis.manifest, matcher)
-            origin = Origin.of(pooling)
+            origin = Origin.of(matcher)
             wanted = wanted_embedder(request, diagnosis.start.manifest, origin)
             if not wanted.download:
                 found[wanted] = wanted.find(matcher.device)
             if wanted in found:
                 decision = decide(request, diagnosis.start, origin, found[wanted], folder.path)
-                report = Builder(folder, decision, pooling, progress or Progress()).run()
+                report = Builder(folder, decision, matcher, progress or Progress()).run()
                 return RepairReport(diagnosis.problems, report, diagnose(folder).problems)
         # It may have to be downloaded, and for that the lock is not held. What is wrong is then found out again.
         found[wanted] = wanted.find(matcher.device)

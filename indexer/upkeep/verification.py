@@ -34,8 +34,6 @@ from indexer.store import (
     read_centroids,
 )
 
-_CENTROID_CELLS = ("centroid_positions.npy", "centroid_patch_cells.npy")
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -124,11 +122,9 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
                 array = map_array(live.path / file.name)
                 if len(array) != manifest.counts.clusters or not _finite(array):
                     yield Problem("clusters", f"{file.name} does not have one finite row a cluster.")
-                if file.name in _CENTROID_CELLS and not _on_grid(array, manifest):
+                if file.name == "centroid_positions.npy" and not _on_grid(array, manifest):
                     yield Problem("clusters", f"{file.name} names cells that the patch grid does not have.")
-                if file.name == "centroid_patch_groups.npy" and not _have_tokens(array, manifest):
-                    yield Problem("clusters", f"{file.name} names groups that have no token.")
-        Centroids.open(live.path, manifest.counts.clusters, manifest.width, manifest.tokens, manifest.pooled)
+        Centroids.open(live.path, manifest.counts.clusters, manifest.width, manifest.tokens)
     except IndexRefused as error:
         yield Problem("clusters", str(error))
     try:
@@ -168,16 +164,13 @@ def _lookup(live: Generation, files: Sequence[CatalogFile] | None) -> Iterator[s
 def _rows(arrays: Mapping[str, Array], rows: int, manifest: Manifest) -> Iterator[str]:
     if {len(array) for array in arrays.values()} != {rows}:
         yield f"does not have {rows} rows in every array."
-    elif not RowShape(rows, manifest.width, manifest.tokens, manifest.pooled).fits(arrays):
+    elif not RowShape(rows, manifest.width, manifest.tokens).fits(arrays):
         yield "does not have the arrays that its network makes."
     for name, array in arrays.items():
         if not _finite(array):
             yield f"holds values in {name}.npy that are not finite."
-    for name in ("positions", "patch_cells"):
-        if name in arrays and not _on_grid(arrays[name], manifest):
-            yield f"names cells in {name}.npy that the patch grid does not have, or one cell twice."
-    if "patch_groups" in arrays and not _have_tokens(arrays["patch_groups"], manifest):
-        yield "names groups in patch_groups.npy that have no token."
+    if "positions" in arrays and not _on_grid(arrays["positions"], manifest):
+        yield "names cells in positions.npy that the patch grid does not have, or one cell twice."
 
 
 def _catalog(files: list[CatalogFile], live: Generation) -> Iterator[str]:
@@ -209,13 +202,6 @@ def _on_grid(positions: Array, manifest: Manifest) -> bool:
     cells = MOST_CELLS if manifest.cells is None else manifest.cells
     blocks = (positions[start : start + BLOCK].astype(np.int64) for start in range(0, len(positions), BLOCK))
     return all(bool((block < cells).all() and (np.diff(block, axis=-1) > 0).all()) for block in blocks)
-
-
-def _have_tokens(groups: Array, manifest: Manifest) -> bool:
-    """Whether all groups of patches have a token."""
-    return all(
-        bool((groups[start : start + BLOCK] < manifest.tokens - 1).all()) for start in range(0, len(groups), BLOCK)
-    )
 
 
 def _finite(array: Array) -> bool:

@@ -287,11 +287,6 @@ def _add_evaluate(commands: Subparsers) -> None:
     group.add_argument("--visual", action="store_true", help="also score by the mean visual token, as row vis")
     group.add_argument("--words", action="store_true", help="large galleries: also by the word of each sketch's class")
     group.add_argument("--keep", metavar="R,R,...", help="compare keep rates: r, r_S/r_I or r_S/r_I/r_CA")
-    group.add_argument(
-        "--tokens",
-        metavar="N/M,...",
-        help='pool patch tokens of sketches/photos into so many groups, each a number or "all"; several are compared',
-    )
     _add_variants(group)
     group = command.add_argument_group("where it is computed")
     group.add_argument("--device", default="cpu", help="default: cpu")

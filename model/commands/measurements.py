@@ -49,7 +49,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
         csv=options.csv,
         against=options.against,
         keep=options.keep,
-        tokens=options.tokens,
         variants=options.variants,
         plot=options.plot,
     )

@@ -45,10 +45,9 @@ from model.evaluation.report import (
 )
 from model.evaluation.resampling import RESAMPLED, Resampled
 from model.evaluation.scoring import check_classes, score_matrices
-from model.evaluation.token_counts import Measure, compare_token_counts, token_json, token_table
 from model.matcher import Matcher, load
 from model.metrics import recall_levels
-from model.network import GroupCounts, Method, as_zse, read_backbone
+from model.network import Method, as_zse, read_backbone
 from model.terminal import expanded
 
 
@@ -71,8 +70,6 @@ class EvaluationRequest:
         csv: a file to write each query's figures to; None for none.
         against: such a file of another evaluation, to compare with; None for none.
         keep: keep rates to compare, separated by commas; None for those of the checkpoint.
-        tokens: numbers of groups that tokens are pooled into (``GroupCounts.parse``); several, separated by commas, are
-            compared; None for those of the checkpoint.
         variants: how often a sketch is encoded, as for ``model.load``.
         plot: an image file to draw a plot to; None for none.
     """
@@ -96,7 +93,6 @@ class EvaluationRequest:
     csv: Path | None
     against: Path | None
     keep: str | None
-    tokens: str | None
     variants: int
     plot: Path | None
 
@@ -113,9 +109,7 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
     if request.words:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
     if request.by_class and (_compares(request) or request.protocol == "fine-grained"):
-        raise ModelError(
-            "--by-class is for category protocols and without --keep, several --tokens, --plot, --against, --intervals"
-        )
+        raise ModelError("--by-class is for category protocols and without --keep, --plot, --against, --intervals")
     task = read_task(request.protocol, request.split, request.trained_on, request.data, request.layout)
     corpus = subsampled(task.corpus, *request.every) if request.every else task.corpus
     if request.by_class:
@@ -123,13 +117,6 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
         return
     if request.keep:
         _sweep(request, request.keep, task.protocol, corpus, report)
-        return
-    if _several(request):
-        if task.protocol == "fine-grained":
-            _compare_tokens(request, corpus, lambda matrices: measure_instances(corpus, matrices).per_query, report)
-        else:
-            check_classes(corpus)
-            _compare_tokens(request, corpus, lambda matrices: measure(corpus, matrices).per_query, report)
         return
     if request.plot and task.protocol == "fine-grained":
         raise ModelError("precision over recall is drawn of the category protocols; leave out --plot")
@@ -164,7 +151,7 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
 
 def _run_large(request: EvaluationRequest, report: Callable[[str], object]) -> None:
     """The protocols of large galleries: figures of groups of queries."""
-    if _compares_others(request) or request.data or request.backbone or request.by_class:
+    if _compares(request) or request.data or request.backbone or request.by_class:
         raise ModelError(
             f"--protocol {request.protocol} goes without --keep, --plot, --data, --backbone, --against, --intervals, "
             "--by-class"
@@ -172,9 +159,6 @@ def _run_large(request: EvaluationRequest, report: Callable[[str], object]) -> N
     task = read_large_task(request.protocol, request.split, request.trained_on)
     if request.every:
         task = task.subsampled(*request.every)
-    if _several(request):
-        _compare_tokens(request, task.corpus, lambda matrices: measure_groups(task, matrices).per_query, report)
-        return
     _report_groups(request, task, report)
 
 
@@ -190,17 +174,7 @@ def _run_by_class(request: EvaluationRequest, task: Task, corpus: Corpus, report
 
 def _compares(request: EvaluationRequest) -> bool:
     """Whether more is asked for than one table of figures."""
-    return _compares_others(request) or _several(request)
-
-
-def _compares_others(request: EvaluationRequest) -> bool:
-    """Whether more is asked for than figures at one or several numbers of tokens."""
     return bool(request.keep or request.plot or request.against or request.intervals)
-
-
-def _several(request: EvaluationRequest) -> bool:
-    """Whether several numbers of tokens are compared."""
-    return request.tokens is not None and "," in request.tokens
 
 
 def _report_groups(request: EvaluationRequest, task: GroupedTask, report: Callable[[str], object]) -> None:
@@ -231,19 +205,6 @@ def _sweep(
         draw_keep_rates(series, "million multiply-adds a pair", f"{path.name}, {protocol}", request.plot)
 
 
-def _compare_tokens(
-    request: EvaluationRequest, corpus: Corpus, measured: Measure, report: Callable[[str], object]
-) -> None:
-    if request.csv or _compares_others(request) or request.backbone or request.visual or request.words:
-        raise ModelError(
-            "several --tokens go without --csv, --keep, --plot, --against, --intervals, --backbone, --visual, --words"
-        )
-    path, matcher = _checkpoint(request)
-    settings = [GroupCounts.parse(text) for text in (request.tokens or "").split(",")]
-    found = compare_token_counts(matcher, corpus, settings, measured, request.methods)
-    report(json.dumps(token_json(found) | _identity(path.name, matcher)) if request.json else token_table(found))
-
-
 def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str | int]]:
     """The scores of each method, and the identity of what scored."""
     if request.backbone and request.variants > 1:
@@ -270,9 +231,7 @@ def _checkpoint(request: EvaluationRequest) -> tuple[Path, Matcher]:
     unknown = [method for method in request.methods or () if method not in matcher.methods]
     if unknown:
         raise ModelError(f"{path} cannot score by {unknown[0]!r}, only by {', '.join(matcher.methods)}")
-    if request.tokens is None or _several(request):
-        return path, matcher
-    return path, matcher.with_groups(GroupCounts.parse(request.tokens))
+    return path, matcher
 
 
 def _identity(name: str, matcher: Matcher) -> dict[str, str | int]:

@@ -88,9 +88,8 @@ def visual_mean(tokens: Tokens) -> Tokens:
     """
     if not tokens.patches.shape[1]:
         raise ModelError("this network keeps no patch tokens, so that there is no mean of them to score by")
-    every = tokens.unpooled()
-    mean = every.patches.mean(dim=1, keepdim=True)
-    return Tokens(torch.cat([mean, every.patches], dim=1), every.positions)
+    mean = tokens.patches.mean(dim=1, keepdim=True)
+    return Tokens(torch.cat([mean, tokens.patches], dim=1), tokens.positions)
 
 
 def check_classes(corpus: Corpus) -> None:

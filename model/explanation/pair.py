@@ -55,14 +55,12 @@ class Observed:
     """One encoded image, and the self-attention of its encoding.
 
     Attributes:
-        tokens: a batch of one, on the network's device, pooled if the network is set to.
+        tokens: a batch of one, on the network's device.
         attention: self-attention and token selection, on the CPU.
-        patches: the same image before tokens were pooled: a token for each patch.
     """
 
     tokens: Tokens
     attention: SelfAttention
-    patches: Tokens
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class Explanation:
         grid: patches along one side.
         sketch, photo: self-attention and selection of each.
         sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared: those whose
-            tokens left the encoder and, of the photo, were kept in the cross-attention (r_CA). Where tokens are pooled,
-            what is said of a group is said of each of its patches; they share its attention equally.
+            tokens left the encoder and, of the photo, were kept in the cross-attention (r_CA).
         sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch
             tokens, None without cross-attention.
         ret_to_photo: (heads, n_p), cross-attention of the sketch's [Ret] to the photo's patch tokens, or None.
@@ -85,8 +82,6 @@ class Explanation:
             photos see ``compare_photos``.
         relation_score: in (0, 1), None for two photos, and where the checkpoint's relation network is untrained.
         ret_distance: distance of the [Ret] tokens, in [0, 2]; see ``Network.ret_distances``.
-        photo_groups: (n_p,) int64, for each patch of the photo the place of the one in the middle of its group; None
-            where tokens are not pooled.
     """
 
     grid: int
@@ -101,15 +96,14 @@ class Explanation:
     correspondence: torch.Tensor
     relation_score: float | None
     ret_distance: float
-    photo_groups: torch.Tensor | None = None
 
     def best(self) -> tuple[torch.Tensor, torch.Tensor]:
         """For each sketch patch the cosine of its best photo patch, (n_s,) float32, and that one's place, (n_s,) int64.
 
-        Of the patches of the best group it is the one in the middle. Some patches must be compared.
+        Some patches must be compared.
         """
         cosines, places = self.correspondence.max(dim=1)
-        return cosines, places if self.photo_groups is None else self.photo_groups[places]
+        return cosines, places
 
     def matches(self) -> list[tuple[int, int, float]]:
         """For each sketch patch its best photo patch: (sketch cell, photo cell, cosine), strongest first.
@@ -133,7 +127,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
     if isinstance(network, Network) and not isinstance(network.encoder, Encoder):
         raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
-    patches = seen_together(network.encode(variants, modality, trace))
+    tokens = seen_together(network.encode(variants, modality, trace))
     area = network.config.grid**2
     blocks = torch.zeros(len(trace.attention), trace.attention[0].shape[1], area)
     for block, attention, positions in zip(blocks, trace.attention, trace.positions, strict=True):
@@ -144,7 +138,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
         mask[cells[0].cpu()] = True
         kept.append(mask.reshape(network.config.grid, -1))
     seen = SelfAttention(blocks.reshape(*blocks.shape[:2], network.config.grid, -1), tuple(kept))
-    return Observed(network.pool(patches, modality), seen, patches)
+    return Observed(tokens, seen)
 
 
 @torch.inference_mode()
@@ -161,22 +155,19 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
             forth, back = _cross_attention(network.cross, s_side, p_side)
         s_out, p_out = network.align(s_side, p_side)
     trained = network.calibration.relation_trained
-    here, there = _Spread.of(sketch.tokens, s_out), _Spread.of(photo.tokens, p_out)
-    cosines = kernel_matrix(s_out.patches, p_out.patches)[0].cpu()
     return Explanation(
         grid=network.config.grid,
         sketch=sketch.attention,
         photo=photo.attention,
-        sketch_cells=here.cells,
-        photo_cells=there.cells,
-        sketch_to_photo=None if forth is None else there.shared(forth[:, 1:, 1:][:, here.tokens]),
-        photo_to_sketch=None if back is None else here.shared(back[:, 1:, 1:][:, there.tokens]),
-        ret_to_photo=None if forth is None else there.shared(forth[:, 0, 1:]),
-        ret_to_sketch=None if back is None else here.shared(back[:, 0, 1:]),
-        correspondence=cosines[here.tokens][:, there.tokens],
+        sketch_cells=s_out.positions[0].cpu(),
+        photo_cells=p_out.positions[0].cpu(),
+        sketch_to_photo=None if forth is None else forth[:, 1:, 1:],
+        photo_to_sketch=None if back is None else back[:, 1:, 1:],
+        ret_to_photo=None if forth is None else forth[:, 0, 1:],
+        ret_to_sketch=None if back is None else back[:, 0, 1:],
+        correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
         relation_score=float(network.relate(s_side, p_side).sigmoid()) if trained else None,
         ret_distance=float(network.ret_distances(sketch.tokens.ret, photo.tokens.ret)),
-        photo_groups=None if photo.tokens.members is None else there.middles,
     )
 
 
@@ -185,20 +176,20 @@ def compare_photos(liked: Observed, photo: Observed) -> Explanation:
     """Explains why a photo is like another one.
 
     Searches compare photos by [Ret] alone, so cross-attention and relation network have no part in it. Patch tokens are
-    compared as they left the encoder, not pooled, where those of two photos correspond better than after a
+    compared as they left the encoder, where those of two photos correspond better than after a
     cross-attention that was trained for sketches; without what all of them have in common, their mean, and without
     tokens that are repeated within a photo. ``ret_distance`` is that of the two normalised [Ret], without a prior.
     """
     first, second = (F.normalize(seen.tokens.ret.float(), dim=-1) for seen in (liked, photo))
-    here, there = (_distinct(seen.patches) for seen in (liked, photo))
-    mean = torch.cat([liked.patches.patches, photo.patches.patches], dim=1).mean(dim=1, keepdim=True)
-    cosines = kernel_matrix(liked.patches.patches - mean, photo.patches.patches - mean)[0]
+    here, there = (_distinct(seen.tokens) for seen in (liked, photo))
+    mean = torch.cat([liked.tokens.patches, photo.tokens.patches], dim=1).mean(dim=1, keepdim=True)
+    cosines = kernel_matrix(liked.tokens.patches - mean, photo.tokens.patches - mean)[0]
     return Explanation(
         grid=liked.attention.blocks.shape[-1],
         sketch=liked.attention,
         photo=photo.attention,
-        sketch_cells=liked.patches.positions[0, here].cpu(),
-        photo_cells=photo.patches.positions[0, there].cpu(),
+        sketch_cells=liked.tokens.positions[0, here].cpu(),
+        photo_cells=photo.tokens.positions[0, there].cpu(),
         sketch_to_photo=None,
         photo_to_sketch=None,
         ret_to_photo=None,
@@ -233,35 +224,6 @@ def strongest_cells(attention: torch.Tensor, share: float) -> torch.Tensor:
     chosen = torch.zeros_like(flat, dtype=torch.bool)
     chosen[order[needed]] = True
     return chosen.reshape(attention.shape)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """One image's tokens, spread over the patches that they stand for. All tensors are on the CPU.
-
-    Attributes:
-        cells: (k,) int64, of the patches. tokens: (k,) int64, the patch token of each, from 0.
-        middles: (k,) int64, the place of the patch in the middle of each one's group.
-    """
-
-    cells: torch.Tensor
-    tokens: torch.Tensor
-    middles: torch.Tensor
-
-    @staticmethod
-    def of(encoded: Tokens, aligned: Tokens) -> _Spread:
-        """A batch of one, before and after cross-attention, which may have dropped tokens that are not pooled."""
-        cells = aligned.positions[0].cpu()
-        if encoded.members is None:
-            itself = torch.arange(len(cells))
-            return _Spread(cells, itself, itself)
-        members = encoded.members.to("cpu")
-        groups = members.groups[0]
-        return _Spread(members.cells[0], groups, torch.searchsorted(members.cells[0], cells)[groups])
-
-    def shared(self, attention: torch.Tensor) -> torch.Tensor:
-        """Attention to patch tokens (..., n) as attention to patches (..., k), with the same sum."""
-        return attention[..., self.tokens] / self.tokens.bincount()[self.tokens]
 
 
 def _distinct(tokens: Tokens) -> torch.Tensor:

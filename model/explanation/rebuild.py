@@ -69,10 +69,7 @@ class NearestPatches:
         self._photos, self._positions = (torch.empty(n, 0, dtype=torch.int64, device=device) for _ in range(2))
 
     def add(self, ids: NDArray[np.int64], photos: Tokens) -> None:
-        """Adds photos with ids (m,). Of equally near patches, those that were added first are kept.
-
-        Of a pooled token it is the patch in the middle of its group.
-        """
+        """Adds photos with ids (m,). Of equally near patches, those that were added first are kept."""
         device = self._tokens.device
         tokens = F.normalize(photos.patches.to(device, torch.float32), dim=-1)
         m, per_photo = tokens.shape[:2]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from model.network.backbone import POSITION, from_backbone, read_backbone, resized
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
-from model.network.config import MOST_GROUPS, PRESETS, Modality, ModelConfig, preset
+from model.network.config import PRESETS, Modality, ModelConfig, preset
 from model.network.cost import Costs, costs
 from model.network.layers import (
     BestMatchRelation,
@@ -21,11 +21,10 @@ from model.network.layers import (
     Side,
     kernel_matrix,
 )
-from model.network.pooling import GroupCounts, pooled
 from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.prior import Prior
 from model.network.ret_network import NetworkConfig, RetNetwork
-from model.network.tokens import Members, Tokens
+from model.network.tokens import Tokens
 from model.network.variants import MOST_VARIANTS, seen_together, sketch_variants
 from model.network.vectors import (
     Anchor,
@@ -58,7 +57,6 @@ NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network
 
 __all__ = [
     "METHODS",
-    "MOST_GROUPS",
     "MOST_VARIANTS",
     "NETWORKS",
     "POSITION",
@@ -78,10 +76,8 @@ __all__ = [
     "CrossSide",
     "Encoder",
     "EncoderTrace",
-    "GroupCounts",
     "KernelRelation",
     "Learned",
-    "Members",
     "Method",
     "Modality",
     "ModelConfig",
@@ -110,7 +106,6 @@ __all__ = [
     "layout_of",
     "load_vit",
     "multiplies_bf16",
-    "pooled",
     "preset",
     "read_backbone",
     "read_clip",

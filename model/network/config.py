@@ -34,8 +34,10 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 # Of a vocabulary: ten times as many words as the largest one has, and what its names have at most.
 _MOST_WORDS = 20_000
 _MOST_NAMES = 16
-# Of the patch tokens of an image: an index keeps the number of a patch's group in one byte.
-MOST_GROUPS = 256
+_POOLED = (
+    "the checkpoint pools its patch tokens into groups, which this version no longer does; "
+    "train it again without groups_sketch and groups_photo"
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,6 @@ class ModelConfig:
             baseline ViT-Vis).
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
         keep_sketch, keep_photo, keep_cross: keep rates r_S, r_I and r_CA in (0, 1].
-        groups_sketch, groups_photo: how many groups the patch tokens that leave the encoder are pooled into
-            (``model.network.pooling``); None where each keeps its token.
         cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
         cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
@@ -90,8 +90,6 @@ class ModelConfig:
     keep_sketch: float = 1.0
     keep_photo: float = 1.0
     keep_cross: float = 1.0
-    groups_sketch: int | None = None
-    groups_photo: int | None = None
     cross_attention: bool = True
     cross_heads: int = 8
     cross_ffn: int = 1024
@@ -138,11 +136,6 @@ class ModelConfig:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
         if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
-        groups = [count for count in (self.groups_sketch, self.groups_photo) if count is not None]
-        if any(not 1 <= count <= MOST_GROUPS for count in groups):
-            problems.append(f"groups of tokens must be 1 to {MOST_GROUPS}")
-        if groups and (self.relation != "best-match" or self.keep_cross < 1):
-            problems.append("tokens are pooled only for the relation best-match and where keep_cross is 1")
         if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
             problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
         if problem := problem_of_words(self.words, self.drawn):
@@ -159,10 +152,6 @@ class ModelConfig:
         """r_S or r_I."""
         return self.keep_sketch if modality == "sketch" else self.keep_photo
 
-    def groups(self, modality: Modality) -> int | None:
-        """How many groups patch tokens are pooled into; None where each keeps its token."""
-        return self.groups_sketch if modality == "sketch" else self.groups_photo
-
     def kept(self, modality: Modality) -> tuple[int, ...]:
         """How many patch tokens are left after each selection, in order; the last number leaves the encoder."""
         counts = []
@@ -177,14 +166,9 @@ class ModelConfig:
         """Whether pictures are padded as for released CLIP-AT networks: never."""
         return False
 
-    def patch_count(self, modality: Modality) -> int:
-        """How many patch tokens leave the encoder."""
-        return (self.kept(modality) or (self.grid**2,))[-1]
-
     def token_count(self, modality: Modality) -> int:
         """How many tokens an encoded image has, [Ret] included."""
-        patches, groups = self.patch_count(modality), self.groups(modality)
-        return 1 + (patches if groups is None else min(groups, patches))
+        return 1 + (self.kept(modality) or (self.grid**2,))[-1]
 
     def to_json(self) -> str:
         """As stored in a checkpoint."""
@@ -192,8 +176,8 @@ class ModelConfig:
 
     @staticmethod
     def from_json(text: str) -> ModelConfig:
-        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
-        return from_json(ModelConfig, text, "configuration")
+        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint; and for pooled tokens."""
+        return from_json(ModelConfig, text, "configuration", dict.fromkeys(("groups_sketch", "groups_photo"), _POOLED))
 
 
 def within(value: float | tuple[float, ...], least: float, most: float) -> bool:

@@ -23,7 +23,7 @@ class Costs:
         sketch_macs, photo_macs: of what is done once for each image: encoding, and projecting for the cross-attention.
         pair_macs: of what is done for each pair: cross-attention and relation network.
         parameters: how many numbers the checkpoint holds.
-        photo_bytes: tokens and positions of one photo as an index stores them; of pooled ones their members, too.
+        photo_bytes: tokens and positions of one photo as an index stores them.
     """
 
     sketch_macs: int
@@ -43,14 +43,8 @@ def costs(config: ModelConfig) -> Costs:
         encoder_macs(config, "photo") + projection_macs(config, "photo"),
         pair_macs(config),
         parameters,
-        tokens * (config.width + _SCALE_BYTES) + tokens - 1 + _member_bytes(config),
+        tokens * (config.width + _SCALE_BYTES) + tokens - 1,
     )
-
-
-def _member_bytes(config: ModelConfig) -> int:
-    """Of the cell and the group of each patch of a photo, where its tokens are pooled."""
-    patches = config.patch_count("photo")
-    return 2 * patches if patches > config.token_count("photo") - 1 else 0
 
 
 def encoder_macs(config: ModelConfig, modality: Modality) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,15 +22,22 @@ def to_json(record: DataclassInstance) -> str:
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
 
 
-def from_json(kind: type[Record], text: str, title: str) -> Record:
+def from_json(kind: type[Record], text: str, title: str, gone: Mapping[str, str] | None = None) -> Record:
     """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
 
-    ``title`` says in errors what is read. Raises ModelError for unknown fields, for values of another type, and where a
-    field without a default is missing: a newer or damaged checkpoint.
+    Args:
+        title: says in errors what is read.
+        gone: fields that earlier versions wrote, each with the sentence that refuses any value but null.
+
+    Raises:
+        ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
     """
     known = {field.name for field in dataclasses.fields(kind)}
     try:
         values: dict[str, Any] = json.loads(text)
+        for name, refusal in (gone or {}).items():
+            if values.pop(name, None) is not None:
+                raise ModelError(refusal)
         unknown = sorted(set(values) - known)
         if unknown:
             raise ModelError(

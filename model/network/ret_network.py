@@ -89,10 +89,6 @@ class RetNetwork(nn.Module, ABC):
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens; ``trace`` records the attention of [Ret]."""
 
-    def pool(self, tokens: Tokens, modality: Modality) -> Tokens:
-        """Tokens from ``encode``, pooled as the configuration says: what is compared, and what an index keeps."""
-        return tokens
-
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """What the score of a pair needs of one image alone; once for each image."""
         return Side(tokens.features, tokens.positions, tokens.ret)

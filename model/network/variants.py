@@ -49,7 +49,7 @@ def seen_together(variants: Tokens) -> Tokens:
     first = variants[:1]
     mean = F.normalize(variants.ret, dim=-1).mean(dim=0, keepdim=True)
     ret = F.normalize(mean, dim=-1) * first.ret.norm(dim=-1, keepdim=True)
-    return Tokens(torch.cat([ret.unsqueeze(1), first.patches], dim=1), first.positions, first.members)
+    return Tokens(torch.cat([ret.unsqueeze(1), first.patches], dim=1), first.positions)
 
 
 def _moved(ink: torch.Tensor, to_source: list[list[float]]) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from typing import ClassVar, Self
 
 import torch
@@ -22,7 +20,6 @@ from model.network.layers import (
     RetTerm,
     Side,
 )
-from model.network.pooling import GroupCounts, pooled
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 
@@ -55,24 +52,6 @@ class Network(RetNetwork):
         """(b, 3, H, W) normalised pixels -> tokens."""
         tokens: Tokens = self.encoder(images, modality, trace)
         return tokens
-
-    def pool(self, tokens: Tokens, modality: Modality) -> Tokens:
-        """Tokens from ``encode``, pooled as the configuration says: what is compared, and what an index keeps."""
-        return pooled(tokens, self.config.groups(modality))
-
-    @property
-    def groups(self) -> GroupCounts:
-        """How many groups tokens are pooled into."""
-        return GroupCounts(self.config.groups_sketch, self.config.groups_photo)
-
-    def with_groups(self, counts: GroupCounts) -> Self:
-        """The same network with its tokens pooled into so many groups. The two share their weights.
-
-        Raises ModelError where the tokens of this network cannot be pooled.
-        """
-        other = copy.copy(self)
-        other.config = dataclasses.replace(self.config, groups_sketch=counts.sketch, groups_photo=counts.photo)
-        return other
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """What the score of a pair needs of one image alone; once for each image."""

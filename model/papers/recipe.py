@@ -121,8 +121,7 @@ class Recipe:
     """A whole training.
 
     Attributes:
-        preset, network: a preset, and the fields of its configuration that differ. With ``groups_sketch`` and
-            ``groups_photo`` each step pools the tokens before they are compared, and so does the checkpoint.
+        preset, network: a preset, and the fields of its configuration that differ.
         split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
             calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
             (--data) have these two parts only: without "val" every fifth class is left for it. Of data/more,

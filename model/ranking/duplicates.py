@@ -71,7 +71,6 @@ def sameness(tokens: Tokens, pairs: torch.Tensor, grid: int) -> torch.Tensor:
 
 
 def _sameness(first: Tokens, second: Tokens, grid: int) -> torch.Tensor:
-    first, second = first.unpooled(), second.unpooled()
     patches, others = (F.normalize(tokens.patches.float(), dim=2) for tokens in (first, second))
     cosines = (patches @ others.transpose(1, 2)).clamp(min=0)
     here, there = first.positions[:, :, None], second.positions[:, None]

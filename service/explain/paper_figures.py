@@ -137,7 +137,7 @@ def _both(found: Found, row: Callable[[Pixels, SelfAttention], list[Tile]]) -> l
 
 
 def _from_gallery(index: SearchedIndex, matcher: Matcher, found: Found) -> list[Tile]:
-    rebuilt = rebuild_from_gallery(index, matcher, found.sketch.observed.patches, NEIGHBOURS)
+    rebuilt = rebuild_from_gallery(index, matcher, found.sketch.observed.tokens, NEIGHBOURS)
     tiles = [Tile(image, f"nearest {k} of the gallery") for k, image in zip(NEIGHBOURS, rebuilt, strict=True)]
     return [Tile(Image.fromarray(found.sketch.pixels), "sketch"), *tiles]
 

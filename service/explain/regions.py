@@ -53,13 +53,11 @@ def pinned_regions(
 
 
 def matched_cells(explanation: Explanation, region: Collection[int]) -> tuple[int, ...]:
-    """The photo cells that match the kept cells of a sketch region best, ascending; of a group all of its cells."""
+    """The photo cells that match the kept cells of a sketch region best, ascending."""
     if not explanation.correspondence.numel():
         return ()
     inside = torch.tensor([cell in region for cell in explanation.sketch_cells.tolist()])
-    places, groups = explanation.best()[1][inside], explanation.photo_groups
-    if groups is not None:
-        places = torch.isin(groups, places).nonzero()[:, 0]
+    places = explanation.best()[1][inside]
     return tuple(sorted(set(explanation.photo_cells[places].tolist())))
 
 

@@ -39,10 +39,6 @@ class IndexInfo(BaseModel):
     photos: int = Field(description="Photos shown; equal files count once.")
     clusters: int
     tokens: int = Field(description="Tokens kept of each photo, [Ret] among them.")
-    pooled: str | None = Field(
-        description="Into how many groups the patch tokens of a sketch and of a photo are pooled, such as 34/34; null "
-        "where each patch keeps its token."
-    )
     embedder: str = Field(description="What the clusters were made with.")
     embedder_description: str
     text_tower: str | None = Field(

@@ -106,7 +106,7 @@ class GallerySearcher:
     """Searches a gallery with the checkpoint that made its tokens.
 
     Attributes:
-        matcher: the checkpoint with its tokens pooled as the gallery's are.
+        matcher: the checkpoint.
         scorer: the gallery, as it is scored. index: what else is known of its photos.
     """
 
@@ -118,10 +118,10 @@ class GallerySearcher:
             defaults: what a search does where its query does not say; None for those of ``Defaults``.
             encode: what encodes the sketches and photos of queries; None for the matcher.
         """
-        self.matcher = matcher.with_groups(gallery.index.groups)
+        self.matcher = matcher
         self.scorer = gallery
         self.index = gallery.index
-        self._encode = self.matcher.encode if encode is None else encode
+        self._encode = matcher.encode if encode is None else encode
         self._defaults = defaults or Defaults()
         # While somebody draws, one word and one filter are asked for again and again.
         self._named = lru_cache(maxsize=WORDS_KEPT)(partial(word_scores, self.scorer))
@@ -278,7 +278,7 @@ class Searcher(GallerySearcher):
 
     def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
         """``defaults``: as of ``GallerySearcher``."""
-        super().__init__(GalleryScorer(index, matcher.with_groups(index.groups)), matcher, defaults)
+        super().__init__(GalleryScorer(index, matcher), matcher, defaults)
 
 
 def _may_grow(ranking: _Ranking, plan: Plan, pool: Pool) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +47,8 @@ def check_fits(overviews: Sequence[Overview | None], number: int, names: Sequenc
         if place == number or other is None:
             continue
         both = f"the shards {names[min(place, number)]} and {names[max(place, number)]}"
-        if replace(one.origin, tokens=0, pooling=None) != replace(other.origin, tokens=0, pooling=None):
-            raise ShardsRefused(f"{both} were made with different checkpoints; {_TOGETHER}.")
         if one.origin != other.origin:
-            raise ShardsRefused(f"{both} keep tokens in different ways; {_TOGETHER}.")
+            raise ShardsRefused(f"{both} were made with different checkpoints; {_TOGETHER}.")
         if (one.embedder.kind, one.embedder.sha256) != (other.embedder.kind, other.embedder.sha256):
             raise ShardsRefused(f"{both} were clustered by different embedders; {_TOGETHER}.")
         if (shared := _shared(one, other)) is not None:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
-import torch
-
-from model import Matcher, Tokens
+from model import Matcher
 from model.decoding import RunJob, run_here
-from model.network import GroupCounts, Modality
 from service.engine import GalleryEngine, PreparedSketch
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
-from service.search import Defaults, GallerySearcher
+from service.search import Defaults, Encode, GallerySearcher
 from service.settings import Settings
 from service.sharding.errors import ShardsLost
 from service.sharding.gallery import ShardedGallery
 from service.sharding.shards import Generations, Shards
 from service.towers import ClipVectors, Towers
-
-#: What encodes pictures (b, 3, H, W), and pools their tokens into so many groups.
-EncodeInGroups: TypeAlias = Callable[[torch.Tensor, Modality, GroupCounts], Tokens]
 
 
 class ShardedEngine(GalleryEngine):
@@ -33,7 +26,7 @@ class ShardedEngine(GalleryEngine):
         settings: Settings,
         matcher: Matcher,
         shards: Shards,
-        encode: EncodeInGroups,
+        encode: Encode,
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
         towers: Towers | None = None,
@@ -41,13 +34,13 @@ class ShardedEngine(GalleryEngine):
         """As ``GalleryEngine``.
 
         Args:
-            matcher: the checkpoint, with its tokens pooled as the shards' are.
+            matcher: the checkpoint that made the shards.
             shards: what is searched, with the generations that they have now.
             encode: what encodes sketches and photos of queries.
         """
         super().__init__(settings, matcher, thumbnails, run, towers)
         self._shards = shards
-        self._encode = lambda images, modality: encode(images, modality, matcher.groups)
+        self._encode = encode
         self._generations: Generations = shards.generations
 
     def search(

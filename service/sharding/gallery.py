@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from indexer import INVERTED_FROM, BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
 from model import Matcher, Tokens
-from model.network import GroupCounts
 from model.ranking import ScoredBy
 from service.errors import BadSearch
 from service.search import GalleryRows, Mask, QueryParts, Rows, Scores, Word, WordLead
@@ -60,7 +59,7 @@ class ShardedGallery(GalleryRows):
         """
         Args:
             layout: the photos. ask: the way to the shards that have them.
-            matcher: the checkpoint that made their tokens, pooled as these are.
+            matcher: the checkpoint that made their tokens.
             large_from: photos from which on it is large.
         """
         super().__init__(layout.ids, layout.cluster_sizes, torch.from_numpy(layout.centroid_ret), matcher)
@@ -202,11 +201,6 @@ class ShardedGallery(GalleryRows):
     def tokens_kept(self) -> int:
         """As in ``SearchedIndex``."""
         return self._layout.tokens_kept
-
-    @property
-    def groups(self) -> GroupCounts:
-        """As in ``SearchedIndex``."""
-        return self._matcher.groups
 
     def photo(self, photo: int) -> PhotoEntry:
         """As in ``SearchedIndex``."""

@@ -11,9 +11,10 @@ from model.words import load_plurals
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
+from service.search import Encode
 from service.serving import THUMBNAIL_BYTES
 from service.settings import Settings
-from service.sharding.engine import EncodeInGroups, ShardedEngine
+from service.sharding.engine import ShardedEngine
 from service.sharding.shards import Shards
 from service.towers import Towers
 
@@ -35,7 +36,7 @@ class ShardedLive:
         settings: Settings,
         matcher: Matcher,
         shards: Shards,
-        encode: EncodeInGroups,
+        encode: Encode,
         run: RunJob = run_here,
     ) -> None:
         """
@@ -93,12 +94,10 @@ class ShardedLive:
         """The engine over what is known now; None where no shard ever answered."""
         if self._matcher.words:
             load_plurals()
-        known = next((one for one in self._shards.generations.overviews if one is not None), None)
-        if known is None:
+        if all(one is None for one in self._shards.generations.overviews):
             return None
-        matcher = self._matcher.with_groups(known.groups)
         return ShardedEngine(
-            self._settings, matcher, self._shards, self._encode, self._thumbnails, self._run, self._towers
+            self._settings, self._matcher, self._shards, self._encode, self._thumbnails, self._run, self._towers
         )
 
     def close(self) -> None:

@@ -19,10 +19,11 @@ import torch
 
 from indexer.distributed import connected
 from model import Tokens
-from model.network import GroupCounts, Modality
+from model.network import Modality
 from model.terminal import Refusal
 from service.engine import open_matcher
 from service.errors import NotReady, QueueFull
+from service.search import Encode
 from service.settings import Settings
 from service.sharding.errors import ShardsRefused, ShardUnavailable
 from service.sharding.links import Pending
@@ -104,11 +105,11 @@ class EncoderReplica:
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 
-    def encode(self, images: Any, modality: Modality, groups: GroupCounts) -> _Told[SentTokens]:
+    def encode(self, images: Any, modality: Modality) -> _Told[SentTokens]:
         """As ``Matcher.encode``. images: (b, 3, H, W) float32, as an array."""
         pixels = to_tensor(images, torch.device("cpu"))
         with self._turn:
-            return _told(lambda: SentTokens.of(self._matcher.with_groups(groups).encode(pixels, modality)))
+            return _told(lambda: SentTokens.of(self._matcher.encode(pixels, modality)))
 
 
 class _Response(Generic[T]):
@@ -170,11 +171,11 @@ class Deployed:
 
     Attributes:
         links: to the shards, in their order.
-        encode: what encodes pictures, pooled into so many groups.
+        encode: what encodes pictures.
     """
 
     links: tuple[RayShard, ...]
-    encode: Callable[[torch.Tensor, Modality, GroupCounts], Tokens]
+    encode: Encode
 
 
 @contextmanager
@@ -251,9 +252,9 @@ def _check_room(each: dict[str, float], copies: int) -> None:
             )
 
 
-def _encoded(handle: Any, seconds: float, images: torch.Tensor, modality: Modality, groups: GroupCounts) -> Tokens:
+def _encoded(handle: Any, seconds: float, images: torch.Tensor, modality: Modality) -> Tokens:
     """As ``Matcher.encode``, by a copy of the encoder. Raises NotReady where none answers."""
-    sent: _Response[SentTokens] = _Response(lambda: handle.encode.remote(images.numpy(), modality, groups))
+    sent: _Response[SentTokens] = _Response(lambda: handle.encode.remote(images.numpy(), modality))
     try:
         return sent.result(seconds).tokens(torch.device("cpu"))
     except ShardUnavailable as error:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from model import Tokens
-from model.network import Members
 from service.search import Mask
 
 
@@ -20,23 +19,15 @@ class SentTokens:
 
     features: NDArray[Any]
     positions: NDArray[np.int64]
-    cells: NDArray[np.int64] | None = None
-    groups: NDArray[np.int64] | None = None
 
     @staticmethod
     def of(tokens: Tokens) -> SentTokens:
         """These tokens, from whatever device they are on."""
-        features, positions = tokens.features.cpu().numpy(), tokens.positions.cpu().numpy()
-        if tokens.members is None:
-            return SentTokens(features, positions)
-        return SentTokens(features, positions, tokens.members.cells.cpu().numpy(), tokens.members.groups.cpu().numpy())
+        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy())
 
     def tokens(self, device: torch.device) -> Tokens:
         """The tokens on a device."""
-        members = None
-        if self.cells is not None and self.groups is not None:
-            members = Members(to_tensor(self.cells, device), to_tensor(self.groups, device))
-        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), members)
+        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device))
 
 
 @dataclass(frozen=True)

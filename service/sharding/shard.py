@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, Index, Origin
 from model import Matcher
-from model.network import GroupCounts
 from model.ranking import ALIKE, Likeness
 from service.search import Mask, Rows, Scores, Searcher, check_searches
 
@@ -31,8 +30,7 @@ class Overview:
         made: names the generation, also among those of other indexes. generation: its name in the shard's folder.
         ids: (p,) int64 by row. cluster_sizes: (c,) int64. centroid_ret: (c, d) float32.
         ret_sum: (d,) float64, the sum of all normalised [Ret].
-        origin: the network that made the rows, and how it pools tokens. embedder: what the photos were clustered by.
-        groups: as of ``Index``.
+        origin: the network that made the rows. embedder: what the photos were clustered by.
     """
 
     made: str
@@ -43,14 +41,13 @@ class Overview:
     ret_sum: NDArray[np.float64]
     origin: Origin
     embedder: EmbedderEntry
-    groups: GroupCounts
 
 
 class Shard:
     """A generation of a shard, opened.
 
     Attributes:
-        index, matcher: the generation, and the checkpoint that made it, with its tokens pooled as there.
+        index, matcher: the generation, and the checkpoint that made it.
         scorer: scores of its photos, by their rows in this shard.
     """
 
@@ -79,7 +76,6 @@ class Shard:
             ret_sum=self.scorer.gallery_ret.mean.cpu().double().numpy() * count,
             origin=self.index.manifest.origin,
             embedder=self.index.embedder,
-            groups=self.index.groups,
         )
 
     def rows(self, passing: Mask | None) -> Rows:

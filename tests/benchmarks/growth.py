@@ -82,12 +82,7 @@ class RepeatedIndex:
     """
 
     def __init__(self, index: Index, count: int) -> None:
-        self.generation, self.embedder, self.groups, self.inverted = (
-            index.generation,
-            index.embedder,
-            index.groups,
-            None,
-        )
+        self.generation, self.embedder, self.inverted = index.generation, index.embedder, None
         ret = index.all_ret()
         self._tokens = index.photo_tokens(np.arange(len(ret)))
         self.ids, self._ret = np.arange(count), ret[torch.arange(count) % len(ret)]

@@ -103,7 +103,6 @@ def write_large_index(
     One that is there already stays.
 
     Args:
-        source: one without pooled tokens.
         inverted: whether it has an inverted file. own_cells: whether that has cells other than the clusters.
         first: photos of the gallery that are in other shards before this one; their ids come before, too.
     """

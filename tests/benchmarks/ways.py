@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint.conversion import released_config
-from model.errors import ModelError
 from model.matcher import Matcher
 from model.network.config import Modality
 from model.network.layers.cross import Side
-from model.network.pooling import GroupCounts
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.benchmarks.circumstances import named
@@ -29,8 +27,6 @@ RELEASED_BATCH = 16
 PICTURES = 16
 # Precisions that may be faster than float32, by kind of device.
 REDUCED = {"cpu": (torch.bfloat16,), "cuda": (torch.bfloat16, torch.float16)}
-# Numbers of pooled tokens, of a sketch and of a photo.
-POOLED = (GroupCounts(34, 34), GroupCounts(34, 17), GroupCounts(23, 17))
 SEED = 0
 
 
@@ -93,7 +89,6 @@ def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, c
             ways.append(scoring_way(name, in_precision(network, dtype), one, many))
     matcher = in_precision(default, fastest)
     ways.append(scoring_way(f"{name}, photos projected before", matcher, one, matcher.project(many)))
-    ways += pooled_ways(default, fastest, len(many))
     if compiled:
         how: dict[str, dict[str, Any]] = {"compiled": {}}
         if device_of(default).type == "cuda":
@@ -101,25 +96,6 @@ def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, c
         for said, options in how.items():
             way = compiled_way(f"{name}, {said}", in_precision(default, fastest), one, many, **options)
             ways += [way] if way else []
-    return ways
-
-
-def pooled_ways(network: Network, dtype: torch.dtype, photos: int) -> list[Way]:
-    """A way to score pooled tokens for each of POOLED, with photos that were projected before, as in a search.
-
-    None for a network whose tokens cannot be pooled.
-    """
-    ways = []
-    for counts in POOLED:
-        try:
-            pooled = network.with_groups(counts)
-        except ModelError as error:
-            print(f"{network.config.name}, pooled tokens: left out: {error}", file=sys.stderr)
-            return []
-        matcher = in_precision(pooled, dtype)
-        one, many = random_tokens(pooled, 1, SEED, "sketch"), random_tokens(pooled, photos, SEED + 1)
-        name = f"{network.config.name}, pooled to {counts} tokens, photos projected before"
-        ways.append(scoring_way(name, matcher, one, matcher.project(many)))
     return ways
 
 

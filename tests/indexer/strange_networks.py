@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from PIL import Image
 
 import model
 from model.network.config import Modality
-from model.network.pooling import GroupCounts
 from model.network.tokens import Tokens
 
 
@@ -26,11 +23,6 @@ class GlobalVector:
         self.checkpoint_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
         self.config, self.device, self.dtype = matcher.config, matcher.device, matcher.dtype
         self.open, self.prepare, self.preprocessing = matcher.open, matcher.prepare, matcher.preprocessing
-        self.groups = GroupCounts()
-
-    def with_groups(self, counts: GroupCounts) -> Self:
-        assert counts == self.groups
-        return self
 
     def token_count(self, modality: str) -> int:
         return 1

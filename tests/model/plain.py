@@ -5,7 +5,6 @@ It shares no code with the package and reads the same weights by name.
 
 from __future__ import annotations
 
-import itertools
 import math
 from fractions import Fraction
 
@@ -91,26 +90,6 @@ def encode(config: ModelConfig, state: State, image: torch.Tensor, modality: str
         y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
         x = x + linear(y, state, f"{name}.mlp.fc2")
     return layer_norm(x, state["encoder.norm.weight"], state["encoder.norm.bias"], config.norm_eps), cells
-
-
-def ward(patches: torch.Tensor, count: int) -> set[frozenset[int]]:
-    """Ward's clustering of patch tokens (k, d) by its definition, on their directions: the patches of each group.
-
-    It merges what adds least to the squared distances from the groups' means.
-    """
-    directions = (patches / patches.norm(dim=1, keepdim=True)).double()
-    groups = [frozenset([patch]) for patch in range(len(patches))]
-
-    def spread(group: frozenset[int]) -> float:
-        inside = directions[sorted(group)]
-        return float((inside - inside.mean(dim=0)).square().sum())
-
-    while len(groups) > count:
-        one, other = min(
-            itertools.combinations(groups, 2), key=lambda pair: spread(pair[0] | pair[1]) - sum(map(spread, pair))
-        )
-        groups = [group for group in groups if group not in (one, other)] + [one | other]
-    return set(groups)
 
 
 def branch(state: State, name: str, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from model.matcher import Matcher
-from model.network.pooling import GroupCounts
 from model.network.zse import Network
 from tests.benchmarks.circumstances import Call
 from tests.benchmarks.released import released_logits, released_tokens
 from tests.benchmarks.scoring import CHUNKS, Result, measure, table
-from tests.benchmarks.ways import SEED, compiled_way, in_precision, pooled_ways, random_tokens
+from tests.benchmarks.ways import compiled_way, in_precision, random_tokens
 from tests.networks import tiny_network
 
 
@@ -68,15 +67,12 @@ def test_every_way_is_measured_and_written_down(released: Network, tmp_path: Pat
         ("score", "tiny-random", "float32"),
         ("score", "tiny-random", "bfloat16"),
         ("score", "tiny-random, photos projected before", fastest),
-        ("score", "tiny-random, pooled to 34/34 tokens, photos projected before", fastest),
-        ("score", "tiny-random, pooled to 34/17 tokens, photos projected before", fastest),
-        ("score", "tiny-random, pooled to 23/17 tokens, photos projected before", fastest),
         ("encode", "released encoder", "float32"),
         ("encode", "tiny-random", "float32"),
         ("encode", "CLIP ViT-B/32", "float32"),
     ]
     assert all(row.rounds == 2 and row.microseconds > 0 for row in written.rows)
-    assert written.rows[0].ratio == written.rows[9].ratio == 1
+    assert written.rows[0].ratio == written.rows[6].ratio == 1
     assert [chunk.pairs for chunk in written.chunks] == list(CHUNKS)
     assert all(chunk.microseconds > 0 for chunk in written.chunks)
     assert all(name in table(result) for _, name, _ in rows)
@@ -94,7 +90,7 @@ def test_a_run_that_was_stopped_is_known_by_its_document(
         measure(document, released, tiny_network(methods=("rn",)), nn.Flatten(), Call("", quick=True))
     written = Result.model_validate_json(document.read_text(encoding="utf-8"))
     assert not written.finished
-    assert len(written.rows) == 12
+    assert len(written.rows) == 9
 
 
 @torch.inference_mode()
@@ -113,23 +109,6 @@ def test_a_compiled_way_is_one_more_row_and_no_error_where_nothing_can_be_compil
     assert matcher.network.relate != plain.network.relate
     assert compiled_way("broken", plain, sketch, photos, backend=_broken) is None
     assert "broken: left out: " in capsys.readouterr().err
-
-
-@torch.inference_mode()
-def test_pooled_tokens_are_scored_where_a_network_can_pool(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("tests.benchmarks.ways.POOLED", (GroupCounts(5, 3),))
-    network = tiny_network(methods=("rn",))
-    [way] = pooled_ways(network, torch.float32, 40)
-    sketch = random_tokens(network.with_groups(GroupCounts(5, 3)), 1, SEED, "sketch")
-    photos = random_tokens(network.with_groups(GroupCounts(5, 3)), 40, SEED + 1)
-    assert (sketch.features.shape[1], photos.features.shape[1]) == (6, 4)
-    scored = way.run()
-    assert isinstance(scored, torch.Tensor)
-    assert torch.equal(scored, in_precision(network, torch.float32).relation_logits(sketch, photos))
-    assert pooled_ways(tiny_network(methods=("rn",), relation="kernel-mlp"), torch.float32, 40) == []
-    assert "left out: unusable network configuration: tokens are pooled only for" in capsys.readouterr().err
 
 
 def _broken(*_: object) -> None:

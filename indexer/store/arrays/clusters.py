@@ -12,12 +12,10 @@ from typing import Any
 import faiss
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
-from indexer.store.arrays.segment import BLOCK, MemberArrays, RowRef, Rows, map_array
+from indexer.store.arrays.segment import BLOCK, RowRef, Rows, map_array
 from indexer.store.files import read_regular, write_array, write_atomically
-from model.network import Tokens, pooled
 
 Floats = npt.NDArray[np.float32]
 SEED = 1234
@@ -148,19 +146,14 @@ class CentroidTokens:
 
     Attributes:
         features: (c, n, d) float16, the photos' mean [Ret] in row 0. positions: (c, n-1) uint8, cells of the grid.
-        members: of the c clusters, as of photos; None where tokens are not pooled.
     """
 
     features: npt.NDArray[np.float16]
     positions: npt.NDArray[np.uint8]
-    members: MemberArrays | None = None
 
     def named(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays there are, by the name of their file."""
-        arrays: dict[str, npt.NDArray[Any]] = {"centroid_tokens": self.features, "centroid_positions": self.positions}
-        if self.members is not None:
-            arrays |= {"centroid_patch_cells": self.members.cells, "centroid_patch_groups": self.members.groups}
-        return arrays
+        return {"centroid_tokens": self.features, "centroid_positions": self.positions}
 
 
 @dataclass(frozen=True)
@@ -184,18 +177,14 @@ class Centroids:
             return Centroids(ret, None)
         features = np.zeros((count, *like.tokens.steps.shape[1:]), np.float16)
         positions = np.zeros((count, *like.tokens.positions.shape[1:]), np.uint8)
-        members = None
-        if like.tokens.members is not None:
-            shape = (count, *like.tokens.members.cells.shape[1:])
-            members = MemberArrays(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
-        return Centroids(ret, CentroidTokens(features, positions, members))
+        return Centroids(ret, CentroidTokens(features, positions))
 
     @staticmethod
-    def open(folder: Path, count: int, width: int, tokens: int, patches: int | None = None) -> Centroids:
+    def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
         """Those of a generation with ``count`` clusters, mapped into memory.
 
         Args:
-            width, tokens: d and n of the network. patches: behind pooled tokens, as ``RowShape.pooled``.
+            width, tokens: d and n of the network.
 
         Raises:
             IndexRefused: a file is missing, or is not such an array.
@@ -204,14 +193,7 @@ class Centroids:
         if tokens > 1:
             features = map_array(folder / "centroid_tokens.npy", (count, tokens, width), np.float16)
             positions = map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8)
-            members = None
-            if patches is not None:
-                cells, groups = (
-                    map_array(folder / f"centroid_patch_{name}.npy", (count, patches), np.uint8)
-                    for name in ("cells", "groups")
-                )
-                members = MemberArrays(cells, groups)
-            kept = CentroidTokens(features, positions, members)
+            kept = CentroidTokens(features, positions)
         return Centroids(map_array(folder / "centroid_ret.npy", (count, width)), kept)
 
     def write(self, folder: Path) -> None:
@@ -235,23 +217,15 @@ class Centroids:
         self.ret[number] = normalised(ret).mean(axis=0, dtype=np.float32)
         if self.tokens is not None:
             cells, patches = mean_tokens(rows, refs)
-            features = np.concatenate([ret.mean(axis=0, dtype=np.float32)[None], patches])
-            tokens = Tokens(torch.from_numpy(features)[None], torch.from_numpy(cells)[None])
-            if self.tokens.members is not None:
-                tokens = pooled(tokens, self.tokens.positions.shape[1])
-            self.tokens.features[number] = tokens.features[0].numpy()
-            self.tokens.positions[number] = tokens.positions[0].numpy()
-            if self.tokens.members is not None and tokens.members is not None:
-                self.tokens.members.cells[number] = tokens.members.cells[0].numpy()
-                self.tokens.members.groups[number] = tokens.members.groups[0].numpy()
+            self.tokens.features[number] = np.concatenate([ret.mean(axis=0, dtype=np.float32)[None], patches])
+            self.tokens.positions[number] = cells
 
 
 def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The patch tokens that stand for a cluster, not pooled.
+    """The patch tokens that stand for a cluster.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
-    kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it. Where
-    tokens are pooled, the token of a photo's patch is that of its group.
+    kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it.
 
     Args:
         refs: the rows of the cluster's photos.
@@ -259,15 +233,15 @@ def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int6
     Returns:
         the cells (k,) int64, ascending, and the tokens' features (k, d) float32.
     """
-    width, patches_kept = rows.features([]).shape[2], rows.cells([]).shape[1]
+    width, patches_kept = rows.features([]).shape[2], rows.positions([]).shape[1]
     sums = np.zeros((MOST_CELLS, width), np.float32)
     counts = np.zeros(MOST_CELLS, np.int64)
     for start in range(0, len(refs), BLOCK):
         block = refs[start : start + BLOCK]
         patches = rows.features(block)[:, 1:]
-        for photo, kept, groups in zip(patches, rows.cells(block), rows.groups(block), strict=True):
+        for photo, kept in zip(patches, rows.positions(block), strict=True):
             # A photo's cells are all different, so this adds the token of each of its patches once.
-            sums[kept] += photo[groups]
+            sums[kept] += photo
             counts[kept] += 1
     chosen = np.sort(np.argsort(-counts, kind="stable")[:patches_kept])
     means = sums[chosen] / counts[chosen, None].astype(np.float32)

@@ -29,19 +29,6 @@ _STEPS = 127
 
 
 @dataclass(frozen=True)
-class MemberArrays:
-    """The k patches of each of m photos, where tokens are pooled.
-
-    Attributes:
-        cells: (m, k) uint8, each patch's cell of the patch grid, ascending.
-        groups: (m, k) uint8, the patch token that each patch went into, from 0 without [Ret].
-    """
-
-    cells: Array
-    groups: Array
-
-
-@dataclass(frozen=True)
 class TokenArrays:
     """The tokens of m photos.
 
@@ -49,23 +36,17 @@ class TokenArrays:
         steps: (m, n, d) int8, [Ret] in row 0.
         positions: (m, n-1) uint8, each patch token's cell of the patch grid, ascending.
         scales: (m, n) float32. A token's features are its steps times its scale.
-        members: None where tokens are not pooled, so that each is of one patch.
     """
 
     steps: Array
     positions: Array
     scales: Array
-    members: MemberArrays | None = None
 
     @staticmethod
-    def of(
-        features: npt.NDArray[np.floating[Any]],
-        positions: npt.NDArray[np.uint8],
-        members: MemberArrays | None = None,
-    ) -> TokenArrays:
+    def of(features: npt.NDArray[np.floating[Any]], positions: npt.NDArray[np.uint8]) -> TokenArrays:
         """The tokens with these features (m, n, d), as near as int8 comes to them, see ``quantised``."""
         steps, scales = quantised(features)
-        return TokenArrays(steps, positions, scales, members)
+        return TokenArrays(steps, positions, scales)
 
 
 @dataclass(frozen=True)
@@ -90,18 +71,14 @@ class RowArrays:
         arrays = {"ret": self.ret, "embeddings": self.embeddings}
         if self.tokens is not None:
             arrays |= {"tokens": self.tokens.steps, "positions": self.tokens.positions, "scales": self.tokens.scales}
-            if self.tokens.members is not None:
-                arrays |= {"patch_cells": self.tokens.members.cells, "patch_groups": self.tokens.members.groups}
         return arrays
 
     @staticmethod
     def of_named(arrays: Mapping[str, Array]) -> RowArrays:
         """The opposite of ``named``."""
-        tokens = members = None
-        if "patch_cells" in arrays:
-            members = MemberArrays(arrays["patch_cells"], arrays["patch_groups"])
+        tokens = None
         if "tokens" in arrays:
-            tokens = TokenArrays(arrays["tokens"], arrays["positions"], arrays["scales"], members)
+            tokens = TokenArrays(arrays["tokens"], arrays["positions"], arrays["scales"])
         return RowArrays(arrays["ret"], arrays["embeddings"], tokens)
 
     def take(self, rows: Choice) -> RowArrays:
@@ -121,19 +98,6 @@ class RowArrays:
         if self.tokens is None:
             return np.empty((len(self.ret[rows]), 0), np.int64)
         return np.array(self.tokens.positions[rows], np.int64)
-
-    def cells(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """(len(rows), k) int64 in memory: the cells of these photos' patches."""
-        if self.tokens is None or self.tokens.members is None:
-            return self.positions(rows)
-        return np.array(self.tokens.members.cells[rows], np.int64)
-
-    def groups(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """(len(rows), k) int64 in memory: which patch token each of these photos' patches went into, from 0."""
-        if self.tokens is None or self.tokens.members is None:
-            positions = self.positions(rows)
-            return np.broadcast_to(np.arange(positions.shape[1]), positions.shape)
-        return np.array(self.tokens.members.groups[rows], np.int64)
 
 
 def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -195,14 +159,6 @@ class Rows:
         """(len(refs), n-1) int64: the cells of these rows' patch tokens."""
         return self._collect(refs, lambda arrays, rows: {"positions": arrays.positions(rows)})["positions"]
 
-    def cells(self, refs: Sequence[RowRef]) -> npt.NDArray[np.int64]:
-        """(len(refs), k) int64: the cells of these rows' patches."""
-        return self._collect(refs, lambda arrays, rows: {"cells": arrays.cells(rows)})["cells"]
-
-    def groups(self, refs: Sequence[RowRef]) -> npt.NDArray[np.int64]:
-        """(len(refs), k) int64: which patch token each of these rows' patches went into, from 0."""
-        return self._collect(refs, lambda arrays, rows: {"groups": arrays.groups(rows)})["groups"]
-
     def take(self, refs: Sequence[RowRef]) -> RowArrays:
         """All that is kept of these rows, in memory."""
         return RowArrays.of_named(self._collect(refs, lambda arrays, rows: arrays.take(rows).named()))
@@ -247,15 +203,11 @@ def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
 
 @dataclass(frozen=True)
 class RowShape:
-    """What the manifest says of a segment: how many rows; d, numbers in a token; n, tokens of one photo.
-
-    pooled: k, the patches behind a photo's pooled tokens; None where tokens are not pooled.
-    """
+    """What the manifest says of a segment: how many rows; d, numbers in a token; n, tokens of one photo."""
 
     rows: int
     width: int
     tokens: int
-    pooled: int | None = None
 
     def fits(self, arrays: Mapping[str, Array]) -> bool:
         """Whether these are the arrays of such a segment, by name, each with its shape and dtype."""
@@ -268,8 +220,6 @@ class RowShape:
             expected["tokens"] = ((rows, tokens, width), np.int8)
             expected["positions"] = ((rows, tokens - 1), np.uint8)
             expected["scales"] = ((rows, tokens), np.float32)
-        if self.pooled is not None:
-            expected["patch_cells"] = expected["patch_groups"] = ((rows, self.pooled), np.uint8)
         return expected.keys() == arrays.keys() and all(has(arrays[name], *like) for name, like in expected.items())
 
 
@@ -285,8 +235,6 @@ def open_segment(folder: Path, shape: RowShape | None = None) -> RowArrays:
     names = ["ret", "embeddings"]
     if (folder / "tokens.npy").exists():
         names += ["tokens", "positions", "scales"]
-    if (folder / "patch_cells.npy").exists():
-        names += ["patch_cells", "patch_groups"]
     arrays = {name: map_array(folder / f"{name}.npy") for name in names}
     if shape is not None and not shape.fits(arrays):
         raise IndexRefused(f"{folder} does not have the rows that the manifest says; {REPAIR}.")

@@ -124,7 +124,7 @@ class ListwiseObjective:
         """(n, n) relation logits of the first sketch of each photo (rows) and every photo (columns)."""
         count = len(photos)
         rows, columns = torch.arange(count).repeat_interleave(count), torch.arange(count).repeat(count)
-        first = network.pool(sketches[torch.arange(count) * self.recipe.batch.sketches], "sketch")
+        first = sketches[torch.arange(count) * self.recipe.batch.sketches]
         sketch_side = network.project(first, "sketch")
-        photo_side = network.project(network.pool(photos, "photo"), "photo")
+        photo_side = network.project(photos, "photo")
         return network.relate(sketch_side.rows(rows), photo_side.rows(columns)).view(count, count)

@@ -37,8 +37,8 @@ class QuadrupletObjective:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.dtype == torch.bfloat16):
             drawn = network.encode(network_input(ink.expand(-1, 3, -1, -1), side), "sketch")
             shown = network.encode(network_input(photos, side), "photo")
-            s = network.project(network.pool(drawn, "sketch"), "sketch")
-            p = network.project(network.pool(shown, "photo"), "photo")
+            s = network.project(drawn, "sketch")
+            p = network.project(shown, "photo")
             sketches, pictures = network.align(s, p)
             logits = network.relation_logits(sketches, pictures, s, p)
         losses: dict[str, torch.Tensor] = {}

@@ -145,7 +145,7 @@ export function facts({ model, index, version, refused }) {
     ["Careful search", methodName(model.best_method, model.diffuses)],
     [
       "Index",
-      `generation ${index.generation}, ${count(index.tokens, "token")} a photo${index.pooled ? ", pooled" : ""}`,
+      `generation ${index.generation}, ${count(index.tokens, "token")} a photo`,
     ],
     ...(refused ? [["Newer index, not used", sentence(refused)]] : []),
     ...programme,

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, PhotoEntry, PhotoFilter
 from model import Tokens
-from model.network import GroupCounts
 from model.ranking import ScoredBy
 from service.schemas import Cluster
 from service.search.gallery.ret import GalleryRet, Mask
@@ -42,8 +41,7 @@ class SearchedIndex(Protocol):
     Attributes:
         generation: its name. made: tells generations of different indexes apart, too.
         photo_count, cluster_count: how many there are. ids: (p,) the photos' ids by row.
-        embedder: what the photos were clustered by. tokens_kept: of each photo, [Ret] included. groups: how
-            many groups tokens were pooled into.
+        embedder: what the photos were clustered by. tokens_kept: of each photo, [Ret] included.
     """
 
     @property
@@ -66,9 +64,6 @@ class SearchedIndex(Protocol):
 
     @property
     def tokens_kept(self) -> int: ...
-
-    @property
-    def groups(self) -> GroupCounts: ...
 
     def photo(self, photo: int) -> PhotoEntry:
         """The photo that a file's id belongs to. Raises UnknownPhoto."""

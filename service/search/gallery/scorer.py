@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter
 from model import Matcher, Tokens
-from model.network import Members
 from model.ranking import ScoredBy
 from service.search.gallery.interface import Word, WordLead
 from service.search.gallery.ret import RET_BATCH, Mask, RetOnDisk, ret_of
@@ -169,8 +168,6 @@ class GalleryScorer(GalleryRows):
             return False
         one = self.index.photo_tokens(np.arange(1))
         size = one.features.nbytes + one.positions.nbytes
-        if one.members is not None:
-            size += one.members.cells.nbytes + one.members.groups.nbytes
         free, _ = torch.cuda.mem_get_info(device)
         # What PyTorch has taken, such as the live generation's tokens, counts as free: the answer must be the same for
         # the first generation and for later ones.
@@ -180,18 +177,13 @@ class GalleryScorer(GalleryRows):
         """The tokens of all photos, on the matcher's device, with the values that the index reads."""
         device, count = self._matcher.device, len(self.ids)
         parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-        found = [
-            torch.empty(count, *like.shape[1:], dtype=like.dtype, device=device)
-            for like in _tensors(self.index.photo_tokens(parts[0][:1]))
-        ]
+        like = self.index.photo_tokens(parts[0][:1])
+        features, positions = (
+            torch.empty(count, *one.shape[1:], dtype=one.dtype, device=device)
+            for one in (like.features, like.positions)
+        )
         for part in parts:
-            for all_of_them, some in zip(found, _tensors(self.index.photo_tokens(part)), strict=True):
-                all_of_them[part[0] : part[-1] + 1] = some
-        features, positions, *members = found
-        return Tokens(features, positions, Members(*members) if members else None)
-
-
-def _tensors(tokens: Tokens) -> tuple[torch.Tensor, ...]:
-    """All that is kept of these photos' tokens."""
-    members = () if tokens.members is None else (tokens.members.cells, tokens.members.groups)
-    return tokens.features, tokens.positions, *members
+            some = self.index.photo_tokens(part)
+            features[part[0] : part[-1] + 1] = some.features
+            positions[part[0] : part[-1] + 1] = some.positions
+        return Tokens(features, positions)

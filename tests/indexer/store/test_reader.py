@@ -53,7 +53,8 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 FORMATS = {
     1: r"has index format 1, which this program no longer reads; delete that folder, .* run `sketch-search index build",
-    6: "has index format 6, and this program reads 5; update the program",
+    5: r"has index format 5, with pooled tokens, which this program no longer reads; delete that folder",
+    6: "has index format 6, and this program reads 4; update the program",
 }
 
 

@@ -131,6 +131,13 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_what_to_do(tmp_path: P
     rewrite(path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "novel": 1})})
     with pytest.raises(ModelError, match="fields this version does not know"):
         model.load(path)
+    rewrite(path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "groups_sketch": 5})})
+    with pytest.raises(
+        ModelError, match=r"pools its patch tokens into groups, .* train it again without groups_sketch"
+    ):
+        model.load(path)
+    rewrite(path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "groups_photo": None})})
+    assert model.load(path).config == TINY
     tiny_checkpoint(path)
     rewrite(path, drop="relation.bias")
     with pytest.raises(ModelError, match="does not hold the tensors"):

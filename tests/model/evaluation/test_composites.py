@@ -82,7 +82,7 @@ def test_best_matches_are_counted_where_they_lie() -> None:
     ret = torch.ones(1, network.config.width)
     photo = Tokens(torch.cat([ret, patches])[None], cells)
     sketch = Tokens(torch.cat([ret, patches[[4, 3, 0, 2, 3]]])[None], torch.arange(5)[None])
-    explanation = compare(network, Observed(sketch, nothing, sketch), Observed(photo, nothing, photo))
+    explanation = compare(network, Observed(sketch, nothing), Observed(photo, nothing))
     assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
 
 

@@ -345,25 +345,3 @@ def test_the_unseen_protocols_have_as_many_pictures_as_the_data_gives() -> None:
     crossed = read_task("cross-data-set", "unseen", "sketchy").corpus
     assert {p.source for p in crossed.sketches} == {"tuberlin", "quickdraw"}
     assert "sketchy" not in {p.source for p in crossed.photos}
-
-
-def test_tokens_are_pooled_as_asked_and_several_numbers_of_groups_compared(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
-    rows = printed(capsys, *command, "--tokens", "all,4/3,100")["tokens"]
-    assert [(row["sketch_tokens"], row["photo_tokens"]) for row in rows] == [(9, 9), (4, 3), (9, 9)]
-    assert rows[1]["photo_bytes"] < rows[0]["photo_bytes"] == rows[2]["photo_bytes"]
-    for row, asked in ((rows[0], "all"), (rows[1], "4/3")):
-        alone = printed(capsys, *command, "--tokens", asked)["methods"]
-        assert {m: f["map_all"] for m, f in row["figures"].items()} == pytest.approx(
-            {m: f["map_all"] for m, f in alone.items()}
-        )
-    assert rows[0]["figures"]["rn"] != rows[1]["figures"]["rn"]
-    assert rows[0]["figures"]["ret"] == rows[1]["figures"]["ret"]
-    assert main(["evaluate", *command, "--tokens", "all,4/3"]) == 0
-    table = capsys.readouterr().out
-    assert re.search(r"rn +mAP@all +us/pair +KiB/photo\n9/9 .*\n4/3 ", table)
-    for more in (["--csv", str(folder / "out.csv")], ["--visual"], ["--intervals", "queries"]):
-        assert main(["evaluate", *command, "--tokens", "all,4/3", *more]) == 2
-        assert "several --tokens go without" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def observed(cells: list[int], features: torch.Tensor) -> Observed:
     """An image of which these cells were kept; features (1 + cells, d), [Ret] first."""
     nothing = SelfAttention(torch.zeros(1, 1, GRID, GRID), ())
     tokens = Tokens(features[None], torch.tensor([cells]))
-    return Observed(tokens, nothing, tokens)
+    return Observed(tokens, nothing)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -37,7 +37,7 @@ def square(seed: int) -> Pixels:
 def observed(cells: list[int], patches: torch.Tensor) -> Observed:
     features = torch.cat([torch.ones(1, WIDTH), patches])[None]
     tokens = Tokens(features, torch.tensor([cells]))
-    return Observed(tokens, SelfAttention(torch.zeros(1, 1, GRID, GRID), ()), tokens)
+    return Observed(tokens, SelfAttention(torch.zeros(1, 1, GRID, GRID), ()))
 
 
 def piece(image: Image.Image, cell: int) -> Pixels:

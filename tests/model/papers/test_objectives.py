@@ -17,7 +17,6 @@ from model.evaluation.categories import evaluate
 from model.matcher import Matcher
 from model.network.backbone import from_backbone
 from model.network.config import Modality
-from model.network.layers.cross import Side
 from model.network.layers.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
@@ -29,7 +28,6 @@ from model.papers.zse.teacher import Teacher
 from model.papers.zse.trainer import Trainer
 from model.training.calibration import calibrated, trained_matcher
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
-from tests.model.plain import ward
 from tests.pictures import SHAPES, drawing, photo
 
 WITHOUT_SELECTION = {"keep_sketch": 1.0, "keep_photo": 1.0}
@@ -153,18 +151,8 @@ class Remembered(Network):
         return tokens
 
 
-def plainly_pooled(tokens: Tokens, count: int) -> Tokens:
-    """One image's tokens: for each group the mean of its patches. The order of the groups plays no part in a score."""
-    patches = tokens.patches[0]
-    means = [patches[sorted(group)].mean(dim=0) for group in ward(patches.detach(), count)]
-    return Tokens(torch.stack([tokens.ret[0], *means])[None], torch.arange(count)[None])
-
-
-def test_a_step_with_pooled_tokens_compares_the_means_of_groups_and_teaches_their_patches(
-    data: TrainingSet, tmp_path: Path
-) -> None:
+def test_a_step_compares_the_first_sketch_of_each_photo_with_every_photo(data: TrainingSet, tmp_path: Path) -> None:
     recipe = small_recipe((64, 1))
-    recipe = dataclasses.replace(recipe, network={**recipe.network, "groups_sketch": 5, "groups_photo": 3})
     trainer = Trainer(recipe, data, small_backbone(), tmp_path)
     network = Remembered(recipe.config(64))
     network.load_state_dict(trainer.network.state_dict())
@@ -175,9 +163,9 @@ def test_a_step_with_pooled_tokens_compares_the_means_of_groups_and_teaches_thei
     logits = torch.empty(count, count)
     for i in range(count):
         row = i * recipe.batch.sketches
-        sketch = network.project(plainly_pooled(sketches[row : row + 1], 5), "sketch")
+        sketch = network.project(sketches[row : row + 1], "sketch")
         for j in range(count):
-            photo = network.project(plainly_pooled(photos[j : j + 1], 3), "photo")
+            photo = network.project(photos[j : j + 1], "photo")
             logits[i, j] = network.relate(sketch, photo)[0]
     expected = -(logits.log_softmax(dim=1).diagonal() + logits.log_softmax(dim=0).diagonal()).mean() / 2
     torch.testing.assert_close(found, expected)
@@ -191,22 +179,6 @@ def test_a_step_with_pooled_tokens_compares_the_means_of_groups_and_teaches_thei
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6, msg=name)
     assert dict(zip(weights, taught, strict=True))["encoder.blocks.0.attn.qkv.weight"] is not None
-
-
-def test_quadruplets_are_pooled_as_the_recipe_says(data: TrainingSet) -> None:
-    how = Quadruplets(samples=2)
-    recipe = quadruplets(small_recipe((64, 1)), how, groups_photo=3)
-    network = Remembered(recipe.config(64)).requires_grad_(False).eval()
-    losses = QuadrupletObjective(recipe, data, how).losses(network, step=0, side=64)
-
-    def side(modality: Modality, groups: int) -> Side:
-        tokens = network.tokens[modality]
-        pooled = [plainly_pooled(tokens[n : n + 1], groups) for n in range(4)]
-        return network.project(Tokens.cat(pooled), modality)
-
-    scores = network.relate(side("sketch", 9), side("photo", 3)).sigmoid().tolist()
-    squares = [(score - target) ** 2 for score, target in zip(scores, [MATCH, MATCH, NO_MATCH, NO_MATCH], strict=True)]
-    assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 4, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.checkpoint.file import load_network, read_metadata, save_checkpoint
+from model.checkpoint.file import load_network, read_metadata
 from model.commands import main
 from model.datasets.corpus import DATA_VARIABLE, Corpus, read_data
 from model.datasets.fresh import split_fresh
 from model.errors import ModelError
 from model.evaluation.categories import evaluate
-from model.matcher import Matcher
 from model.network.backbone import POSITION, resized
 from model.network.calibration import Calibration
-from model.network.pooling import GroupCounts
 from model.papers.augmentation import SIDE, Augmentation
 from model.papers.recipe import RECIPES, Batch, Optimiser, Phase, Weights, read_recipe, recipe_method
 from model.papers.training_set import TrainingSet, training_corpora, training_set
@@ -101,27 +99,6 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
     for one, other in ((whole.network, parts.network), (whole.average, parts.average)):
         state = other.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
-
-
-def test_a_training_with_pooled_tokens_goes_on_where_it_was_and_leaves_a_network_that_pools(
-    corpus: Corpus, data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    recipe = small_recipe((64, 3))
-    pooling = dataclasses.replace(recipe, network={**recipe.network, "groups_sketch": 5, "groups_photo": 3})
-    whole = Trainer(pooling, data, backbone, tmp_path / "whole")
-    whole.run()
-    Trainer(pooling, data, backbone, tmp_path / "parts").run(until=2)
-    parts = Trainer(pooling, data, backbone, tmp_path / "parts")
-    parts.run()
-    state = parts.average.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.average.state_dict().items())
-    with pytest.raises(ModelError, match="belongs to another recipe"):
-        Trainer(recipe, data, backbone, tmp_path / "parts")
-    network, _ = calibrated(parts.average, corpus)
-    save_checkpoint(network, tmp_path / "out.safetensors")
-    matcher = Matcher(load_network(tmp_path / "out.safetensors"), "untracked")
-    assert matcher.groups == GroupCounts(5, 3)
-    assert (matcher.token_count("sketch"), matcher.token_count("photo")) == (6, 4)
 
 
 def test_a_state_of_another_recipe_is_not_gone_on_with(

@@ -166,7 +166,7 @@ def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: S
     assert body["model"]["checkpoint_sha256"] == index.manifest.checkpoint_sha256
     assert (body["index"]["photos"], body["index"]["clusters"]) == (PHOTOS, CLUSTERS)
     assert body["index"]["generation"] == index.generation
-    assert (body["index"]["tokens"], body["index"]["pooled"]) == (index.manifest.tokens, None)
+    assert body["index"]["tokens"] == index.manifest.tokens
     assert body["build"]["phase"] == "done"
     assert body["limits"]["max_upload_bytes"] == settings.max_upload_bytes
 

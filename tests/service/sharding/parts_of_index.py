@@ -31,7 +31,7 @@ class PartOfIndex:
         self._whole, self._rows = whole, rows
         self.inverted = None
         self.generation, self.made, self.manifest = whole.generation, f"{whole.made}-{name}", whole.manifest
-        self.embedder, self.groups = whole.embedder, whole.groups
+        self.embedder = whole.embedder
         self.ids, self.photo_count, self.cluster_count = whole.ids[rows], len(rows), whole.cluster_count
         ends = np.cumsum(whole.cluster_sizes)
         clusters = np.searchsorted(ends, rows, side="right")

@@ -9,11 +9,9 @@ from typing import Any
 
 import httpx
 import numpy as np
-import torch
 
 from indexer import Index
-from model import Matcher, Tokens
-from model.network import GroupCounts, Modality
+from model import Matcher
 from service.http.app import create_app
 from service.settings import Settings
 from service.sharding import Shards
@@ -49,10 +47,6 @@ def sharded(settings: Settings, index: Index, matcher: Matcher, parts: list[int]
     """Serve the photos of an index, divided into shards; parts: the shard of each photo."""
     links = shards_of(index, matcher, [np.flatnonzero(np.array(parts) == n) for n in range(max(parts) + 1)])
     shards = Shards(links, settings.shard_seconds)
-
-    def encode(images: torch.Tensor, modality: Modality, groups: GroupCounts) -> Tokens:
-        return matcher.with_groups(groups).encode(images, modality)
-
-    app = create_app(settings, lambda run: ShardedLive(settings, matcher, shards, encode, run), at_once=4)
+    app = create_app(settings, lambda run: ShardedLive(settings, matcher, shards, matcher.encode, run), at_once=4)
     with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         yield Sharded(server, http, links)
