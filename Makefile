@@ -78,7 +78,7 @@ bench: $(STAMP) ## measure the speeds in docs/figures.md and docs/scale.md anew 
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/figures.md
 	@rm -rf build/soak
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m "soak or fuzz" --hypothesis-profile=soak
 	@$(BIN)/python -m tests.soak_report --page docs/figures.md
 
 dist: $(STAMP) ## build sdist and wheel in dist/, and check them

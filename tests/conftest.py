@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what runs in the background deaf to Ctrl-C, and programs that tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)
     # Each client of httpx reads the certificates of all authorities, which takes longer than a test; one set will do.
     patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
-    # How long an example takes says what else the machine does.
-    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("patient")
+    # How long an example takes says what else the machine does. Only a soak looks for new examples.
+    patient = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    settings.register_profile("test", patient, derandomize=True)
+    settings.register_profile("soak", patient, max_examples=8000, print_blob=True)
+    settings.load_profile(config.getoption("--hypothesis-profile") or "test")
     set_environment()
     # A misspelt requirement would otherwise require nothing.
     required()

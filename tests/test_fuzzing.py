@@ -1,83 +1,411 @@
-"""The fuzzers: a few cases always, many with `make soak`."""
+"""Hostile pictures, checkpoints, indexes and command lines, made by hypothesis: the programs refuse them or work.
+
+`make test` tries the same few of each every time. `make soak` tries many more, other ones each time. HTTP requests are
+made in the same way by ``tests/service/http/test_contract.py``.
+"""
 
 from __future__ import annotations
 
-import random
+import argparse
+import contextlib
+import copy
+import io
+import json
+import os
+import shutil
+import sqlite3
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from random import Random
+from typing import Any, TypeVar
 
 import pytest
+import torch
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
 
-from tests.fuzzing.campaign import Case, fuzz, numbers
-from tests.fuzzing.limited import Outcome
-from tests.fuzzing.targets import NAMES, fuzzer
-from tests.soak_report import noted
+import model
+from indexer import IndexRefused, build, compact, open_index, read_summary, remove, repair, verify
+from indexer.commands import main as index_main
+from indexer.commands import parser as index_parser
+from model.commands.command_line import main as model_main
+from model.commands.command_line import parser as model_parser
+from model.errors import ImageError
+from model.images import media_type, open_image
+from model.terminal import Refusal
+from service.commands.command_line import build_parser
+from service.commands.command_line import main as service_main
+from service.engine import Engine
+from service.schemas import SearchQuery
+from service.settings import Settings
+from tests.indexer.damages import sign
+from tests.networks import tiny_checkpoint
+from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
+from tests.soak_report import Run, noted
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits are set by what /proc tells")
-#: Seconds that `make soak` gives to each.
-LONG = 300
-SHORT = {"pictures": 1, "checkpoints": 4, "indexes": 2, "command-lines": 3}
+T = TypeVar("T")
+pytestmark = pytest.mark.fuzz
+# A case that builds or opens an index takes as long as ten pictures.
+slow = settings(max_examples=settings().max_examples // 8)
 
-
-def test_no_fuzzer_finds_anything_in_a_few_cases(tmp_path: Path) -> None:
-    for name in NAMES:
-        tally = fuzz(fuzzer(name, tmp_path / name / "samples"), 1, tmp_path / name / "cases", numbers(SHORT[name]))
-        assert not tally.failures, tally.failures[0]
-        assert tally.made == tally.results.total() >= SHORT[name]
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("name", NAMES)
-def test_no_fuzzer_finds_anything_in_minutes(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Other cases each time; the tally and every failure tell the seed.
-    seed = random.SystemRandom().randrange(2**31)
-    with noted(f"fuzzed {name}") as run, capsys.disabled():
-        tally = fuzz(fuzzer(name, tmp_path / "samples"), seed, tmp_path / "cases", numbers(None), LONG)
-        run.made, run.failed = tally.made, len(tally.failures)
-    assert not tally.failures, tally.failures[0]
-
-
-def crash(way: str) -> int:
-    """Go wrong in this way."""
-    held = bytearray(2**31) if way == "memory" else b""
-    if way == "traceback":
-        raise ZeroDivisionError
-    if way == "crash":
-        import ctypes
-
-        ctypes.string_at(0)
-    while way == "time":
-        pass
-    return len(held)
+#: Values that no field of a JSON document is made for.
+HOSTILE_VALUES: tuple[Any, ...] = (
+    *(None, True, 0, 1, -1, 0.5, -0.0, 1e308, 2**31, 2**63, 10**40, float("nan"), float("inf")),
+    *("", "x", "../..", "/etc/passwd", "a/b", "\0", "\ud800", "\x1b[2J\n", "ä" * 3000, "CURRENT"),
+    *([], {}, [[]], [0] * 1000, {"": None}, [None], ["a", 1]),
+)
+HOSTILE_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
-class Faulty:
-    """A fuzzer of a function that goes wrong."""
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """The bytes with one to six ranges overwritten, deleted or repeated. Half of them are in the head of the file."""
+    changed = bytearray(data)
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, min(len(changed), 600)) | st.integers(0, len(changed)))
+        size = draw(st.sampled_from((1, 2, 4, 30, 500)))
+        number = draw(st.sampled_from(HOSTILE_NUMBERS)).to_bytes(4, draw(st.sampled_from(("little", "big"))))
+        part = changed[at : at + size]
+        changed[at : at + size] = draw(st.sampled_from((number, b"", part * 2)) | st.binary(min_size=1, max_size=8))
+    return bytes(changed)
 
-    name = "faulty"
 
-    def make(self, chance: Random, folder: Path) -> Case:
-        (folder / "input").write_bytes(chance.randbytes(4))
-        return Case("a fault", crash, (chance.choice(("traceback", "crash", "memory", "time", "none")),), seconds=1)
+@st.composite
+def edited(draw: st.DrawFn, document: Any) -> Any:
+    """A copy of a JSON document with one to three values replaced, removed or copied from elsewhere in it."""
+    changed = json.loads(json.dumps(document))
+    for _ in range(draw(st.integers(1, 3))):
+        places = list(_places(changed))
+        if not places:
+            break
+        (inside, key), (other, its_key) = draw(st.sampled_from(places)), draw(st.sampled_from(places))
+        value = inside[key]
+        new = [*HOSTILE_VALUES, other[its_key], [value]]
+        if isinstance(value, int | float):
+            new += [value + 1, value - 1, -value, value * 1000, str(value)]
+        if draw(st.integers(0, 5)):
+            # A copy: a container within itself could not be written, and a further edit may change it.
+            inside[key] = copy.deepcopy(draw(st.sampled_from(new)))
+        else:
+            del inside[key]
+    return changed
 
-    def judge(self, case: Case, outcome: Outcome) -> list[str]:
-        return ["sound"]
+
+def _places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container of the document with each of its keys or indices."""
+    keys = list(document) if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else []
+    for key in keys:
+        yield document, key
+        yield from _places(document[key])
 
 
-def test_whatever_goes_wrong_is_told_with_how_to_repeat_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@dataclass(frozen=True)
+class Samples:
+    """A folder of small pictures (one is there twice, one is damaged), its index, its checkpoint, and a sketch."""
+
+    photos: Path
+    index: Path
+    weights: Path
+    sketch: Path
+    matcher: model.Matcher
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    folder = tmp_path_factory.mktemp("samples")
+    photos = folder / "photos"
+    (photos / "in here").mkdir(parents=True)
+    for number in range(7):
+        place = photos / "in here" if number % 2 else photos
+        photo(SHAPES[number % len(SHAPES)], 64, number).save(place / f"{number}.png")
+    shutil.copy(photos / "0.png", photos / "again.png")
+    (photos / "damaged.png").write_bytes((photos / "2.png").read_bytes()[:900])
+    drawing(SHAPES[0], 96).save(folder / "sketch.png")
+    weights = tiny_checkpoint(folder / "tiny.safetensors")
+    matcher = model.load(weights, dtype=torch.float32)
+    build([photos], folder / "index", matcher, clusters=3, embedder="ret")
+    return Samples(photos, folder / "index", weights, folder / "sketch.png", matcher)
+
+
+@pytest.fixture(scope="module")
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """What becomes of the cases of a test, which `make soak` writes down."""
+    with noted(request.param) as made:
+        yield made
+
+
+def notes(name: str) -> pytest.MarkDecorator:
+    """The test counts its cases under this name."""
+    return pytest.mark.parametrize("run", [name], indirect=True, ids=[""])
+
+
+@cache
+def valid_pictures() -> dict[str, bytes]:
+    """A file of every kind that is read, by name."""
+    small, lines = photo("star", 96), drawing("house", 96)
+    compressed = dict.fromkeys(("tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma"), small)
+    compressed |= dict.fromkeys(("group3", "group4"), lines.convert("1"))
+    return {odd.name: odd.data for odd in ODD_FILES if odd.opens and len(odd.data) < 200_000} | {
+        "restarts.jpg": encoded(small, "JPEG", restart_marker_blocks=2),
+        "two pictures.jpg": encoded(small, "MPO", save_all=True, append_images=[lines]),
+        "turned.jpg": oriented(small, 6),
+        "small.webp": encoded(small, "WEBP"),
+        "one bit.bmp": encoded(lines.convert("1"), "BMP"),
+        **{f"{name}.tif": encoded(picture, "TIFF", compression=name) for name, picture in compressed.items()},
+    }
+
+
+def with_right_checksums(png: bytes) -> bytes:
+    """A damaged PNG file whose chunks have the checksums of what they hold now: else decoders look no further."""
+    fixed, at = bytearray(png), 8
+    while at + 12 <= len(fixed) and (end := at + 8 + struct.unpack_from(">I", fixed, at)[0]) + 4 <= len(fixed):
+        struct.pack_into(">I", fixed, end, zlib.crc32(fixed[at + 4 : end]))
+        at = end + 4
+    return bytes(fixed)
+
+
+@notes("fuzzed pictures")
+@given(st.data(), st.sampled_from((None, 64)))
+def test_a_damaged_picture_is_opened_or_refused(run: Run, data: st.DataObject, least_side: int | None) -> None:
+    run.made += 1
+    valid = valid_pictures()[data.draw(st.sampled_from(sorted(valid_pictures())))]
+    changed = data.draw(damaged(valid))
+    if media_type(valid) == "image/png":
+        changed = with_right_checksums(changed)
+    try:
+        picture = open_image(changed, least_side=least_side)
+    except ImageError:
+        return
+    assert picture.mode == "RGB"
+    assert min(picture.size) > 0
+
+
+@notes("fuzzed checkpoints")
+@slow
+@given(st.data(), st.sampled_from(("bytes", "header", "config", "calibration")))
+def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
+    run: Run, samples: Samples, data: st.DataObject, kind: str
 ) -> None:
-    monkeypatch.setattr("tests.fuzzing.campaign.KEPT", tmp_path / "kept")
-    ways = [Random(f"faulty 5 {number}") for number in range(40)]
-    for chance in ways:
-        chance.randbytes(4)
-    chosen = [chance.choice(("traceback", "crash", "memory", "time", "none")) for chance in ways]
-    said = {"traceback": "a traceback", "crash": "ended by signal", "memory": "1024 MiB", "time": "of a processor"}
-    for way, sentence in said.items():
-        number = chosen.index(way)
-        tally = fuzz(Faulty(), 5, tmp_path / "cases", [number])
-        assert sentence in tally.failures[0]
-        assert f"--seed 5 --case {number}\n" in tally.failures[0]
-        assert len((tmp_path / "kept" / f"faulty-5-{number}" / "input").read_bytes()) == 4
-    assert not fuzz(Faulty(), 5, tmp_path / "cases", [chosen.index("none")]).failures
-    assert "faulty, seed 5: 1 inputs" in capsys.readouterr().out
+    run.made += 1
+    valid = samples.weights.read_bytes()
+    (length,) = struct.unpack_from("<Q", valid)
+    header: dict[str, Any] = json.loads(valid[8 : 8 + length])
+    if kind == "bytes":
+        changed = data.draw(damaged(valid))
+    else:
+        if kind == "header":
+            header = data.draw(edited(header))
+        else:
+            described = header["__metadata__"]
+            described[kind] = json.dumps(data.draw(edited(json.loads(described[kind]))))
+        text = json.dumps(header).encode()
+        changed = struct.pack("<Q", len(text)) + text + valid[8 + length :]
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "fuzzed.safetensors")
+        path.write_bytes(changed)
+        with contextlib.suppress(Refusal):
+            matcher = model.load(path, dtype=torch.float32)
+            same = matcher.checkpoint_sha256 == samples.matcher.checkpoint_sha256
+            with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
+                open_index(samples.index, matcher).close()
+            build([samples.photos], Path(name, "index"), matcher, embedder="ret")
+            answers(Path(name, "index"), path, samples, matcher)
+
+
+def answers(index: Path, weights: Path, samples: Samples, matcher: model.Matcher) -> list[Any]:
+    """The results of a search by each method and of a default one."""
+    engine = Engine(Settings(index=index, weights=weights), matcher)
+    engine.try_out()
+    sketch = engine.prepare(samples.sketch.read_bytes())
+    queries = [*(SearchQuery(nprobe="all", method=method) for method in matcher.methods), SearchQuery()]
+    found = [engine.search(sketch, query).results for query in queries]
+    for result in found[0]:
+        # `verify` does not look at the files of photos.
+        tried(lambda shown=result.id: engine.thumbnail(engine.photo(shown), 64))  # type: ignore[misc]
+    return [[(result.id, result.score, result.cluster, result.paths) for result in each] for each in found]
+
+
+def tried(work: Callable[[], T]) -> T | None:
+    """What the work gives; None where it is refused in a sentence."""
+    try:
+        return work()
+    except (Refusal, OSError) as error:
+        note(f"refused: {error}")
+        return None
+
+
+UPKEEP: dict[str, Callable[[Path, Samples], object]] = {
+    "build": lambda index, samples: build([samples.photos], index, samples.matcher, embedder="ret"),
+    "build all": lambda index, samples: build([], index, samples.matcher, embedder="ret"),
+    "compact": lambda index, samples: compact(index),
+    "remove": lambda index, samples: remove(["in here"], index),
+    "repair": lambda index, samples: repair(index, samples.matcher),
+}
+
+
+@notes("fuzzed indexes")
+@slow
+@given(st.data(), st.sampled_from(("manifest", "catalog", "bytes")), st.booleans(), st.sampled_from(sorted(UPKEEP)))
+def test_a_damaged_index_is_refused_or_answers_as_before_or_is_told_by_verify(
+    run: Run, samples: Samples, data: st.DataObject, kind: str, forged: bool, upkeep: str
+) -> None:
+    run.made += 1
+    files = sorted(file.relative_to(samples.index) for file in samples.index.rglob("*") if file.is_file())
+    with tempfile.TemporaryDirectory() as name:
+        index = Path(name, "index")
+        shutil.copytree(samples.index, index)
+        (manifest,) = index.glob("*/manifest.json")
+        file = {"manifest": manifest, "catalog": manifest.with_name("photos.sqlite")}.get(kind)
+        file = file or index / data.draw(st.sampled_from(files))
+        if kind == "manifest":
+            file.write_text(json.dumps(data.draw(edited(json.loads(file.read_bytes())))))
+        elif kind == "catalog":
+            edit_catalog(file, data)
+        else:
+            size = file.stat().st_size
+            changed = data.draw(damaged(file.read_bytes()))
+            # A file of another size is refused at once, so most keep theirs.
+            file.write_bytes(changed if data.draw(st.integers(0, 4)) == 0 else changed[:size].ljust(size, b"\0"))
+        if forged := forged and file != manifest:
+            # The manifest then has the sizes and hashes of the files as they are now, so `verify` may find nothing.
+            sign(index)
+        told = tried(lambda: read_summary(index))
+        problems = tried(lambda: verify(index))
+        found = tried(lambda: answers(index, samples.weights, samples, samples.matcher))
+        if found is not None and found != answers(samples.index, samples.weights, samples, samples.matcher):
+            assert problems or forged or told is None, f"other answers, and verify says nothing: {found}"
+        tried(lambda: UPKEEP[upkeep](index, samples))
+        tried(lambda: verify(index))
+
+
+def edit_catalog(catalog: Path, data: st.DataObject) -> None:
+    """Put a hostile value into one column of one row of the catalog, or of all."""
+    with contextlib.closing(sqlite3.connect(catalog)) as database, database:
+        table = data.draw(st.sampled_from(("photos", "photos", "photos", "drift")))
+        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        value = data.draw(st.sampled_from([value for value in HOSTILE_VALUES if not isinstance(value, list | dict)]))
+        if isinstance(value, str):
+            value = value.encode("utf-8", "surrogatepass") if "\ud800" in value else value
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            value = float(value)
+        row = data.draw(st.integers(0, 9))
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        # Of the other rules of the table, what they do not let in stays as it is.
+        with contextlib.suppress(sqlite3.Error):
+            column = data.draw(st.sampled_from(columns))
+            database.execute(f"UPDATE {table} SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))
+
+
+PROGRAMS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[Sequence[str]], int]]] = {
+    "indexer": (index_parser, index_main),
+    "model": (model_parser, model_main),
+    "service": (build_parser, service_main),
+}
+#: Commands that end by themselves, soon, and ask no other machine.
+COMMANDS = {
+    "indexer": ("build", "add", "remove", "compact", "info", "verify"),
+    "model": ("info", "convert", "init", "words", "folders"),
+    "service": ("search", "explain", "figures", "compare", "openapi"),
+}
+LASTING = {"watch", "ray", "shards", "url", "help", "version"}
+#: Every path stays below the case's own folder, two levels above which are its own, too: some cases write there.
+HOSTILE_WORDS = (
+    *("", " ", "-", "--", "-1", "0", "1e300", "nan", "inf", "9" * 30, "٣", "1_0", "0x10", "1.5", "a\nb", "~", "./~"),
+    *(".", "..", "../..", "photos/..", "~nobody", "\x1b[2J\x1b[1;1H", "\udcff", "ä", "x" * 300, "x/" * 3000, "%s%n{}"),
+    *("photos", "photos/0.png", "photos/damaged.png", "photos/pipe", "index", "index/CURRENT", "tiny.safetensors"),
+    *("broken.safetensors", "text.txt", "empty", "empty folder", "link to nothing", "loop/x", "closed", "a:b", "[]"),
+    *("auto", "all", "cpu", "cuda:9", "meta", "ret", "clip:photos", "out", "--help", "build", "/proc/self/mem"),
+)
+#: What an argument is made for, by its name in the program.
+PLAUSIBLE = {
+    "folders": ("photos", "photos/in here", "empty folder"),
+    "added": ("photos/in here", "more", "photos/2.png"),
+    "targets": ("2.png", "in here", "photos/2.png"),
+    "index": ("index", "new index"),
+    "sketch": ("sketch.png", "-"),
+    "sketches": ("sketch.png",),
+    "photos": ("photos/2.png", "more/1.png"),
+    "preset": ("zse-ti16",),
+    "device": ("cpu",),
+    "embedder": ("ret",),
+    "target": ("out.safetensors",),
+    **dict.fromkeys(("weights", "checkpoint", "checkpoints", "backbone", "source"), ("tiny.safetensors",)),
+}
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """A program and its arguments: real commands and options, with plausible and hostile values and slips."""
+    program = draw(st.sampled_from(sorted(PROGRAMS)))
+    outer = PROGRAMS[program][0]()
+    (commands,) = (action for action in outer._actions if isinstance(action, argparse._SubParsersAction))
+    command = draw(st.sampled_from(COMMANDS[program]))
+    words = [command]
+    for action in commands.choices[command]._actions:
+        needed = action.required or not action.option_strings
+        if LASTING & set(action.dest.split("_")) or draw(st.integers(0, 9)) >= (9 if needed else 2):
+            continue
+        plausible = action.choices or PLAUSIBLE.get(action.dest, ("1", "2", "out"))
+        value = st.sampled_from(sorted(map(str, plausible))) | st.sampled_from(HOSTILE_WORDS)
+        values = [] if action.nargs == 0 else draw(st.lists(value, min_size=1, max_size=2 if action.nargs else 1))
+        words += [*action.option_strings[-1:], *values]
+    if draw(st.integers(0, 6)) == 0:
+        at = draw(st.integers(1, len(words)))
+        words[at : at + 1] = draw(st.sampled_from(([], words[at : at + 1] * 2, ["--help"], [""])))
+    return program, [word for word in words if "\0" not in word]
+
+
+def fill(work: Path, samples: Samples) -> None:
+    """Make the files that the words name."""
+    work.mkdir(parents=True)
+    shutil.copytree(samples.photos, work / "photos")
+    shutil.copytree(samples.index, work / "index")
+    shutil.copytree(samples.photos / "in here", work / "more")
+    shutil.copy(samples.weights, work / "tiny.safetensors")
+    shutil.copy(samples.sketch, work / "sketch.png")
+    (work / "broken.safetensors").write_bytes(samples.weights.read_bytes()[:-9])
+    (work / "text.txt").write_text("text = 1\n", encoding="utf-8")
+    (work / "empty").touch()
+    (work / "empty folder").mkdir()
+    (work / "closed").mkdir(mode=0)
+    (work / "link to nothing").symlink_to("nowhere")
+    (work / "loop").symlink_to("loop")
+    os.mkfifo(work / "photos" / "pipe")
+    shutil.copy(work / "photos" / "2.png", work / "photos" / os.fsdecode(b"b\xff\x1b[2J\n.png"))
+
+
+@notes("fuzzed command lines")
+@slow
+@given(command_lines(), st.sampled_from(("utf-8", "ascii")))
+def test_a_hostile_command_line_ends_with_a_documented_exit_code(
+    run: Run, samples: Samples, asked: tuple[str, list[str]], encoding: str
+) -> None:
+    run.made += 1
+    program, words = asked
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        work = Path(name, "around", "it", "here")
+        fill(work, samples)
+        patch.chdir(work)
+        patch.setenv("HOME", str(work))
+        patch.setenv("SBIR_INDEX", str(work / "index"))
+        patch.setenv("SBIR_WEIGHTS", str(work / "tiny.safetensors"))
+        patch.delenv("SKETCH_SEARCH_DATA", raising=False)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding))
+        written = [io.BytesIO(), io.BytesIO()]
+        for stream, text in zip(("stdout", "stderr"), written, strict=True):
+            patch.setattr(sys, stream, io.TextIOWrapper(text, encoding, write_through=True))
+        try:
+            code = PROGRAMS[program][1](words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = (text.getvalue().decode("utf-8", "replace") for text in written)
+    note(out + err)
+    # 1 and 3 say that `verify` or a build has found something.
+    assert code in ({0, 1, 2, 3} if {*words} & {"verify", "build", "add"} else {0, 2})
+    assert code != 2 or err.strip(), "ends with 2 and does not say why"
+    assert "\x1b" not in out + err

@@ -10,7 +10,6 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
-from hypothesis import HealthCheck
 from pydantic import SecretStr
 
 from service.commands.openapi import OPENAPI
@@ -23,9 +22,9 @@ schema = schemathesis.openapi.from_path(OPENAPI)
 PATIENCE = 60
 # Characters that httpx sends as a query; it refuses more.
 LONGEST_QUERY = 65_536
-# The same cases every time; the search for new ones is the soak's.
-short = hypothesis.settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-long = hypothesis.settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.fuzz
+# For each of the paths.
+few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 8)
 
 
 @pytest.fixture(scope="module")
@@ -35,46 +34,28 @@ def closed(settings: Settings) -> Iterator[Served]:
         yield server
 
 
-@schema.parametrize()
-@short
-def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Served, sketch: bytes) -> None:
-    check(case, closed, sketch)
-
-
 @pytest.fixture(scope="module")
-def soak() -> Iterator[Run]:
+def run() -> Iterator[Run]:
     """What becomes of the requests to all paths."""
-    with noted("contract") as run:
-        yield run
+    with noted("contract") as made:
+        yield made
 
 
-@pytest.mark.soak
 @schema.parametrize()
-@long
-def test_every_answer_is_as_documented_whatever_is_asked(
-    case: schemathesis.Case[Any], closed: Served, sketch: bytes, soak: Run
-) -> None:
-    soak.made += 1
-    try:
-        check(case, closed, sketch)
-    except Exception:
-        soak.failed += 1
-        raise
-
-
-def check(case: schemathesis.Case[Any], server: Served, sketch: bytes) -> None:
-    """The answer has a documented status, shape and media type; without the key it is 401."""
+@few
+def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Served, sketch: bytes, run: Run) -> None:
+    run.made += 1
     key = {"X-API-Key": "sesame"}
     # The document cannot say which bytes are an image, which methods the checkpoint has, which photos there are, and
     # how many results the settings allow.
     limited = case.path in ("/search", "/explain", "/photos", "/clusters/{cluster_id}")
     excluded = [schemathesis.checks.positive_data_acceptance] if limited else []
-    case.call_and_validate(base_url=server.url, headers=key, excluded_checks=excluded, timeout=PATIENCE)
+    case.call_and_validate(base_url=closed.url, headers=key, excluded_checks=excluded, timeout=PATIENCE)
     if case.path not in ("/search", "/explain"):
         return
     if len(urlencode(case.query or {}, doseq=True)) > LONGEST_QUERY:
         return
-    url = f"{server.url}{case.path}"
+    url = f"{closed.url}{case.path}"
     drawn = httpx.post(url, params=case.query, content=sketch, headers=key, timeout=PATIENCE)
     assert drawn.status_code in (200, 404, 422)
     case.operation.validate_response(drawn)
