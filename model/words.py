@@ -6,13 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from model.errors import ModelError
-
-if TYPE_CHECKING:
-    import inflect
 
 # A word of a vocabulary: its names, of which the first is the one that is shown.
 Names = tuple[str, ...]
@@ -24,6 +20,21 @@ OFFERED = 5
 _LIKE = 0.7
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
+# The s of a plural, and an e that only some plurals have: that of "buses" and "tomatoes".
+_PLURAL = re.compile(r"(?<=..)(?<!s)s$")
+_SILENT = re.compile(r"(?<=[sxzo])e$|(?<=[cs]h)e$")
+# Endings that are left to differ: berry and berries, wolf and wolves, knife and knives, man and men, fungus and fungi.
+_ENDINGS = (("ie", "y"), ("ve", "f"), ("fe", "f"), ("men", "man"), ("i", "u"))
+_IRREGULAR = {
+    "children": "child",
+    "dice": "die",
+    "feet": "foot",
+    "geese": "goose",
+    "mice": "mouse",
+    "oxen": "ox",
+    "people": "person",
+    "teeth": "tooth",
+}
 
 
 class UnknownWord(ModelError):
@@ -53,6 +64,9 @@ class WordBook:
         self._numbers: dict[str, int] = {}
         for name, number in _by_rank(vocabulary):
             self._numbers.setdefault(spelling(name), number)
+        self._stems: dict[str, int] = {}
+        for key, number in self._numbers.items():
+            self._stems.setdefault(_stem(key), number)
         self._find = lru_cache(maxsize=256)(self._search)
 
     def find(self, text: str) -> int:
@@ -87,14 +101,17 @@ class WordBook:
 
     def _search(self, key: str) -> int | tuple[int, ...]:
         """The number of a word, or the numbers of the nearest ones."""
-        for form in _forms(key):
-            if form in self._numbers:
-                return self._numbers[form]
+        if (number := self._number(key)) is not None:
+            return number
         # First the words that the text is made of: "my dog" is no word, "dog" may be one.
-        parts = [form for part in reversed(key.split()) for form in _forms(part)]
+        parts = map(self._number, reversed(key.split()))
         alike = get_close_matches(key, self._numbers, n=2 * OFFERED, cutoff=_LIKE)
-        near = [self._numbers[name] for name in (*parts, *alike) if name in self._numbers]
-        return tuple(dict.fromkeys(near))[:OFFERED]
+        near = [*parts, *(self._numbers[name] for name in alike)]
+        return tuple(dict.fromkeys(number for number in near if number is not None))[:OFFERED]
+
+    def _number(self, key: str) -> int | None:
+        """The number of the word with this spelling, or with one that differs in number alone."""
+        return self._numbers.get(key, self._stems.get(_stem(key)))
 
 
 def spelling(name: str) -> str:
@@ -122,33 +139,16 @@ def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
             yield name, number
 
 
-def _forms(key: str) -> Iterator[str]:
-    """A word as it is, its singular and its plural, as far as there are any; the rules are not asked before them."""
-    yield key
-    if not key.isascii() or not key[-1:].isalpha():
-        return
-    if singular := _english().singular_noun(key):
-        yield singular
-    if plural := _english().plural_noun(key):
-        yield plural
+def _stem(key: str) -> str:
+    """What the singular and the plural of a spelling have in common; it need not be a word itself.
 
-
-def load_plurals() -> None:
-    """Load the rules of English plurals before a text that needs them comes."""
-    _english()
-
-
-@cache
-def _english() -> inflect.engine:
-    """The rules of English plurals. Imported late, because only texts need them."""
-    import typeguard
-
-    # inflect has each of its functions rewritten, to check what it is called with: that takes 2 s of a processor, and
-    # the rules themselves next to nothing. What they are called with here is a text always.
-    checked = typeguard.typechecked
-    typeguard.typechecked = lambda target: target  # type: ignore[assignment]
-    try:
-        import inflect
-    finally:
-        typeguard.typechecked = checked
-    return inflect.engine()
+    The same is done to both, so that a rule may be rough: "horse" and "horses" are both "hor".
+    """
+    before, space, word = key.rpartition(" ")
+    word = _IRREGULAR.get(word, word)
+    while (shorter := _SILENT.sub("", _PLURAL.sub("", word))) != word:
+        word = shorter
+    for ending, instead in _ENDINGS:
+        if word.endswith(ending):
+            return before + space + word.removesuffix(ending) + instead
+    return before + space + word

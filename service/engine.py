@@ -22,7 +22,6 @@ from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.images import Pixels, media_type, open_image
-from model.words import load_plurals
 from service.errors import BadSearch, NotFound
 from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
 from service.photos import ThumbnailCache, picture, thumbnail
@@ -344,9 +343,6 @@ class Engine(GalleryEngine):
 
     def try_out(self) -> None:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
-        if self._matcher.words:
-            # Or the first search by a word would wait for them.
-            load_plurals()
         check_searches(self._searcher, self._matcher.methods, self._opened)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ import logging
 
 from model import Matcher
 from model.decoding import RunJob, run_here
-from model.words import load_plurals
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
@@ -92,8 +91,6 @@ class ShardedLive:
 
     def _open(self) -> ShardedEngine | None:
         """The engine over what is known now; None where no shard ever answered."""
-        if self._matcher.words:
-            load_plurals()
         if all(one is None for one in self._shards.generations.overviews):
             return None
         return ShardedEngine(

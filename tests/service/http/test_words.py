@@ -222,16 +222,6 @@ def test_server_client_and_command_line_agree_on_words(
     assert "the vocabulary of 6 words does not have 'dogg'; the nearest are dog" in capsys.readouterr().err
 
 
-def test_a_server_has_the_rules_of_plurals_before_it_is_asked(
-    worded: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[bool] = []
-    monkeypatch.setattr("service.engine.load_plurals", lambda: loaded.append(True))
-    with asked(worded) as http:
-        assert http.get("/readyz").status_code == 200
-        assert loaded
-
-
 def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(http_words: httpx.Client, sketch: bytes) -> None:
     result = query_parts.measure(str(http_words.base_url), [sketch], 1, Call("", quick=True))
     assert [row.name for row in result.rows][-2:] == ["and a word", "and 5 liked photos and a word"]
