@@ -8,23 +8,22 @@ from __future__ import annotations
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from indexer import BadInvocation, Index, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
-from model.images import Pixels, media_type, open_image
+from model.images import Pixels, media_type
 from service.errors import BadSearch, NotFound
-from service.explain import EXPLAINED, NamedPhoto, best_of_index, explain, figures, write_explanation
-from service.photos import ThumbnailCache, picture, thumbnail
+from service.explain import explain
+from service.photos import ThumbnailCache, thumbnail
 from service.schemas import (
     BuildInfo,
     ClusterResponse,
@@ -331,55 +330,23 @@ class Engine(GalleryEngine):
         # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
         self._close = weakref.finalize(self, self._opened.close)
         defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
-        self._searcher = Searcher(self._opened, matcher, defaults)
-        super().__init__(settings, self._searcher.matcher, thumbnails, run, towers)
+        self.searcher = Searcher(self._opened, matcher, defaults)
+        super().__init__(settings, self.searcher.matcher, thumbnails, run, towers)
 
     @property
     def _index(self) -> Index:
         return self._opened
 
     def _searcher_now(self) -> Searcher:
-        return self._searcher
+        return self.searcher
 
     def try_out(self) -> None:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
-        check_searches(self._searcher, self._matcher.methods, self._opened)
+        check_searches(self.searcher, self._matcher.methods, self._opened)
 
     def close(self) -> None:
         """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""
         self._close()
-
-    def explain_into(
-        self, sketch: Path, photos: Sequence[NamedPhoto], out: Path, *, kind: PictureKind = "sketch"
-    ) -> tuple[Path, ...]:
-        """As files in a folder, with the best photos of the index where none are named; see ``write_explanation``."""
-        image = open_image(sketch, max_pixels=self._settings.max_pixels, sketch=kind == "sketch")
-        chosen = photos or best_of_index(self._searcher, image, EXPLAINED, SearchQuery(kind=kind))
-        return self._written(image, chosen, out, kind)
-
-    def explain_liked_into(self, like: int, photos: Sequence[NamedPhoto], out: Path) -> tuple[Path, ...]:
-        """The same for what is like a photo of the index. Raises UnknownPhoto and PhotoUnavailable."""
-        asked = SearchQuery(like=(like,))
-        entry = self._index.photo(like)
-        liked = picture(self._index, self._matcher, entry)
-        chosen = photos or best_of_index(self._searcher, None, EXPLAINED, asked)
-        return self._written(liked, chosen, out, "photo", entry)
-
-    def _written(
-        self,
-        given: Image.Image,
-        photos: Sequence[NamedPhoto],
-        out: Path,
-        kind: PictureKind,
-        own: PhotoEntry | None = None,
-    ) -> tuple[Path, ...]:
-        if not photos:
-            raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
-        return write_explanation(self._searcher, given, photos, out, kind, own)
-
-    def figures_into(self, sketches: Sequence[Path], out: Path, training: Path | None) -> tuple[Path, ...]:
-        """Figures 3 to 8 of the paper; see ``service.explain.paper_figures``."""
-        return figures(self._searcher, sketches, out, training, max_pixels=self._settings.max_pixels)
 
     def photo_at(self, path: str) -> PhotoEntry:
         """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""

@@ -198,7 +198,7 @@ def _add_explain(commands: Subparsers) -> None:
     explain = _add_command(
         commands,
         "explain",
-        "show on pictures why photos match a sketch, or are like a photo",
+        "write a page that shows why photos match a sketch, or are like a photo",
         "sketch-search explain cat.png -o why\nsketch-search explain cat.png a.jpg b.jpg -o why\n"
         "sketch-search explain a.jpg b.jpg --like cats/3.jpg -o why",
     )
@@ -213,7 +213,7 @@ def _add_explain(commands: Subparsers) -> None:
         dest="kind",
         help="the image is a photo: why they are like it",
     )
-    explain.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the pictures")
+    explain.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the files")
     _add_settings(explain)
 
 
@@ -225,7 +225,6 @@ def _add_figures(commands: Subparsers) -> None:
         "sketch-search figures cat.png house.png -o figures",
     )
     figures.add_argument("sketches", type=a_path, nargs="+", metavar="SKETCH", help="an image file")
-    figures.add_argument("--training", type=a_path, metavar="DIR", help="photos trained on, for figure 8a")
     figures.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the figures")
     _add_settings(figures)
 

@@ -67,7 +67,7 @@ def _call(options: argparse.Namespace) -> int:
                 kind=options.kind,
             )
         case "figures":
-            return draw_figures(_settings(options), options.sketches, options.training, options.output)
+            return draw_figures(_settings(options), options.sketches, options.output)
         case "evaluate":
             return _evaluate(options)
         case "compare":

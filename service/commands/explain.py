@@ -1,4 +1,4 @@
-"""`sketch-search explain` and `figures`: pictures of why photos match a sketch, or are like a photo."""
+"""`sketch-search explain` and `figures`: why photos match a sketch, or are like a photo, in files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from model.images import open_image
 from model.terminal import Refusal, printable
 from service.commands.search import photo_id
 from service.engine import Engine, open_matcher
-from service.explain import NamedPhoto
-from service.schemas import PictureKind
+from service.errors import BadSearch
+from service.explain import EXPLAINED, NamedPhoto, best_of_index, figures, write_explanation
+from service.photos import picture
+from service.schemas import PictureKind, SearchQuery
 from service.settings import Settings
 
 
@@ -31,7 +34,8 @@ def explain(
 
     Raises:
         Refusal: there is neither a sketch nor a liked photo. BadInvocation: the index has no photo at the path.
-        Otherwise as ``Engine.explain_into`` and ``Engine.explain_liked_into``.
+        BadSearch: the index has no photo to explain. UnknownPhoto, PhotoUnavailable: of the liked photo.
+        ImageError, OSError: a file cannot be read, or not be written. Otherwise as ``write_explanation``.
     """
     _check_folder(output)
     matcher = open_matcher(settings)
@@ -40,26 +44,31 @@ def explain(
         named = [
             NamedPhoto(str(photo), image, engine.entry_of(photo)) for photo, image in zip(photos, images, strict=True)
         ]
+        searcher, own = engine.searcher, None
         if like is not None:
-            written = engine.explain_liked_into(int(photo_id(engine, like)), named, output)
+            own = engine.photo(int(photo_id(engine, like)))
+            given, kind = picture(searcher.index, matcher, own), "photo"
+            named = named or best_of_index(searcher, None, EXPLAINED, SearchQuery(like=(own.id,)))
         elif sketch is not None:
-            written = engine.explain_into(sketch, named, output, kind=kind)
+            given = open_image(sketch, max_pixels=settings.max_pixels, sketch=kind == "sketch")
+            named = named or best_of_index(searcher, given, EXPLAINED, SearchQuery(kind=kind))
         else:
             raise Refusal("There is nothing to compare photos with: name a sketch, or a photo with --like.")
+        if not named:
+            raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
+        written = write_explanation(searcher, given, named, output, kind, own)
     print(*(printable(str(file)) for file in written), sep="\n")
     return 0
 
 
-def draw_figures(settings: Settings, sketches: Sequence[Path], training: Path | None, output: Path) -> int:
-    """Draw the paper's figures 3 to 8, of these sketches. Raises as ``Engine.figures_into``."""
+def draw_figures(settings: Settings, sketches: Sequence[Path], output: Path) -> int:
+    """Draw the paper's figures 3 to 8, of these sketches. Raises as ``figures``."""
     _check_folder(output)
     with closing(Engine(settings, open_matcher(settings))) as engine:
-        written = engine.figures_into(sketches, output, training)
+        written = figures(engine.searcher, sketches, output, max_pixels=settings.max_pixels)
     print(*(printable(str(file)) for file in written), sep="\n")
     if not any(file.name == "figure6.png" for file in written):
         print("figures 6 to 8 are left out: this network has one vector for each picture, and compares no patches")
-    elif training is None:
-        print("figure8a.png is left out: it shows photos that the network was trained on (--training DIR)")
     return 0
 
 
@@ -67,4 +76,4 @@ def _check_folder(output: Path) -> None:
     """Raise Refusal where ``output`` cannot be a folder, before anything is computed for it."""
     there = next(place for place in (output, *output.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise Refusal(f"--output {output}: {there} is a file; name a folder for the pictures.")
+        raise Refusal(f"--output {output}: {there} is a file; name a folder for the files.")

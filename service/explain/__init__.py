@@ -1,7 +1,6 @@
-"""Why photos match a sketch: as the answer of POST /explain, as picture files, and as the figures of the paper."""
+"""Why photos match a sketch: as the answer of POST /explain, as a page of its own, and as the figures of the paper."""
 
-from service.explain.best_photos import NamedPhoto, best_of_index
-from service.explain.files import write_explanation
+from service.explain.files import NamedPhoto, best_of_index, write_explanation
 from service.explain.paper_figures import EXPLAINED, figures
 from service.explain.response import explain
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from service.photos import prepared
 from service.schemas import (
     CrossAttention,
     ExplainedImage,
+    ExplainedPair,
     ExplainedPhoto,
     ExplainParams,
     ExplainResponse,
@@ -128,7 +128,7 @@ def explain(
     found = time.perf_counter()
     rebuilt: list[Rebuilt] = []
     if params.rebuild == "photos":
-        rebuilt = _from_photos([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
+        rebuilt = rebuilt_from([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
     elif params.rebuild == "gallery":
         (image,) = rebuild_from_gallery(index, matcher, given.observed.tokens, [params.neighbours], gone, run)
         rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
@@ -139,8 +139,8 @@ def explain(
             photo_url=photo_url(entry.id, originals),
             thumbnail_url=thumbnail_url(entry.id),
             ret_rank=around.rank(entry),
-            nearest=_named(index, near, originals),
-            **pair_fields(photo, Pair(explanation, pairs)),
+            nearest=near_photos(index, near, originals),
+            **dict(explained_pair(photo, Pair(explanation, pairs))),
         )
         for entry, photo, explanation, pairs, near in zip(
             entries, photos, explanations, influence, to_photos, strict=True
@@ -148,9 +148,9 @@ def explain(
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
-        sketch=explained_image(given, "JPEG" if by_photo else "PNG"),
+        sketch=explained_image(given),
         photos=shown,
-        nearest=_named(index, to_given, originals),
+        nearest=near_photos(index, to_given, originals),
         rebuilt=rebuilt,
         timings_ms=ExplainTimings(
             encode=_milliseconds(start, encoded),
@@ -166,7 +166,8 @@ def explain(
     )
 
 
-def _named(index: SearchedIndex, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
+def near_photos(index: SearchedIndex, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
+    """Photos of the index around a picture, as they are answered."""
     found = list(near)
     entries = index.photos(one.id for one in found)
     return [
@@ -213,49 +214,28 @@ def _influence(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -
     return influential_pairs(matcher.network, given.observed.tokens, photo.observed.tokens)
 
 
-def explained_image(seen: EncodedPicture, kind: str) -> ExplainedImage:
-    """As it is answered; kind: "PNG" or "JPEG"."""
+def explained_image(seen: EncodedPicture) -> ExplainedImage:
+    """A picture as it is answered."""
     attention = seen.observed.attention
     return ExplainedImage(
-        image=data_url(Image.fromarray(seen.pixels), kind),
+        image=data_url(Image.fromarray(seen.pixels), "JPEG" if seen.modality == "photo" else "PNG"),
         attention=_rounded(attention.heads.flatten(1), 4),
         attention_layers=_rounded(attention.layers.flatten(1), 4),
         kept=[kept.flatten().nonzero()[:, 0].tolist() for kept in attention.kept],
     )
 
 
-class PairFields(TypedDict):
-    """The fields of an ``ExplainedPair``, to make one of its subclasses of."""
-
-    image: str
-    attention: list[list[float]]
-    attention_layers: list[list[float]]
-    kept: list[list[int]]
-    relation_score: float | None
-    ret_distance: float
-    sketch_cells: list[int]
-    photo_cells: list[int]
-    correspondence: list[list[float]]
-    cross_attention: CrossAttention | None
-    matches: list[MatchedCells]
-    influence: list[InfluentialPair]
-
-
-def pair_fields(photo: EncodedPicture, pair: Pair) -> PairFields:
+def explained_pair(photo: EncodedPicture, pair: Pair) -> ExplainedPair:
     """A photo beside the sketch, as it is answered."""
     explanation = pair.explanation
-    shown = explained_image(photo, "JPEG")
     crossed = None
     if explanation.ret_to_photo is not None and explanation.ret_to_sketch is not None:
         crossed = CrossAttention(
             sketch_to_photo=_rounded(explanation.ret_to_photo, 4),
             photo_to_sketch=_rounded(explanation.ret_to_sketch, 4),
         )
-    return PairFields(
-        image=shown.image,
-        attention=shown.attention,
-        attention_layers=shown.attention_layers,
-        kept=shown.kept,
+    return ExplainedPair(
+        **dict(explained_image(photo)),
         relation_score=explanation.relation_score,
         ret_distance=explanation.ret_distance,
         sketch_cells=explanation.sketch_cells.tolist(),
@@ -280,16 +260,16 @@ def data_url(image: Image.Image, kind: str) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def _from_photos(ids: list[int], explanations: list[Explanation], squares: list[Pixels]) -> list[Rebuilt]:
-    """Each photo by itself, and the first three together where there are several."""
-    rebuilt = [
+def rebuilt_from(ids: Sequence[int], explanations: list[Explanation], squares: list[Pixels]) -> list[Rebuilt]:
+    """The sketch put together from each photo by itself, and from the first three together where there are several."""
+    found = [
         Rebuilt(source="photo", photo=photo, image=data_url(from_photos([explanation], [square]), "PNG"))
         for photo, explanation, square in zip(ids, explanations, squares, strict=True)
     ]
     if len(ids) > 1:
         together = from_photos(explanations[:TOGETHER], squares[:TOGETHER])
-        rebuilt.append(Rebuilt(source="photos", photo=None, image=data_url(together, "PNG")))
-    return rebuilt
+        found.append(Rebuilt(source="photos", photo=None, image=data_url(together, "PNG")))
+    return found
 
 
 def _rounded(values: torch.Tensor, decimals: int) -> list[list[float]]:

@@ -15,8 +15,8 @@ export function row(photo, result) {
   return element("tr", {}, ...cells);
 }
 
-/** The network, method and index that it was made with, and how long it took. @param answer of POST /explain */
+/** The network, method and index that it was made with, and how long it took. @param answer of POST /explain; a file says no times */
 export function source({ model, method, generation, timings_ms }) {
   const stages = Object.entries(timings_ms).map(([stage, ms]) => `${stage} ${Math.round(ms)} ms`);
-  return `${model}, ${methodName(method)}, index generation ${generation}; ${stages.join(", ")}`;
+  return [`${model}, ${methodName(method)}, index generation ${generation}`, stages.join(", ")].filter(Boolean).join("; ");
 }

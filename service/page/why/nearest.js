@@ -36,7 +36,7 @@ export class Nearest {
           {},
           element("img", { src: photo.image, alt: "" }),
           element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
-          element("p", { className: "says", textContent: `Number ${photo.ret_rank.toLocaleString("en")} of all photos by its look alone` }),
+          element("p", { className: "says", textContent: rankOf(photo) }),
           element("ul", { className: "nearest", ariaLabel: `Photos that look most like ${name}` }, ...small),
         );
       }),
@@ -53,4 +53,9 @@ export class Nearest {
     }
     return element("li", { className: both ? "both" : "" }, image, said);
   }
+}
+
+/** Where a photo stands among all; a file explained by the command line need not be in the index. */
+function rankOf({ ret_rank: rank }) {
+  return rank === null ? "Not in the index" : `Number ${rank.toLocaleString("en")} of all photos by its look alone`;
 }

@@ -60,5 +60,5 @@ function item({ source, photo, image }, results) {
     photos: `From ${count(Math.min(TOGETHER, results.length), "photo")} together`,
     gallery: "From all photos there are",
   }[source];
-  return element("li", {}, element("img", { src: image, alt: text }), element("p", { className: "name", textContent: text }));
+  return element("li", {}, element("img", { src: image, alt: "" }), element("p", { className: "name", textContent: text }));
 }

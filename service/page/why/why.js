@@ -21,6 +21,7 @@ export class Why {
   #api;
   #dialog = part("why");
   #gone;
+  #reveal;
   // The question that is open: aborted when the dialog closes or other photos are asked about. Answers to an aborted
   // question are not shown.
   #question = new AbortController();
@@ -35,10 +36,13 @@ export class Why {
   /**
    * @param {import("../shared/api.js").Api} api
    * @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos
+   * @param {(dialog: HTMLDialogElement) => void} reveal opens it; Forward of the browser does not, because what was
+   *   asked of the server is given up when it closes
    */
-  constructor(api, gone) {
+  constructor(api, gone, reveal = (dialog) => show(dialog, () => false)) {
     this.#api = api;
     this.#gone = gone;
+    this.#reveal = reveal;
     this.#nearest = new Nearest(api);
     part("why-close").addEventListener("click", () => this.#dialog.close());
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
@@ -73,8 +77,7 @@ export class Why {
     part("why-liked").hidden = Boolean(subject.blob) || liked.length < 2;
     this.#results = results;
     part("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
-    // What it has asked the server for is given up when it closes.
-    show(this.#dialog, () => false);
+    this.#reveal(this.#dialog);
     void this.#load();
   }
 

@@ -10,6 +10,7 @@ import pytest
 
 from model import Matcher
 from model.errors import ImageTooLarge
+from service.commands.explain import draw_figures, explain
 from service.engine import Engine
 from service.schemas import SearchQuery
 from service.settings import Settings
@@ -37,10 +38,11 @@ def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings
         sketch.write_bytes(encoded(draw_sketch(seed)))
     # A sketch whose best photos are not all in the clusters that its search opens.
     sketch = next(sketch for sketch in sketches if best_paths(by_clusters, sketch) != best_paths(by_ret, sketch))
-    for engine in (by_clusters, by_ret):
-        *_, document = engine.explain_into(sketch, (), tmp_path / "explained")
-        explained = json.loads(document.read_text(encoding="utf-8"))["photos"]
-        assert [photo["name"] for photo in explained] == best_paths(engine, sketch)
+    for engine, chosen in ((by_clusters, {"select": "clusters", "nprobe": 1}), (by_ret, {})):
+        own = settings.model_copy(update=chosen)
+        assert explain(own, sketch, [], tmp_path / "explained", like=None, kind="sketch") == 0
+        explained = json.loads((tmp_path / "explained" / "explanation.json").read_bytes())["photos"]
+        assert [photo["path"] for photo in explained] == best_paths(engine, sketch)
     by_ret.close()
 
 
@@ -49,11 +51,12 @@ def test_sketches_with_too_many_pixels_are_neither_explained_nor_drawn_into_figu
 ) -> None:
     sketch = tmp_path / "sketch.png"
     sketch.write_bytes(encoded(draw_sketch()))
-    engine = Engine(settings.model_copy(update={"max_pixels": 100}), matcher)
+    small = settings.model_copy(update={"max_pixels": 100})
+    engine = Engine(small, matcher)
     with pytest.raises(ImageTooLarge):
         engine.prepare(sketch.read_bytes())
     with pytest.raises(ImageTooLarge):
-        engine.explain_into(sketch, (), tmp_path / "explained")
+        explain(small, sketch, [], tmp_path / "explained", like=None, kind="sketch")
     with pytest.raises(ImageTooLarge):
-        engine.figures_into([sketch], tmp_path / "figures", None)
+        draw_figures(small, [sketch], tmp_path / "figures")
     engine.close()

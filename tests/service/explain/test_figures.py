@@ -1,8 +1,7 @@
-"""The figures and the files of an explanation, drawn from a small index."""
+"""Explanations and the paper's figures as files, made from a small index."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,17 +12,20 @@ import pytest
 from PIL import Image
 
 import model
-from indexer import Index, build, open_index
-from model import Matcher, ModelError
+from indexer import build, open_index
+from model.terminal import Refusal
+from service.commands.explain import draw_figures, explain
 from service.errors import BadSearch
-from service.explain.best_photos import best_of, best_of_folder, best_of_index
-from service.explain.files import DOCUMENT, ExplainedFiles, write_explanation
-from service.explain.overlays import BLUE, CAPTION, GAP, RED
-from service.explain.paper_figures import figures
+from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
+from service.explain.paper_figures import figures, matched_cells, pinned_regions
 from service.schemas import SearchQuery
-from service.schemas.explain import ExplainedPair
 from service.search.searcher import Searcher
+from service.settings import Settings
+from tests import browser
+from tests.browser import DESKTOP, Browser, wait
 from tests.pictures import drawing, photo
+from tests.requirements import needs_browser
+from tests.service.looking import axe_complaints
 from tests.service.small_gallery import draw_sketch
 
 SHAPES = ("circle", "star")
@@ -32,13 +34,11 @@ MAX_PIXELS = 1_000_000
 
 @dataclass(frozen=True)
 class Place:
-    """An index of two folders of shapes, its searcher, its photos, and sketches of both shapes."""
+    """The searcher of an index of two folders of shapes, its photos, its settings, and sketches of both shapes."""
 
-    index: Index
     searcher: Searcher
-    matcher: Matcher
     photos: Path
-    path: Path
+    settings: Settings
     sketches: tuple[Path, ...]
 
 
@@ -55,21 +55,110 @@ def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[P
         drawing(shape, 128).save(sketches[-1])
     matcher = model.load(weights)
     build([root / "photos"], root / "index", matcher, clusters=2, embedder="ret")
+    settings = Settings(index=root / "index", weights=weights)
     with open_index(root / "index", matcher) as index:
-        yield Place(index, Searcher(index, matcher), matcher, root / "photos", root / "index", tuple(sketches))
+        yield Place(Searcher(index, matcher), root / "photos", settings, tuple(sketches))
 
 
-def reds(path: Path) -> int:
-    with Image.open(path) as image:
-        return int((np.asarray(image) == RED).all(axis=2).sum())
+def explained(folder: Path) -> ExplainedFiles:
+    return ExplainedFiles.model_validate_json((folder / "explanation.json").read_text(encoding="utf-8"), strict=True)
+
+
+def test_an_explanation_is_one_page_and_its_data(place: Place, tmp_path: Path) -> None:
+    searcher = place.searcher
+    photos = best_of_index(searcher, draw_sketch(), 2)
+    page, data = write_explanation(searcher, draw_sketch(), photos, tmp_path / "new" / "out")
+    assert [page.name, data.name] == ["explanation.html", "explanation.json"]
+    assert "http" not in page.read_text(encoding="utf-8").replace("http-equiv", "")
+    document = explained(data.parent)
+    assert (document.kind, document.grid, document.model) == ("sketch", 4, searcher.matcher.config.name)
+    assert [one.path for one in document.photos] == [one.name for one in photos]
+    assert [one.source for one in document.rebuilt] == ["photo", "photo", "photos"]
+    for one, named in zip(document.photos, photos, strict=True):
+        assert one.relation_score == searcher.matcher.explain(draw_sketch(), named.image).relation_score
+        assert one.influence
+        assert all(near.thumbnail_url.startswith("data:image/jpeg;base64,") for near in one.nearest)
+
+
+@pytest.fixture
+def files(place: Place, tmp_path: Path) -> Path:
+    """The folder of an explanation of two photos, the first of which is not in the index."""
+    stranger = tmp_path / "<b>stranger<!--.png"
+    photo("star", 96, 9).save(stranger)
+    known = place.photos / "circle" / "1.png"
+    assert (
+        explain(place.settings, place.sketches[0], [stranger, known], tmp_path / "why", like=None, kind="sketch") == 0
+    )
+    return tmp_path / "why"
+
+
+def test_photos_are_named_as_they_were_given_and_need_not_be_in_the_index(files: Path) -> None:
+    stranger, known = explained(files).photos
+    assert stranger.path.endswith("stranger<!--.png")
+    assert stranger.ret_rank is None
+    assert known.ret_rank is not None
+
+
+@needs_browser
+def test_the_page_shows_every_view_from_the_disk_as_the_service_does(files: Path) -> None:
+    with browser.browser(DESKTOP) as driver:
+        driver.get((files / "explanation.html").as_uri())
+        wait(driver).until(lambda d: d.execute_script("return !document.getElementById('why-body').hidden"))
+        assert shown(driver, "why-photos") == ["1: <b>stranger<!--.png", "2: 1.png"]
+        for view in ("nearest", "look", "kept", "pairs", "rebuilt", "parts"):
+            driver.execute_script(f"document.querySelector('[name=why-view][value={view}]').click()")
+            assert not axe_complaints(driver)
+        assert shown(driver, "why-rebuilt") == ["From <b>stranger<!--.png", "From 1.png", "From 2 photos together"]
+        ranks = driver.execute_script(
+            "return [...document.querySelectorAll('#why-nearest > li > .says')].map((one) => one.textContent)"
+        )
+        assert ranks[0] == "Not in the index"
+        assert ranks[1].startswith("Number ")
+        broken = "return [...document.images].filter((one) => one.src && !one.naturalWidth).length"
+        wait(driver).until(lambda d: d.execute_script(broken) == 0)
+        assert browser.complaints(driver) == browser.requested(driver) == []
+
+
+def shown(driver: Browser, rows: str) -> list[str]:
+    """The names of the photos in a list of the page."""
+    names: list[str] = driver.execute_script(
+        f"return [...document.querySelectorAll('#{rows} > li > .name')].map((one) => one.textContent)"
+    )
+    return names
+
+
+def test_why_photos_are_like_one_of_the_index_is_said_without_it(place: Place, tmp_path: Path) -> None:
+    assert explain(place.settings, None, [], tmp_path, like="circle/1.png", kind="sketch") == 0
+    document = explained(tmp_path)
+    assert (document.kind, document.method) == ("photo", "ret")
+    assert "circle/1.png" not in [one.path for one in document.photos]
+    assert all("circle/1.png" not in near.paths for near in document.nearest)
+    with pytest.raises(Refusal, match="nothing to compare"):
+        explain(place.settings, None, [], tmp_path, like=None, kind="sketch")
+
+
+@pytest.mark.parametrize("name", ["explanation.html", "explanation.json"])
+def test_nothing_is_written_through_a_symbolic_link(place: Place, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").write_text("keep this")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(Refusal, match="is a symbolic link"):
+        explain(place.settings, place.sketches[0], [], tmp_path / "out", like=None, kind="sketch")
+    assert (tmp_path / "mine").read_text() == "keep this"
+
+
+def test_a_file_is_replaced_whatever_it_held(tmp_path: Path) -> None:
+    file = tmp_path / "page"
+    for data in (b"long text", b"text", b""):
+        write_file(file, data)
+        assert file.read_bytes() == data
 
 
 def test_every_figure_is_drawn_with_a_row_a_sketch(place: Place, tmp_path: Path) -> None:
-    written = figures(place.searcher, place.sketches, tmp_path / "new" / "out", place.photos, max_pixels=MAX_PIXELS)
-    assert [path.name for path in written] == [
-        f"figure{name}.png" for name in ("3", "4", "5", "6", "7a", "7b", "8a", "8b")
-    ]
-    one = figures(place.searcher, place.sketches[:1], tmp_path / "one", place.photos, max_pixels=MAX_PIXELS)
+    assert draw_figures(place.settings, place.sketches, tmp_path / "new" / "out") == 0
+    written = sorted((tmp_path / "new" / "out").iterdir())
+    assert [path.name for path in written] == [f"figure{number}.png" for number in range(3, 9)]
+    one = figures(place.searcher, place.sketches[:1], tmp_path / "one", max_pixels=MAX_PIXELS)
     for path, smaller in zip(written, one, strict=True):
         with Image.open(path) as image, Image.open(smaller) as of_one:
             assert len(image.getcolors(1 << 20) or [()] * 999) > 2
@@ -77,37 +166,38 @@ def test_every_figure_is_drawn_with_a_row_a_sketch(place: Place, tmp_path: Path)
 
 
 def test_photos_in_another_folder_than_the_sketchs_are_framed_in_red(place: Place, tmp_path: Path) -> None:
-    (drawn,) = place.sketches[:1]
-    framed = figures(place.searcher, [drawn], tmp_path / "known", max_pixels=MAX_PIXELS)[0]
-    wrong = [p.name for p in best_of_index(place.searcher, draw(drawn), 5) if "circle" not in p.name]
-    assert wrong
-    frame = reds(framed) / len(wrong)
-    assert frame > 4 * 60
-    assert frame == int(frame)
+    drawn = place.sketches[0]
+    with Image.open(drawn) as image:
+        found = best_of_index(place.searcher, image.convert("RGB"), 5)
+    assert any("circle" not in photo.name for photo in found)
     # Of a sketch whose folder no photo's folder is called like, nobody knows what is wrong.
     stranger = tmp_path / "who knows" / "0.png"
     stranger.parent.mkdir()
     shutil.copy(drawn, stranger)
-    assert reds(figures(place.searcher, [stranger], tmp_path / "unknown", max_pixels=MAX_PIXELS)[0]) == 0
-
-
-def draw(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def test_without_training_photos_and_without_a_relation_network_their_figures_are_left_out(
-    place: Place, tmp_path: Path
-) -> None:
-    names = {path.name for path in figures(place.searcher, place.sketches[:1], tmp_path / "out", max_pixels=MAX_PIXELS)}
-    assert "figure8a.png" not in names
-    assert "figure8b.png" in names
-    assert names == {path.name for path in (tmp_path / "out").iterdir()}
+    reds = []
+    for sketch in (drawn, stranger):
+        with Image.open(figures(place.searcher, [sketch], tmp_path / "out", max_pixels=MAX_PIXELS)[0]) as image:
+            reds.append(int((np.asarray(image.convert("RGB")) == (214, 38, 41)).all(axis=2).sum()))
+    assert reds[0] > 1000
+    assert reds[1] == 0
 
 
 def test_no_sketch_is_refused(place: Place, tmp_path: Path) -> None:
     with pytest.raises(BadSearch, match="at least one sketch"):
         figures(place.searcher, [], tmp_path, max_pixels=MAX_PIXELS)
+
+
+def test_pinned_regions_are_apart_and_on_strokes_and_their_matches_are_cells_of_the_photo(place: Place) -> None:
+    matcher = place.searcher.matcher
+    photos = [one.image for one in best_of_index(place.searcher, draw_sketch(), 2)]
+    explanations = [matcher.explain(draw_sketch(), image) for image in photos]
+    regions = pinned_regions(explanations, matcher.preprocessing.pixels(draw_sketch(), "sketch"))
+    # A grid of 4 x 4 has no room for a second region.
+    (region,) = regions
+    assert set(region) <= set(explanations[0].sketch_cells.tolist())
+    for explanation in explanations:
+        best = {there: here for there, here, _ in explanation.matches()}
+        assert matched_cells(explanation, region) == sorted({best[cell] for cell in region})
 
 
 def test_the_best_photos_are_those_a_search_finds(place: Place) -> None:
@@ -116,7 +206,7 @@ def test_the_best_photos_are_those_a_search_finds(place: Place) -> None:
     assert [photo.name for photo in found] == [hit.paths[0] for hit in hits]
     with Image.open(place.photos / found[0].name) as image:
         assert np.array_equal(np.asarray(found[0].image), np.asarray(image))
-    assert len(best_of_index(place.searcher, draw_sketch(), 50)) == place.index.photo_count
+    assert len(best_of_index(place.searcher, draw_sketch(), 50)) == place.searcher.index.photo_count
 
 
 def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weights: Path) -> None:
@@ -135,67 +225,9 @@ def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weight
         assert [p.name for p in best_of_index(searcher, draw_sketch(), 2)] == left[:2]
         assert [p.name for p in best_of_index(searcher, draw_sketch(), 9)] == left
         shutil.rmtree(root)
+        draw_sketch().save(tmp_path / "sketch.png")
         with pytest.raises(BadSearch, match="no photo that can be read"):
-            figures(searcher, [save(draw_sketch(), tmp_path / "sketch.png")], tmp_path / "out", max_pixels=MAX_PIXELS)
-
-
-def save(image: Image.Image, path: Path) -> Path:
-    image.save(path)
-    return path
-
-
-def test_the_best_photo_of_a_folder_is_the_one_that_scores_highest(place: Place, tmp_path: Path) -> None:
-    matcher, folder = place.matcher, tmp_path / "training"
-    shutil.copytree(place.photos, folder)
-    (folder / "broken.jpg").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("no picture either")
-    found = best_of_folder(folder, matcher, draw_sketch())
-    sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    scores = {}
-    for path in sorted(folder.rglob("*.png")):
-        tokens = matcher.encode(matcher.prepare(draw(path), "photo")[None], "photo")
-        scores[path.relative_to(folder).as_posix()] = float(matcher.scores(sketch, tokens))
-    assert found.name == max(scores, key=lambda name: scores[name])
-    assert best_of(folder, matcher, draw_sketch()).name == found.name
-    of_index = best_of(place.path, matcher, draw_sketch())
-    assert of_index.name == best_of_index(place.searcher, draw_sketch(), 1)[0].name
-    with pytest.raises(ModelError, match="no photo that can be opened"):
-        best_of_folder(tmp_path / "nowhere", matcher, draw_sketch())
-
-
-def test_an_explanation_is_written_as_overlays_of_every_picture_and_one_document(place: Place, tmp_path: Path) -> None:
-    photos = best_of_index(place.searcher, draw_sketch(), 2)
-    written = write_explanation(place.searcher, draw_sketch(), photos, tmp_path / "out")
-    names = ["sketch.png", "1.png", "2.png", "nearest.png", "matches.png", "rebuilt.png", "explanation.json"]
-    assert [path.name for path in written] == names
-    for path in written[:-1]:
-        with Image.open(path) as image:
-            assert image.width > 2 * 64
-    document = ExplainedFiles.model_validate(json.loads(written[-1].read_text(encoding="utf-8")))
-    assert (document.grid, document.model) == (4, place.matcher.config.name)
-    assert [p.name for p in document.photos] == [p.name for p in photos]
-    for explained, named in zip(document.photos, photos, strict=True):
-        assert isinstance(explained, ExplainedPair)
-        assert explained.relation_score == place.matcher.explain(draw_sketch(), named.image).relation_score
-        assert explained.influence
-
-
-def test_what_looks_like_the_sketch_and_like_a_photo_is_framed_in_both_rows(place: Place, tmp_path: Path) -> None:
-    photos = best_of_index(place.searcher, draw_sketch(), 1)
-    write_explanation(place.searcher, draw_sketch(), photos, tmp_path)
-    document = ExplainedFiles.model_validate_json((tmp_path / DOCUMENT).read_text(encoding="utf-8"))
-    near_sketch = [near.name for near in document.nearest]
-    near_photos = [[near.name for near in explained.nearest] for explained in document.photos]
-    framed = [
-        [any(name in near for near in near_photos) for name in near_sketch],
-        *([name in near_sketch for name in near] for near in near_photos),
-    ]
-    assert all(True in row for row in framed)
-    assert False in framed[0]
-    with Image.open(tmp_path / "nearest.png") as image:
-        side = (image.height - GAP) // len(framed) - GAP - CAPTION
-        places = [
-            [(GAP + across * (side + GAP), GAP + down * (side + CAPTION + GAP)) for across in range(1, len(row) + 1)]
-            for down, row in enumerate(framed)
-        ]
-        assert [[image.getpixel(corner) == BLUE for corner in row] for row in places] == framed
+            figures(searcher, [tmp_path / "sketch.png"], tmp_path / "out", max_pixels=MAX_PIXELS)
+        settings = Settings(index=tmp_path / "index", weights=weights)
+        with pytest.raises(BadSearch, match="no photo to explain"):
+            explain(settings, tmp_path / "sketch.png", [], tmp_path / "out", like=None, kind="sketch")

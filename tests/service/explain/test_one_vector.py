@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +16,8 @@ from model.checkpoint.file import save_checkpoint
 from model.explanation import cut
 from model.network.vectors import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout, VitSizes
 from service.engine import Engine
-from service.explain.overlays import attention_overlay
+from service.explain.files import ExplainedFiles, best_of_index, write_explanation
+from service.explain.paper_figures import figures
 from service.explain.response import encode_picture
 from service.schemas import ExplainParams, SearchQuery
 from service.settings import Settings
@@ -95,19 +95,14 @@ def test_what_is_laid_over_a_padded_picture_lies_where_the_network_saw_it() -> N
         if (cut(seen[0].pixels, cell, grid) != cut(seen[1].pixels, cell, grid)).any()
     }
     assert felt == shown
-    attention = torch.zeros(grid * grid)
-    attention[list(felt)] = 1
-    drawn = np.asarray(attention_overlay(seen[1].pixels, attention.reshape(grid, grid)))
-    changed = (drawn != np.asarray(attention_overlay(seen[1].pixels, torch.zeros(grid, grid)))).any(axis=2)
-    assert changed[152, 210]
-    assert {cell for cell in range(grid * grid) if cut(changed[..., None].astype(np.uint8), cell, grid).any()} == shown
 
 
 def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Engine, tmp_path: Path) -> None:
+    photos = best_of_index(engine.searcher, draw_sketch(1), 3)
+    written = write_explanation(engine.searcher, draw_sketch(1), photos, tmp_path / "why")
+    document = ExplainedFiles.model_validate_json(written[1].read_bytes())
+    assert [len(head) for head in document.sketch.attention] == [289, 289]
+    assert all(not one.matches and one.nearest for one in document.photos)
     (tmp_path / "sketch.png").write_bytes(encoded(draw_sketch(1)))
-    written = engine.explain_into(tmp_path / "sketch.png", [], tmp_path / "why")
-    assert [file.name for file in written] == [
-        *("sketch.png", "1.png", "2.png", "3.png", "nearest.png", "explanation.json")
-    ]
-    drawn = engine.figures_into([tmp_path / "sketch.png"], tmp_path / "figures", None)
+    drawn = figures(engine.searcher, [tmp_path / "sketch.png"], tmp_path / "figures", max_pixels=1_000_000)
     assert [file.name for file in drawn] == ["figure3.png", "figure4.png", "figure5.png"]

@@ -1,0 +1,21 @@
+/** An explanation that `sketch-search explain` has written into a file: the dialog alone, with data that the file holds. */
+
+import { part } from "../shared/dom.js";
+import { Why } from "./why.js";
+
+const { kind, ...written } = JSON.parse(part("explanation").textContent);
+const photos = written.photos.map((photo, id) => ({ ...photo, id }));
+const results = photos.map(({ id, path }) => ({ id, rank: id + 1, paths: [path] }));
+const answers = {
+  none: { ...written, photos, timings_ms: {} },
+  photos: { rebuilt: written.rebuilt },
+  // To look at every photo of the index would take minutes.
+  gallery: { rebuilt: [] },
+};
+const api = {
+  explain: async (_, { rebuild }) => answers[rebuild],
+  show: (image, url) => Object.assign(image, { src: url }),
+};
+const why = new Why(api, () => undefined, (dialog) => dialog.show());
+part("why-close").hidden = true;
+why.open({ blob: new Blob(), kind, marks: [], paper: "#ffffff", liked: [] }, results);
