@@ -9,7 +9,6 @@ from model.explanation.pair import (
     compare_photos,
     explain,
     observe,
-    strongest_cells,
 )
 from model.explanation.rebuild import NearestPatches, Replacement, assembled, cut, from_photos, nearest_replacements
 
@@ -29,5 +28,4 @@ __all__ = [
     "influential_pairs",
     "nearest_replacements",
     "observe",
-    "strongest_cells",
 ]

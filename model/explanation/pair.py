@@ -205,27 +205,6 @@ def explain(network: RetNetwork, sketch: torch.Tensor, photo: torch.Tensor) -> E
     return compare(network, observe(network, sketch, "sketch"), observe(network, photo, "photo"))
 
 
-def strongest_cells(attention: torch.Tensor, share: float) -> torch.Tensor:
-    """The fewest cells that together have ``share`` of the attention, as a bool map of the same shape.
-
-    Args:
-        attention: any shape, not negative. Of equal cells the first ones are taken; where all are zero, none.
-        share: in (0, 1].
-
-    Raises:
-        ValueError: another share.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1], not {share}")
-    flat = attention.flatten().double()
-    falling, order = flat.sort(descending=True, stable=True)
-    mass = falling.cumsum(0)
-    needed = (mass - falling < share * mass[-1]) & (falling > 0)
-    chosen = torch.zeros_like(flat, dtype=torch.bool)
-    chosen[order[needed]] = True
-    return chosen.reshape(attention.shape)
-
-
 def _distinct(tokens: Tokens) -> torch.Tensor:
     """(m,) int64: the patch tokens of one image that are not repeated in it; all of them where all are."""
     if not tokens.patches.shape[1]:

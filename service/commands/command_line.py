@@ -11,7 +11,7 @@ from model.terminal import Parser, Subparsers, VersionAction, a_path, importing,
 from service.program import PROGRAM
 
 # The first command is the one that runs where none is named.
-COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "compare", "demo", "openapi")
+COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")
 PROGRAMS = ("index", "model")
 # `sketch-search index` followed by anything else means `sketch-search index build`.
 INDEX_COMMANDS = ("build", "add", "remove", "compact", "info", "verify", "samples")
@@ -129,7 +129,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("index", help="build an index, look after it: python -m indexer", add_help=False)
     commands.add_parser("model", help="train, measure, convert networks: python -m model", add_help=False)
     _add_evaluate(commands)
-    _add_compare(commands)
     _add_demo(commands)
     _add_openapi(commands)
     return parser
@@ -261,28 +260,6 @@ def _add_evaluate(commands: Subparsers) -> None:
         help="measure what so many clicks of a simulated person on kinds help (3)",
     )
     evaluate.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
-
-
-def _add_compare(commands: Subparsers) -> None:
-    compare = _add_command(
-        commands,
-        "compare",
-        "compare checkpoints on your own photos, side by side",
-        "sketch-search compare a.safetensors b.safetensors --sketches drawn -o compared",
-    )
-    compare.add_argument("checkpoints", type=a_path, nargs="+", metavar="CHECKPOINT", help="two or more")
-    compare.add_argument(
-        "--sketches", type=a_path, required=True, metavar="DIR", help="image files; DIR/<class>/* for figures, too"
-    )
-    compare.add_argument(
-        "--photos", type=a_path, action="append", metavar="FOLDER", help="repeatable (the folders of the index)"
-    )
-    compare.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="page and indexes")
-    compare.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
-    compare.add_argument("--k", type=int, default=10, help="results of each search (10)")
-    compare.add_argument("--method", help="rn, ret, fused or auto (auto)")
-    compare.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
-    _add_settings(compare)
 
 
 def _add_demo(commands: Subparsers) -> None:

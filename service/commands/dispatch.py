@@ -9,11 +9,9 @@ import httpx
 from pydantic import ValidationError
 
 from model.terminal import Refusal
-from service.commands.comparing import compare
 from service.commands.demo import demo
 from service.commands.evaluation import evaluate
 from service.commands.explain import draw_figures, explain
-from service.commands.feedback import evaluate_with_feedback
 from service.commands.openapi import write_document
 from service.commands.search import search, search_query
 from service.commands.serve import serve
@@ -69,17 +67,16 @@ def _call(options: argparse.Namespace) -> int:
         case "figures":
             return draw_figures(_settings(options), options.sketches, options.output)
         case "evaluate":
-            return _evaluate(options)
-        case "compare":
-            return compare(
-                _settings(options),
-                options.checkpoints,
-                options.photos or (),
-                options.sketches,
-                options.output,
+            return evaluate(
+                options.url,
+                _settings(options, api_key=options.api_key).api_key,
+                data=options.data,
+                split=options.split,
                 per_class=options.per_class,
                 k=options.k,
-                method=options.method,
+                methods=options.method,
+                nprobes=options.nprobe,
+                clicks=options.feedback,
                 as_json=options.as_json,
             )
         case "demo":
@@ -88,37 +85,6 @@ def _call(options: argparse.Namespace) -> int:
             return write_document(options.output)
         case unknown:
             raise ValueError(f"there is no command {unknown!r}")
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    key = _settings(options, api_key=options.api_key).api_key
-    if options.feedback is None:
-        return evaluate(
-            options.url,
-            key,
-            data=options.data,
-            split=options.split,
-            per_class=options.per_class,
-            k=10 if options.k is None else options.k,
-            methods=options.method,
-            nprobes=options.nprobe,
-            as_json=options.as_json,
-        )
-    if options.feedback < 0:
-        raise BadSearch("--feedback counts clicks: give 0 or more.")
-    if options.nprobe:
-        raise BadSearch("--nprobe and --feedback are measured one at a time: leave one of them out.")
-    return evaluate_with_feedback(
-        options.url,
-        key,
-        data=options.data,
-        split=options.split,
-        per_class=options.per_class,
-        k=20 if options.k is None else options.k,
-        methods=options.method or ("auto",),
-        rounds=options.feedback,
-        as_json=options.as_json,
-    )
 
 
 def _settings(options: argparse.Namespace, **further: Any) -> Settings:

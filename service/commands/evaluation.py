@@ -1,77 +1,53 @@
-"""`sketch-search evaluate`: how good and how fast a running server's answers are, beside the exhaustive search's."""
+"""`sketch-search evaluate`: how good and how fast a running server's answers are, and what clicks on its kinds help.
+
+A checkpoint alone is measured by ``python -m model evaluate``. Here whole searches are, by labelled sketches: a photo
+is right for a sketch where the folder that it lies in has the name of the sketch's class.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 from pydantic import SecretStr
 from tqdm import tqdm
 
-from model.datasets import Picture
+from model.datasets import Picture, read_class_folders, read_protocol
 from model.metrics import list_metrics
 from service.client import Client
-from service.commands.labelled import gallery_of, labelled_sketches
-from service.comparison import labels_of
-from service.schemas import SearchResponse
+from service.errors import BadSearch
+from service.schemas import Kind, Photo, SearchQuery, SearchResponse
 
 WARM_UP = 3
+# Results over which average precision and recall are taken where somebody clicks.
+DEEP = 100
+# What the person dislikes at once where no kind on the page is right.
+DISLIKED = 3
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One way of searching, over all queries.
+class Evaluation:
+    """Figures of a server.
 
     Attributes:
-        map: mean average precision of the first k results, divided by min(k, the gallery's photos of the sketch's
-            class), 0 to 1.
-        map_of_found: the same, divided by the photos of the class that were found, as in the two-stage system's
-            paper. Photos that the search lost do not lower it.
-        precision: mean share of k results that are of the sketch's class, 0 to 1.
-        recall: mean share of the gallery's photos of the sketch's class that are among the first k.
-        agreement: mean share of the exhaustive search's first k results that this search found too, 0 to 1.
-        pairs: mean number of sketch-centroid and sketch-photo pairs that were scored.
-        p50_ms, p95_ms: from the first byte sent to the last byte of the answer, in milliseconds.
-    """
-
-    map: float
-    map_of_found: float
-    precision: float
-    recall: float
-    agreement: float
-    pairs: float
-    p50_ms: float
-    p95_ms: float
-
-
-@dataclass(frozen=True)
-class ServerEvaluation:
-    """Two-stage searches compared with the exhaustive one.
-
-    Attributes:
-        queries: sketches that were searched with.
-        photos, clusters: of the server's index.
-        k: results looked at.
-        searches: by method, then by nprobe as it was asked for: "default", a number, or "all" (the exhaustive search).
+        queries: sketches that were searched with. photos, clusters: of the server's index. k: results on a page.
+        searches: the means of each figure over all queries, by method and then by nprobe as it was asked for
+            ("default", a number, or "all", the exhaustive search), or by the number of clicks.
     """
 
     queries: int
     photos: int
     clusters: int
     k: int
-    searches: dict[str, dict[str, Figures]]
-
-    def as_dict(self) -> dict[str, object]:
-        """The same as plain dicts, for JSON."""
-        return dataclasses.asdict(self)
+    searches: dict[str, dict[str, dict[str, float]]]
 
 
 def evaluate(
@@ -81,22 +57,113 @@ def evaluate(
     data: Path | None,
     split: str,
     per_class: int,
-    k: int,
+    k: int | None,
     methods: Sequence[str] | None,
     nprobes: Sequence[int] | None,
+    clicks: int | None,
     as_json: bool,
 ) -> int:
-    """Measure the server at ``url`` and print its figures. Raises as ``labelled_sketches`` and ``evaluate_server``."""
+    """Measure the server at ``url`` and print its figures.
+
+    Args:
+        clicks: how often a simulated person clicks; None to measure searches alone.
+
+    Raises as ``labelled_sketches`` and ``gallery_of``; BadSearch for clicks that cannot be counted.
+    """
+    if clicks is not None and clicks < 0:
+        raise BadSearch("--feedback counts clicks: give 0 or more.")
+    if clicks is not None and nprobes:
+        raise BadSearch("--nprobe and --feedback are measured one at a time: leave one of them out.")
     sketches = labelled_sketches(data, per_class, split)
-    wanted: tuple[int | None, ...] = (None, *(nprobes or ()))
     with Client(url, None if key is None else key.get_secret_value()) as client:
-        model = client.info().model
-        chosen = methods or (("auto", *model.methods) if model else ())
-        total = len(sketches) * (len(wanted) + 1) * len(chosen)
-        with tqdm(desc="searching", unit="search", total=total or None, disable=not sys.stderr.isatty()) as bar:
-            result = evaluate_server(client, sketches, k=k, methods=chosen, nprobes=wanted, advance=bar.update)
-    print(json.dumps(result.as_dict()) if as_json else figures_table(result))
+        if clicks is None:
+            result = evaluate_server(client, sketches, k=k or 10, methods=methods, nprobes=(None, *(nprobes or ())))
+        else:
+            result = play(client, sketches, k=k or 20, methods=methods or ("auto",), clicks=clicks)
+    print(json.dumps(dataclasses.asdict(result)) if as_json else figures_table(result))
     return 0
+
+
+def figures_table(result: Evaluation) -> str:
+    """The figures as a table for people."""
+    searched = f"{result.photos} photos in {result.clusters} clusters"
+    lines = [f"{result.queries} sketches against {searched}, first {result.k} results"]
+    for method, rows in result.searches.items():
+        names = [name for row in rows.values() for name in row]
+        head = [f"{name:>{max(10, len(name) + 2)}}" for name in dict.fromkeys(names)]
+        lines += ["", f"{method:<10}" + "".join(head)]
+        for way, row in rows.items():
+            shown = [f"{value:.3f}" if value <= 1 else f"{value:.0f}" for value in row.values()]
+            lines.append(f"{way:<10}" + "".join(f"{one:>{len(of)}}" for one, of in zip(shown, head, strict=True)))
+    return "\n".join(lines)
+
+
+def labelled_sketches(folder: Path | None, per_class: int, split: str = "val") -> tuple[Picture, ...]:
+    """The first ``per_class`` sketches of each class; where a class has several sources, they take turns.
+
+    Args:
+        folder: holds sketch/<class>/*. None for the data that SKETCH_SEARCH_DATA names.
+        split: which classes of that data.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    corpus = read_protocol(split) if folder is None else read_class_folders(folder)
+    by_class: dict[str, dict[str, list[Picture]]] = {}
+    for picture in corpus.sketches:
+        by_class.setdefault(picture.label, {}).setdefault(picture.source, []).append(picture)
+    chosen: list[Picture] = []
+    for _, sources in sorted(by_class.items()):
+        turns = [picture for turn in zip_longest(*sources.values()) for picture in turn if picture is not None]
+        chosen += turns[:per_class]
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What a server searches.
+
+    Attributes:
+        methods: those that it has. photos, clusters: how many there are.
+        relevant: how many photos lie in folders of each name.
+        sketches: those of classes that it has photos of.
+    """
+
+    methods: tuple[str, ...]
+    photos: int
+    clusters: int
+    relevant: Counter[str]
+    sketches: tuple[Picture, ...]
+
+
+def gallery_of(client: Client, sketches: Sequence[Picture]) -> Gallery:
+    """What the server searches, and those of the sketches that it can answer.
+
+    Raises:
+        BadSearch: there are no sketches, none of a class that the gallery has, or the server has nothing loaded.
+        ServiceError, httpx.HTTPError: as the client's methods.
+    """
+    if not sketches:
+        raise BadSearch("an evaluation needs sketches; name a folder of sketch/<class>/*.")
+    info = client.info()
+    if info.model is None or info.index is None:
+        raise BadSearch(f"the server cannot answer yet: {info.reason}")
+    relevant: Counter[str] = Counter()
+    for number in range(info.index.clusters):
+        seen, size = 0, 1
+        while seen < size:
+            part = client.cluster(number, offset=seen)
+            relevant.update(label for photo in part.photos for label in labels_of(photo))
+            seen, size = seen + len(part.photos), part.size
+    found = tuple(picture for picture in sketches if relevant[picture.label])
+    if not found:
+        raise BadSearch("no photo lies in a folder named as a sketch's class, so none can be right.")
+    return Gallery(info.model.methods, info.index.photos, info.index.clusters, relevant, found)
+
+
+def labels_of(photo: Photo) -> set[str]:
+    """The names of the folders that a photo lies in; equal files may lie in several."""
+    return {PurePosixPath(path).parent.name for path in photo.paths}
 
 
 def evaluate_server(
@@ -106,93 +173,133 @@ def evaluate_server(
     k: int = 10,
     methods: Sequence[str] | None = None,
     nprobes: Sequence[int | None] = (None,),
-    advance: Callable[[], object] = lambda: None,
-) -> ServerEvaluation:
+) -> Evaluation:
     """Search with every sketch: by each method, with each nprobe and exhaustively, one search after the other.
 
-    A photo is relevant when the folder that it lies in has the name of the sketch's class. Sketches of classes that
-    the gallery has no photo of are left out.
+    Figures: ``map``, mean average precision of the first k results, divided by min(k, the photos that are right);
+    ``map_of_found``, divided by those of them that were found, as in the two-stage system's paper; ``precision`` and
+    ``recall`` of the first k; ``agreement``, the share of the exhaustive search's first k results that this search
+    found, too; ``pairs``, how many sketch-centroid and sketch-photo pairs were scored; ``p50_ms`` and ``p95_ms``, from
+    the first byte sent to the last byte of the answer. All but the last three are 0 to 1.
 
     Args:
-        k: results looked at.
-        methods: None for "auto" and all that the server offers.
+        k: results looked at. methods: None for "auto" and all that the server offers.
         nprobes: of the two-stage searches; None among them for the server's default.
-        advance: called after every search.
 
     Raises as ``gallery_of``.
     """
     gallery = gallery_of(client, sketches)
-    index, sketches = gallery.index, gallery.sketches
-    searches: dict[str, dict[str, Figures]] = {}
+    searches: dict[str, dict[str, dict[str, float]]] = {}
     wanted: tuple[int | Literal["all"] | None, ...] = (*nprobes, "all")
-    for method in methods or ("auto", *gallery.model.methods):
-        for picture in sketches[:WARM_UP]:
+    for method in methods or ("auto", *gallery.methods):
+        for picture in gallery.sketches[:WARM_UP]:
             client.search(picture.path, k=k, method=method)
         # Each sketch is searched with in every way before the next: a machine that slows down then slows all ways.
-        answers: dict[int | str | None, list[tuple[SearchResponse, float]]] = {nprobe: [] for nprobe in wanted}
-        for picture in sketches:
+        rows: dict[int | str | None, list[dict[str, float]]] = {nprobe: [] for nprobe in wanted}
+        for picture in tqdm(gallery.sketches, desc=f"searching by {method}", unit="sketch", disable=None):
             data = picture.path.read_bytes()
-            for nprobe in wanted:
-                answers[nprobe].append(_timed(client, data, k, nprobe, method))
-                advance()
-        searches[method] = {
-            "default" if nprobe is None else str(nprobe): _figures(
-                sketches, answers[nprobe], answers["all"], gallery.relevant, k
-            )
-            for nprobe in wanted
-        }
-    return ServerEvaluation(len(sketches), index.photos, index.clusters, k, searches)
+            timed = {nprobe: _timed(client, data, SearchQuery(k=k, nprobe=nprobe, method=method)) for nprobe in wanted}
+            truth = {result.id for result in timed["all"][0].results}
+            for nprobe, (answer, milliseconds) in timed.items():
+                shared = len(truth & {result.id for result in answer.results}) / max(1, len(truth))
+                row = _figures(picture, answer, gallery, k)
+                rows[nprobe].append({**row, "agreement": shared, "pairs": answer.pairs_scored, "ms": milliseconds})
+        searches[method] = {"default" if nprobe is None else str(nprobe): _means(rows[nprobe]) for nprobe in wanted}
+    return Evaluation(len(gallery.sketches), gallery.photos, gallery.clusters, k, searches)
 
 
-def figures_table(result: ServerEvaluation) -> str:
-    """The figures as a table for people."""
-    head = (f"mAP@{result.k}", "of found", f"P@{result.k}", f"R@{result.k}", "agreement", "pairs", "p50 ms", "p95 ms")
-    lines = [
-        f"{result.queries} sketches against {result.photos} photos in {result.clusters} clusters, "
-        f"first {result.k} results",
-        "",
-        f"{'method':<8}{'nprobe':<10}" + "".join(f"{name:>10}" for name in head),
-    ]
-    for method, rows in result.searches.items():
-        for nprobe, row in rows.items():
-            lines.append(
-                f"{method:<8}{nprobe:<10}{row.map:>10.3f}{row.map_of_found:>10.3f}{row.precision:>10.3f}"
-                f"{row.recall:>10.3f}{row.agreement:>10.3f}{row.pairs:>10.0f}{row.p50_ms:>10.0f}{row.p95_ms:>10.0f}"
-            )
-    return "\n".join(lines)
-
-
-def _timed(
-    client: Client, sketch: bytes, k: int, nprobe: int | Literal["all"] | None, method: str
-) -> tuple[SearchResponse, float]:
+def _timed(client: Client, sketch: bytes, query: SearchQuery) -> tuple[SearchResponse, float]:
     start = time.perf_counter()
-    answer = client.search(sketch, k=k, nprobe=nprobe, method=method)
+    answer = client.search(sketch, query)
     return answer, (time.perf_counter() - start) * 1000
 
 
-def _figures(
-    sketches: Sequence[Picture],
-    answers: Sequence[tuple[SearchResponse, float]],
-    truths: Sequence[tuple[SearchResponse, float]],
-    relevant: Counter[str],
-    k: int,
-) -> Figures:
-    lists = [
-        list_metrics([picture.label in labels_of(hit) for hit in answer.results], relevant[picture.label], k)
-        for picture, (answer, _) in zip(sketches, answers, strict=True)
-    ]
-    shared = [
-        len({r.id for r in answer.results} & {r.id for r in truth.results}) / max(1, len(truth.results))
-        for (answer, _), (truth, _) in zip(answers, truths, strict=True)
-    ]
-    times = [milliseconds for _, milliseconds in answers]
-    return Figures(
-        map=float(np.mean([one.average_precision for one in lists])),
-        map_of_found=float(np.mean([one.average_precision_of_found for one in lists])),
-        precision=float(np.mean([one.precision for one in lists])),
-        recall=float(np.mean([one.recall for one in lists])),
-        agreement=float(np.mean(shared)),
-        pairs=float(np.mean([answer.pairs_scored for answer, _ in answers])),
-        p50_ms=float(np.percentile(times, 50)),
-        p95_ms=float(np.percentile(times, 95)),
-    )
+def _figures(picture: Picture, answer: SearchResponse, gallery: Gallery, k: int) -> dict[str, float]:
+    hits = [picture.label in labels_of(result) for result in answer.results]
+    found = list_metrics(hits, gallery.relevant[picture.label], k)
+    return {
+        "map": found.average_precision,
+        "map_of_found": found.average_precision_of_found,
+        "precision": found.precision,
+        "recall": found.recall,
+    }
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure; of times the median and the 95th percentile."""
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "ms"}
+    if "ms" in rows[0]:
+        p50, p95 = np.percentile([row["ms"] for row in rows], (50, 95))
+        means |= {"p50_ms": float(p50), "p95_ms": float(p95)}
+    return means
+
+
+@dataclass
+class Person:
+    """Knows what was drawn, looks at a page of kinds and clicks.
+
+    The first right photo that is not liked yet is liked: first those that stand for a kind, then those in the stacks.
+    Where no kind is right, the first DISLIKED ones are disliked.
+    """
+
+    label: str
+    like: list[int] = field(default_factory=list)
+    unlike: list[int] = field(default_factory=list)
+
+    def is_right(self, photo: Photo) -> bool:
+        """Whether a photo shows what was drawn."""
+        return self.label in labels_of(photo)
+
+    def click(self, kinds: Sequence[Kind]) -> None:
+        """One round of clicks on a page of kinds."""
+        shown = [kind.best for kind in kinds] + [photo for kind in kinds for photo in kind.more]
+        right = [photo.id for photo in shown if self.is_right(photo)]
+        if right:
+            # Where all are liked already there is nothing more to say.
+            self.like += [photo for photo in right if photo not in self.like][:1]
+        else:
+            self.unlike += [kind.best.id for kind in kinds[:DISLIKED] if kind.best.id not in self.unlike]
+
+
+def play(client: Client, sketches: Sequence[Picture], *, k: int, methods: Sequence[str], clicks: int) -> Evaluation:
+    """Search with every sketch, and go on with what a simulated person clicks, so many times.
+
+    A liked photo is the first of its results, so it counts there as found. Figures, before any click and after each:
+    ``right_kind`` and ``right_photo``, whether a page of k kinds, or photos, shows a right one; ``precision`` of the
+    first k photos; ``map`` and ``recall`` of the first DEEP.
+
+    Raises as ``gallery_of``.
+    """
+    gallery = gallery_of(client, sketches)
+    searches: dict[str, dict[str, dict[str, float]]] = {}
+    for method in methods:
+        bar = tqdm(gallery.sketches, desc=f"clicking by {method}", unit="sketch", disable=None)
+        rows = [_rounds(client, sketch, k, method, clicks, gallery) for sketch in bar]
+        searches[method] = {str(number): _means([row[number] for row in rows]) for number in range(clicks + 1)}
+    return Evaluation(len(gallery.sketches), gallery.photos, gallery.clusters, k, searches)
+
+
+def _rounds(
+    client: Client, sketch: Picture, k: int, method: str, clicks: int, gallery: Gallery
+) -> list[dict[str, float]]:
+    """The figures of one sketch, before any click and after each."""
+    data, person = sketch.path.read_bytes(), Person(sketch.label)
+    rows = []
+    for _ in range(clicks + 1):
+        # Liked photos are compared by [Ret], whatever ranked the photos before.
+        by = "auto" if person.like else method
+        asked = SearchQuery(like=tuple(person.like), unlike=tuple(person.unlike), method=by)
+        kinds = client.search(data, asked.model_copy(update={"view": "kinds", "k": k})).kinds or ()
+        photos = client.search(data, asked.model_copy(update={"k": min(DEEP, gallery.relevant.total())}))
+        deep, first = (_figures(sketch, photos, gallery, count) for count in (DEEP, k))
+        rows.append(
+            {
+                "right_kind": float(any(person.is_right(kind.best) for kind in kinds)),
+                "right_photo": float(first["precision"] > 0),
+                "precision": first["precision"],
+                "map": deep["map"],
+                "recall": deep["recall"],
+            }
+        )
+        person.click(kinds)
+    return rows

@@ -6,10 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from model.explanation.pair import Observed, SelfAttention, compare, explain, observe, strongest_cells
+from model.explanation.pair import Observed, SelfAttention, compare, explain, observe
 from model.network.layers.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
@@ -124,28 +122,6 @@ def test_the_cross_attention_shown_is_the_one_that_updates_the_tokens(keep: floa
 def test_an_untrained_relation_network_gives_no_score() -> None:
     network = tiny_network(methods=("ret",), best_method="ret")
     assert explain(network, image(0, network), image(1, network)).relation_score is None
-
-
-def test_the_cells_that_hold_a_share_of_the_attention_are_the_fewest_that_do() -> None:
-    attention = torch.tensor([[1.0, 4.0], [2.0, 3.0]])  # 10 in all
-    assert strongest_cells(attention, 0.4).tolist() == [[False, True], [False, False]]
-    assert strongest_cells(attention, 0.41).tolist() == [[False, True], [False, True]]
-    assert strongest_cells(attention, 0.9).tolist() == [[False, True], [True, True]]
-    assert strongest_cells(attention, 1.0).all()
-    assert not strongest_cells(torch.zeros(3), 0.5).any()
-    assert strongest_cells(torch.ones(4), 0.5).tolist() == [True, True, False, False]
-    with pytest.raises(ValueError, match="share"):
-        strongest_cells(attention, 0.0)
-
-
-@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.floats(0.01, 1.0))
-def test_no_smaller_set_of_cells_holds_the_share(parts: list[int], share: float) -> None:
-    attention = torch.tensor(parts, dtype=torch.float32)
-    chosen = strongest_cells(attention, share)
-    total, count = float(attention.double().sum()), int(chosen.sum())
-    assert float(attention[chosen].double().sum()) >= share * total * (1 - 1e-12)
-    if count:
-        assert float(attention.sort(descending=True).values[: count - 1].double().sum()) < share * total
 
 
 def test_an_explanation_cannot_be_changed() -> None:

@@ -27,27 +27,26 @@ def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Pat
     matcher = model.load(weights, dtype=torch.float32)
     build([tmp_path / "data" / "photo"], tmp_path / "index", matcher, clusters=4, embedder="ret")
     queries = corpus.sketches[::3]
-    calls = []
     settings = Settings(index=tmp_path / "index", weights=weights, dtype="float32")
     with served(settings) as server, Client(server.url) as client:
-        result = evaluate_server(client, queries, k=4, nprobes=[1, None], advance=lambda: calls.append(1))
+        result = evaluate_server(client, queries, k=4, nprobes=[1, None])
     assert (result.queries, result.photos, result.clusters) == (len(queries), 18, 4)
-    assert len(calls) == 3 * 3 * len(queries)
     assert list(result.searches) == ["auto", "rn", "ret"]
 
     sketches = encode_pictures(matcher, queries, "sketch")
     scores = matcher.scores(sketches, encode_pictures(matcher, corpus.photos, "photo"), "rn")
     best = scores.topk(4).indices.tolist()
     hits = [sum(corpus.photos[i].label == q.label for i in row) / 4 for q, row in zip(queries, best, strict=True)]
-    assert result.searches["rn"]["all"].precision == pytest.approx(sum(hits) / len(hits), abs=1e-6)
-    assert result.searches["rn"]["all"].recall == pytest.approx(sum(hits) / len(hits) * 4 / 6, abs=1e-6)
-    assert result.searches["rn"]["all"].agreement == 1
-    assert result.searches["rn"]["all"].map <= result.searches["rn"]["all"].map_of_found
-    assert result.searches["rn"]["all"].pairs == 18 + 4
-    assert result.searches["rn"]["1"].pairs < 18 + 4
-    assert 0 < result.searches["rn"]["1"].agreement <= 1
-    assert result.searches["rn"]["1"].p50_ms <= result.searches["rn"]["1"].p95_ms
-    assert "nprobe" in figures_table(result)
+    rn = result.searches["rn"]
+    assert rn["all"]["precision"] == pytest.approx(sum(hits) / len(hits), abs=1e-6)
+    assert rn["all"]["recall"] == pytest.approx(sum(hits) / len(hits) * 4 / 6, abs=1e-6)
+    assert rn["all"]["agreement"] == 1
+    assert rn["all"]["map"] <= rn["all"]["map_of_found"]
+    assert rn["all"]["pairs"] == 18 + 4
+    assert rn["1"]["pairs"] < 18 + 4
+    assert 0 < rn["1"]["agreement"] <= 1
+    assert rn["1"]["p50_ms"] <= rn["1"]["p95_ms"]
+    assert "agreement" in figures_table(result)
 
 
 def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path) -> None:

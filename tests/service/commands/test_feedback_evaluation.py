@@ -10,7 +10,7 @@ import pytest
 import model
 from indexer import build
 from service.commands import main
-from service.commands.feedback import Person
+from service.commands.evaluation import Person
 from service.schemas import Kind, SearchResult
 from service.settings import Settings
 from tests.learning import write_class_folders
@@ -60,11 +60,11 @@ def test_the_command_tells_what_each_click_helped(tmp_path: Path, capsys: pytest
         assert main([*command, "-1", "--url", server.url]) == 2
         assert "0 or more" in capsys.readouterr().err
     assert (result["queries"], result["photos"], result["k"]) == (6, 18, 4)
-    before, once, twice = result["methods"]["ret"]
+    before, once, twice = result["searches"]["ret"].values()
     assert all(0 <= value <= 1 for row in (before, once, twice) for value in row.values())
     # A liked photo is the first result itself.
     assert once["right_photo"] >= before["right_kind"]
     assert twice["right_photo"] == 1
-    assert twice["found"] <= 1
+    assert twice["recall"] <= 1
     assert "auto" in table
-    assert "P@4" in table
+    assert "right_kind" in table
