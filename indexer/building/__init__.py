@@ -7,13 +7,12 @@ from indexer.building.execution import add, build, run
 from indexer.building.folder_listing import (
     BadFile,
     FolderListing,
-    FoundFile,
     Skipped,
     bad_files,
     list_gallery,
     list_photos,
 )
-from indexer.building.journal import BuildSettings, FileRecord
+from indexer.building.journal import BuildSettings
 from indexer.building.live_state import LiveState, check_clusters, shown_ids, usable_ids
 from indexer.building.lookup import Inversion
 from indexer.building.plan import Plan, catalog_entries
@@ -31,9 +30,7 @@ __all__ = [
     "Builder",
     "Clustering",
     "Contents",
-    "FileRecord",
     "FolderListing",
-    "FoundFile",
     "GenerationWriter",
     "Inversion",
     "LiveState",

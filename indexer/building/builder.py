@@ -10,7 +10,7 @@ from pathlib import Path
 from indexer.building.clustering import Clustering, joined_clusters, new_clusters
 from indexer.building.decision import Decision
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files, list_gallery
-from indexer.building.journal import FileRecord, Journal
+from indexer.building.journal import Journal
 from indexer.building.live_state import check_clusters, usable_ids
 from indexer.building.lookup import Inversion
 from indexer.building.plan import Plan, catalog_entries
@@ -18,9 +18,9 @@ from indexer.building.progress import Progress
 from indexer.building.staging import Stager
 from indexer.building.writer import Contents, GenerationWriter
 from indexer.store import (
-    CatalogFile,
     Drift,
     FileKey,
+    GalleryFile,
     Generation,
     IndexFolder,
     RowArrays,
@@ -103,27 +103,23 @@ class Builder:
         self._folder.clean(*names_in_use(generation, previous_generation(self._folder, generation)), building=set())
         return self._report(generation, entries, listing, encoded, time.monotonic() - started)
 
-    def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, FileRecord], int]:
+    def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, GalleryFile], int]:
         """What became of every file, and how many photos were encoded."""
-        known, staged = set(self._live.contents) | set(journal.rows()), journal.records()
+        known, staged = {**self._live.days, **journal.days()}, journal.records()
         if self._decision.checksum:
             # Rows that are known are used all the same: they are found by the contents.
             plan = Plan.everything(listing.files)
         else:
-            plan = Plan.make(listing.files, self._live, staged, known)
+            plan = Plan.make(listing.files, self._live, staged, known.keys())
         self._progress.start("encoding", len(plan.work))
         self._progress.advance(0, sum(record.reason is not None for record in plan.settled.values()))
         if not plan.work:
             return plan.settled, 0
         roots = [root.path for root in self._decision.roots]
-        days = self._live.days
-        for record in staged.values():
-            if record.content_hash is not None and record.taken is not None:
-                days[record.content_hash] = record.taken
-        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known, days)
+        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known)
         return {**plan.settled, **stager.stage(plan.work, self._decision.batch, self._progress)}, stager.encoded
 
-    def _finish(self, entries: list[CatalogFile], journal: Journal) -> Generation:
+    def _finish(self, entries: list[GalleryFile], journal: Journal) -> Generation:
         anew = self._decision.recluster or self._live.clusters is None
         ids = usable_ids(entries, self._decision.roots, self._decision.clusters if anew else None)
         refs: dict[str, RowRef] = {
@@ -162,7 +158,7 @@ class Builder:
     def _report(
         self,
         generation: Generation,
-        entries: list[CatalogFile],
+        entries: list[GalleryFile],
         listing: FolderListing,
         encoded: int,
         seconds: float,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import CatalogFile, FileKey, FileStamp, Removals, Root, read_start, shown_path, text_of_name
+from indexer.store import FileKey, FileStamp, GalleryFile, Removals, Root, read_start, shown_path, text_of_name
 from model.images import IMAGE_SUFFIXES, media_type
 from model.terminal import resolved
 
@@ -23,28 +23,6 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class FoundFile:
-    """An image file below a root.
-
-    Attributes:
-        root: which root, counted from 0.
-        path: relative to the root, with '/', as ``text_of_name`` writes it.
-        stamp: its size and times; None where the system would not tell them.
-        reason: why it cannot be indexed, where that is known before it is opened.
-    """
-
-    root: int
-    path: str
-    stamp: FileStamp | None
-    reason: str | None = None
-
-    @property
-    def key(self) -> FileKey:
-        """Where it is in the gallery."""
-        return self.root, self.path
-
-
-@dataclass(frozen=True)
 class BadFile:
     """A file or folder that could not be used, by its path as users see it, and why."""
 
@@ -52,7 +30,7 @@ class BadFile:
     reason: str
 
 
-def bad_files(entries: Iterable[CatalogFile], names: Sequence[str]) -> tuple[BadFile, ...]:
+def bad_files(entries: Iterable[GalleryFile], names: Sequence[str]) -> tuple[BadFile, ...]:
     """The files of a catalog that could not be used, by path. names: of the roots."""
     bad = [BadFile(shown_path(names, file.root, file.path), file.reason) for file in entries if file.reason]
     return tuple(sorted(bad, key=lambda file: file.path))
@@ -96,7 +74,7 @@ class FolderListing:
         skipped: what else is there.
     """
 
-    files: tuple[FoundFile, ...]
+    files: tuple[GalleryFile, ...]
     unlisted: tuple[BadFile, ...]
     unlisted_keys: frozenset[FileKey] = frozenset()
     skipped: Skipped = Skipped()
@@ -131,7 +109,7 @@ def list_photos(
     )
 
 
-def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: Sequence[CatalogFile]) -> FolderListing:
+def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: Sequence[GalleryFile]) -> FolderListing:
     """The same, for a build.
 
     Args:
@@ -140,7 +118,7 @@ def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: 
     Raises:
         BadInvocation: there is nothing to index.
     """
-    there = [file for file in known if file.status != "gone"]
+    there = [file for file in known if not file.gone]
     listing = list_photos(roots, index, removals, {file.root for file in there})
     if not listing.files and not any(listing.may_hide((file.root, file.path)) for file in there):
         if listing.unlisted:
@@ -156,7 +134,7 @@ class _Walk:
 
     def __init__(self, names: Sequence[str], index: Path, removals: Removals) -> None:
         self.names = names
-        self.files: list[FoundFile] = []
+        self.files: list[GalleryFile] = []
         self.unlisted: list[BadFile] = []
         self.unlisted_keys: set[FileKey] = set()
         self.links = 0
@@ -211,9 +189,9 @@ def _is_image(root: Root, path: str) -> bool:
         return False
 
 
-def _found(root: int, path: str, entry: os.DirEntry[str]) -> FoundFile:
+def _found(root: int, path: str, entry: os.DirEntry[str]) -> GalleryFile:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError as error:
-        return FoundFile(root, path, None, f"it cannot be read: {error.strerror}")
-    return FoundFile(root, path, FileStamp.of(status))
+        return GalleryFile(root, path, None, reason=f"it cannot be read: {error.strerror}")
+    return GalleryFile(root, path, FileStamp.of(status))

@@ -12,29 +12,28 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from indexer.store import (
     Array,
-    DayTaken,
     FileKey,
-    FileStamp,
+    GalleryFile,
     RowArrays,
-    from_column,
-    from_columns,
+    content_columns,
+    file_of_columns,
+    has_schema,
     sync_folder,
-    to_column,
-    to_columns,
 )
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS files (
-    root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
-    ctime INTEGER, taken INTEGER, reason TEXT, PRIMARY KEY (root, path)
+CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL, dtype TEXT NOT NULL);
+CREATE TABLE rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, taken INTEGER);
+CREATE TABLE files (
+    root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER,
+    reason TEXT, PRIMARY KEY (root, path)
 );
 """
 
@@ -63,40 +62,21 @@ class BuildSettings:
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class FileRecord:
-    """What became of one file that was read.
-
-    Attributes:
-        root, path: which file, as in ``FoundFile``.
-        content_hash: SHA-256 of its bytes, hex; None where they could not be read.
-        stamp: its size and times when it was read; None where the next build is to try again, because the file could
-            not be read, its decoder is missing, or memory ran out.
-        reason: why it cannot be indexed; None where it can.
-        taken: what its content says of the day on which it was taken; None where nobody has looked.
-    """
-
-    root: int
-    path: str
-    content_hash: str | None
-    stamp: FileStamp | None
-    reason: str | None = None
-    taken: DayTaken | None = None
-
-    @property
-    def key(self) -> FileKey:
-        """Where the file is in the gallery."""
-        return self.root, self.path
-
-
 class Journal:
-    """The journal in one folder, which is made where it does not exist. Close it before the folder is deleted."""
+    """The journal in one folder, which is made where it does not exist. Close it before the folder is deleted.
+
+    One that another program has written is begun anew.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._database = sqlite3.connect(folder / "journal.sqlite")
-        self._database.executescript(_SCHEMA)
+        if not has_schema(self._database, _SCHEMA):
+            self._database.close()
+            (folder / "journal.sqlite").unlink()
+            self._database = sqlite3.connect(folder / "journal.sqlite")
+            self._database.executescript(_SCHEMA)
         self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
     def close(self) -> None:
@@ -110,16 +90,18 @@ class Journal:
         """The numbers of the staged rows, by content hash."""
         return dict(self._database.execute("SELECT hash, row FROM rows"))
 
-    def records(self) -> dict[FileKey, FileRecord]:
-        """What became of the files that were read."""
-        query = "SELECT root, path, hash, size, mtime, ctime, reason, taken FROM files"
-        records: dict[FileKey, FileRecord] = {}
-        for root, path, content_hash, *times, reason, taken in self._database.execute(query):
-            stamp = from_columns(*times)
-            records[root, path] = FileRecord(root, path, content_hash or None, stamp, reason, from_column(taken))
-        return records
+    def days(self) -> dict[str, date | None]:
+        """The days on which the staged photos were taken, by content hash; None for one that says none."""
+        rows = self._database.execute("SELECT hash, taken FROM rows")
+        return {content: None if taken is None else date.fromordinal(taken) for content, taken in rows}
 
-    def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
+    def records(self) -> dict[FileKey, GalleryFile]:
+        """What became of the files that were read."""
+        rows = self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
+        files = [file_of_columns(row) for row in rows]
+        return {file.key: file for file in files}
+
+    def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
         """Commit one batch.
 
         Args:
@@ -128,18 +110,14 @@ class Journal:
         """
         if arrays is not None:
             self._append_arrays(arrays)
+        taken = {file.content_hash: file.taken.toordinal() for file in records if file.taken is not None}
         with self._database:
             self._database.executemany(
-                "INSERT INTO rows (row, hash) VALUES (?, ?)",
-                [(row, content_hash) for row, content_hash in enumerate(hashes, self._count)],
+                "INSERT INTO rows (row, hash, taken) VALUES (?, ?, ?)",
+                [(row, content, taken.get(content)) for row, content in enumerate(hashes, self._count)],
             )
             self._database.executemany(
-                "INSERT OR REPLACE INTO files (root, path, hash, size, mtime, ctime, reason, taken) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (r.root, r.path, r.content_hash or "", *to_columns(r.stamp), r.reason, to_column(r.taken))
-                    for r in records
-                ],
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(content_columns, records)
             )
         self._count += len(hashes)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused
-from indexer.store import Catalog, CatalogFile, DayTaken, Drift, Generation, IndexedContent, Removals, Root
+from indexer.store import Catalog, Drift, GalleryFile, Generation, IndexedContent, Removals, Root
 
 
 @dataclass(frozen=True)
@@ -38,33 +39,30 @@ class LiveState:
             the gallery are left out.
         reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
         contents: where each content is in it, by content hash; empty unless ``reusable``.
+        days: on which these were taken, by content hash; None for one that says none.
         clusters: None before the first build.
         removals: what the user removed.
         next_id: the lowest id that no file has ever had.
     """
 
     generation: Generation | None
-    files: tuple[CatalogFile, ...]
+    files: tuple[GalleryFile, ...]
     reusable: bool
     contents: Mapping[str, IndexedContent]
+    days: Mapping[str, date | None]
     clusters: LiveClusters | None
     removals: Removals
     next_id: int
 
-    @property
-    def days(self) -> dict[str, DayTaken]:
-        """What contents say of the days on which they were taken, by content hash, where a build has looked."""
-        return {file.content_hash: file.taken for file in self.files if file.content_hash and file.taken is not None}
-
-    def gone_in(self, entries: Iterable[CatalogFile]) -> int:
+    def gone_in(self, entries: Iterable[GalleryFile]) -> int:
         """How many files that were there are gone in the next catalog."""
-        there = {file.id for file in self.files if file.status != "gone"}
-        return sum(file.status == "gone" and file.id in there for file in entries)
+        there = {file.id for file in self.files if not file.gone}
+        return sum(file.gone and file.id in there for file in entries)
 
     @staticmethod
     def none(next_id: int = 1) -> LiveState:
         """The state where there is no generation to go on from."""
-        return LiveState(None, (), False, {}, None, Removals(), next_id)
+        return LiveState(None, (), False, {}, {}, None, Removals(), next_id)
 
     @staticmethod
     def read(
@@ -89,14 +87,15 @@ class LiveState:
         with closing(Catalog(path, roots=len(manifest.roots), clusters=manifest.counts.clusters)) as catalog:
             before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
         rows = {segment.id: segment.rows for segment in manifest.segments}
-        files: list[CatalogFile] = []
+        files: list[GalleryFile] = []
         contents: dict[str, IndexedContent] = {}
+        days: dict[str, date | None] = {}
         for file in before:
             content, indexed = file.content_hash, file.indexed
             if indexed is not None and not 0 <= indexed.row.number < rows.get(indexed.row.segment, 0):
                 raise IndexRefused(f"{path} is damaged (photo {file.id} points at a row that is not there); {REPAIR}.")
             if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
-                contents[content] = indexed
+                contents[content], days[content] = indexed, file.taken
             if (number := numbers[file.root]) is not None:
                 files.append(replace(file, root=number))
         ids = {content: number for content, number in shown_ids(before).items() if content in contents}
@@ -104,10 +103,12 @@ class LiveState:
         members = members_by_cluster(ids, cluster_of, manifest.counts.clusters)
         clusters = LiveClusters(generation.path, members, drift, manifest.clusters_asked)
         next_id = max(next_id, manifest.next_id)
-        return LiveState(generation, tuple(files), reusable, contents, clusters, removals.renumbered(numbers), next_id)
+        return LiveState(
+            generation, tuple(files), reusable, contents, days, clusters, removals.renumbered(numbers), next_id
+        )
 
 
-def shown_ids(files: Sequence[CatalogFile]) -> dict[str, int]:
+def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
     """The photos that are shown: the lowest id of each content's files, by content hash. ``files`` are in id order."""
     ids: dict[str, int] = {}
     for file in files:
@@ -116,7 +117,7 @@ def shown_ids(files: Sequence[CatalogFile]) -> dict[str, int]:
     return ids
 
 
-def usable_ids(files: Sequence[CatalogFile], roots: Sequence[Root], clusters: int | None) -> dict[str, int]:
+def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root], clusters: int | None) -> dict[str, int]:
     """The same, for a build that makes ``clusters`` clusters anew; None where it need not.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.building.request import Request, live_roots
-from indexer.store import CatalogFile, IndexFolder, Root, live_generation_if_any, name_of_text, read_catalog
+from indexer.store import FileStamp, GalleryFile, IndexFolder, Root, live_generation_if_any, name_of_text, read_catalog
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find_replacement(request: Request, index: Path) -> Replacement:
         return Replacement((), 0, ())
     before = live_roots(live.manifest, request.moved)
     after = {root.path for root in request.roots(index, live.manifest)}
-    there = [file for file in read_catalog(live.path / "photos.sqlite") if file.status != "gone"]
+    there = [file for file in read_catalog(live.path / "photos.sqlite") if not file.gone]
     files = [[file for file in there if file.root == number] for number in range(len(before))]
     absent = [number for number, root in enumerate(before) if root.path not in after]
     new = sorted(after - {root.path for root in before})
@@ -68,15 +68,16 @@ def find_replacement(request: Request, index: Path) -> Replacement:
     )
 
 
-def _move(root: Root, files: Sequence[CatalogFile], new: Sequence[Path]) -> Move | None:
+def _move(root: Root, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
     """Where the folder is now: the first that has the most of its files, and half of them at least."""
     moves = [Move(root.path, folder, sum(_is_at(folder, file) for file in files), len(files)) for folder in new]
     best = max(moves, key=lambda move: move.files, default=None)
     return best if best is not None and best.files and best.files * 2 >= best.of else None
 
 
-def _is_at(folder: Path, file: CatalogFile) -> bool:
+def _is_at(folder: Path, file: GalleryFile) -> bool:
     with suppress(OSError, ValueError):
         status = (folder / name_of_text(file.path)).lstat()
-        return file.stamp is not None and (status.st_size, status.st_mtime_ns) == (file.stamp.size, file.stamp.mtime)
+        here = FileStamp.of(status)
+        return file.stamp is not None and (here.size, here.mtime) == (file.stamp.size, file.stamp.mtime)
     return False

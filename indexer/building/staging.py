@@ -6,8 +6,8 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +17,9 @@ import torch
 from PIL import Image
 
 from indexer.building.encoding import PhotoEncoder
-from indexer.building.folder_listing import FoundFile
-from indexer.building.journal import FileRecord
 from indexer.building.progress import Progress
 from indexer.embedding import Embedder
-from indexer.store import DayTaken, FileChanging, FileKey, RowArrays, TokenArrays, read_below
+from indexer.store import FileChanging, FileKey, GalleryFile, RowArrays, TokenArrays, read_below
 from model import Matcher
 from model.decoding import Decoders
 from model.errors import ImageError, UnsupportedImage
@@ -50,7 +48,7 @@ class _Photo:
 class _ReadFile:
     """A file that was read: what became of it; and its photo, unless the content has a row or cannot be decoded."""
 
-    record: FileRecord
+    record: GalleryFile
     photo: _Photo | None = None
 
 
@@ -64,7 +62,7 @@ class _Opener:
     def __init__(self, decoders: Decoders, network_input: int | None) -> None:
         self._decoders = decoders
         self._network_input = network_input
-        self.taken = DayTaken(None)
+        self.taken: date | None = None
 
     def __call__(
         self, source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
@@ -76,14 +74,14 @@ class _Opener:
             sketch=sketch,
             network_input=self._network_input,
         )
-        self.taken = DayTaken(opened.taken)
+        self.taken = opened.taken
         return opened.image
 
 
 class Staged(Protocol):
     """Where computed rows are kept until the next generation is written, as ``Journal`` does."""
 
-    def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
+    def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
         """Keep one batch, see ``Journal.append``."""
 
 
@@ -92,8 +90,8 @@ class Stager:
 
     Args:
         roots: the absolute paths of the gallery's roots.
-        known: the content hashes that have a row, in the live index or the journal. Those of new rows are added to it.
-        days: what they say of the days on which they were taken, by content hash, as far as a build has looked.
+        known: the contents that have a row, in the live index or the journal: by content hash the day on which each was
+            taken, or None for one that says none.
 
     Attributes:
         encoded: how many photos the network has encoded.
@@ -105,20 +103,18 @@ class Stager:
         matcher: Matcher,
         embedder: Embedder,
         journal: Staged,
-        known: set[str],
-        days: Mapping[str, DayTaken],
+        known: Mapping[str, date | None],
     ) -> None:
         self._roots = roots
         self._matcher = matcher
         self._embedder = embedder
         self._journal = journal
-        self._known = known
-        self._days = dict(days)
+        self._known = dict(known)
         self.encoded = 0
 
-    def stage(self, files: Sequence[FoundFile], batch: int, progress: Progress) -> dict[FileKey, FileRecord]:
+    def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> dict[FileKey, GalleryFile]:
         """Read all ``files``, and commit them in batches of ``batch``. Gives what became of each file."""
-        records: dict[FileKey, FileRecord] = {}
+        records: dict[FileKey, GalleryFile] = {}
         workers = min(_MOST_DECODERS, torch.get_num_threads())
         with (
             Decoders(workers) as decoders,
@@ -138,8 +134,8 @@ class Stager:
                 progress.advance(len(done), sum(record.reason is not None for record in done))
         return records
 
-    def _read(self, file: FoundFile, make_opener: Callable[[], _Opener]) -> _ReadFile:
-        unread = FileRecord(file.root, file.path, content_hash=None, stamp=None)
+    def _read(self, file: GalleryFile, make_opener: Callable[[], _Opener]) -> _ReadFile:
+        unread = replace(file, stamp=None)
         try:
             content = read_below(self._roots[file.root], file.path)
         except FileChanging:
@@ -147,10 +143,10 @@ class Stager:
         except OSError as error:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
-        record = FileRecord(file.root, file.path, content_hash, content.stamp)
-        opener = make_opener()
+        record = replace(file, content_hash=content_hash, stamp=content.stamp)
         if content_hash in self._known:
-            return _ReadFile(replace(record, taken=self._day_of_known(content_hash, content.data, opener)))
+            return _ReadFile(replace(record, taken=self._known[content_hash]))
+        opener = make_opener()
         try:
             image = self._matcher.open(content.data, "photo", opener)
             pixels = self._matcher.prepare(image, "photo")
@@ -164,16 +160,7 @@ class Stager:
         except (ImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _day_of_known(self, content_hash: str, data: bytes, opener: _Opener) -> DayTaken:
-        """What a photo that has a row says of its day."""
-        if (taken := self._days.get(content_hash)) is None:
-            # Its row is from a build that knew no days. That build could open it.
-            with suppress(ImageError, OSError, MemoryError):
-                self._matcher.open(data, "photo", opener)
-            taken = self._days[content_hash] = opener.taken
-        return taken
-
-    def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> list[FileRecord]:
+    def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> list[GalleryFile]:
         new: dict[str, _Photo] = {}
         for file in group:
             if file.photo is not None and file.photo.content_hash not in self._known:
@@ -190,8 +177,7 @@ class Stager:
                 arrays = arrays.take(finite)
                 new = {content: photo for content, photo in new.items() if content not in broken}
         self._journal.append(records, list(new), arrays if new else None)
-        self._known.update(new)
-        self._days.update({r.content_hash: r.taken for r in records if r.content_hash in new and r.taken is not None})
+        self._known.update({r.content_hash: r.taken for r in records if r.content_hash in new})
         self.encoded += len(new)
         return records
 
@@ -210,7 +196,7 @@ class Stager:
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, read: Callable[[FoundFile], _ReadFile], files: Iterable[FoundFile], window: int
+    pool: ThreadPoolExecutor, read: Callable[[GalleryFile], _ReadFile], files: Iterable[GalleryFile], window: int
 ) -> Iterator[_ReadFile]:
     """The files in order, read by the pool's threads: up to ``window`` files ahead, while the network computes."""
     waiting: deque[Future[_ReadFile]] = deque()

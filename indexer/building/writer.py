@@ -15,12 +15,12 @@ from indexer.building.live_state import LiveState, members_by_cluster, shown_ids
 from indexer.building.lookup import Inversion, places_of, shown_order, write_inversion
 from indexer.store import (
     PRECISION,
-    CatalogFile,
     Centroids,
     Counts,
     Drift,
     EmbedderEntry,
     FileEntry,
+    GalleryFile,
     Generation,
     IndexedContent,
     IndexFolder,
@@ -56,7 +56,7 @@ class Contents:
         inversion: when it gets an inverted file.
     """
 
-    entries: Sequence[CatalogFile]
+    entries: Sequence[GalleryFile]
     removals: Removals
     rows: Rows
     refs: Mapping[str, RowRef]
@@ -77,7 +77,7 @@ class _Layout:
     new_segment: str
     to_write: Sequence[str]
     indexed: Mapping[str, IndexedContent]
-    files: Sequence[CatalogFile]
+    files: Sequence[GalleryFile]
     segments: Sequence[SegmentEntry]
 
 
@@ -240,7 +240,7 @@ def _lay_out(contents: Contents, live: LiveState, ids: Mapping[str, int], number
     return _Layout(new_segment, to_write, indexed, files, [entry for entry in before if entry.id in used])
 
 
-def _with_row(file: CatalogFile, indexed: Mapping[str, IndexedContent], used: Set[str]) -> CatalogFile:
+def _with_row(file: GalleryFile, indexed: Mapping[str, IndexedContent], used: Set[str]) -> GalleryFile:
     """The entry with its row.
 
     Args:
@@ -249,7 +249,7 @@ def _with_row(file: CatalogFile, indexed: Mapping[str, IndexedContent], used: Se
     """
     if (content := file.shown_content) is not None:
         return replace(file, indexed=indexed[content])
-    if file.status == "gone" and file.indexed is not None and file.indexed.row.segment in used:
+    if file.gone and file.indexed is not None and file.indexed.row.segment in used:
         return file
     return replace(file, indexed=None)
 

@@ -102,9 +102,6 @@ def summary_lines(summary: IndexSummary) -> list[str]:
             f"{summary.bytes_on_disk / 2**10 / counts.photos:.1f} KiB a photo",
         ),
     ]
-    if summary.undated:
-        of_files = f"those of the last change, for {_count(summary.undated, 'file')}"
-        lines.append(_line("days", f"{of_files}; the next build reads on which they were taken"))
     lines += [_line("root", f"{root.name}: {root.path}") for root in manifest.roots]
     lines += [_line("removed", path) for path in summary.removed]
     lines += [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in summary.bad]

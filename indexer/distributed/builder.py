@@ -10,9 +10,7 @@ from pathlib import Path
 
 from indexer.building import (
     BadFile,
-    FileRecord,
     FolderListing,
-    FoundFile,
     LiveState,
     Plan,
     Progress,
@@ -33,8 +31,8 @@ from indexer.distributed.shard_writing import ShardWork, write_shard
 from indexer.distributed.slices import Slices
 from indexer.errors import BadInvocation
 from indexer.store import (
-    CatalogFile,
     FileKey,
+    GalleryFile,
     IndexedContent,
     Root,
     SegmentRow,
@@ -147,7 +145,7 @@ class ShardsBuilder:
         self._folder.clean(manifest, None)
         return self._report(manifest, entries, listing, changed, time.monotonic() - started)
 
-    def _stage(self, listing: FolderListing) -> tuple[list[CatalogFile], dict[str, SegmentRow]]:
+    def _stage(self, listing: FolderListing) -> tuple[list[GalleryFile], dict[str, SegmentRow]]:
         """The next catalog, without rows; and the rows of contents that are in slices."""
         self._slices.forget_attempts()
         records, rows = self._read_slices()
@@ -161,7 +159,7 @@ class ShardsBuilder:
         entries = catalog_entries(listing, {**records, **plan.settled}, self._state)
         return entries, rows
 
-    def _cut(self, files: Sequence[FoundFile]) -> Iterator[SliceWork]:
+    def _cut(self, files: Sequence[GalleryFile]) -> Iterator[SliceWork]:
         first = self._slices.next_number()
         size = self._decision.slice_files
         for number, start in enumerate(range(0, len(files), size), first):
@@ -171,9 +169,9 @@ class ShardsBuilder:
         self._encoded += done.rows
         self._progress.advance(done.files, done.bad)
 
-    def _read_slices(self) -> tuple[dict[FileKey, FileRecord], dict[str, SegmentRow]]:
+    def _read_slices(self) -> tuple[dict[FileKey, GalleryFile], dict[str, SegmentRow]]:
         """What became of the files of all slices, the last that was seen of each; and where contents have a row."""
-        records: dict[FileKey, FileRecord] = {}
+        records: dict[FileKey, GalleryFile] = {}
         rows: dict[str, SegmentRow] = {}
         for name in self._slices.names():
             found = self._slices.records(name)
@@ -182,7 +180,7 @@ class ShardsBuilder:
                 rows.setdefault(content, SegmentRow(name, row))
         return records, rows
 
-    def _unchanged(self, entries: Sequence[CatalogFile], live: LiveShards) -> bool:
+    def _unchanged(self, entries: Sequence[GalleryFile], live: LiveShards) -> bool:
         """Whether the next shards would hold what the live ones do."""
         before = live.generations[0].manifest
         roots = tuple((root.name, str(root.path)) for root in self._decision.roots)
@@ -192,7 +190,7 @@ class ShardsBuilder:
         return same_roots and len(live.generations) == self._decision.shards and known == now
 
     def _write(
-        self, entries: Sequence[CatalogFile], ids: Mapping[str, int], staged: Mapping[str, SegmentRow]
+        self, entries: Sequence[GalleryFile], ids: Mapping[str, int], staged: Mapping[str, SegmentRow]
     ) -> ShardsManifest:
         """Have all shards written, and say what joins them. None of them is live yet."""
         decision = self._decision
@@ -248,7 +246,7 @@ class ShardsBuilder:
     def _plan_shard(
         self,
         number: int,
-        files: Sequence[CatalogFile],
+        files: Sequence[GalleryFile],
         indexed: Mapping[str, IndexedContent],
         centroids: Path,
         clusters: int,
@@ -279,7 +277,7 @@ class ShardsBuilder:
     def _report(
         self,
         manifest: ShardsManifest,
-        entries: Sequence[CatalogFile],
+        entries: Sequence[GalleryFile],
         listing: FolderListing,
         changed: bool,
         seconds: float,

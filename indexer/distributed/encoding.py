@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from indexer.building import FileRecord, FoundFile, Progress, Stager
+from indexer.building import Progress, Stager
 from indexer.distributed.setup import Setup, opened
 from indexer.distributed.slices import Attempt, SliceRecords, Slices, StagedSlice
+from indexer.store import GalleryFile
 
 # After so many workers have ended with a slice its files are read one by one; after so many have ended with one file,
 # that file is left out. The first may have ended for a reason of its own, such as a machine that was switched off.
@@ -21,7 +22,7 @@ class SliceWork:
 
     setup: Setup
     number: int
-    files: tuple[FoundFile, ...]
+    files: tuple[GalleryFile, ...]
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ def encode_slice(work: SliceWork) -> SliceDone:
     if not slices.is_done(work.number):
         networks = opened(work.setup)
         staged = StagedSlice()
-        stager = Stager(work.setup.roots, networks.matcher, networks.embedder, staged, set(), {})
+        stager = Stager(work.setup.roots, networks.matcher, networks.embedder, staged, {})
         # From here on, an end of this process counts as one with this slice.
         attempt = slices.begin(work.number)
         if attempt.deaths < _MOST_DEATHS:
-            records: Iterable[FileRecord] = stager.stage(work.files, work.setup.batch, Progress()).values()
+            records: Iterable[GalleryFile] = stager.stage(work.files, work.setup.batch, Progress()).values()
         else:
             records = _one_by_one(work.files, stager, attempt)
         attempt.complete(SliceRecords(tuple(records), tuple(staged.contents)), staged)
@@ -52,12 +53,12 @@ def encode_slice(work: SliceWork) -> SliceDone:
     return SliceDone(len(done.files), sum(file.reason is not None for file in done.files), len(done.contents))
 
 
-def _one_by_one(files: Iterable[FoundFile], stager: Stager, attempt: Attempt) -> list[FileRecord]:
+def _one_by_one(files: Iterable[GalleryFile], stager: Stager, attempt: Attempt) -> list[GalleryFile]:
     deaths = attempt.deaths_at()
-    records: list[FileRecord] = []
+    records: list[GalleryFile] = []
     for number, file in enumerate(files):
         if deaths.get(number, 0) >= _MOST_DEATHS:
-            records.append(FileRecord(file.root, file.path, content_hash=None, stamp=None, reason=_KILLER))
+            records.append(replace(file, stamp=None, reason=_KILLER))
         else:
             attempt.trying(number)
             records += stager.stage([file], 1, Progress()).values()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from indexer.building import LiveState
 from indexer.store import (
-    CatalogFile,
+    GalleryFile,
     Generation,
     IndexedContent,
     Root,
@@ -55,7 +55,7 @@ class LiveShards:
         Args:
             roots: those of the next build. Files of roots that leave the gallery are left out.
         """
-        files: list[CatalogFile] = []
+        files: list[GalleryFile] = []
         contents: dict[str, IndexedContent] = {}
         states = [LiveState.read(generation, roots) for generation in self.generations]
         for shard, state in zip(self.manifest.shards, states, strict=True):
@@ -65,7 +65,7 @@ class LiveShards:
                 contents[content] = replace(indexed, row=row)
         files.sort(key=lambda file: file.id)
         next_id = max(self.manifest.next_id, *(state.next_id for state in states))
-        return LiveState(None, tuple(files), True, contents, None, states[0].removals, next_id)
+        return LiveState(None, tuple(files), True, contents, {}, None, states[0].removals, next_id)
 
 
 class Sources(Mapping[str, RowArrays]):

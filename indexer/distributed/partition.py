@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import MOST_ID, CatalogFile, Drift, IndexedContent, Removals, write_catalog
+from indexer.store import MOST_ID, Drift, GalleryFile, IndexedContent, Removals, write_catalog
 
 
 def check_ids(next_id: int) -> None:
@@ -24,7 +24,7 @@ def check_ids(next_id: int) -> None:
         )
 
 
-def partition(entries: Sequence[CatalogFile], ids: Mapping[str, int], shards: int) -> list[list[CatalogFile]]:
+def partition(entries: Sequence[GalleryFile], ids: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
     """The files of each shard. Photos are cut by their ids into parts of equal size, as far as that goes.
 
     A further file of a photo goes with it. A file that is no photo goes where its id belongs.
@@ -34,7 +34,7 @@ def partition(entries: Sequence[CatalogFile], ids: Mapping[str, int], shards: in
     """
     photos = sorted(ids.values())
     bounds = [photos[number * len(photos) // shards] for number in range(1, shards)]
-    parts: list[list[CatalogFile]] = [[] for _ in range(shards)]
+    parts: list[list[GalleryFile]] = [[] for _ in range(shards)]
     for file in entries:
         content = file.shown_content
         parts[bisect_right(bounds, file.id if content is None else ids[content])].append(file)
@@ -42,7 +42,7 @@ def partition(entries: Sequence[CatalogFile], ids: Mapping[str, int], shards: in
 
 
 def write_plan(
-    path: Path, files: Sequence[CatalogFile], indexed: Mapping[str, IndexedContent], removals: Removals
+    path: Path, files: Sequence[GalleryFile], indexed: Mapping[str, IndexedContent], removals: Removals
 ) -> None:
     """Write the plan of a shard.
 

@@ -86,7 +86,7 @@ def write_shard(work: ShardWork) -> ShardEntry:
         )
         entries = [replace(file, indexed=None) for file in planned]
         contents = Contents(entries, removals, Rows(sources), refs, clustering, Inversion(work.inverted_from))
-        state = LiveState(live, (), False, {}, None, removals, work.next_id)
+        state = LiveState(live, (), False, {}, {}, None, removals, work.next_id)
         writer = GenerationWriter(folder, work.key, work.origin, work.embedder, work.roots)
         written = writer.write(contents, state, make_live=False)
     counts = written.manifest.counts

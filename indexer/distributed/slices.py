@@ -20,9 +20,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from indexer.building import FileRecord
 from indexer.errors import IndexRefused
-from indexer.store import RowArrays, Rows, StagedRow, read_regular, sync_folder, write_atomically, write_segment
+from indexer.store import (
+    GalleryFile,
+    RowArrays,
+    Rows,
+    StagedRow,
+    read_regular,
+    sync_folder,
+    write_atomically,
+    write_segment,
+)
 
 _SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
 _RECORDS = "records.json"
@@ -39,7 +47,7 @@ class SliceRecords:
         files: each of them. contents: the content hashes of its rows, in their order.
     """
 
-    files: tuple[FileRecord, ...]
+    files: tuple[GalleryFile, ...]
     contents: tuple[str, ...]
 
 
@@ -53,7 +61,7 @@ class StagedSlice:
         self.contents: list[str] = []
         self._arrays: list[RowArrays] = []
 
-    def append(self, records: Sequence[FileRecord], hashes: Sequence[str], arrays: RowArrays | None) -> None:
+    def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
         """Keep one batch, as a journal does."""
         self.contents += hashes
         if arrays is not None:

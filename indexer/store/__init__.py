@@ -40,8 +40,22 @@ from indexer.store.arrays import (
     write_inverted_file,
     write_segment,
 )
+from indexer.store.catalog import (
+    Catalog,
+    GalleryFile,
+    IndexedContent,
+    PhotoFilter,
+    Removals,
+    content_columns,
+    file_of_columns,
+    has_schema,
+    read_catalog,
+    read_drift,
+    write_catalog,
+)
 from indexer.store.files import (
     FileChanging,
+    FileStamp,
     hash_file,
     read_below,
     read_regular,
@@ -74,20 +88,6 @@ from indexer.store.manifest import (
     software_version,
 )
 from indexer.store.names import name_of_text, text_of_name
-from indexer.store.photos import (
-    Catalog,
-    CatalogFile,
-    DayTaken,
-    IndexedContent,
-    PhotoFilter,
-    Removals,
-    Status,
-    from_column,
-    read_catalog,
-    read_drift,
-    to_column,
-    write_catalog,
-)
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
 from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
 from indexer.store.shards import (
@@ -101,7 +101,6 @@ from indexer.store.shards import (
     shard_folders,
     shard_name,
 )
-from indexer.store.stamps import FileStamp, from_columns, to_columns
 
 __all__ = [
     "BLOCK",
@@ -115,17 +114,16 @@ __all__ = [
     "PRECISION",
     "Array",
     "Catalog",
-    "CatalogFile",
     "Centroids",
     "ClusterRows",
     "Counts",
-    "DayTaken",
     "Drift",
     "EmbedderEntry",
     "FileChanging",
     "FileEntry",
     "FileKey",
     "FileStamp",
+    "GalleryFile",
     "Generation",
     "Index",
     "IndexFolder",
@@ -150,18 +148,18 @@ __all__ = [
     "ShardsFolder",
     "ShardsManifest",
     "StagedRow",
-    "Status",
     "TokenArrays",
     "assign",
     "clean_shard",
     "cluster",
+    "content_columns",
     "default_clusters",
     "default_index_path",
-    "from_column",
-    "from_columns",
+    "file_of_columns",
     "generation_files",
     "generation_name",
     "generation_number",
+    "has_schema",
     "hash_file",
     "inverted_cells",
     "live_generation",
@@ -195,8 +193,6 @@ __all__ = [
     "software_version",
     "sync_folder",
     "text_of_name",
-    "to_column",
-    "to_columns",
     "trained",
     "training_points",
     "without_empty",

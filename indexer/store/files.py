@@ -20,11 +20,36 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.store.names import name_of_text
-from indexer.store.stamps import FileStamp
 
 # Larger files are not photos, and reading one would take the memory that everything else needs.
 MAX_FILE_BYTES = 512 * 2**20
 _HASH_BLOCK = 2**20
+# SQLite keeps integers of eight bytes. A time in ns outside of them, from 2262 on, is none that a photo can have.
+LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What the system says of a file, by which a later build sees whether the file has changed.
+
+    Attributes:
+        size: in bytes.
+        mtime: the time of the last modification, in ns. Programs may set it to any time, also back to what it was.
+        ctime: the time of the last change to the file or to what the system knows of it, which no program can set.
+            Both are None where they are no time that can be.
+    """
+
+    size: int
+    mtime: int | None
+    ctime: int | None
+
+    @staticmethod
+    def of(status: os.stat_result) -> FileStamp:
+        """The stamp of a file by what the system says about it."""
+        mtime, ctime = (
+            ns if LEAST_TIME <= ns <= MOST_TIME else None for ns in (status.st_mtime_ns, status.st_ctime_ns)
+        )
+        return FileStamp(status.st_size, mtime, ctime)
 
 
 @dataclass(frozen=True)

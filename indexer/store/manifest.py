@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +16,8 @@ from indexer.store.arrays import INVERTED_FILES
 from indexer.store.files import hash_file, read_regular
 from model import Matcher
 
-# Counted up with every change that a program of another version could not read. 3: with the files' ctime and the number
-# of the patch grid's cells. 4: with the days on which photos were taken. Indexes of formats 2 and 3 are read, too, and
-# the next build makes them ones of format 4. Format 5 had pooled tokens.
-FORMAT_VERSION: Final = 4
-_POOLED: Final = 5
-_OLDEST: Final = 2
+# Counted up with every change that a program of another version could not read.
+FORMAT_VERSION: Final = 6
 # The precision in which photos are encoded, whatever precision a network scores in.
 PRECISION: Final = "float32"
 
@@ -121,7 +117,7 @@ class Origin:
     Attributes:
         checkpoint_sha256: of its weights, hex. preprocessing_fingerprint: of how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
-        cells: how many its patch grid has; None where an index of format 2 does not know. The checkpoint decides it.
+        cells: how many its patch grid has.
     """
 
     checkpoint_sha256: str
@@ -129,7 +125,7 @@ class Origin:
     network: str
     width: int
     tokens: int
-    cells: int | None = field(default=None, compare=False)
+    cells: int
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
@@ -158,7 +154,7 @@ class Manifest(_Frozen):
         files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[2, 3, 4] = FORMAT_VERSION
+    format_version: Literal[6] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     checkpoint_sha256: str
@@ -166,7 +162,7 @@ class Manifest(_Frozen):
     network: str
     width: Annotated[_Number, Field(ge=1)]
     tokens: Annotated[_Number, Field(ge=1)]
-    cells: Annotated[_Number, Field(ge=1)] | None = None
+    cells: Annotated[_Number, Field(ge=1)]
     dtype: str
     embedder: EmbedderEntry
     roots: tuple[RootEntry, ...]
@@ -234,10 +230,9 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
     version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and (0 < version < _OLDEST or version == _POOLED):
-        kind = f"index format {version}" + (", with pooled tokens" if version == _POOLED else "")
+    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
         raise OtherFormat(
-            f"{path.parent.parent} has {kind}, which this program no longer reads; delete that folder, "
+            f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
             "or name a new one with --index, and run `sketch-search index build FOLDER`."
         )
     if isinstance(version, int) and version > FORMAT_VERSION:

@@ -17,11 +17,11 @@ import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.arrays import Array, Centroids, Choice, InvertedFile, Places, RowArrays
+from indexer.store.catalog import Catalog, PhotoFilter
 from indexer.store.files import read_below
 from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import EmbedderEntry, Manifest
-from indexer.store.photos import Catalog, PhotoFilter
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
 from model import Matcher, Tokens
 from model.terminal import expanded

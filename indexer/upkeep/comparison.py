@@ -9,8 +9,8 @@ from pathlib import Path
 
 from indexer.building import live_roots
 from indexer.store import (
-    CatalogFile,
     FileChanging,
+    GalleryFile,
     IndexFolder,
     Root,
     live_generation,
@@ -65,7 +65,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     return Comparison(len(files), tuple(problems), absent)
 
 
-def _difference(file: CatalogFile, roots: Sequence[Root]) -> str | None:
+def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
     """How a file differs from what was indexed; None where it does not."""
     try:
         data = read_below(roots[file.root].path, file.path).data

@@ -9,8 +9,8 @@ from pathlib import Path
 from indexer.building import LiveState, live_roots, shown_ids
 from indexer.errors import BadInvocation
 from indexer.store import (
-    CatalogFile,
     FileKey,
+    GalleryFile,
     Generation,
     IndexFolder,
     Removals,
@@ -56,7 +56,7 @@ class _Next:
     plan: RemovalPlan
     live: LiveState
     roots: Sequence[Root]
-    entries: Sequence[CatalogFile]
+    entries: Sequence[GalleryFile]
     removals: Removals
 
 
@@ -94,7 +94,7 @@ def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
     """What the generation ``before`` becomes. Raises BadInvocation as ``remove`` does."""
     roots = live_roots(before.manifest)
     live = LiveState.read(before, roots)
-    there = [file for file in live.files if file.status != "gone"]
+    there = [file for file in live.files if not file.gone]
     found = tuple(dict.fromkeys([*_by_path(targets, live.files, there, roots), *_by_id(ids, live.files)]))
     removals = live.removals
     leaving = {root for root, path in found if not path}
@@ -107,24 +107,24 @@ def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
     )
     renumbered = LiveState.read(before, staying)
     entries = [
-        replace(file, status="gone", reason=None) if removals.hides(file.root, file.path) else file
+        replace(file, gone=True, reason=None) if removals.hides(file.root, file.path) else file
         for file in renumbered.files
     ]
     if not shown_ids(entries):
         raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
-    files = len(there) - sum(file.status != "gone" for file in entries)
+    files = len(there) - sum(not file.gone for file in entries)
     plan = RemovalPlan(tuple(_leaving(place, there, roots) for place in found), files, len(there))
     return _Next(plan, renumbered, staying, entries, removals)
 
 
-def _leaving(place: FileKey, there: Sequence[CatalogFile], roots: Sequence[Root]) -> Leaving:
+def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> Leaving:
     root, path = place
     files = sum(file.root == root and path in _with_folders(file.path) for file in there)
     shown = shown_path([each.name for each in roots], root, path) if path else str(roots[root].path)
     return Leaving(shown, files)
 
 
-def _by_id(ids: Sequence[int], files: Sequence[CatalogFile]) -> Iterator[FileKey]:
+def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:
     """All files of the photos of these ids."""
     for number in ids:
         content = next((file.shown_content for file in files if file.id == number), None)
@@ -134,7 +134,7 @@ def _by_id(ids: Sequence[int], files: Sequence[CatalogFile]) -> Iterator[FileKey
 
 
 def _by_path(
-    targets: Sequence[str | Path], files: Sequence[CatalogFile], there: Sequence[CatalogFile], roots: Sequence[Root]
+    targets: Sequence[str | Path], files: Sequence[GalleryFile], there: Sequence[GalleryFile], roots: Sequence[Root]
 ) -> Iterator[FileKey]:
     """The files and folders at these paths."""
     names = [root.name for root in roots]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from indexer.building import Clustering, Contents, GenerationWriter, Inversion, LiveState, shown_ids
 from indexer.store import (
-    CatalogFile,
+    GalleryFile,
     Generation,
     IndexFolder,
     Removals,
@@ -63,7 +63,7 @@ def write_next(
     before: Generation,
     live: LiveState,
     roots: Sequence[Root],
-    entries: Sequence[CatalogFile],
+    entries: Sequence[GalleryFile],
     removals: Removals,
     to_write: frozenset[str] = frozenset(),
 ) -> Generation:

@@ -27,7 +27,6 @@ class IndexSummary(BaseModel):
         manifest: what it was made from.
         bad: files that cannot be indexed. removed: files and folders that the user removed, by the paths users see.
         drift: how well the clusters fit the photos.
-        undated: files in which no build has looked for the day on which they were taken. The next one will.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,7 +38,6 @@ class IndexSummary(BaseModel):
     bad: tuple[BadEntry, ...]
     removed: tuple[str, ...]
     drift: Drift
-    undated: int
 
 
 def read_summary(path: Path) -> IndexSummary:
@@ -56,7 +54,7 @@ def read_summary(path: Path) -> IndexSummary:
             BadEntry(path=shown_path(names, file.root, file.path), reason=file.reason or "") for file in catalog.bad()
         ]
         removed = [shown_path(names, rule.root, rule.path) for rule in catalog.removals() if rule.removed]
-        drift, undated = catalog.drift(), catalog.undated()
+        drift = catalog.drift()
     return IndexSummary(
         path=folder.path,
         generation=live.name,
@@ -65,5 +63,4 @@ def read_summary(path: Path) -> IndexSummary:
         bad=tuple(bad),
         removed=tuple(removed),
         drift=drift,
-        undated=undated,
     )

@@ -13,11 +13,10 @@ from indexer.errors import IndexRefused, OtherFormat, no_index
 from indexer.store import (
     BLOCK,
     INVERTED_FILES,
-    MOST_CELLS,
     PLACES_FILE,
     Array,
-    CatalogFile,
     Centroids,
+    GalleryFile,
     Generation,
     IndexFolder,
     InvertedFile,
@@ -104,7 +103,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
             continue
         for sentence in _rows(opened.named(), entry.rows, manifest):
             yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
-    files: list[CatalogFile] | None = None
+    files: list[GalleryFile] | None = None
     try:
         found = read_catalog(live.path / "photos.sqlite", roots=len(manifest.roots))
         problems = list(_catalog(found, live))
@@ -141,7 +140,7 @@ def _part(name: str) -> Literal["catalog", "clusters", "lookup"]:
     return "lookup" if name == PLACES_FILE or name in INVERTED_FILES else "clusters"
 
 
-def _lookup(live: Generation, files: Sequence[CatalogFile] | None) -> Iterator[str]:
+def _lookup(live: Generation, files: Sequence[GalleryFile] | None) -> Iterator[str]:
     """files: the catalog's; None where it is damaged."""
     if not live.manifest.has_inverted_file:
         return
@@ -173,7 +172,7 @@ def _rows(arrays: Mapping[str, Array], rows: int, manifest: Manifest) -> Iterato
         yield "names cells in positions.npy that the patch grid does not have, or one cell twice."
 
 
-def _catalog(files: list[CatalogFile], live: Generation) -> Iterator[str]:
+def _catalog(files: list[GalleryFile], live: Generation) -> Iterator[str]:
     counts = live.manifest.counts
     rows = {entry.id: entry.rows for entry in live.manifest.segments}
     content_of: dict[SegmentRow, str | None] = {}
@@ -199,9 +198,8 @@ def _catalog(files: list[CatalogFile], live: Generation) -> Iterator[str]:
 
 def _on_grid(positions: Array, manifest: Manifest) -> bool:
     """Whether each row has cells of the network's patch grid, ascending."""
-    cells = MOST_CELLS if manifest.cells is None else manifest.cells
     blocks = (positions[start : start + BLOCK].astype(np.int64) for start in range(0, len(positions), BLOCK))
-    return all(bool((block < cells).all() and (np.diff(block, axis=-1) > 0).all()) for block in blocks)
+    return all(bool((block < manifest.cells).all() and (np.diff(block, axis=-1) > 0).all()) for block in blocks)
 
 
 def _finite(array: Array) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.resources
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,13 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.errors import ModelError
-from model.network import NETWORKS, Calibration, ModelConfig, Network, NetworkConfig, RetNetwork, as_zse
+from model.network import NETWORKS, Calibration, Network, RetNetwork, as_zse
 from model.terminal import expanded
 
 FORMAT = "sketch-search"
-# Version 1 kept the calibration and ``nprobe`` inside the configuration.
 VERSION = 2
-READABLE = {"1", str(VERSION)}
 # Entries of the metadata that describe the network; all others are notes for people.
 DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
 # Checkpoints of this kind, which are the oldest, do not name it.
@@ -93,11 +89,9 @@ def read_metadata(path: Path) -> dict[str, str]:
             f"{path} is a safetensors file without this project's configuration; "
             "sketch-search model init makes a checkpoint from a backbone's weights"
         )
-    if metadata.get("version") not in READABLE:
-        raise ModelError(
-            f"{path} has checkpoint version {metadata.get('version')}; this program reads up to {VERSION}: "
-            "install a newer sketch-search"
-        )
+    if (version := metadata.get("version")) != str(VERSION):
+        advice = "make or download it anew" if version == "1" else "install a newer sketch-search"
+        raise ModelError(f"{path} has checkpoint version {version}; this program reads {VERSION}: {advice}")
     return metadata
 
 
@@ -115,7 +109,7 @@ def load_network(path: Path) -> RetNetwork:
             f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not know; "
             "install a newer sketch-search"
         )
-    config, calibration = _description(metadata, kind)
+    config, calibration = kind.read_config(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
     with torch.device("meta"):
         network = kind(config, calibration)
     try:
@@ -134,24 +128,6 @@ def load_network(path: Path) -> RetNetwork:
 def load_zse_network(path: Path) -> Network:
     """As ``load_network``, for what only networks of ZSE-SBIR can do. Raises ModelError for one of another kind."""
     return as_zse(load_network(path))
-
-
-def _description(metadata: Mapping[str, str], kind: type[RetNetwork]) -> tuple[NetworkConfig, Calibration]:
-    """What the metadata says of a network.
-
-    This is the one place that knows version 1: there the fields of the calibration stood in the configuration, and so
-    did ``nprobe``, which is a setting of the search service now and is ignored.
-    """
-    if metadata["version"] != "1":
-        return kind.read_config(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
-    try:
-        fields = dict(json.loads(metadata["config"]))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"the checkpoint's configuration cannot be read: {error}") from error
-    fields.pop("nprobe", None)
-    names = {field.name for field in dataclasses.fields(Calibration)}
-    calibration = {name: fields.pop(name) for name in names & fields.keys()}
-    return ModelConfig.from_json(json.dumps(fields)), Calibration.from_json(json.dumps(calibration))
 
 
 def file_sha256(path: Path) -> str:

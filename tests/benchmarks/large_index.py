@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.store import (
-    CatalogFile,
     Centroids,
     Counts,
     Drift,
     FileEntry,
+    GalleryFile,
     IndexedContent,
     IndexFolder,
     InvertedCells,
@@ -44,9 +44,7 @@ from indexer.store import (
     write_inverted_file,
 )
 from indexer.store.arrays.clusters import CentroidTokens
-from indexer.store.files import sync_folder, write_atomically
-from indexer.store.photos.days import DayTaken
-from indexer.store.stamps import FileStamp
+from indexer.store.files import FileStamp, sync_folder, write_atomically
 
 Floats = NDArray[np.float32]
 
@@ -188,15 +186,15 @@ def _write_rows(folder: Path, real: RowArrays, made: MadePhotos, order: NDArray[
         array.flush()
 
 
-def _files(clusters: NDArray[np.int64], first: int) -> Iterator[CatalogFile]:
+def _files(clusters: NDArray[np.int64], first: int) -> Iterator[GalleryFile]:
     """The catalog, by id: files of every cluster lie in all folders, and are from all days."""
     for row, cluster in enumerate(clusters.tolist()):
         number = first + row
-        day = DayTaken(datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date())
+        day = datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date()
         stamp = FileStamp(1 << 16, row * _NS, row * _NS)
         path = f"{row % FOLDERS:03}/{number:07}.jpg"
         indexed = IndexedContent(SegmentRow(SEGMENT, row), cluster)
-        yield CatalogFile(number + 1, 0, path, f"{number:064x}", stamp, "indexed", indexed=indexed, taken=day)
+        yield GalleryFile(0, path, stamp, f"{number:064x}", taken=day, id=number + 1, indexed=indexed)
 
 
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:

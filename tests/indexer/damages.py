@@ -71,27 +71,6 @@ def sign(index: Path) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def make_format_3(index: Path) -> None:
-    """Make an index of one generation what the program wrote before format 4."""
-    sql("ALTER TABLE photos DROP COLUMN taken")(index)
-    sql("PRAGMA user_version = 2")(index)
-    path = index / "g000001" / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 3}))
-    sign(index)
-
-
-def make_format_2(index: Path) -> None:
-    """Make an index of one generation what the program wrote before format 3."""
-    sql("ALTER TABLE photos DROP COLUMN taken")(index)
-    sql("ALTER TABLE photos DROP COLUMN ctime")(index)
-    sql("PRAGMA user_version = 1")(index)
-    path = index / "g000001" / "manifest.json"
-    manifest = json.loads(path.read_text()) | {"format_version": 2}
-    del manifest["cells"]
-    path.write_text(json.dumps(manifest))
-    sign(index)
-
-
 def number(name: str, value: int, place: int = -1) -> Callable[[Path], None]:
     """One number of each row of an array becomes ``value``."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder
-from indexer.store.photos.catalog import read_catalog
 from tests.pictures import SHAPES, photo
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from indexer.building.folder_listing import BadFile, Skipped, list_photos
-from indexer.store.photos.removals import Removals
+from indexer.store.catalog import GalleryFile, Removals, content_columns, file_of_columns
+from indexer.store.files import FileStamp
 from indexer.store.roots import Root
-from indexer.store.stamps import FileStamp, from_columns, to_columns
 from tests.pictures import SHAPES, encoded, photo
 
 
@@ -75,8 +75,9 @@ def test_an_empty_root_counts_as_one_that_is_not_there_only_where_files_are_know
 
 
 def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None:
-    for stamp in (FileStamp(0, 0), FileStamp(5, -1, 7), None):
-        assert from_columns(*to_columns(stamp)) == stamp
+    for stamp in (FileStamp(0, 0, None), FileStamp(5, -1, 7), FileStamp(5, None, 7), None):
+        file = GalleryFile(0, "a.png", stamp)
+        assert file_of_columns(content_columns(file)) == file
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -7,7 +7,7 @@ import pytest
 
 import model
 from indexer import build, open_index, read_summary, remove, verify
-from indexer.store.photos.catalog import read_catalog
+from indexer.store.catalog import read_catalog
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import BOMBS
 from tests.indexer.galleries import catalog, save_photo, save_photos

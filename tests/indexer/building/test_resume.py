@@ -10,10 +10,10 @@ import torch
 
 import model
 from indexer import IndexUnwritable, build, open_index, verify
-from indexer.building.journal import FileRecord, Journal
+from indexer.building.journal import Journal
 from indexer.store.arrays.segment import RowArrays
-from indexer.store.photos.catalog import read_catalog
-from indexer.store.stamps import FileStamp
+from indexer.store.catalog import GalleryFile, read_catalog
+from indexer.store.files import FileStamp
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
@@ -179,7 +179,7 @@ def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(
 
 
 def test_rows_written_but_not_committed_are_overwritten(tmp_path: Path) -> None:
-    record = FileRecord(0, "a.png", "aa", FileStamp(1, 1))
+    record = GalleryFile(0, "a.png", FileStamp(1, 1, 1), "aa")
     journal = Journal(tmp_path / "journal")
     journal.append([record], ["aa"], _rows(1.0))
     journal.close()

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 import model
-from indexer import IndexBusy, UnknownPhoto, add, build, compact, open_index, read_summary, remove, verify
+from indexer import IndexBusy, UnknownPhoto, build, open_index, verify
+from indexer.store.files import FileStamp
 from indexer.store.location import IndexFolder
-from indexer.store.stamps import FileStamp
-from tests.indexer.damages import make_format_2
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 
 
@@ -163,32 +162,6 @@ def test_a_build_by_checksum_finds_what_no_size_and_no_time_tells(
     report = build([gallery], index_path, matcher, checksum=True)
     assert (report.changed, report.encoded, len(report.bad)) == (True, 1, 1)
     assert not build([gallery], index_path, matcher, checksum=True).changed
-
-
-def test_an_index_of_format_2_is_read_and_becomes_one_of_today_without_computing(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    (gallery / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    build([gallery], index_path, matcher)
-    before = catalog(index_path)
-    make_format_2(index_path)
-    assert verify(index_path) == []
-    with open_index(index_path, matcher) as index:
-        assert index.manifest.format_version == 2
-        assert index.photo(3).paths
-        assert index.open_photo(3)
-    remove([], index_path, ids=[3])
-    compact(index_path)
-    assert add([gallery], index_path, matcher).encoded == 1
-    report = build([gallery], index_path, matcher)
-    assert (report.photos, len(report.bad), report.changed) == (12, 1, False)
-    assert {path: entry[:2] for path, entry in catalog(index_path).items()} == {
-        path: entry[:2] for path, entry in before.items()
-    }
-    manifest = read_summary(index_path).manifest
-    assert (manifest.format_version, manifest.cells) == (4, matcher.config.grid**2)
-    change_secretly(gallery / "Ännchen 001.png")
-    assert build([gallery], index_path, matcher).encoded == 1
 
 
 def test_files_of_equal_content_are_shown_once_with_all_their_paths(

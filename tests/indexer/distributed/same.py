@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from indexer.store import (
-    CatalogFile,
+    GalleryFile,
     Generation,
     IndexFolder,
     Rows,
@@ -37,7 +37,7 @@ class Held:
         files: its catalog, without rows. photos: the shown ones by id. centroids: (c, e).
     """
 
-    files: list[CatalogFile]
+    files: list[GalleryFile]
     photos: dict[int, PhotoBytes]
     centroids: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import model
 from indexer import IndexRefused, build, open_index, read_summary, remove, verify
+from indexer.store.catalog import Catalog
 from tests.indexer.damages import sign, sql
 
 
@@ -41,7 +43,7 @@ def test_a_root_that_the_manifest_does_not_have_is_refused_by_all_who_look_into_
     gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
     build([gallery], index_path, matcher)
-    sql("UPDATE photos SET root = 7, status = 'bad' WHERE id = 3")(index_path)
+    sql("UPDATE photos SET root = 7, status = 'bad', reason = 'x' WHERE id = 3")(index_path)
     sql("UPDATE photos SET root = 7 WHERE id = 4")(index_path)
     sign(index_path)
     sentence = "there is no root 7"
@@ -60,3 +62,41 @@ def test_a_removal_of_a_root_that_is_not_there_is_refused(
     sign(index_path)
     with pytest.raises(IndexRefused, match="there is no root 5"):
         build([gallery], index_path, matcher)
+
+
+ENDLESS = (
+    "CREATE VIEW photos AS WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) "
+    "SELECT n AS id, 0 AS root, 'x' AS path, 'x' AS hash, 1 AS size, 1 AS mtime, 1 AS ctime, 1 AS taken, "
+    "'indexed' AS status, NULL AS reason, 0 AS cluster, 's' AS segment, n AS row FROM endless"
+)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("ALTER TABLE photos RENAME TO others", ENDLESS),
+        ("CREATE TABLE more (n INTEGER)",),
+        ("CREATE TRIGGER more AFTER INSERT ON photos BEGIN SELECT 1; END",),
+        ("DROP INDEX photos_by_row",),
+    ],
+)
+def test_a_catalog_with_other_tables_or_views_than_a_build_makes_is_refused_before_it_is_read(
+    statements: tuple[str, ...], gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    for statement in statements:
+        sql(statement)(index_path)
+    sign(index_path)
+    for look in (lambda: open_index(index_path, matcher), lambda: read_summary(index_path)):
+        with pytest.raises(IndexRefused, match=r"photos\.sqlite is no catalog"):
+            look()
+    assert "is no catalog" in verify(index_path)[0]
+
+
+def test_a_query_that_goes_in_circles_is_stopped(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
+    build([gallery], index_path, matcher)
+    catalog = Catalog(index_path / "g000001" / "photos.sqlite")
+    with closing(catalog), pytest.raises(IndexRefused, match=r"is damaged .interrupted"):
+        catalog._rows(
+            "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT n FROM endless"
+        )

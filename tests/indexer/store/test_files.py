@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import BadInvocation, IndexRefused
-from indexer.store.files import ArrayWriter, FileChanging, hash_file, read_below, read_regular, write_array
+from indexer.store.files import ArrayWriter, FileChanging, FileStamp, hash_file, read_below, read_regular, write_array
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import read_manifest
 from indexer.store.roots import resolve_roots, shown_path
-from indexer.store.stamps import FileStamp
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from indexer import (
     repair,
     verify,
 )
+from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder, default_index_path
-from indexer.store.photos.catalog import read_catalog
 from tests.indexer.galleries import save_photos
 
 
@@ -52,9 +52,8 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 
 FORMATS = {
-    1: r"has index format 1, which this program no longer reads; delete that folder, .* run `sketch-search index build",
-    5: r"has index format 5, with pooled tokens, which this program no longer reads; delete that folder",
-    6: "has index format 6, and this program reads 4; update the program",
+    5: r"has index format 5, which this program no longer reads; delete that folder, .* run `sketch-search index build",
+    7: "has index format 7, and this program reads 6; update the program",
 }
 
 
@@ -176,7 +175,7 @@ def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model
         open_index(copy, matcher)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 4}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 6}', "\udcff"])
 def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
     (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.store.photos.removals import Removal, Removals
+from indexer.store.catalog import Removal, Removals
 
 FILES = [(root, path) for root in (0, 1) for path in ("a", "b/a", "b/c/a", "b/c/d", "bc", "b c/a")]
 PLACES = [*FILES, *((root, path) for root in (0, 1) for path in ("", "b", "b/c", "b c"))]

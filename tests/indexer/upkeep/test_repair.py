@@ -171,8 +171,8 @@ def test_an_index_of_another_checkpoint_or_a_newer_program_is_not_touched(
     with pytest.raises(IndexRefused, match=r"another checkpoint .* --weights"):
         repair(copy, other_matcher)
     manifest = copy / "g000003" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 4', '"format_version": 6'))
-    with pytest.raises(IndexRefused, match="has index format 6"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 6', '"format_version": 7'))
+    with pytest.raises(IndexRefused, match="has index format 7"):
         repair(copy, matcher)
     assert (copy / "CURRENT").read_text() == "g000003\n"
 

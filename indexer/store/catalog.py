@@ -1,0 +1,487 @@
+"""The catalog: one SQLite file in each generation, with every file that has ever had an id.
+
+Here are also the record of a file, which listings, journals and catalogs share, and what is asked of catalogs: the
+user's removals, and the filters of a search.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from indexer.errors import REPAIR, IndexRefused, OtherFormat
+from indexer.store.arrays import Drift, SegmentRow
+from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp
+from indexer.store.roots import FileKey
+
+SCHEMA_VERSION = 4
+Status = Literal["indexed", "bad", "gone"]
+_NS = 10**9
+# Days whose times SQLite can keep, with some room for time zones.
+_FIRST_DAY, _LAST_DAY = date(1678, 1, 1), date(2262, 1, 1)
+# From this year on, all systems know the time of this place.
+_LOCAL_SINCE = 1971
+
+
+@dataclass(frozen=True)
+class IndexedContent:
+    """Where the index has the content of a file: the row of its tokens, and its cluster, counted from 0."""
+
+    row: SegmentRow
+    cluster: int
+
+
+@dataclass(frozen=True)
+class GalleryFile:
+    """One file of the gallery. Files of equal content share one row, and are one photo to those who search.
+
+    A listing finds a file with its place and its stamp. Reading it adds the content, the reason or the day; a catalog
+    adds the id; the writer of a generation adds the row.
+
+    Attributes:
+        root, path: where the file is. ``root`` counts the gallery's roots from 0; ``path`` is relative to the root,
+            with '/', as ``text_of_name`` writes it.
+        stamp: the file's when it was listed or read; None where the next build is to try again, because the file could
+            not be read, its decoder is missing, or memory ran out.
+        content_hash: SHA-256 of its bytes, hex; None where they were not read.
+        reason: why it cannot be indexed; None where it can.
+        taken: the day on which it was taken, as its content says; None where it says none.
+        id: its number, from 1; 0 where it has none yet. An id is never given to another path.
+        gone: whether it is gone from disk, or the user removed it.
+        indexed: where its content is in the index; None where it is not there.
+    """
+
+    root: int
+    path: str
+    stamp: FileStamp | None
+    content_hash: str | None = None
+    reason: str | None = None
+    taken: date | None = None
+    id: int = 0
+    gone: bool = False
+    indexed: IndexedContent | None = None
+
+    @property
+    def key(self) -> FileKey:
+        """Where it is in the gallery."""
+        return self.root, self.path
+
+    @property
+    def status(self) -> Status:
+        """Whether it is in the index, cannot be, or is gone."""
+        if self.gone:
+            return "gone"
+        return "indexed" if self.reason is None else "bad"
+
+    @property
+    def shown_content(self) -> str | None:
+        """The hash of the content that searches show because of this file; None where they show none."""
+        return self.content_hash if self.status == "indexed" else None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One rule: a file or folder is removed, or was added again.
+
+    Attributes:
+        root, path: which file or folder, as in the catalog; path '' stands for the whole root.
+        removed: True where it is removed. False where it lies in a removed folder and was added again.
+    """
+
+    root: int
+    path: str
+    removed: bool
+
+
+class Removals:
+    """All rules of an index.
+
+    For a file the nearest rule holds: its own, else its folder's, else that of the folder around it, and so on. Rules
+    go by path and stay when the files go: a file that comes later into a removed folder is not shown either.
+    """
+
+    def __init__(self, rules: Iterable[Removal] = ()) -> None:
+        self._rules: Mapping[tuple[int, str], bool] = {(rule.root, rule.path): rule.removed for rule in rules}
+
+    def hides(self, root: int, path: str) -> bool:
+        """Whether a file or folder is removed."""
+        if not self._rules:
+            return False
+        return next((self._rules[root, around] for around in _upwards(path) if (root, around) in self._rules), False)
+
+    def removing(self, root: int, path: str) -> Removals:
+        """These rules, changed so that ``path`` and all below it are removed."""
+        return self._changed(root, path, True)
+
+    def readmitting(self, root: int, path: str) -> Removals:
+        """These rules, changed so that ``path`` and all below it are shown."""
+        return self._changed(root, path, False)
+
+    def _changed(self, root: int, path: str, removed: bool) -> Removals:
+        others = Removals(rule for rule in self if not (rule.root == root and path in _upwards(rule.path)))
+        return others if others.hides(root, path) == removed else Removals([*others, Removal(root, path, removed)])
+
+    def renumbered(self, numbers: Sequence[int | None]) -> Removals:
+        """The rules with new numbers of the roots: ``numbers[old]`` is the new one, None for a root that leaves."""
+        moved = [(numbers[rule.root], rule) for rule in self]
+        return Removals(Removal(number, rule.path, rule.removed) for number, rule in moved if number is not None)
+
+    def __iter__(self) -> Iterator[Removal]:
+        """By root and path."""
+        return iter([Removal(root, path, removed) for (root, path), removed in sorted(self._rules.items())])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Removals) and self._rules == other._rules
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _upwards(path: str) -> list[str]:
+    """The path itself, its folder, the folder around that, and so on up to the root, ''."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:end]) for end in range(len(parts), -1, -1)]
+
+
+@dataclass(frozen=True)
+class PhotoFilter:
+    """What the files of photos must be like. Only a file that is all of it counts.
+
+    Attributes:
+        folders: paths as results show them, with '/': a file must be below one of them; none for all files.
+        after, before: the first and the last day on which it may have been taken, as the file says; where it does not
+            say, on which it may have been changed for the last time, by the clock of this place. None for no bound.
+    """
+
+    folders: tuple[str, ...] = ()
+    after: date | None = None
+    before: date | None = None
+
+    def folder_keys(self, names: Sequence[str]) -> list[FileKey] | None:
+        """Where the folders are among the roots with these names, but for those in no root; None for all files."""
+        if not self.folders:
+            return None
+        if len(names) == 1:
+            return [(0, folder) for folder in self.folders]
+        split = [folder.partition("/") for folder in self.folders]
+        return [(names.index(name), inside) for name, _, inside in split if name in names]
+
+    @property
+    def since(self) -> int | None:
+        """The first time of last change that passes, in ns since 1970; None for no bound."""
+        return None if self.after is None else _begin(self.after)
+
+    @property
+    def until(self) -> int | None:
+        """The first time of last change after those that pass, in ns since 1970; None for no bound."""
+        if self.before is None:
+            return None
+        return MOST_TIME if self.before >= _LAST_DAY else _begin(self.before + timedelta(days=1))
+
+
+def _begin(day: date) -> int:
+    """The ns since 1970 at which a day begins here; the least or the most time that is kept, for days beyond."""
+    if not _FIRST_DAY < day < _LAST_DAY:
+        return LEAST_TIME if day <= _FIRST_DAY else MOST_TIME
+    midnight = datetime.combine(day, time.min)
+    if day.year < _LOCAL_SINCE:
+        midnight = midnight.replace(tzinfo=UTC)
+    return int(midnight.timestamp()) * _NS
+
+
+_SCHEMA = """
+CREATE TABLE photos (
+    id INTEGER PRIMARY KEY,
+    root INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    hash TEXT,
+    size INTEGER,
+    mtime INTEGER,
+    ctime INTEGER,
+    taken INTEGER,
+    status TEXT NOT NULL CHECK (status IN ('indexed', 'bad', 'gone')),
+    reason TEXT,
+    cluster INTEGER,
+    segment TEXT,
+    row INTEGER
+);
+CREATE INDEX photos_by_row ON photos (segment, row);
+CREATE TABLE removals (root INTEGER NOT NULL, path TEXT NOT NULL, removed INTEGER NOT NULL, PRIMARY KEY (root, path));
+CREATE TABLE drift (
+    clustered INTEGER NOT NULL, distance REAL NOT NULL, photos INTEGER NOT NULL, distance_now REAL NOT NULL,
+    automatic INTEGER NOT NULL
+);
+"""
+_COLUMNS = "id, root, path, hash, size, mtime, ctime, taken, status, reason, cluster, segment, row"
+# The place of the status among the columns.
+_STATUS = 8
+# A query is looked at after so many of SQLite's steps. It may take a hundred steps for each byte of the file.
+_STEPS = 100_000
+_BYTES_A_BUDGET = 1000
+_LEAST_BUDGET = 100
+# An index may come from anywhere, and may be damaged: what each column may hold.
+_Number = Annotated[int, Field(ge=0, le=2**40)]
+_Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Perhaps = _Number | None
+_Size = Annotated[int, Field(ge=0)] | None
+_Time = int | None
+_Day = Annotated[int, Field(ge=1, le=date.max.toordinal())] | None
+_Text = str | None
+_FILE_ROWS = TypeAdapter(
+    list[tuple[_Number, _Number, str, _Text, _Size, _Time, _Time, _Day, Status, _Text, _Perhaps, _Text, _Perhaps]]
+)
+_REMOVAL_ROWS = TypeAdapter(list[tuple[_Number, str, _Number]])
+_DRIFT_ROWS = TypeAdapter(list[tuple[_Number, _Distance, _Number, _Distance, _Number]])
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row of a segment that is shown, and the lowest id among the indexed files that share it."""
+
+    id: int
+    cluster: int
+    segment: str
+    row: int
+
+
+def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, drift: Drift) -> None:
+    """Write a new catalog. The same contents give the same bytes."""
+    with closing(sqlite3.connect(path)) as database:
+        # Nobody reads the file before it is complete, so one sync at the end is enough.
+        database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        marks = ", ".join("?" * len(_COLUMNS.split(", ")))
+        database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(_to_row, files))
+        rules = [(rule.root, rule.path, rule.removed) for rule in removals]
+        database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", rules)
+        database.execute(
+            "INSERT INTO drift VALUES (?, ?, ?, ?, ?)",
+            (drift.clustered, drift.distance, drift.photos, drift.distance_now, drift.automatic),
+        )
+        database.commit()
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _to_row(file: GalleryFile) -> tuple[int | str | None, ...]:
+    location: tuple[int, str, int] | tuple[None, None, None] = (None, None, None)
+    if file.indexed is not None:
+        location = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
+    return (file.id, *content_columns(file)[:-1], file.status, file.reason, *location)
+
+
+def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
+    number, *content, status, reason, cluster, segment, row = columns
+    indexed = None
+    if cluster is not None and segment is not None and row is not None:
+        indexed = IndexedContent(SegmentRow(segment, row), cluster)
+    return replace(file_of_columns([*content, reason]), id=number, gone=status == "gone", indexed=indexed)
+
+
+def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
+    """What is known of a file's content, as columns: root, path, hash, size, mtime, ctime, taken, reason."""
+    stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
+    taken = None if file.taken is None else file.taken.toordinal()
+    return (file.root, file.path, file.content_hash, *stamp, taken, file.reason)
+
+
+def file_of_columns(columns: Sequence[Any]) -> GalleryFile:
+    """The file of which ``content_columns`` has given these columns."""
+    root, path, content_hash, size, mtime, ctime, taken, reason = columns
+    stamp = None if size is None else FileStamp(size, mtime, ctime)
+    return GalleryFile(root, path, stamp, content_hash, reason, None if taken is None else date.fromordinal(taken))
+
+
+def has_schema(database: sqlite3.Connection, schema: str) -> bool:
+    """Whether a database has exactly the tables and indexes of a schema: no view, trigger or other table."""
+    return set(database.execute("SELECT type, name, sql FROM sqlite_master")) == _objects(schema)
+
+
+@cache
+def _objects(schema: str) -> set[tuple[Any, ...]]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(schema)
+        return set(database.execute("SELECT type, name, sql FROM sqlite_master"))
+
+
+class Catalog:
+    """A catalog opened for reading.
+
+    Args:
+        roots, clusters: how many the manifest has, where that is known: a file of others is damage.
+
+    Raises:
+        IndexRefused: it cannot be opened, is no catalog, or has another schema. Every method raises it too where the
+            file is damaged, since pages are read when they are needed.
+    """
+
+    def __init__(self, path: Path, *, roots: int | None = None, clusters: int | None = None) -> None:
+        self._path, self._roots, self._clusters = path, roots, clusters
+        self._budget = self._allowed = _LEAST_BUDGET
+        with suppress(OSError):
+            self._allowed += path.stat().st_size // _BYTES_A_BUDGET
+        try:
+            # A server's threads share the connection, and the reader guards every call with a lock.
+            self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise IndexRefused(f"{path} cannot be opened ({error}); check its permissions.") from error
+        try:
+            self._check_schema()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _check_schema(self) -> None:
+        """Refuse, before anything of it is read, what this program has not written: a view may have no end."""
+        self._database.set_progress_handler(self._spend, _STEPS)
+        self._rows("PRAGMA trusted_schema = OFF")
+        ((version,),) = self._rows("PRAGMA user_version")
+        if version > SCHEMA_VERSION:
+            raise OtherFormat(
+                f"{self._path} has catalog version {version}, and this program reads {SCHEMA_VERSION}; "
+                "update the program, or build a new index."
+            )
+        found = set(self._rows("SELECT type, name, sql FROM sqlite_master"))
+        if version != SCHEMA_VERSION or found != _objects(_SCHEMA):
+            raise IndexRefused(f"{self._path} is no catalog; {REPAIR}.")
+
+    def _spend(self) -> bool:
+        """Whether a query is to be stopped: one of a damaged file may go in circles."""
+        self._budget -= 1
+        return self._budget < 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def files(self) -> list[GalleryFile]:
+        """Every entry, by id."""
+        return self._files(f"SELECT {_COLUMNS} FROM photos ORDER BY id")
+
+    def bad(self) -> list[GalleryFile]:
+        """The files that cannot be indexed, by id."""
+        query = f"SELECT {_COLUMNS} FROM photos WHERE status = 'bad' ORDER BY id"
+        return self._files(query)
+
+    def removals(self) -> Removals:
+        """What the user removed."""
+        rules = self._checked(_REMOVAL_ROWS, self._rows("SELECT root, path, removed FROM removals"))
+        for root, _, _ in rules:
+            self._check_root(root)
+        return Removals(Removal(root, path, bool(removed)) for root, path, removed in rules)
+
+    def drift(self) -> Drift:
+        """How well the clusters fit the photos."""
+        found = self._rows("SELECT clustered, distance, photos, distance_now, automatic FROM drift")
+        for clustered, distance, photos, distance_now, automatic in self._checked(_DRIFT_ROWS, found):
+            return Drift(clustered, distance, photos, distance_now, bool(automatic))
+        raise IndexRefused(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
+
+    def shown(self) -> list[ShownRow]:
+        """Every row that is shown, by cluster and then by id."""
+        query = """SELECT MIN(id) AS first, cluster, segment, row FROM photos WHERE status = 'indexed'
+                   GROUP BY segment, row ORDER BY cluster, first"""
+        return [ShownRow(*row) for row in self._rows(query)]
+
+    def sharing(self, photo: int) -> Sequence[GalleryFile]:
+        """The indexed files that have the content of this indexed file, itself included, by id; else none."""
+        query = f"""SELECT {_COLUMNS} FROM photos WHERE status = 'indexed' AND (segment, row) =
+                    (SELECT segment, row FROM photos WHERE id = ? AND status = 'indexed') ORDER BY id"""
+        return self._files(query, photo)
+
+    def at(self, root: int, path: str) -> int | None:
+        """The id of the indexed file at this place; None where there is none."""
+        query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
+        return next((int(number) for (number,) in self._rows(query, root, path)), None)
+
+    def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
+        """Segment and row of each indexed file that passes; one that several files share may be there several times.
+
+        names: of the roots.
+        """
+        conditions, values = ["status = 'indexed'"], list[int | str]()
+        if (folders := wanted.folder_keys(names)) is not None:
+            below = ["0"]
+            for root, path in folders:
+                # '0' is the character after '/'.
+                below.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
+                values += [root, f"{path}/", f"{path}0"] if path else [root]
+            conditions.append(f"({' OR '.join(below)})")
+        # Where the file says no day, the day of its last change counts.
+        for day, of_day, changed, of_change in (
+            (wanted.after, "taken >= ?", wanted.since, "mtime >= ?"),
+            (wanted.before, "taken <= ?", wanted.until, "mtime < ?"),
+        ):
+            if day is not None and changed is not None:
+                conditions.append(f"CASE WHEN taken IS NOT NULL THEN {of_day} ELSE {of_change} END")
+                values += [day.toordinal(), changed]
+        return self._rows(f"SELECT segment, row FROM photos WHERE {' AND '.join(conditions)}", *values)
+
+    def _files(self, query: str, *values: int) -> list[GalleryFile]:
+        rows = self._checked(_FILE_ROWS, self._rows(query, *values))
+        files = [_from_row(row) for row in rows]
+        if any(file.status != row[_STATUS] for file, row in zip(files, rows, strict=True)):
+            raise IndexRefused(f"{self._path} is damaged (a file is bad without a reason); {REPAIR}.")
+        for file in files:
+            self._check_root(file.root)
+            if self._clusters is not None and file.indexed is not None and file.indexed.cluster >= self._clusters:
+                raise IndexRefused(f"{self._path} is damaged (photo {file.id} is in no cluster); {REPAIR}.")
+        return files
+
+    def _check_root(self, root: int) -> None:
+        if self._roots is not None and root >= self._roots:
+            raise IndexRefused(f"{self._path} is damaged (there is no root {root}); {REPAIR}.")
+
+    def _checked(self, kind: TypeAdapter[list[Row]], rows: list[tuple[Any, ...]]) -> list[Row]:
+        """The rows, once their values have the types and bounds that ``kind`` says: SQLite keeps any in any column."""
+        try:
+            return kind.validate_python(rows, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise IndexRefused(
+                f"{self._path} is damaged ({first['msg']}: {first['input']!r:.40}); {REPAIR}."
+            ) from error
+
+    def _rows(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
+        self._budget = self._allowed
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.ProgrammingError:
+            # A mistake of the caller, such as reading after close. It says nothing about the file.
+            raise
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+                raise IndexRefused(f"{self._path} cannot be opened ({error}); check its permissions.") from error
+            raise IndexRefused(f"{self._path} is damaged ({error}); {REPAIR}.") from error
+
+
+def read_catalog(path: Path, *, roots: int | None = None) -> list[GalleryFile]:
+    """Every entry of a catalog, by id.
+
+    Args:
+        roots: as of ``Catalog``.
+
+    Raises:
+        IndexRefused: it is no catalog, has another schema, or is damaged.
+    """
+    with closing(Catalog(path, roots=roots)) as catalog:
+        return catalog.files()
+
+
+def read_drift(path: Path) -> Drift:
+    """How well the clusters of a generation fit its photos, by its catalog.
+
+    Raises:
+        IndexRefused: as ``read_catalog`` does.
+    """
+    with closing(Catalog(path)) as catalog:
+        return catalog.drift()
