@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import webbrowser
@@ -18,7 +19,7 @@ from service.commands.serving_shards import serve_shards
 from service.engine import index_path, open_matcher
 from service.http import configure_logging, create_app
 from service.program import PROGRAM
-from service.serving import address, listening, metrics_served, server_config
+from service.serving import address, listening, server_config
 from service.settings import Settings
 
 # Addresses that mean "all of this machine's": a browser is sent to loopback instead.
@@ -58,11 +59,13 @@ def serve_until_stopped(
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
         # Bound here, because uvicorn would end the program over a port in use.
-        listener = opened.enter_context(listening(settings.host, settings.port))
+        listeners: list[socket.socket] = [opened.enter_context(listening(settings.host, settings.port))]
         if settings.metrics_port is not None:
-            port = opened.enter_context(metrics_served(app, settings.host, settings.metrics_port))
-            print(f"metrics at {address(settings.host, port)}/metrics", flush=True)
-        port = listener.getsockname()[1]
+            further = listening(settings.host, settings.metrics_port, "SBIR_METRICS_PORT")
+            listeners.append(opened.enter_context(further))
+            app.state.metrics_port = further.getsockname()[1]
+            print(f"metrics at {address(settings.host, app.state.metrics_port)}/metrics", flush=True)
+        port = listeners[0].getsockname()[1]
         print(f"sketch-search at {address(settings.host, port)}", flush=True)
         configure_logging(settings.log_format)
         server = uvicorn.Server(server_config(app))
@@ -70,7 +73,7 @@ def serve_until_stopped(
             reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
             threading.Thread(target=beside, args=(reached,), daemon=True).start()
         with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has stopped
-            server.run(sockets=[listener])
+            server.run(sockets=listeners)
     return 0 if server.started else 1
 
 

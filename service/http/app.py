@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from model.decoding import Decoders, RunJob
 from model.terminal import installed_version
-from service.http.answers import KnownHosts, RequestIds, add_error_handlers
-from service.http.middleware import AccessLog, HeadAsGet, LimitedQuery, RateLimited, SecurityHeaders
+from service.http.answers import add_error_handlers
+from service.http.middleware import Inner, Outer
 from service.http.page import page
-from service.http.routes import Context, api, health, monitoring
+from service.http.routes import Context, api, health, monitoring, require_key
 from service.http.upload import Uploads
 from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, LiveEngine, Metrics, Worker
 from service.settings import Settings
@@ -30,8 +30,6 @@ def create_app(
     settings: Settings | None = None, open_live: Callable[[RunJob], LiveEngine] | None = None, *, at_once: int = 1
 ) -> FastAPI:
     """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503.
-
-    ``app.state.metrics`` are its Metrics, from the beginning.
 
     Args:
         open_live: gives what holds the engine, and is called with what decodes pictures; None for the index that the
@@ -72,19 +70,16 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.metrics = metrics
+    # The port of the metrics, where they have one of their own and it is bound.
+    app.state.metrics_port = None
     app.include_router(api)
     app.include_router(health)
-    if chosen.metrics_port is None:
-        app.include_router(monitoring)
+    apart = chosen.metrics_port is not None
+    app.include_router(monitoring, dependencies=[] if apart else [Depends(require_key)], include_in_schema=not apart)
     app.include_router(page)
     add_error_handlers(app)
     # The one added last is the outermost.
-    app.add_middleware(HeadAsGet)
-    # A refused request has cost a token of the rate limit, too, and pages of other origins may read why.
-    app.add_middleware(LimitedQuery)
-    if chosen.rate_limit is not None:
-        app.add_middleware(RateLimited, per_minute=chosen.rate_limit)
+    app.add_middleware(Inner, per_minute=chosen.rate_limit, metrics_apart=apart)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -93,8 +88,5 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(KnownHosts, hosts=chosen.known_hosts)
-    app.add_middleware(RequestIds)
-    app.add_middleware(SecurityHeaders, shared=bool(chosen.cors_origins))
-    app.add_middleware(AccessLog, metrics=metrics)
+    app.add_middleware(Outer, metrics=metrics, hosts=chosen.known_hosts, shared=bool(chosen.cors_origins))
     return app

@@ -8,21 +8,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from service.engine import GalleryEngine, build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
-from service.http.contract import PICTURE_BODY, error_answers, image_answers
+from service.http.answers import is_known
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.schemas import (
     ClusterResponse,
+    ErrorResponse,
     ExplainParams,
     ExplainResponse,
     HealthResponse,
@@ -46,6 +48,52 @@ from service.serving import LiveEngine, Metrics, Unready, Worker
 from service.settings import Settings
 
 T = TypeVar("T")
+
+# The OpenAPI document: what FastAPI cannot tell from the handlers.
+_BINARY = {"type": "string", "format": "binary"}
+PICTURE_BODY = {
+    "requestBody": {
+        "required": False,
+        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, told by its bytes and not by its "
+        "content type; as the raw body, or as the field `file` of a form. With `kind=photo` it is a photo instead. "
+        "With `like`, or with `text` in a search, it may be left out.",
+        "content": {
+            "*/*": {"schema": _BINARY},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _BINARY},
+                    "additionalProperties": False,
+                }
+            },
+        },
+    }
+}
+
+
+def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors with these statuses."""
+    meaning = {
+        400: "The Host header is none of SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
+        401: "The API key is missing or wrong.",
+        404: "Nothing has this id.",
+        413: "Too many bytes or pixels.",
+        415: "Not an image type that is read here.",
+        422: "A sketch that is blank or too costly to decode, a parameter out of range, a word that the vocabulary "
+        "does not have, or a form with anything else than the sketch.",
+        429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
+        503: "The checkpoint or the index could not be opened.",
+    }
+    return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
+
+
+def image_answers(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """An image of one of these media types, or that it is the one known."""
+    return {
+        200: {"content": {kind: {"schema": _BINARY} for kind in kinds}, "description": "The image, with its ETag."},
+        304: {"description": "If-None-Match names the image as it is."},
+    }
 
 
 @dataclass(frozen=True)
@@ -106,7 +154,8 @@ def refuse_doubles(params: type[Params]) -> Callable[[Request], None]:
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
 api = APIRouter(tags=["search"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
-monitoring = APIRouter(tags=["health"], dependencies=[Depends(require_key)], responses=error_answers(400, 401, 429))
+# Whether it needs the key depends on its port.
+monitoring = APIRouter(tags=["health"], responses=error_answers(400, 401, 429))
 
 PathId = Annotated[Id, Path()]
 
@@ -296,10 +345,9 @@ async def ready(ctx: Ctx) -> HealthResponse:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
 )
-async def metrics(request: Request, ctx: Ctx) -> Response:
+async def metrics(ctx: Ctx) -> Response:
     """What this server has counted and timed."""
-    text, kind = ctx.metrics.exposition(request.headers.get("accept", ""))
-    return Response(text, headers={"Content-Type": kind})
+    return Response(generate_latest(ctx.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _read(ctx: Context, job: Callable[[], T]) -> T:
@@ -320,13 +368,6 @@ def _small(engine: GalleryEngine, photo_id: int, size: int, known: str | None) -
     if is_known(etag, known):
         return _unchanged(etag)
     return _image(engine.thumbnail(entry, size), "image/jpeg", etag)
-
-
-def is_known(etag: str, known: str | None) -> bool:
-    """Whether an If-None-Match header, ``known``, names ``etag``. A proxy may have made it weak."""
-    return known is not None and (
-        known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
-    )
 
 
 def _image(data: bytes, kind: str, etag: str) -> Response:

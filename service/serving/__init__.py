@@ -3,7 +3,7 @@
 from service.serving.connection import server_config
 from service.serving.live import THUMBNAIL_BYTES, Live, LiveEngine
 from service.serving.metrics import Metrics
-from service.serving.ports import PortTaken, address, listening, metrics_served
+from service.serving.ports import PortTaken, address, listening
 from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Unready, Worker
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "Worker",
     "address",
     "listening",
-    "metrics_served",
     "server_config",
 ]

@@ -1,7 +1,7 @@
-"""The HTTP connection: uvicorn's, with limits on how long a request may take to begin, and on how many there are.
+"""HTTP connections: uvicorn's own protocol behind a guard, which limits what one client may cost the others.
 
-It overrides methods of uvicorn's protocol, which are no public interface: pyproject.toml allows only the versions of
-uvicorn that it was tested with.
+The guard is an asyncio protocol that hands all it receives to uvicorn's. It knows when a request begins and ends from
+a parser of its own, and when the answer is over from the application, which it wraps.
 """
 
 from __future__ import annotations
@@ -9,19 +9,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 import uuid
-from typing import Any
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
 
-import h11
+import httptools
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.schemas import ErrorDetail, ErrorResponse
-from service.serving.listener import most_connections
+from service.serving.ports import most_connections
 
-# Until the head of a request is there. A browser keeps connections open for later, too; it opens them again.
+# So long a client may keep the server waiting: for the head of a request, or by taking nothing of an answer. A browser
+# keeps connections open for later, too; it opens them again.
 HEAD_SECONDS = 20.0
+# What a client must take of an answer in that time, in bytes.
+LEAST_TAKEN = 16 * 1024
+# All answers together that clients have not taken, in bytes.
+MOST_HELD = 64 * 1024 * 1024
+# Bytes without a whole head, or anything of a body, among them.
+MOST_HEAD = 64 * 1024
+MOST_HEADERS = 100
+# Requests on one connection that wait for the answers to those before them.
+MOST_PIPELINED = 16
+# Each chunk of a body costs time, however small it is: so many are free, the others need so many bytes on average.
+FREE_CHUNKS, CHUNK_BYTES = 1000, 256
 # When the server stops, the job that runs and those that wait may take so long to finish.
 GRACE_SECONDS = 30
 
@@ -30,120 +45,268 @@ log = logging.getLogger("sketch_search")
 
 def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
     """How ``app`` is served. ``other``: uvicorn's settings."""
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection | None = scope.get("state", {}).pop("connection", None)
+        if connection is None:
+            await app(scope, receive, send)
+            return
+
+        async def send_noted(message: Message) -> None:
+            connection.sending = True
+            await send(message)
+
+        try:
+            await app(scope, receive, send_noted)
+        finally:
+            connection.answered()
+
+    crowd: set[Connection] = set()
     return uvicorn.Config(
-        app,
-        http=Connection,
+        noted,
+        http=cast(type[asyncio.Protocol], partial(Connection, crowd)),
         loop="asyncio",  # others would not ask ``Listener`` for connections
         ws="none",
         log_config=None,  # all goes through the one format of the program
+        access_log=False,  # the application logs its requests itself
         server_header=False,
         **{"timeout_graceful_shutdown": GRACE_SECONDS, **other},
     )
 
 
-class Connection(H11Protocol):
-    """Closes a connection on which no request has begun for HEAD_SECONDS, however many bytes trickle in.
+class Refused(Exception):
+    """What a client sends is not taken. status: of the answer; the message is a sentence."""
 
-    Such a client never sends a head, sends it too slowly, or goes on sending a body after it has been refused. While a
-    request is answered there is no limit here; sketches have one of their own (see ``service.http.upload``).
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
-    Where ``most`` are open, a new one takes the place of the one that has kept the server waiting longest: for a
-    request, for the rest of one, or for reading an answer. Where it waits for none, the new one is refused with 503.
+
+class Framing:
+    """Where the requests in a client's bytes begin and end; what costs more to take apart than it should is refused.
+
+    Attributes:
+        heads: how many requests have begun, their heads being complete. bodies: how many are complete.
+        answered: how many are answered; to be counted by whoever feeds this.
+    """
+
+    def __init__(self) -> None:
+        # It calls the methods on_... below.
+        self._parser = httptools.HttpRequestParser(self)
+        # uvicorn's takes apart what follows on "Connection: close", too.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._refused: Refused | None = None
+        self._barren = self._headers = self._chunks = self._body = 0
+        self._target = b""
+        self.heads = self.bodies = self.answered = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take notice of what has come. Raises Refused."""
+        try:
+            for start in range(0, len(data), MOST_HEAD):
+                piece = data[start : start + MOST_HEAD]
+                self._barren += len(piece)
+                self._parser.feed_data(piece)
+                if self._barren > MOST_HEAD:
+                    self._refuse(431, "The head of the request is too long.")
+        except httptools.HttpParserUpgrade:
+            pass  # it is answered as if it did not ask for another protocol
+        except httptools.HttpParserError:
+            raise self._refused or Refused(400, "This is no HTTP request.") from None
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._refused = Refused(status, message)
+        raise self._refused
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request is here."""
+        if self.heads - self.answered >= MOST_PIPELINED:
+            self._refuse(400, "Too many requests wait on one connection.")
+        self._headers = self._chunks = self._body = 0
+        self._target = b""
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target is here."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is here; it may also be one behind the body."""
+        self._headers += 1
+        if self._headers > MOST_HEADERS:
+            self._refuse(431, "The request has too many headers.")
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is here."""
+        if not self._target.startswith(b"/") or not self._target.isascii():
+            self._refuse(400, "The target of the request is no path.")
+        self.heads += 1
+        self._barren = 0
+
+    def on_chunk_header(self) -> None:
+        """A chunk of a body begins."""
+        self._chunks += 1
+        if self._chunks > FREE_CHUNKS + self._body // CHUNK_BYTES:
+            self._refuse(400, "The body comes in too many small chunks.")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body is here."""
+        self._body += len(body)
+        self._barren = 0
+
+    def on_message_complete(self) -> None:
+        """A request is complete."""
+        self.bodies += 1
+        self._barren = 0
+
+
+class Connection(asyncio.Protocol):
+    """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, however many bytes trickle.
+
+    Such a client never sends a head, sends it too slowly, goes on sending a body after it has been refused, or takes
+    nothing of an answer. While a request is answered there is no other limit here; sketches have one of their own (see
+    ``service.http.upload``).
+
+    Where ``most`` are open, a new one takes the place of the one that has kept the server waiting longest. Where it
+    waits for none, the new one is refused with 503. Where clients leave more than MOST_HELD bytes of answers lying, the
+    one that has done so for longest is closed.
+
+    Attributes:
+        sending: whether an answer has begun and is not over; to be set by whoever sends it.
     """
 
     head_seconds = HEAD_SECONDS
     # An eighth less than are accepted: while some of these are being closed, others already come.
     most = most_connections() * 7 // 8
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, crowd: set[Connection], **given: Any) -> None:
+        """``crowd``: all connections of the server. ``given``: what uvicorn gives to a protocol."""
+        self._crowd = crowd
+        # What it has in its state each request has in its scope.
+        self._inner = HttpToolsProtocol(**{**given, "app_state": {**given["app_state"], "connection": self}})
+        self._framing = Framing()
+        self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
-        self._given_up = False
+        # What is left of an answer, in bytes, since the deadline was set.
+        self._left = 0
+        self._paused = self.sending = False
         # When the server began to wait for this client, or to answer it, by the clock of the event loop.
-        self._since = self.loop.time()
-        # The application logs its requests itself (see ``service.http.middleware.access``).
-        self.access_log = False
+        self._since = self._loop.time()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        super().connection_made(transport)
+        self._transport = cast(asyncio.Transport, transport)
+        self._inner.connection_made(self._transport)
         # An answer is written in parts. Without this, each part would wait until the client has confirmed the one
         # before, some 40 ms. asyncio sets it only where the listening socket names its protocol, which
         # socket.create_server does not.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._set_deadline()
+        self._crowd.add(self)
+        self._wait()
         self._make_room()
 
     def data_received(self, data: bytes) -> None:
         """A client has sent something."""
-        before = self.cycle
-        super().data_received(data)
-        if self.cycle is not before:
-            self._since = self.loop.time()
-        self._set_deadline()
+        heads = self._framing.heads
+        try:
+            self._framing.feed(data)
+        except Refused as refusal:
+            self._refuse(refusal.status, "bad_request", str(refusal))
+            return
+        if self._framing.heads > heads:
+            self._since = self._loop.time()
+            self._wait()
+        self._inner.data_received(data)
 
-    def on_response_complete(self) -> None:
+    def answered(self) -> None:
         """An answer is over."""
-        super().on_response_complete()
-        self._since = self.loop.time()
-        self._set_deadline()
+        self.sending = False
+        self._framing.answered += 1
+        self._since = self._loop.time()
+        self._wait()
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer as fast as it is made."""
+        self._inner.pause_writing()
+        self._paused = True
+        self._wait()
+        slow = [other for other in self._crowd if other._paused]
+        if sum(other._transport.get_write_buffer_size() for other in slow) > MOST_HELD:
+            log.warning("Answers are not taken: the connection that has waited longest is closed.")
+            min(slow, key=lambda other: other._since)._close()
+
+    def resume_writing(self) -> None:
+        """The client has taken what was ready."""
+        self._inner.resume_writing()
+        self._paused = False
+        self._wait()
+
+    def eof_received(self) -> None:
+        """The client sends no more."""
+        self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        super().connection_lost(exc)
-        self._clear_deadline()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are no HTTP, and close."""
-        self._refuse(400, "bad_request", "This is no HTTP request.")
-
-    def _make_room(self) -> None:
-        """Close a connection, maybe this one, where there are too many."""
-        if len(self.connections) <= self.most:
-            return
-        counted = [other for other in self.connections if isinstance(other, Connection) and not other._given_up]
-        if len(counted) <= self.most:
-            return
-        waiting = [other for other in counted if other is not self and other._waits_for_its_client()]
-        if waiting:
-            log.warning("More than %d connections: the one that keeps the server waiting longest is closed.", self.most)
-            longest = min(waiting, key=lambda other: other._since)
-            longest._given_up = True
-            longest.transport.abort()
-            return
-        log.warning("More than %d connections, all of them being answered: a new one is refused.", self.most)
-        self._given_up = True
-        self._refuse(503, "too_many_connections", "The server has too many connections. Try again in a moment.")
+        self._crowd.discard(self)
+        self._stop_waiting()
+        self._paused = False
+        self._inner.connection_lost(exc)
 
     def _waits_for_its_client(self) -> bool:
-        cycle = self.cycle
-        return cycle is None or cycle.response_complete or cycle.more_body or self.flow.write_paused
+        framing = self._framing
+        return self._paused or framing.answered >= framing.heads or framing.bodies < framing.heads
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer in the shape that all errors have, and close."""
-        # Once an answer has begun, h11 refuses to send another one.
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            request_id = uuid.uuid4().hex
-            error = ErrorDetail(code=code, message=message, request_id=request_id)
-            body = ErrorResponse(error=error).model_dump_json().encode()
-            headers = [
-                ("content-type", "application/json"),
-                ("content-length", str(len(body))),
-                ("connection", "close"),
-                ("x-request-id", request_id),
-            ]
-            for event in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+    def _wait(self) -> None:
+        """Start the clock where the client is to do something, stop it where a request is being answered."""
+        if not self._paused and self._framing.answered < self._framing.heads:
+            self._stop_waiting()
+        elif self._deadline is None and self in self._crowd:
+            self._left = self._transport.get_write_buffer_size()
+            self._deadline = self._loop.call_later(self.head_seconds, self._look)
 
-    def _set_deadline(self) -> None:
-        """Start the clock where no request is being answered, stop it where one is."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._clear_deadline()
-        elif self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
-
-    def _clear_deadline(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _look(self) -> None:
+        """Close the connection, or wait once more where the client has taken something of its answer."""
+        self._deadline = None
+        left = self._transport.get_write_buffer_size()
+        if left and self._left - left >= LEAST_TAKEN:
+            self._wait()
+        else:
+            self._close()
+
+    def _make_room(self) -> None:
+        """Close a connection, maybe this one, where there are too many."""
+        if len(self._crowd) <= self.most:
+            return
+        waiting = [other for other in self._crowd if other is not self and other._waits_for_its_client()]
+        if waiting:
+            log.warning("More than %d connections: the one that keeps the server waiting longest is closed.", self.most)
+            min(waiting, key=lambda other: other._since)._close()
+            return
+        log.warning("More than %d connections, all of them being answered: a new one is refused.", self.most)
+        self._crowd.discard(self)
+        self._refuse(503, "too_many_connections", "The server has too many connections. Try again in a moment.")
+
+    def _close(self) -> None:
+        """Close at once; whatever the client was to take is thrown away."""
+        self._crowd.discard(self)
+        # Or the kernel would keep what it has of the answer for as long as the client likes.
+        self._transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        self._transport.abort()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer in the shape that all errors have, unless in the midst of another answer, and close."""
+        if not self.sending:
+            request_id = uuid.uuid4().hex
+            detail = ErrorDetail(code=code, message=message, request_id=request_id)
+            body = ErrorResponse(error=detail).model_dump_json()
+            self._transport.write(
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\nx-request-id: {request_id}\r\n\r\n{body}".encode()
+            )
+        self._transport.close()

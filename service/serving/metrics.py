@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service.errors import NotReady
@@ -80,11 +79,6 @@ class Metrics:
             self._incomplete.inc()
         for stage in StageTimings.model_fields:
             self._stages.labels(stage).observe(getattr(timings, stage) / 1000)
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All of it as text, and its media type: OpenMetrics where ``accept``, a header, asks for it."""
-        encode, kind = choose_encoder(accept)
-        return encode(self.registry), kind
 
 
 class _State(Collector):

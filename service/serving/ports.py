@@ -1,49 +1,88 @@
-"""The ports that the server listens on."""
+"""The ports that the server listens on, and how many connections they accept together."""
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from fastapi import FastAPI
-from prometheus_client import start_http_server
+import sys
+import time
+from typing import ClassVar
 
 from model.terminal import Refusal
-from service.serving.listener import Listener, most_connections
+
+# Files that the program itself may have open: the index and the next one, photos being read, libraries.
+RESERVE = 32
+# With more of them, their buffers would fill the memory of a small machine.
+MOST = 1000
+# Where descriptors are short in spite of the reserve, nothing is accepted for so long.
+PAUSE_SECONDS = 0.5
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class PortTaken(Refusal):
     """The address or the port cannot be listened on; the message says what to do."""
 
     def __init__(self, host: str, port: int, error: OSError, setting: str) -> None:
-        super().__init__(f"cannot listen on {host}, port {port}: {error.strerror}; name another with {setting}")
+        # Python adds the address to the system's words.
+        reason = str(error.strerror).partition(" (while")[0]
+        super().__init__(f"cannot listen on {host}, port {port}: {reason}; name another with {setting}")
 
 
-def listening(host: str, port: int) -> Listener:
-    """A socket that listens; port 0 takes any free one. Raises PortTaken."""
+def most_connections() -> int:
+    """The most that may be open at once: what the limit of file descriptors leaves, at least 8, at most MOST."""
+    if sys.platform == "win32":
+        return MOST
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if files == resource.RLIM_INFINITY else max(8, min(MOST, files - RESERVE))
+
+
+class Listener(socket.socket):
+    """A listening socket that accepts a connection only where fewer than ``most`` of those of all listeners are open.
+
+    Those beyond wait in the kernel. asyncio accepts all that wait before it looks at any of them, and without this a
+    crowd would take every descriptor at once; each further attempt would then be a traceback in the log.
+    """
+
+    # Of all listeners: they share the descriptors of the process.
+    _accepted: ClassVar[list[socket.socket]] = []
+
+    def __init__(self, listening: socket.socket, most: int) -> None:
+        """``listening``: is taken over."""
+        super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
+        self._most = most
+        self._paused_until = 0.0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """The next connection. Raises BlockingIOError, as if none waited, where as many are open as may be."""
+        if time.monotonic() < self._paused_until:
+            raise BlockingIOError
+        if len(self._accepted) >= self._most:
+            self._accepted[:] = [connection for connection in self._accepted if connection.fileno() != -1]
+        if len(self._accepted) >= self._most:
+            raise BlockingIOError
+        try:
+            connection, address = super().accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                # asyncio tries as often as connections wait, and logs every failure.
+                self._paused_until = time.monotonic() + PAUSE_SECONDS
+            raise
+        self._accepted.append(connection)
+        return connection, address
+
+
+def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> Listener:
+    """A socket that listens; port 0 takes any free one.
+
+    Raises PortTaken, which names ``setting`` as what to change.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return Listener(socket.create_server((host, port), family=family), most_connections())
     except OSError as error:
-        raise PortTaken(host, port, error, "--port or SBIR_PORT") from error
-
-
-@contextmanager
-def metrics_served(app: FastAPI, host: str, port: int) -> Iterator[int]:
-    """Serve the application's metrics, and nothing else, on a port of their own while the block runs; the port.
-
-    Raises PortTaken.
-    """
-    try:
-        server, _ = start_http_server(port, host, app.state.metrics.registry)
-    except OSError as error:
-        raise PortTaken(host, port, error, "SBIR_METRICS_PORT") from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
+        raise PortTaken(host, port, error, setting) from error
 
 
 def address(host: str, port: int) -> str:

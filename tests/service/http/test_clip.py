@@ -19,7 +19,7 @@ from indexer import ClipTowers, EmbedderEntry, build, open_towers
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
-from service.http.middleware.query import MOST_BYTES
+from service.http.middleware import MOST_BYTES
 from service.schemas import InfoResponse, SearchResponse, WordsResponse
 from service.settings import Settings
 from service.towers import Towers

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.datastructures import QueryParams
 
-from service.http.middleware.query import MOST_BYTES, MOST_PARAMETERS
+from service.http.middleware import MOST_BYTES, MOST_PARAMETERS
 from tests.service.talk import error
 
 PATHS = [

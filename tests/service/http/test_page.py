@@ -92,6 +92,12 @@ def test_a_file_that_the_browser_has_is_not_sent_again(http: httpx.Client) -> No
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
 
 
+@pytest.mark.parametrize("wanted", ["bytes=0-9", "bytes=999999999-", "bytes=x", "lines=1-2", "bytes=" + "0-0," * 99])
+def test_a_range_is_answered_with_the_whole_file(http: httpx.Client, wanted: str) -> None:
+    answer = http.get("/", headers={"range": wanted})
+    assert (answer.status_code, answer.text) == (200, TEXTS["index.html"])
+
+
 def test_the_page_itself_needs_no_api_key(settings: Settings) -> None:
     with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
         assert httpx.get(f"{server.url}/", timeout=PATIENCE).status_code == 200

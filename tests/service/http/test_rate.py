@@ -7,7 +7,7 @@ from functools import partial
 import httpx
 import pytest
 
-from service.http.middleware.rate import PICTURES_A_REQUEST, Buckets, network
+from service.http.middleware import PICTURES_A_REQUEST, Buckets, network
 from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.service.served import served
@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, a server that is started now gives no client another request."""
-    monkeypatch.setattr("service.http.middleware.rate.Buckets", partial(Buckets, clock=Clock()))
+    monkeypatch.setattr("service.http.middleware.Buckets", partial(Buckets, clock=Clock()))
 
 
 def test_a_minutes_requests_may_come_at_once_and_then_evenly() -> None:

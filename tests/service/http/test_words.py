@@ -13,7 +13,7 @@ import pytest
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
-from service.http.middleware.query import MOST_BYTES
+from service.http.middleware import MOST_BYTES
 from service.schemas import SearchResponse, WordsResponse
 from service.settings import Settings
 from tests.benchmarks import query_parts

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.serving.connection import Connection
-from service.serving.listener import MOST, RESERVE, Listener, most_connections
+from service.serving.ports import MOST, RESERVE, Listener, most_connections
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied
@@ -87,16 +87,18 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(
     if mine[1] != resource.RLIM_INFINITY and mine[1] < wanted:
         pytest.skip("this machine allows too few open files")
     log = tmp_path / "log"
-    with running(settings, log, files=files) as process, ExitStack() as opened:
-        url = urlsplit(address(process))
+    with running(settings, log, files=files, SBIR_METRICS_PORT="0") as process, ExitStack() as opened:
+        metrics, url = (urlsplit(address(process)) for _ in range(2))
         if mine[0] < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, mine[1]))
             opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, mine)
-        for _ in range(idle):
-            opened.enter_context(socket.create_connection((url.hostname, url.port or 80), timeout=PATIENCE))
+        for number in range(idle):
+            place = metrics if number % 2 else url
+            opened.enter_context(socket.create_connection((place.hostname, place.port or 80), timeout=PATIENCE))
         for path in ("/healthz", "/photos/1", "/thumbnails/1", "/info"):
             assert httpx.get(f"{url.geturl()}{path}", timeout=PATIENCE).status_code == 200
         assert httpx.post(f"{url.geturl()}/search", content=sketch, timeout=PATIENCE).status_code == 200
+        assert httpx.get(metrics.geturl(), timeout=PATIENCE).status_code == 200
     lines = log.read_text().splitlines()
     assert [line for line in lines if "Traceback" in line or "out of system resource" in line] == []
     assert 1 <= sum("the one that keeps the server waiting longest" in line for line in lines) <= 10
@@ -125,6 +127,17 @@ def test_a_listener_accepts_so_many_until_one_is_closed() -> None:
         opened.enter_context(listener.accept()[0])
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_listeners_count_their_connections_together() -> None:
+    with ExitStack() as opened:
+        one, two = (opened.enter_context(Listener(socket.create_server(("127.0.0.1", 0)), 1)) for _ in range(2))
+        for listener in (one, two):
+            listener.setblocking(False)
+            opened.enter_context(socket.create_connection(listener.getsockname(), timeout=PATIENCE))
+        opened.enter_context(one.accept()[0])
+        with pytest.raises(BlockingIOError):
+            two.accept()
 
 
 def test_a_listener_without_descriptors_fails_once_and_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:

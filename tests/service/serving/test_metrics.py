@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.service.busy_server import occupied, wait_until_room_is
 from tests.service.served import Served, served
+from tests.service.server_process import address, running
 from tests.service.small_gallery import CLUSTERS, PHOTOS
 from tests.service.talk import connect, error
 
@@ -53,7 +55,7 @@ def test_requests_are_counted_by_route_and_status(http: httpx.Client, sketch: by
     http.post("/search", content=b"text")
     for path in ("/photos/1", "/photos/2", "/photos/1000", "/no/such/path", "/nor/this"):
         http.get(path)
-    http.request("BREW", "/photos/1")
+    http.request("PROPFIND", "/photos/1")
     after = scraped(http)
 
     def counted(verb: str, route: str, status: int) -> float:
@@ -111,6 +113,24 @@ def test_metrics_are_for_those_who_have_the_key(settings: Settings) -> None:
 def test_with_a_port_of_their_own_they_are_not_on_the_main_one(settings: Settings) -> None:
     with served(settings.model_copy(update={"metrics_port": 0})) as server:
         assert error(httpx.get(f"{server.url}/metrics", timeout=PATIENCE)) == (404, "not_found")
+
+
+def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings, tmp_path: Path) -> None:
+    with running(settings, tmp_path / "log", SBIR_METRICS_PORT="0", SBIR_API_KEY="secret") as process:
+        metrics, url = address(process), address(process)
+        with httpx.Client(timeout=PATIENCE) as http:
+            assert "sbir_ready" in http.get(metrics).text
+            assert error(http.get(f"{url}/metrics", headers={"x-api-key": "secret"})) == (404, "not_found")
+            for path in ("/", "/info", "/healthz", "/metrics/"):
+                assert error(http.get(metrics.replace("/metrics", path))) == (404, "not_found")
+            assert error(http.get(metrics, headers={"host": "attacker.example"})) == (400, "bad_host")
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/plain;version=x", "application/openmetrics-text; version=99", "text/plain;escaping=?", ";;,=", ""]
+)
+def test_any_accept_header_is_answered(http: httpx.Client, accept: str) -> None:
+    assert http.get("/metrics", headers={"accept": accept}).headers["content-type"].startswith("text/plain; version=")
 
 
 def test_two_applications_count_apart(server: Served, http: httpx.Client, settings: Settings, sketch: bytes) -> None:

@@ -1,0 +1,288 @@
+"""What every request passes through: an outer and an inner layer of ASGI middleware, with CORS between them."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import re
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cachetools import LRUCache
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.answers import error_answer
+from service.serving import Metrics
+
+# A request id that may be echoed and logged as it is.
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PORT = re.compile(r":[0-9]*\Z")
+# Asked every few seconds by machines: worth a line only when something is wrong.
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+# The status of a request whose client left before it was answered, as in errors.VERDICTS.
+_GONE = 499
+# No path takes a quarter of either in its query.
+MOST_PARAMETERS = 64
+MOST_BYTES = 8 * 1024
+# Buckets kept, of the clients seen last; some hundred bytes each.
+CLIENTS = 10_000
+# Whoever watches over the service must not be kept from it by whoever strains it.
+_FREE = frozenset({"/healthz", "/readyz"})
+# The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
+# their own, in which each request of the limit counts for so many.
+_OF_THE_PAGE = ("/page/", "/thumbnails/")
+PICTURES_A_REQUEST = 100
+
+log = logging.getLogger("sketch_search")
+access_log = logging.getLogger("sketch_search.access")
+
+
+@dataclass(frozen=True)
+class SearchNote:
+    """A search in the access log: the method used, what chose the photos, ``nprobe`` as asked for, the generation."""
+
+    method: str
+    select: str
+    nprobe: str
+    generation: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """One request, as it is logged: nothing of what was sent but its size, and no header.
+
+    Attributes:
+        route: the template of the path; "-" where there is nothing. status: 499 where nobody was left to answer.
+        ms: from the head of the request to the end of the answer. bytes_in: of its body, as far as it was read.
+        search: None for anything but a search that was answered.
+    """
+
+    request_id: str
+    client: str
+    verb: str
+    route: str
+    status: int
+    ms: float
+    bytes_in: int
+    search: SearchNote | None
+
+    def fields(self) -> dict[str, Any]:
+        """All in one dictionary, in order; a search's fields only where there was one."""
+        flat = asdict(self)
+        search = flat.pop("search")
+        return flat if search is None else {**flat, **search}
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.fields().items())
+
+
+class Outer:
+    """The outermost layer: it counts, times and logs each request, and puts the headers of all answers on them.
+
+    Every answer has ``X-Request-ID``: the one that the request came with where that is harmless. Handlers find it as
+    ``request.state.request_id``. An error that no handler foresaw is a 500 that tells nothing else.
+
+    A request whose ``Host`` header names none of the known hosts is refused. A hostile web page can have its own host
+    name resolve to this machine, and then read the answers as if they came from its own server; the Host header still
+    bears that name. A request of HTTP/1.0 that names no host passes: health checkers send such ones, no browser does.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], *, shared: bool) -> None:
+        """
+        Args:
+            hosts: names and addresses without a port; "*.example.org" is all below it, "*" any.
+            shared: whether pages of other origins may show the images: so where CORS lists any.
+        """
+        self._app, self._metrics = app, metrics
+        self._hosts = [host.lower().removesuffix(".") for host in hosts]
+        # The strictest ones; an answer may bring its own, as the page does, which could not work with these.
+        self._headers = {
+            # An image or a JSON answer that is opened by itself loads, runs and sends nothing.
+            "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "no-referrer",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+            # An img element on any web page would otherwise get the photos of whoever looks at it.
+            "Cross-Origin-Resource-Policy": "cross-origin" if shared else "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        offered = Headers(scope=scope).get("x-request-id", "")
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+        status, bytes_in = _GONE, 0
+
+        async def receive_counted() -> Message:
+            nonlocal bytes_in
+            message = await receive()
+            bytes_in += len(message.get("body", b""))
+            return message
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            with self._metrics.in_flight():
+                answer = self._app if self._is_for_us(scope) else _bad_host(request_id)
+                await answer(scope, receive_counted, send_noted)
+        # Nothing further out handles errors: whatever went wrong is logged in full, and the client is told an id.
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if status != _GONE:
+                raise
+            told = error_answer(500, "internal_error", "Something went wrong here; the log has it.", request_id)
+            await told(scope, receive, send_noted)
+        finally:
+            self._note(scope, status, bytes_in, time.perf_counter() - started)
+
+    def _is_for_us(self, scope: Scope) -> bool:
+        named = Headers(scope=scope).getlist("host")
+        if len(named) != 1:
+            return not named and scope["http_version"] == "1.0"
+        # "localhost." is localhost: the dot at the end only says that the name is complete.
+        host = _PORT.sub("", named[0].lower()).removesuffix(".")
+        return not named[0] or any(
+            known in ("*", host) or (known.startswith("*.") and host.endswith(known[1:])) for known in self._hosts
+        )
+
+    def _note(self, scope: Scope, status: int, bytes_in: int, seconds: float) -> None:
+        """Count the request, and log it."""
+        route, verb = getattr(scope.get("route"), "path", "-"), scope["method"]
+        self._metrics.answered(verb, route, status, seconds)
+        try:
+            client = str(ipaddress.ip_address(scope["client"][0])) if scope.get("client") else "-"
+        except ValueError:
+            # A proxy may have passed on any text, which could pose as other fields.
+            client = "-"
+        access = Access(
+            request_id=scope["state"]["request_id"],
+            client=client,
+            verb=verb if verb.isalpha() and len(verb) <= 16 else "-",
+            route=route,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            bytes_in=bytes_in,
+            search=scope["state"].get("search"),
+        )
+        level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+        access_log.log(level, "%s", access, extra={"access": access})
+
+
+def _bad_host(request_id: str) -> Response:
+    message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
+    return error_answer(400, "bad_host", message, request_id)
+
+
+class Inner:
+    """The layer before the routes, inside of CORS, so that pages of other origins may read why they are refused.
+
+    It answers 429 with Retry-After to a client that asks too often, 422 to a query of too many parameters or bytes, and
+    404 to what is not on this port. The routes get everything else, HEAD as a GET whose body the server leaves out.
+
+    Thumbnails and the page's files are counted by themselves, with a limit PICTURES_A_REQUEST times as high: a result
+    brings many of them, but each costs the server a photo to read and shrink.
+    """
+
+    def __init__(self, app: ASGIApp, per_minute: int | None, *, metrics_apart: bool) -> None:
+        """
+        Args:
+            per_minute: requests of one client; None for any number.
+            metrics_apart: /metrics is on the port ``app.state.metrics_port`` alone, and nothing else is.
+        """
+        self._app, self._metrics_apart = app, metrics_apart
+        self._buckets = None if per_minute is None else Buckets(per_minute)
+        self._pictures = None if per_minute is None else Buckets(per_minute * PICTURES_A_REQUEST)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        # A copy, because the HTTP server looks into its own one whether a body may be sent. No answer comes in parts.
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        asked = {**scope, "headers": headers, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        try:
+            await self._app(asked, receive, send)
+        finally:
+            # The access log names requests by their route.
+            if "route" in asked:
+                scope["route"] = asked["route"]
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Why the request is not handed on; None where it is."""
+        path, query, request_id = scope["path"], scope["query_string"], scope["state"]["request_id"]
+        buckets = self._pictures if path.startswith(_OF_THE_PAGE) else self._buckets
+        if buckets is not None and path not in _FREE:
+            wait = math.ceil(buckets.take(network(scope["client"][0] if scope.get("client") else "")))
+            if wait:
+                message = f"You ask more often than this server allows. Try again in {wait} s."
+                return error_answer(429, "rate_limited", message, request_id, {"Retry-After": str(wait)})
+        # What reads a query looks at each name several times: 60 KB of names would keep all others waiting.
+        if len(query) > MOST_BYTES:
+            message = f"The query has {len(query)} bytes; at most {MOST_BYTES} are taken. A sketch is sent as the body."
+            return error_answer(422, "bad_parameter", message, request_id)
+        parameters = query.count(b"&") + 1
+        if parameters > MOST_PARAMETERS:
+            message = f"The query has {parameters} parameters; at most {MOST_PARAMETERS} are taken."
+            return error_answer(422, "bad_parameter", message, request_id)
+        if self._metrics_apart and (path == "/metrics") != (scope["server"][1] == scope["app"].state.metrics_port):
+            return error_answer(404, "not_found", "There is nothing here.", request_id)
+        return None
+
+
+class Buckets:
+    """A token bucket for each client: it holds a minute's requests and fills up evenly."""
+
+    def __init__(self, per_minute: int, *, clients: int = CLIENTS, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clients``: how many are remembered; one that was forgotten starts anew. ``clock``: seconds."""
+        self._most = float(per_minute)
+        self._clock = clock
+        # client -> tokens left, and when that was
+        self._left: LRUCache[str, tuple[float, float]] = LRUCache(clients)
+
+    def take(self, client: str) -> float:
+        """Take a token; 0.0 where there was one, else the seconds until there is."""
+        now = self._clock()
+        left, then = self._left.get(client, (self._most, now))
+        left = min(self._most, left + (now - then) * self._most / 60)
+        wait = 0.0 if left >= 1 else (1 - left) * 60 / self._most
+        self._left[client] = (left if wait else left - 1, now)
+        return wait
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+
+def network(address: str) -> str:
+    """Who is one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
