@@ -55,10 +55,8 @@ test: $(STAMP) ## style, types, rooms and tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest $(PARALLEL)
 
-coverage: $(STAMP) ## run the tests, measure how much of the code they run, and write that to docs/figures.md
-	$(BIN)/python -m pytest $(PARALLEL) \
-		--cov=model --cov=indexer --cov=service --cov-branch --cov-report=json:build/coverage.json
-	@$(BIN)/python -m tests.coverage_report build/coverage.json --page docs/figures.md
+coverage: $(STAMP) ## run the tests, and print how much of the code they run
+	$(BIN)/python -m pytest $(PARALLEL) --cov=model --cov=indexer --cov=service --cov-branch
 
 demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
@@ -73,13 +71,13 @@ bench: $(STAMP) ## measure the speeds in docs/figures.md and docs/scale.md anew 
 	$(BIN)/python -m tests.benchmarks.sharded --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.query_parts --output $(RESULTS) $(if $(QUICK),--quick)
-	@$(BIN)/python -m tests.benchmarks.report $(RESULTS) $(if $(QUICK),--quick,--page docs/figures.md)
-	@$(if $(QUICK),,$(BIN)/python -m tests.scale_report $(RESULTS) --page docs/scale.md)
+	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/figures.md)
+	@$(if $(QUICK),,$(BIN)/python -m tests.benchmarks.scale $(RESULTS) --page docs/scale.md)
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/figures.md
 	@rm -rf build/soak
 	$(BIN)/python -m pytest -m "soak or fuzz" --hypothesis-profile=soak
-	@$(BIN)/python -m tests.soak_report --page docs/figures.md
+	@$(BIN)/python -m tests.benchmarks.results build/soak --page docs/figures.md
 
 dist: $(STAMP) ## build sdist and wheel in dist/, and check them
 	@rm -rf dist build/lib build/bdist.*

@@ -43,10 +43,10 @@ from service.commands.command_line import main as service_main
 from service.engine import Engine
 from service.schemas import SearchQuery
 from service.settings import Settings
+from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign
 from tests.networks import tiny_checkpoint
 from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
-from tests.soak_report import Run, noted
 
 T = TypeVar("T")
 pytestmark = pytest.mark.fuzz
@@ -133,15 +133,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 
 @pytest.fixture(scope="module")
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest) -> Iterator[Soak]:
     """What becomes of the cases of a test, which `make soak` writes down."""
-    with noted(request.param) as made:
+    with soak(request.param) as made:
         yield made
 
 
-def notes(name: str) -> pytest.MarkDecorator:
-    """The test counts its cases under this name."""
-    return pytest.mark.parametrize("run", [name], indirect=True, ids=[""])
+def counted(what: str) -> pytest.MarkDecorator:
+    """The test counts its cases; the sentence is about each of them."""
+    return pytest.mark.parametrize("run", [what], indirect=True, ids=[""])
 
 
 @cache
@@ -169,10 +169,10 @@ def with_right_checksums(png: bytes) -> bytes:
     return bytes(fixed)
 
 
-@notes("fuzzed pictures")
+@counted("Picture files of every format with random edits. Each is opened or refused in a sentence")
 @given(st.data(), st.sampled_from((None, 64)))
-def test_a_damaged_picture_is_opened_or_refused(run: Run, data: st.DataObject, least_side: int | None) -> None:
-    run.made += 1
+def test_a_damaged_picture_is_opened_or_refused(run: Soak, data: st.DataObject, least_side: int | None) -> None:
+    run.times += 1
     valid = valid_pictures()[data.draw(st.sampled_from(sorted(valid_pictures())))]
     changed = data.draw(damaged(valid))
     if media_type(valid) == "image/png":
@@ -185,13 +185,13 @@ def test_a_damaged_picture_is_opened_or_refused(run: Run, data: st.DataObject, l
     assert min(picture.size) > 0
 
 
-@notes("fuzzed checkpoints")
+@counted("Checkpoints with random edits. Each is refused in words, or works")
 @slow
 @given(st.data(), st.sampled_from(("bytes", "header", "config", "calibration")))
 def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
-    run: Run, samples: Samples, data: st.DataObject, kind: str
+    run: Soak, samples: Samples, data: st.DataObject, kind: str
 ) -> None:
-    run.made += 1
+    run.times += 1
     valid = samples.weights.read_bytes()
     (length,) = struct.unpack_from("<Q", valid)
     header: dict[str, Any] = json.loads(valid[8 : 8 + length])
@@ -248,13 +248,13 @@ UPKEEP: dict[str, Callable[[Path, Samples], object]] = {
 }
 
 
-@notes("fuzzed indexes")
+@counted("Indexes with random edits. Each is refused in a sentence, or answers as before, or `verify` finds the damage")
 @slow
 @given(st.data(), st.sampled_from(("manifest", "catalog", "bytes")), st.booleans(), st.sampled_from(sorted(UPKEEP)))
 def test_a_damaged_index_is_refused_or_answers_as_before_or_is_told_by_verify(
-    run: Run, samples: Samples, data: st.DataObject, kind: str, forged: bool, upkeep: str
+    run: Soak, samples: Samples, data: st.DataObject, kind: str, forged: bool, upkeep: str
 ) -> None:
-    run.made += 1
+    run.times += 1
     files = sorted(file.relative_to(samples.index) for file in samples.index.rglob("*") if file.is_file())
     with tempfile.TemporaryDirectory() as name:
         index = Path(name, "index")
@@ -379,13 +379,13 @@ def fill(work: Path, samples: Samples) -> None:
     shutil.copy(work / "photos" / "2.png", work / "photos" / os.fsdecode(b"b\xff\x1b[2J\n.png"))
 
 
-@notes("fuzzed command lines")
+@counted("Random command lines. Each ends with a documented exit code and without a traceback")
 @slow
 @given(command_lines(), st.sampled_from(("utf-8", "ascii")))
 def test_a_hostile_command_line_ends_with_a_documented_exit_code(
-    run: Run, samples: Samples, asked: tuple[str, list[str]], encoding: str
+    run: Soak, samples: Samples, asked: tuple[str, list[str]], encoding: str
 ) -> None:
-    run.made += 1
+    run.times += 1
     program, words = asked
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         work = Path(name, "around", "it", "here")

@@ -1,29 +1,39 @@
-"""What all benchmark commands share: their options, the output folder and the checkpoint."""
+"""What every bench begins with: its options, its checkpoint, its gallery's server, and the head of its result."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import torch
 
 import model
 from model.checkpoint.file import default_checkpoint
 from service.settings import Settings
-from tests.benchmarks.circumstances import Call
+from tests.benchmarks.results import Result, processor
 
 # Published command lines name this folder, whichever one the run wrote to.
 OUTPUT = "build/bench"
 
 
 class Command(argparse.ArgumentParser):
-    """A parser with --output, --weights and --quick; also --device where the benchmark computes by itself."""
+    """A parser with --output, --weights and --quick; also --device where the bench computes by itself.
 
-    def __init__(self, name: str, description: str | None, *, device: bool) -> None:
+    Attributes:
+        options: what was given; available after ``begin``.
+    """
+
+    def __init__(self, name: str, description: str | None, *, device: bool = False) -> None:
         super().__init__(prog=f"python -m tests.benchmarks.{name}", description=description)
+        self.options = argparse.Namespace(device="cpu")
         self.add_argument("--output", type=Path, required=True, metavar="DIR")
         self.add_argument(
             "--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, else the embedded one)"
@@ -32,28 +42,122 @@ class Command(argparse.ArgumentParser):
         if device:
             self.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (cpu)")
 
-    def begin(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Call]:
-        """Parse the options and make the output folder. Returns the options and how the benchmark was called.
-
-        Args:
-            arguments: the command line; None for that of this process.
-        """
+    def begin(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Parse the options and make the output folder. ``arguments``: None for those of this process."""
         words = sys.argv[1:] if arguments is None else arguments
-        options = self.parse_args(words)
-        options.output.mkdir(parents=True, exist_ok=True)
-        told = [OUTPUT if word == str(options.output) else word for word in words]
-        return options, Call(f"{self.prog} {shlex.join(told)}", options.quick)
+        self.parse_args(words, self.options)
+        self.options.output.mkdir(parents=True, exist_ok=True)
+        told = [OUTPUT if word == str(self.options.output) else word for word in words]
+        self._told = f"{self.prog} {shlex.join(told)}"
+        return self.options
 
-    def load(self, options: argparse.Namespace, dtype: torch.dtype | None = None) -> model.Matcher:
+    def load(self, dtype: torch.dtype | None = None, **settings: Any) -> model.Matcher:
         """Load the checkpoint that the options name. Where there is none, the process ends with 2 and a sentence."""
         try:
-            return model.load(self.weights(options), getattr(options, "device", "cpu"), dtype)
+            return model.load(self.weights(), self.options.device, dtype, **settings)
         except model.ModelError as error:
             self.error(str(error))
 
-    def weights(self, options: argparse.Namespace) -> Path:
+    def weights(self) -> Path:
         """The file of the checkpoint that the options name. Where there is none, the process ends as in ``load``."""
         try:
-            return default_checkpoint(options.weights or Settings().weights)
+            return default_checkpoint(self.options.weights or Settings().weights)
         except model.ModelError as error:
             self.error(str(error))
+
+    def result(self, name: str, by: str, **fields: Any) -> Result:
+        """An unfinished result of this run. by: what computes, as from ``by_matcher``; fields: further ones."""
+        machine = f"{processor()}; {by}; PyTorch {torch.__version__}"
+        fields = {"finished": False} | fields
+        return Result(name=name, command=self._told, machine=machine, quick=self.options.quick, **fields)
+
+    def save(self, *results: Result, finished: bool = True) -> None:
+        """Write each result to OUTPUT/NAME.json; print its table once it is finished."""
+        for result in results:
+            result.finished = finished
+            document = self.options.output / f"{result.name.lower().replace(' ', '-')}.json"
+            result.save(document)
+            if finished:
+                print(f"{result.markdown()}\n{document}")
+
+
+def by_matcher(matcher: model.Matcher) -> str:
+    """The device, threads and precision of a measurement that this process makes with ``matcher``."""
+    return _by(matcher.device, torch.get_num_threads(), named(matcher.dtype))
+
+
+def by_server(url: str) -> str:
+    """The device, threads and precision of the server at ``url``, which runs here with this process's environment."""
+    told = httpx.get(f"{url}/info").json()["model"]
+    return _by(torch.device(told["device"]), Settings().threads or torch.get_num_threads(), told["dtype"])
+
+
+def _by(device: torch.device, threads: int, dtype: str) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, {dtype}"
+
+
+def named(dtype: torch.dtype) -> str:
+    """The name of a precision, such as "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def peak_said(device: torch.device) -> str:
+    """A sentence about the most memory of a GPU that this process had in use; "" for a CPU."""
+    if device.type != "cuda":
+        return ""
+    return f" At most {torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB of the GPU's memory were in use."
+
+
+def synchronised(device: torch.device) -> None:
+    """Wait until ``device`` has done all its work. A CPU never has any left."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def least_seconds(runs: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[float]:
+    """The least seconds that each of ``runs`` took on ``device``, in so many rounds.
+
+    All of them take turns, so that other work of the machine slows all of them alike.
+    """
+    least = [float("inf")] * len(runs)
+    for _ in range(rounds):
+        for index, run in enumerate(runs):
+            start = time.perf_counter()
+            run()
+            synchronised(device)
+            least[index] = min(least[index], time.perf_counter() - start)
+    return least
+
+
+@contextmanager
+def demo(folder: Path, photos: Path | None, weights: Path | None) -> Iterator[tuple[str, tuple[bytes, ...]]]:
+    """Start the demo on a free port as a program, and stop it when the block ends.
+
+    Args:
+        photos: the gallery; None for the sample gallery.
+        weights: the checkpoint; None for the service's default.
+
+    Yields:
+        its address after its first search, and the sketches that it has drawn.
+    """
+    command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]
+    for flag, path in (("--photos", photos), ("--weights", weights)):
+        command += [flag, str(path)] if path else []
+    log = folder / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = ""
+            for line in server.stdout:
+                if line.startswith("sketch-search at "):
+                    url = line.split()[-1]
+                if line.startswith("Draw your own"):
+                    break
+            else:
+                raise RuntimeError(f"the server has ended: {log.read_text()[-2000:]}")
+            drawn = sorted(folder.glob("samples/sketches/**/*.png")) or sorted(folder.glob("*.png"))
+            yield url, tuple(file.read_bytes() for file in drawn)
+        finally:
+            server.terminate()

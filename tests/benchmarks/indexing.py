@@ -21,7 +21,6 @@ from typing import TypeAlias, cast
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel
 from torch import nn
 
 from indexer import build
@@ -34,12 +33,10 @@ from model.matcher import Matcher
 from model.network.config import Modality
 from model.network.tokens import Tokens
 from model.network.zse import Network, as_zse
-from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances
-from tests.benchmarks.command import Command
+from tests.benchmarks.command import Command, by_matcher, least_seconds
 from tests.benchmarks.galleries import draw_gallery
-from tests.benchmarks.released import released_tokens
-from tests.benchmarks.turns import least_seconds
-from tests.benchmarks.ways import clip_tower, released_network
+from tests.benchmarks.results import Result
+from tests.benchmarks.scoring import clip_tower, released_network, released_tokens
 
 RELEASED = "released encoder"
 SEED = 0
@@ -67,35 +64,6 @@ print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
 
 Prepare: TypeAlias = Callable[[Path], torch.Tensor]
-
-
-class Row(BaseModel):
-    """One way to work through photos.
-
-    Attributes:
-        photos: how many one run works through.
-        photos_per_second: the most of all rounds.
-        ratio: photos a second, divided by those of the released encoder.
-        peak_mib: the most memory of a process that does nothing else; only for whole builds.
-    """
-
-    name: str
-    photos: int
-    photos_per_second: float
-    ratio: float
-    peak_mib: float | None = None
-
-
-class Result(BenchmarkResult):
-    """One run, as far as it is.
-
-    Attributes:
-        real: whether the photos are real ones, not drawn for the run.
-    """
-
-    real: bool
-    rounds: int = 0
-    rows: list[Row]
 
 
 @dataclass(frozen=True)
@@ -244,61 +212,41 @@ def ways(
     ]
 
 
-def measured(ways: Sequence[Way], rounds: int) -> Iterator[list[Row]]:
-    """Run all ways in rounds; yields the rows of all of them after each round."""
-    ways[0].run()
-    for least in least_seconds([way.run for way in ways], rounds, torch.device("cpu")):
-        each = [seconds / way.photos for way, seconds in zip(ways, least, strict=True)]
-        yield [
-            Row(
-                name=way.name,
-                photos=way.photos,
-                photos_per_second=1 / seconds,
-                ratio=each[0] / seconds,
-                peak_mib=way.peak_mib,
-            )
-            for way, seconds in zip(ways, each, strict=True)
-        ]
-
-
-def measure(document: Path, matcher: Matcher, weights: Path, released: Network, clip: nn.Module, call: Call) -> Result:
-    """Measure everything. Writes ``document`` after every round. ``weights``: the file of the matcher."""
-    few, rounds = (FEW // 2, 2) if call.quick else (FEW, ROUNDS)
+def measure(command: Command, matcher: Matcher, released: Network, clip: nn.Module) -> Result:
+    """Measure everything; a run of the first way before is not counted."""
+    quick = command.options.quick
+    few, rounds = (FEW // 2, 2) if quick else (FEW, ROUNDS)
     with tempfile.TemporaryDirectory() as place:
         small, large = Path(place) / "small", Path(place) / "large"
-        real = gather(small, PHOTOS // 10 if call.quick else PHOTOS)
-        enlarge(pictures(small)[: LARGE // 2 if call.quick else LARGE], large)
-        result = Result(circumstances=circumstances(matcher, call), finished=False, real=real, rows=[])
-        peaks = [peak_mib(folder, weights) for folder in (small, large)]
+        real = gather(small, PHOTOS // 10 if quick else PHOTOS)
+        enlarge(pictures(small)[: LARGE // 2 if quick else LARGE], large)
+        peaks = [peak_mib(folder, command.weights()) for folder in (small, large)]
         compared = ways(small, large, as_zse(matcher.network), released, clip, few, peaks)
-        for rows in measured(compared, rounds):
-            result.rounds, result.rows = result.rounds + 1, rows
-            result.finished = result.rounds == rounds
-            result.save(document)
-    return result
-
-
-def table(result: Result) -> str:
-    """The result as a table for the terminal."""
-    about = result.circumstances
-    lines = [
-        f"{about.machine}; {about.threads} threads; {about.date}; {'real' if result.real else 'drawn'} photos",
-        f"{'way':<48}{'photos':>8}{'a second':>10}{'ratio':>9}{'peak MiB':>10}",
-    ]
-    for row in result.rows:
-        peak = f"{row.peak_mib:.0f}" if row.peak_mib is not None else ""
-        lines.append(f"{row.name:<48}{row.photos:>8}{row.photos_per_second:>10.1f}{row.ratio:>8.1f}x{peak:>10}")
-    return "\n".join(lines)
+        compared[0].run()
+        least = least_seconds([way.run for way in compared], rounds, torch.device("cpu"))
+    rates = [way.photos / seconds for way, seconds in zip(compared, least, strict=True)]
+    return command.result(
+        "Indexing",
+        by_matcher(matcher),
+        said=f"{'Photos' if real else 'Drawn pictures'}, {rounds} rounds; the least time of all counts.",
+        rows=[
+            {
+                "way": way.name,
+                "photos": way.photos,
+                "photos a second": rate,
+                "times faster": rate / rates[0],
+                "memory (MiB)": way.peak_mib,
+            }
+            for way, rate in zip(compared, rates, strict=True)
+        ],
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the table, write OUTPUT/indexing.json."""
-    command = Command("indexing", __doc__, device=False)
-    options, call = command.begin(arguments)
-    weights = command.weights(options)
-    document = options.output / "indexing.json"
-    result = measure(document, command.load(options), weights, released_network(), clip_tower(), call)
-    print(f"{table(result)}\n{document}")
+    command = Command("indexing", __doc__)
+    command.begin(arguments)
+    command.save(measure(command, command.load(), released_network(), clip_tower()))
     return 0
 
 

@@ -1,7 +1,7 @@
 """What a search of a large gallery takes, and what it misses; `make bench`.
 
 The galleries are made of the rows of an index of real photos (``large_index``), the queries are real sketches. Each is
-opened and searched in a process of its own (``large_search``), which says how much memory it has then.
+opened and searched in a process of its own, which says how much memory it has then.
 """
 
 from __future__ import annotations
@@ -11,74 +11,84 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel
 
 from indexer import build, open_index
 from indexer.samples import SKETCHED, draw_sketch
 from indexer.store import INVERTED_FROM
-from model import Matcher
+from model import Matcher, Tokens, load
 from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
-from tests.benchmarks.circumstances import BenchmarkResult, circumstances
-from tests.benchmarks.command import Command
+from model.images import open_image
+from model.network import MOST_VARIANTS
+from service.schemas import SearchQuery
+from service.search import Defaults, Searcher
+from service.search.first_stage import choose, joined
+from service.search.gallery.pool import Pool
+from service.search.parts import encode_parts
+from service.search.plan import RERANK, plan_search
+from service.search.ranking import best_first
+from service.search.stopwatch import Stopwatch
+from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import draw_gallery, prepare
 from tests.benchmarks.large_index import write_large_index
-from tests.benchmarks.large_search import PARTS, Asked, Row
+from tests.benchmarks.results import Row
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (200, 400)
 QUERIES, QUICK_QUERIES = 50, 2
 DRAWN, DRAWN_QUICKLY = 400, 40
+MIB = 1 << 20
+# Stages of a search as the service times them, by their columns.
+STAGES = {"a query": "total", "encode": "encode", "choose": "clusters", "score": "photos", "diffuse": "diffusion"}
+FILTER = SearchQuery.model_validate({"folder": ("007", "011"), "after": "1972-01-01"})
+FILTERED = 10
+_BLOCK = 1 << 14
 
 
-class Result(BenchmarkResult):
-    """One run, as far as it is. source: photos that the galleries were made of; queries: how many sketches."""
+class Asked(BaseModel):
+    """What to measure: an index, a checkpoint, and the sketches to search with."""
 
-    source: int
-    queries: int
-    rows: list[Row]
-
-
-def sketches(count: int, folder: Path) -> list[Path]:
-    """The queries: real sketches of the classes in turn where there are any, else drawn ones, as files in a folder."""
-    if os.environ.get(DATA_VARIABLE):
-        found = read_data(data_folder()).sketches
-        return [picture.path for picture in found[:: max(1, len(found) // count)][:count]]
-    files = [folder / f"sketch-{name}.png" for name in SKETCHED[:count]]
-    for name, file in zip(SKETCHED, files, strict=False):
-        draw_sketch(name).save(file)
-    return files
+    place: Path
+    weights: Path
+    sketches: list[Path]
 
 
-def table(result: Result) -> str:
-    """The result as a table for the terminal."""
-    lines = [
-        f"{result.source} photos, {result.queries} sketches",
-        f"{'photos':>9} {'by':>9}{'p50':>7}{'p95':>7}{'filter':>8}  "
-        + "".join(f"{part:>10}" for part in PARTS[:-1])
-        + f"{'found':>7}{'open s':>8}{'MiB':>6}{'opened':>8}{'searched':>9}{'own':>6}{'disk':>8}{'lookup':>8}",
-    ]
-    for row in result.rows:
-        way, p50, p95 = "inverted" if row.inverted else "all", row.p50_ms["total"], row.p95_ms["total"]
-        lines.append(
-            f"{row.photos:>9} {way:>9}{p50:>7.1f}{p95:>7.1f}{row.filtered_ms[0]:>8.1f}  "
-            + "".join(f"{row.p50_ms[part]:>10.1f}" for part in PARTS[:-1])
-            + f"{row.found:>7.3f}{row.open_seconds:>8.2f}{row.before_mib:>6.0f}{row.opened_mib:>8.0f}"
-            + f"{row.searched_mib:>9.0f}{row.own_mib:>6.0f}{row.disk_mib:>8.0f}{row.lookup_mib:>8.0f}"
-        )
-    return "\n".join(lines)
+class Measured(BaseModel):
+    """What a process that measured a gallery prints."""
+
+    row: Row
 
 
-def _in_own_process(asked: Asked) -> Row:
-    command = [sys.executable, "-m", "tests.benchmarks.large_search", asked.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{asked.place} could not be measured:\n{done.stderr}")
-    return Row.model_validate_json(done.stdout.splitlines()[-1])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the table, write OUTPUT/large-galleries.json."""
+    command = Command("large", __doc__)
+    command.add_argument("--sizes", type=int, nargs="+", metavar="N", help="photos of each gallery")
+    command.add_argument("--source", type=Path, metavar="INDEX", help="the index that galleries are made of")
+    options = command.begin(arguments)
+    matcher = command.load()
+    source = source_of(options, matcher)
+    queries = sketches(QUICK_QUERIES if options.quick else QUERIES, options.output)
+    with open_index(source, matcher) as index:
+        said = f"{len(queries)} sketches; galleries made of {index.photo_count:,} photos in clusters by [Ret]."
+    result = command.result("Large galleries", by_matcher(matcher), said=said)
+    for size in options.sizes or (QUICK_SIZES if options.quick else SIZES):
+        inverted = size >= (QUICK_SIZES[-1] if options.quick else INVERTED_FROM)
+        place = options.output / f"large-{size}-{matcher.checkpoint_sha256[:8]}"
+        write_large_index(place, source, size, inverted=inverted)
+        result.rows.append(in_own_process(Asked(place=place, weights=command.weights(), sketches=queries)))
+        command.save(result, finished=False)
+        shutil.rmtree(place)
+    command.save(result)
+    return 0
 
 
-def _source(options: Any, matcher: Matcher) -> Path:
+def source_of(options: Namespace, matcher: Matcher) -> Path:
     """The index that galleries are made of."""
     if options.source is not None:
         return Path(options.source)
@@ -92,42 +102,90 @@ def _source(options: Any, matcher: Matcher) -> Path:
     return place
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/large.json."""
-    command = Command("large", __doc__, device=False)
-    command.add_argument("--sizes", type=int, nargs="+", metavar="N", help="photos of each gallery")
-    command.add_argument("--queries", type=int, metavar="N", help="how many sketches")
-    command.add_argument("--source", type=Path, metavar="INDEX", help="the index that galleries are made of")
-    command.add_argument("--inverted-from", type=int, metavar="N", help="photos from which on there is one")
-    command.add_argument("--own-cells", action="store_true", help="with cells other than the clusters")
-    command.add_argument("--keep", action="store_true", help="leave the galleries where they were made")
-    options, call = command.begin(arguments)
-    matcher = command.load(options)
-    source = _source(options, matcher)
-    queries = sketches(options.queries or (QUICK_QUERIES if options.quick else QUERIES), options.output)
-    least = INVERTED_FROM if options.inverted_from is None else options.inverted_from
-    with open_index(source, matcher) as index:
-        photos = index.photo_count
-    result = Result(
-        circumstances=circumstances(matcher, call), finished=False, source=photos, queries=len(queries), rows=[]
-    )
-    sizes = options.sizes or (QUICK_SIZES if options.quick else SIZES)
-    for size in sizes:
-        inverted = size >= (QUICK_SIZES[-1] if options.quick and options.inverted_from is None else least)
-        way = "-own" if inverted and options.own_cells else "-inverted" if inverted else ""
-        place = options.output / f"large-{size}{way}-{matcher.checkpoint_sha256[:8]}"
-        start = time.perf_counter()
-        write_large_index(place, source, size, inverted=inverted, own_cells=options.own_cells)
-        made = time.perf_counter() - start
-        asked = Asked(place=place, weights=command.weights(options), sketches=queries, made_seconds=made)
-        result.rows.append(_in_own_process(asked))
-        result.finished = size == sizes[-1]
-        result.save(options.output / "large.json")
-        if not options.keep:
-            shutil.rmtree(place)
-    print(f"{table(result)}\n{options.output / 'large.json'}")
-    return 0
+def sketches(count: int, folder: Path) -> list[Path]:
+    """The queries: real sketches of the classes in turn where there are any, else drawn ones, as files in a folder."""
+    if os.environ.get(DATA_VARIABLE):
+        found = read_data(data_folder()).sketches
+        return [picture.path for picture in found[:: max(1, len(found) // count)][:count]]
+    files = [folder / f"sketch-{name}.png" for name in SKETCHED[:count]]
+    for name, file in zip(SKETCHED, files, strict=False):
+        draw_sketch(name).save(file)
+    return files
+
+
+def in_own_process(asked: Asked) -> Row:
+    """The row that ``measure`` gives in a new process, whose memory is not that of what this one has done."""
+    command = [sys.executable, "-m", "tests.benchmarks.large", "measure", asked.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{asked.place} could not be measured:\n{done.stderr}")
+    return Measured.model_validate_json(done.stdout.splitlines()[-1]).row
+
+
+def measure(asked: Asked) -> Row:
+    """Open and search one gallery.
+
+    The row has medians of a query and its stages, and the 95th percentile of a query. Memory is what the process has
+    more than with the network alone; "own" is what it has in all, without pages of files, which the system may drop.
+    """
+    matcher = load(asked.weights, variants=MOST_VARIANTS)
+    drawn = [open_image(path) for path in asked.sketches]
+    matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
+    before, _ = resident()
+    start = time.perf_counter()
+    with open_index(asked.place, matcher) as index:
+        searcher = Searcher(index, matcher)
+        opened_in = time.perf_counter() - start
+        opened, _ = resident()
+        searcher.search(drawn[0], SearchQuery())
+        found = [searcher.search(sketch, SearchQuery()) for sketch in drawn]
+        searched, own = resident()
+        filtered = [searcher.search(sketch, FILTER).timings.total for sketch in drawn[:FILTERED]]
+        times = {name: [getattr(one.timings, stage) for one in found] for name, stage in STAGES.items()}
+        files = [*index.manifest.files, *(file for segment in index.manifest.segments for file in segment.files)]
+        return {
+            "photos": index.photo_count,
+            "clusters": index.cluster_count,
+            "[Ret] is compared with": "all photos" if index.inverted is None else "inverted file",
+            **{f"{name} (ms)": float(np.median(values)) for name, values in times.items()},
+            "p95 (ms)": float(np.quantile(times["a query"], 0.95)),
+            "with a filter (ms)": float(np.median(filtered)),
+            f"found of the exact first {RERANK}": share_found(searcher, drawn),
+            "open the index (s)": opened_in,
+            "memory after that (MiB)": opened - before,
+            "after all queries (MiB)": searched - before,
+            "whole process (MiB)": searched,
+            "own (MiB)": own,
+            "index on disk (MiB)": sum(file.size for file in files) / MIB,
+        }
+
+
+def resident() -> tuple[float, float]:
+    """MiB of memory of this process that are resident, and of these its own; nothing where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan"), float("nan")
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["RssAnon"].split()[0]) / 1024
+
+
+def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
+    """The share of the exact best RERANK photos by [Ret] that a search chooses, the mean over the queries."""
+    matcher, index, scorer = searcher.matcher, searcher.index, searcher.scorer
+    plan = plan_search(SearchQuery(thin=RERANK), matcher, Defaults())
+    parts = [encode_parts(sketch, matcher, Stopwatch(matcher.device)) for sketch in drawn]
+    chosen = [joined(choose(scorer, one, plan, Pool(scorer)).portions) for one in parts]
+    together = Tokens.cat([one.sketch for one in parts])
+    scores = np.empty((len(parts), index.photo_count), np.float32)
+    for start in range(0, index.photo_count, _BLOCK):
+        places = np.arange(start, min(start + _BLOCK, index.photo_count))
+        scores[:, places] = matcher.scores(together, Tokens.of_ret(index.photo_ret(places)), "ret").numpy()
+    exact = [best_first(index.ids, of_one, RERANK) for of_one in scores]
+    return float(np.mean([np.isin(best, rows).mean() for best, rows in zip(exact, chosen, strict=True)]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1] == "measure":
+        print(Measured(row=measure(Asked.model_validate_json(sys.argv[2]))).model_dump_json())
+    else:
+        sys.exit(main())

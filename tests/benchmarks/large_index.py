@@ -35,7 +35,6 @@ from indexer.store import (
     assign,
     default_clusters,
     generation_name,
-    inverted_cells,
     live_generation,
     normalised,
     open_rows,
@@ -93,15 +92,13 @@ class MadePhotos:
         return made + np.float32(APART) * (self._ret[further] - self._ret[other]), first
 
 
-def write_large_index(
-    place: Path, source: Path, count: int, *, inverted: bool, own_cells: bool = False, first: int = 0
-) -> None:
+def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, first: int = 0) -> None:
     """Write an index of ``count`` photos that are made of those of the index ``source``, in clusters by [Ret].
 
     One that is there already stays.
 
     Args:
-        inverted: whether it has an inverted file. own_cells: whether that has cells other than the clusters.
+        inverted: whether it has an inverted file, whose cells are the clusters.
         first: photos of the gallery that are in other shards before this one; their ids come before, too.
     """
     folder, live = IndexFolder(place), live_generation(IndexFolder(source))
@@ -125,8 +122,7 @@ def write_large_index(
         numbers = np.arange(count)
         Places(first + numbers + 1, clusters, np.zeros(count, np.int64), numbers).write(generation)
         ret = np.load(rows / "ret.npy", mmap_mode="r")
-        cells = inverted_cells(ret.__getitem__, count) if own_cells else InvertedCells(centroids, clusters)
-        write_inverted_file(generation, ret.__getitem__, cells)
+        write_inverted_file(generation, ret.__getitem__, InvertedCells(centroids, clusters))
     manifest = _manifest(live.manifest, folder, count, len(centroids), first)
     write_atomically(generation / "manifest.json", manifest.model_dump_json(indent=1).encode())
     sync_folder(folder.path)

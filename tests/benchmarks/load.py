@@ -25,14 +25,14 @@ import gevent  # type: ignore[import-untyped]
 import httpx
 import numpy as np
 
-from tests.benchmarks.circumstances import Call, circumstances_at
-from tests.benchmarks.command import Command
-from tests.benchmarks.load_result import EAGER, Answers, Clients, Level, Result, table
-from tests.benchmarks.served_demo import demo, demo_sketches
+from tests.benchmarks.command import Command, by_server, demo
+from tests.benchmarks.results import Result, Row
 
 SECONDS, QUICK_SECONDS = 30.0, 0.5
 # One, as many as always have a place, and more than may wait on a slow machine.
 CLIENTS = (1, 4, 16)
+# Enough clients that one search always waits, and too few to fill the queue: what they get is the capacity.
+EAGER = 4
 SHARES = (0.5, 1.0, 2.0)
 # More visitors than places in the queue, so that those who wait for an answer do not keep others from coming.
 VISITORS = 60
@@ -100,10 +100,11 @@ class Outcomes:
         return round(float(np.percentile(self.answered, share)), 1) if self.answered else None
 
 
-def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | None, seconds: float) -> Answers:
-    """Let visitors come for ``seconds``, and wait until all of them are answered.
+def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | None, seconds: float) -> Row:
+    """Let visitors come for ``seconds``, and wait until all of them are answered; count what became of their searches.
 
-    ``rate``: searches a second of all visitors together.
+    429 is a refusal with Retry-After; failed is any other answer, or none. Times go from the first byte sent to the
+    last byte read. ``rate``: searches a second of all visitors together.
     """
     each = None if rate is None else rate / visitors
     kind = type("Visitors", (Visitor,), {"sketches": sketches, "rate": each, "abstract": False})
@@ -117,16 +118,14 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
     # The time until the last of them was answered.
     took = time.monotonic() - begun
     runner.quit()
-    return Answers(
-        answered=len(outcomes.answered),
-        refused=outcomes.refused,
-        failed=outcomes.failed,
-        per_second=len(outcomes.answered) / took,
-        p50_ms=outcomes.percentile(50),
-        p95_ms=outcomes.percentile(95),
-        p99_ms=outcomes.percentile(99),
-        grown_mib=round(resident(url) - before, 1),
-    )
+    return {
+        "answered": len(outcomes.answered),
+        "answered a second": len(outcomes.answered) / took,
+        "429": outcomes.refused,
+        "failed": outcomes.failed,
+        **{f"p{share} (ms)": outcomes.percentile(share) for share in (50, 95, 99)},
+        "memory grew by (MiB)": round(resident(url) - before, 1),
+    }
 
 
 def resident(url: str) -> float:
@@ -136,41 +135,35 @@ def resident(url: str) -> float:
     return float(line.split()[1]) / 2**20
 
 
-def measure(url: str, sketches: tuple[bytes, ...], seconds: float, call: Call) -> Result:
+def measure(command: Command, url: str, sketches: tuple[bytes, ...], seconds: float) -> tuple[Result, Result]:
     """Measure with each number of CLIENTS, then with each of SHARES."""
     info = httpx.get(f"{url}/info").json()
     visit(url, sketches, EAGER, None, min(seconds, 5.0))  # to warm up
-    clients = [Clients(clients=n, answers=visit(url, sketches, n, None, seconds)) for n in CLIENTS]
-    (capacity,) = (row.answers.per_second for row in clients if row.clients == EAGER)
-    levels: list[Level] = []
+    clients: list[Row] = [{"clients": n, **visit(url, sketches, n, None, seconds)} for n in CLIENTS]
+    capacity = float(clients[CLIENTS.index(EAGER)]["answered a second"] or 0)
+    levels: list[Row] = []
     for share in SHARES:
         answers = visit(url, sketches, VISITORS, share * capacity, seconds)
-        came = answers.answered + answers.refused + answers.failed
-        levels.append(Level(share=share, offered=came / seconds, answers=answers))
-    return Result(
-        circumstances=circumstances_at(url, call),
-        photos=info["index"]["photos"],
-        queue=info["limits"]["queue"],
-        seconds=seconds,
-        capacity=capacity,
-        clients=clients,
-        levels=levels,
+        came = sum(int(answers[name] or 0) for name in ("answered", "429", "failed"))
+        levels.append({"load": f"{share}x the capacity", "came a second": came / seconds, **answers})
+    said = f"{info['index']['photos']:,} photos, queue of {info['limits']['queue']}, {seconds:.0f} s a row"
+    of_levels = f"{said}, capacity {capacity:.1f} searches a second, as {EAGER} clients get them."
+    by = by_server(url)
+    return (
+        command.result("HTTP clients", by, said=f"{said}.", rows=clients),
+        command.result("Overload", by, said=of_levels, rows=levels),
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/load.json; 1 where a search failed."""
-    command = Command("load", __doc__, device=False)
+    """Run, print the tables, write OUTPUT/http-clients.json and OUTPUT/overload.json; 1 where a search failed."""
+    command = Command("load", __doc__)
     command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
-    options, call = command.begin(arguments)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with demo(folder, options.photos, options.weights) as url:
-            result = measure(url, demo_sketches(folder), QUICK_SECONDS if options.quick else SECONDS, call)
-    document = options.output / "load.json"
-    result.save(document)
-    print(f"{table(result)}\n{document}")
-    return int(result.failed > 0)
+    options = command.begin(arguments)
+    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as (url, sketches):
+        results = measure(command, url, sketches, QUICK_SECONDS if options.quick else SECONDS)
+    command.save(*results)
+    return int(any(row["failed"] for result in results for row in result.rows))
 
 
 if __name__ == "__main__":

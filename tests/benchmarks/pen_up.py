@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel
 
-from tests.benchmarks.circumstances import BenchmarkResult, circumstances_at
-from tests.benchmarks.command import Command
-from tests.benchmarks.served_demo import demo
+from tests.benchmarks.command import Command, by_server, demo
+from tests.benchmarks.results import Cell, Row
 from tests.pictures import SHAPES, strokes
 
 # Imported only where a browser is used: without selenium, `main` says why nothing is measured.
@@ -33,8 +32,6 @@ View: TypeAlias = Literal["photos", "kinds"]
 # Drawings, each of one stroke or two.
 DRAWINGS, QUICK_DRAWINGS = 17, 1
 VIEWS: tuple[View, ...] = ("photos", "kinds")
-# What is wanted from the end of a stroke to its photos.
-TARGET_MS = 500
 
 
 class Lift(BaseModel):
@@ -55,20 +52,23 @@ class Lift(BaseModel):
         return self.pause_ms + self.request_ms + self.show_ms
 
 
-class Result(BenchmarkResult):
-    """One run."""
-
-    lifts: list[Lift]
-
-    def parts(self, view: View) -> dict[str, list[float]]:
-        """Milliseconds of all strokes of a view, by what is waited for; the last entry is the sum of the others."""
-        lifts = [lift for lift in self.lifts if lift.view == view]
-        return {
-            "pause": [lift.pause_ms for lift in lifts],
-            "search": [lift.request_ms for lift in lifts],
-            "show": [lift.show_ms for lift in lifts],
-            "pen-up to photos": [lift.total_ms for lift in lifts],
-        }
+def rows(lifts: Sequence[Lift]) -> list[Row]:
+    """A row for each thing that is waited for, with the median and the 95th percentile in each view."""
+    waits = {
+        "until the search is sent: the page waits for the next stroke": "pause_ms",
+        "until it is answered": "request_ms",
+        "until the photos are shown": "show_ms",
+        "from the end of the stroke to its photos": "total_ms",
+    }
+    out: list[Row] = []
+    for said, name in waits.items():
+        row: dict[str, Cell] = {f"{len(lifts)} strokes": said}
+        for view in VIEWS:
+            values = [getattr(lift, name) for lift in lifts if lift.view == view]
+            row[f"{view}: median (ms)"] = float(np.median(values))
+            row[f"{view}: 95% within (ms)"] = float(np.percentile(values, 95))
+        out.append(row)
+    return out
 
 
 def measure(url: str, drawings: int) -> list[Lift]:
@@ -102,32 +102,17 @@ def _measured(count: int, driver: Browser) -> bool:
     return measured == count
 
 
-def table(result: Result) -> str:
-    """The result as a table for the terminal."""
-    lines = [f"{len(result.lifts)} strokes, {result.circumstances.machine}"]
-    for view in VIEWS:
-        lines.append(f"{view:<18}{'median ms':>10}{'p95 ms':>9}")
-        lines += [
-            f"{name:<18}{np.median(values):>10.0f}{np.percentile(values, 95):>9.0f}"
-            for name, values in result.parts(view).items()
-        ]
-    return "\n".join([*lines, f"wanted: {TARGET_MS} ms"])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/pen_up.json; where no browser can be started, say why and leave it."""
-    command = Command("pen_up", __doc__, device=False)
+    """Run, print the table, write OUTPUT/drawing.json; where no browser can be started, say why and leave it."""
+    command = Command("pen_up", __doc__)
     command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
-    options, call = command.begin(arguments)
+    options = command.begin(arguments)
     if reason := _missing():
         print(f"pen-up to photos: not measured: {reason}")
         return 0
-    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as url:
+    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as (url, _):
         lifts = measure(url, QUICK_DRAWINGS if options.quick else DRAWINGS)
-        result = Result(circumstances=circumstances_at(url, call), lifts=lifts)
-    document = options.output / "pen_up.json"
-    result.save(document)
-    print(f"{table(result)}\n{document}")
+        command.save(command.result("Drawing", by_server(url), rows=rows(lifts)))
     return 0
 
 

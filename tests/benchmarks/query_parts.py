@@ -14,44 +14,14 @@ from typing import TypeAlias
 
 import httpx
 import numpy as np
-from pydantic import BaseModel
 
-from tests.benchmarks.circumstances import BenchmarkResult, Call, circumstances_at
-from tests.benchmarks.command import Command
-from tests.benchmarks.served_demo import demo, demo_sketches
+from tests.benchmarks.command import Command, by_server, demo
+from tests.benchmarks.results import Row
 
 Parameters: TypeAlias = Mapping[str, str | list[int]]
 
 ROUNDS, QUICK_ROUNDS = 20, 1
 LIKED = 5
-# What a query with liked photos and a word may take, as a multiple of one by the sketch alone.
-TARGET = 1.3
-
-
-class Row(BaseModel):
-    """One way to search.
-
-    Attributes:
-        ratio: its median over that of the first way.
-    """
-
-    name: str
-    median_ms: float
-    p95_ms: float
-    ratio: float
-
-
-class Result(BenchmarkResult):
-    """One run.
-
-    Attributes:
-        photos: of the gallery.
-        searches: of each way.
-    """
-
-    photos: int
-    searches: int
-    rows: list[Row]
 
 
 def ways(url: str, sketch: bytes) -> dict[str, Parameters]:
@@ -74,7 +44,7 @@ def ways(url: str, sketch: bytes) -> dict[str, Parameters]:
     return named
 
 
-def measure(url: str, sketches: Sequence[bytes], rounds: int, call: Call) -> Result:
+def measure(url: str, sketches: Sequence[bytes], rounds: int) -> list[Row]:
     """Search with each sketch in each way, so many rounds; a round before them is not counted."""
     named = ways(url, sketches[0])
     taken: dict[str, list[float]] = {name: [] for name in named}
@@ -88,38 +58,29 @@ def measure(url: str, sketches: Sequence[bytes], rounds: int, call: Call) -> Res
                         taken[name].append(1000 * (time.perf_counter() - begun))
     medians = {name: float(np.median(times)) for name, times in taken.items()}
     alone, *_ = medians.values()
-    return Result(
-        circumstances=circumstances_at(url, call),
-        photos=httpx.get(f"{url}/info").json()["index"]["photos"],
-        searches=rounds * len(sketches),
-        rows=[
-            Row(name=name, median_ms=median, p95_ms=float(np.percentile(taken[name], 95)), ratio=median / alone)
-            for name, median in medians.items()
-        ],
-    )
-
-
-def table(result: Result) -> str:
-    """The result as a table for the terminal."""
-    lines = [f"{result.searches} searches each, {result.photos:,} photos, {result.circumstances.machine}"]
-    lines.append(f"{'':<32}{'median ms':>10}{'p95 ms':>9}{'ratio':>7}")
-    lines += [f"{row.name:<32}{row.median_ms:>10.1f}{row.p95_ms:>9.1f}{row.ratio:>7.2f}" for row in result.rows]
-    return "\n".join([*lines, f"wanted: a ratio of at most {TARGET}"])
+    return [
+        {
+            "a search by": name,
+            "median (ms)": median,
+            "95% within (ms)": float(np.percentile(taken[name], 95)),
+            "as a multiple": median / alone,
+        }
+        for name, median in medians.items()
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/query_parts.json."""
-    command = Command("query_parts", __doc__, device=False)
+    """Run, print the table, write OUTPUT/parts-of-a-query.json."""
+    command = Command("query_parts", __doc__)
     command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
-    options, call = command.begin(arguments)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with demo(folder, options.photos, options.weights) as url:
-            sketches = demo_sketches(folder)[: 1 if options.quick else None]
-            result = measure(url, sketches, QUICK_ROUNDS if options.quick else ROUNDS, call)
-    document = options.output / "query_parts.json"
-    result.save(document)
-    print(f"{table(result)}\n{document}")
+    options = command.begin(arguments)
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as (url, drawn):
+        sketches = drawn[: 1 if options.quick else None]
+        photos = httpx.get(f"{url}/info").json()["index"]["photos"]
+        said = f"{rounds * len(sketches)} searches of each kind, which take turns; {photos:,} photos."
+        rows = measure(url, sketches, rounds)
+        command.save(command.result("Parts of a query", by_server(url), rows=rows, said=said))
     return 0
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -24,27 +25,38 @@ import numpy as np
 
 from indexer import build
 from service.settings import Settings
-from tests.benchmarks.circumstances import Call, circumstances_at
-from tests.benchmarks.command import Command
+from tests.benchmarks.command import Command, by_server
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.large import sketches
 from tests.benchmarks.large_index import write_large_index
-from tests.benchmarks.load_result import EAGER
-from tests.benchmarks.sharded_result import STAGES, Result, Row, Side, Times, table
+from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.server_process import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
 
-# So many that each of four shards sends as many candidates as a search asks it for.
-PHOTOS, QUICK_PHOTOS = 8000, 200
 SHARDS, QUICK_SHARDS = (1, 2, 4), (1,)
-QUERIES, QUICK_QUERIES = 50, 2
-SECONDS, QUICK_SECONDS = 6.0, 0.2
-TURNS, QUICK_TURNS = 2, 1
-SKETCHES = 25
+CLIENTS = 4
+# Stages of a search as the service times them, by their columns.
+STAGES = {"encode": "encode", "choose": "clusters", "score": "photos", "diffuse": "diffusion", "all stages": "total"}
 DRAWN = 200
 _CORES = os.cpu_count() or 1
 _TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: a gallery of so many photos, with so many queries alone, and turns of so many seconds."""
+
+    photos: int
+    sketches: int
+    queries: int
+    seconds: float
+    turns: int
+
+
+# So many photos that each of four shards sends as many candidates as a search asks it for.
+WHOLE = Plan(photos=8000, sketches=25, queries=50, seconds=6.0, turns=2)
+QUICK = Plan(photos=200, sketches=2, queries=2, seconds=0.2, turns=1)
 
 
 def search(client: httpx.Client, sketch: bytes) -> tuple[float, dict[str, Any]]:
@@ -58,10 +70,11 @@ def search(client: httpx.Client, sketch: bytes) -> tuple[float, dict[str, Any]]:
     return taken, found
 
 
-def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple[list[Times], float]:
+def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple[list[Row], float]:
     """Search at each of ``urls`` in turn, ``queries`` times at each; each sketch once before, which is not counted.
 
-    Returns the times at each, and the greatest difference between the scores at the same rank.
+    Returns the median and the 95th percentile of the milliseconds at each, from the first byte sent to the last byte
+    read, with the median of each stage; and the greatest difference between the scores at the same rank.
     """
     taken: list[list[float]] = [[] for _ in urls]
     stages: list[list[Mapping[str, float]]] = [[] for _ in urls]
@@ -83,12 +96,12 @@ def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple
     return [_times(*both) for both in zip(taken, stages, strict=True)], difference
 
 
-def _times(taken: Sequence[float], stages: Sequence[Mapping[str, float]]) -> Times:
-    return Times(
-        p50_ms=float(np.median(taken)),
-        p95_ms=float(np.percentile(taken, 95)),
-        stages_ms={stage: float(np.median([one[stage] for one in stages])) for stage in STAGES},
-    )
+def _times(taken: Sequence[float], stages: Sequence[Mapping[str, float]]) -> Row:
+    return {
+        "a query alone (ms)": float(np.median(taken)),
+        "p95 (ms)": float(np.percentile(taken, 95)),
+        **{f"{name} (ms)": float(np.median([one[stage] for one in stages])) for name, stage in STAGES.items()},
+    }
 
 
 def answered(url: str, drawn: Sequence[bytes], clients: int, seconds: float) -> tuple[int, float]:
@@ -108,24 +121,23 @@ def answered(url: str, drawn: Sequence[bytes], clients: int, seconds: float) -> 
     return count, time.perf_counter() - begun
 
 
-def compare(plain: str, by_ray: str, drawn: Sequence[bytes], shards: int, threads: int, plan: Result) -> Row:
-    """Measure two servers of one gallery, as ``plan`` says: how many queries, clients, turns and seconds."""
-    both = (plain, by_ray)
-    (of_plain, of_ray), difference = in_turns(both, drawn, plan.queries)
-    counts, taken = dict.fromkeys(both, 0), dict.fromkeys(both, 0.0)
+def compare(urls: Mapping[str, str], drawn: Sequence[bytes], plan: Plan) -> tuple[list[Row], float]:
+    """Measure servers of one gallery in turns: queries alone, then several clients at once.
+
+    urls: by the names of their rows. Returns the rows, and the greatest difference between scores at the same rank.
+    """
+    alone, difference = in_turns([*urls.values()], drawn, plan.queries)
+    counts, taken = dict.fromkeys(urls, 0), dict.fromkeys(urls, 0.0)
     for _ in range(plan.turns):
-        for url in both:
-            count, seconds = answered(url, drawn, plan.clients, plan.seconds)
-            counts[url] += count
-            taken[url] += seconds
-    rates = [counts[url] / taken[url] for url in both]
-    return Row(
-        shards=shards,
-        threads=threads,
-        plain=Side(alone=of_plain, per_second=rates[0]),
-        by_ray=Side(alone=of_ray, per_second=rates[1]),
-        difference=difference,
-    )
+        for name, url in urls.items():
+            count, seconds = answered(url, drawn, CLIENTS, plan.seconds)
+            counts[name] += count
+            taken[name] += seconds
+    rows = [
+        {"gallery": name, **times, "answered a second": counts[name] / taken[name]}
+        for name, times in zip(urls, alone, strict=True)
+    ]
+    return rows, difference
 
 
 def write_shards(folder: Path, source: Path, photos: int, shards: int) -> list[Path]:
@@ -146,59 +158,38 @@ def served_plain(settings: Settings, log: Path) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write OUTPUT/sharded.json."""
-    command = Command("sharded", __doc__, device=False)
+    """Run, print the table, write OUTPUT/shards.json."""
+    command = Command("sharded", __doc__)
     command.add_argument("--shards", type=int, nargs="+", metavar="N", help="how many shards, one after the other")
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that the gallery is made of")
-    options, call = command.begin(arguments)
+    options = command.begin(arguments)
     if find_spec("ray") is None:
         command.error("Ray is not installed; the extra `ray` has it")
     set_environment()
-    weights, document = command.weights(options), options.output / "sharded.json"
     with tempfile.TemporaryDirectory(prefix="sharded-") as name:
         folder = Path(name)
         source = options.source
         if source is None:
             source = folder / "source"
             draw_gallery(folder / "photos", DRAWN // 10 if options.quick else DRAWN)
-            build([folder / "photos"], source, command.load(options), embedder="ret")
-        drawn = [path.read_bytes() for path in sketches(QUICK_QUERIES if options.quick else SKETCHES, folder)]
-        counts = options.shards or (QUICK_SHARDS if options.quick else SHARDS)
-        result = measure(folder, source, weights, drawn, counts, document, call)
-    print(f"{table(result)}\n{document}")
+            build([folder / "photos"], source, command.load(), embedder="ret")
+        measure(command, folder, source, options.shards or (QUICK_SHARDS if options.quick else SHARDS))
     return 0
 
 
-def measure(
-    folder: Path,
-    source: Path,
-    weights: Path,
-    drawn: Sequence[bytes],
-    counts: Sequence[int],
-    document: Path,
-    call: Call,
-) -> Result:
-    """Measure a gallery in each of these numbers of shards. Writes ``document`` after each of them."""
-    photos = QUICK_PHOTOS if call.quick else PHOTOS
-    (index,) = write_shards(folder, source, photos, 1)
-    plain = Settings(index=index, weights=weights)
-    queries = QUICK_QUERIES if call.quick else QUERIES
+def measure(command: Command, folder: Path, source: Path, counts: Sequence[int]) -> None:
+    """Measure a gallery in each of these numbers of shards, and save that after each of them."""
+    plan = QUICK if command.options.quick else WHOLE
+    drawn = [path.read_bytes() for path in sketches(plan.sketches, folder)]
+    (index,) = write_shards(folder, source, plan.photos, 1)
+    plain = Settings(index=index, weights=command.weights())
     with served_plain(plain, folder / "plain.log") as url:
-        (without_ray,), _ = in_turns([url], drawn, queries)
-        result = Result(
-            circumstances=circumstances_at(url, call),
-            finished=False,
-            photos=photos,
-            cores=_CORES,
-            queries=queries,
-            clients=EAGER,
-            seconds=QUICK_SECONDS if call.quick else SECONDS,
-            turns=QUICK_TURNS if call.quick else TURNS,
-            without_ray=without_ray,
-            rows=[],
-        )
+        result = command.result("Shards", by_server(url))
+        (without_ray,), _ = in_turns([url], drawn, plan.queries)
+        result.rows.append({"gallery": "one index, while no Ray runs", "threads": _CORES, **without_ray})
+        greatest = 0.0
         for count in counts:
-            folders = write_shards(folder, source, photos, count)
+            folders = write_shards(folder, source, plan.photos, count)
             threads = max(1, _CORES // count)
             log = folder / f"{count}.log"
             # Room for one copy of each shard and one of the encoder.
@@ -206,10 +197,17 @@ def measure(
                 ray_cluster_of(1, (count + 1) * threads) as cluster,
                 served_on_ray(plain, folders, cluster, log, SBIR_THREADS=str(threads)) as on_ray,
             ):
-                result.rows.append(compare(url, str(on_ray.http.base_url), drawn, count, threads, result))
-            result.finished = count == counts[-1]
-            result.save(document)
-    return result
+                urls = {f"one index beside {count}": url, f"{count} by Ray": str(on_ray.http.base_url)}
+                (alone, by_ray), difference = compare(urls, drawn, plan)
+            result.rows += [alone | {"threads": _CORES}, by_ray | {"threads": threads}]
+            greatest = max(greatest, difference)
+            command.save(result, finished=False)
+    result.said = (
+        f"{plan.photos:,} photos; {plan.queries} queries alone, then {CLIENTS} clients for {plan.turns} x "
+        f"{plan.seconds:.0f} s, of each server. All processes share {_CORES} cores. Scores with and without Ray differ "
+        f"by at most {greatest:.2g}."
+    )
+    command.save(result)
 
 
 if __name__ == "__main__":

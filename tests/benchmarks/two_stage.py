@@ -19,15 +19,15 @@ from tqdm import tqdm
 
 import model
 from indexer import Index, open_index
-from model.evaluation.resampling import Interval, bootstrap
+from model.evaluation.resampling import bootstrap
 from model.metrics import list_metrics
 from service.schemas import SearchQuery
 from service.search.plan import RERANK
 from service.search.searcher import Searcher
 from service.search.shown.outcome import SearchOutcome
-from tests.benchmarks.circumstances import BenchmarkResult, circumstances, described, named, peak_mib
-from tests.benchmarks.command import Command
+from tests.benchmarks.command import Command, by_matcher, named, peak_said
 from tests.benchmarks.galleries import Query, prepare
+from tests.benchmarks.results import Row
 
 K = 100
 TOP = 20
@@ -47,7 +47,7 @@ WAYS: dict[str, dict[str, Any]] = {
     **{f"{PLAIN}clusters, nprobe {n}": {"nprobe": n, **_plain} for n in (1, 4, 16)},
     **{f"{PLAIN}ret, thin {n}": {"select": "ret", "thin": n, **_plain} for n in (96, 192, 384)},
 }
-FIGURES = ("map_100", "precision_100", "recall_100")
+FIGURES = {"mAP@100": "map_100", "Prec@100": "precision_100", "recall@100": "recall_100"}
 DRAWN_QUICKLY = 150
 QUICK_QUERIES = 4
 
@@ -74,52 +74,13 @@ class Found(BaseModel):
     top: list[int]
 
 
-class Row(BaseModel):
-    """One way, compared with the exhaustive search; plain ways with the plain exhaustive search.
-
-    Attributes:
-        pairs: scored for a query, the mean.
-        milliseconds: a query, the median.
-        pairs_ratio, time_ratio: those of the exhaustive search, divided by these.
-        figures: their means.
-        differences: from the exhaustive search, with 95% intervals by resampling queries.
-        agreement: the share of the exhaustive search's best TOP that are among this way's, the mean.
-    """
-
-    way: str
-    queries: int
-    pairs: float
-    pairs_ratio: float
-    milliseconds: float
-    time_ratio: float
-    figures: dict[str, float]
-    differences: dict[str, Interval]
-    agreement: float
-
-
-class Result(BenchmarkResult):
-    """One run.
-
-    Attributes:
-        drawn: whether the photos were drawn for it.
-        embedder: what they are clustered by.
-    """
-
-    drawn: bool
-    photos: int
-    clusters: int
-    embedder: str
-    all_queries: list[Row]
-    unseen_queries: list[Row]
-
-
 def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log: Path) -> list[Found]:
     """Search every query by every way; what ``log`` already has is kept and not searched again."""
     searcher = Searcher(index, matcher)
     possible = [way for way in WAYS if matcher.calibration.diffusion is not None or "diffuse" not in WAYS[way]]
     labels = np.array([PurePosixPath(index.photo(photo).paths[0]).parent.name for photo in index.ids.tolist()])
     label_of = dict(zip(index.ids.tolist(), labels.tolist(), strict=True))
-    where = {"device": described(matcher.device), "dtype": named(matcher.dtype), "generation": index.generation}
+    where = {"device": matcher.device.type, "dtype": named(matcher.dtype), "generation": index.generation}
     header = json.dumps({"checkpoint": matcher.checkpoint_sha256, "photos": index.photo_count, "ways": WAYS, **where})
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     # A line that was being written when the run was stopped is no JSON.
@@ -141,8 +102,12 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query], log:
     return found
 
 
-def rows(found: Sequence[Found]) -> list[Row]:
-    """A row for each way."""
+def rows(queries: str, found: Sequence[Found]) -> list[Row]:
+    """A row for each way, compared with the exhaustive search; plain ways with the plain exhaustive search.
+
+    Figures are means, with their differences and 95% intervals by resampling queries; times are medians. queries: what
+    they are called.
+    """
     by_way: dict[str, dict[str, Found]] = {}
     for one in found:
         by_way.setdefault(one.way, {})[one.query] = one
@@ -152,21 +117,22 @@ def rows(found: Sequence[Found]) -> list[Row]:
         pairs = [(one, truth[query]) for query, one in by_way.get(way, {}).items() if query in truth]
         if not pairs:
             continue
-        figures = np.array([[[getattr(one, name) for name in FIGURES] for one in pair] for pair in pairs])
+        figures = np.array([[[getattr(one, name) for name in FIGURES.values()] for one in pair] for pair in pairs])
         counts = np.array([[one.pairs for one in pair] for pair in pairs]).mean(axis=0)
         times = np.median([[one.milliseconds for one in pair] for pair in pairs], axis=0)
-        row = Row(
-            way=way,
-            queries=len(pairs),
-            pairs=counts[0],
-            pairs_ratio=counts[1] / max(1, counts[0]),
-            milliseconds=times[0],
-            time_ratio=times[1] / times[0],
-            figures=dict(zip(FIGURES, figures[:, 0].mean(axis=0).tolist(), strict=True)),
-            differences=dict(zip(FIGURES, bootstrap(figures[:, 0] - figures[:, 1]), strict=True)),
-            agreement=float(np.mean([len({*a.top} & {*b.top}) / max(1, len(b.top)) for a, b in pairs])),
-        )
-        out.append(row)
+        row: Row = {
+            "queries": f"{queries}: {len(pairs)}",
+            "way": f"{way} (the default)" if way == DEFAULT else way,
+            "pairs scored": float(counts[0]),
+            "times fewer": float(counts[1] / max(1, counts[0])),
+            "time (ms)": float(times[0]),
+            "times faster": float(times[1] / times[0]),
+        }
+        changes = bootstrap(figures[:, 0] - figures[:, 1])
+        for name, mean, change in zip(FIGURES, figures[:, 0].mean(axis=0), changes, strict=True):
+            row[name] = f"{mean:.3f}; {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+        shared = float(np.mean([len({*a.top} & {*b.top}) / max(1, len(b.top)) for a, b in pairs]))
+        out.append(row | {f"of the exhaustive best {TOP}": shared})
     return out
 
 
@@ -189,37 +155,13 @@ def _judged(query: Query, way: str, outcome: SearchOutcome, label_of: dict[int, 
     )
 
 
-def table(result: Result) -> str:
-    """The result as a table for the terminal."""
-    lines = [
-        f"{result.circumstances.network}: {result.photos} photos in {result.clusters} clusters by {result.embedder}"
-    ]
-    for title, part in (("all queries", result.all_queries), ("queries of unseen classes", result.unseen_queries)):
-        if not part:
-            continue
-        lines += [
-            f"\n{title}, {part[0].queries}; differences to the exhaustive search",
-            f"{'way':<30}{'pairs':>8}{'fewer':>8}{'ms':>9}{'faster':>8}{'mAP@100':>9}{'difference':>27}{'P@100':>7}"
-            f"{'R@100':>7}{'agree':>7}",
-        ]
-        for row in part:
-            change = row.differences["map_100"]
-            told = f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
-            lines.append(
-                f"{row.way:<30}{row.pairs:>8.0f}{row.pairs_ratio:>7.1f}x{row.milliseconds:>9.1f}{row.time_ratio:>7.1f}x"
-                f"{row.figures['map_100']:>9.3f}{told:>27}{row.figures['precision_100']:>7.3f}"
-                f"{row.figures['recall_100']:>7.3f}{row.agreement:>7.2f}"
-            )
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the tables, write OUTPUT/two_stage.json."""
+    """Run, print the table, write OUTPUT/ways-to-choose-photos.json."""
     command = Command("two_stage", __doc__, device=True)
     command.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
     command.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
-    options, call = command.begin(arguments)
-    matcher = command.load(options)
+    options = command.begin(arguments)
+    matcher = command.load()
     if "rn" not in matcher.methods:
         command.error(f"{matcher.config.name} has no relation network, so there is nothing to choose for")
     drawn = options.drawn or (DRAWN_QUICKLY if options.quick else None)
@@ -228,19 +170,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     queries = prepare(place, matcher, drawn)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
         found = measure(index, matcher, queries, place.with_suffix(".jsonl"))
-        result = Result(
-            circumstances=circumstances(matcher, call),
-            peak_mib=peak_mib(matcher.device),
-            drawn=not any(isinstance(query.source, Path) for query in queries),
-            photos=index.photo_count,
-            clusters=index.cluster_count,
-            embedder=index.manifest.embedder.name,
-            all_queries=rows(found),
-            unseen_queries=rows([one for one in found if one.unseen]),
+        kind = "photos" if any(isinstance(query.source, Path) for query in queries) else "drawn pictures"
+        result = command.result(
+            "Ways to choose photos",
+            by_matcher(matcher),
+            said=f"{index.photo_count:,} {kind} in {index.cluster_count:,} clusters by {index.manifest.embedder.name}; "
+            "differences from scoring all, with 95% intervals, by resampling queries." + peak_said(matcher.device),
+            rows=rows("all", found) + rows("unseen classes", [one for one in found if one.unseen]),
         )
-    document = options.output / "two_stage.json"
-    result.save(document)
-    print(f"{table(result)}\n{document}")
+    command.save(result)
     return 0
 
 

@@ -10,10 +10,16 @@ from torch import nn
 
 from model.matcher import Matcher
 from model.network.zse import Network
-from tests.benchmarks.circumstances import Call
-from tests.benchmarks.released import released_logits, released_tokens
-from tests.benchmarks.scoring import CHUNKS, Result, measure, table
-from tests.benchmarks.ways import compiled_way, in_precision, random_tokens
+from tests.benchmarks.command import Command
+from tests.benchmarks.scale import number
+from tests.benchmarks.scoring import (
+    compiled_way,
+    in_precision,
+    measure,
+    random_tokens,
+    released_logits,
+    released_tokens,
+)
 from tests.networks import tiny_network
 
 
@@ -47,50 +53,27 @@ def test_the_released_encoder_gives_what_the_matcher_does(released: Network) -> 
     torch.testing.assert_close(released_tokens(released, images), tokens, atol=1e-5, rtol=1e-5)
 
 
-def test_every_way_is_measured_and_written_down(released: Network, tmp_path: Path) -> None:
-    document = tmp_path / "scoring.json"
-    call = Call("python -m tests.benchmarks.scoring", quick=True)
-    result = measure(document, released, tiny_network(methods=("rn",)), nn.Flatten(), call)
-    written = Result.model_validate_json(document.read_text(encoding="utf-8"))
-    assert written == result
-    assert written.finished
-    assert (written.circumstances.torch, written.circumstances.quick) == (torch.__version__, True)
-    assert written.peak_mib is None
-    assert [moved.dtype for moved in written.differences] == ["bfloat16"]
-    assert 0 < written.differences[0].score < 0.05
-    fastest = written.circumstances.dtype
-    rows = [(row.part, row.name, row.dtype) for row in written.rows]
+def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
+    command = Command("scoring", None, device=True)
+    command.begin(["--quick", "--output", str(tmp_path)])
+    result = measure(command, released, tiny_network(methods=("rn",)), nn.Flatten())
+    assert (result.quick, f"PyTorch {torch.__version__}" in result.machine) == (True, True)
+    fastest = result.machine.split(", ")[-1].split(";")[0]
+    rows = [(row[""], row["way"]) for row in result.rows]
     assert rows == [
-        ("score", "released computation", "float32"),
-        ("score", "its shape in this engine", "float32"),
-        ("score", "its shape in this engine", "bfloat16"),
-        ("score", "tiny-random", "float32"),
-        ("score", "tiny-random", "bfloat16"),
-        ("score", "tiny-random, photos projected before", fastest),
-        ("encode", "released encoder", "float32"),
-        ("encode", "tiny-random", "float32"),
-        ("encode", "CLIP ViT-B/32", "float32"),
+        ("a pair", "released computation, float32"),
+        ("a pair", "its shape in this engine, float32"),
+        ("a pair", "its shape in this engine, bfloat16"),
+        ("a pair", "tiny-random, float32"),
+        ("a pair", "tiny-random, bfloat16"),
+        ("a pair", f"tiny-random, photos projected before, {fastest}"),
+        ("a picture", "released encoder, float32"),
+        ("a picture", "tiny-random, float32"),
+        ("a picture", "CLIP ViT-B/32, float32"),
     ]
-    assert all(row.rounds == 2 and row.microseconds > 0 for row in written.rows)
-    assert written.rows[0].ratio == written.rows[6].ratio == 1
-    assert [chunk.pairs for chunk in written.chunks] == list(CHUNKS)
-    assert all(chunk.microseconds > 0 for chunk in written.chunks)
-    assert all(name in table(result) for _, name, _ in rows)
-
-
-def test_a_run_that_was_stopped_is_known_by_its_document(
-    released: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("tests.benchmarks.scoring.chunk_times", stop)
-    document = tmp_path / "scoring.json"
-    with pytest.raises(KeyboardInterrupt):
-        measure(document, released, tiny_network(methods=("rn",)), nn.Flatten(), Call("", quick=True))
-    written = Result.model_validate_json(document.read_text(encoding="utf-8"))
-    assert not written.finished
-    assert len(written.rows) == 9
+    assert min(number(row, "microseconds") for row in result.rows) > 0
+    assert result.rows[0]["times faster"] == result.rows[6]["times faster"] == 1
+    assert "over 16 pairs: bfloat16 by at most 0.0" in result.said
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import growth, indexing, large, large_index, query_parts, scoring, two_stage
-from tests.benchmarks.circumstances import Call
+from tests.benchmarks import growth, indexing, large, pen_up, query_parts, scoring, two_stage
 from tests.benchmarks.galleries import prepare
 from tests.benchmarks.growth import RepeatedIndex
-from tests.benchmarks.large_search import Asked, measure
+from tests.benchmarks.large_index import write_large_index
+from tests.benchmarks.results import Result
+from tests.benchmarks.scale import number
 from tests.benchmarks.sharded import write_shards
+from tests.programs import LONG, run_python
+from tests.requirements import needs_browser
 from tests.service.served import Served
-from tests.service.small_gallery import PHOTOS, draw_sketch
+from tests.service.small_gallery import draw_sketch
 
 
 def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(
@@ -40,50 +44,41 @@ def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes
         again = two_stage.measure(index, matcher, queries, log)
     assert [one.top for one in again] == [one.top for one in found]
     assert again[:-1] == found[:-1]
-    compared = {row.way: row for row in two_stage.rows(found)}
+    compared = {str(row["way"]).removesuffix(" (the default)"): row for row in two_stage.rows("all", found)}
     assert list(compared) == [way for way, how in two_stage.WAYS.items() if "diffuse" not in how]
     exhaustive = compared[two_stage.EXHAUSTIVE]
     plain = compared[two_stage.PLAIN + two_stage.EXHAUSTIVE]
     for row in (exhaustive, plain):
-        assert (row.queries, row.agreement, row.pairs_ratio, row.pairs) == (2, 1, 1, 50 + index.cluster_count)
-        assert row.differences["map_100"].value == 0
-    assert compared["ret, thin 32"].pairs == 32
+        assert (row["queries"], row["of the exhaustive best 20"], row["times fewer"]) == ("all: 2", 1, 1)
+        assert row["pairs scored"] == 50 + index.cluster_count
+        assert "; +0.000 (" in str(row["mAP@100"])
+    assert compared["ret, thin 32"]["pairs scored"] == 32
 
 
-def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher: Matcher, tmp_path: Path) -> None:
+def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher: Matcher) -> None:
     larger = RepeatedIndex(index, 60)
     ret = larger.all_ret()
     assert (len(larger.ids), len(ret), larger.cluster_sizes.sum()) == (60, 60, 60)
     assert np.array_equal(ret[: index.photo_count], index.all_ret())
-    call = Call("python -m tests.benchmarks.growth", quick=True)
-    result = growth.measure(index, matcher, (30, 60), [draw_sketch()], tmp_path / "growth.json", call)
-    points = result.points
-    assert {point.way: point.pairs for point in points if point.photos == 60} == {
-        "exhaustive": 68,
-        "clusters": points[-3].pairs,
-        "ret": 60,
-        "method ret": 60,
-    }
-    assert len(points) == 8
-    small, large = result.room
+    small, large = growth.measure(index, matcher, (30, 60), [draw_sketch()])
+    assert (small["photos"], large["photos"], large["clusters"]) == (30, 60, 8)
+    assert min(number(large, f"{way} (ms)") for way in growth.WAYS) > 0
     # [Ret] and the ids, of 30 photos more; the centroids are more, too.
-    assert large.memory_mib - small.memory_mib > 30 * (ret[0].nbytes + 8) / growth.MIB
-    assert large.disk_mib > small.disk_mib > 0
-    assert result.finished
-    assert growth.Result.model_validate_json((tmp_path / "growth.json").read_text()) == result
-    assert "exhaustive" in growth.table(result)
+    grown = number(large, "kept in memory (MiB)") - number(small, "kept in memory (MiB)")
+    assert grown > 30 * (ret[0].nbytes + 8) / growth.MIB
+    assert number(large, "index on disk (MiB)") > number(small, "index on disk (MiB)") > 0
 
 
 def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     index_path: Path, weights: Path, tmp_path: Path
 ) -> None:
     sketches = large.sketches(2, tmp_path)
-    for count, inverted in ((60, False), (70, True)):
+    for count, way in ((60, "all photos"), (70, "inverted file")):
         place = tmp_path / f"{count}"
-        large_index.write_large_index(place, index_path, count, inverted=inverted)
-        row = measure(Asked(place=place, weights=weights, sketches=sketches, made_seconds=1))
-        assert (row.photos, row.inverted, row.found) == (count, inverted, 1)
-        assert row.p50_ms["total"] >= row.p50_ms["clusters"] > 0
+        write_large_index(place, index_path, count, inverted=count == 70)
+        row = large.measure(large.Asked(place=place, weights=weights, sketches=sketches))
+        assert (row["photos"], row["[Ret] is compared with"], row["found of the exact first 96"]) == (count, way, 1)
+        assert number(row, "a query (ms)") >= number(row, "choose (ms)") > 0
     # All but the hashes, which nobody computed, is as in an index that was built.
     assert {sentence.rpartition(" does not have the content")[1] for sentence in verify(place)} == {
         " does not have the content"
@@ -108,12 +103,11 @@ def test_the_command_writes_its_tables(tmp_path: Path, weights: Path, capsys: py
     command = ["--output", str(tmp_path), "--weights", str(weights), "--drawn", "30", "--queries", "1"]
     assert two_stage.main(command) == 0
     assert two_stage.EXHAUSTIVE in capsys.readouterr().out
-    result = two_stage.Result.model_validate_json((tmp_path / "two_stage.json").read_text())
-    assert (result.photos, result.drawn, len(result.all_queries)) == (30, True, len(two_stage.WAYS) - 1)
-    head = result.circumstances
-    assert (head.device, head.quick) == ("cpu", False)
+    result = Result.model_validate_json((tmp_path / "ways-to-choose-photos.json").read_text())
+    assert (result.said[:18], len(result.rows)) == ("30 drawn pictures ", len(two_stage.WAYS) - 1)
+    assert ("; cpu, " in result.machine, result.quick, result.finished) == (True, False, True)
     told = ["--output", "build/bench", *command[2:]]
-    assert head.command == f"python -m tests.benchmarks.two_stage {shlex.join(told)}"
+    assert result.command == f"python -m tests.benchmarks.two_stage {shlex.join(told)}"
 
 
 @pytest.mark.parametrize("benchmark", [growth, scoring, two_stage])
@@ -147,23 +141,57 @@ def test_indexing_is_measured_whole_and_in_parts(
     threads = torch.get_num_threads()
     assert indexing.main(["--output", str(tmp_path), "--weights", str(weights), "--quick"]) == 0
     assert torch.get_num_threads() == threads
-    result = indexing.Result.model_validate_json((tmp_path / "indexing.json").read_text())
-    assert [row.photos for row in result.rows] == [16, 16, 40, 40, 40, 16, 16]
-    assert (result.rounds, result.real, result.rows[0].name, result.rows[0].ratio) == (2, False, indexing.RELEASED, 1)
-    assert {row.name for row in result.rows if row.peak_mib} <= {"tiny-random, whole build"}
-    for row in result.rows:
-        assert row.ratio == pytest.approx(row.photos_per_second / result.rows[0].photos_per_second)
+    result = Result.model_validate_json((tmp_path / "indexing.json").read_text())
+    assert [row["photos"] for row in result.rows] == [16, 16, 40, 40, 40, 16, 16]
+    assert (result.rows[0]["way"], result.rows[0]["times faster"]) == (indexing.RELEASED, 1)
+    assert {row["way"] for row in result.rows if row["memory (MiB)"]} <= {"tiny-random, whole build"}
     assert "whole build" in capsys.readouterr().out
 
 
 def test_further_parts_of_a_query_are_timed_beside_the_sketch_alone(server: Served, sketch: bytes) -> None:
-    result = query_parts.measure(server.url, [sketch, sketch], 2, Call("", quick=True))
-    assert (result.photos, result.searches) == (PHOTOS, 4)
+    rows = query_parts.measure(server.url, [sketch, sketch], 2)
     # This network has no vocabulary, so no word is asked for.
     names = ["the sketch alone", "and kinds instead of photos", "and 5 liked photos", "and a photo that is not liked"]
-    assert [row.name for row in result.rows] == names
-    alone = result.rows[0].median_ms
-    assert alone > 0
-    assert [row.ratio for row in result.rows] == [row.median_ms / alone for row in result.rows]
-    told = query_parts.table(result).splitlines()
-    assert [line[:32].strip() for line in told[2:-1]] == names
+    assert [row["a search by"] for row in rows] == names
+    alone = number(rows[0], "median (ms)")
+    assert [row["as a multiple"] for row in rows] == [number(row, "median (ms)") / alone for row in rows]
+
+
+@needs_browser
+def test_a_stroke_is_measured_from_its_end_to_the_photos(gallery: Path, weights: Path, tmp_path: Path) -> None:
+    place = ["--output", str(tmp_path), "--photos", str(gallery), "--weights", str(weights)]
+    assert pen_up.main([*place, "--quick"]) == 0
+    result = Result.model_validate_json((tmp_path / "drawing.json").read_text(encoding="utf-8"))
+    # The page waits for the hand to rest, a request takes time, and nothing is shown before it was answered.
+    for view in pen_up.VIEWS:
+        *parts, whole = (number(row, f"{view}: median (ms)") for row in result.rows)
+        assert 0 < min(parts) <= whole
+
+
+def test_without_a_browser_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert pen_up.main(["--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("pen-up to photos: not measured: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not find_spec("locust"), reason="locust is not installed")
+def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, weights: Path, tmp_path: Path) -> None:
+    place = ["--output", str(tmp_path), "--photos", str(gallery), "--weights", str(weights)]
+    # Not imported here: locust replaces parts of the standard library.
+    done = run_python("-m", "tests.benchmarks.load", "--quick", *place, seconds=LONG)
+    assert done.returncode == 0, done.stdout + done.stderr
+    patient = Result.model_validate_json((tmp_path / "http-clients.json").read_text(encoding="utf-8"))
+    assert [row["clients"] for row in patient.rows] == [1, 4, 16]
+    # So few may always wait.
+    assert patient.row(clients=1)["429"] == patient.row(clients=4)["429"] == 0
+    for row in patient.rows:
+        assert number(row, "answered") > 0 == row["failed"]
+        assert number(row, "p50 (ms)") <= number(row, "p99 (ms)")
+    overload = Result.model_validate_json((tmp_path / "overload.json").read_text(encoding="utf-8"))
+    assert [row["load"] for row in overload.rows] == [f"{share} the capacity" for share in ("0.5x", "1.0x", "2.0x")]
+    assert sum(number(row, "answered") for row in overload.rows) > 0
+    assert overload.command.startswith("python -m tests.benchmarks.load --quick --output build/bench --photos ")
+    assert overload.markdown() in done.stdout

@@ -10,11 +10,14 @@ import httpx
 import pytest
 
 from service.settings import Settings
+from tests.benchmarks.results import soak
 from tests.patience import PATIENCE
 from tests.pictures import ODD_FILES, encoded
 from tests.service.server_process import address, running
 from tests.service.small_gallery import PHOTOS, draw_sketch
-from tests.soak_report import noted
+
+# What the soak writes down.
+SOAKED = "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be"
 
 # Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an
 # allocator keeps for itself.
@@ -73,7 +76,7 @@ def test_requests_in_a_row_answer_alike(http: httpx.Client) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
 def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: Path) -> None:
     with (
-        noted("requests") as run,
+        soak(SOAKED) as run,
         running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES="500000") as process,
         httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
     ):
@@ -82,5 +85,5 @@ def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: P
         before = resident(http)
         visitors.come(10_000)
         grown = resident(http) - before
-        run.made, run.grown_mib = visitors.made, grown / 2**20
+        run.times, run.grown_mib = visitors.made, grown / 2**20
         assert grown < GROWTH

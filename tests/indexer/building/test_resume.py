@@ -14,11 +14,17 @@ from indexer.building.journal import Journal
 from indexer.store.arrays.segment import RowArrays
 from indexer.store.catalog import GalleryFile, read_catalog
 from indexer.store.files import FileStamp
+from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
-from tests.soak_report import noted
+
+# What the soak writes down.
+SOAKED = (
+    "Builds and updates killed at 200 moments; `remove`, `compact` and `repair` killed before each of "
+    "their writes. Run again, each ends with the index that an undisturbed run makes"
+)
 
 POINTS = 6
 UPKEEP = ("remove", "compact", "repair")
@@ -63,15 +69,15 @@ def test_an_update_killed_at_any_point_ends_in_the_same_index_byte_for_byte(poin
 def test_builds_and_updates_killed_at_200_moments_end_in_the_same_index_byte_for_byte(
     tmp_path: Path, weights: Path
 ) -> None:
-    with noted("kills") as run:
+    with soak(SOAKED) as run:
         disturbed(tmp_path, weights, 100)
         for killed, undisturbed in (("killed", "undisturbed"), ("killed-update", "updated")):
             expected = index_bytes(tmp_path / undisturbed)
             wrong = [number for number in range(100) if index_bytes(tmp_path / f"{killed}-{number}") != expected]
-            run.made += 100
+            run.times += 100
             run.failed += len(wrong)
             assert wrong == []
-        run.made += sum(check_upkeep(work, tmp_path) for work in UPKEEP)
+        run.times += sum(check_upkeep(work, tmp_path) for work in UPKEEP)
 
 
 @needs_fork

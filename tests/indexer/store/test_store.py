@@ -22,8 +22,11 @@ from hypothesis.stateful import (
 
 import model
 from indexer import BuildReport, add, build, compact, open_index, remove, verify
+from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, save_photo
-from tests.soak_report import noted
+
+# What the soak writes down.
+SOAKED = "Files changed and commands run in random order. The index is then what a simple model of it expects"
 
 PATHS = ("a.png", "b.png", "in/a.png", "in/c.png", "in/deep/d.png", "in between.png")
 FOLDERS = ("in", "in/deep")
@@ -235,5 +238,5 @@ def test_any_sequence_of_changes_leaves_the_index_that_a_plain_model_expects(mat
 
 @pytest.mark.soak
 def test_many_long_sequences_of_changes_leave_what_a_plain_model_expects(matcher: model.Matcher) -> None:
-    with noted("store") as run:
-        run.made = check(matcher, examples=100, steps=40)
+    with soak(SOAKED) as run:
+        run.times = check(matcher, examples=100, steps=40)

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from service.commands.openapi import OPENAPI
 from service.settings import Settings
+from tests.benchmarks.results import Soak, soak
 from tests.service.served import Served, served
-from tests.soak_report import Run, noted
 
 schema = schemathesis.openapi.from_path(OPENAPI)
 # Seconds for an answer, on a machine that has other things to do.
@@ -35,16 +35,16 @@ def closed(settings: Settings) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run() -> Iterator[Soak]:
     """What becomes of the requests to all paths."""
-    with noted("contract") as made:
+    with soak("Requests generated from the contract, and against it. Each answer is as documented") as made:
         yield made
 
 
 @schema.parametrize()
 @few
-def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Served, sketch: bytes, run: Run) -> None:
-    run.made += 1
+def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Served, sketch: bytes, run: Soak) -> None:
+    run.times += 1
     key = {"X-API-Key": "sesame"}
     # The document cannot say which bytes are an image, which methods the checkpoint has, which photos there are, and
     # how many results the settings allow.

@@ -23,13 +23,13 @@ from pydantic import SecretStr
 from indexer import build
 from model import Matcher
 from service.settings import Settings
+from tests.benchmarks.results import Soak, soak
 from tests.patience import PATIENCE, join, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.jobs import Gate, never
 from tests.service.served import Served, served
 from tests.service.small_gallery import draw_photo, draw_sketch
 from tests.service.talk import error
-from tests.soak_report import Run, noted
 
 CLIENTS = 4
 GOOD = {"search 200", "thumbnail 200", "health 200, 200"}
@@ -141,16 +141,16 @@ def load(url: str) -> Iterator[Counter[str]]:
 
 
 def test_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
-    swap_under_load(growing, server, Run(), builds=4)
+    swap_under_load(growing, server, Soak(), builds=4)
 
 
 @pytest.mark.soak
 def test_many_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
-    with noted("swaps") as run:
+    with soak("Requests answered while another build went live 60 times") as run:
         swap_under_load(growing, server, run, builds=60)
 
 
-def swap_under_load(growing: Growing, server: Served, run: Run, builds: int) -> None:
+def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) -> None:
     """``run``: gets how many requests were made, and how many of them failed."""
     photos = {growing.generation: growing.photos}
     with httpx.Client(base_url=server.url, timeout=PATIENCE) as http, load(server.url) as told:
@@ -164,7 +164,7 @@ def swap_under_load(growing: Growing, server: Served, run: Run, builds: int) -> 
     assert set(found) <= {f"{name} {count}" for name, count in photos.items()}
     assert len(found) > 1
     answers = {key: count for key, count in told.items() if key not in found}
-    run.made = sum(answers.values())
+    run.times = sum(answers.values())
     run.failed = sum(count for key, count in answers.items() if key not in GOOD)
     assert answers.keys() == GOOD
 

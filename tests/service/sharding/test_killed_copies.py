@@ -12,10 +12,17 @@ import pytest
 
 from indexer.distributed import connected
 from service.settings import Settings
+from tests.benchmarks.results import Soak, soak
 from tests.patience import wait_until
 from tests.ray_cluster import ray_cluster_of
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
-from tests.soak_report import Run, noted
+
+# What the soak writes down.
+SOAKED = (
+    "Copies of two shards killed at random moments on a Ray cluster, while searches follow each other: "
+    "half of them with one copy of each shard, half with two. With one, answers without the shard say so; "
+    "with two, nothing is missing. What is found is ranked as before"
+)
 
 KILLS = 20
 # By the number of copies: a shard that is gone is soon left out; one with a second copy is waited for.
@@ -32,7 +39,7 @@ def test_copies_that_are_killed_at_random_make_no_answer_wrong(
 
     What is found is ranked as before.
     """
-    with ray_cluster_of(3) as cluster, connected(cluster.address), noted("lost copies") as run:
+    with ray_cluster_of(3) as cluster, connected(cluster.address), soak(SOAKED) as run:
         for copies, seconds in SECONDS.items():
             log = tmp_path / f"{copies}.log"
             with served_on_ray(settings, shard_folders, cluster, log, copies=copies, seconds=seconds) as on_ray:
@@ -42,7 +49,7 @@ def test_copies_that_are_killed_at_random_make_no_answer_wrong(
             assert bool(incomplete) == (copies == 1)
 
 
-def _searched(on_ray: OnRay, sketch: bytes, copies: int, run: Run) -> list[dict[str, Any]]:
+def _searched(on_ray: OnRay, sketch: bytes, copies: int, run: Soak) -> list[dict[str, Any]]:
     """Search without a pause while copies are killed, and a moment longer. Returns the answers, all of them checked."""
     wait_until(lambda: on_ray.copies() == [copies, copies], "not all copies have started", _PATIENCE)
     whole = on_ray.search(sketch)
@@ -64,7 +71,7 @@ def _searched(on_ray: OnRay, sketch: bytes, copies: int, run: Run) -> list[dict[
         try:
             for _ in range(KILLS):
                 assert on_ray.kill(random.randrange(len(on_ray.folders))) == 1
-                run.made += 1
+                run.times += 1
                 # Of two copies, one is killed only once the one before is there again.
                 wait_until(
                     lambda: ended.wait(_LOOK) or (on_ray.copies() == [copies, copies] and on_ray.answering() == 2),

@@ -13,9 +13,8 @@ from model import Matcher
 from service.settings import Settings
 from service.sharding.links import Pending
 from service.sharding.question import Question
-from tests.benchmarks.circumstances import Call, circumstances_at
-from tests.benchmarks.sharded import compare, in_turns
-from tests.benchmarks.sharded_result import Result, Times
+from tests.benchmarks.scale import number
+from tests.benchmarks.sharded import Plan, compare, in_turns
 from tests.patience import wait_until
 from tests.service.served import Served
 from tests.service.sharding.served_here import Sharded, sharded
@@ -144,22 +143,12 @@ def test_one_index_says_that_it_is_complete_and_has_no_shards(http: httpx.Client
 
 
 def test_searches_of_shards_are_timed_beside_those_of_one_index(many: Sharded, server: Served, sketch: bytes) -> None:
-    plan = Result(
-        circumstances=circumstances_at(server.url, Call("", quick=True)),
-        photos=PHOTOS,
-        cores=2,
-        queries=3,
-        clients=2,
-        seconds=0.1,
-        turns=1,
-        without_ray=Times(p50_ms=1, p95_ms=1, stages_ms={}),
-        rows=[],
-    )
-    row = compare(server.url, many.served.url, [sketch, sketch], 3, 1, plan)
-    assert row.difference < 1e-3
-    for side in (row.plain, row.by_ray):
-        assert side.alone.p95_ms >= side.alone.p50_ms > side.alone.stages_ms["total"] > 0
-        assert side.per_second > 0
+    plan = Plan(photos=PHOTOS, sketches=2, queries=3, seconds=0.1, turns=1)
+    rows, difference = compare({"one": server.url, "many": many.served.url}, [sketch, sketch], plan)
+    assert difference < 1e-3
+    for row in rows:
+        assert number(row, "p95 (ms)") >= number(row, "a query alone (ms)") > number(row, "all stages (ms)") > 0
+        assert number(row, "answered a second") > 0
     many.links[1].broken = True
     with pytest.raises(RuntimeError, match="has answered without shard-1"):
         in_turns([server.url, many.served.url], [sketch], 1)

@@ -1,4 +1,4 @@
-"""The tables and the plot of docs/figures.md that `python -m model compare` measured."""
+"""The block Comparison of docs/figures.md and its plot, from what `python -m model compare` has measured."""
 
 from __future__ import annotations
 
@@ -8,30 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.errors import ModelError
-from model.papers import ComparisonRow, comparison_table, draw_comparison, finished_rows
-from tests.blocks import PageError, rewrite_page
+from model.papers import comparison_table, draw_comparison, finished_rows
+from tests.benchmarks.results import ResultError, rewrite_page
 
-BLOCK = "Comparison"
 PLOT = "comparison.svg"
-
-
-def markdown(rows: Sequence[ComparisonRow]) -> str:
-    """The tables, the plot beside the page, and what they were computed by."""
-    threads = ", ".join(sorted({str(row.final.figures.threads) for row in rows}))
-    return "\n".join(
-        [
-            comparison_table(rows),
-            "",
-            f"![mAP@all on validation classes over pictures seen, by each method at its best rate]({PLOT})",
-            "",
-            f"Threads: {threads}.",
-        ]
-    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m tests.comparison_report", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m tests.benchmarks.comparison", description=__doc__)
     made.add_argument("folder", type=Path, metavar="DIR", help="where the comparison has written its rows")
     made.add_argument("--page", type=Path, metavar="FILE", help="also put them into this page, and the plot beside it")
     return made
@@ -42,12 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         rows = finished_rows(options.folder)
-        text = markdown(rows)
+        threads = ", ".join(sorted({str(row.final.figures.threads) for row in rows}))
+        caption = "mAP@all on validation classes over pictures seen, by each method at its best rate"
+        text = f"{comparison_table(rows)}\n\n![{caption}]({PLOT})\n\nThreads: {threads}."
         print(text)
         if options.page is not None:
             draw_comparison(rows, options.page.with_name(PLOT))
-            rewrite_page(options.page, {BLOCK: text})
-    except (OSError, ModelError, PageError) as error:
+            rewrite_page(options.page, {"Comparison": text})
+    except (OSError, ModelError, ResultError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -18,8 +18,8 @@ from model.papers.comparison.rows import (
     TrainedRate,
     write_record,
 )
-from tests.blocks import read_blocks
-from tests.comparison_report import BLOCK, PLOT, main
+from tests.benchmarks.comparison import PLOT, main
+from tests.benchmarks.results import read_blocks
 
 HALF = Interval(0.5, 0.4, 0.6)
 RANKED = Ranked(20, 30, Retrieval(HALF, HALF), Retrieval(Interval(0.7, 0.6, 0.8), HALF))
@@ -45,9 +45,9 @@ def write_rows(folder: Path) -> None:
 def test_the_tables_and_the_plot_get_into_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(tmp_path)
     page = tmp_path / "figures.md"
-    page.write_text(f"# Figures\n\n<!-- begin: {BLOCK} -->\nNot measured yet.\n<!-- end: {BLOCK} -->\n")
+    page.write_text("# Figures\n\n<!-- begin: Comparison -->\nNot measured yet.\n<!-- end: Comparison -->\n")
     assert main([str(tmp_path), "--page", str(page)]) == 0
-    text = read_blocks(page.read_text())[BLOCK]
+    text = read_blocks(page.read_text())["Comparison"]
     assert text == capsys.readouterr().out.rstrip("\n")
     assert "Every training sees 1,000 pictures of 128 pixels" in text
     quality = "0.500 (0.400 to 0.600), 0.500 | 0.700 (0.600 to 0.800), 0.500"

@@ -1,0 +1,219 @@
+"""Results of benches and soaks, and the blocks of docs/figures.md that show them.
+
+``python -m tests.benchmarks.results DIR`` prints the tables of what benches or soaks wrote to DIR. With ``--page`` it
+also writes them into a page, each between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, and leaves all other
+blocks as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from pydantic import BaseModel, Field, ValidationError
+
+from indexer.store.files import write_atomically
+
+Cell: TypeAlias = int | float | str | None
+Row: TypeAlias = dict[str, Cell]
+
+SOAKS = Path(__file__).parents[2] / "build" / "soak"
+_BLOCK = re.compile(r"^<!-- begin: (?P<name>.+) -->\n(?P<text>.*?)^<!-- end: (?P=name) -->$", re.MULTILINE | re.DOTALL)
+_MARK = re.compile(r"^<!-- (?:begin|end): .+ -->$", re.MULTILINE)
+
+
+class ResultError(Exception):
+    """A result that cannot be published, or a page without a place for it; the message says which."""
+
+
+def processor() -> str:
+    """The processor and its cores, for people."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def today() -> str:
+    """The date, as 2026-11-22."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+class Result(BaseModel):
+    """What one bench or one soak measured.
+
+    Attributes:
+        name: of its block. Results of one name become one table.
+        machine: what it was measured on, and by what device, threads, precision and PyTorch. date: the day.
+        command: the command line.
+        quick: whether it was the shortest form, which shows that all works and proves nothing.
+        finished: False while the bench runs; it stays so where the run was stopped.
+        said: sentences above the table, such as the size of the gallery.
+        rows: of the table, by their columns, whose names have the units.
+    """
+
+    name: str
+    command: str
+    machine: str = Field(default_factory=processor)
+    date: str = Field(default_factory=today)
+    quick: bool = False
+    finished: bool = True
+    said: str = ""
+    rows: list[Row] = []
+
+    def save(self, document: Path) -> None:
+        """Write it as JSON, all or nothing, so that a run that is stopped leaves what it had finished."""
+        write_atomically(document, f"{self.model_dump_json(indent=1)}\n".encode())
+
+    def markdown(self) -> str:
+        """The text of its block."""
+        foot = f"{self.machine}; {self.date}: `{self.command}`"
+        return "\n\n".join(filter(None, (self.said, table(self.rows), foot)))
+
+    def row(self, **wanted: Cell) -> Row:
+        """The first row with these cells. ResultError: there is none."""
+        for row in self.rows:
+            if wanted.items() <= row.items():
+                return row
+        raise ResultError(f"{self.name} has no row with {wanted}; measure it again: {self.command}")
+
+
+def shown(cell: Cell) -> str:
+    """The text of a cell; a float has three digits, or as many as its whole part."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:#.3g}" if abs(cell) >= 1 else f"{cell:.3g}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table with the columns of all of them."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns, ["---"] * len(columns), *([shown(row.get(column)) for column in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
+    """The results in a folder by their names; those of one name as one.
+
+    quick: whether results of quick runs are taken, too. Raises ResultError where one cannot be taken or none is there.
+    """
+    found: dict[str, Result] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = Result.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ResultError(f"{path} is not as this version writes it; measure it again ({error})") from error
+        if not result.finished:
+            raise ResultError(f"{path} is of a run that was stopped; measure it again")
+        if result.quick and not quick:
+            raise ResultError(f"{path} is of a quick run, which proves nothing; measure it again without --quick")
+        found.setdefault(result.name, result.model_copy(update={"rows": []})).rows.extend(result.rows)
+    if not found:
+        raise ResultError(f"there is no result in {folder}; run the benches with --output there first")
+    return found
+
+
+def read_blocks(page: str) -> dict[str, str]:
+    """The text of every block of the page, by name, without its last line end.
+
+    Raises ResultError where a mark has no partner, or a name stands twice.
+    """
+    blocks = list(_BLOCK.finditer(page))
+    names = [block["name"] for block in blocks]
+    if len(_MARK.findall(page)) != 2 * len(blocks) or len(set(names)) != len(names):
+        raise ResultError(
+            "each block of a page needs one <!-- begin: NAME --> and, after it, one <!-- end: NAME -->; "
+            f"well marked are: {', '.join(names) or 'none'}"
+        )
+    return {block["name"]: block["text"].removesuffix("\n") for block in blocks}
+
+
+def rewrite_page(path: Path, blocks: Mapping[str, str]) -> None:
+    """Put these texts into the blocks of the page at ``path``, all or nothing; everything else stays as it is.
+
+    Raises ResultError where the page has no block of one of the names.
+    """
+    page = path.read_text(encoding="utf-8")
+    for name in blocks.keys() - read_blocks(page).keys():
+        raise ResultError(f"the page has no block <!-- begin: {name} -->")
+
+    def with_new_text(block: re.Match[str]) -> str:
+        name = block["name"]
+        return f"<!-- begin: {name} -->\n{blocks[name]}\n<!-- end: {name} -->" if name in blocks else block[0]
+
+    write_atomically(path, _BLOCK.sub(with_new_text, page).encode())
+
+
+class Soak(BaseModel):
+    """What a long test has done so far.
+
+    Attributes:
+        times: how often it did what its sentence says. failed: how often that went wrong.
+        grown_mib: how much more memory the server had at the end; None where that was not measured.
+    """
+
+    times: int = 0
+    failed: int = 0
+    grown_mib: float | None = None
+
+
+@contextmanager
+def soak(what: str, folder: Path = SOAKS) -> Iterator[Soak]:
+    """Yield what a long test counts in; when the block ends, it becomes a row of the block Reliability.
+
+    what: a sentence that says what is done each time, and what has to come of it.
+    """
+    run, begun = Soak(), time.monotonic()
+    try:
+        yield run
+    except BaseException:
+        run.failed = run.failed or 1
+        raise
+    finally:
+        took = time.monotonic() - begun
+        row: Row = {"what": what, "times": run.times, "failed": run.failed, "memory grew by (MiB)": run.grown_mib}
+        folder.mkdir(parents=True, exist_ok=True)
+        result = Result(name="Reliability", command="make soak", rows=[row | {"took (s)": took}])
+        result.save(folder / f"{re.sub('[^a-z0-9]+', '-', what.lower())[:60]}.json")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.benchmarks.results", description=__doc__)
+    made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches or soaks wrote to")
+    made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into the blocks of this page")
+    made.add_argument("--quick", action="store_true", help="take results of quick runs, too")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, and write them into the page; 2 with a sentence where a result or a mark is wrong."""
+    options = parser().parse_args(arguments)
+    try:
+        blocks = {
+            name: result.markdown() for name, result in read_results(options.results, quick=options.quick).items()
+        }
+        if options.page:
+            rewrite_page(options.page, blocks)
+    except ResultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n\n".join(f"{name}\n\n{text}" for name, text in blocks.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

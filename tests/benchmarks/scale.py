@@ -1,0 +1,171 @@
+"""The tables of docs/scale.md: what galleries take that nobody has tried, computed from what the benches have measured.
+
+A shard is as large as the largest gallery that was measured, on such a machine as it was measured on. So nothing is
+said of larger shards; what grows is how many there are. `make bench` writes the tables as its last step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from indexer.store import MOST_ID
+from model.network import preset
+from model.ranking import SHORTLIST
+from service.commands.serving_shards import SEARCHES_AT_ONCE
+from service.search.plan import RERANK
+from service.sharding.on_ray import ENCODERS
+from tests.benchmarks.results import Result, ResultError, Row, read_results, rewrite_page, table
+
+GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}
+GIGABITS = 10.0
+# Bytes of a row, a score and a number of [Ret]; of an id as a shard tells it, and as all shards are searched by it.
+ROW, FLOAT, TOLD_ID, ID = 8, 4, 8, 4
+# Bytes that the driver of a build keeps of each file; docs/many-machines.md says so, and no bench measures it.
+LISTED = 2000
+# How often rows are on the disk while shards are built again: in slices, in the new shards and in those before.
+TIMES_ON_DISK = 3
+MIB = 2**20
+
+
+def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[str, str]:
+    """The blocks Scale and Walls. Raises ResultError where a result that they need, or a row of one, is missing.
+
+    gigabits: a second, of the network between shards and ingress. Scoring takes as long as if all photos that are
+    scored were in one shard; in many shards it takes less. What Ray takes counts as work of the ingress.
+    """
+    if missing := {"Large galleries", "Shards", "Indexing"} - results.keys():
+        raise ResultError(f"no bench has measured {', '.join(sorted(missing))}")
+    smaller, largest = sorted(results["Large galleries"].rows, key=lambda row: number(row, "photos"))[-2:]
+    by_ray = [row for row in results["Shards"].rows if str(row["gallery"]).endswith("by Ray")]
+    plain = results["Shards"].row(gallery="one index beside 1")
+    one, many = by_ray[0], by_ray[-1]
+    builds = {str(row["way"]).partition(", ")[2]: row for row in results["Indexing"].rows}
+    whole, phones = builds["whole build"], builds["whole build of 12 MP JPEGs"]
+    per_shard, alone = number(largest, "photos"), "a query alone (ms)"
+    grown = number(largest, "index on disk (MiB)") - number(smaller, "index on disk (MiB)")
+    photo = grown * MIB / (per_shard - number(smaller, "photos"))
+    ret = preset("zse-ti16").width * FLOAT
+    # Encoding and diffusion take longer with more shards only because processes share the cores of the bench.
+    between = [number(row, alone) - number(row, "encode (ms)") - number(row, "diffuse (ms)") for row in (one, many)]
+    further_ms = (between[1] - between[0]) / (int(str(many["gallery"]).split()[0]) - 1)
+
+    def gallery(photos: int) -> tuple[Row, Row]:
+        shards = -(-photos // round(per_shard))
+        parts = {name: number(largest, f"{name} (ms)") for name in ("encode", "choose", "score", "diffuse")}
+        parts["HTTP"] = number(plain, alone) - number(plain, "all stages (ms)")
+        gathered = shards * SHORTLIST * (ROW + FLOAT + ret)
+        if shards > 1:
+            ray_ms, wire_ms = number(one, alone) - number(plain, alone), gathered * 8 / (gigabits * 1e6)
+            parts["Ray itself"] = ray_ms
+            parts["what further shards add to the gather"] = (shards - 1) * further_ms
+            parts[f"network of {gigabits:g} Gbit/s"] = wire_ms
+            rates = {
+                "the shards": 1000 / (parts["choose"] + parts["score"] / shards),
+                "the encoders": ENCODERS * 1000 / parts["encode"],
+                "the ingress": 1000 / (parts["diffuse"] + parts["HTTP"] + ray_ms + (shards - 1) * further_ms),
+                "the network of the ingress": 1000 / wire_ms,
+            }
+        else:
+            rates = {"the machine": 1000 / sum(parts.values())}
+        ids = photos * (TOLD_ID + ID)
+        clusters = shards * number(largest, "clusters") * (ret + ROW)
+        scores = photos * FLOAT * SEARCHES_AT_ONCE
+
+        def of_shards(size: float) -> str:
+            return in_bytes(size) if shards > 1 else "none"
+
+        hours = {way: photos / number(row, "photos a second") / 3600 for way, row in (("s", whole), ("p", phones))}
+        wall = min(rates, key=rates.__getitem__)
+        scale: Row = {
+            "shards": shards,
+            "machines that search": shards + (shards > 1),
+            "index on disk": in_bytes(photos * photo),
+            "of it on each machine": in_bytes(photos * photo / shards),
+            "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
+            "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
+            "memory of the ingress, beside the network": of_shards(ids + clusters + scores),
+            "memory of a worker that builds": in_bytes(number(whole, "memory (MiB)") * MIB),
+            "memory of the driver of a build": in_bytes(photos * LISTED),
+            "building, small photos, by one machine (h)": hours["s"],
+            "by as many machines as shards (h)": hours["s"] / shards,
+            "building, photos of 12 megapixels, by one machine (h)": hours["p"],
+            "the same, by as many machines as shards (h)": hours["p"] / shards,
+            "a query alone (ms)": sum(parts.values()),
+            **{f"- {name} (ms)": taken for name, taken in parts.items()},
+            "queries a second": rates[wall],
+            "what limits them: the next wall": wall,
+        }
+        walls: Row = {
+            "gather: what shards send the ingress for a query": of_shards(gathered),
+            "the same, if rows and scores came first": of_shards(shards * SHORTLIST * (ROW + FLOAT) + SHORTLIST * ret),
+            "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
+            "ids that the ingress keeps": of_shards(ids),
+            "clusters that the ingress keeps": of_shards(clusters),
+            f"scores of {SEARCHES_AT_ONCE} searches at once": of_shards(scores),
+            "list of files that the driver of a build keeps": in_bytes(photos * LISTED),
+            "ids given, of those there are": f"{photos / MOST_ID:.2%}",
+        }
+        return scale, walls
+
+    columns = {name: gallery(photos) for name, photos in GALLERIES.items()}
+    scale, walls = (transposed({name: both[which] for name, both in columns.items()}) for which in (0, 1))
+    said = f"A shard has {per_shard:,.0f} photos, as the largest gallery that was measured. Each photo takes "
+    said += f"{in_bytes(photo)} on the disk."
+    sources = "\n".join(
+        f"- {name}: {results[name].machine}; {results[name].date}: `{results[name].command}`"
+        for name in ("Large galleries", "Shards", "Indexing")
+    )
+    return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}", "Walls": table(walls)}
+
+
+def number(row: Row, column: str) -> float:
+    """A number that a bench measured. Raises ResultError where the row has none."""
+    value = row.get(column)
+    if not isinstance(value, int | float):
+        raise ResultError(f"{row} has no number for {column!r}; measure it again")
+    return value
+
+
+def transposed(columns: Mapping[str, Row]) -> list[Row]:
+    """A row for each thing that any column has, "none" where another one has it not."""
+    names = dict.fromkeys(name for column in reversed([*columns.values()]) for name in column)
+    return [{"photos": name, **{head: column.get(name, "none") for head, column in columns.items()}} for name in names]
+
+
+def in_bytes(count: float) -> str:
+    """A size with its unit, for people."""
+    units = iter(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+    unit = next(units)
+    while count >= 1000:
+        count, unit = count / 1024, next(units)
+    return f"{count:.1f} {unit}" if 0 < count < 10 else f"{count:,.0f} {unit}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.benchmarks.scale", description=__doc__)
+    made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches wrote to")
+    made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into this page")
+    made.add_argument("--gigabits", type=float, default=GIGABITS, metavar="N", help="a second, of the network (10)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, and write them into the page; 2 with a sentence where that cannot be done."""
+    options = parser().parse_args(arguments)
+    try:
+        blocks = tables(read_results(options.results), options.gigabits)
+        if options.page:
+            rewrite_page(options.page, blocks)
+    except ResultError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n\n".join(f"{name}\n\n{text}" for name, text in blocks.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

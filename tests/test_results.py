@@ -1,0 +1,177 @@
+"""Results of benches and soaks as blocks of a page, and what docs/scale.md computes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import scale
+from tests.benchmarks.results import Result, ResultError, Row, main, read_blocks, rewrite_page, soak
+from tests.documents import CHECKOUT, read
+
+PAGE = """# Title
+<!-- begin: One -->
+old
+lines
+<!-- end: One -->
+by hand
+<!-- begin: Two -->
+<!-- end: Two -->
+"""
+ONE = Result(
+    name="One",
+    command="python -m one",
+    machine="A processor",
+    date="2026-11-20",
+    said="Some photos.",
+    rows=[
+        {"way": "first", "photos": 11700, "time (ms)": 90.04},
+        {"way": "second", "share": 0.12345, "time (ms)": None},
+    ],
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder with one result, and a page."""
+    results, page = tmp_path / "results", tmp_path / "page.md"
+    results.mkdir()
+    ONE.save(results / "one.json")
+    page.write_text(PAGE, encoding="utf-8")
+    return results, page
+
+
+def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path]) -> None:
+    results, page = place
+    assert main([str(results), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert read_blocks(text) == {
+        "One": "Some photos.\n\n| way | photos | time (ms) | share |\n| --- | --- | --- | --- |\n"
+        "| first | 11,700 | 90.0 |  |\n| second |  |  | 0.123 |\n\nA processor; 2026-11-20: `python -m one`",
+        "Two": "",
+    }
+    assert "\nby hand\n" in text
+    assert main([str(results), "--page", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"finished": False}, "stopped; measure it again"), ({"quick": True}, "without --quick")]
+)
+def test_results_of_quick_and_stopped_runs_are_refused(
+    place: tuple[Path, Path], changed: dict[str, bool], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, page = place
+    ONE.model_copy(update=changed).save(results / "one.json")
+    assert main([str(results), "--page", str(page)]) == 2
+    assert told in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == PAGE
+
+
+def test_results_of_other_versions_and_folders_without_results_are_told(
+    place: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, _ = place
+    (results / "one.json").write_text('{"points": []}', encoding="utf-8")
+    assert main([str(results)]) == 2
+    assert "one.json is not as this version writes it" in capsys.readouterr().err
+    (results / "one.json").unlink()
+    assert main([str(results)]) == 2
+    assert "there is no result" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<!-- end: One -->\n", ""),
+        ("<!-- begin: One -->\n", ""),
+        ("<!-- begin: One -->\n", "<!-- begin: One -->\n<!-- begin: One -->\n"),
+        ("Two", "One"),
+    ],
+)
+def test_a_mark_without_a_partner_or_a_name_that_stands_twice_is_refused(before: str, after: str) -> None:
+    with pytest.raises(ResultError, match="each block of a page needs"):
+        read_blocks(PAGE.replace(before, after))
+
+
+def test_a_block_that_the_page_does_not_have_is_named(place: tuple[Path, Path]) -> None:
+    with pytest.raises(ResultError, match="begin: Three"):
+        rewrite_page(place[1], {"Three": ""})
+
+
+def test_soaks_become_rows_of_one_table_and_one_that_ends_early_has_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with soak("Requests", tmp_path) as run:
+        run.times, run.grown_mib = 11_000, 1.26
+
+    def fail() -> None:
+        with soak("Swaps", tmp_path) as run:
+            run.times = 7
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Reliability\n\n| what | times | failed | memory grew by (MiB) | took (s) |\n")
+    assert "\n| Requests | 11,000 | 0 | 1.26 | " in out
+    assert "\n| Swaps | 7 | 1 |  | " in out
+
+
+def measured() -> dict[str, Result]:
+    """Results of the benches that docs/scale.md is computed from."""
+    stages: Row = {"encode (ms)": 20.0, "choose (ms)": 10.0, "score (ms)": 30.0, "diffuse (ms)": 6.0}
+    galleries: list[Row] = [
+        {"photos": photos, "clusters": photos // 1000, "index on disk (MiB)": 100 + photos / 64, **stages}
+        | {"whole process (MiB)": 700.0}
+        for photos in (100_000, 1_000_000)
+    ]
+    times = {"one index beside 1": 64, "1 by Ray": 74, "4 by Ray": 83}
+    shards: list[Row] = [
+        {"gallery": name, "a query alone (ms)": float(ms), "all stages (ms)": 62.0, **stages}
+        for name, ms in times.items()
+    ]
+    builds: list[Row] = [
+        {"way": "zse-ti16, whole build", "photos a second": 100.0, "memory (MiB)": 900.4},
+        {"way": "zse-ti16, whole build of 12 MP JPEGs", "photos a second": 40.0, "memory (MiB)": None},
+    ]
+    rows = {"Large galleries": galleries, "Shards": shards, "Indexing": builds}
+    return {name: Result(name=name, command=f"python -m {name}", rows=of_one) for name, of_one in rows.items()}
+
+
+def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measured(tmp_path: Path) -> None:
+    page = tmp_path / "scale.md"
+    page.write_text(read(CHECKOUT / "docs" / "scale.md"), encoding="utf-8")
+    for name, result in measured().items():
+        result.save(tmp_path / f"{name}.json")
+    assert scale.main([str(tmp_path), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    for line in (
+        "A shard has 1,000,000 photos, as the largest gallery that was measured. Each photo takes 16 KiB on the disk.",
+        "| photos | a million | a hundred million | a billion |",
+        "| shards | 1 | 100 | 1,000 |",
+        "| machines that search | 1 | 101 | 1,001 |",
+        "| index on disk | 15 GiB | 1.5 TiB | 15 TiB |",
+        "| memory of the ingress, beside the network | none | 4.2 GiB | 42 GiB |",
+        "| building, small photos, by one machine (h) | 2.78 | 278 | 2,778 |",
+        "| by as many machines as shards (h) | 2.78 | 2.78 | 2.78 |",
+        # Encode, choose, score, diffuse and HTTP; then also Ray, three milliseconds a shard, and the network.
+        "| a query alone (ms) | 68.0 | 437 | 3,699 |",
+        "| - what further shards add to the gather (ms) | none | 297 | 2,997 |",
+        "| queries a second | 14.7 | 3.17 | 0.332 |",
+        "| what limits them: the next wall | the machine | the ingress | the ingress |",
+        "| gather: what shards send the ingress for a query | none | 74 MiB | 744 MiB |",
+        "| ids given, of those there are | 0.05% | 4.66% | 46.57% |",
+    ):
+        assert f"\n{line}\n" in text, line
+    # No bench measures it, so page and formula have to say the same.
+    assert scale.LISTED == 2000
+    assert "some 2 KB for each, so 200 GB for a hundred million" in read(CHECKOUT / "docs" / "many-machines.md")
+
+
+def test_a_bench_that_has_not_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured()["Shards"].save(tmp_path / "shards.json")
+    assert scale.main([str(tmp_path)]) == 2
+    assert "no bench has measured Indexing, Large galleries" in capsys.readouterr().err
