@@ -1,40 +1,29 @@
 """This room repeats papers, which no search needs: trainings by recipes, experiments, and a table of all methods."""
 
-from model.papers.ablations import ablate, ablation_table, draw_ablation
-from model.papers.budget import Budget
-from model.papers.comparison import (
-    ComparisonRequest,
-    ComparisonRow,
-    ScoreboardRequest,
-    compare,
-    comparison_table,
-    draw_comparison,
-    finished_rows,
-    score_checkpoints,
-    scoreboard_table,
-)
-from model.papers.experiments import (
-    COMPARED,
+from model.papers.comparison.ablations import ablate, ablation_table, draw_ablation
+from model.papers.comparison.costs import COMPARED, costs_table, draw_costs, measure_costs
+from model.papers.comparison.experiments import (
     ExperimentRequest,
     compare_nearest,
     compare_rates,
     compare_spaces,
-    costs_table,
-    draw_costs,
     draw_nearest,
     draw_rates,
     draw_repeats,
     draw_spaces,
-    measure_costs,
     nearest_table,
     rates_table,
     repeat,
     repeats_table,
     spaces_table,
 )
-from model.papers.options import Run
-from model.papers.runs import train
-from model.papers.zse.giving_words import give_words
+from model.papers.comparison.run import ComparisonRequest, compare, finished_rows
+from model.papers.comparison.scoreboard import ScoreboardRequest, score_checkpoints, scoreboard_table
+from model.papers.comparison.table import ComparisonRow, comparison_table, draw_comparison
+from model.papers.recipe import Budget
+from model.papers.runs import Run
+from model.papers.trainings import train
+from model.papers.zse.words import give_words
 
 __all__ = [
     "COMPARED",

@@ -1,44 +1,189 @@
-"""The recipe of a training: one frozen object, read from a TOML file."""
+"""Recipes of trainings, of all methods: one frozen object each, read from a TOML file, and cut to a budget."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from model.errors import ModelError
-from model.network import Method, ModelConfig, multiplies_bf16, preset
+from model.network import (
+    AnchorConfig,
+    AnchorNetwork,
+    ClipAtConfig,
+    ClipAtNetwork,
+    Method,
+    ModelConfig,
+    PretrainedVit,
+    VitSizes,
+    multiplies_bf16,
+    preset,
+)
+from model.training import Pace
 
-
-class AnyRecipe(Protocol):
-    """A recipe of any method: a dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-
-Read = TypeVar("Read", bound=AnyRecipe)
-# Recipes of the published checkpoints and tables.
+# Recipes of the published checkpoints and tables lie here.
 RECIPES = Path(__file__).parent / "recipes"
+# A recipe of CLIP-AT has this as its backbone where ``--backbone`` names a CLIP.
+CLIP = "clip"
+
+Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Config = TypeVar("Config")
+
+
+class Table:
+    """A table of a recipe's file, which refuses keys that it does not know."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser(Table):
+    """What all optimisers share.
+
+    Attributes:
+        warmup: steps in which the learning rates rise linearly.
+        clip: the largest norm of the gradients.
+        average: the share of the running average of the weights that each step keeps; 0 for no average.
+    """
+
+    warmup: Count
+    clip: float = float("inf")
+    average: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Table):
+    """What the recipes of all methods share.
+
+    Attributes:
+        network: fields of the network's configuration that differ. With ``sizes``, the fields of ``VitSizes``, a ViT
+            differs from timm's of its name.
+        split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
+            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
+            (--data) have these two parts only: without "val" every fifth class is left for it. Of data/more,
+            "more" are classes with sketches alone, "imagenet1k" photos alone, and "ship" both; only with "ship" may
+            "unseen" be trained on, because no figure of such a network is zero-shot.
+        hold_out: leaves out of training the photos that galleries of the generalised protocol show.
+        data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
+        seed: it decides all random choices of a step, together with the step's number.
+        save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
+        evaluate_share: n uses every n-th validation query and photo for those evaluations.
+        choose_share: n uses every n-th of them to choose the calibration at the end.
+        bf16: whether to compute in bfloat16 what autocast allows, on a CPU that multiplies it natively: on others it
+            takes many times longer than float32.
+    """
+
+    # The method's name, how messages call it, a recipe of it, and its learning rates, of which the first is that of
+    # what is learned of the pretrained ViT.
+    method: ClassVar[str | None] = None
+    title: ClassVar[str]
+    example: ClassVar[str]
+    rates: ClassVar[tuple[str, ...]]
+
+    network: dict[str, Any] = field(default_factory=dict)
+    split: tuple[str, ...] = ("train",)
+    hold_out: bool = False
+    data_set: str | None = None
+    optimiser: Optimiser
+    seed: int = 0
+    save_every: Count = 50
+    evaluate_every: Count = 250
+    evaluate_share: Count = 3
+    choose_share: Count = 1
+    bf16: bool = True
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of the whole training."""
+        raise NotImplementedError
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the network sees in the whole training: its budget."""
+        raise NotImplementedError
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods of scoring that the losses train."""
+        return ("ret",)
+
+    @property
+    def further_sketches(self) -> bool:
+        """Whether it uses sketches of classes without photos."""
+        return False
+
+    @property
+    def line_drawings(self) -> bool:
+        """Whether it uses line drawings of photos."""
+        return False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision to compute in on this machine."""
+        return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
+
+    @property
+    def pace(self) -> Pace:
+        """What the training loop is told."""
+        chosen = self.optimiser
+        return Pace(self.steps, self.seed, chosen.clip, chosen.average, self.save_every, self.evaluate_every)
+
+    @property
+    def sizes(self) -> VitSizes | None:
+        """The sizes of a ViT that differs from timm's. Raises ModelError for unknown or unusable ones."""
+        try:
+            return VitSizes(**self.network["sizes"]) if "sizes" in self.network else None
+        except TypeError as error:
+            raise ModelError(f"the recipe's table [network.sizes] cannot be used: {error}") from error
+
+    def check(self) -> None:
+        """Raises ModelError for values that do not fit together."""
+        if "unseen" in self.split and "ship" not in self.split:
+            raise ModelError('a recipe may train on "unseen" only together with "ship"')
+
+    def refuse(self, *names: str) -> None:
+        """Raises ModelError where the table [network] has one of these names."""
+        if fixed := sorted({*names} & set(self.network)):
+            raise ModelError(
+                f"[network] may not set {', '.join(fixed)}, which the rest of the recipe, or what comes after the "
+                "training, decides"
+            )
+
+    def configured(self, make: Callable[..., Config], **given: Any) -> Config:
+        """The configuration that ``make`` gives of these values and the table [network], but for ``sizes``.
+
+        Raises ModelError for unknown fields and unusable values.
+        """
+        changes = {name: tuple(value) if isinstance(value, list) else value for name, value in self.network.items()}
+        changes.pop("sizes", None)
+        try:
+            return make(**{**given, **changes})
+        except TypeError as error:
+            raise ModelError(f"the recipe's [network] table has an unknown field: {error}") from error
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(Table):
     """A part of a training at one input size. ``encoder`` False trains cross-attention and relation network only."""
 
-    image_size: int
-    steps: int
+    image_size: Count
+    steps: Count
     encoder: bool = True
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Table):
     """The pictures of one step.
 
     Attributes:
@@ -53,18 +198,18 @@ class Batch:
         further: classes that have no photos, with two sketches each.
     """
 
-    classes: int = 24
+    classes: Count = 24
     near: float = 0.5
-    photos: int = 1
-    sketches: int = 2
+    photos: Count = 1
+    sketches: Count = 2
     drawn: int = 16
     lines: int = 0
     further: int = 0
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Weights of the losses; 0 switches one off. See ``model.papers.zse.losses``."""
+class Weights(Table):
+    """Weights of the losses; 0 switches one off. See ``model.papers.zse.objectives``."""
 
     bank: float = 1.0
     contrast: float = 0.0
@@ -76,8 +221,8 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Quadruplets:
-    """The paper's samples and losses, instead of ``Batch`` and ``Weights``; see ``objectives.quadruplets``.
+class Quadruplets(Table):
+    """The paper's samples and losses, instead of ``Batch`` and ``Weights``; see ``QuadrupletObjective``.
 
     Attributes:
         samples: in one step, of four pictures each.
@@ -97,8 +242,8 @@ class Quadruplets:
     cosine: float = 0.2
 
 
-@dataclass(frozen=True)
-class Optimiser:
+@dataclass(frozen=True, kw_only=True)
+class ZseOptimiser(Optimiser):
     """AdamW with a linear warm-up, a constant stretch, a cosine decay to a hundredth, and an average over steps.
 
     ``stable`` is the share of all steps before the decay begins; 1 for none. The last ``late_blocks`` blocks of a ViT,
@@ -108,58 +253,39 @@ class Optimiser:
     encoder_rate: float = 1e-4
     head_rate: float = 5e-4
     decay: float = 0.05
-    warmup: int = 50
-    stable: float = 0.0
+    warmup: Count = 50
+    stable: Share = 0.0
     clip: float = 1.0
     average: float = 0.998
     late_blocks: int = 0
     late_rate: float = 1.0
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A whole training.
+@dataclass(frozen=True, kw_only=True)
+class ZseRecipe(Recipe):
+    """A training of ZSE-SBIR or of the default network. Recipes of this kind do not name their method.
 
     Attributes:
-        preset, network: a preset, and the fields of its configuration that differ.
-        split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
-            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
-            (--data) have these two parts only: without "val" every fifth class is left for it. Of data/more,
-            "more" are classes with sketches alone, "imagenet1k" photos alone, and "ship" both; only with "ship" may
-            "unseen" be trained on, because no figure of such a network is zero-shot.
-        hold_out: leaves out of training the photos that galleries of the generalised protocol show.
-        data_set: the one set of sketches that is trained on, with the photos that go with it; None for all sets.
-        quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
+        preset: a configuration, whose fields ``network`` changes.
         phases: in order; one schedule of the learning rate spans all of them.
+        quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
         temperature: of the bank loss.
-        seed: together with the step's number it decides all random choices of a step.
-        save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
-        evaluate_share: n uses every n-th validation query and photo for those evaluations.
-        evaluate_everything: n adds figures of the protocol "everything" to those evaluations, by every n-th of its
+        evaluate_everything: n adds figures of the protocol "everything" to the evaluations, by every n-th of its
             queries; 0 leaves them out.
-        choose_share: n uses every n-th of them to choose the calibration at the end.
-        bf16: whether to compute in bfloat16 what autocast allows, on a CPU that multiplies it natively: on others it
-            takes many times longer than float32.
     """
 
+    title: ClassVar[str] = "ZSE-SBIR"
+    example: ClassVar[str] = "default"
+    rates: ClassVar[tuple[str, ...]] = ("encoder_rate", "head_rate")
+
     preset: str
-    phases: tuple[Phase, ...]
-    network: dict[str, Any] = field(default_factory=dict)
-    split: tuple[str, ...] = ("train",)
-    hold_out: bool = False
-    data_set: str | None = None
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
     quadruplets: Quadruplets | None = None
     batch: Batch = Batch()
     weights: Weights = Weights()
-    optimiser: Optimiser = Optimiser()
+    optimiser: ZseOptimiser = ZseOptimiser()
     temperature: float = 0.07
-    seed: int = 0
-    save_every: int = 50
-    evaluate_every: int = 250
-    evaluate_share: int = 3
     evaluate_everything: int = 0
-    choose_share: int = 1
-    bf16: bool = True
 
     @property
     def steps(self) -> int:
@@ -171,20 +297,9 @@ class Recipe:
         """How many pictures the encoder sees in the whole training: its budget."""
         if self.quadruplets is not None:
             return self.steps * 4 * self.quadruplets.samples
-        photos = self.batch.classes * self.batch.photos
-        return self.steps * (
-            photos * (1 + self.batch.sketches) + self.batch.drawn + self.batch.lines + 2 * self.batch.further
-        )
-
-    @property
-    def clip(self) -> float:
-        """The largest norm of the gradients."""
-        return self.optimiser.clip
-
-    @property
-    def average(self) -> float:
-        """How much of the running average of the weights is kept at each step."""
-        return self.optimiser.average
+        batch = self.batch
+        photos = batch.classes * batch.photos
+        return self.steps * (photos * (1 + batch.sketches) + batch.drawn + batch.lines + 2 * batch.further)
 
     @property
     def further_sketches(self) -> bool:
@@ -197,29 +312,19 @@ class Recipe:
         return self.batch.lines > 0
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The precision to compute in on this machine."""
-        return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
-
-    @property
     def methods(self) -> tuple[Method, ...]:
         """The methods that the losses train: "rn", "ret" or both."""
         if self.quadruplets is not None:
             relation, ret = self.quadruplets.relation, self.quadruplets.triplet
         else:
-            weights = self.weights
-            relation = weights.relation
-            ret = weights.bank + weights.contrast + weights.labels + weights.teacher + weights.mates + weights.instances
+            weights = dataclasses.asdict(self.weights)
+            relation, ret = weights.pop("relation"), sum(weights.values())
         trained: dict[Method, float] = {"rn": relation, "ret": ret}
         return tuple(method for method, weight in trained.items() if weight)
 
     def config(self, image_size: int) -> ModelConfig:
-        """The configuration of the network at one input size. Raises ModelError for unknown fields."""
-        changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}
-        try:
-            return dataclasses.replace(preset(self.preset), **{**changes, "image_size": image_size})
-        except TypeError as error:
-            raise ModelError(f"the recipe's [network] table has an unknown field: {error}") from error
+        """The configuration of the network at one input size. Raises ModelError for one that cannot be used."""
+        return self.configured(partial(dataclasses.replace, preset(self.preset)), image_size=image_size)
 
     def phase_at(self, step: int) -> Phase:
         """The phase that step (from 0) belongs to."""
@@ -229,54 +334,258 @@ class Recipe:
             step -= phase.steps
         return self.phases[-1]
 
+    def check(self) -> None:
+        """Raises ModelError for values that do not fit together."""
+        super().check()
+        if not self.methods:
+            raise ModelError("all losses are switched off")
+        self.refuse("mean", "std", "released_preprocessing", "image_size")
+        for phase in self.phases:
+            self.config(phase.image_size)
 
-def read_recipe(path: Path) -> Recipe:
-    """Reads a recipe from TOML. A key ``base`` names another recipe that this one changes: a file beside it, or a name.
 
-    A name is without an ending, such as "default" or "ablations/full", and means a file in RECIPES.
+@dataclass(frozen=True, kw_only=True)
+class VectorRecipe(Recipe):
+    """What the recipes of networks with one vector an image share.
 
-    Raises ModelError naming the file and what is wrong in it.
+    Attributes:
+        backbone: timm's name of the ViT's architecture; "clip" where ``--backbone`` names a CLIP of open_clip, which
+            CLIP-AT takes.
+        batch: sketches of a step, each with a photo.
+        augment: whether pictures are varied; the papers do not speak of it.
+        names: for classes that the word vectors do not have, the words whose vectors are averaged; CLIP reads any name.
     """
-    path = recipe_file(path)
-    recipe = recipe_of(path, Recipe, _fields)
-    if not recipe.phases or ("unseen" in recipe.split and "ship" not in recipe.split):
-        raise ModelError(f'{path}: a recipe needs [[phases]], and may train on "unseen" only together with "ship"')
-    if recipe.optimiser.warmup < 1 or not 0 <= recipe.optimiser.stable <= 1:
-        raise ModelError(f"{path}: warmup must be at least 1, and stable lie in [0, 1]")
-    if below := [name for name, value in _counts(recipe).items() if value < 1]:
-        raise ModelError(f"{path}: {', '.join(below)} must be at least 1")
-    if not recipe.methods:
-        raise ModelError(f"{path}: all losses are switched off")
-    fixed = {"mean", "std", "released_preprocessing", "image_size"} & set(recipe.network)
-    if fixed:
-        raise ModelError(f"{path}: [network] may not set {', '.join(sorted(fixed))}; training fixes how pictures look")
-    for phase in recipe.phases:
-        recipe.config(phase.image_size)
-    return recipe
+
+    backbone: str
+    steps: Count = 1500
+    batch: Several = 16
+    augment: bool = False
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _fields(content: dict[str, Any]) -> dict[str, Any]:
-    tables = {"batch": Batch, "weights": Weights, "quadruplets": Quadruplets, "optimiser": Optimiser}
-    fields: dict[str, Any] = {
-        name: tables[name](**value) if name in tables else tuple(value) if name == "split" else value
-        for name, value in content.items()
-    }
-    return fields | {"phases": tuple(Phase(**phase) for phase in content.get("phases", ()))}
+@dataclass(frozen=True)
+class Anchoring(Table):
+    """What is done with the anchors (sections 3.4 and 3.5).
+
+    Attributes:
+        graph: layers of the graph convolution that adapts the anchors; 0 leaves them as they are.
+        randomised: whether each step draws its anchors.
+        neighbours: the nearest words that a class's word may be swapped for, and ``swap`` the share of words that are.
+            The paper says 10, and of the share nothing.
+        sharpness: what similarities of anchors are multiplied by before the softmax, in the targets and in the graph.
+            The equations have none, which is 1. Cosines of 100 and more classes then become targets that are nearly
+            equal for all.
+    """
+
+    graph: Annotated[int, Field(ge=0)] = 4
+    randomised: bool = True
+    neighbours: Annotated[int, Field(ge=0)] = 10
+    swap: Share = 0.5
+    sharpness: float = 10.0
 
 
-def recipe_of(path: Path, kind: type[Read], fields: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Read:
-    """The recipe in a file, all its types checked, whatever the method.
+@dataclass(frozen=True, kw_only=True)
+class AnchorOptimiser(Optimiser):
+    """Adam with a linear warm-up and a cosine decay (section 4.2).
+
+    Attributes:
+        rate: after the warm-up. last_rate: at the end; equal to ``rate`` for a constant rate.
+        backbone_gradient: factor of the gradient that enters the ViT. Adam divides gradients by their own size, so
+            that it changes little.
+        backbone_rate: factor of the learning rate of the ViT.
+        epsilon: of Adam; 1e-7 is that of TensorFlow, which the paper used.
+    """
+
+    rate: float = 5e-6
+    last_rate: float = 1e-6
+    warmup: Count = 150
+    backbone_gradient: float = 0.1
+    backbone_rate: float = 1.0
+    epsilon: float = 1e-7
+
+
+@dataclass(frozen=True)
+class ChosenPhotos(Table):
+    """The few photos of each class that a training sees (section 4.5): those nearest to the class's visual anchor.
+
+    The anchors stay those of all photos.
+
+    Attributes:
+        count: of each class; a class that has fewer gives all.
+        farthest: take the farthest ones instead.
+    """
+
+    count: Count
+    farthest: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorRecipe(VectorRecipe):
+    """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
+
+    Attributes:
+        temperature: of all losses; the paper does not name it.
+        photos: the few of each class that are trained on; None for all.
+    """
+
+    method: ClassVar[str | None] = AnchorNetwork.kind
+    title: ClassVar[str] = "Sketch-an-Anchor"
+    example: ClassVar[str] = "sketch-an-anchor/whole"
+    rates: ClassVar[tuple[str, ...]] = ("rate", "last_rate")
+
+    temperature: Positive = 0.07
+    anchoring: Anchoring = Anchoring()
+    optimiser: AnchorOptimiser = AnchorOptimiser()
+    photos: ChosenPhotos | None = None
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the network sees in the whole training: its budget."""
+        return self.steps * 2 * self.batch
+
+    @property
+    def config(self) -> AnchorConfig:
+        """The configuration of the network. Raises ModelError for one that cannot be used."""
+        changed = self.configured(AnchorConfig, name=self.method, backbone=self.backbone, sizes=self.sizes)
+        # A checkpoint with these values would be refused for the same.
+        return AnchorConfig.from_json(changed.to_json())
+
+    def check(self) -> None:
+        """Raises ModelError for values that do not fit together."""
+        super().check()
+        self.refuse("prototypes", "words")
+        _ = self.config
+
+
+@dataclass(frozen=True)
+class ClipAtLosses(Table):
+    """The losses and their weights; 0 switches one off. The supplementary gives no weights.
+
+    Attributes:
+        triplet: weight of the triplet loss on cosine distances. margin: its margin; 0.2 is that of the public code.
+        classes: weight of the classification by the text vectors of the training's classes.
+        temperature: of its cosines; 0.01 is where CLIP's own training ends.
+        divergence: weight of the average divergence of the categories (C); fine-grained only. The triplet loss is about
+            0.1 and the divergence about 1, so that 0.1 makes them count alike.
+        distribution: how the relative distances of a category become a distribution: their "density", by kernels of
+            the width ``bandwidth``, or the "softmax" of them in ascending order. A softmax does not change where all
+            distances of a category are larger by the same, so that only the density makes one margin fit all.
+        patches: weight of the triplet loss on shuffled patches; fine-grained only. patch_margin: its margin.
+        patch_grid: into how many rows and columns of patches a picture is cut. Finer grids leave less of what a part
+            is; with 2 there are 24 orders, and halves of things are still to be seen.
+    """
+
+    triplet: float = 1.0
+    margin: float = 0.2
+    classes: float = 1.0
+    temperature: Positive = 0.01
+    divergence: float = 0.1
+    distribution: Literal["density", "softmax"] = "density"
+    bandwidth: Positive = 0.1
+    patches: float = 1.0
+    patch_margin: float = 0.2
+    patch_grid: Several = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipAtOptimiser(Optimiser):
+    """Adam with a linear warm-up and a cosine decay.
+
+    Attributes:
+        encoder_rate: of the LayerNorms, all that is learned of the encoder; 1e-6 is that of the public code.
+        prompt_rate: of the prompts; 1e-4 is that of the public code.
+        text_rate: of the projection to the text vectors, which only a ViT of timm needs.
+        last: the share of the rates that is left at the end; 1 for constant rates, as the public code has them.
+    """
+
+    encoder_rate: float = 1e-6
+    prompt_rate: float = 1e-4
+    text_rate: float = 1e-3
+    warmup: Count = 20
+    last: Share = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipAtRecipe(VectorRecipe):
+    """A training of CLIP-AT. Fields of ``network`` are those of ``ClipAtConfig``.
+
+    The supplementary names no number of prompts, epochs or weights: such fields have values that are chosen here. Of
+    ``prompts`` the public code has 3.
+
+    Attributes:
+        level: what is learned: the "category" of a thing, with an encoder for sketches and one for photos, or
+            "fine-grained" pairs, with one encoder for both (A).
+        categories: how many categories the pairs of a fine-grained step are of, in equal numbers. Each sketch has to
+            find its photo among those of its category in the batch.
+    """
+
+    method: ClassVar[str | None] = ClipAtNetwork.kind
+    title: ClassVar[str] = "CLIP-AT"
+    example: ClassVar[str] = "clip-at/category"
+    rates: ClassVar[tuple[str, ...]] = ("encoder_rate", "prompt_rate", "text_rate")
+
+    level: Literal["category", "fine-grained"] = "category"
+    categories: int = 4
+    losses: ClipAtLosses = ClipAtLosses()
+    optimiser: ClipAtOptimiser = ClipAtOptimiser()
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the network sees in the whole training, shuffled ones among them: its budget."""
+        shuffled = 3 if self.fine_grained and self.losses.patches else 0
+        return self.steps * self.batch * (2 + shuffled)
+
+    @property
+    def fine_grained(self) -> bool:
+        """Whether each sketch has to find the very photo that it was drawn from."""
+        return self.level == "fine-grained"
+
+    def config(self, vit: PretrainedVit) -> ClipAtConfig:
+        """The configuration of the network that starts from this ViT. Raises ModelError for one that cannot be used."""
+        shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
+        given = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
+        changed = self.configured(ClipAtConfig, vit=vit.layout, **shared, **given)
+        # A checkpoint with these values would be refused for the same.
+        return ClipAtConfig.from_json(changed.to_json())
+
+    def check(self) -> None:
+        """Raises ModelError for values that do not fit together."""
+        super().check()
+        if not self.losses.triplet and not self.losses.classes:
+            raise ModelError("all losses are switched off")
+        if self.fine_grained:
+            if self.categories < 2 or self.batch % self.categories or self.batch < 2 * self.categories:
+                raise ModelError("a fine-grained batch needs 2 categories or more, with 2 pairs or more of each")
+            if self.augment:
+                raise ModelError("a fine-grained recipe cannot augment, since pairs would be varied apart")
+        self.refuse("prototypes", "words", "vit", "shared_prompts", "shared_norms")
+
+
+_KINDS: dict[str | None, type[Recipe]] = {kind.method: kind for kind in (ZseRecipe, AnchorRecipe, ClipAtRecipe)}
+Read = TypeVar("Read", bound=Recipe)
+
+
+def read_recipe(path: Path, kind: type[Read]) -> Read:
+    """Reads a recipe from TOML.
+
+    A key ``base`` names another recipe that this one changes: a file beside it, or a name. A name is without an ending,
+    such as "default" or "ablations/full", and means a file in RECIPES. Tables are merged key by key. A key ``method``
+    names the method; recipes of ZSE-SBIR have none.
 
     Args:
-        kind: the dataclass of such recipes.
-        fields: makes the values of its fields of the file's content, over that of its base.
+        path: a file or a name.
+        kind: the kind of recipe that is needed; ``Recipe`` for any.
 
-    Raises ModelError naming the file and what is wrong in it.
+    Raises:
+        ModelError: the file cannot be used, with its name and what is wrong in it.
     """
+    path = recipe_file(path)
     try:
-        recipe = kind(**fields(recipe_content(path)))
-        # Only checked: the recipe itself stays as it was written, because saved trainings are known by it.
-        TypeAdapter(kind).validate_json(json.dumps(dataclasses.asdict(recipe)), strict=True)
+        content = _content(path)
+        method = content.pop("method", None)
+        if method not in _KINDS:
+            raise ValueError(f"there is no method {method!r}")
+        recipe = TypeAdapter(_KINDS[method]).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
@@ -284,13 +593,13 @@ def recipe_of(path: Path, kind: type[Read], fields: Callable[[dict[str, Any]], M
         raise _unusable(path, "it is its own base") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _unusable(path, str(error)) from error
+    if not isinstance(recipe, kind):
+        raise ModelError(f"{path} is no recipe of {kind.title}; one is {kind.example}")
+    try:
+        recipe.check()
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     return recipe
-
-
-def check_at_least(path: Path, counts: Mapping[str, tuple[int, int]]) -> None:
-    """Raises ModelError for numbers, by their names, that are below the least that each must be."""
-    if below := [f"{name} must be at least {low}" for name, (value, low) in counts.items() if value < low]:
-        raise ModelError(f"{path}: {', '.join(below)}")
 
 
 def recipe_file(path: Path) -> Path:
@@ -313,47 +622,91 @@ def keep_recipe(path: Path, text: str, held: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def recipe_method(path: Path) -> str | None:
-    """The method that a recipe is for; None for ZSE-SBIR, whose recipes do not name it, and a file that cannot be read.
-
-    Raises ModelError where there is no such file.
-    """
-    try:
-        found = recipe_content(recipe_file(path)).get("method")
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return None
-    return found if isinstance(found, str) else None
-
-
-def _counts(recipe: Recipe) -> dict[str, int]:
-    """The numbers of a recipe that count something of which there must be one."""
-    batch = recipe.batch
-    return {
-        "steps": min(phase.steps for phase in recipe.phases),
-        "batch.classes": batch.classes,
-        "batch.photos": batch.photos,
-        "batch.sketches": batch.sketches,
-        "save_every": recipe.save_every,
-        "evaluate_every": recipe.evaluate_every,
-        "evaluate_share": recipe.evaluate_share,
-        "choose_share": recipe.choose_share,
-    }
+def _content(path: Path) -> dict[str, Any]:
+    """The keys of a recipe over those of its base."""
+    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    merged = _content(path.parent / base if Path(base).suffix else recipe_file(Path(base)))
+    for name, value in content.items():
+        merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
+    return merged
 
 
 def _unusable(path: Path, why: str) -> ModelError:
-    """The error for a recipe that cannot be used."""
     return ModelError(
         f"{path} is not a usable training recipe: {why}; model/papers/recipe.py says which keys there are"
     )
 
 
-def recipe_content(path: Path) -> dict[str, Any]:
-    """The keys of a recipe over those of its base; tables are merged key by key."""
-    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    base = content.pop("base", None)
-    if base is None:
-        return content
-    merged = recipe_content(path.parent / base if Path(base).suffix else recipe_file(Path(base)))
-    for name, value in content.items():
-        merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
-    return merged
+# A training is measured so often, and on every n-th validation query and photo, unless a budget says otherwise.
+VALIDATIONS, VALIDATION_SHARE = 5, 4
+# The warm-up takes this share of the steps at most.
+_MOST_WARMUP = 0.2
+# A training at a budget saves its state so often.
+_SAVES = 8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may cost, and how often it is looked at.
+
+    Attributes:
+        pictures: how many it sees, repeats counted. It makes as many whole steps as fit.
+        image_size: side of the pictures in pixels.
+        validations: how often the network is measured on validation classes, evenly spread, and at the end in any case.
+        evaluate_share: n measures it on every n-th validation query and photo.
+    """
+
+    pictures: int
+    image_size: int
+    validations: int = VALIDATIONS
+    evaluate_share: int = VALIDATION_SHARE
+
+
+@dataclass(frozen=True)
+class BudgetedRecipe:
+    """A recipe at a budget.
+
+    Attributes:
+        text: the TOML of a recipe, whose base is the first one.
+        rate: the learning rate of the pretrained ViT, or of what is trained in it; the other rates have changed by the
+            same factor.
+        pictures: how many it sees in all steps.
+    """
+
+    text: str
+    rate: float
+    pictures: int
+
+
+def at_budget(path: Path, budget: Budget, factor: float = 1.0) -> BudgetedRecipe:
+    """Cuts a recipe of any kind to a budget, with its learning rates multiplied by ``factor``.
+
+    path: a file, or the name of one without an ending. Raises ModelError for one that cannot be used, and for a budget
+    below one step.
+    """
+    first = read_recipe(path, Recipe)
+    each = first.pictures // first.steps
+    steps = budget.pictures // each
+    if not steps:
+        raise ModelError(f"a step of {path} sees {each} pictures, so a budget of {budget.pictures} is too small")
+    if isinstance(first, ZseRecipe):
+        length, network = f"phases = [{{ image_size = {budget.image_size}, steps = {steps} }}]", ""
+    else:
+        length, network = f"steps = {steps}", f"[network]\nimage_size = {budget.image_size}\n"
+    # Six digits leave out rounding errors.
+    rates = {name: float(f"{getattr(first.optimiser, name) * factor:.6g}") for name in first.rates}
+    lines = [
+        # A quoted JSON string is a TOML string, too.
+        f"base = {json.dumps(str(path), ensure_ascii=False)}",
+        length,
+        f"save_every = {-(-steps // _SAVES)}",
+        f"evaluate_every = {-(-steps // budget.validations)}",
+        f"evaluate_share = {budget.evaluate_share}",
+        f"{network}[optimiser]",
+        *(f"{name} = {value!r}" for name, value in rates.items()),
+        f"warmup = {max(1, min(first.optimiser.warmup, int(_MOST_WARMUP * steps)))}",
+    ]
+    return BudgetedRecipe("\n".join(lines) + "\n", rates[first.rates[0]], each * steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -12,56 +12,59 @@ from model.errors import ModelError
 from model.evaluation import encode_pictures, measure_groups, relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
-from model.network import Calibration, Method, RetNetwork
+from model.network import Calibration, Method, RetNetwork, Tokens
 from model.ranking import diffused
 
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
-# Values that are tried: weights of the fusion, thresholds of the diffusion.
+BOTH: tuple[Method, ...] = ("rn", "ret")
+# These weights of the fusion and thresholds of the diffusion are tried.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
 def trained_matcher(
-    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = ("rn", "ret")
+    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH
 ) -> Matcher:
-    """A copy of a network in training, as a matcher that scores by the methods that are being trained."""
+    """Copies a network in training into a matcher that scores by the methods that are being trained."""
     calibration = Calibration(methods=tuple(methods), best_method=methods[0])
     return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked")
 
 
-class Validated(Protocol):
-    """What is read of a recipe to evaluate its training; ``model.papers.recipe`` explains each."""
-
-    @property
-    def evaluate_share(self) -> int: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def methods(self) -> tuple[Method, ...]: ...
+def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
+    """Encodes the sketches of a corpus, and its photos."""
+    return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
 
 def validation_figures(
-    network: RetNetwork, recipe: Validated, validation: Corpus, large: GroupedTask | None = None
+    network: RetNetwork,
+    validation: Corpus,
+    share: int = 1,
+    dtype: torch.dtype = torch.float32,
+    methods: Sequence[Method] = BOTH,
+    large: GroupedTask | None = None,
 ) -> dict[str, float]:
-    """Figures of a network in training on validation pictures, for its log.
+    """Measures a network in training on validation pictures, for its log.
 
-    Returns mAP@all of each trained method on a share of the validation pictures, and for ``large`` the first page's
-    precision by [Ret] of each of its groups, with their harmonic mean.
+    Args:
+        share: n uses every n-th sketch and photo of ``validation``.
+        dtype: precision in which the scores are computed.
+        methods: those that are trained.
+        large: queries in groups with one gallery, of which all are used.
+
+    Returns:
+        mAP@all of each method ("val_ret"), and for ``large`` the first page's precision by [Ret] of each of its groups
+        ("unseen_p10"), with their harmonic mean.
     """
-    share = recipe.evaluate_share
     part = Corpus(validation.sketches[::share], validation.photos[::share])
-    matcher = trained_matcher(network, recipe.dtype, recipe.methods)
-    queries = encode_pictures(matcher, part.sketches, "sketch")
-    gallery = encode_pictures(matcher, part.photos, "photo")
+    matcher = trained_matcher(network, dtype, methods)
+    queries, gallery = encoded(matcher, part)
     relevant = relevance(part)
     figures = {}
     for method in matcher.methods:
         scores = matcher.scores(queries, gallery, method).numpy()
         figures[f"val_{method}"] = round(category_metrics(scores, relevant).map_all, 4)
     if large is not None and "ret" in matcher.methods:
-        queries = encode_pictures(matcher, large.corpus.sketches, "sketch")
-        gallery = encode_pictures(matcher, large.corpus.photos, "photo")
-        found = measure_groups(large, {"ret": matcher.scores(queries, gallery, "ret").numpy()})
+        found = measure_groups(large, {"ret": matcher.scores(*encoded(matcher, large.corpus), "ret").numpy()})
         for group in large.groups:
             figures[f"{group}_p10"] = round(found.methods["ret"][group].precision_10, 4)
         if large.harmonic is not None:
@@ -73,7 +76,7 @@ def calibrated(
     network: Calibrated,
     validation: Corpus,
     dtype: torch.dtype = torch.float32,
-    methods: Sequence[Method] = ("rn", "ret"),
+    methods: Sequence[Method] = BOTH,
 ) -> tuple[Calibrated, dict[str, float]]:
     """Chooses a calibration by mAP@all on the validation classes.
 
@@ -93,8 +96,7 @@ def calibrated(
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")
     matcher = trained_matcher(network, dtype, methods)
-    queries = encode_pictures(matcher, validation.sketches, "sketch")
-    gallery = encode_pictures(matcher, validation.photos, "photo")
+    queries, gallery = encoded(matcher, validation)
     relevant = relevance(validation)
 
     def figure(scores: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The training loop: reproducible steps, and a saved state from which an interrupted training continues."""
+"""The training loop: steps that can be repeated, and a saved state from which a stopped training goes on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import hashlib
 import json
 import math
 import os
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from types import FrameType
+from typing import Generic, Self, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -27,49 +31,61 @@ from model.evaluation import draw_curve
 Trained = TypeVar("Trained", bound=nn.Module)
 
 
-class Pace(Protocol):
-    """What the loop reads of a recipe; ``model.papers.recipe`` explains each.
+@dataclass(frozen=True)
+class Pace:
+    """How long a loop trains, and what it does on the way.
 
-    clip: the largest norm of the gradients. average: how much of the running average of the weights is kept.
+    Attributes:
+        steps: the whole training has so many.
+        seed: it decides all random choices of a step, together with the step's number.
+        clip: the largest norm of the gradients.
+        average: the share of the running average of the weights that each step keeps, in [0, 1); 0 for no average.
+        save_every, evaluate_every: steps between saved states, and between evaluations.
     """
 
-    @property
-    def steps(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def save_every(self) -> int: ...
-    @property
-    def evaluate_every(self) -> int: ...
-    @property
-    def clip(self) -> float: ...
-    @property
-    def average(self) -> float: ...
+    steps: int
+    seed: int = 0
+    clip: float = math.inf
+    average: float = 0.0
+    save_every: int = 50
+    evaluate_every: int = 250
 
 
 class Loop(ABC, Generic[Trained]):
     """One training: what is trained, the running average of its weights, the optimiser, and the folder of its state.
 
-    A subclass says what a step computes. It calls ``resume`` at the end of its constructor.
+    A subclass says what a step computes. It calls ``resume`` at the end of its constructor. On a CPU, a training that
+    was stopped and goes on gives exactly the weights of one that was not stopped.
 
     Args:
-        recipe: how long to train, and how often to save and evaluate.
-        folder: where state.safetensors, log.jsonl and curve.png are kept; a training found there is continued.
-        network: what is trained.
-        origin: digest of everything that determines the state of the training.
+        network: this is trained; it is moved to the device.
+        pace: how long, and how often the state is saved.
+        folder: keeps state.safetensors, log.jsonl and curve.png; a training found there is continued.
+        origin: a digest of everything that determines the state of the training.
+        device: where it computes.
+        dtype: torch.bfloat16 computes in bfloat16 what autocast allows, within ``autocast``.
     """
 
-    def __init__(self, recipe: Pace, folder: Path, network: Trained, origin: str) -> None:
-        self.pace, self.folder, self.origin = recipe, folder, origin
+    def __init__(
+        self,
+        network: Trained,
+        pace: Pace,
+        folder: Path,
+        origin: str,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.pace, self.folder, self.origin = pace, folder, origin
+        self.device, self.dtype = torch.device(device), dtype
         folder.mkdir(parents=True, exist_ok=True)
-        self.network: Trained = network.train()
+        self.network: Trained = network.to(self.device).train()
         self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser: torch.optim.Optimizer = self.make_optimiser()
         self.step = 0
 
     @abstractmethod
     def make_optimiser(self) -> torch.optim.Optimizer:
-        """A new optimiser of the network's parameters."""
+        """Makes a new optimiser of the network's parameters."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -77,63 +93,77 @@ class Loop(ABC, Generic[Trained]):
 
     @abstractmethod
     def losses(self) -> dict[str, torch.Tensor]:
-        """The losses of the step by name; the same step gives the same losses."""
+        """Computes the losses of the step by name; the same step gives the same losses."""
 
     def restore_shape(self) -> None:
-        """Gives the network the shape that it had when the state of ``step`` was saved."""
+        """Gives the network the shape that it had when the state of ``step`` was saved, where shapes change."""
+
+    def autocast(self) -> torch.autocast:
+        """Within this block, the device computes in ``dtype`` what autocast allows."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def resume(self) -> None:
-        """Continues the training whose state is in the folder, if there is one."""
+        """Continues the training whose state is in the folder, if there is one.
+
+        Raises ModelError for a state of another origin.
+        """
         if self.state_path.exists():
             self._restore()
         elif self.log_path.exists():
-            # Of a training that was stopped before its first saved state.
+            # The training was stopped before its first saved state.
             self._cut_log()
 
     @property
     def state_path(self) -> Path:
-        """The file with everything that is needed to continue."""
+        """This file holds everything that is needed to continue."""
         return self.folder / "state.safetensors"
 
     @property
     def log_path(self) -> Path:
-        """A file with one JSON object for each step: losses, seconds and, at times, validation figures."""
+        """This file has one JSON object for each step: losses, seconds and, at times, validation figures."""
         return self.folder / "log.jsonl"
 
-    def run(self, validate: Callable[[Self], dict[str, float]] | None = None, until: int | None = None) -> None:
-        """Trains to the end of the recipe, or to step ``until``.
+    def run(self, validate: Callable[[], Mapping[str, float]] | None = None, until: int | None = None) -> None:
+        """Trains to the end, or to step ``until``.
 
-        ``validate`` is called every ``evaluate_every`` steps; its figures are added to the log.
+        SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
+        once. ``validate`` is called every ``evaluate_every`` steps and at the end; its figures are added to the log.
         """
-        last = min(until or self.pace.steps, self.pace.steps)
-        bar = tqdm(total=self.pace.steps, initial=self.step, desc="training", unit="step", disable=None)
-        while self.step < last:
-            began = time.monotonic()
-            losses = self.train_step()
-            entry: dict[str, float | int] = {"step": self.step, "of": self.pace.steps, **losses}
-            entry["seconds"] = round(time.monotonic() - began, 3)
-            bar.update()
-            bar.set_postfix(losses, refresh=False)
-            if validate is not None and (self.step % self.pace.evaluate_every == 0 or self.step == self.pace.steps):
-                entry |= validate(self)
-            with self.log_path.open("a") as log:
-                log.write(json.dumps(entry) + "\n")
-            if self.step % self.pace.save_every == 0 or self.step == last:
-                self.save()
-                draw_curve(self.log_path, self.folder / "curve.png")
-        bar.close()
+        pace = self.pace
+        last = min(until or pace.steps, pace.steps)
+        bar = tqdm(total=pace.steps, initial=self.step, desc="training", unit="step", disable=None)
+        with bar, _Signals() as signals:
+            while self.step < last and signals.noted is None:
+                began = time.monotonic()
+                losses = self.train_step()
+                entry: dict[str, float | int] = {"step": self.step, "of": pace.steps, **losses}
+                entry["seconds"] = round(time.monotonic() - began, 3)
+                bar.update()
+                bar.set_postfix(losses, refresh=False)
+                if validate is not None and (self.step % pace.evaluate_every == 0 or self.step == pace.steps):
+                    entry |= validate()
+                with self.log_path.open("a") as log:
+                    log.write(json.dumps(entry) + "\n")
+                if self.step % pace.save_every == 0 or self.step == last or signals.noted is not None:
+                    self.save()
+                    draw_curve(self.log_path, self.folder / "curve.png")
+        if signals.noted is not None:
+            signal.raise_signal(signals.noted)
 
     def train_step(self) -> dict[str, float]:
         """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
         self.prepare()
-        with torch.random.fork_rng(devices=[]):
+        with ExitStack() as stack:
+            index = [] if self.device.type == "cpu" else [self.device.index or 0]
+            stack.enter_context(torch.random.fork_rng(index, device_type=self.device.type if index else "cuda"))
             torch.manual_seed(self.pace.seed * 1_000_003 + self.step)
-            # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
-            with sdpa_kernel(SDPBackend.MATH):
-                losses = self.losses()
-                total = torch.stack(list(losses.values())).sum()
-                self.optimiser.zero_grad(set_to_none=True)
-                torch.autograd.backward(total)
+            if not index:
+                # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            losses = self.losses()
+            total = torch.stack(list(losses.values())).sum()
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(total)
         if not torch.isfinite(total):
             raise ModelError(f"training diverged at step {self.step}; lower the learning rates in the recipe")
         nn.utils.clip_grad_norm_(self.network.parameters(), self.pace.clip)
@@ -151,10 +181,11 @@ class Loop(ABC, Generic[Trained]):
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
+                if value is not None:
+                    tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
         partial = self.state_path.with_suffix(".partial")
         metadata = {"step": str(self.step), "origin": self.origin}
-        save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
         os.replace(partial, self.state_path)
 
     def _restore(self) -> None:
@@ -171,10 +202,12 @@ class Loop(ABC, Generic[Trained]):
         self.restore_shape()
         for part, network in (("network.", self.network), ("average.", self.average)):
             network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
-        for name, parameter in self.network.named_parameters():
-            state = {key: tensors.get(f"optimiser.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if state["step"] is not None:
-                self.optimiser.state[parameter] = state
+        parameters = dict(self.network.named_parameters())
+        for full, tensor in tensors.items():
+            if full.startswith("optimiser."):
+                _, key, name = full.split(".", 2)
+                # Optimisers count their steps on the CPU.
+                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
@@ -186,17 +219,43 @@ class Loop(ABC, Generic[Trained]):
         self.log_path.write_text("".join(lines))
 
 
-def digest(words: str, weights: dict[str, torch.Tensor]) -> str:
+class _Signals:
+    """While this is entered, the first SIGINT or SIGTERM is only noted; a second one acts as before."""
+
+    def __init__(self) -> None:
+        self.noted: int | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int] = {}
+
+    def __enter__(self) -> Self:
+        # Only the main thread may set handlers, and signals that are ignored stay so.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if handler is not None and handler != signal.SIG_IGN:
+                    self._handlers[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.noted = number
+        self.__exit__()
+
+
+def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
     """Hex digest of some words and of the values of some tensors by their names."""
     found = hashlib.sha256(words.encode())
     for name, tensor in sorted(weights.items()):
         found.update(name.encode())
-        found.update(tensor.float().contiguous().numpy().tobytes())
+        found.update(tensor.float().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
 def warmed_cosine(step: int, steps: int, warmup: int, first: float, last: float) -> float:
-    """The learning rate of a step, from 0: raised linearly to ``first``, then lowered by a cosine towards ``last``."""
+    """The learning rate of a step, from 0: it rises linearly to ``first``, then falls by a cosine towards ``last``."""
     if step < warmup:
         return first * (step + 1) / warmup
     part = (step - warmup) / max(1, steps - warmup)

@@ -13,7 +13,8 @@ from model.datasets import Corpus, Layout, Protocol, read_task, subsampled
 from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import Matcher, load
-from model.papers.comparison.rows import Retrieval, read_record, write_record
+from model.papers.comparison.table import Retrieval
+from model.papers.trainings import markdown, read_record, write_record
 from model.terminal import resolved
 
 PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised")
@@ -21,7 +22,7 @@ PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised")
 
 @dataclass(frozen=True)
 class ScoreboardRequest:
-    """What is scored.
+    """Checkpoints, and the data that they are scored on.
 
     Attributes:
         checkpoints: their files.
@@ -101,27 +102,28 @@ def score_checkpoints(request: ScoreboardRequest, report: Callable[[str], object
 
 def scoreboard_table(rows: Sequence[ScoreboardRow]) -> str:
     """A line for each data set and checkpoint in Markdown, and one with checksums and times."""
-    lines = ["| data | checkpoint | protocol | queries, photos | mAP@all, Prec@100 | diffused | mAP@200, Prec@200 |"]
-    lines.append("| --- " * 7 + "|")
-    for row in rows:
-        for name, found in (("zero-shot", row.zero_shot), ("generalised", row.generalised)):
-            cells = [
-                row.data,
-                f"{row.checkpoint}, {row.method}",
-                name,
-                f"{found.queries:,}, {found.photos:,}",
-                _retrieval(found.plain),
-                "" if found.diffused is None else _retrieval(found.diffused),
-                f"{found.map_200.value:.3f}, {found.precision_200.value:.3f}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| data | checkpoint | SHA-256 of weights, and of pictures | seconds |", "| --- " * 4 + "|"]
+    titles = ("data", "checkpoint", "protocol", "queries, photos", "mAP@all, Prec@100", "diffused", "mAP@200, Prec@200")
+    lines = [
+        (
+            row.data,
+            f"{row.checkpoint}, {row.method}",
+            name,
+            f"{found.queries:,}, {found.photos:,}",
+            found.plain.cell,
+            "" if found.diffused is None else found.diffused.cell,
+            f"{found.map_200.value:.3f}, {found.precision_200.value:.3f}",
+        )
+        for row in rows
+        for name, found in (("zero-shot", row.zero_shot), ("generalised", row.generalised))
+    ]
+    sums = []
     for row in rows:
         both = (row.zero_shot, row.generalised)
         pictures = ", ".join(f"`{found.pictures_sha256[:16]}`" for found in both)
         seconds = ", ".join(f"{found.seconds:,.0f}" for found in both)
-        lines.append(f"| {row.data} | {row.checkpoint} | `{row.sha256[:16]}`; {pictures} | {seconds} |")
-    return "\n".join(lines)
+        sums.append((row.data, row.checkpoint, f"`{row.sha256[:16]}`; {pictures}", seconds))
+    below = markdown(("data", "checkpoint", "SHA-256 of weights, and of pictures", "seconds"), sums)
+    return f"{markdown(titles, lines)}\n\n{below}"
 
 
 def pictures_sha256(corpus: Corpus, root: Path) -> str:
@@ -183,8 +185,3 @@ def _scored(matcher: Matcher, corpus: Corpus, checksum: str) -> ScoredProtocol:
         precision_200=plain["precision_200"],
         seconds=round(seconds, 1),
     )
-
-
-def _retrieval(found: Retrieval) -> str:
-    interval = found.map_all
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}), {found.precision_100.value:.3f}"

@@ -13,7 +13,7 @@ from model.datasets import Corpus, Further, GroupedTask, some_of_each
 from model.errors import ModelError
 from model.evaluation import encode_pictures, measure_groups
 from model.network import Method, Network, Prior
-from model.training import trained_matcher
+from model.training import encoded, trained_matcher
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10
@@ -78,8 +78,7 @@ def with_chosen_prior(
     if prior is None or large.harmonic is None:
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
     matcher = trained_matcher(other, dtype, methods)
-    queries = encode_pictures(matcher, large.corpus.sketches, "sketch")
-    gallery = encode_pictures(matcher, large.corpus.photos, "photo")
+    queries, gallery = encoded(matcher, large.corpus)
     priors = prior(gallery.ret).numpy()
     figures: dict[str, float] = {}
     if "ret" in methods:

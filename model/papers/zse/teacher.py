@@ -1,17 +1,19 @@
-"""The pretrained ViT as a teacher: its features and class probabilities of the training photos."""
+"""The pretrained ViT as a teacher: its features and class probabilities of the training photos, and class names."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
+from timm.data.imagenet_info import ImageNetInfo
 from tqdm import tqdm
 
 from model.datasets import normalised
@@ -19,6 +21,8 @@ from model.errors import ModelError
 from model.images import Preprocessing
 from model.network import ModelConfig, from_backbone, multiplies_bf16
 
+# Classes of ImageNet-1k.
+_CLASSES = 1000
 # The fields of a Teacher, in order, as they are named in its file.
 _TENSORS = ("features", "labels", "probabilities", "head_weight", "head_bias")
 
@@ -102,3 +106,30 @@ def ask_teacher(
         raise ModelError("the backbone's classifier does not fit its width")
     probabilities = F.linear(tokens, head_weight, head_bias).softmax(dim=1) if len(head_bias) else tokens[:, :0]
     return Teacher(F.normalize(tokens, dim=1), labels, probabilities, head_weight, head_bias)
+
+
+@cache
+def imagenet_names() -> tuple[tuple[str, ...], ...]:
+    """The names of each class of ImageNet-1k, such as ("goldfish", "Carassius auratus"), in the classifier's order."""
+    info = ImageNetInfo()
+    described = (info.index_to_description(index) for index in range(_CLASSES))
+    return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
+
+
+def named_targets(labels: Sequence[str], classes: int) -> torch.Tensor:
+    """(n, classes) float32: for each class name, equal probabilities of the ImageNet classes that have this name.
+
+    ImageNet gives each class several names, such as "goldfish, Carassius auratus". A row is zero where none is the
+    name asked for, and all rows are where ``classes`` is not the number of classes of ImageNet-1k.
+    """
+    targets = torch.zeros(len(labels), classes)
+    if classes != _CLASSES:
+        return targets
+    called: dict[str, list[int]] = {}
+    for index, names in enumerate(imagenet_names()):
+        for name in names:
+            called.setdefault(name.lower(), []).append(index)
+    for row, label in enumerate(labels):
+        found = called.get(label.replace("_", " ").lower(), [])
+        targets[row, found] = 1 / max(1, len(found))
+    return targets

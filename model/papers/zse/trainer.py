@@ -1,34 +1,32 @@
-"""A training of a network of ZSE-SBIR: its start, its optimiser, its input sizes and its objective."""
+"""Trainings of ZSE-SBIR and of the default network, from a recipe to a checkpoint file."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import nn
 
+from model.checkpoint import load_zse_network, save_checkpoint
+from model.datasets import IMAGENET_PART, GroupedTask, cache_folder, read_large_task, subsampled
 from model.errors import ModelError
-from model.network import POSITION, Encoder, Network, from_backbone, resized
-from model.papers.recipe import Recipe
-from model.papers.training_set import TrainingSet
-from model.papers.zse.listwise import ListwiseObjective
-from model.papers.zse.quadruplets import QuadrupletObjective
+from model.evaluation import counts
+from model.network import POSITION, UNCALIBRATED, Encoder, Network, from_backbone, read_backbone, resized
+from model.papers.pictures import TrainingSet, training_corpora, training_set
+from model.papers.recipe import ZseRecipe
+from model.papers.runs import Run, Trainer, Watch, run_steps
+from model.papers.zse.objectives import ListwiseObjective, QuadrupletObjective
+from model.papers.zse.prior import with_chosen_prior, with_prior
 from model.papers.zse.teacher import Teacher, ask_teacher
-from model.training import Loop, digest
+from model.papers.zse.words import with_words
+from model.training import calibrated, digest
 
 
-class Objective(Protocol):
-    """The losses of each training step."""
-
-    def losses(self, network: Network, step: int, side: int) -> dict[str, torch.Tensor]:
-        """The losses by name, for pictures of ``side`` pixels; the same step gives the same losses."""
-        ...
-
-
-class Trainer(Loop[Network]):
+class ZseTrainer(Trainer[Network]):
     """A training of a network of ZSE-SBIR.
 
     Args:
@@ -41,7 +39,7 @@ class Trainer(Loop[Network]):
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: ZseRecipe,
         data: TrainingSet,
         backbone: dict[str, torch.Tensor],
         folder: Path,
@@ -49,20 +47,28 @@ class Trainer(Loop[Network]):
     ) -> None:
         self.recipe, self.data = recipe, data
         self.native = backbone["pos_embed"].float()
-        config = recipe.config(recipe.phases[0].image_size)
-        network = from_backbone(config, backbone, recipe.seed)
+        network = from_backbone(recipe.config(recipe.phases[0].image_size), backbone, recipe.seed)
+        state: dict[str, torch.Tensor] = {}
         if start is not None:
-            _load_start(network, start, self.native)
-        super().__init__(recipe, folder, network, _origin(recipe, data, backbone, start))
+            # The prior and the vocabulary are made anew after the training, and a start may get them meanwhile.
+            plain = start.without_prior().without_vocabulary()
+            state = {f"start.{name}": tensor for name, tensor in plain.state_dict().items()}
+            _load_start(network, plain, self.native)
+        super().__init__(recipe, network, folder, digest(repr(recipe) + data.key, backbone | state))
         # What the pretrained ViT says of the photos; None where the recipe does not ask it.
         self.teacher: Teacher | None = None
-        self.objective: Objective
+        self.objective: ListwiseObjective | QuadrupletObjective
         if recipe.quadruplets is None:
             self.teacher = self._teacher(backbone)
             self.objective = ListwiseObjective(recipe, data, self.teacher)
         else:
             self.objective = QuadrupletObjective(recipe, data, recipe.quadruplets)
         self.resume()
+
+    @property
+    def trained(self) -> Network:
+        """The network as it would be saved now: the average over steps."""
+        return self.average
 
     def prepare(self) -> None:
         """Sets the input size and the learning rates of the step that comes next."""
@@ -71,8 +77,9 @@ class Trainer(Loop[Network]):
         self._set_rates(phase.encoder)
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """The losses of the objective."""
-        return self.objective.losses(self.network, self.step, self.recipe.phase_at(self.step).image_size)
+        """Computes the losses of the objective."""
+        side = self.recipe.phase_at(self.step).image_size
+        return self.objective.losses(self.network, self.step, side, self.autocast())
 
     def restore_shape(self) -> None:
         """Sets the input size of the last step before the state was saved."""
@@ -136,8 +143,6 @@ class Trainer(Loop[Network]):
 
 def _load_start(network: Network, start: Network, native: torch.Tensor) -> None:
     """Gives a new network the weights of another; ``native`` as for ``resized``."""
-    # The prior and the vocabulary are made anew after the training.
-    start = start.without_prior().without_vocabulary()
     side, config = network.config.image_size, start.config
     if side != config.image_size:
         start = resized(start, dataclasses.replace(config, image_size=side), native)
@@ -152,9 +157,75 @@ def _load_start(network: Network, start: Network, native: torch.Tensor) -> None:
         ) from error
 
 
-def _origin(recipe: Recipe, data: TrainingSet, backbone: dict[str, torch.Tensor], start: Network | None) -> str:
-    """Hex digest of everything that determines the state of a training."""
-    # A prior and a vocabulary are made anew after the training, so a start may get its own while the training goes on.
-    state = {} if start is None else start.without_prior().without_vocabulary().state_dict()
-    begin = {f"start.{name}": tensor for name, tensor in state.items()}
-    return digest(repr(recipe) + data.key, backbone | begin)
+def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
+    """Trains a network of ZSE-SBIR, calibrates it on the validation classes, and writes the checkpoint.
+
+    A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
+    validation classes keeps the calibration of ``run.start``, and the weights of its prior. The network gets a
+    vocabulary of what its photos show. A training on ``run.data`` keeps the whole prior and the vocabulary of its
+    start. ``report`` and ``watch`` as for ``train``.
+
+    """
+    backbone = read_backbone(run.backbone)
+    start = load_zse_network(run.start) if run.start else None
+    pictures = training_corpora(run.data, recipe)
+    training, validation = pictures.training, pictures.validation
+    if validation is None and start is None:
+        raise ModelError(
+            "a recipe that trains on the validation classes needs --start, whose calibration it keeps; "
+            "sketch-search model info names the file of the default network"
+        )
+    chosen = f"calibrated on {counts(validation)}" if validation else f"calibration of {run.start}"
+    further = pictures.further
+    if beside := [
+        f"{len(found):,} {what}"
+        for what, found in (
+            ("sketches without photos", further.sketches),
+            ("photos without sketches", further.photos),
+            ("line drawings", further.lines),
+        )
+        if found
+    ]:
+        report("beside the classes with both: " + ", ".join(beside))
+    report(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
+    data = training_set(training, cache_folder() / "pixels", further)
+    trainer = ZseTrainer(recipe, data, backbone, run.folder, start)
+    large = _large_validation(recipe) if run.data is None and validation else None
+    if not run_steps(trainer, recipe, run, validation, report, watch, large=large):
+        return False
+    if run.target is None:
+        return True
+    trained = trainer.trained
+    if run.data is not None and start is not None:
+        # The pictures that its prior was made of are not among these.
+        trained = trained.prior_replaced(start.prior)
+    notes = {"origin": run.origin}
+    if validation:
+        chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
+        harmonic: dict[str, float] = {}
+        if large is not None:
+            trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.methods, recipe.dtype)
+        network, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
+        figures |= harmonic
+        notes["validation"] = json.dumps(figures)
+        said = f"; mAP@all on validation classes, and harmonic means in a gallery of everything: {figures}"
+    else:
+        if run.data is None and start is not None and start.prior is not None:
+            weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
+            trained = with_prior(trained, training, further, *weights)
+        network, said = trained.with_calibration(start.calibration if start else UNCALIBRATED), ""
+    if run.data is None:
+        network = with_words(network, pictures, trainer.teacher)
+    elif start is not None:
+        network = network.vocabulary_replaced(start.vocabulary, start.config.words)
+    save_checkpoint(network.half(), run.target, notes)
+    report(f"wrote {run.target}{said}")
+    return True
+
+
+def _large_validation(recipe: ZseRecipe) -> GroupedTask | None:
+    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_large_task``."""
+    if not recipe.evaluate_everything:
+        return None
+    trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
+    return read_large_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)

@@ -7,8 +7,8 @@ import pytest
 from safetensors.torch import save_file
 
 from model.commands import main
-from model.papers import ablations
-from model.papers.ablations import ablation_names
+from model.papers.comparison import ablations
+from model.papers.comparison.ablations import ablation_names
 from tests.learning import small_backbone, write_class_folders
 
 SMALL = (

@@ -22,22 +22,25 @@ from model.datasets.corpus import data_folder, read_split
 from model.errors import ModelError
 from model.matcher import load
 from model.network.vectors import AnchorNetwork, anchor_network_from
-from model.papers.recipe import RECIPES
-from model.papers.sketch_an_anchor.features import pretrained_features
-from model.papers.sketch_an_anchor.graph import AnchorGraph, joined_edges
-from model.papers.sketch_an_anchor.losses import anchored_contrastive_loss, info_nce
-from model.papers.sketch_an_anchor.objective import AnchoredNetwork, scaled_gradient
-from model.papers.sketch_an_anchor.recipe import (
-    Anchoring,
-    AnchorOptimiser,
-    AnchorRecipe,
-    is_anchor_recipe,
-    read_anchor_recipe,
+from model.papers.pictures import TrainingSet, training_set
+from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, read_recipe
+from model.papers.sketch_an_anchor import (
+    AnchoredNetwork,
+    AnchorGraph,
+    AnchorTrainer,
+    SemanticAnchors,
+    VisualAnchors,
+    WordAnchors,
+    anchored_contrastive_loss,
+    info_nce,
+    joined_edges,
+    pretrained_features,
+    rate_at,
+    scaled_gradient,
+    similarities,
+    widened,
+    word_anchors,
 )
-from model.papers.sketch_an_anchor.semantic import SemanticAnchors, VisualAnchors, WordAnchors, similarities, widened
-from model.papers.sketch_an_anchor.trainer import AnchorTrainer, rate_at
-from model.papers.sketch_an_anchor.words import word_anchors
-from model.papers.training_set import TrainingSet, training_set
 from model.papers.word_vectors import WordVectors, read_word_vectors
 from tests.learning import small_backbone, write_class_folders
 from tests.pictures import SHAPES, drawing
@@ -45,7 +48,6 @@ from tests.requirements import needs_shared_data
 
 SIZES: dict[str, Any] = {"embed_dim": 32, "depth": 4, "num_heads": 2, "mlp_ratio": 2.0}
 RECIPE = AnchorRecipe(
-    method="sketch-an-anchor",
     backbone="vit_tiny_patch16_224",
     network={"sizes": SIZES, "image_size": 64, "units": 40},
     steps=6,
@@ -239,7 +241,7 @@ def test_files_that_are_no_word_vectors_are_refused(tmp_path: Path) -> None:
 
 @needs_shared_data
 def test_the_stand_in_has_a_vector_for_every_training_class() -> None:
-    recipe = read_anchor_recipe(Path("sketch-an-anchor/whole"))
+    recipe = read_recipe(Path("sketch-an-anchor/whole"), AnchorRecipe)
     words = read_word_vectors(None)
     assert "a stand-in for word2vec" in words.name
     labels, others = (read_split(data_folder(), part) for part in ("train", "unseen"))
@@ -260,46 +262,12 @@ def test_the_gradient_into_the_backbone_is_a_tenth() -> None:
 
 
 def test_the_rate_is_raised_linearly_and_lowered_by_a_cosine() -> None:
-    paper = read_anchor_recipe(Path("sketch-an-anchor/paper"))
+    paper = read_recipe(Path("sketch-an-anchor/paper"), AnchorRecipe)
     assert (paper.steps, paper.batch, paper.config.backbone) == (1500, 16, "vit_small_patch8_224")
     assert rate_at(paper, 0) == pytest.approx(5e-6 / 150)
     assert rate_at(paper, 149) == rate_at(paper, 150) == pytest.approx(5e-6)
     assert rate_at(paper, 825) == pytest.approx(3e-6)
     assert rate_at(paper, 1499) == pytest.approx(1e-6, rel=1e-3)
-
-
-def test_the_committed_recipes_can_be_read() -> None:
-    found = {path.stem: read_anchor_recipe(path) for path in RECIPES.rglob("*.toml") if is_anchor_recipe(path)}
-    rows = {name: (r.config.anchors, r.anchoring.graph, r.anchoring.randomised) for name, r in found.items()}
-    assert rows == {
-        "baseline": ((), 4, True),
-        "visual-anchors": (("visual",), 0, False),
-        "both-anchors": (("word", "visual"), 0, False),
-        "randomised": (("word", "visual"), 0, True),
-        "graph": (("word", "visual"), 4, False),
-        "whole": (("word", "visual"), 4, True),
-        "paper": (("word", "visual"), 4, True),
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("speed = 9\n" + SMALL, "not a usable training recipe"),
-        (SMALL.replace("batch = 3", "batch = 1"), "batch must be at least 2"),
-        (SMALL.replace("vit_tiny_patch16_224", "resnet50"), "resnet50"),
-        (SMALL.replace("vit_tiny_patch16_224", "hf-hub:some/where"), "timm has no architecture 'hf-hub:some/where'"),
-        (SMALL.replace("units = 40", 'units = 40\nanchors = ["visual", "word"]'), "in this order"),
-        (SMALL.replace("units = 40", "colour = 1"), "unknown field"),
-        (SMALL.replace("steps", 'split = ["unseen"]\nsteps'), "only together with"),
-        (SMALL.replace("steps", "temperature = 0.0\nsteps"), "temperature must be above 0"),
-    ],
-)
-def test_an_unusable_recipe_is_refused_with_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(text)
-    with pytest.raises(ModelError, match=sentence):
-        read_anchor_recipe(path)
 
 
 def trainer(data: TrainingSet, anchors: SemanticAnchors, folder: Path, **changes: object) -> AnchorTrainer:
@@ -367,7 +335,7 @@ def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() 
 
 
 def test_the_papers_backbone_makes_a_step_with_random_weights() -> None:
-    paper = read_anchor_recipe(Path("sketch-an-anchor/paper"))
+    paper = read_recipe(Path("sketch-an-anchor/paper"), AnchorRecipe)
     with torch.device("meta"):
         network = AnchorNetwork(paper.config)
         tokens = network.represent(network.retrieval_tokens(torch.empty(2, 3, 224, 224)))

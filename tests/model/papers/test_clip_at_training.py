@@ -22,8 +22,8 @@ from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_
 from model.errors import ModelError
 from model.matcher import load
 from model.network.vectors import ClipAtNetwork, PretrainedVit, VitLayout
-from model.papers.budget import Budget, at_budget
-from model.papers.clip_at.losses import (
+from model.papers.clip_at import (
+    ClipAtTrainer,
     average_divergence,
     category_distances,
     classification_loss,
@@ -32,22 +32,15 @@ from model.papers.clip_at.losses import (
     hard_triplet_loss,
     log_densities,
     log_softmaxes,
+    others,
+    read_start,
     relative_distances,
+    share_at,
     shuffled,
     triplet_loss,
 )
-from model.papers.clip_at.objective import others
-from model.papers.clip_at.recipe import (
-    ClipAtOptimiser,
-    ClipAtRecipe,
-    Losses,
-    is_clip_at_recipe,
-    read_clip_at_recipe,
-)
-from model.papers.clip_at.start import read_start
-from model.papers.clip_at.trainer import ClipAtTrainer, share_at
-from model.papers.recipe import RECIPES
-from model.papers.training_set import TrainingSet, training_set
+from model.papers.pictures import TrainingSet, training_set
+from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe, read_recipe
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, write_class_folders
 from tests.pictures import SHAPES, drawing, photo
@@ -57,13 +50,12 @@ VIT = PretrainedVit(
     VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64), 64, small_backbone(), (0.5,) * 3, (0.5,) * 3
 )
 RECIPE = ClipAtRecipe(
-    method="clip-at",
     backbone="vit_tiny_patch16_224",
     network={"prompts": 2},
     steps=6,
     batch=4,
     categories=2,
-    losses=Losses(temperature=0.1),
+    losses=ClipAtLosses(temperature=0.1),
     optimiser=ClipAtOptimiser(encoder_rate=1e-2, prompt_rate=1e-2, warmup=2, average=0.5),
     # With each saved state the curve is drawn, which takes longer than some steps.
     save_every=1000,
@@ -214,7 +206,7 @@ def test_categories_and_pairs_have_their_losses(pairs: TrainingSet, texts: torch
     assert set(trainer(pairs, texts, tmp_path / "c").train_step()) == {"triplet", "classes"}
     fine = trainer(pairs, texts, tmp_path / "f", level="fine-grained")
     assert set(fine.train_step()) == {"triplet", "classes", "divergence", "patches"}
-    weights = Losses(classes=0, divergence=0, patches=0)
+    weights = ClipAtLosses(classes=0, divergence=0, patches=0)
     alone = trainer(pairs, texts, tmp_path / "t", level="fine-grained", losses=weights)
     assert set(alone.train_step()) == {"triplet"}
     assert set(fine.trained.learned.prompts) == {"both"}
@@ -224,8 +216,8 @@ def test_categories_and_pairs_have_their_losses(pairs: TrainingSet, texts: torch
 def test_a_fine_grained_batch_has_pairs_of_several_categories(
     pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
 ) -> None:
-    objective: Any = trainer(pairs, texts, tmp_path, level="fine-grained").objective
-    labels, sketches, photos = objective._batch(torch.Generator().manual_seed(0))
+    fine = trainer(pairs, texts, tmp_path, level="fine-grained")
+    labels, sketches, photos = fine.pair_batch(torch.Generator().manual_seed(0))
     assert labels[0] == labels[1] != labels[2] == labels[3]
     assert torch.equal(pairs.drawn_from[sketches], photos)
     assert torch.equal(pairs.photo_labels[photos], labels)
@@ -289,67 +281,16 @@ def test_photos_of_one_class_or_without_pairs_cannot_be_trained_on(texts: torch.
 
 def test_pictures_that_cannot_be_cut_are_refused(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="64 pixels cannot be cut into 3 equal rows"):
-        trainer(pairs, texts, tmp_path, level="fine-grained", losses=Losses(patch_grid=3))
-
-
-def test_the_committed_recipes_can_be_read() -> None:
-    found = {path.stem: read_clip_at_recipe(path) for path in RECIPES.rglob("*.toml") if is_clip_at_recipe(path)}
-    assert {name: (recipe.backbone, recipe.level) for name, recipe in found.items()} == {
-        "category": ("vit_tiny_patch16_224", "category"),
-        "fine-grained": ("vit_tiny_patch16_224", "fine-grained"),
-        # At another rate, for the budget of the comparison.
-        "clip-at": ("vit_tiny_patch16_224", "category"),
-        "clip": ("clip", "category"),
-        "clip-fine-grained": ("clip", "fine-grained"),
-    }
-    public = found["clip"]
-    assert (public.optimiser.encoder_rate, public.optimiser.prompt_rate, public.batch) == (1e-6, 1e-4, 192)
-    assert (public.losses.margin, public.network["prompts"]) == (0.2, 3)
-    assert found["category"].pictures == found["fine-grained"].pictures
-
-
-@pytest.mark.parametrize("name", ["category", "fine-grained", "clip"])
-def test_a_recipe_at_another_budget_keeps_the_ratio_of_its_rates(name: str, tmp_path: Path) -> None:
-    own = read_clip_at_recipe(Path("clip-at") / name)
-    budgeted = at_budget(Path("clip-at") / name, Budget(15_000, 128, 5, 4), 3.0)
-    (tmp_path / "recipe.toml").write_text(budgeted.text)
-    recipe = read_clip_at_recipe(tmp_path / "recipe.toml")
-    assert recipe.pictures == budgeted.pictures <= 15_000
-    assert recipe.network["image_size"] == 128
-    for rate in ("encoder_rate", "prompt_rate", "text_rate"):
-        assert getattr(recipe.optimiser, rate) == pytest.approx(3 * getattr(own.optimiser, rate))
-    assert budgeted.rate == recipe.optimiser.encoder_rate
-    assert recipe.losses == own.losses
+        trainer(pairs, texts, tmp_path, level="fine-grained", losses=ClipAtLosses(patch_grid=3))
 
 
 @needs_shared_data
 def test_every_training_class_has_a_text_vector() -> None:
-    recipe = read_clip_at_recipe(Path("clip-at/category"))
+    recipe = read_recipe(Path("clip-at/category"), ClipAtRecipe)
     start = read_start(recipe, str(data_folder() / "data" / "vit_tiny_patch16_224.safetensors"), None)
     labels = read_split(data_folder(), "train")
     assert start.texts(labels).shape == (len(labels), 512)
     assert (start.vit.layout.width, start.vit.layout.depth, start.vit.layout.norm_eps) == (192, 12, 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("speed = 9\n" + SMALL, "not a usable training recipe"),
-        (SMALL.replace("batch = 4", "batch = 1"), "batch must be at least 2"),
-        (SMALL + 'level = "pixels"\n', "not a usable training recipe"),
-        (SMALL + 'split = ["unseen"]\n', "only together with"),
-        (SMALL + "[losses]\ntemperature = 0.0\n", "temperature and bandwidth must be above 0"),
-        (SMALL + "[losses]\ntriplet = 0.0\nclasses = 0.0\n", "all losses are switched off"),
-        (SMALL + 'level = "fine-grained"\naugment = true\n', "cannot augment"),
-        (SMALL.replace("batch = 4", 'batch = 5\nlevel = "fine-grained"'), "with 2 pairs or more of each"),
-        (SMALL + "[network]\nshared_norms = true\n", r"\[network\] may not set shared_norms"),
-    ],
-)
-def test_an_unusable_recipe_is_refused_with_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(text)
-    with pytest.raises(ModelError, match=sentence):
-        read_clip_at_recipe(path)
 
 
 def test_one_command_trains_on_clip_what_is_measured_indexed_and_searched(

@@ -14,13 +14,20 @@ from model.commands import main
 from model.datasets.corpus import DATA_VARIABLE
 from model.errors import ModelError
 from model.matcher import load
-from model.papers.budget import Budget, at_budget
-from model.papers.comparison import methods as rows_of_the_table
-from model.papers.comparison.methods import ABLATIONS, METHODS, ComparedMethod, chosen_methods
-from model.papers.comparison.rows import Chosen, ComparisonRow, Point, TrainedRate, read_record
-from model.papers.comparison.run import ComparisonRequest, compare, highest
-from model.papers.comparison.trainings import FACTORS, planned
-from model.papers.recipe import read_recipe
+from model.papers.comparison import table as rows_of_the_table
+from model.papers.comparison.run import FACTORS, ComparisonRequest, compare, highest, planned
+from model.papers.comparison.table import (
+    ABLATIONS,
+    METHODS,
+    Chosen,
+    ComparedMethod,
+    ComparisonRow,
+    Point,
+    TrainedRate,
+    chosen_methods,
+)
+from model.papers.recipe import Budget, at_budget
+from model.papers.trainings import read_record
 from model.training.loop import Loop
 from tests.archives import pack
 from tests.learning import small_backbone
@@ -230,16 +237,6 @@ def test_every_row_of_the_table_has_a_recipe_that_fits_a_budget(method: Compared
         assert at_budget(path, budget).pictures == training.recipe.pictures
         assert at_budget(path, budget).rate == training.recipe.rate
     assert len({training.recipe.rate for training in planned(method, budget, tmp_path)}) == (3 if method.trained else 0)
-
-
-def test_a_recipe_at_a_budget_differs_in_length_size_and_rates_alone(shared: Path, tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(at_budget(shared / "zse.toml", Budget(22, 96, 2, 3), 0.3).text)
-    first, small = read_recipe(shared / "zse.toml"), read_recipe(tmp_path / "small.toml")
-    assert (small.steps, small.pictures, small.phases[0].image_size) == (5, 20, 96)
-    assert (small.evaluate_every, small.evaluate_share, small.optimiser.warmup) == (3, 3, 1)
-    assert (small.optimiser.encoder_rate, small.optimiser.head_rate) == (3e-5, 1.5e-4)
-    same = {"phases": first.phases, "optimiser": first.optimiser, "save_every": 50, "evaluate_every": 250}
-    assert dataclasses.replace(small, **same, evaluate_share=first.evaluate_share) == first  # type: ignore[arg-type]
 
 
 def test_a_row_that_was_written_is_read_as_it_was(shared: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.evaluation import Interval
-from model.papers.comparison.rows import (
+from model.papers.comparison.table import (
     Chosen,
     ComparisonRow,
     Figures,
@@ -16,8 +16,8 @@ from model.papers.comparison.rows import (
     Ranked,
     Retrieval,
     TrainedRate,
-    write_record,
 )
+from model.papers.trainings import write_record
 from tests.benchmarks.comparison import PLOT, main
 from tests.benchmarks.results import read_blocks
 

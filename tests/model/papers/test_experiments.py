@@ -17,12 +17,10 @@ from model.commands import main
 from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network.tokens import Tokens
-from model.papers.clip_at import read_clip_at_recipe
-from model.papers.costs import _anchor_trainer, _clip_at_trainer, _pictures, _zse_trainer
-from model.papers.experiments.spaces import _within
-from model.papers.recipe import read_recipe
-from model.papers.sketch_an_anchor.photos import chosen_photos
-from model.papers.sketch_an_anchor.recipe import ChosenPhotos, read_anchor_recipe
+from model.papers.comparison.costs import blank_pictures, blank_trainer
+from model.papers.comparison.experiments import _within
+from model.papers.recipe import AnchorRecipe, ChosenPhotos, Recipe, read_recipe
+from model.papers.sketch_an_anchor import chosen_photos
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import tiny_network
 from tests.pictures import SHAPES
@@ -69,7 +67,7 @@ def test_learning_rates_are_measured_on_the_way_and_once(
     ]
     # Two of the six classes are for validation, so that a step of three pictures is a quarter of all photos.
     assert [point["epochs"] for point in found[0]["points"]] == [0.25, 0.5]
-    recipe = read_anchor_recipe(folder / "runs" / "experiments" / "rates" / "rate-0.01.toml")
+    recipe = read_recipe(folder / "runs" / "experiments" / "rates" / "rate-0.01.toml", AnchorRecipe)
     assert (recipe.optimiser.rate, recipe.optimiser.last_rate, recipe.steps) == (0.01, 0.01, 2)
     log = folder / "runs" / "experiments" / "rates" / "rate-0.01" / "log.jsonl"
     before = log.stat().st_mtime_ns
@@ -114,7 +112,7 @@ def test_a_picture_is_not_asked_to_find_itself() -> None:
 
 
 def test_the_photos_nearest_to_an_anchor_or_farthest_from_it_are_trained_on() -> None:
-    data = _pictures(2, 4)
+    data = blank_pictures(2, 4)
     features = torch.nn.functional.normalize(torch.randn(8, 6, generator=torch.Generator().manual_seed(1)), dim=1)
     for farthest in (False, True):
         found = chosen_photos(ChosenPhotos(3, farthest), data, features)
@@ -164,7 +162,7 @@ def test_what_does_not_fit_is_refused(given: list[str], capsys: pytest.CaptureFi
     assert main(["experiment", "repeats", *given, "--split", "val"]) == 2
     assert "leave it or --data out" in capsys.readouterr().err
     assert main(["experiment", "rates", "--recipe", "paper", "--backbone", "vit.safetensors", "--rates", "0.1"]) == 2
-    assert "paper is no recipe of Sketch-an-Anchor" in capsys.readouterr().err
+    assert "paper.toml is no recipe of Sketch-an-Anchor" in capsys.readouterr().err
 
 
 SMALL_ZSE = (
@@ -198,9 +196,7 @@ def test_costs_that_are_counted_without_computing_are_those_of_a_step(
     zse.write_text(SMALL_ZSE)
     clip_at.write_text(SMALL_CLIP_AT)
     trainers: dict[Path, Any] = {
-        anchors: _anchor_trainer(read_anchor_recipe(anchors), tmp_path / "a"),
-        zse: _zse_trainer(read_recipe(zse), tmp_path / "z"),
-        clip_at: _clip_at_trainer(read_clip_at_recipe(clip_at), tmp_path / "c"),
+        path: blank_trainer(read_recipe(path, Recipe), tmp_path / path.stem) for path in (anchors, zse, clip_at)
     }
     monkeypatch.chdir(tmp_path)
     for row in rows(capsys, "costs", *map(str, trainers)):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from model.evaluation.categories import evaluate
-from model.papers.recipe import Batch, Optimiser, Weights
-from model.papers.training_set import training_set
-from model.papers.zse.trainer import Trainer
+from model.papers.pictures import training_set
+from model.papers.recipe import Batch, Weights, ZseOptimiser
+from model.papers.zse.trainer import ZseTrainer
 from model.training.calibration import trained_matcher
 from tests.learning import small_backbone, small_recipe, write_patterns
 
@@ -24,10 +24,10 @@ def test_minutes_of_training_find_most_pictures_it_never_saw(tmp_path: Path) -> 
         small_recipe((64, 1000), (96, 500)),
         weights=Weights(bank=1.0, contrast=1.0, labels=0.1, teacher=0.1, relation=1.0),
         batch=Batch(classes=6, near=0.5, sketches=2, drawn=4),
-        optimiser=Optimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=20, average=0.98),
+        optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=20, average=0.98),
         save_every=100,
     )
-    trainer = Trainer(recipe, data, small_backbone(), tmp_path / "run")
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
     before = evaluate(trained_matcher(trainer.average), fresh)
     trainer.run()
     after = evaluate(trained_matcher(trainer.average), fresh)

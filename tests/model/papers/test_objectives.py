@@ -20,12 +20,11 @@ from model.network.config import Modality
 from model.network.layers.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
-from model.papers.recipe import RECIPES, Batch, Optimiser, Quadruplets, Recipe, Weights, read_recipe
-from model.papers.training_set import TrainingSet, training_corpora, training_set
-from model.papers.zse.batches import Sampler
-from model.papers.zse.quadruplets import MATCH, NO_MATCH, QuadrupletObjective
+from model.papers.pictures import TrainingSet, training_corpora, training_set
+from model.papers.recipe import Batch, Quadruplets, Weights, ZseOptimiser, ZseRecipe
+from model.papers.zse.objectives import MATCH, NO_MATCH, QuadrupletObjective, Sampler
 from model.papers.zse.teacher import Teacher
-from model.papers.zse.trainer import Trainer
+from model.papers.zse.trainer import ZseTrainer
 from model.training.calibration import calibrated, trained_matcher
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.pictures import SHAPES, drawing, photo
@@ -39,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     return training_set(corpus, tmp_path_factory.mktemp("pixels"))
 
 
-def quadruplets(recipe: Recipe, how: Quadruplets, **network: object) -> Recipe:
+def quadruplets(recipe: ZseRecipe, how: Quadruplets, **network: object) -> ZseRecipe:
     return dataclasses.replace(recipe, quadruplets=how, network={**recipe.network, **network})
 
 
@@ -120,9 +119,9 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
     how = Quadruplets(samples=8)
     recipe = quadruplets(small_recipe((64, 60)), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
     recipe = dataclasses.replace(
-        recipe, optimiser=Optimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, stable=1.0)
+        recipe, optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, stable=1.0)
     )
-    trainer = Trainer(recipe, data, small_backbone(), tmp_path / "run")
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
     before = evaluate(trained_matcher(trainer.average), fresh)
     trainer.run()
     after = evaluate(trained_matcher(trainer.average), fresh)
@@ -130,16 +129,6 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
     assert sum(entry["relation"] for entry in log[-10:]) < 0.95 * sum(entry["relation"] for entry in log[:10])
     assert not (tmp_path / "run" / "teacher.safetensors").exists()
     assert after.methods["ret"].overall.map_all > before.methods["ret"].overall.map_all + 0.05
-
-
-def test_without_an_average_over_steps_the_average_is_the_network(data: TrainingSet, tmp_path: Path) -> None:
-    recipe = quadruplets(small_recipe((64, 2)), Quadruplets(samples=2))
-    recipe = dataclasses.replace(recipe, optimiser=Optimiser(average=0.0, warmup=1, stable=1.0))
-    trainer = Trainer(recipe, data, small_backbone(), tmp_path)
-    trainer.run()
-    for mean, value in zip(trainer.average.parameters(), trainer.network.parameters(), strict=True):
-        assert torch.equal(mean, value)
-    assert {group["lr"] for group in trainer.optimiser.param_groups} == {1e-4, 5e-4}
 
 
 class Remembered(Network):
@@ -153,7 +142,7 @@ class Remembered(Network):
 
 def test_a_step_compares_the_first_sketch_of_each_photo_with_every_photo(data: TrainingSet, tmp_path: Path) -> None:
     recipe = small_recipe((64, 1))
-    trainer = Trainer(recipe, data, small_backbone(), tmp_path)
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     network = Remembered(recipe.config(64))
     network.load_state_dict(trainer.network.state_dict())
     found = trainer.objective.losses(network, step=3, side=64)["relation"]
@@ -193,7 +182,7 @@ def test_an_ablation_is_offered_by_what_it_was_trained_for(
     how: Quadruplets, network: dict[str, object], methods: tuple[str, ...], data: TrainingSet, tmp_path: Path
 ) -> None:
     recipe = quadruplets(small_recipe((64, 1)), how, **network)
-    trainer = Trainer(recipe, data, small_backbone(), tmp_path / "run")
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
     trainer.run()
     validation = write_class_folders(tmp_path / "validation", seeds=range(2), shapes=SHAPES[:3])
     chosen, figures = calibrated(trainer.average, validation, methods=recipe.methods)
@@ -257,20 +246,10 @@ def test_sketches_are_to_find_the_photo_they_were_drawn_from_where_there_is_one(
     recipe = dataclasses.replace(
         small_recipe((64, 1)), batch=Batch(classes=2, drawn=0), weights=Weights(instances=0.5, bank=0.0)
     )
-    losses = Trainer(recipe, data, small_backbone(), tmp_path / "run").train_step()
+    losses = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run").train_step()
     assert losses["instances"] > 0
     without = dataclasses.replace(data, drawn_from=torch.full_like(data.drawn_from, -1))
-    assert Trainer(recipe, without, small_backbone(), tmp_path / "other").train_step()["instances"] == 0
-
-
-def test_a_run_of_instances_trains(tmp_path: Path) -> None:
-    data = training_set(with_drawn_sketches(tmp_path), tmp_path / "pixels")
-    recipe = dataclasses.replace(
-        small_recipe((64, 2)), batch=Batch(classes=2, photos=3, sketches=2, drawn=2), weights=Weights(contrast=1.0)
-    )
-    trainer = Trainer(recipe, data, small_backbone(), tmp_path / "run")
-    trainer.run()
-    assert trainer.step == 2
+    assert ZseTrainer(recipe, without, small_backbone(), tmp_path / "other").train_step()["instances"] == 0
 
 
 def test_a_training_leaves_out_what_its_protocol_holds_out(tmp_path: Path) -> None:
@@ -282,32 +261,3 @@ def test_a_training_leaves_out_what_its_protocol_holds_out(tmp_path: Path) -> No
     assert len(kept.photos) == 0.8 * len(whole.photos)
     none = training_corpora(tmp_path, dataclasses.replace(recipe, data_set="tuberlin")).training
     assert not none.sketches
-
-
-def test_a_recipe_may_be_another_one_with_changes(tmp_path: Path) -> None:
-    (tmp_path / "base.toml").write_text(
-        'preset = "zse-ti16"\nseed = 3\n[network]\ndropout = 0.0\n[[phases]]\nimage_size = 64\nsteps = 5\n'
-        "[quadruplets]\nsamples = 4\n"
-    )
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "row.toml").write_text(
-        'base = "../base.toml"\nseed = 4\n[network]\ntokenizer = "plain"\n[quadruplets]\nrelation = 0.0\n'
-    )
-    base, row = read_recipe(tmp_path / "base.toml"), read_recipe(tmp_path / "rows" / "row.toml")
-    changed = {"dropout": 0.0, "tokenizer": "plain"}
-    assert base.quadruplets is not None
-    fewer = dataclasses.replace(base.quadruplets, relation=0.0)
-    assert row == dataclasses.replace(base, seed=4, network=changed, quadruplets=fewer)
-    assert (base.pictures, base.methods, row.methods) == (80, ("rn", "ret"), ("ret",))
-    (tmp_path / "lost.toml").write_text('base = "nowhere.toml"\n')
-    with pytest.raises(ModelError, match="not a usable training recipe"):
-        read_recipe(tmp_path / "lost.toml")
-    (tmp_path / "none.toml").write_text('base = "base.toml"\n[quadruplets]\nrelation = 0.0\ntriplet = 0.0\n')
-    with pytest.raises(ModelError, match="all losses are switched off"):
-        read_recipe(tmp_path / "none.toml")
-
-
-def test_the_rows_of_a_table_of_ablations_have_one_budget() -> None:
-    budgets = {path.stem: read_recipe(path).pictures for path in (RECIPES / "ablations").glob("*.toml")}
-    assert len(budgets) > 10
-    assert max(budgets.values()) < 1.01 * min(budgets.values())

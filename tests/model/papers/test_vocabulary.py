@@ -12,15 +12,16 @@ from model.datasets import rows_of_each
 from model.datasets.corpus import Picture
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
-from model.papers.zse.names import imagenet_names
-from model.papers.zse.vocabulary import (
+from model.papers.zse.teacher import imagenet_names
+from model.papers.zse.words import (
     MOST_NONE,
+    Entry,
     Shown,
     fit_guesses,
     fit_words,
     with_vocabulary,
+    word_list,
 )
-from model.papers.zse.wordlist import Entry, word_list
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import tiny_network, with_words
 from tests.pictures import SHAPES

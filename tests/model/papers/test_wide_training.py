@@ -20,14 +20,14 @@ from model.datasets.further import Further, lines_of, read_imagenet, read_lines,
 from model.errors import ModelError
 from model.network.backbone import from_backbone
 from model.network.zse import Network
-from model.papers.options import Run
-from model.papers.recipe import Batch, Optimiser, Weights
-from model.papers.runs import train
-from model.papers.training_set import TrainingSet, training_corpora, training_set
-from model.papers.zse.losses import mates_loss
-from model.papers.zse.names import named_targets
+from model.papers.pictures import TrainingSet, training_corpora, training_set
+from model.papers.recipe import Batch, Weights, ZseOptimiser
+from model.papers.runs import Run
+from model.papers.trainings import train
+from model.papers.zse.objectives import mates_loss
 from model.papers.zse.prior import RET_WEIGHTS, best_weight, with_prior
-from model.papers.zse.trainer import Trainer
+from model.papers.zse.teacher import named_targets
+from model.papers.zse.trainer import ZseTrainer
 from tests.archives import pack
 from tests.learning import NETWORK, small_backbone, small_recipe, toml
 from tests.pictures import SHAPES, drawing, encoded, photo
@@ -143,11 +143,11 @@ def test_rows_of_further_pictures_follow_those_of_the_classes_with_both(tmp_path
 
 def test_a_training_with_lines_and_further_classes_continues_to_the_same_weights(tmp_path: Path) -> None:
     data = wide_set(tmp_path)
-    whole = Trainer(WIDE, data, small_backbone(), tmp_path / "whole")
+    whole = ZseTrainer(WIDE, data, small_backbone(), tmp_path / "whole")
     whole.run()
     assert set(json.loads(whole.log_path.read_text().splitlines()[0])) >= {"bank", "labels", "mates", "teacher"}
-    Trainer(WIDE, data, small_backbone(), tmp_path / "parts").run(until=2)
-    second = Trainer(WIDE, data, small_backbone(), tmp_path / "parts")
+    ZseTrainer(WIDE, data, small_backbone(), tmp_path / "parts").run(until=2)
+    second = ZseTrainer(WIDE, data, small_backbone(), tmp_path / "parts")
     assert second.step == 2
     second.run()
     for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):
@@ -208,9 +208,9 @@ def test_a_training_that_starts_from_a_network_with_a_prior_makes_its_prior_anew
 def test_a_training_goes_on_when_its_start_has_got_a_prior_meanwhile(tmp_path: Path) -> None:
     pictures = training_corpora(None, WIDE)
     plain = tiny_start()
-    Trainer(WIDE, wide_set(tmp_path), small_backbone(), tmp_path / "run", plain).run(until=1)
+    ZseTrainer(WIDE, wide_set(tmp_path), small_backbone(), tmp_path / "run", plain).run(until=1)
     other = with_prior(plain, pictures.training, pictures.further, 1.5, 8.0)
-    assert Trainer(WIDE, wide_set(tmp_path), small_backbone(), tmp_path / "run", other).step == 1
+    assert ZseTrainer(WIDE, wide_set(tmp_path), small_backbone(), tmp_path / "run", other).step == 1
 
 
 def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_ones() -> None:
@@ -236,8 +236,12 @@ def test_some_pictures_of_every_class_are_spread_over_it() -> None:
 
 
 def test_the_last_blocks_learn_at_their_own_rate(tmp_path: Path) -> None:
-    late = Optimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=1, stable=1.0, late_blocks=1, late_rate=0.0, decay=0.0)
-    trainer = Trainer(dataclasses.replace(WIDE, optimiser=late), wide_set(tmp_path), small_backbone(), tmp_path / "run")
+    late = ZseOptimiser(
+        encoder_rate=1e-3, head_rate=2e-3, warmup=1, stable=1.0, late_blocks=1, late_rate=0.0, decay=0.0
+    )
+    trainer = ZseTrainer(
+        dataclasses.replace(WIDE, optimiser=late), wide_set(tmp_path), small_backbone(), tmp_path / "run"
+    )
     before = {name: value.clone() for name, value in trainer.network.named_parameters()}
     trainer.train_step()
     changed = {name for name, value in trainer.network.named_parameters() if not torch.equal(value, before[name])}

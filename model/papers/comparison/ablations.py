@@ -9,10 +9,9 @@ from typing import Literal
 from model.datasets import read_task, subsampled
 from model.errors import ModelError
 from model.evaluation import draw_intervals
-from model.papers.budget import Budget, at_budget
-from model.papers.options import Run
-from model.papers.recipe import RECIPES, keep_recipe
-from model.papers.rows import TrainedRow, trained_row, with_interval
+from model.papers.recipe import RECIPES, Budget, at_budget, keep_recipe
+from model.papers.runs import Run
+from model.papers.trainings import TrainedRow, markdown, trained_row, with_interval
 
 FOLDER = RECIPES / "ablations"
 ANCHOR_FOLDER = RECIPES / "sketch-an-anchor"
@@ -67,27 +66,25 @@ def ablate(
     rows = []
     for name in names or known:
         recipe = (ANCHOR_FOLDER if method == "sketch-an-anchor" else FOLDER) / f"{name}.toml"
-        report(f"{name}:")
-        target = folder / f"{name}.safetensors"
-        recipe = recipe if budget is None else _at_budget(recipe, budget, folder)
-        rows.append(trained_row(Run(recipe, backbone, folder / name, target, data, words=words), corpus, report))
+        if budget is not None:
+            text, recipe = at_budget(recipe, budget).text, folder / recipe.name
+            keep_recipe(recipe, text, "rows of another budget")
+        run = Run(recipe, backbone, folder / name, folder / f"{name}.safetensors", data, words=words)
+        rows.append(trained_row(run, corpus, report))
     return tuple(rows)
 
 
 def ablation_table(rows: Sequence[TrainedRow]) -> str:
     """The table in Markdown: for each method a column of mAP@all with its interval, and Prec@100."""
     methods = {"rn": "relation network", "ret": "[Ret]", "fused": "fused", "vis": "mean visual token"}
-    lines = ["| row | parameters | " + " | ".join(f"{title}: mAP@all, Prec@100" for title in methods.values()) + " |"]
-    lines.append("| --- " * (2 + len(methods)) + "|")
+    lines = []
     for row in rows:
-        cells = []
-        for method in methods:
-            figures = row.figures.get(method)
-            cells.append(
-                "" if figures is None else f"{with_interval(figures['map_all'])}, {figures['precision_100'].value:.3f}"
-            )
-        lines.append(f"| {row.name} | {row.parameters / 1e6:.1f} M | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        found = [row.figures.get(method) for method in methods]
+        cells = [
+            "" if of is None else f"{with_interval(of['map_all'])}, {of['precision_100'].value:.3f}" for of in found
+        ]
+        lines.append((row.name, f"{row.parameters / 1e6:.1f} M", *cells))
+    return markdown(("row", "parameters", *(f"{title}: mAP@all, Prec@100" for title in methods.values())), lines)
 
 
 def draw_ablation(rows: Sequence[TrainedRow], picture: Path) -> None:
@@ -96,10 +93,3 @@ def draw_ablation(rows: Sequence[TrainedRow], picture: Path) -> None:
     picture: a file whose ending says the format. Raises ModelError without matplotlib.
     """
     draw_intervals({row.name: row.figures.get("rn", row.figures["ret"])["map_all"] for row in rows}, "mAP@all", picture)
-
-
-def _at_budget(recipe: Path, budget: Budget, folder: Path) -> Path:
-    """Writes the recipe at the budget to FOLDER/NAME.toml."""
-    path = folder / recipe.name
-    keep_recipe(path, at_budget(recipe, budget).text, "rows of another budget")
-    return path

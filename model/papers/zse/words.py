@@ -2,20 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from model.datasets import IMAGENET_PART, Picture
+from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
+from model.datasets import (
+    IMAGENET_PART,
+    Picture,
+    cache_folder,
+    data_folder,
+    prepared_pixels,
+    read_synonyms,
+    rows_of_each,
+    some_of_each,
+)
 from model.errors import ModelError
 from model.evaluation import encode_pictures
-from model.network import Network, Vocabulary, guess_log_probabilities
-from model.papers.zse.names import imagenet_names
-from model.papers.zse.wordlist import Entry, word_list
+from model.images import Preprocessing
+from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
+from model.papers.pictures import TrainingCorpora, training_corpora
+from model.papers.recipe import ZseRecipe, read_recipe
+from model.papers.runs import check_target
+from model.papers.zse.teacher import Teacher, ask_teacher, imagenet_names
 from model.training import trained_matcher
-from model.words import Names, WordBook
+from model.words import Names, WordBook, spelling, why_no_name
+
+# Photos of each class that it is fitted on; twice as many would take twice the time to encode.
+PHOTOS_PER_CLASS = 16
+# Sketches of each class that guesses are calibrated on.
+SKETCHES_PER_CLASS = 5
+# Sketches of each class that guesses are learned from.
+DRAWN_PER_CLASS = 24
+
+
+def give_words(
+    source: Path, backbone: str, target: Path, report: Callable[[str], object], *, recipe: Path, data: Path | None
+) -> None:
+    """Writes the checkpoint at ``source`` with a vocabulary to ``target``; one that it has is made anew.
+
+    Args:
+        backbone: the pretrained ViT that says what photos show, a file or a timm tag.
+        report: gets a sentence about the result.
+        recipe: names the photos of the optional data, as for a training.
+        data: class folders to take the photos from instead; None for the data that SKETCH_SEARCH_DATA names.
+
+    Raises ModelError for a checkpoint, recipe or data that do not fit together.
+    """
+    check_target(target)
+    network, weights = load_zse_network(source), read_backbone(backbone)
+    pictures = training_corpora(data, read_recipe(recipe, ZseRecipe))
+    photos = some_of_each(pictures.training.photos + pictures.further.photos, PHOTOS_PER_CLASS)
+    pixels = prepared_pixels(photos, "photo", Preprocessing(), cache_folder() / "pixels")
+    # The ViT is asked about few photos, and its classes alone are wanted.
+    teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
+    synonyms = read_synonyms(data_folder()) if data is None else ()
+    beliefs = teacher.probabilities
+    network = with_vocabulary(network, photos, beliefs, sketches_of(pictures), drawn_of(pictures), synonyms)
+    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    save_checkpoint(network.half(), target, notes)
+    report(f"wrote {target}: a vocabulary of {len(network.config.words):,} words, from {len(photos):,} photos")
+
+
+def with_words(network: Network, pictures: TrainingCorpora, teacher: Teacher | None) -> Network:
+    """A copy of a network that was trained on these pictures of the optional data, with a vocabulary.
+
+    teacher: what the pretrained ViT says of all photos; None where it was not asked, so that words are classes alone.
+    """
+    photos = pictures.training.photos + pictures.further.photos
+    rows = rows_of_each(photos, PHOTOS_PER_CLASS)
+    beliefs = teacher.probabilities[rows] if teacher else torch.zeros(len(rows), 0)
+    chosen, synonyms = [photos[row] for row in rows], read_synonyms(data_folder())
+    return with_vocabulary(network, chosen, beliefs, sketches_of(pictures), drawn_of(pictures), synonyms)
+
+
+def sketches_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
+    """Sketches to calibrate guesses on: fresh ones and those of validation classes, or any where there are none."""
+    fresh = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
+    return some_of_each(fresh or pictures.training.sketches, SKETCHES_PER_CLASS)
+
+
+def drawn_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
+    """Sketches of the training that guesses are learned from, where others are left to calibrate them on."""
+    if not pictures.fresh and pictures.validation is None:
+        return ()
+    return some_of_each(pictures.training.sketches + pictures.further.sketches, DRAWN_PER_CLASS)
+
 
 # Of the photos' classes, and of what the ViT believes, in a photo that has both.
 LABEL_SHARE = 0.5
@@ -35,7 +111,7 @@ _NEVER = -1e9
 
 @dataclass(frozen=True)
 class Shown:
-    """What is known of some photos.
+    """Some photos, with all that is known of them.
 
     Attributes:
         ret: (n, d) float32, their [Ret] by the network that is to get a vocabulary.
@@ -219,3 +295,93 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
 def _word_of(label: str, book: WordBook) -> int:
     number = book.of_class(label)
     return -1 if number is None else number
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One word.
+
+    Attributes:
+        names: the first is the one that is shown.
+        labels: classes of the data that mean it; empty where none does.
+        classes: indices of the classifier's classes that mean it; empty where none does.
+    """
+
+    names: Names
+    labels: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
+
+
+# Names of one word, at most: as many as a checkpoint takes.
+_MOST_NAMES = 16
+
+
+def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
+    """The words of the data's classes, and then of the classifier's.
+
+    A class of the data and one of the classifier are one word where the classifier's first name is that of the data; or
+    any of its names, if no other of its classes has it: a "harp" is not a harmonica, which is called so, too. Classes
+    of the classifier with the same first name are one word, such as the two cranes. A name that several words have is
+    left to the one that shows it, or else to none. A class that cannot be a word, such as "?", is left out.
+
+    synonyms: names of one thing each. The word that shows one of them gets the others, as further names.
+    """
+    first: dict[str, list[int]] = {}
+    others: dict[str, list[int]] = {}
+    for index, names in enumerate(classes):
+        first.setdefault(spelling(names[0]), []).append(index)
+        for key in {spelling(name) for name in names[1:]}:
+            others.setdefault(key, []).append(index)
+    named: dict[str, list[str]] = {}
+    for label in labels:
+        if why_no_name(label) is None:
+            named.setdefault(spelling(label), []).append(label)
+    entries: list[Entry] = []
+    taken: set[int] = set()
+    for key, same in named.items():
+        found = first.get(key) or (others[key] if len(others.get(key, ())) == 1 else [])
+        found = [index for index in found if index not in taken]
+        taken |= set(found)
+        shown = " ".join(same[0].replace("_", " ").split())
+        entries.append(Entry((shown, *(name for index in found for name in classes[index])), tuple(same), tuple(found)))
+    for found in first.values():
+        if left := [index for index in found if index not in taken]:
+            entries.append(Entry(tuple(name for index in left for name in classes[index]), (), tuple(left)))
+    shown_names = {spelling(entry.names[0]) for entry in entries}
+    shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
+    return _with_synonyms([_with_own_names(entry, shown_names, shared) for entry in entries], synonyms)
+
+
+def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple[Entry, ...]:
+    """The entries with the synonyms of the name that each shows, but for those that mean two words, or two things."""
+    named = {spelling(name) for entry in entries for name in entry.names}
+    shown = {spelling(entry.names[0]): number for number, entry in enumerate(entries)}
+    words_of: dict[str, list[int | None]] = {}
+    spelt: dict[str, str] = {}
+    for names in synonyms:
+        keys = {spelling(name): name for name in names if why_no_name(name) is None}
+        words = {shown[key] for key in keys if key in shown}
+        word = words.pop() if len(words) == 1 else None
+        for key, name in keys.items():
+            # "Bat animal" only says which bat is meant.
+            explained = any(key.startswith(f"{other} ") for other in keys)
+            words_of.setdefault(key, []).append(None if explained or key in named else word)
+            spelt[key] = name
+    added: dict[int | None, list[str]] = {}
+    for key, found in words_of.items():
+        if len(found) == 1:
+            added.setdefault(found[0], []).append(spelt[key])
+    return tuple(
+        replace(entry, names=(*entry.names, *added.get(number, ()))[:_MOST_NAMES])
+        for number, entry in enumerate(entries)
+    )
+
+
+def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entry:
+    """The entry with its shown name, and those further ones that are no other word's."""
+    names = {spelling(entry.names[0]): entry.names[0]}
+    for name in entry.names[1:]:
+        key = spelling(name)
+        if key not in shown and shared[key] == 1:
+            names.setdefault(key, name)
+    return Entry(tuple(names.values()), entry.labels, entry.classes)

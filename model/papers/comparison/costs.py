@@ -1,10 +1,11 @@
-"""What a training step of a recipe and the network it trains compute, counted by PyTorch without computing it."""
+"""Parameters and multiply-adds of trainings and searches, counted by PyTorch without computing them (Table 2)."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.errors import ModelError
-from model.network import ModelConfig, PretrainedVit, RetNetwork, VitSizes, build_vit, layout_of
-from model.papers.augmentation import SIDE
-from model.papers.clip_at import CLIP, ClipAtRecipe, ClipAtTrainer, is_clip_at_recipe, read_clip_at_recipe
-from model.papers.recipe import Recipe, read_recipe
-from model.papers.sketch_an_anchor import (
-    AnchorRecipe,
-    AnchorTrainer,
-    SemanticAnchors,
-    VisualAnchors,
-    WordAnchors,
-    is_anchor_recipe,
-    read_anchor_recipe,
-)
-from model.papers.training_set import TrainingSet
-from model.papers.zse.trainer import Trainer
+from model.evaluation import new_figure
+from model.network import PretrainedVit, RetNetwork, VitSizes, build_vit, layout_of
+from model.papers.clip_at import ClipAtTrainer
+from model.papers.pictures import SIDE, TrainingSet
+from model.papers.recipe import CLIP, AnchorRecipe, ClipAtRecipe, Recipe, ZseRecipe, read_recipe
+from model.papers.sketch_an_anchor import AnchorTrainer, SemanticAnchors, VisualAnchors, WordAnchors
+from model.papers.trainings import markdown
+from model.papers.zse.trainer import ZseTrainer
 
 # Numbers of a vector of word2vec.
 _WORD_WIDTH = 300
@@ -69,7 +63,7 @@ def step_costs(path: Path) -> StepCosts:
     Raises ModelError for a recipe that cannot be used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(path, Path(folder))
+        trainer = blank_trainer(read_recipe(path, Recipe), Path(folder))
         trainer.prepare()
         # Its weights have no values, and so has nothing that is computed with them.
         with FakeTensorMode(allow_non_fake_inputs=True):
@@ -92,17 +86,7 @@ def step_costs(path: Path) -> StepCosts:
     )
 
 
-def _trainer(path: Path, folder: Path) -> AnchorTrainer | ClipAtTrainer | Trainer:
-    """A training by a recipe, with blank pictures and random weights."""
-    if is_anchor_recipe(path):
-        return _anchor_trainer(read_anchor_recipe(path), folder)
-    if is_clip_at_recipe(path):
-        return _clip_at_trainer(read_clip_at_recipe(path), folder)
-    recipe = read_recipe(path)
-    return _zse_trainer(dataclasses.replace(recipe, phases=recipe.phases[-1:]), folder)
-
-
-def _parts(trainer: AnchorTrainer | ClipAtTrainer | Trainer) -> tuple[RetNetwork, int]:
+def _parts(trainer: AnchorTrainer | ClipAtTrainer | ZseTrainer) -> tuple[RetNetwork, int]:
     """The network of a training, and how many numbers it has with what is trained beside it."""
     if isinstance(trainer, ClipAtTrainer):
         to_text = trainer.network.to_text
@@ -153,43 +137,41 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _anchor_trainer(recipe: AnchorRecipe, folder: Path) -> AnchorTrainer:
-    config, classes = recipe.config, recipe.batch
-    width = min(_WORD_WIDTH, config.units)
-    word = WordAnchors(torch.zeros(classes, width), torch.zeros(classes, 0, width))
-    visual = VisualAnchors(*torch.zeros(2, classes, config.vit_width))
-    anchors = SemanticAnchors(
-        word if "word" in config.anchors else None, visual if "visual" in config.anchors else None
-    )
-    backbone = build_vit(config.backbone, config.image_size, config.sizes).state_dict()
-    return AnchorTrainer(recipe, _pictures(classes), anchors, backbone, folder)
+def blank_trainer(recipe: Recipe, folder: Path) -> AnchorTrainer | ClipAtTrainer | ZseTrainer:
+    """A training by a recipe, of its last phase, with blank pictures and random weights."""
+    if isinstance(recipe, AnchorRecipe):
+        config, classes = recipe.config, recipe.batch
+        width = min(_WORD_WIDTH, config.units)
+        word = WordAnchors(torch.zeros(classes, width), torch.zeros(classes, 0, width))
+        visual = VisualAnchors(*torch.zeros(2, classes, config.vit_width))
+        anchors = SemanticAnchors(
+            word if "word" in config.anchors else None, visual if "visual" in config.anchors else None
+        )
+        backbone = build_vit(config.backbone, config.image_size, config.sizes).state_dict()
+        return AnchorTrainer(recipe, blank_pictures(classes), anchors, backbone, folder)
+    if isinstance(recipe, ClipAtRecipe):
+        if recipe.backbone == CLIP:
+            raise ModelError(
+                "the sizes of a CLIP are its checkpoint's; name a recipe on a ViT, such as clip-at/category"
+            )
+        side = int(recipe.network.get("image_size", SIDE))
+        built = build_vit(recipe.backbone, side, recipe.sizes)
+        vit = PretrainedVit(layout_of(built), side, built.state_dict(), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        pairs = recipe.batch // recipe.categories
+        classes, photos = (recipe.categories, pairs) if recipe.fine_grained else (recipe.batch, 1)
+        texts = torch.ones(classes, _WORD_WIDTH)
+        return ClipAtTrainer(recipe, blank_pictures(classes, photos), texts, vit, folder)
+    assert isinstance(recipe, ZseRecipe)
+    recipe = dataclasses.replace(recipe, phases=recipe.phases[-1:])
+    wanted, batch = recipe.config(SIDE), recipe.batch
+    sizes = VitSizes(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
+    classifier = {"head.weight": torch.zeros(_LABELS, wanted.width), "head.bias": torch.zeros(_LABELS)}
+    backbone = build_vit("vit_tiny_patch16_224", SIDE, sizes).state_dict() | classifier
+    data = blank_pictures(batch.classes, batch.photos, batch.further, batch.lines)
+    return ZseTrainer(recipe, data, backbone, folder)
 
 
-def _clip_at_trainer(recipe: ClipAtRecipe, folder: Path) -> ClipAtTrainer:
-    if recipe.backbone == CLIP:
-        raise ModelError("the sizes of a CLIP are its checkpoint's; name a recipe on a ViT, such as clip-at/category")
-    side = int(recipe.network.get("image_size", SIDE))
-    built = build_vit(recipe.backbone, side, recipe.sizes)
-    vit = PretrainedVit(layout_of(built), side, built.state_dict(), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    classes, photos = (
-        (recipe.categories, recipe.batch // recipe.categories) if recipe.fine_grained else (recipe.batch, 1)
-    )
-    return ClipAtTrainer(recipe, _pictures(classes, photos), torch.ones(classes, _WORD_WIDTH), vit, folder)
-
-
-def _zse_trainer(recipe: Recipe, folder: Path) -> Trainer:
-    config, batch = recipe.config(SIDE), recipe.batch
-    data = _pictures(batch.classes, batch.photos, batch.further, batch.lines)
-    return Trainer(recipe, data, _backbone(config), folder)
-
-
-def _backbone(config: ModelConfig) -> dict[str, torch.Tensor]:
-    sizes = VitSizes(config.width, config.depth, config.heads, config.mlp_ratio)
-    classifier = {"head.weight": torch.zeros(_LABELS, config.width), "head.bias": torch.zeros(_LABELS)}
-    return build_vit("vit_tiny_patch16_224", SIDE, sizes).state_dict() | classifier
-
-
-def _pictures(classes: int, photos: int = 1, further: int = 0, lines: int = 0) -> TrainingSet:
+def blank_pictures(classes: int, photos: int = 1, further: int = 0, lines: int = 0) -> TrainingSet:
     """Blank pictures: of each class some photos with a sketch of each, two sketches of each further class, lines."""
     count = classes * photos
     rows = torch.arange(count).view(classes, photos)
@@ -206,3 +188,77 @@ def _pictures(classes: int, photos: int = 1, further: int = 0, lines: int = 0) -
         further_rows=tuple(count + 2 * number + torch.arange(2) for number in range(further)),
         key="",
     )
+
+
+# Sketch-an-Anchor by its paper and on a ViT-Tiny. On a ViT-Tiny, too: ZSE-SBIR by its paper, the default network,
+# CLIP-AT and ViT-Ret.
+COMPARED = (
+    "sketch-an-anchor/paper",
+    "sketch-an-anchor/whole",
+    "paper",
+    "zero-shot",
+    "clip-at/category",
+    "ablations/vit-ret",
+)
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """The costs of one recipe, whose name or file ``recipe`` is."""
+
+    recipe: str
+    costs: StepCosts
+
+
+def measure_costs(recipes: Sequence[Path], report: Callable[[str], object]) -> tuple[CostRow, ...]:
+    """Counts the costs of each recipe, of any method; nothing is trained, and no data is needed."""
+    rows = []
+    for recipe in recipes:
+        report(f"{recipe}:")
+        rows.append(CostRow(str(recipe), step_costs(recipe)))
+    return tuple(rows)
+
+
+def costs_table(rows: Sequence[CostRow]) -> str:
+    """A line for each recipe."""
+    titles = (
+        "recipe",
+        "pixels",
+        "parameters",
+        "with what is only trained",
+        "pictures a step",
+        "a step, to its losses",
+        "with gradients",
+        "a photo",
+        "a pair",
+    )
+    lines = [
+        (
+            row.recipe,
+            str(found.image_size),
+            *(f"{count / 1e6:.1f} M" for count in (found.parameters, found.trained_parameters)),
+            str(found.pictures),
+            *(f"{macs / 1e9:,.1f} G" for macs in (found.forward_macs, found.step_macs)),
+            f"{found.photo_macs / 1e9:.2f} G",
+            f"{found.pair_macs / 1e6:.1f} M" if found.pair_macs else "",
+        )
+        for row in rows
+        for found in (row.costs,)
+    ]
+    return markdown(titles, lines)
+
+
+def draw_costs(rows: Sequence[CostRow], picture: Path) -> None:
+    """Draws parameters, a training step and a photo side by side."""
+    figure = new_figure(9, 3.5)
+    values = {
+        "million parameters": [row.costs.parameters / 1e6 for row in rows],
+        "10⁹ multiply-adds a step": [row.costs.step_macs / 1e9 for row in rows],
+        "10⁹ multiply-adds a photo": [row.costs.photo_macs / 1e9 for row in rows],
+    }
+    names = [row.recipe for row in rows][::-1]
+    for axes, (title, of_rows) in zip(figure.subplots(1, len(values), sharey=True), values.items(), strict=True):
+        axes.bar_label(axes.barh(names, of_rows[::-1]), fmt="{:,.1f}", padding=3)
+        axes.margins(x=0.25)
+        axes.set(title=title)
+    figure.savefig(picture)

@@ -1,0 +1,389 @@
+"""CLIP-AT (CVPR 2023): losses and trainings. Letters in brackets are sections of its supplementary.
+
+Vectors are compared by the cosine distance, 1 - cos(a, b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.datasets import Corpus, cache_folder, drawn_from, with_pairs
+from model.errors import ModelError
+from model.evaluation import measure_instances, score_matrices
+from model.network import (
+    ClipAtNetwork,
+    Learned,
+    Modality,
+    PretrainedVit,
+    build_vit,
+    clip_at_network_from,
+    layout_of,
+    read_backbone,
+    read_clip,
+    with_learned,
+)
+from model.papers.pictures import (
+    SIDE,
+    Augmentation,
+    TrainingSet,
+    check_classes,
+    class_batch,
+    sized,
+    some,
+    training_set,
+)
+from model.papers.recipe import CLIP, ClipAtRecipe
+from model.papers.runs import Run, Trainer, Watch, train_vectors, vector_corpora
+from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
+from model.training import digest, trained_matcher, warmed_cosine
+
+# The paper's sentence for a class.
+SENTENCE = "a photo of a {}"
+# ViTs of timm are mostly trained with these; a recipe's [network] may set others.
+_MEAN = _STD = (0.5, 0.5, 0.5)
+# The points at which densities of relative distances are computed: they span all values that these can have.
+_POINTS = torch.linspace(-2, 2, 81)
+
+
+def cosine_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(..., d), (..., d) -> (...), 1 - cos: in [0, 2]."""
+    return 1 - F.cosine_similarity(a, b, dim=-1)
+
+
+def triplet_loss(sketches: torch.Tensor, right: torch.Tensor, wrong: torch.Tensor, margin: float) -> torch.Tensor:
+    """The mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d)."""
+    return (margin + cosine_distance(sketches, right) - cosine_distance(sketches, wrong)).clamp(min=0).mean()
+
+
+def classification_loss(
+    vectors: torch.Tensor, labels: torch.Tensor, texts: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """The cross-entropy of each picture's class among the text vectors of all training classes.
+
+    vectors: (n, d). labels: (n,) int64, their classes. texts: (c, d), L2-normalised.
+    """
+    return F.cross_entropy(F.normalize(vectors, dim=1) @ texts.T / temperature, labels)
+
+
+def category_distances(sketches: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
+    """Pairs of c categories, (c, k, d) each -> (c, k, k), the distance of each sketch to all photos of its category."""
+    return 1 - F.normalize(sketches, dim=2) @ F.normalize(photos, dim=2).transpose(1, 2)
+
+
+def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
+    """The triplet loss within each category, where p- is the nearest photo that the sketch was not drawn from.
+
+    distances: (c, k, k) from ``category_distances``; those of pairs stand on the diagonals.
+    """
+    own = torch.eye(distances.shape[1], dtype=torch.bool)
+    nearest = distances.masked_fill(own, torch.inf).amin(dim=2)
+    return (margin + distances.diagonal(dim1=1, dim2=2) - nearest).clamp(min=0).mean()
+
+
+def relative_distances(distances: torch.Tensor) -> torch.Tensor:
+    """(c, k, k) -> (c, k (k - 1)): distance(s, p+) - distance(s, p-) of all triplets of each category (C)."""
+    c, k, _ = distances.shape
+    relative = distances.diagonal(dim1=1, dim2=2)[:, :, None] - distances
+    return relative[:, ~torch.eye(k, dtype=torch.bool)].reshape(c, k * (k - 1))
+
+
+def log_densities(relative: torch.Tensor, bandwidth: float) -> torch.Tensor:
+    """(c, m) relative distances -> (c, points), log-probabilities: a sum of normal kernels at points in [-2, 2]."""
+    gaps = (_POINTS[None, :, None] - relative[:, None, :]) / bandwidth
+    return (-gaps.square() / 2).logsumexp(dim=2).log_softmax(dim=1)
+
+
+def log_softmaxes(relative: torch.Tensor) -> torch.Tensor:
+    """(c, m) relative distances -> (c, m), log-probabilities: the softmax of the distances in ascending order."""
+    return relative.sort(dim=1).values.log_softmax(dim=1)
+
+
+def average_divergence(logs: torch.Tensor) -> torch.Tensor:
+    """1 / (c (c - 1)) sum_i sum_j KL(D_i, D_j) over categories (C, eq. 1).
+
+    logs: (c, m), the log-probabilities of the distributions; c at least 2.
+    """
+    count = len(logs)
+    # KL(D_i, D_j) = sum D_i log D_i - sum D_i log D_j
+    negentropy = (logs.exp() * logs).sum(dim=1, keepdim=True)
+    return (negentropy - logs.exp() @ logs.T).sum() / (count * (count - 1))
+
+
+def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
+    """Pictures whose patches were put in another order.
+
+    images: (b, c, H, W). orders: (b, g * g) int64, a permutation for each: the patch at place i, counted row by row, is
+    the one that was at ``orders[:, i]``. H and W are multiples of g.
+    """
+    b, c, height, width = images.shape
+    grid = round(orders.shape[1] ** 0.5)
+    patches = images.reshape(b, c, grid, height // grid, grid, width // grid).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    moved = patches[torch.arange(b)[:, None], orders]
+    whole = moved.reshape(b, grid, grid, c, height // grid, width // grid).permute(0, 3, 1, 4, 2, 5)
+    return whole.reshape(b, c, height, width)
+
+
+def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two permutations (count, grid * grid) for each of ``count`` pairs; the two of a pair are never the same."""
+    cells = grid * grid
+    first = torch.rand(count, cells, generator=generator).argsort(dim=1)
+    second = torch.rand(count, cells, generator=generator).argsort(dim=1)
+    same = (first == second).all(dim=1)
+    # Turned by one place, an order is another one.
+    return first, torch.where(same[:, None], second.roll(1, dims=1), second)
+
+
+def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draws for each place of a batch (b,) one that has another label. There must be two labels at least."""
+    different = (labels[:, None] != labels[None]).float()
+    return torch.multinomial(different, 1, generator=generator)[:, 0]
+
+
+class Trained(nn.Module):
+    """What a training changes: prompts, LayerNorms and, beside the network, the projection to the text vectors.
+
+    CLIP's vectors are compared with its text vectors as they are. Those of another ViT have another width, so that they
+    need a linear map (``to_text``), which does not get into the checkpoint.
+    """
+
+    def __init__(self, learned: Learned, to_text: nn.Linear | None) -> None:
+        super().__init__()
+        self.learned, self.to_text = learned, to_text
+
+    def beside_texts(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The vectors (n, width) of pictures, as they are compared with text vectors."""
+        compared: torch.Tensor = vectors if self.to_text is None else self.to_text(vectors)
+        return compared
+
+
+class ClipAtTrainer(Trainer[Trained]):
+    """A training of a network of CLIP-AT. Its state holds what is learned, not the frozen encoder.
+
+    Args:
+        recipe: how to train.
+        data: the training pictures.
+        texts: (c, d) L2-normalised, the text vectors of their classes.
+        vit: the pretrained ViT.
+        folder: of the training's state, as for ``Loop``.
+
+    Raises:
+        ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
+    """
+
+    def __init__(
+        self, recipe: ClipAtRecipe, data: TrainingSet, texts: torch.Tensor, vit: PretrainedVit, folder: Path
+    ) -> None:
+        check_classes(data)
+        self.recipe, self.data, self.texts = recipe, data, texts
+        self.start: ClipAtNetwork = clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
+        self.config = self.start.config
+        # Pairs of each category of a fine-grained step, and the categories that have as many.
+        self.pairs = recipe.batch // recipe.categories
+        self.usable = [label for label, pairs in enumerate(data.pairs) if len(pairs) >= self.pairs]
+        if recipe.fine_grained:
+            self._check_pairs()
+        to_text = None
+        if not vit.layout.projection:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                to_text = nn.Linear(self.config.width, texts.shape[1], bias=False)
+                nn.init.orthogonal_(to_text.weight)
+        elif texts.shape[1] != self.config.width:
+            raise ModelError(f"text vectors of {texts.shape[1]} numbers do not fit {self.config.width} of images")
+        origin = digest(repr(recipe) + data.key, vit.weights | {"texts": texts})
+        super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin)
+        self.resume()
+
+    def _check_pairs(self) -> None:
+        recipe = self.recipe
+        if len(self.usable) < recipe.categories:
+            raise ModelError(
+                f"{len(self.usable)} categories have {self.pairs} photos with sketches drawn from them, and the recipe "
+                f"needs {recipe.categories}; name sketches after their photos (NAME-1.png of NAME.jpg), add some, or "
+                "lower batch or categories"
+            )
+        if recipe.losses.patches and self.config.image_size % recipe.losses.patch_grid:
+            raise ModelError(
+                f"{self.config.image_size} pixels cannot be cut into {recipe.losses.patch_grid} equal rows"
+            )
+
+    @property
+    def trained(self) -> ClipAtNetwork:
+        """The network as it would be saved now: the average over steps. Its encoder is that of the training."""
+        return with_learned(self.start, self.average.learned)
+
+    def make_optimiser(self) -> torch.optim.Adam:
+        """Makes Adam; LayerNorms, prompts and the projection to text vectors have learning rates of their own."""
+        chosen, learned = self.recipe.optimiser, self.network.learned
+        groups = [
+            {"params": list(learned.norms.parameters()), "rate": chosen.encoder_rate},
+            {"params": list(learned.prompts.parameters()), "rate": chosen.prompt_rate},
+        ]
+        if self.network.to_text is not None:
+            groups.append({"params": list(self.network.to_text.parameters()), "rate": chosen.text_rate})
+        return torch.optim.Adam(groups)
+
+    def prepare(self) -> None:
+        """Sets the learning rates of the step that comes next."""
+        share = share_at(self.recipe, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = share * group["rate"]
+
+    def losses(self) -> dict[str, torch.Tensor]:
+        """Computes the losses of categories, or those of fine-grained pairs."""
+        return self._pair_losses() if self.recipe.fine_grained else self._category_losses()
+
+    def _category_losses(self) -> dict[str, torch.Tensor]:
+        """Each sketch has a photo of its class; the photo of another class of the batch is the wrong one."""
+        recipe, weights = self.recipe, self.recipe.losses
+        augment = Augmentation(recipe.seed * 1_000_003 + self.step)
+        labels, sketches, photos = class_batch(self.data, recipe.batch, augment, vary=recipe.augment)
+        sketch = self._vectors(sized(sketches, self.config), "sketch")
+        photo = self._vectors(sized(photos, self.config), "photo")
+        losses: dict[str, torch.Tensor] = {}
+        if weights.triplet:
+            wrong = photo[others(labels, augment.generator)]
+            losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, weights.margin)
+        return losses | self._classification(sketch, photo, labels)
+
+    def _pair_losses(self) -> dict[str, torch.Tensor]:
+        """Each sketch has to find the very photo that it was drawn from, among those of its category.
+
+        These are hard triplets, classification, the divergence of the categories (C), and shuffled patches.
+        """
+        weights = self.recipe.losses
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        labels, sketch_rows, photo_rows = self.pair_batch(generator)
+        sketches = sized(self.data.sketches[sketch_rows].float() / 255, self.config)
+        photos = sized(self.data.photos[photo_rows].float() / 255, self.config)
+        sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
+        by_category = (self.recipe.categories, self.pairs, self.config.width)
+        distances = category_distances(sketch.reshape(by_category), photo.reshape(by_category))
+        losses: dict[str, torch.Tensor] = {}
+        if weights.triplet:
+            losses["triplet"] = weights.triplet * hard_triplet_loss(distances, weights.margin)
+        losses |= self._classification(sketch, photo, labels)
+        if weights.divergence:
+            relative = relative_distances(distances)
+            density = weights.distribution == "density"
+            logs = log_densities(relative, weights.bandwidth) if density else log_softmaxes(relative)
+            losses["divergence"] = weights.divergence * average_divergence(logs)
+        if weights.patches:
+            first, second = different_orders(len(labels), weights.patch_grid, generator)
+            alike = self._vectors(shuffled(sketches, first), "sketch")
+            right, wrong = (self._vectors(shuffled(photos, order), "photo") for order in (first, second))
+            losses["patches"] = weights.patches * triplet_loss(alike, right, wrong, weights.patch_margin)
+        return losses
+
+    def pair_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draws categories (b,), and the rows of sketches and of the photos that they were drawn from, by category."""
+        chosen = torch.randperm(len(self.usable), generator=generator)[: self.recipe.categories]
+        labels, sketches, photos = [], [], []
+        for label in (self.usable[number] for number in chosen.tolist()):
+            pairs = self.data.pairs[label]
+            for number in torch.randperm(len(pairs), generator=generator)[: self.pairs].tolist():
+                photo, drawn = pairs[number]
+                labels.append(label)
+                sketches.append(int(some(drawn, 1, generator)))
+                photos.append(photo)
+        return torch.tensor(labels), torch.tensor(sketches), torch.tensor(photos)
+
+    def _vectors(self, images: torch.Tensor, modality: Modality) -> torch.Tensor:
+        """(n, 3, H, W) normalised pixels -> (n, width) float32."""
+        with self.autocast():
+            found: torch.Tensor = self.start.encoder(images, *self.network.learned.of(modality))
+        return found.float()
+
+    def _classification(
+        self, sketch: torch.Tensor, photo: torch.Tensor, labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The classification losses of sketches and of photos, weighted; nothing where they are switched off."""
+        chosen = self.recipe.losses
+        if not chosen.classes:
+            return {}
+        losses = [
+            classification_loss(self.network.beside_texts(vectors), labels, self.texts, chosen.temperature)
+            for vectors in (sketch, photo)
+        ]
+        return {"classes": chosen.classes * torch.stack(losses).sum()}
+
+    def figures(self, validation: Corpus) -> Mapping[str, float]:
+        """Measures how often the photo that a sketch was drawn from comes first in its class, where some were drawn."""
+        recipe = self.recipe
+        part = Corpus(validation.sketches[:: recipe.evaluate_share], validation.photos)
+        if not recipe.fine_grained or not (drawn_from(part) >= 0).any():
+            return {}
+        pairs = with_pairs(part)
+        matrices = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), pairs)
+        return {"val_acc_1": round(measure_instances(pairs, matrices).figures["ret"]["acc_1"], 4)}
+
+
+def share_at(recipe: ClipAtRecipe, step: int) -> float:
+    """The share of the learning rates at a step, from 0: it rises linearly to 1, then falls by a cosine."""
+    chosen = recipe.optimiser
+    return warmed_cosine(step, recipe.steps, chosen.warmup, 1.0, chosen.last)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        vit: the pretrained ViT.
+        texts: the names of classes -> (c, d) float32, L2-normalised. Raises ModelError for a class without a vector.
+        texts_from: where text vectors come from, for messages and notes.
+    """
+
+    vit: PretrainedVit
+    texts: Callable[[Sequence[str]], torch.Tensor]
+    texts_from: str
+
+
+def read_start(recipe: ClipAtRecipe, backbone: str, words: Path | None) -> Start:
+    """Reads a CLIP, or a ViT of timm with a file of word vectors.
+
+    Args:
+        backbone: of a CLIP, as ``read_clip`` takes it; else a file or a timm tag.
+        words: as for ``read_word_vectors``; a CLIP has its own.
+
+    Raises:
+        ModelError: they cannot be read, or do not fit the recipe.
+    """
+    if recipe.backbone == CLIP:
+        if words is not None:
+            raise ModelError("CLIP reads the names of classes itself: leave --words out")
+        clip = read_clip(backbone)
+        return Start(
+            clip.encoder,
+            lambda labels: clip.text([SENTENCE.format(label.replace("_", " ")) for label in labels]),
+            f"CLIP's text encoder, {SENTENCE.format('[CLASS]')!r}",
+        )
+    weights = read_backbone(backbone)
+    size = int(recipe.network.get("image_size", SIDE))
+    with torch.device("meta"):
+        layout = layout_of(build_vit(recipe.backbone, size, recipe.sizes))
+    vectors = read_word_vectors(words)
+
+    def texts(labels: Sequence[str]) -> torch.Tensor:
+        return F.normalize(class_vectors(vectors, class_rows(vectors, labels, recipe.names)), dim=1)
+
+    return Start(PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name)
+
+
+def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
+    """Trains a network of CLIP-AT, calibrates it on the validation classes, and writes the checkpoint.
+
+    ``report``, ``watch`` and what is returned are those of ``train``.
+    """
+    training, validation = vector_corpora(recipe, run, report)
+    start = read_start(recipe, run.backbone, run.words)
+    texts = start.texts(training.labels)
+    report(f"text vectors of {len(texts)} classes from {start.texts_from}")
+    trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, start.vit, run.folder)
+    return train_vectors(trainer, recipe, run, validation, {"texts": start.texts_from}, report, watch)

@@ -1,0 +1,431 @@
+"""Sketch-an-Anchor (Ribeiro and Ponti, 2023): anchors, losses and trainings. Equations and sections are the paper's."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from model.datasets import Corpus, cache_folder, data_folder, read_split
+from model.errors import ModelError
+from model.network import (
+    Anchor,
+    AnchorConfig,
+    AnchorNetwork,
+    Representations,
+    anchor_network_from,
+    build_vit,
+    load_vit,
+    multiplies_bf16,
+    read_backbone,
+)
+from model.papers.pictures import Augmentation, TrainingSet, check_classes, class_batch, sized, training_set
+from model.papers.recipe import AnchorRecipe, ChosenPhotos
+from model.papers.runs import Run, Trainer, Watch, train_vectors, vector_corpora
+from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
+from model.training import digest, warmed_cosine
+
+# The pretrained ViT is asked about so many photos at once.
+_PHOTOS_AT_ONCE = 32
+# The neighbours of so many words are looked for at once.
+_WORDS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class WordAnchors:
+    """Anchors of words (section 3.3).
+
+    Attributes:
+        vectors: (c, d) float32, of each training class.
+        neighbours: (c, k, d), the words nearest to it in the whole vocabulary; k = 0 for none.
+    """
+
+    vectors: torch.Tensor
+    neighbours: torch.Tensor
+
+    def drawn(self, share: float, generator: torch.Generator) -> torch.Tensor:
+        """(c, d): the vectors, each replaced by one of its neighbours with the probability ``share`` (section 3.5)."""
+        classes, count = self.neighbours.shape[:2]
+        if not count:
+            return self.vectors
+        chosen = torch.randint(count, (classes,), generator=generator)
+        swapped = torch.rand(classes, generator=generator) < share
+        return torch.where(swapped[:, None], self.neighbours[torch.arange(classes), chosen], self.vectors)
+
+
+@dataclass(frozen=True)
+class VisualAnchors:
+    """Anchors of photos, as the pretrained network sees them (section 3.3).
+
+    Attributes:
+        means, deviations: (c, d) float32, of the features of each class's photos, number by number. The deviation of a
+            class with one photo is 0.
+    """
+
+    means: torch.Tensor
+    deviations: torch.Tensor
+
+    @staticmethod
+    def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> VisualAnchors:
+        """The anchors of classes. features: (n, d), of all photos; rows: those of each class."""
+        of_class = [features[found] for found in rows]
+        return VisualAnchors(
+            torch.stack([found.mean(dim=0) for found in of_class]),
+            torch.stack([found.std(dim=0, correction=0) for found in of_class]),
+        )
+
+    def drawn(self, generator: torch.Generator) -> torch.Tensor:
+        """(c, d): a sample of each class's normal distribution (section 3.5)."""
+        return self.means + self.deviations * torch.randn(self.means.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class SemanticAnchors:
+    """The anchors that a recipe uses; None for the others."""
+
+    word: WordAnchors | None
+    visual: VisualAnchors | None
+
+    def drawn(self, share: float, randomised: bool, generator: torch.Generator) -> dict[Anchor, torch.Tensor]:
+        """The anchors of one step, (c, d) each, in the order of ``ANCHORS``.
+
+        share: of words that are replaced by a neighbour, where anchors are ``randomised``.
+        """
+        found: dict[Anchor, torch.Tensor] = {}
+        if self.word is not None:
+            found["word"] = self.word.drawn(share, generator) if randomised else self.word.vectors
+        if self.visual is not None:
+            found["visual"] = self.visual.drawn(generator) if randomised else self.visual.means
+        return found
+
+
+def similarities(anchors: torch.Tensor) -> torch.Tensor:
+    """(c, d) anchors -> (c, c), their cosines: the matrix A of eq. 2."""
+    directions = F.normalize(anchors, dim=1)
+    return directions @ directions.T
+
+
+def widened(anchors: torch.Tensor, units: int) -> torch.Tensor:
+    """(c, d) anchors -> (c, units), with zeros behind, which keeps all cosines. Raises ModelError where d is larger."""
+    if anchors.shape[1] > units:
+        raise ModelError(
+            f"anchors of {anchors.shape[1]} numbers do not fit into {units} units; set units in the recipe's [network]"
+        )
+    return F.pad(anchors, (0, units - anchors.shape[1]))
+
+
+def word_anchors(
+    words: WordVectors,
+    labels: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    *,
+    neighbours: int,
+    kept_out: Sequence[str] = (),
+) -> WordAnchors:
+    """The vectors of classes, and the words nearest to each.
+
+    The vector of a class is that of its name in any spelling. A name of several words that the file does not have is
+    the mean of their vectors.
+
+    Args:
+        labels: the classes.
+        names: for classes that are called otherwise in the file, the words whose vectors are averaged.
+        neighbours: how many of the nearest words, by cosine, the class itself left out; fewer where the file is small.
+        kept_out: classes whose names are never among the neighbours: the training may not know them.
+
+    Raises:
+        ModelError: the file lacks classes.
+    """
+    found = class_rows(words, labels, names)
+    vectors, own = class_vectors(words, found), list(found.values())
+    forbidden = sorted({row for rows in class_rows(words, kept_out, names, lacking=True).values() for row in rows})
+    count = max(0, min(neighbours, len(words.words) - len(forbidden) - max(len(rows) for rows in own)))
+    directions = F.normalize(words.vectors, dim=1)
+    chosen = []
+    for start in range(0, len(vectors), _WORDS_AT_ONCE):
+        cosines = F.normalize(vectors[start : start + _WORDS_AT_ONCE], dim=1) @ directions.T
+        cosines[:, forbidden] = -torch.inf
+        for row, rows in zip(cosines, own[start : start + _WORDS_AT_ONCE], strict=True):
+            row[rows] = -torch.inf
+        chosen.append(cosines.topk(count, dim=1).indices)
+    return WordAnchors(vectors, directions[torch.cat(chosen)])
+
+
+@torch.no_grad()
+def pretrained_features(
+    config: AnchorConfig, weights: dict[str, torch.Tensor], pixels: torch.Tensor, key: str, cache: Path
+) -> torch.Tensor:
+    """(n, d) float32, L2-normalised: the class token of the pretrained ViT for each photo.
+
+    Args:
+        config: which ViT, at which input size.
+        weights: its weights, under timm's key names.
+        pixels: (n, 3, H, W) uint8.
+        key: digest of the pixels.
+        cache: a folder where features of the same ViT and pixels are found again.
+    """
+    shape = repr((config.backbone, config.sizes, config.image_size, config.mean, config.std))
+    path = cache / f"{digest(key + shape, weights)[:32]}.safetensors"
+    if path.exists():
+        return load_file(path)["features"]
+    vit = build_vit(config.backbone, config.image_size, config.sizes)
+    load_vit(vit, weights)
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+    vit.eval().to(dtype)
+    parts = [
+        vit(sized(some.float() / 255, config).to(dtype)).float()
+        for some in tqdm(
+            torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None
+        )
+    ]
+    features = F.normalize(torch.cat(parts), dim=1)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({"features": features}, partial)
+    os.replace(partial, path)
+    return features
+
+
+def chosen_photos(choice: ChosenPhotos, data: TrainingSet, features: torch.Tensor) -> TrainingSet:
+    """The training pictures with fewer photos of each class (section 4.5).
+
+    features: (m, d), L2-normalised, of all photos of ``data``; their mean over a class is its visual anchor.
+    """
+    rows = []
+    for of_class in data.photo_rows:
+        own = features[of_class]
+        # Of features of one length, the nearest to a point are those with the largest products with it.
+        order = (own @ own.mean(dim=0)).argsort(descending=not choice.farthest, stable=True)
+        rows.append(of_class[order[: choice.count]])
+    return dataclasses.replace(data, photo_rows=tuple(rows), key=f"{data.key} {choice}")
+
+
+def joined_edges(of_each: list[torch.Tensor], sharpness: float) -> torch.Tensor:
+    """The normalised adjacency matrix of the joined graph: (g c, g c) for g graphs of c anchors.
+
+    Each graph is fully connected, by its similarities. The anchors of one class in different graphs are connected as
+    strongly as an anchor with itself. Other anchors of different graphs have no edge, so the softmax leaves them out.
+
+    of_each: (c, c) similarities of each graph. sharpness: what they are multiplied by before the softmax of each row.
+    """
+    count = len(of_each[0])
+    rows = []
+    for number, own in enumerate(of_each):
+        none = torch.full_like(own, -torch.inf)
+        across = torch.where(torch.eye(count, dtype=torch.bool), own.diagonal()[:, None], none)
+        rows.append(torch.cat([own if other == number else across for other in range(len(of_each))], dim=1))
+    return (torch.cat(rows) * sharpness).softmax(dim=1)
+
+
+class AnchorGraph(nn.Module):
+    """The graph convolution that adapts anchors (section 3.5): V <- A V W, layer after layer (eq. 5).
+
+    It has no non-linearity, as the equation has none. The weights start orthogonal, so that at first only the edges
+    change how alike anchors are.
+    """
+
+    def __init__(self, units: int, layers: int, sharpness: float) -> None:
+        super().__init__()
+        self.units, self.sharpness = units, sharpness
+        self.layers = nn.ModuleList(nn.Linear(units, units, bias=False) for _ in range(layers))
+        for layer in self.layers:
+            nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
+
+    def forward(self, anchors: Mapping[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
+        """Anchors (c, d) of any widths up to ``units`` -> adapted anchors (c, units)."""
+        edges = joined_edges([similarities(of_one) for of_one in anchors.values()], self.sharpness)
+        nodes = torch.cat([widened(of_one, self.units) for of_one in anchors.values()])
+        for layer in self.layers:
+            nodes = layer(edges @ nodes)
+        return dict(zip(anchors, nodes.chunk(len(anchors)), strict=True))
+
+
+def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE between the vectors (n, d) of sketches and photos that are paired by row (eq. 1).
+
+    Each sketch has to find its photo among those of the batch, by cosines.
+    """
+    cosines = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T
+    return F.cross_entropy(cosines / temperature, torch.arange(len(cosines)))
+
+
+def anchored_contrastive_loss(
+    vectors: torch.Tensor, others: torch.Tensor, alike: torch.Tensor, temperature: float, sharpness: float
+) -> torch.Tensor:
+    """The cross-entropy between how alike anchors are and how alike vectors are (eqs. 3 and 4).
+
+    Against anchors (eq. 3) ``others`` are all anchors; against photos (eq. 4) they are the photos of the batch.
+
+    Args:
+        vectors: (n, d), hidden representations.
+        others: (m, d).
+        alike: (n, m), similarities of the anchor of each vector's class with each anchor, or with that of each photo's
+            class.
+        temperature: of the cosines between ``vectors`` and ``others``.
+        sharpness: what ``alike`` is multiplied by before its softmax; the equations have 1.
+    """
+    target = (alike * sharpness).softmax(dim=1)
+    cosines = F.normalize(vectors, dim=1) @ F.normalize(others, dim=1).T
+    return -(target * (cosines / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """The same values, whose gradient is multiplied by ``factor`` on its way back."""
+    return x * factor + x.detach() * (1 - factor)
+
+
+class AnchoredNetwork(nn.Module):
+    """What a training changes: the network and, beside it, the graph that adapts the anchors.
+
+    Only the network gets into the checkpoint.
+    """
+
+    def __init__(self, network: AnchorNetwork, graph: AnchorGraph | None) -> None:
+        super().__init__()
+        self.network, self.graph = network, graph
+
+    def adapted(self, anchors: dict[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
+        """(c, units) of each: hidden representations are compared with these (section 3.5)."""
+        if self.graph is not None and anchors:
+            return self.graph(anchors)  # type: ignore[no-any-return]
+        return {name: widened(of_one, self.network.config.units) for name, of_one in anchors.items()}
+
+
+class AnchorTrainer(Trainer[AnchoredNetwork]):
+    """A training of a network of Sketch-an-Anchor.
+
+    Args:
+        recipe: how to train.
+        data: the training pictures.
+        anchors: of the same classes; those that the recipe's network has.
+        backbone: weights of the pretrained ViT, under timm's key names.
+        folder: of the training's state, as for ``Loop``.
+
+    Raises:
+        ModelError: the pictures are of one class only, or the backbone is not the recipe's.
+    """
+
+    def __init__(
+        self,
+        recipe: AnchorRecipe,
+        data: TrainingSet,
+        anchors: SemanticAnchors,
+        backbone: dict[str, torch.Tensor],
+        folder: Path,
+    ) -> None:
+        check_classes(data)
+        self.recipe, self.data, self.anchors = recipe, data, anchors
+        network = anchor_network_from(recipe.config, backbone, recipe.seed)
+        graph = None
+        if recipe.anchoring.graph and recipe.config.anchors:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                graph = AnchorGraph(recipe.config.units, recipe.anchoring.graph, recipe.anchoring.sharpness)
+        # The anchors of photos follow from photos and backbone.
+        words = {} if anchors.word is None else {f"words.{k}": v for k, v in vars(anchors.word).items()}
+        origin = digest(repr(recipe) + data.key, backbone | words)
+        super().__init__(recipe, AnchoredNetwork(network, graph), folder, origin)
+        self.resume()
+
+    @property
+    def trained(self) -> AnchorNetwork:
+        """The network as it would be saved now: the average over steps."""
+        return self.average.network
+
+    def make_optimiser(self) -> torch.optim.Adam:
+        """Makes Adam; the ViT has a learning rate of its own."""
+        chosen, network = self.recipe.optimiser, self.network.network
+        pretrained = [p for p in network.vit.parameters() if p.requires_grad]
+        inside = {id(parameter) for parameter in pretrained}
+        others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in inside]
+        groups = [{"params": pretrained, "part": chosen.backbone_rate}, {"params": others, "part": 1.0}]
+        return torch.optim.Adam(groups, lr=chosen.rate, eps=chosen.epsilon)
+
+    def prepare(self) -> None:
+        """Sets the learning rates of the step that comes next."""
+        rate = rate_at(self.recipe, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["part"]
+
+    def losses(self) -> dict[str, torch.Tensor]:
+        """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5)."""
+        recipe, network = self.recipe, self.network.network
+        augment = Augmentation(recipe.seed * 1_000_003 + self.step)
+        labels, sketches, photos = class_batch(self.data, recipe.batch, augment, vary=recipe.augment)
+        with self.autocast():
+            pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
+            tokens = network.retrieval_tokens(pixels).float()
+        tokens = scaled_gradient(tokens, recipe.optimiser.backbone_gradient)
+        sketch, photo = (network.represent(half) for half in tokens.chunk(2))
+        drawn = self.anchors.drawn(recipe.anchoring.swap, recipe.anchoring.randomised, augment.generator)
+        return {"nce": info_nce(sketch.ret, photo.ret, recipe.temperature)} | self._anchored(
+            sketch, photo, labels, drawn
+        )
+
+    def _anchored(
+        self, sketch: Representations, photo: Representations, labels: torch.Tensor, drawn: dict[Anchor, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The anchored contrastive losses: of sketches and of photos with anchors, of sketches with photos."""
+        temperature, sharpness = self.recipe.temperature, self.recipe.anchoring.sharpness
+        adapted = self.network.adapted(drawn)
+        losses: dict[str, torch.Tensor] = {}
+        for name, of_sketches, of_photos in zip(drawn, sketch.hidden, photo.hidden, strict=False):
+            alike = similarities(drawn[name])[labels]
+            for what, vectors, others, target in (
+                ("sketch", of_sketches, adapted[name], alike),
+                ("photo", of_photos, adapted[name], alike),
+                ("sample", of_sketches, of_photos, alike[:, labels]),
+            ):
+                losses[f"{name}_{what}"] = anchored_contrastive_loss(vectors, others, target, temperature, sharpness)
+        return losses
+
+
+def rate_at(recipe: AnchorRecipe, step: int) -> float:
+    """The learning rate of a step, from 0: it rises linearly, then falls by a cosine (section 4.2)."""
+    chosen = recipe.optimiser
+    return warmed_cosine(step, recipe.steps, chosen.warmup, chosen.rate, chosen.last_rate)
+
+
+def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
+    """Trains a network of Sketch-an-Anchor, calibrates it on the validation classes, and writes the checkpoint.
+
+    ``report``, ``watch`` and what is returned are those of ``train``.
+    """
+    training, validation = vector_corpora(recipe, run, report)
+    backbone = read_backbone(run.backbone)
+    words = None
+    notes = {}
+    if "word" in recipe.config.anchors:
+        vectors = read_word_vectors(run.words)
+        report(f"word anchors from {vectors.name}")
+        notes["words"] = vectors.name
+        words = word_anchors(
+            vectors,
+            training.labels,
+            recipe.names,
+            neighbours=recipe.anchoring.neighbours if recipe.anchoring.randomised else 0,
+            kept_out=_untrained(run.data, validation),
+        )
+    data = training_set(training, cache_folder() / "pixels")
+    visual = None
+    if "visual" in recipe.config.anchors or recipe.photos is not None:
+        features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
+        if "visual" in recipe.config.anchors:
+            visual = VisualAnchors.of_features(features, data.photo_rows)
+        if recipe.photos is not None:
+            data = chosen_photos(recipe.photos, data, features)
+    trainer = AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder)
+    return train_vectors(trainer, recipe, run, validation, notes, report, watch)
+
+
+def _untrained(folder: Path | None, validation: Corpus) -> tuple[str, ...]:
+    """Classes whose names the training may not know: those of validation and, of the optional data, the unseen ones."""
+    return validation.labels if folder is not None else (*validation.labels, *read_split(data_folder(), "unseen"))
