@@ -43,7 +43,7 @@ from service.schemas import (
     photo_url,
     thumbnail_url,
 )
-from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches, search_response
+from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches
 from service.settings import Settings
 from service.towers import ClipVectors, Towers
 
@@ -64,6 +64,11 @@ def open_matcher(settings: Settings) -> Matcher:
 def index_path(settings: Settings) -> Path:
     """The folder of the index: the one named, or the default one."""
     return settings.index if settings.index is not None else default_index_path()
+
+
+def search_defaults(settings: Settings) -> Defaults:
+    """What the settings say of searches."""
+    return Defaults(settings.default_k, settings.select, settings.nprobe, settings.serve_originals)
 
 
 def build_info(settings: Settings) -> BuildInfo | None:
@@ -178,10 +183,9 @@ class GalleryEngine(ABC):
     def _searched(
         self, searcher: GallerySearcher, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors
     ) -> SearchResponse:
-        outcome = searcher.search(None if sketch is None else sketch.pixels, query, clip)
-        prepare_ms = 0.0 if sketch is None else sketch.milliseconds
-        originals = self._settings.serve_originals
-        return search_response(outcome, originals=originals, prepare_ms=prepare_ms, encode_ms=clip.milliseconds)
+        if sketch is None:
+            return searcher.search(None, query, clip)
+        return searcher.search(sketch.pixels, query, clip, sketch.milliseconds)
 
     def explain(
         self, sketch: PreparedSketch | None, params: ExplainParams, gone: Callable[[], bool] = lambda: False
@@ -329,8 +333,7 @@ class Engine(GalleryEngine):
         self._opened = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
         # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
         self._close = weakref.finalize(self, self._opened.close)
-        defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
-        self.searcher = Searcher(self._opened, matcher, defaults)
+        self.searcher = Searcher(self._opened, matcher, search_defaults(settings))
         super().__init__(settings, self.searcher.matcher, thumbnails, run, towers)
 
     @property

@@ -46,9 +46,10 @@ def explain(
         ]
         searcher, own = engine.searcher, None
         if like is not None:
-            own = engine.photo(int(photo_id(engine, like)))
+            query = SearchQuery.model_validate({"like": [photo_id(engine, like)]})
+            own = engine.photo(query.like[0])
             given, kind = picture(searcher.index, matcher, own), "photo"
-            named = named or best_of_index(searcher, None, EXPLAINED, SearchQuery(like=(own.id,)))
+            named = named or best_of_index(searcher, None, EXPLAINED, query)
         elif sketch is not None:
             given = open_image(sketch, max_pixels=settings.max_pixels, sketch=kind == "sketch")
             named = named or best_of_index(searcher, given, EXPLAINED, SearchQuery(kind=kind))

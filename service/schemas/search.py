@@ -71,10 +71,6 @@ class StageTimings(BaseModel):
     diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
     total: float = Field(description="All of these.")
 
-    def rounded(self) -> StageTimings:
-        """The same to the microsecond, as it is answered."""
-        return self.model_copy(update={stage: round(milliseconds, 3) for stage, milliseconds in self})
-
 
 class SearchResponse(BaseModel):
     """The answer to a search."""

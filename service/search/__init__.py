@@ -6,7 +6,6 @@ from service.search.parts import Encode, QueryParts
 from service.search.plan import Defaults
 from service.search.ranking import Ids, Rows, Scores, best_first
 from service.search.searcher import GallerySearcher, Searcher
-from service.search.shown import search_response
 from service.search.trial import check_searches
 
 __all__ = [
@@ -27,6 +26,5 @@ __all__ = [
     "WordLead",
     "best_first",
     "check_searches",
-    "search_response",
     "word_scores",
 ]

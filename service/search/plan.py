@@ -30,11 +30,13 @@ class Defaults:
 
     Attributes:
         k: results. first_stage: what chooses the photos to be scored. nprobe: clusters to open at least.
+        originals: whether results have a ``photo_url``.
     """
 
     k: int = 20
     first_stage: FirstStage = "ret"
     nprobe: int = 4
+    originals: bool = True
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,16 @@ from numpy.typing import NDArray
 from indexer import Index, PhotoFilter
 from model import Matcher, Tokens
 from model.network import Modality
-from service.schemas import Cluster, SearchQuery
+from service.schemas import (
+    Cluster,
+    Guessed,
+    Kind,
+    SearchQuery,
+    SearchResponse,
+    SearchResult,
+    photo_url,
+    thumbnail_url,
+)
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
 from service.search.first_stage import Candidates, choose
@@ -40,17 +49,7 @@ from service.search.parts import Encode, QueryParts, Sketch, encode_parts, encod
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.ranking import NO_ROWS, Scores
 from service.search.scoring import Scored, score_candidates
-from service.search.shown import (
-    FOLDED,
-    Folded,
-    FoundKind,
-    Hit,
-    SearchOutcome,
-    fold,
-    group_kinds,
-    grouped_places,
-    is_far_ahead,
-)
+from service.search.shown import FOLDED, Folded, Groups, fold, group_kinds, grouped_places, is_far_ahead
 from service.search.stopwatch import Stopwatch
 from service.towers import ClipVectors
 
@@ -127,12 +126,15 @@ class GallerySearcher:
         self._named = lru_cache(maxsize=WORDS_KEPT)(partial(word_scores, self.scorer))
         self._filtered = lru_cache(maxsize=FILTERS_KEPT)(self.scorer.passing)
 
-    def search(self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors = NO_CLIP) -> SearchOutcome:
+    def search(
+        self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors = NO_CLIP, prepare_ms: float = 0.0
+    ) -> SearchResponse:
         """The photos that match a sketch best, look most like the photos that the query likes, and show its word.
 
         sketch: the picture that came with the query, None if none did. It is a photo, which counts as liked, where the
             query's kind says so.
         clip: the query by CLIP, as far as it needs that.
+        prepare_ms: milliseconds that the preparation of the sketch has taken already.
 
         Raises:
             BadSearch: the checkpoint, or the index, cannot do what the query asks for, or it asks for nothing.
@@ -142,7 +144,7 @@ class GallerySearcher:
         """
         plan = plan_search(query, self.matcher, self._defaults, drawn=sketch is not None, clip=clip)
         word = word_of(query, self.matcher, clip)
-        watch = Stopwatch(self.matcher.device)
+        watch = Stopwatch(self.matcher.device, prepare_ms, clip.milliseconds)
         feedback = Feedback.of_query(query, self.scorer)
         drawn = None
         if sketch is not None and query.kind == "photo":
@@ -165,32 +167,34 @@ class GallerySearcher:
             ranking = self._ranking(asked, plan, watch)
         scored, ranked, order = ranking.scored, ranking.ranked, ranking.folded.order
         view = plan.view
-        if view == "auto":
-            best = order[:GROUPED]
-            groups = group_kinds(self.scorer, ranked.rows[best])
-            view = "photos" if is_far_ahead(ranked.scores[best], groups, plan.method) else "kinds"
-        hits: tuple[Hit, ...] = ()
-        kinds: tuple[FoundKind, ...] | None = None
+        results: tuple[SearchResult, ...] = ()
+        kinds: tuple[Kind, ...] | None = None
+        if view != "photos":
+            # What is decided and what is shown go by one grouping.
+            grouped = self._grouped(ranking)
+            groups = group_kinds(self.scorer, ranked.rows[order[grouped]])
+            if view == "auto":
+                view = "photos" if is_far_ahead(ranked.scores[order[grouped]], groups, plan.method) else "kinds"
         if view == "photos":
-            hits = self._hits(ranked, ranking.folded, range(len(order))[plan.offset : plan.offset + plan.k])
+            results = self._results(ranked, ranking.folded, range(len(order))[plan.offset : plan.offset + plan.k])
         else:
-            kinds = self._kinds(ranking, plan)
+            kinds = self._kinds(ranking, grouped, groups, plan)
         watch.lap("photos")
-        return SearchOutcome(
-            results=hits,
+        return SearchResponse(
+            results=results,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
-            guesses=guesses,
+            guesses=tuple(Guessed(word=guess.word, probability=guess.probability) for guess in guesses),
             clusters=self._opened(ranking.candidates, scored),
             candidates=len(ranked.rows),
             pairs_scored=len(scored.rows) + ranking.candidates.centroids_scored,
-            first_stage=plan.first_stage,
-            rerank=plan.rerank,
+            select=plan.first_stage,
+            thin=plan.rerank,
             diffused=plan.diffuse,
             budget_spent=not scored.complete,
             words=None if word is None else "vocabulary" if clip.text is None else "clip",
             word_fits=None if words is None else word_fits(words, pool),
-            timings=watch.timings(),
+            timings_ms=watch.timings(),
             method=plan.method,
             generation=self.index.generation,
             model=self.matcher.config.name,
@@ -229,9 +233,9 @@ class GallerySearcher:
             folded = fold(self.scorer, ranked.rows, order, liked)
         return _Ranking(candidates, scored, ranked, folded, undiffused)
 
-    def _hits(self, ranked: Scored, folded: Folded, places: Iterable[int]) -> tuple[Hit, ...]:
+    def _results(self, ranked: Scored, folded: Folded, places: Iterable[int]) -> tuple[SearchResult, ...]:
         """The photos at these places of the ranking, counted from 0."""
-        hits: list[Hit] = []
+        results: list[SearchResult] = []
         shown = list(places)
         entries = self.scorer.entries(ranked.rows[folded.order[shown]])
         for place, photo in zip(shown, entries, strict=True):
@@ -239,23 +243,37 @@ class GallerySearcher:
             copies = None
             if folded.copies is not None:
                 copies = tuple(self.scorer.ids[ranked.rows[folded.copies.get(n, NO_ROWS)]].tolist())
-            hits.append(Hit(photo.id, place + 1, float(ranked.scores[n]), photo.cluster, photo.paths, copies))
-        return tuple(hits)
+            results.append(
+                SearchResult(
+                    id=photo.id,
+                    rank=place + 1,
+                    score=float(ranked.scores[n]),
+                    cluster=photo.cluster,
+                    paths=photo.paths,
+                    photo_url=photo_url(photo.id, self._defaults.originals),
+                    thumbnail_url=thumbnail_url(photo.id),
+                    copies=copies,
+                )
+            )
+        return tuple(results)
 
-    def _kinds(self, ranking: _Ranking, plan: Plan) -> tuple[FoundKind, ...]:
-        """The page of the kinds that was asked for."""
-        ranked, order = ranking.ranked, ranking.folded.order
+    def _grouped(self, ranking: _Ranking) -> NDArray[np.int64]:
+        """The places in the ranking, from 0, of the photos that are grouped into kinds, in the order of their turns."""
+        order = ranking.folded.order
         before = None if ranking.undiffused is None else ranking.undiffused[order]
-        grouped = grouped_places(self.scorer.ids[ranked.rows[order]], before, GROUPED)
-        groups = group_kinds(self.scorer, ranked.rows[order[grouped]])
+        return grouped_places(self.scorer.ids[ranking.ranked.rows[order]], before, GROUPED)
+
+    def _kinds(self, ranking: _Ranking, grouped: NDArray[np.int64], groups: Groups, plan: Plan) -> tuple[Kind, ...]:
+        """The page of the kinds that was asked for."""
         page = groups[plan.offset : plan.offset + plan.k]
         shown = [grouped[group[: 1 + MORE]].tolist() for group in page]
         # All at once, since each time may be a round of questions to other machines.
-        hits = iter(self._hits(ranked, ranking.folded, [place for of_kind in shown for place in of_kind]))
-        kinds: list[FoundKind] = []
+        places = [place for of_kind in shown for place in of_kind]
+        results = iter(self._results(ranking.ranked, ranking.folded, places))
+        kinds: list[Kind] = []
         for rank, (group, of_kind) in enumerate(zip(page, shown, strict=True), plan.offset + 1):
-            best, *more = islice(hits, len(of_kind))
-            kinds.append(FoundKind(rank, len(group), best, tuple(more)))
+            best, *more = islice(results, len(of_kind))
+            kinds.append(Kind(rank=rank, size=len(group), best=best, more=tuple(more)))
         return tuple(kinds)
 
     def _opened(self, candidates: Candidates, scored: Scored) -> tuple[Cluster, ...]:

@@ -18,9 +18,11 @@ class Stopwatch:
     On a GPU work is only queued: each reading waits for it, or a stage's time would show in the next one.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
+        """``prepare_ms``, ``encode_ms``: what these stages have taken before the search."""
         self._device = device
         self._seconds: dict[Stage, float] = dict.fromkeys(("prepare", "encode", "clusters", "photos", "diffusion"), 0.0)
+        self._seconds |= {"prepare": prepare_ms / 1000, "encode": encode_ms / 1000}
         self._start = self._last = self._now()
 
     def lap(self, stage: Stage) -> None:
@@ -34,9 +36,9 @@ class Stopwatch:
         return (self._now() - self._start) * 1000 >= milliseconds
 
     def timings(self) -> StageTimings:
-        """Milliseconds of each stage, and of all until the last lap."""
-        milliseconds = {stage: seconds * 1000 for stage, seconds in self._seconds.items()}
-        return StageTimings(**milliseconds, total=(self._last - self._start) * 1000)
+        """Milliseconds of each stage, and of all, to the microsecond."""
+        milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}
+        return StageTimings(**milliseconds, total=round(sum(milliseconds.values()), 3))
 
     def _now(self) -> float:
         if self._device.type == "cuda":

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from model import Matcher
 from model.decoding import RunJob, run_here
-from service.engine import GalleryEngine, PreparedSketch
+from service.engine import GalleryEngine, PreparedSketch, search_defaults
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
-from service.search import Defaults, Encode, GallerySearcher
+from service.search import Encode, GallerySearcher
 from service.settings import Settings
 from service.sharding.errors import ShardsLost
 from service.sharding.gallery import ShardedGallery
@@ -93,8 +93,7 @@ class ShardedEngine(GalleryEngine):
         return self._searcher(self._missing)
 
     def _searcher(self, missing: frozenset[int]) -> GallerySearcher:
-        settings = self._settings
-        defaults = Defaults(k=settings.default_k, first_stage=settings.select, nprobe=settings.nprobe)
+        defaults = search_defaults(self._settings)
         return GallerySearcher(self._gallery(missing), self._matcher, defaults, self._encode)
 
     def _gallery(self, missing: frozenset[int]) -> ShardedGallery:

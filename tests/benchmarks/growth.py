@@ -86,7 +86,7 @@ def measure(index: Index, matcher: model.Matcher, sizes: Sequence[int], sketches
         times: dict[str, list[float]] = {way: [] for way in WAYS if way != EXHAUSTIVE or size <= EXHAUSTIVE_UP_TO}
         for sketch in sketches:
             for way, taken in times.items():
-                timings = searcher.search(sketch, SearchQuery(**WAYS[way])).timings
+                timings = searcher.search(sketch, SearchQuery(**WAYS[way])).timings_ms
                 taken.append(timings.clusters + timings.photos + timings.diffusion)
         centroids = sum(t.nbytes for t in (larger.centroids.features, larger.centroids.positions, larger.centroid_ret))
         row: Row = {"photos": size, "clusters": len(larger.cluster_sizes)}

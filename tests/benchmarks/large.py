@@ -140,8 +140,8 @@ def measure(asked: Asked) -> Row:
         searcher.search(drawn[0], SearchQuery())
         found = [searcher.search(sketch, SearchQuery()) for sketch in drawn]
         searched, own = resident()
-        filtered = [searcher.search(sketch, FILTER).timings.total for sketch in drawn[:FILTERED]]
-        times = {name: [getattr(one.timings, stage) for one in found] for name, stage in STAGES.items()}
+        filtered = [searcher.search(sketch, FILTER).timings_ms.total for sketch in drawn[:FILTERED]]
+        times = {name: [getattr(one.timings_ms, stage) for one in found] for name, stage in STAGES.items()}
         files = [*index.manifest.files, *(file for segment in index.manifest.segments for file in segment.files)]
         return {
             "photos": index.photo_count,

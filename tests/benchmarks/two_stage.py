@@ -21,10 +21,9 @@ import model
 from indexer import Index, open_index
 from model.evaluation.resampling import bootstrap
 from model.metrics import list_metrics
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, SearchResponse
 from service.search.plan import RERANK
 from service.search.searcher import Searcher
-from service.search.shown.outcome import SearchOutcome
 from tests.benchmarks.command import Command, by_matcher, named, peak_said
 from tests.benchmarks.galleries import Query, prepare
 from tests.benchmarks.results import Row
@@ -136,11 +135,11 @@ def rows(queries: str, found: Sequence[Found]) -> list[Row]:
     return out
 
 
-def _judged(query: Query, way: str, outcome: SearchOutcome, label_of: dict[int, str], relevant: int) -> Found:
+def _judged(query: Query, way: str, outcome: SearchResponse, label_of: dict[int, str], relevant: int) -> Found:
     hits = [label_of[hit.id] == query.label for hit in outcome.results]
     figures = list_metrics(hits, relevant, K)
     least = max(1, min(K, relevant))
-    timings = outcome.timings
+    timings = outcome.timings_ms
     return Found(
         query=query.name,
         label=query.label,

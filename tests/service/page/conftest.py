@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.search.shown import folding
+from service.search import shown
 
 
 @pytest.fixture(scope="package", autouse=True)
 def only_copies_are_folded() -> Iterator[None]:
     """The page folds near duplicates, and to a network with random weights all pictures are much the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folding, "SAME", 0.9999)
+        patch.setattr(shown, "SAME", 0.9999)
         yield

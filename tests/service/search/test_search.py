@@ -96,7 +96,7 @@ def test_unless_told_otherwise_ret_chooses_and_the_checkpoints_best_method_score
 ) -> None:
     outcome = searcher.search(draw_sketch(), SearchQuery(k=1))
     told = searcher.search(draw_sketch(), SearchQuery(k=1, select="ret", method=matcher.best_method, thin=RERANK_PLAIN))
-    assert (outcome.method, outcome.first_stage, outcome.rerank) == (matcher.best_method, "ret", RERANK_PLAIN)
+    assert (outcome.method, outcome.select, outcome.thin) == (matcher.best_method, "ret", RERANK_PLAIN)
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
 
 
@@ -105,7 +105,7 @@ def test_who_counts_clusters_has_clusters_choose_by_default_the_searchers_nprobe
 ) -> None:
     outcome = searcher.search(draw_sketch(), SearchQuery(k=1, select="clusters"))
     told = searcher.search(draw_sketch(), SearchQuery(k=1, nprobe=4))
-    assert told.first_stage == "clusters"
+    assert told.select == "clusters"
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
     by_clusters = Searcher(index, matcher, Defaults(first_stage="clusters", nprobe=2))
     fewer = searcher.search(draw_sketch(), SearchQuery(k=1, nprobe=2))
@@ -136,7 +136,7 @@ def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher:
     let_through = {hit.id for hit in by_ret.results}
     assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
     assert {(hit.id, hit.score) for hit in thinned.results} <= {(hit.id, hit.score) for hit in by_rn.results}
-    assert (thinned.rerank, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
+    assert (thinned.thin, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
 
 
 def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) -> None:
@@ -147,7 +147,7 @@ def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) 
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
     ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, select="ret", method="ret"))
     assert ret.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="ret")).results
-    assert (ret.rerank, ret.candidates) == (None, PHOTOS)
+    assert (ret.thin, ret.candidates) == (None, PHOTOS)
 
 
 def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
@@ -244,7 +244,7 @@ def test_a_blank_sketch_is_refused(searcher: Searcher) -> None:
 
 
 def test_the_stages_take_no_more_time_than_all_of_the_search(searcher: Searcher) -> None:
-    took = searcher.search(draw_sketch(), SearchQuery()).timings
+    took = searcher.search(draw_sketch(), SearchQuery()).timings_ms
     stages = (took.prepare, took.encode, took.clusters, took.photos)
     assert all(stage > 0 for stage in stages)
     assert sum(stages) + took.diffusion == pytest.approx(took.total)

@@ -16,9 +16,8 @@ from model import Matcher
 from model.ranking import scores_of, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, SearchResponse
 from service.search.searcher import Searcher
-from service.search.shown.outcome import SearchOutcome
 from service.towers import ClipVectors, TextVector, Towers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.networks import tiny_checkpoint
@@ -43,7 +42,7 @@ class ByClip:
         pixels = self.drawing if drawn and asked.get("method") == "clip" else None
         return self.towers.vectors(self.entry, asked.get("text"), pixels)
 
-    def find(self, drawn: bool = True, **asked: Any) -> SearchOutcome:
+    def find(self, drawn: bool = True, **asked: Any) -> SearchResponse:
         query = SearchQuery(**{"k": PHOTOS, **asked})
         return self.searcher.search(self.drawing if drawn else None, query, self.vectors(drawn, **asked))
 
@@ -71,7 +70,7 @@ def by_clip(clip_index: tuple[Path, Matcher]) -> Iterator[ByClip]:
         yield ByClip(Searcher(index, clip_index[1]))
 
 
-def ids(outcome: SearchOutcome) -> list[int]:
+def ids(outcome: SearchResponse) -> list[int]:
     return [hit.id for hit in outcome.results]
 
 

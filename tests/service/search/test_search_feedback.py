@@ -18,9 +18,8 @@ import model
 from indexer import Index, UnknownPhoto, build, open_index, remove
 from model.ranking import Likeness
 from service.errors import BadSearch
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, SearchResponse, SearchResult
 from service.search.searcher import Searcher
-from service.search.shown.outcome import Hit, SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
@@ -37,7 +36,7 @@ def searcher(
         yield Searcher(index, matcher)
 
 
-def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchOutcome:
+def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchResponse:
     return searcher.search(draw_sketch() if drawn else None, SearchQuery(**{"k": PHOTOS, **asked}))
 
 
@@ -52,7 +51,7 @@ def leaving(searcher: Searcher, unliked: list[int], liked: list[int]) -> set[int
     return set(index.ids[gone.numpy()].tolist())
 
 
-def ids(hits: tuple[Hit, ...]) -> list[int]:
+def ids(hits: tuple[SearchResult, ...]) -> list[int]:
     return [hit.id for hit in hits]
 
 
@@ -153,7 +152,7 @@ def test_pages_and_kinds_are_cut_out_of_the_same_ranking(searcher: Searcher) -> 
 def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
     liked = searcher.index.ids.tolist()[7]
     found = find(searcher, drawn=False, like=[liked])
-    assert (found.method, found.first_stage, found.rerank) == ("ret", "ret", None)
+    assert (found.method, found.select, found.thin) == ("ret", "ret", None)
     assert len(found.results) == PHOTOS
     assert found.results == find(searcher, drawn=False, like=[liked], method="ret", diffuse=found.diffused).results
 
@@ -197,7 +196,7 @@ def _is_shown(index: Index, photo: int) -> bool:
     return True
 
 
-def with_photo(searcher: Searcher, photo: Image.Image, **asked: Any) -> SearchOutcome:
+def with_photo(searcher: Searcher, photo: Image.Image, **asked: Any) -> SearchResponse:
     return searcher.search(photo, SearchQuery(**{"k": PHOTOS, "kind": "photo", **asked}))
 
 

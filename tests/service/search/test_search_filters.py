@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 import model
 from indexer import Index, build, open_index
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, SearchResponse
 from service.search.searcher import Searcher
-from service.search.shown.outcome import SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.small_gallery import draw_photo, draw_sketch
@@ -60,11 +59,11 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
         yield Searcher(index, matcher)
 
 
-def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchOutcome:
+def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchResponse:
     return searcher.search(draw_sketch() if drawn else None, SearchQuery(**{"k": PHOTOS, **asked}))
 
 
-def found(outcome: SearchOutcome) -> set[int]:
+def found(outcome: SearchResponse) -> set[int]:
     return {hit.id for hit in outcome.results}
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 import model
 from indexer import build, open_index
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, SearchResponse, SearchResult
+from service.search import shown
 from service.search.plan import GROUPED
 from service.search.searcher import Searcher
-from service.search.shown import folding
-from service.search.shown.outcome import Hit, SearchOutcome, search_response
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import draw_sketch, save_copy
 
@@ -35,11 +34,11 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
     build([folder / "photos"], folder / "index", matcher, clusters=3, embedder="ret")
     with open_index(folder / "index", matcher) as index, pytest.MonkeyPatch.context() as patch:
         # To a network with random weights, all pictures are much the same.
-        patch.setattr(folding, "SAME", 0.9999)
+        patch.setattr(shown, "SAME", 0.9999)
         yield Searcher(index, matcher)
 
 
-def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchOutcome:
+def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchResponse:
     return searcher.search(draw_sketch() if drawn else None, SearchQuery(**{"k": PHOTOS, **asked}))
 
 
@@ -48,7 +47,7 @@ def picture(searcher: Searcher, photo: int) -> str:
     return searcher.index.photo(photo).paths[0].split("/")[1]
 
 
-def copies(hit: Hit) -> tuple[int, ...]:
+def copies(hit: SearchResult) -> tuple[int, ...]:
     assert hit.copies is not None
     return hit.copies
 
@@ -119,7 +118,7 @@ def test_a_page_is_full_where_few_photos_would_have_been_ranked_for_it(
     assert short.candidates < PHOTOS
     assert len(find(searcher, fold=True, **{**asked, "k": len(FILES)}).results) == len(FILES)
     # Beyond the photos that are folded, each is a result of its own.
-    monkeypatch.setattr(folding, "FOLDED", 3)
+    monkeypatch.setattr(shown, "FOLDED", 3)
     results = find(searcher, fold=True).results
     assert len(results) > len(FILES)
     assert all(hit.copies == () for hit in results[3:])
@@ -149,7 +148,7 @@ def test_kinds_are_made_of_results(searcher: Searcher) -> None:
 
 def test_only_an_answer_that_was_folded_has_copies(searcher: Searcher) -> None:
     for fold in (False, True):
-        answer = search_response(find(searcher, fold=fold), originals=True).model_dump()
+        answer = find(searcher, fold=fold).model_dump()
         assert {("copies" in result) for result in answer["results"]} == {fold}
 
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 import model
 from indexer import build, open_index
 from model.ranking import kinds_of, mean_direction
-from service.schemas import SearchQuery, View
+from service.schemas import Kind, SearchQuery, SearchResult, View
 from service.search import searcher as searching
+from service.search.gallery import Gallery
 from service.search.plan import GROUPED
+from service.search.ranking import Rows
 from service.search.searcher import MORE, Searcher
-from service.search.shown.grouping import group_kinds, is_far_ahead
-from service.search.shown.outcome import FoundKind, Hit, search_response
+from service.search.shown import Groups, group_kinds, is_far_ahead
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
@@ -35,14 +36,14 @@ def searcher(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Iterato
         yield Searcher(index, matcher)
 
 
-def kinds(searcher: Searcher, **asked: Any) -> tuple[FoundKind, ...]:
+def kinds(searcher: Searcher, **asked: Any) -> tuple[Kind, ...]:
     outcome = searcher.search(draw_sketch(), SearchQuery(view="kinds", **asked))
     assert outcome.results == ()
     assert outcome.kinds is not None
     return outcome.kinds
 
 
-def ranking(searcher: Searcher, **asked: Any) -> tuple[Hit, ...]:
+def ranking(searcher: Searcher, **asked: Any) -> tuple[SearchResult, ...]:
     outcome = searcher.search(draw_sketch(), SearchQuery(k=GROUPED, **asked))
     assert outcome.kinds is None
     return outcome.results
@@ -220,15 +221,35 @@ def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
 def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
 ) -> None:
-    monkeypatch.setattr("service.search.shown.grouping.FAR_AHEAD", 0.0 if far_ahead else 1.1)
+    monkeypatch.setattr("service.search.shown.FAR_AHEAD", 0.0 if far_ahead else 1.1)
     found = searcher.search(draw_sketch(), SearchQuery(view="auto", k=3, offset=1))
     named = searcher.search(draw_sketch(), SearchQuery(view=view, k=3, offset=1))
     assert (found.view, found.results, found.kinds) == (view, named.results, named.kinds)
     assert named.view is None
 
 
+def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grouped: list[list[int]] = []
+
+    def noted(scorer: Gallery, rows: Rows) -> Groups:
+        grouped.append(rows.tolist())
+        return group_kinds(scorer, rows)
+
+    monkeypatch.setattr(searching, "group_kinds", noted)
+    monkeypatch.setattr("service.search.shown.FAR_AHEAD", 1.1)
+    for view in ("kinds", "auto"):
+        assert searcher.search(draw_sketch(), SearchQuery(view=view)).kinds
+    shown, decided = grouped
+    assert decided == shown
+    # Photos by their scores before diffusion take turns with the ranking, which begins otherwise.
+    photos = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS)).results
+    assert [int(searcher.scorer.ids[row]) for row in shown] != [photo.id for photo in photos]
+
+
 def test_searches_for_photos_are_answered_without_a_word_of_kinds(searcher: Searcher) -> None:
-    named = search_response(searcher.search(draw_sketch(), SearchQuery(view="photos")), originals=True)
+    named = searcher.search(draw_sketch(), SearchQuery(view="photos"))
     assert named.kinds is None
     assert "kinds" not in named.model_dump()
     assert '"kinds"' not in named.model_dump_json()

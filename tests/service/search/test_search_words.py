@@ -23,12 +23,11 @@ from model.ranking import EXAMPLES, Likeness, fits, support_of
 from model.ranking.words import LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
-from service.schemas import SearchQuery
+from service.schemas import SearchQuery, SearchResponse
 from service.search.gallery import WordLead
 from service.search.naming import WordSupport, led_by_word
 from service.search.ranking import Scores
 from service.search.searcher import Searcher
-from service.search.shown.outcome import SearchOutcome
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
@@ -50,7 +49,7 @@ def searcher(
         yield Searcher(index, matcher)
 
 
-def find(searcher: Searcher, picture: Picture = "sketch", **asked: Any) -> SearchOutcome:
+def find(searcher: Searcher, picture: Picture = "sketch", **asked: Any) -> SearchResponse:
     """What is found with a sketch, with the first photo of the gallery, or with neither."""
     image = draw_sketch() if picture == "sketch" else first_photo(searcher) if picture == "photo" else None
     kind = {"kind": "photo"} if picture == "photo" else {}
@@ -61,7 +60,7 @@ def first_photo(searcher: Searcher) -> Image.Image:
     return Image.open(io.BytesIO(searcher.index.open_photo(int(searcher.index.ids[0]))))
 
 
-def ids(outcome: SearchOutcome) -> list[int]:
+def ids(outcome: SearchResponse) -> list[int]:
     return [hit.id for hit in outcome.results]
 
 
@@ -165,7 +164,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
 @pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
 def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: str) -> None:
     found = find(searcher, None, text=word)
-    assert (found.method, found.first_stage, len(found.results)) == ("ret", "ret", PHOTOS)
+    assert (found.method, found.select, len(found.results)) == ("ret", "ret", PHOTOS)
     order = best_by(searcher, word)
     # Photos that look like the best ones are drawn in, but none leads that does not show the word.
     assert order[0] in ids(found)[:EXAMPLES]

@@ -1,17 +1,32 @@
-"""Grouping: the best photos of a ranking, kind by kind (``model.ranking``)."""
+"""What is shown of a ranking: near duplicates as one result, and photos that look alike as one kind."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.ranking import ScoredBy, kinds_of, support_of
+from model.ranking import (
+    SAME,
+    ScoredBy,
+    first_of_same,
+    kinds_of,
+    pairs_to_compare,
+    sameness,
+    support_of,
+)
 from service.search.gallery import Gallery
 from service.search.ranking import Ids, Rows, Scores, best_first
 
+# How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
+# does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
+FOLDED = 1000
+
+Order = NDArray[np.int64]
 # Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
@@ -20,6 +35,45 @@ Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 # of the first kinds, how many of the first 20 photos are of the first kind, how far all scores fall), this share told
 # best whether the first kind is the one that was drawn. From 0.3 on, it is in most cases; below, in fewer than half.
 FAR_AHEAD = 0.3
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The order of a ranking whose near duplicates are folded.
+
+    Attributes:
+        order: (m,) the indices of the photos that are results, in the order of the ranking.
+        copies: for the index of each photo that stands for others, their indices, in the order of the ranking; None
+            where nothing was to be folded.
+    """
+
+    order: Order
+    copies: Mapping[int, Order] | None = field(default=None)
+
+
+def fold(scorer: Gallery, rows: Rows, order: Order, liked: int) -> Folded:
+    """Fold the near duplicates of a ranking.
+
+    Args:
+        rows: (p,) the photos. order: (p,) their indices, best first.
+        liked: how many of them, the first, are liked: each is a result of its own, since somebody named it.
+    """
+    best = order[:FOLDED]
+    firsts = first_of_same(len(best), _duplicates(scorer, rows[best]), own=liked).numpy()
+    results = firsts == np.arange(len(best))
+    copies = {int(best[first]): best[(firsts == first) & ~results] for first in np.unique(firsts[~results]).tolist()}
+    return Folded(np.concatenate([best[results], order[FOLDED:]]), copies)
+
+
+def _duplicates(scorer: Gallery, rows: Rows) -> list[tuple[int, int]]:
+    """The pairs of these photos that are near duplicates, as places among them."""
+    pairs = pairs_to_compare(scorer.ret(rows))
+    # Tokens are read once, by row, which is how they lie in the files.
+    needed, numbers = np.unique(rows[pairs.numpy()], return_inverse=True)
+    if not len(needed):
+        return []
+    same = sameness(scorer.tokens(needed), torch.from_numpy(numbers.reshape(-1, 2)), scorer.grid) > SAME
+    return [(photo, earlier) for photo, earlier in pairs[same].tolist()]
 
 
 def grouped_places(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:
@@ -43,19 +97,20 @@ def grouped_places(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[n
 
 
 def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
-    """Whether the first kind, that of the best photo, is far ahead of the others.
+    """Whether the kind of the best photo is far ahead of the others.
 
     It is if at least FAR_AHEAD of the support (``model.ranking.support``) of all grouped photos is its photos'. Both
     count: how many of them there are, and how much better they are. Nothing is ahead where there are no photos.
 
     Args:
-        scores: (m,) of the grouped photos by ``method``, best first. groups: as ``group_kinds`` gives them.
+        scores: (m,) of the grouped photos by ``method``, in any order. groups: as ``group_kinds`` gives them.
     """
     if not len(scores):
         return False
-    found = torch.from_numpy(scores)
-    support = support_of(found, found[0], method)
-    return bool(support[torch.from_numpy(groups[0])].sum() >= FAR_AHEAD * support.sum())
+    found, best = torch.from_numpy(scores), int(scores.argmax())
+    support = support_of(found, found[best], method)
+    kind = next(group for group in groups if best in group)
+    return bool(support[torch.from_numpy(kind)].sum() >= FAR_AHEAD * support.sum())
 
 
 def group_kinds(scorer: Gallery, rows: Rows) -> Groups:
