@@ -8,18 +8,10 @@ from collections.abc import Callable
 
 def command(name: str) -> Callable[[argparse.Namespace], None]:
     """What runs the command of that name. Only the module that has it is imported, with all that this one needs."""
-    if name in ("train", "ablate", "words"):
-        from model.commands import trainings
+    if name in ("train", "ablate", "words", "compare", "experiment"):
+        from model.commands import papers
 
-        return trainings.COMMANDS[name]
-    if name == "compare":
-        from model.commands import comparisons
-
-        return comparisons.COMMANDS[name]
-    if name == "experiment":
-        from model.commands import experiments
-
-        return experiments.COMMANDS[name]
+        return papers.COMMANDS[name]
     if name in ("evaluate", "composites", "guesses", "folders"):
         from model.commands import measurements
 

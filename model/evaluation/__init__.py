@@ -6,7 +6,7 @@ from model.evaluation.groups import measure_groups
 from model.evaluation.guesses import guess_table, measure_guesses
 from model.evaluation.instances import measure_instances
 from model.evaluation.per_query import intervals
-from model.evaluation.plots import draw_budgets, draw_curve, draw_intervals, new_figure
+from model.evaluation.plots import draw_curve, draw_intervals, draw_lines, new_figure
 from model.evaluation.resampling import RESAMPLED, Interval
 from model.evaluation.run import EvaluationRequest, run_evaluation
 from model.evaluation.scoring import counts, encode_pictures, score_matrices
@@ -18,9 +18,9 @@ __all__ = [
     "EvaluationRequest",
     "Interval",
     "counts",
-    "draw_budgets",
     "draw_curve",
     "draw_intervals",
+    "draw_lines",
     "encode_pictures",
     "guess_table",
     "intervals",

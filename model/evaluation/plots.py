@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model.errors import ModelError
 from model.evaluation.resampling import Interval
 
@@ -57,30 +54,41 @@ def draw_curve(log: Path, picture: Path) -> bool:
     return True
 
 
-def draw_precision_recall(
-    recall: NDArray[np.float64], precision: Mapping[str, NDArray[np.float64]], title: str, picture: Path
+def draw_lines(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x: str,
+    y: str,
+    picture: Path,
+    *,
+    title: str = "",
+    marker: str = "o",
+    bottom: float | None = None,
+    top: float | None = None,
+    logarithmic: bool = False,
+    level: tuple[str, float] | None = None,
 ) -> None:
-    """Draws each method's precision over the same recall levels, as PNG, SVG or PDF by the picture's name."""
-    series = {method: list(zip(recall, values, strict=True)) for method, values in precision.items()}
-    _draw(series, "recall", "precision, interpolated", title, picture, "")
+    """Draws a line for each series, as PNG, SVG or PDF by the picture's name.
 
-
-def draw_keep_rates(series: Mapping[str, Sequence[tuple[float, float]]], cost: str, title: str, picture: Path) -> None:
-    """Draws each method's mAP@all over the cost of the settings of the keep rates; ``cost`` labels the axis."""
-    _draw(series, cost, "mAP@all", title, picture, "o")
-
-
-def draw_budgets(series: Mapping[str, Sequence[tuple[float, float]]], level: float | None, picture: Path) -> None:
-    """Draws each training's mAP@all on validation classes over the pictures it has seen.
-
-    level: that of an untrained network, drawn as a line; None for none.
+    Args:
+        x, y: labels of the axes; ``bottom`` and ``top`` are the ends of the second one, None for what fits.
+        logarithmic: whether the first axis is.
+        level: a name and a value, drawn from side to side.
     """
-    highest = max([value for points in series.values() for _, value in points] + [level or 0.0])
-    whole = dict(series)
+    figure = new_figure()
+    axes = figure.subplots()
+    for name, points in series.items():
+        axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=name)
     if level is not None:
-        last = max((x for points in series.values() for x, _ in points), default=1.0)
-        whole["not trained"] = [(0.0, level), (last, level)]
-    _draw(whole, "pictures seen", "mAP@all on validation classes", "", picture, "o", top=min(1.0, 1.1 * highest))
+        axes.axhline(level[1], color="black", linewidth=1, label=level[0])
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set(title=title, xlabel=x, ylabel=y, ylim=(bottom, top))
+    axes.grid(alpha=0.3)
+    if len(series) > _MOST_WITHIN:
+        figure.legend(loc="outside lower center", ncols=2)
+    else:
+        axes.legend()
+    _save(figure, picture)
 
 
 def draw_intervals(values: Mapping[str, Interval], label: str, picture: Path) -> None:
@@ -94,28 +102,6 @@ def draw_intervals(values: Mapping[str, Interval], label: str, picture: Path) ->
     axes.set(xlabel=label)
     axes.set_yticks(places, list(values))
     axes.grid(alpha=0.3)
-    _save(figure, picture)
-
-
-def _draw(
-    series: Mapping[str, Sequence[tuple[float, float]]],
-    x: str,
-    y: str,
-    title: str,
-    picture: Path,
-    marker: str,
-    top: float = 1.0,
-) -> None:
-    figure = new_figure()
-    axes = figure.subplots()
-    for name, points in series.items():
-        axes.plot(*zip(*points, strict=True), marker=marker, label=name)
-    axes.set(title=title, xlabel=x, ylabel=y, ylim=(0, top))
-    axes.grid(alpha=0.3)
-    if len(series) > _MOST_WITHIN:
-        figure.legend(loc="outside lower center", ncols=2)
-    else:
-        axes.legend()
     _save(figure, picture)
 
 

@@ -31,7 +31,7 @@ from model.evaluation.groups import group_json, group_table, measure_groups
 from model.evaluation.instances import InstanceEvaluation, measure_instances
 from model.evaluation.keep_rates import KeepRates, sweep
 from model.evaluation.per_query import against, differences, read_csv, write_csv
-from model.evaluation.plots import draw_keep_rates, draw_precision_recall
+from model.evaluation.plots import draw_lines
 from model.evaluation.report import (
     Comparisons,
     category_json,
@@ -146,7 +146,9 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
         write_csv(result.per_query, request.csv)
     if request.plot and isinstance(result, CategoryEvaluation):
         title = f"{measured['checkpoint']}, {task.protocol}"
-        draw_precision_recall(recall_levels(), result.curves, title, request.plot)
+        series = {m: list(zip(recall_levels(), values, strict=True)) for m, values in result.curves.items()}
+        axes = "recall", "precision, interpolated"
+        draw_lines(series, *axes, request.plot, title=title, marker="", bottom=0, top=1)
 
 
 def _run_large(request: EvaluationRequest, report: Callable[[str], object]) -> None:
@@ -202,7 +204,8 @@ def _sweep(
     report(json.dumps(keep_json(found) | _identity(path.name, matcher)) if request.json else keep_table(found))
     if request.plot:
         series = {m: [(row.costs.pair_macs / 1e6, row.methods[m].map_all) for row in found] for m in found[0].methods}
-        draw_keep_rates(series, "million multiply-adds a pair", f"{path.name}, {protocol}", request.plot)
+        axes = "million multiply-adds a pair", "mAP@all"
+        draw_lines(series, *axes, request.plot, title=f"{path.name}, {protocol}", bottom=0, top=1)
 
 
 def _scored(request: EvaluationRequest, corpus: Corpus) -> tuple[dict[str, NDArray[np.floating]], dict[str, str | int]]:

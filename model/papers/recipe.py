@@ -611,13 +611,14 @@ def recipe_file(path: Path) -> Path:
     return file
 
 
-def keep_recipe(path: Path, text: str, held: str) -> None:
-    """Writes a recipe to the folder of the trainings by it.
+def keep_text(path: Path, text: str, held: str, option: str = "--run") -> None:
+    """Writes a recipe, or settings, to the folder of the trainings by it.
 
-    Raises ModelError where another one is there, since the folder holds trainings by that; ``held`` says what they are.
+    Raises ModelError where another one is there, since the folder holds trainings by that; ``held`` says what they are,
+    ``option`` names another folder.
     """
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ModelError(f"{path.parent} holds {held}; name another folder with --run")
+        raise ModelError(f"{path.parent} holds {held}; name another folder with {option}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Record = TypeVar("Record", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The rows of a table, which are dataclasses, the table in Markdown, and what draws a plot into a file, if any."""
+
+    rows: Sequence[DataclassInstance]
+    table: str
+    draw: Callable[[Path], object] | None = None
 
 
 def unwatched(glimpse: Glimpse) -> None:
@@ -118,6 +127,11 @@ def trained_row(run: Run, corpus: Corpus, report: Callable[[str], object]) -> Tr
     )
     write_record(kept, row)
     return row
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Reads what each step of the training in a folder has written to its log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def write_record(path: Path, record: DataclassInstance) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from model.datasets import read_task, subsampled
 from model.errors import ModelError
 from model.evaluation import draw_intervals
-from model.papers.recipe import RECIPES, Budget, at_budget, keep_recipe
+from model.papers.recipe import RECIPES, Budget, at_budget, keep_text
 from model.papers.runs import Run
-from model.papers.trainings import TrainedRow, markdown, trained_row, with_interval
+from model.papers.trainings import Outcome, TrainedRow, markdown, trained_row, with_interval
 
 FOLDER = RECIPES / "ablations"
 ANCHOR_FOLDER = RECIPES / "sketch-an-anchor"
@@ -42,8 +43,10 @@ def ablate(
     data: Path | None = None,
     every: tuple[int, int] = (1, 1),
     budget: Budget | None = None,
-) -> tuple[TrainedRow, ...]:
+) -> Outcome:
     """Trains and measures each row on the validation classes; rows that are finished in ``folder`` are kept.
+
+    The plot is of mAP@all by the relation network or, where there is none, by [Ret].
 
     Args:
         names: of recipes; an empty sequence for all.
@@ -68,14 +71,15 @@ def ablate(
         recipe = (ANCHOR_FOLDER if method == "sketch-an-anchor" else FOLDER) / f"{name}.toml"
         if budget is not None:
             text, recipe = at_budget(recipe, budget).text, folder / recipe.name
-            keep_recipe(recipe, text, "rows of another budget")
+            keep_text(recipe, text, "rows of another budget")
         run = Run(recipe, backbone, folder / name, folder / f"{name}.safetensors", data, words=words)
         rows.append(trained_row(run, corpus, report))
-    return tuple(rows)
+    best = {row.name: row.figures.get("rn", row.figures["ret"])["map_all"] for row in rows}
+    return Outcome(rows, _table(rows), partial(draw_intervals, best, "mAP@all"))
 
 
-def ablation_table(rows: Sequence[TrainedRow]) -> str:
-    """The table in Markdown: for each method a column of mAP@all with its interval, and Prec@100."""
+def _table(rows: Sequence[TrainedRow]) -> str:
+    """For each method a column of mAP@all with its interval, and Prec@100."""
     methods = {"rn": "relation network", "ret": "[Ret]", "fused": "fused", "vis": "mean visual token"}
     lines = []
     for row in rows:
@@ -85,11 +89,3 @@ def ablation_table(rows: Sequence[TrainedRow]) -> str:
         ]
         lines.append((row.name, f"{row.parameters / 1e6:.1f} M", *cells))
     return markdown(("row", "parameters", *(f"{title}: mAP@all, Prec@100" for title in methods.values())), lines)
-
-
-def draw_ablation(rows: Sequence[TrainedRow], picture: Path) -> None:
-    """Draws mAP@all of each row with its interval, by the relation network or, where there is none, by [Ret].
-
-    picture: a file whose ending says the format. Raises ModelError without matplotlib.
-    """
-    draw_intervals({row.name: row.figures.get("rn", row.figures["ret"])["map_all"] for row in rows}, "mAP@all", picture)

@@ -7,6 +7,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from model.papers.clip_at import ClipAtTrainer
 from model.papers.pictures import SIDE, TrainingSet
 from model.papers.recipe import CLIP, AnchorRecipe, ClipAtRecipe, Recipe, ZseRecipe, read_recipe
 from model.papers.sketch_an_anchor import AnchorTrainer, SemanticAnchors, VisualAnchors, WordAnchors
-from model.papers.trainings import markdown
+from model.papers.trainings import Outcome, markdown
 from model.papers.zse.trainer import ZseTrainer
 
 # Numbers of a vector of word2vec.
@@ -210,17 +211,16 @@ class CostRow:
     costs: StepCosts
 
 
-def measure_costs(recipes: Sequence[Path], report: Callable[[str], object]) -> tuple[CostRow, ...]:
+def measure_costs(recipes: Sequence[Path], report: Callable[[str], object]) -> Outcome:
     """Counts the costs of each recipe, of any method; nothing is trained, and no data is needed."""
     rows = []
     for recipe in recipes:
         report(f"{recipe}:")
         rows.append(CostRow(str(recipe), step_costs(recipe)))
-    return tuple(rows)
+    return Outcome(rows, _table(rows), partial(_draw, rows))
 
 
-def costs_table(rows: Sequence[CostRow]) -> str:
-    """A line for each recipe."""
+def _table(rows: Sequence[CostRow]) -> str:
     titles = (
         "recipe",
         "pixels",
@@ -248,7 +248,7 @@ def costs_table(rows: Sequence[CostRow]) -> str:
     return markdown(titles, lines)
 
 
-def draw_costs(rows: Sequence[CostRow], picture: Path) -> None:
+def _draw(rows: Sequence[CostRow], picture: Path) -> None:
     """Draws parameters, a training step and a photo side by side."""
     figure = new_figure(9, 3.5)
     values = {

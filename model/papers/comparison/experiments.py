@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +22,24 @@ from numpy.typing import NDArray
 from model.checkpoint import file_sha256
 from model.datasets import Corpus, Picture, read_task, some_of_each
 from model.errors import ModelError
-from model.evaluation import encode_pictures, new_figure
+from model.evaluation import draw_lines, encode_pictures, new_figure
 from model.matcher import Matcher, load
 from model.metrics import category_metrics
 from model.network import Tokens, anchor_network_from, read_backbone
 from model.papers.pictures import training_corpora
-from model.papers.recipe import AnchorRecipe, keep_recipe, read_recipe, recipe_file
-from model.papers.runs import Glimpse, Run
-from model.papers.trainings import TrainedRow, markdown, read_record, train, trained_row, with_interval, write_record
+from model.papers.recipe import AnchorRecipe, keep_text, read_recipe, recipe_file
+from model.papers.runs import Run
+from model.papers.trainings import (
+    Outcome,
+    TrainedRow,
+    markdown,
+    read_log,
+    read_record,
+    train,
+    trained_row,
+    with_interval,
+    write_record,
+)
 
 Measured = Literal["zero-shot", "generalised"]
 # matplotlib's colours of a first and a second thing.
@@ -57,29 +68,24 @@ class ExperimentRequest:
     split: str | None = None
     steps: int | None = None
 
-    def changed_recipe(self, name: str, changes: Mapping[str, Any]) -> Path:
-        """Writes the recipe with these changes to FOLDER/NAME.toml.
+    def run(self, name: str, changes: Mapping[str, Any]) -> Run:
+        """Writes the recipe with some changes to FOLDER/NAME.toml; the checkpoint is FOLDER/NAME.safetensors.
 
-        Raises ModelError where another one is there, and for a recipe of another method.
-
-        changes: keys of a recipe; dicts are tables.
+        changes: keys of a recipe; dicts are tables. Raises ModelError where another one is there, and for a recipe of
+        another method.
         """
         self.read_recipe()
-        base = recipe_file(self.recipe).absolute()
+        changes = {"base": str(recipe_file(self.recipe).absolute()), **changes}
         changes = changes if self.steps is None else {"steps": self.steps, **changes}
-        tables = {key: value for key, value in changes.items() if isinstance(value, Mapping)}
-        lines = _lines({"base": str(base)} | {key: value for key, value in changes.items() if key not in tables})
-        for key, table in tables.items():
-            lines += [f"[{key}]", *_lines(table)]
+        # A JSON string, number or truth value is one of TOML, too.
+        lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in changes.items() if not isinstance(v, dict)]
+        for key, table in changes.items():
+            if isinstance(table, dict):
+                lines += [f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
         path = self.folder / f"{name}.toml"
-        keep_recipe(path, "\n".join(lines) + "\n", "another experiment")
-        return path
-
-    def run(self, name: str, changes: Mapping[str, Any]) -> Run:
-        """The training by the changed recipe, to the checkpoint FOLDER/NAME.safetensors."""
-        recipe = self.changed_recipe(name, changes)
+        keep_text(path, "\n".join(lines) + "\n", "another experiment")
         target = self.folder / f"{name}.safetensors"
-        return Run(recipe, self.backbone, self.folder / name, target, self.data, words=self.words)
+        return Run(path, self.backbone, self.folder / name, target, self.data, words=self.words)
 
     def read_recipe(self) -> AnchorRecipe:
         """Reads the recipe as it is. Raises ModelError for one of another method."""
@@ -93,38 +99,6 @@ class ExperimentRequest:
             raise ModelError("--split names classes of the optional data; leave it or --data out")
         whole = read_task("generalised", data=self.data).corpus
         return whole if protocol == "generalised" else whole.of({sketch.label for sketch in whole.sketches})
-
-
-def _lines(values: Mapping[str, Any]) -> list[str]:
-    # A JSON string, number or truth value is one of TOML, too.
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-
-
-def draw_lines(
-    series: Mapping[str, Sequence[tuple[float, float]]],
-    x: str,
-    y: str,
-    picture: Path,
-    *,
-    logarithmic: bool = False,
-    level: tuple[str, float] | None = None,
-) -> None:
-    """Draws a line for each series.
-
-    level: a name and a value, drawn from side to side.
-    """
-    figure = new_figure()
-    axes = figure.subplots()
-    for name, points in series.items():
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-    if level is not None:
-        axes.axhline(level[1], color="black", linewidth=1, label=level[0])
-    if logarithmic:
-        axes.set_xscale("log")
-    axes.set(xlabel=x, ylabel=y)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture)
 
 
 # Section 4.3, Fig. 4: how fast a training gets good, at some learning rates that stay as they are.
@@ -151,39 +125,24 @@ class RateRow:
     seed: int
     points: tuple[RatePoint, ...]
 
-    @property
-    def best(self) -> RatePoint:
-        """The first of those with the highest mAP@all."""
-        return max(self.points, key=lambda point: point.map_all)
 
-
-def compare_rates(
-    request: ExperimentRequest, rates: Sequence[float], report: Callable[[str], object]
-) -> tuple[RateRow, ...]:
-    """Trains at each rate, without warm-up and decay.
+def compare_rates(request: ExperimentRequest, rates: Sequence[float], report: Callable[[str], object]) -> Outcome:
+    """Trains at each rate, without warm-up and decay, and measures the network on the way.
 
     rates: none for a third of the recipe's, the recipe's, and three times that.
     """
     own = request.read_recipe().optimiser.rate
-    return tuple(
-        _rate_row(request, rate, report) for rate in rates or [float(f"{own * factor:.3g}") for factor in FACTORS]
-    )
-
-
-def rates_table(rows: Sequence[RateRow]) -> str:
-    """A line for each rate: its best moment, and its last."""
+    rates = rates or [float(f"{own * factor:.3g}") for factor in FACTORS]
+    rows = [_rate_row(request, rate, report) for rate in rates]
     titles = ("learning rate", "seed", "best mAP@all on validation classes", "after", "last mAP@all", "after")
-    lines = [
-        (f"{row.rate:g}", str(row.seed), *(cell for point in (row.best, row.points[-1]) for cell in _rate_cells(point)))
-        for row in rows
-    ]
-    return markdown(titles, lines)
-
-
-def draw_rates(rows: Sequence[RateRow], picture: Path) -> None:
-    """Draws mAP@all on validation classes over the steps."""
+    lines = []
+    for row in rows:
+        best = max(row.points, key=lambda point: point.map_all)
+        cells = [(f"{at.map_all:.3f}", f"{at.step:,} steps, {at.epochs:.2f} epochs") for at in (best, row.points[-1])]
+        lines.append((f"{row.rate:g}", str(row.seed), *cells[0], *cells[1]))
     series = {f"{row.rate:g}": [(point.step, point.map_all) for point in row.points] for row in rows}
-    draw_lines(series, "step", "mAP@all on validation classes", picture)
+    draw = partial(draw_lines, series, "step", "mAP@all on validation classes")
+    return Outcome(rows, markdown(titles, lines), draw)
 
 
 def _rate_row(request: ExperimentRequest, rate: float, report: Callable[[str], object]) -> RateRow:
@@ -197,27 +156,15 @@ def _rate_row(request: ExperimentRequest, rate: float, report: Callable[[str], o
     report(f"learning rate {rate:g}:")
     recipe = read_recipe(run.recipe, AnchorRecipe)
     photos = len(training_corpora(request.data, recipe).training.photos)
-    # A training that goes on shows some steps again.
-    part = request.folder / f"{name}-points.json"
-    before = read_record(RateRow, part)
-    points = {point.step: point for point in before.points} if before else {}
-
-    def row() -> RateRow:
-        return RateRow(rate, recipe.seed, tuple(points[step] for step in sorted(points)))
-
-    def note(glimpse: Glimpse) -> None:
-        epochs = glimpse.step * recipe.batch / photos
-        points[glimpse.step] = RatePoint(glimpse.step, epochs, glimpse.figures["val_ret"])
-        write_record(part, row())
-
-    train(dataclasses.replace(run, target=None), report, note)
-    write_record(path, row())
-    part.unlink()
-    return row()
-
-
-def _rate_cells(point: RatePoint) -> tuple[str, str]:
-    return f"{point.map_all:.3f}", f"{point.step:,} steps, {point.epochs:.2f} epochs"
+    train(dataclasses.replace(run, target=None), report)
+    points = tuple(
+        RatePoint(entry["step"], entry["step"] * recipe.batch / photos, entry["val_ret"])
+        for entry in read_log(run.folder)
+        if "val_ret" in entry
+    )
+    row = RateRow(rate, recipe.seed, points)
+    write_record(path, row)
+    return row
 
 
 # Fig. 1: what the training does to the space of vectors.
@@ -260,9 +207,7 @@ class SpaceRow:
     points: tuple[SpacePoint, ...]
 
 
-def compare_spaces(
-    request: ExperimentRequest, weights: Path | None, report: Callable[[str], object]
-) -> tuple[SpaceRow, ...]:
+def compare_spaces(request: ExperimentRequest, weights: Path | None, report: Callable[[str], object]) -> Outcome:
     """Measures the pretrained ViT and the network after the training, on the same pictures.
 
     weights: a checkpoint that is trained already, of any network; None trains the recipe.
@@ -274,24 +219,21 @@ def compare_spaces(
         if not weights.exists():
             train(run, report)
     request.folder.mkdir(parents=True, exist_ok=True)
-    path, trained = request.folder / "before.json", weights
-    before = _space_row(path, "before", "", corpus, lambda: _untrained(request), report)
-    path, sha256 = request.folder / "after.json", file_sha256(trained)
-    return before, _space_row(path, "after", sha256, corpus, lambda: load(trained), report)
-
-
-def spaces_table(rows: Sequence[SpaceRow]) -> str:
-    """mAP@all of each network and pair of domains."""
+    trained, sha256 = weights, file_sha256(weights)
+    rows = (
+        _space_row(request, "before", "", corpus, lambda: _untrained(request), report),
+        _space_row(request, "after", sha256, corpus, lambda: load(trained), report),
+    )
     titles = ("training", "network", "photos by a photo", "sketches by a sketch", "photos by a sketch")
     lines = [
         (row.name, row.network, *(f"{value:.3f}" for value in (row.photo_photo, row.sketch_sketch, row.sketch_photo)))
         for row in rows
     ]
     counted = f"{rows[0].sketches:,} sketches, {rows[0].photos:,} photos; mAP@all; t-SNE with seed {rows[0].seed}."
-    return f"{counted}\n\n{markdown(titles, lines)}"
+    return Outcome(rows, f"{counted}\n\n{markdown(titles, lines)}", partial(_draw_spaces, rows))
 
 
-def draw_spaces(rows: Sequence[SpaceRow], picture: Path) -> None:
+def _draw_spaces(rows: Sequence[SpaceRow], picture: Path) -> None:
     """Draws a map of each network's vectors, a colour for each class, and mAP@all as bars."""
     figure = new_figure(12, 4.5)
     *maps, bars = figure.subplots(1, len(rows) + 1)
@@ -323,13 +265,14 @@ def _untrained(request: ExperimentRequest) -> Matcher:
 
 
 def _space_row(
-    path: Path,
+    request: ExperimentRequest,
     name: str,
     sha256: str,
     corpus: Corpus,
     network: Callable[[], Matcher],
     report: Callable[[str], object],
 ) -> SpaceRow:
+    path = request.folder / f"{name}.json"
     found = read_record(SpaceRow, path)
     counts = len(corpus.sketches), len(corpus.photos)
     if found is not None and (found.checkpoint_sha256, found.sketches, found.photos) == (sha256, *counts):
@@ -394,9 +337,7 @@ _ALL = "all"
 _SIDES = ("nearest", "farthest")
 
 
-def compare_nearest(
-    request: ExperimentRequest, counts: Sequence[int], report: Callable[[str], object]
-) -> tuple[TrainedRow, ...]:
+def compare_nearest(request: ExperimentRequest, counts: Sequence[int], report: Callable[[str], object]) -> Outcome:
     """Trains on all photos, then on so many nearest and farthest ones of each class, with all sketches each time.
 
     A class that has fewer photos gives all.
@@ -407,13 +348,17 @@ def compare_nearest(
         for count in counts
         for side in _SIDES
     }
-    return tuple(trained_row(request.run(name, changes), corpus, report) for name, changes in trials.items())
-
-
-def nearest_table(rows: Sequence[TrainedRow]) -> str:
-    """A line for each training."""
+    rows = [trained_row(request.run(name, changes), corpus, report) for name, changes in trials.items()]
     titles = ("photos of each class", "seed", "mAP@all", "Prec@100")
-    return markdown(titles, [(row.name.replace("-", " "), *_figures(row)) for row in rows])
+    table = markdown(titles, [(row.name.replace("-", " "), *_figures(row)) for row in rows])
+    values = {row.name: row.figures["ret"]["map_all"].value for row in rows}
+    series = {
+        side: [(float(name.split("-")[1]), value) for name, value in values.items() if name.startswith(side)]
+        for side in _SIDES
+    }
+    level = (_ALL, values[_ALL])
+    draw = partial(draw_lines, series, titles[0], "mAP@all", logarithmic=True, level=level)
+    return Outcome(rows, table, draw)
 
 
 def _figures(row: TrainedRow) -> tuple[str, str, str]:
@@ -422,23 +367,11 @@ def _figures(row: TrainedRow) -> tuple[str, str, str]:
     return str(row.seed), with_interval(found["map_all"]), f"{found['precision_100'].value:.3f}"
 
 
-def draw_nearest(rows: Sequence[TrainedRow], picture: Path) -> None:
-    """Draws mAP@all over the number of photos, with that of all photos as a line."""
-    values = {row.name: row.figures["ret"]["map_all"].value for row in rows}
-    series = {
-        side: [(float(name.split("-")[1]), value) for name, value in values.items() if name.startswith(side)]
-        for side in _SIDES
-    }
-    draw_lines(series, "photos of each class", "mAP@all", picture, logarithmic=True, level=("all", values[_ALL]))
-
-
 # Sections 4.2 and 4.4: the training several times, each with another seed, zero-shot or generalised.
 _FIGURES = {"map_all": "mAP@all", "precision_100": "Prec@100"}
 
 
-def repeat(
-    request: ExperimentRequest, count: int, protocol: Measured, report: Callable[[str], object]
-) -> tuple[TrainedRow, ...]:
+def repeat(request: ExperimentRequest, count: int, protocol: Measured, report: Callable[[str], object]) -> Outcome:
     """Trains and measures ``count`` times, with the recipe's seed and those that follow.
 
     For the generalised protocol the training leaves out a fifth of the photos of each class, which the gallery shows.
@@ -449,20 +382,16 @@ def repeat(
     for seed in range(first, first + count):
         run = request.run(f"{protocol}-seed-{seed}", {"seed": seed, "hold_out": protocol == "generalised"})
         rows.append(trained_row(run, corpus, report))
-    return tuple(rows)
-
-
-def repeats_table(rows: Sequence[TrainedRow]) -> str:
-    """A line for each training, then the mean of all and their standard deviation, the square root of the variance."""
+    # The mean of all, and their standard deviation, the square root of the variance.
     lines: list[tuple[str, ...]] = [_figures(row) for row in rows]
     values = [[row.figures["ret"][figure].value for row in rows] for figure in _FIGURES]
     lines.append(("mean", *(f"{statistics.mean(of_figure):.3f}" for of_figure in values)))
     if len(rows) > 1:
         lines.append(("standard deviation", *(f"{statistics.stdev(of_figure):.3f}" for of_figure in values)))
-    return markdown(("seed", *_FIGURES.values()), lines)
+    return Outcome(rows, markdown(("seed", *_FIGURES.values()), lines), partial(_draw_repeats, rows))
 
 
-def draw_repeats(rows: Sequence[TrainedRow], picture: Path) -> None:
+def _draw_repeats(rows: Sequence[TrainedRow], picture: Path) -> None:
     """Draws a point for each training, and the mean with the standard deviation on both sides of it."""
     figure = new_figure(4, 4.5)
     axes = figure.subplots()

@@ -35,9 +35,9 @@ from model.papers.comparison.table import (
     all_methods,
     chosen_methods,
 )
-from model.papers.recipe import VALIDATION_SHARE, Budget, BudgetedRecipe, ZseRecipe, at_budget, read_recipe
+from model.papers.recipe import VALIDATION_SHARE, Budget, BudgetedRecipe, ZseRecipe, at_budget, keep_text, read_recipe
 from model.papers.runs import Glimpse, Run
-from model.papers.trainings import read_record, train, write_record
+from model.papers.trainings import read_log, read_record, train, write_record
 from model.terminal import expanded
 from model.training import calibrated, validation_figures
 
@@ -67,21 +67,6 @@ class ComparisonRequest:
     words: Path | None = None
 
 
-@dataclass(frozen=True)
-class ComparisonSettings:
-    """All rows of a folder have these in common, so that rows which cannot be compared do not meet.
-
-    Attributes:
-        backbone: the SHA-256 of its file, or the tag.
-        words: the SHA-256 of the file of word vectors; "" for the stand-in.
-    """
-
-    pictures: int
-    image_size: int
-    backbone: str
-    words: str
-
-
 def compare(request: ComparisonRequest, report: Callable[[str], object]) -> tuple[ComparisonRow, ...]:
     """Trains, chooses and measures the rows that are not done, and returns all that were asked for.
 
@@ -100,21 +85,15 @@ def compare(request: ComparisonRequest, report: Callable[[str], object]) -> tupl
 
 
 def _check_settings(request: ComparisonRequest) -> None:
-    settings = ComparisonSettings(
-        request.pictures,
-        request.image_size,
-        _identity(request.backbone),
-        _identity(str(request.words)) if request.words else "",
-    )
-    request.folder.mkdir(parents=True, exist_ok=True)
+    """Raises ModelError for a folder with rows that cannot be compared with those of this request."""
+    settings = {
+        "pictures": request.pictures,
+        "image_size": request.image_size,
+        "backbone": _identity(request.backbone),
+        "words": _identity(str(request.words)) if request.words else "",
+    }
     path = request.folder / "settings.json"
-    found = read_record(ComparisonSettings, path)
-    if found is None:
-        write_record(path, settings)
-    elif found != settings:
-        raise ModelError(
-            f"{request.folder} holds a comparison with other settings ({found}); name another folder with --out"
-        )
+    keep_text(path, json.dumps(settings) + "\n", "a comparison with other settings", "--out")
 
 
 def _identity(file: str) -> str:
@@ -220,25 +199,16 @@ _TEACHER = "teacher.safetensors"
 
 @dataclass(frozen=True)
 class Training:
-    """Where a training at one rate lies.
+    """A training at one rate.
 
     Attributes:
-        folder: of its recipe, its state and what it leaves.
-        recipe: what it is trained by.
+        folder: it has recipe.toml, which ``python -m model train`` takes as well, the state and the log. done.json is
+            written last, with what the training was like.
+        recipe: it is trained by this.
     """
 
     folder: Path
     recipe: BudgetedRecipe
-
-    @property
-    def recipe_file(self) -> Path:
-        """The recipe, which ``python -m model train`` takes as well."""
-        return self.folder / "recipe.toml"
-
-    @property
-    def done(self) -> Path:
-        """Written last: what the training was like."""
-        return self.folder / "done.json"
 
     @property
     def last(self) -> Path:
@@ -271,10 +241,11 @@ def trained(
 
     siblings: all trainings of the method, of which an earlier one may have asked the teacher already.
     """
-    if (found := read_record(TrainedRate, training.done)) is not None:
+    if (found := read_record(TrainedRate, training.folder / "done.json")) is not None:
         return found
     training.folder.mkdir(parents=True, exist_ok=True)
-    training.recipe_file.write_text(training.recipe.text, encoding="utf-8")
+    recipe = training.folder / "recipe.toml"
+    recipe.write_text(training.recipe.text, encoding="utf-8")
     _share_teacher(training, siblings)
 
     def keep(glimpse: Glimpse) -> None:
@@ -284,15 +255,15 @@ def trained(
         if not training.peak.exists() or value > float(read_metadata(training.peak)["val"]):
             _keep(glimpse, value, training.peak)
 
-    train(Run(training.recipe_file, backbone, training.folder, None, words=words), report, keep)
-    entries = [json.loads(line) for line in (training.folder / "log.jsonl").read_text().splitlines()]
+    train(Run(recipe, backbone, training.folder, None, words=words), report, keep)
+    entries = read_log(training.folder)
     curve = tuple(
         Point(entry["step"] * training.recipe.pictures // entry["of"], _figure(entry))
         for entry in entries
         if any(name.startswith("val_") for name in entry)
     )
     result = TrainedRate(training.recipe.rate, round(sum(entry["seconds"] for entry in entries), 1), curve)
-    write_record(training.done, result)
+    write_record(training.folder / "done.json", result)
     (training.folder / "state.safetensors").unlink(missing_ok=True)
     return result
 

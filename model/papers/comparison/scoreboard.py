@@ -14,7 +14,7 @@ from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import Matcher, load
 from model.papers.comparison.table import Retrieval
-from model.papers.trainings import markdown, read_record, write_record
+from model.papers.trainings import Outcome, markdown, read_record, write_record
 from model.terminal import resolved
 
 PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised")
@@ -82,7 +82,7 @@ class ScoreboardRow:
     generalised: ScoredProtocol
 
 
-def score_checkpoints(request: ScoreboardRequest, report: Callable[[str], object]) -> tuple[ScoreboardRow, ...]:
+def score_checkpoints(request: ScoreboardRequest, report: Callable[[str], object]) -> Outcome:
     """Measures every checkpoint on every folder. ``report`` gets sentences about the progress.
 
     The figures are valid for checkpoints that were trained on the seen classes of the same split; for the generalised
@@ -97,10 +97,10 @@ def score_checkpoints(request: ScoreboardRequest, report: Callable[[str], object
         corpora = {protocol: _corpus(protocol, data, request) for protocol in PROTOCOLS}
         checksums = {protocol: pictures_sha256(corpus, resolved(data).parent) for protocol, corpus in corpora.items()}
         rows += [_row(path, data, corpora, checksums, request, report) for path in paths]
-    return tuple(rows)
+    return Outcome(rows, _table(rows))
 
 
-def scoreboard_table(rows: Sequence[ScoreboardRow]) -> str:
+def _table(rows: Sequence[ScoreboardRow]) -> str:
     """A line for each data set and checkpoint in Markdown, and one with checksums and times."""
     titles = ("data", "checkpoint", "protocol", "queries, photos", "mAP@all, Prec@100", "diffused", "mAP@200, Prec@200")
     lines = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import ModelError
-from model.evaluation import Interval, draw_budgets
+from model.evaluation import Interval, draw_lines
 from model.papers.trainings import markdown, with_interval
 
 
@@ -234,8 +234,8 @@ def draw_comparison(rows: Sequence[ComparisonRow], picture: Path) -> None:
         for rate in row.rates
         if rate.rate == row.final.rate
     }
-    level = next((row.final.at.val for row in rows if row.final.rate is None), None)
-    draw_budgets(series, level, picture)
+    level = next((("not trained", row.final.at.val) for row in rows if row.final.rate is None), None)
+    draw_lines(series, "pictures seen", "mAP@all on validation classes", picture, bottom=0, level=level)
 
 
 # A table of quality says first of a network what it is, and what was chosen on the validation classes.
