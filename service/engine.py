@@ -211,8 +211,8 @@ class GalleryEngine(ABC):
         """What results say of these photos. Raises UnknownPhoto."""
         return PhotosResponse(photos=tuple(map(self._shown, self._index.photos(params.id))))
 
-    def original(self, entry: PhotoEntry) -> tuple[bytes, str]:
-        """The photo's file as it is, and its media type.
+    def original(self, entry: PhotoEntry) -> tuple[int, str]:
+        """The size of the photo's file, in bytes, and its media type, once it is sure that it is what was indexed.
 
         Raises PhotoUnavailable: it is gone, is another one now, or is no image.
         """
@@ -221,14 +221,28 @@ class GalleryEngine(ABC):
         if kind is None:
             # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
             raise PhotoUnavailable(f"photo {entry.id} is not an image of a type that is read here.")
-        return data, kind
+        return len(data), kind
+
+    def part_of_original(self, entry: PhotoEntry, size: int, start: int, count: int) -> bytes:
+        """Bytes ``start`` to ``start + count`` of a file of this size that ``original`` has looked at.
+
+        Raises PhotoUnavailable: it is gone, or has another size now.
+        """
+        return self._index.part_of_photo(entry.id, size, start, count)
+
+    def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
+        """The same as ``thumbnail``, where that takes no time; else None."""
+        return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
         """A JPEG of the photo, its longest side at most ``size`` pixels. Raises PhotoUnavailable, like ``original``."""
+        kept = self.kept_thumbnail(entry, size)
+        if kept is not None:
+            return kept
         try:
-            return self._thumbnails.get(
-                f"{entry.content_hash}-{size}", lambda: thumbnail(self._index.open_photo(entry.id), size, self._run)
-            )
+            made = thumbnail(self._index.open_photo(entry.id), size, self._run)
+            self._thumbnails.keep(f"{entry.content_hash}-{size}", made)
+            return made
         except ImageError as error:
             # It was fine when it was indexed.
             raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import FileKey, FileStamp, GalleryFile, Removals, Root, read_start, shown_path, text_of_name
+from indexer.store import FileKey, FileStamp, GalleryFile, Removals, Root, read_part, shown_path, text_of_name
 from model.images import IMAGE_SUFFIXES, media_type
 from model.terminal import resolved
 
@@ -184,7 +184,7 @@ class _Walk:
 
 def _is_image(root: Root, path: str) -> bool:
     try:
-        return media_type(read_start(root.path, text_of_name(path), _START)) is not None
+        return media_type(read_part(root.path, text_of_name(path), _START)) is not None
     except OSError:
         return False
 

@@ -213,9 +213,15 @@ def read_below(root: Path, relative: str, *, max_bytes: int = MAX_FILE_BYTES) ->
         return FileContent(data, FileStamp.of(status))
 
 
-def read_start(root: Path, relative: str, count: int) -> bytes:
-    """The first ``count`` bytes of a file, or all that it has. Raises OSError as ``read_below`` does."""
-    with _opened_below(root, relative) as (file, _):
+def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+    """At most ``count`` bytes of a file, from byte ``start`` on.
+
+    Raises OSError as ``read_below`` does; FileChanging where the file has another size than ``size``.
+    """
+    with _opened_below(root, relative) as (file, status):
+        if size not in (None, status.st_size):
+            raise FileChanging(errno.EAGAIN, "it has another size", relative)
+        file.seek(start)
         return file.read(count)
 
 

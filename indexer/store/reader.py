@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.arrays import Array, Centroids, Choice, InvertedFile, Places, RowArrays
-from indexer.store.catalog import Catalog, PhotoFilter
-from indexer.store.files import read_below
+from indexer.store.catalog import Catalog, GalleryFile, PhotoFilter
+from indexer.store.files import read_below, read_part
 from indexer.store.generation import Generation, live_generation, open_rows
 from indexer.store.location import IndexFolder
 from indexer.store.manifest import EmbedderEntry, Manifest
@@ -238,12 +239,8 @@ class Index:
             UnknownPhoto: no shown photo has a file with this id.
             PhotoUnavailable: each of its files cannot be read, or has changed since it was indexed.
         """
-        with self._lock:
-            files = self._catalog.sharing(photo)
-        if not files:
-            raise UnknownPhoto(f"no photo has the id {photo}.")
         problem = ""
-        for file in files:
+        for file in self._files_of(photo):
             try:
                 data = read_below(self._roots[file.root], file.path).data
             except OSError as error:
@@ -256,6 +253,26 @@ class Index:
         raise PhotoUnavailable(
             f"photo {photo} {problem}; run `sketch-search index build` to bring the index up to date."
         )
+
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        """Bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.
+
+        Only ``open_photo`` finds out whether they are what was indexed.
+
+        Raises UnknownPhoto and PhotoUnavailable, like ``open_photo``.
+        """
+        for file in self._files_of(photo):
+            with suppress(OSError):
+                return read_part(self._roots[file.root], file.path, count, start=start, size=size)
+        raise PhotoUnavailable(f"photo {photo} has changed while it was read.")
+
+    def _files_of(self, photo: int) -> Sequence[GalleryFile]:
+        """The files of a photo, at least one. Raises UnknownPhoto."""
+        with self._lock:
+            files = self._catalog.sharing(photo)
+        if not files:
+            raise UnknownPhoto(f"no photo has the id {photo}.")
+        return files
 
     def close(self) -> None:
         """Close the catalog. A memory map is closed when the last array that uses it goes."""

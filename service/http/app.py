@@ -17,12 +17,14 @@ from service.http.middleware import Inner, Outer
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring, require_key
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, LiveEngine, Metrics, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, LiveEngine, Metrics, Shared, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
 API_VERSION = "2.0.0"
-# Decoding a large photo takes a few hundred MiB.
+# Short questions that are answered at once, beside searches.
+LOOKUPS = 4
+# Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
 READERS = 2
 
 
@@ -48,7 +50,11 @@ def create_app(
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
         # As many as may run and wait, so that sketches take at most twice their memory.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
-        app.state.context = Context(chosen, version, live, worker, uploads, metrics, CapacityLimiter(READERS))
+        thumbnails: Shared[bytes] = Shared(READERS)
+        originals: Shared[tuple[int, str]] = Shared(READERS)
+        app.state.context = Context(
+            chosen, version, live, worker, uploads, metrics, CapacityLimiter(LOOKUPS), thumbnails, originals
+        )
         metrics.observe(live, worker)
         await live.refresh()
         watching = asyncio.create_task(live.watch())
@@ -56,7 +62,8 @@ def create_app(
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        worker.close()
+        for threads in (worker, thumbnails, originals):
+            threads.close()
         live.close()
         decoders.close()
 

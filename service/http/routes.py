@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -15,9 +15,9 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from service.engine import GalleryEngine, build_info
+from service.engine import build_info
 from service.errors import BadSearch, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.middleware import SearchNote
@@ -44,10 +44,13 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import LiveEngine, Metrics, Unready, Worker
+from service.serving import LiveEngine, Metrics, Shared, Unready, Worker
 from service.settings import Settings
 
 T = TypeVar("T")
+
+# Bytes of an original that are read at a time.
+PART = 256 * 1024
 
 # The OpenAPI document: what FastAPI cannot tell from the handlers.
 _BINARY = {"type": "string", "format": "binary"}
@@ -101,7 +104,8 @@ class Context:
     """What the handlers of one application share.
 
     Attributes:
-        readers: limits how many files are read and shrunk at once, so that a page of thumbnails cannot fill the memory.
+        lookups: limits how many short questions to the index are answered at once.
+        thumbnails, originals: read photos; what takes long there keeps nothing else waiting.
     """
 
     settings: Settings
@@ -110,10 +114,12 @@ class Context:
     worker: Worker
     uploads: Uploads
     metrics: Metrics
-    readers: CapacityLimiter
+    lookups: CapacityLimiter
+    thumbnails: Shared[bytes]
+    originals: Shared[tuple[int, str]]
 
 
-def context(request: Request) -> Context:
+async def context(request: Request) -> Context:
     """The application's context, made when it started."""
     return cast(Context, request.app.state.context)
 
@@ -123,7 +129,7 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Where th
 _bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
 
 
-def require_key(
+async def require_key(
     ctx: Ctx,
     header: Annotated[str | None, Depends(_header)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
@@ -137,14 +143,14 @@ def require_key(
         raise Unauthorized("This server wants its API key, as the header X-API-Key or as a bearer token.")
 
 
-def refuse_doubles(params: type[Params]) -> Callable[[Request], None]:
+def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]:
     """What raises BadSearch where a query parameter is given twice, because one would be ignored.
 
     params: what the path takes; those of them that are lists may be repeated.
     """
     repeatable = params.repeatable()
 
-    def refuse(request: Request) -> None:
+    async def refuse(request: Request) -> None:
         for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
             if times > 1 and name not in repeatable:
                 raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
@@ -226,7 +232,7 @@ async def _hung_up(request: Request) -> None:
 async def photos(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
     """Photos that are named: their paths, and where their files are."""
     engine = ctx.live.engine()
-    return await _read(ctx, lambda: engine.photos(params))
+    return await _look_up(ctx, lambda: engine.photos(params))
 
 
 @api.get(
@@ -239,7 +245,19 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     if not ctx.settings.serve_originals:
         raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
     engine = ctx.live.engine()
-    return await _read(ctx, lambda: _original(engine, photo_id, request.headers.get("if-none-match")))
+    entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    headers = _headers(f'"{entry.content_hash}"')
+    if is_known(headers["ETag"], request.headers.get("if-none-match")):
+        return _unchanged(headers["ETag"])
+    size, kind = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
+
+    async def parts() -> AsyncIterator[bytes]:
+        # Nothing stays open or in memory meanwhile: a client may take as long as it likes.
+        for start in range(0, size, PART):
+            yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
+
+    # The HTTP server leaves out the body where it was asked for by HEAD.
+    return StreamingResponse(parts(), headers={**headers, "Content-Length": str(size)}, media_type=kind)
 
 
 @api.get(
@@ -252,8 +270,16 @@ async def thumbnail(
     request: Request, ctx: Ctx, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """A small JPEG of a photo."""
-    engine = ctx.live.engine()
-    return await _read(ctx, lambda: _small(engine, photo_id, params.size, request.headers.get("if-none-match")))
+    engine, size = ctx.live.engine(), params.size
+    entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    headers = _headers(f'"{entry.content_hash}-{size}"')
+    if is_known(headers["ETag"], request.headers.get("if-none-match")):
+        return _unchanged(headers["ETag"])
+    small = engine.kept_thumbnail(entry, size)
+    if small is None:
+        key = entry.content_hash, size
+        small = await ctx.thumbnails.get(key, lambda: engine.thumbnail(entry, size), _hung_up(request))
+    return Response(small, media_type="image/jpeg", headers=headers)
 
 
 @api.get(
@@ -275,14 +301,14 @@ async def cluster(
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return _unchanged(headers["ETag"])
     response.headers.update(headers)
-    return await _read(ctx, lambda: engine.cluster(cluster_id, page))
+    return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 
 @api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
 async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
     engine = ctx.live.engine()
-    return await _read(ctx, lambda: engine.words(params))
+    return await _look_up(ctx, lambda: engine.words(params))
 
 
 @api.get("/info")
@@ -298,7 +324,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         queue_seconds=settings.queue_seconds,
     )
     shards = ctx.live.shards
-    build = None if shards else await _read(ctx, lambda: build_info(settings))
+    build = None if shards else await _look_up(ctx, lambda: build_info(settings))
     loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
     reason = None
     try:
@@ -350,28 +376,8 @@ async def metrics(ctx: Ctx) -> Response:
     return Response(generate_latest(ctx.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _read(ctx: Context, job: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(job, limiter=ctx.readers)
-
-
-def _original(engine: GalleryEngine, photo_id: int, known: str | None) -> Response:
-    entry = engine.photo(photo_id)
-    etag = f'"{entry.content_hash}"'
-    if is_known(etag, known):
-        return _unchanged(etag)
-    return _image(*engine.original(entry), etag)
-
-
-def _small(engine: GalleryEngine, photo_id: int, size: int, known: str | None) -> Response:
-    entry = engine.photo(photo_id)
-    etag = f'"{entry.content_hash}-{size}"'
-    if is_known(etag, known):
-        return _unchanged(etag)
-    return _image(engine.thumbnail(entry, size), "image/jpeg", etag)
-
-
-def _image(data: bytes, kind: str, etag: str) -> Response:
-    return Response(data, media_type=kind, headers=_headers(etag))
+async def _look_up(ctx: Context, job: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(job, limiter=ctx.lookups)
 
 
 def _unchanged(etag: str) -> Response:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from email.message import Message
+from email.parser import HeaderParser
 
 from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import BadUpload, BrokenUpload, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
+# Of a content type, and of the headers of a part, in bytes: what takes them apart may look at each byte many times.
+MOST_HEADER = 1024
+# RFC 2046 allows 70; some clients take more.
+MOST_BOUNDARY = 256
+# The delimiters that are looked for: two files and what ends them, so that the answer can name what does not belong.
+MOST_DELIMITERS = 3
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
 # After which a refused client may try again: the uploads that take the room may end at any moment.
 RETRY_SECONDS = 1
@@ -53,10 +58,12 @@ class Uploads:
             BrokenUpload: it took too long, or is multipart that does not parse.
             BadUpload: multipart with anything but one file in a field named ``file``.
         """
-        multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+        kind = request.headers.get("content-type", "")
         try:
             async with asyncio.timeout(self._patience):
-                return await (self._file_of_form(request) if multipart else self._raw_body(request))
+                if kind[:20].lower().startswith("multipart/form-data"):
+                    return await self._file_of_form(request, Form(kind))
+                return await self._raw_body(request)
         except TimeoutError:
             raise BrokenUpload(f"The sketch was not here after {self._patience:g} s; send a smaller one.") from None
 
@@ -64,27 +71,25 @@ class Uploads:
         async with aclosing(self._arriving(request, self._limit)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
-    async def _file_of_form(self, request: Request) -> bytes:
+    async def _file_of_form(self, request: Request, form: Form) -> bytes:
         async with aclosing(self._arriving(request, self._limit + MULTIPART_OVERHEAD)) as chunks:
-            form = await _SketchForm(request.headers, chunks, max_files=2, max_fields=1).parse()
-        try:
-            image = await _only_file(form).read()
-        finally:
-            await form.close()
+            async for chunk in chunks:
+                form.add(chunk)
+            image = form.file()
         if len(image) > self._limit:
-            raise _too_large(self._limit)
+            raise self._too_large()
         return image
 
     async def _arriving(self, request: Request, most: int) -> AsyncGenerator[bytes, None]:
         """The body's chunks, of at most ``most`` bytes in all; until the generator is closed they count as held."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
-            raise _too_large(self._limit)
+            raise self._too_large()
         arrived = 0
         try:
             async for chunk in request.stream():
                 if arrived + len(chunk) > most:
-                    raise _too_large(self._limit)
+                    raise self._too_large()
                 if self.held + len(chunk) > self._most_held:
                     raise QueueFull(RETRY_SECONDS)
                 self.held += len(chunk)
@@ -93,49 +98,79 @@ class Uploads:
         finally:
             self.held -= arrived
 
+    def _too_large(self) -> UploadTooLarge:
+        return UploadTooLarge(
+            f"The sketch has more than {self._limit} bytes, which is the limit here; send a smaller one."
+        )
 
-class _SketchForm(MultiPartParser):
-    """Starlette's parser, which also notices where a form is cut short. Files stay in memory: their bytes are limited.
 
-    Two files and one field are let through, so that the answer can name the part that does not belong there.
+class Form:
+    """A multipart form that should hold one file, in the field ``file``.
+
+    Its bytes are searched for the boundary as they arrive, each only once; nothing else of them is looked at but the
+    few lines before the file.
     """
 
-    spool_max_size = sys.maxsize
-    _ended = False
+    def __init__(self, content_type: str) -> None:
+        """Raises BrokenUpload where this content type, of a form, names no boundary."""
+        boundary = _parameters(f"Content-Type: {content_type}").get_param("boundary")
+        if not isinstance(boundary, str) or not 0 < len(boundary) <= MOST_BOUNDARY:
+            raise BrokenUpload("The form has no boundary that could be its parts'.")
+        self._delimiter = b"\r\n--" + boundary.encode("latin-1", "replace")
+        # As if a line came before the first delimiter, too.
+        self._bytes = bytearray(b"\r\n")
+        self._found: list[int] = []
+        self._searched = 0
 
-    def on_end(self) -> None:
-        """The last boundary has come."""
-        self._ended = True
+    def add(self, piece: bytes) -> None:
+        """Take a piece of the body. Raises BadUpload where the form has too many parts."""
+        self._bytes += piece
+        while (place := self._bytes.find(self._delimiter, self._searched)) >= 0:
+            if len(self._found) == MOST_DELIMITERS:
+                raise BadUpload(f"The form has parts that are not taken; {_ALONE}")
+            self._found.append(place)
+            self._searched = place + len(self._delimiter)
+        # The next piece may bring the rest of a delimiter.
+        self._searched = max(self._searched, len(self._bytes) - len(self._delimiter) + 1)
 
-    async def parse(self) -> FormData:
-        """The form. Raises BrokenUpload, or BadUpload where it has too many parts."""
-        try:
-            form = await super().parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many"):
-                raise BadUpload(f"The form has parts that are not taken; {_ALONE}") from error
-            raise BrokenUpload("The form does not parse.") from error
-        if not self._ended:
-            await form.close()
-            raise BrokenUpload("The form is cut short.")
-        return form
+    def file(self) -> bytes:
+        """The file, once all of the body is here.
 
+        Raises:
+            BrokenUpload: the form is cut short, or does not parse.
+            BadUpload: it has anything else than that file, or nothing.
+        """
+        after = [bytes(self._bytes[place + len(self._delimiter) :][:2]) for place in self._found]
+        if not after or self._found[0] != 0 or b"--" not in after:
+            raise BrokenUpload("The form is cut short, or does not begin with its boundary.")
+        parts = after.index(b"--")
+        if any(mark != b"\r\n" for mark in after[:parts]):
+            raise BrokenUpload("The form does not parse.")
+        if not parts:
+            raise BadUpload(f"The form is empty; {_ALONE}")
+        files = [self._part(number) for number in range(parts)]
+        if len(files) > 1:
+            raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
+        return files[0]
 
-def _only_file(form: FormData) -> UploadFile:
-    """The file of the field ``file``. Raises BadUpload where the form has anything else, or nothing."""
-    files: list[UploadFile] = []
-    for name, part in form.multi_items():
+    def _part(self, number: int) -> bytes:
+        """The content of a part. Raises BrokenUpload, and BadUpload where it is no file in the field ``file``."""
+        start = self._found[number] + len(self._delimiter) + 2
+        blank = self._bytes.find(b"\r\n\r\n", start - 2, start + MOST_HEADER)
+        if not 0 <= blank <= self._found[number + 1]:
+            raise BrokenUpload("The form does not parse.")
+        head = _parameters(self._bytes[start:blank].decode("latin-1"))
+        name = head.get_param("name", header="content-disposition")
         if name != "file":
-            raise BadUpload(f"The form has a part {name[:64]!r} that is not taken; {_ALONE}")
-        if not isinstance(part, UploadFile):
+            told = name.encode("latin-1", "replace").decode(errors="replace") if isinstance(name, str) else ""
+            raise BadUpload(f"The form has a part {told[:64]!r} that is not taken; {_ALONE}")
+        if head.get_param("filename", header="content-disposition") is None:
             raise BadUpload(f"The form has no upload in its field 'file'; {_ALONE}")
-        files.append(part)
-    if not files:
-        raise BadUpload(f"The form is empty; {_ALONE}")
-    if len(files) > 1:
-        raise BadUpload(f"The form has a second field 'file'; {_ALONE}")
-    return files[0]
+        return bytes(self._bytes[blank + 4 : self._found[number + 1]])
 
 
-def _too_large(limit: int) -> UploadTooLarge:
-    return UploadTooLarge(f"The sketch has more than {limit} bytes, which is the limit here; send a smaller one.")
+def _parameters(head: str) -> Message:
+    """Some header lines, taken apart. Raises BrokenUpload where they are too long to be what they should be."""
+    if len(head) > MOST_HEADER:
+        raise BrokenUpload("The form has a header that is too long.")
+    return HeaderParser().parsestr(head)

@@ -4,7 +4,7 @@ from service.serving.connection import server_config
 from service.serving.live import THUMBNAIL_BYTES, Live, LiveEngine
 from service.serving.metrics import Metrics
 from service.serving.ports import PortTaken, address, listening
-from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Unready, Worker
+from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Shared, Unready, Worker
 
 __all__ = [
     "PREPARED_AT_ONCE",
@@ -14,6 +14,7 @@ __all__ = [
     "LiveEngine",
     "Metrics",
     "PortTaken",
+    "Shared",
     "Unready",
     "Worker",
     "address",

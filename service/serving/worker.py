@@ -1,12 +1,15 @@
-"""The threads that search, mostly one, those that open sketches for it, and the bounded queue in front of both."""
+"""The threads that search, mostly one, those that open sketches for it, and the bounded queue in front of both.
+
+Beside them, threads that make what several clients may wait for, such as thumbnails.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +26,8 @@ SLOW_AT_ONCE = 1
 ALWAYS = 4
 # What the last job counts in the mean time of jobs.
 _LAST = 0.2
+# Things that are made for others than searches, or wait for that: a page of results asks for some dozens.
+MOST_MADE = 256
 
 
 @dataclass(frozen=True)
@@ -153,4 +158,70 @@ class Worker:
         self._preparing.shutdown(wait=True, cancel_futures=True)
         self._preparing_slow.shutdown(wait=True, cancel_futures=True)
         self._asking_clip.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _Making(Generic[T]):
+    """A thing that is made, or waits for that. clients: how many wait for it."""
+
+    begun: Future[T]
+    made: asyncio.Future[T]
+    clients: int = 0
+
+
+class Shared(Generic[T]):
+    """Makes each thing once, in a few threads, however many clients wait for it.
+
+    What nobody waits for any more is not begun. To be used from one event loop.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        """``at_once``: how many things may be made at the same time."""
+        self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="shared")
+        self._making: dict[Hashable, _Making[T]] = {}
+
+    async def get(self, key: Hashable, make: Callable[[], T], hung_up: Coroutine[Any, Any, None]) -> T:
+        """The thing that ``make`` gives, or the one that is being made under the same ``key``; or what that raises.
+
+        ``hung_up`` ends when this client is gone.
+
+        Raises:
+            QueueFull: too many things wait already.
+            ClientGone: ``hung_up`` ended first.
+        """
+        listening = asyncio.create_task(hung_up)
+        try:
+            thing = self._making.get(key) or self._begin(key, make)
+            thing.clients += 1
+            try:
+                either: set[asyncio.Future[Any]] = {thing.made, listening}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not thing.made.done():
+                    raise ClientGone("Whoever asked has hung up.")
+                return thing.made.result()
+            finally:
+                thing.clients -= 1
+                if not thing.clients and thing.begun.cancel():
+                    del self._making[key]
+        finally:
+            listening.cancel()
+
+    def _begin(self, key: Hashable, make: Callable[[], T]) -> _Making[T]:
+        if len(self._making) >= MOST_MADE:
+            raise QueueFull(1)
+        begun = self._executor.submit(make)
+        made = asyncio.wrap_future(begun)
+        self._making[key] = thing = _Making(begun, made)
+
+        def over(_: asyncio.Future[T]) -> None:
+            if not made.cancelled():
+                made.exception()  # or asyncio would complain where nobody waits any more
+                del self._making[key]
+
+        made.add_done_callback(over)
+        return thing
+
+    def close(self) -> None:
+        """Wait for what is being made; begin nothing more."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -30,6 +30,7 @@ from service.sharding.questions import (
     NearPhotos,
     NearSketch,
     NearWord,
+    PartOf,
     Passing,
     RowsOfIds,
     ScoresOf,
@@ -218,6 +219,11 @@ class ShardedGallery(GalleryRows):
         """As in ``SearchedIndex``: read on a machine of the shard."""
         ((shard, _, _),) = self._layout.by_shard(self.rows_of_ids([photo]))
         return self._ask.ask({shard: FileOf(photo)})[shard]
+
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        """Some of the same bytes, so that no more of them has to be held here."""
+        ((shard, _, _),) = self._layout.by_shard(self.rows_of_ids([photo]))
+        return self._ask.ask({shard: PartOf(photo, size, start, count)})[shard]
 
     def cluster_ids(self, number: int) -> NDArray[np.int64]:
         """As in ``SearchedIndex``. Raises ShardsLost where its shard is missing."""

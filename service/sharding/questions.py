@@ -269,3 +269,17 @@ class FileOf(Question[bytes]):
     def answer(self, shard: Shard) -> bytes:
         """Raises UnknownPhoto and PhotoUnavailable."""
         return shard.index.open_photo(self.id)
+
+
+@dataclass(frozen=True)
+class PartOf(Question[bytes]):
+    """Some of these bytes, from a file of that size."""
+
+    id: int
+    size: int
+    start: int
+    count: int
+
+    def answer(self, shard: Shard) -> bytes:
+        """Raises UnknownPhoto and PhotoUnavailable."""
+        return shard.index.part_of_photo(self.id, self.size, self.start, self.count)

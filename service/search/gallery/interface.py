@@ -77,6 +77,9 @@ class SearchedIndex(Protocol):
     def open_photo(self, photo: int) -> bytes:
         """The bytes that were indexed as this photo. Raises UnknownPhoto and PhotoUnavailable."""
 
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        """Some of these bytes, from a file of that size. Raises UnknownPhoto and PhotoUnavailable."""
+
     def cluster_ids(self, number: int) -> NDArray[np.int64]:
         """(m,) ascending: the ids of a cluster's photos. IndexError where there is no such cluster."""
 

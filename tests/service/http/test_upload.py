@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
+from service.http import upload
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded
 from tests.service.served import Served
 from tests.service.small_gallery import MAX_UPLOAD
@@ -60,6 +62,66 @@ def test_a_broken_form_is_refused(http: httpx.Client, body: bytes, expected: tup
 def test_a_form_without_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:
     answer = http.post("/search", content=sketch, headers={"content-type": "multipart/form-data"})
     assert error(answer) == (400, "undecodable_upload")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["boundary=b; charset=undefined", "boundary=b; charset=punycode", "charset=x; boundary=b", 'boundary="b"'],
+)
+def test_a_charset_of_a_form_does_not_matter(http: httpx.Client, sketch: bytes, parameters: str) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + sketch + b"\r\n--b--\r\n"
+    answer = http.post("/search", content=body, headers={"content-type": f"multipart/form-data; {parameters}"})
+    assert without_timings(answer) == without_timings(http.post("/search", content=sketch))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"before\r\n--b\r\n\r\n\r\n--b--",
+        b"--b\n\nx\n--b--",
+        b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\nX: " + b"x" * 2000 + b"\r\n\r\n\r\n--b--",
+        b"--b\r\nno blank line\r\n--b--",
+        b"--bc\r\n\r\n\r\n--bc--",
+    ],
+    ids=["preamble", "line feeds", "long header", "no blank line", "another boundary"],
+)
+def test_a_form_that_no_client_sends_is_refused(http: httpx.Client, body: bytes) -> None:
+    answer = http.post("/search", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
+    assert error(answer) == (400, "undecodable_upload")
+
+
+def test_a_form_is_searched_for_its_boundary_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = 0
+
+    class Counting(bytearray):
+        def find(self, wanted: Any, start: Any = 0, end: Any = None) -> int:
+            nonlocal searched
+            until = len(self) if end is None else end
+            searched += until - start
+            return super().find(wanted, start, until)
+
+    monkeypatch.setattr(upload, "bytearray", Counting, raising=False)
+    form = upload.Form("multipart/form-data; boundary=" + "b" * 60)
+    form.add(b"--" + b"b" * 60 + b'\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n')
+    almost = b"\r\n--" + b"b" * 59
+    for _ in range(100):
+        form.add(almost * 100)
+    form.add(b"\r\n--" + b"b" * 60 + b"--\r\n")
+    assert form.file() == almost * 10_000
+    assert searched < 1.1 * len(almost) * 10_000
+
+
+def test_a_delimiter_that_comes_in_pieces_is_found() -> None:
+    whole = b'--bb\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b\r\n--bb--\r\n'
+    form = upload.Form("multipart/form-data; boundary=bb")
+    for number in range(len(whole)):
+        form.add(whole[number : number + 1])
+    assert form.file() == b"x\r\n--b"
+
+
+def test_parameters_without_end_are_not_taken_apart(http: httpx.Client, sketch: bytes) -> None:
+    kind = "multipart/form-data" + ";" * 50_000
+    assert error(http.post("/search", content=sketch, headers={"content-type": kind})) == (400, "undecodable_upload")
 
 
 def test_a_form_with_too_long_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:

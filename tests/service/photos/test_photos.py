@@ -6,6 +6,8 @@ import hashlib
 import io
 import shutil
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -13,11 +15,14 @@ import httpx
 import pytest
 from PIL import Image
 
-from indexer import Index
+from indexer import Index, PhotoEntry, PhotoUnavailable, UnknownPhoto
 from service.client import Client
+from service.engine import GalleryEngine
+from service.http import routes
+from service.http.app import READERS
 from service.schemas.photos import Photo
 from service.settings import Settings
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo
@@ -42,6 +47,55 @@ def test_an_original_is_sent_as_it_is(http: httpx.Client, index: Index, gallery:
         assert answer.content == (gallery / index.photo(photo).paths[0]).read_bytes()
         assert answer.headers["content-type"] == "image/png"
         assert answer.headers["etag"] == f'"{index.photo(photo).content_hash}"'
+
+
+def test_an_original_is_read_in_parts(http: httpx.Client, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = index.open_photo(1), []
+    read = Index.part_of_photo
+
+    def noted(self: Index, photo: int, size: int, start: int, count: int) -> bytes:
+        parts.append(start)
+        return read(self, photo, size, start, count)
+
+    monkeypatch.setattr(routes, "PART", 1000)
+    monkeypatch.setattr(Index, "part_of_photo", noted)
+    answer = http.get("/photos/1")
+    assert answer.content == whole
+    assert answer.headers["content-length"] == str(len(whole))
+    assert parts == list(range(0, len(whole), 1000))
+    with pytest.raises(PhotoUnavailable, match="has changed"):
+        index.part_of_photo(1, len(whole) + 1, 0, 10)
+    with pytest.raises(UnknownPhoto):
+        index.part_of_photo(1000, 1, 0, 10)
+
+
+def test_thumbnails_that_take_long_hold_nothing_else_up_and_are_made_once(
+    settings: Settings, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *slow_ones, other = index.ids.tolist()[:4]
+    begun, go_on = [], threading.Event()
+    make = GalleryEngine.thumbnail
+
+    def slow(self: GalleryEngine, entry: PhotoEntry, size: int) -> bytes:
+        begun.append(entry.id)
+        wait_for(go_on, "the thumbnails may not be made")
+        return make(self, entry, size)
+
+    with (
+        served(settings) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+        ThreadPoolExecutor(9) as pool,
+    ):
+        kept = http.get(f"/thumbnails/{other}").content
+        monkeypatch.setattr(GalleryEngine, "thumbnail", slow)
+        asked = [pool.submit(http.get, f"/thumbnails/{photo}") for photo in slow_ones for _ in range(3)]
+        wait_until(lambda: len(begun) == READERS, "the thumbnails are not begun")
+        for path in ("/words", "/info", "/photos?id=1", "/photos/1", "/clusters/0"):
+            assert http.get(path).status_code == 200
+        assert http.get(f"/thumbnails/{other}").content == kept
+        go_on.set()
+        assert len({answer.result().content for answer in asked}) == 3
+    assert sorted(begun) == sorted(slow_ones)
 
 
 def test_a_thumbnail_is_a_small_jpeg(http: httpx.Client) -> None:

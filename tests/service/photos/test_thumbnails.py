@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model.errors import ImageError
-from service.photos.thumbnails import ThumbnailCache, thumbnail
+from service.photos import ThumbnailCache, thumbnail
 from tests.pictures import drawing, encoded, oriented
 
 
@@ -30,33 +30,15 @@ def test_what_is_no_photo_has_no_thumbnail() -> None:
 
 
 def test_the_cache_keeps_what_was_asked_for_last_up_to_its_size() -> None:
-    cache, made = ThumbnailCache(capacity=10), []
-
-    def get(key: str) -> bytes:
-        def make() -> bytes:
-            made.append(key)
-            return key.encode() * 4
-
-        return cache.get(key, make)
-
-    assert get("a") == get("a") == b"aaaa"
-    get("b")
-    get("a")
-    get("c")  # b has not been asked for longest
-    get("a")
-    assert made == ["a", "b", "c"]
-    get("b")
-    assert made == ["a", "b", "c", "b"]
+    cache = ThumbnailCache(capacity=10)
+    for key in ("a", "b"):
+        cache.keep(key, key.encode() * 4)
+    assert cache.find("a") == b"aaaa"
+    cache.keep("c", b"cccc")  # b has not been asked for longest
+    assert [cache.find(key) for key in ("a", "b", "c")] == [b"aaaa", None, b"cccc"]
 
 
-def test_what_is_larger_than_the_cache_is_made_and_not_kept() -> None:
-    cache, made = ThumbnailCache(capacity=3), []
-    for _ in range(2):
-        assert cache.get("key", lambda: made.append(1) or b"long") == b"long"  # type: ignore[func-returns-value]
-    assert len(made) == 2
-
-
-def test_no_thread_waits_while_another_makes_a_thumbnail() -> None:
-    cache = ThumbnailCache(capacity=100)
-    # Made while another is being made: with the lock held meanwhile, this would never end.
-    assert cache.get("a", lambda: cache.get("b", lambda: b"small")) == b"small"
+def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+    cache = ThumbnailCache(capacity=3)
+    cache.keep("key", b"long")
+    assert cache.find("key") is None

@@ -15,7 +15,8 @@ import pytest
 
 from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
-from service.serving.worker import ALWAYS, Unready, Worker
+from service.serving import worker as worker_module
+from service.serving.worker import ALWAYS, Shared, Unready, Worker
 from tests.service.jobs import Gate, at_once, never, room, until
 
 
@@ -215,3 +216,45 @@ def test_jobs_that_wait_for_clip_hold_up_nobody_else() -> None:
         return others
 
     assert asyncio.run(scenario()) == 4 * ["at once"] + 4 * ["by clip"]
+
+
+def test_a_thing_is_made_once_for_all_who_wait_for_it() -> None:
+    async def scenario() -> None:
+        shared: Shared[str] = Shared(1)
+        gate = Gate()
+        waiting = [asyncio.create_task(shared.get("key", gate, never())) for _ in range(3)]
+        await until(gate.begun)
+        # One of them leaves; the others go on waiting.
+        with pytest.raises(ClientGone):
+            await shared.get("key", gate, at_once())
+        gate.opened.set()
+        assert await asyncio.gather(*waiting) == ["through"] * 3
+        assert await shared.get("key", lambda: "made anew", never()) == "made anew"
+        with pytest.raises(ZeroDivisionError):
+            await shared.get("key", lambda: str(1 // 0), never())
+        shared.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_thing_that_nobody_waits_for_is_not_begun_and_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "MOST_MADE", 2)
+
+    async def scenario() -> None:
+        shared: Shared[str] = Shared(1)
+        gate, left = Gate(), Gate()
+        running = asyncio.create_task(shared.get("first", gate, never()))
+        await until(gate.begun)
+        for _ in range(5):
+            with pytest.raises(ClientGone):
+                await shared.get("left", left, at_once())
+        waiting = asyncio.create_task(shared.get("second", lambda: "second", never()))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await shared.get("third", lambda: "third", never())
+        gate.opened.set()
+        assert (await running, await waiting) == ("through", "second")
+        assert not left.begun.is_set()
+        shared.close()
+
+    asyncio.run(scenario())

@@ -56,6 +56,9 @@ class PartOfIndex:
     def open_photo(self, photo: int) -> bytes:
         return self._whole.open_photo(photo)
 
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        return self._whole.part_of_photo(photo, size, start, count)
+
     def passing(self, wanted: PhotoFilter) -> NDArray[np.bool_]:
         return self._whole.passing(wanted)[self._rows]
 

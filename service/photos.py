@@ -1,10 +1,13 @@
-"""The files that an index was made from, opened as pictures."""
+"""The files of the photos that an index was made from: opened, prepared for the network, and as thumbnails."""
 
 from __future__ import annotations
 
+import io
+import threading
 from typing import Protocol
 
 import numpy as np
+from cachetools import LRUCache
 from PIL import Image
 
 from indexer import PhotoEntry, PhotoUnavailable
@@ -39,3 +42,31 @@ def prepared(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry, run: RunJob
         return np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
     except ImageError as error:
         raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
+
+
+def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:
+    """A JPEG of an image file, upright, its longest side at most ``size`` pixels. Raises ImageError."""
+    image = run(original, Job(longest_side=size))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+class ThumbnailCache:
+    """The thumbnails asked for last, up to a number of bytes. Safe to use from several threads."""
+
+    def __init__(self, capacity: int) -> None:
+        """``capacity``: bytes kept at most; 0 keeps nothing."""
+        self._kept: LRUCache[str, bytes] = LRUCache(capacity, getsizeof=len)
+        self._lock = threading.Lock()
+
+    def find(self, key: str) -> bytes | None:
+        """What is kept under ``key``; None where nothing is."""
+        with self._lock:
+            return self._kept.get(key)
+
+    def keep(self, key: str, thumbnail: bytes) -> None:
+        """Keep a thumbnail, unless it is larger than all that may be kept."""
+        with self._lock:
+            if len(thumbnail) <= self._kept.maxsize:
+                self._kept[key] = thumbnail
