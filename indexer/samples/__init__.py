@@ -15,27 +15,13 @@ from random import Random
 from PIL import Image
 
 from indexer.errors import BadInvocation
-from indexer.samples.nature import NATURE
-from indexer.samples.objects import OBJECTS
-from indexer.samples.scene import STYLES, paint, sketch
+from indexer.samples.painting import STYLES, paint, sketch
+from indexer.samples.things import THINGS, draw
 
-THINGS = dict(sorted({**NATURE, **OBJECTS}.items()))
 # How many pictures of each thing: one in each style.
 EACH = len(STYLES)
-SKETCHED = (
-    "apple",
-    "bicycle",
-    "butterfly",
-    "car",
-    "cat",
-    "cup",
-    "fish",
-    "guitar",
-    "house",
-    "mushroom",
-    "sailboat",
-    "umbrella",
-)
+SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -68,52 +54,40 @@ def write_samples(folder: Path) -> Samples:
     working = folder / ".samples-partial"
     try:
         shutil.rmtree(working, ignore_errors=True)
-        drawn = _write_photos(working / "photos")
+        for name in THINGS:
+            (working / "photos" / name).mkdir(parents=True)
+            for number in range(1, EACH + 1):
+                draw_photo(name, number).save(working / "photos" / name / f"{name} {number}.jpg", quality=90)
+        (working / "sketches").mkdir()
+        for name in SKETCHED:
+            draw_sketch(name).save(working / "sketches" / f"{name}.png")
         copied = _copy_photos(working / "photos")
-        _write_sketches(working / "sketches")
         # A folder appears when it is complete.
         os.replace(working / "photos", photos)
         os.replace(working / "sketches", sketches)
         working.rmdir()
     except OSError as error:
         raise BadInvocation(f"{folder} cannot be written: {error.strerror}; name another folder.") from error
-    return Samples(photos, sketches, drawn, len(THINGS), copied, len(SKETCHED))
+    return Samples(photos, sketches, len(THINGS) * EACH, len(THINGS), copied, len(SKETCHED))
 
 
 def draw_sketch(name: str) -> Image.Image:
     """A line drawing of one of THINGS, RGB, black on white. It is always the same."""
     chance = Random(f"{name} as a sketch")
-    return sketch(THINGS[name](chance), chance)
+    return sketch(draw(THINGS[name], chance), chance)
 
 
 def draw_photo(name: str, number: int) -> Image.Image:
     """A picture of one of THINGS, RGB. Each ``number``, from 1, gives another picture, and always the same."""
     chance = Random(f"{name} {number}")
-    return paint(THINGS[name](chance), STYLES[(number - 1) % len(STYLES)], chance)
-
-
-def _write_photos(folder: Path) -> int:
-    for name in THINGS:
-        (folder / name).mkdir(parents=True)
-        for number in range(1, EACH + 1):
-            draw_photo(name, number).save(folder / name / f"{name} {number}.jpg", quality=90)
-    return len(THINGS) * EACH
-
-
-def _write_sketches(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for name in SKETCHED:
-        draw_sketch(name).save(folder / f"{name}.png")
+    return paint(draw(THINGS[name], chance), STYLES[(number - 1) % len(STYLES)], chance)
 
 
 def _copy_photos(folder: Path) -> int:
     """Copy the photos that come with scikit-learn. It is not imported to find them, which would take a second."""
     spec = importlib.util.find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        return 0
-    found = sorted(Path(spec.origin).parent.glob("datasets/images/*.jpg"))
-    target = folder / "scikit-learn"
+    found = [] if spec is None or spec.origin is None else [*Path(spec.origin).parent.glob("datasets/images/*.jpg")]
     for source in found:
-        target.mkdir(exist_ok=True)
-        shutil.copyfile(source, target / source.name)
+        (folder / "scikit-learn").mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / "scikit-learn" / source.name)
     return len(found)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from indexer.commands import main
 from indexer.samples import EACH, SKETCHED, THINGS
-from indexer.samples.scene import SIZE
+from indexer.samples.painting import SIZE
 
 
 @pytest.fixture(scope="module")
