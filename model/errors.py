@@ -31,5 +31,13 @@ class SlowImage(CostlyImage):
     """Decoding the picture took too much time, and was given up."""
 
 
+class EndedDecoding(CostlyImage):
+    """The system ended the decoding twice, probably for want of memory. At another time it may be done."""
+
+
+class DecodingUnavailable(ModelError):
+    """No process can be started that decodes pictures. This says nothing of any picture."""
+
+
 class BlankSketch(ImageError):
     """The sketch has no ink."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexer import PhotoUnavailable, UnknownPhoto
-from model.errors import BlankSketch, CostlyImage, ImageTooLarge, UndecodableImage, UnsupportedImage
+from model.errors import (
+    BlankSketch,
+    CostlyImage,
+    DecodingUnavailable,
+    ImageTooLarge,
+    UndecodableImage,
+    UnsupportedImage,
+)
 from model.terminal import Refusal
 from model.words import UnknownWord
 
@@ -85,4 +92,5 @@ VERDICTS: dict[type[Exception], Verdict] = {
     # Nobody reads this one; nginx's number for it keeps the log truthful.
     ClientGone: Verdict(499, "client_gone"),
     NotReady: Verdict(503, "not_ready"),
+    DecodingUnavailable: Verdict(503, "not_ready"),
 }

@@ -33,8 +33,7 @@ def build(
         folders: all folders of the gallery; none for those that the index has.
         clusters: how many; None for about sqrt(photos), or for those that the live index has. Another number than the
             live index has makes the clusters anew.
-        embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else CLIP where its weights are on this disk,
-            else "ret".
+        embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else "ret".
         recluster: make the clusters anew even if their number stays. Photos that are known are not computed again.
         checksum: read every file, also those whose size and times are as they were. Only photos that have changed are
             computed.

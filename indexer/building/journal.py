@@ -26,6 +26,7 @@ from indexer.store import (
     file_of_columns,
     has_schema,
     sync_folder,
+    told_if_unwritable,
 )
 
 _SCHEMA = """
@@ -65,18 +66,13 @@ class BuildSettings:
 class Journal:
     """The journal in one folder, which is made where it does not exist. Close it before the folder is deleted.
 
-    One that another program has written is begun anew.
+    One that another program has written is begun anew. IndexUnwritable: where it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
         self._folder = folder
-        self._database = sqlite3.connect(folder / "journal.sqlite")
-        if not has_schema(self._database, _SCHEMA):
-            self._database.close()
-            (folder / "journal.sqlite").unlink()
-            self._database = sqlite3.connect(folder / "journal.sqlite")
-            self._database.executescript(_SCHEMA)
+        with told_if_unwritable(folder):
+            self._database = _opened(folder)
         self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
     def close(self) -> None:
@@ -108,17 +104,18 @@ class Journal:
             records: what became of its files. hashes: the content hashes of its new rows.
             arrays: these rows; None where there are none.
         """
-        if arrays is not None:
-            self._append_arrays(arrays)
-        taken = {file.content_hash: file.taken.toordinal() for file in records if file.taken is not None}
-        with self._database:
-            self._database.executemany(
-                "INSERT INTO rows (row, hash, taken) VALUES (?, ?, ?)",
-                [(row, content, taken.get(content)) for row, content in enumerate(hashes, self._count)],
-            )
-            self._database.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(content_columns, records)
-            )
+        with told_if_unwritable(self._folder):
+            if arrays is not None:
+                self._append_arrays(arrays)
+            taken = {file.content_hash: file.taken.toordinal() for file in records if file.taken is not None}
+            with self._database:
+                self._database.executemany(
+                    "INSERT INTO rows (row, hash, taken) VALUES (?, ?, ?)",
+                    [(row, content, taken.get(content)) for row, content in enumerate(hashes, self._count)],
+                )
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(content_columns, records)
+                )
         self._count += len(hashes)
 
     def _append_arrays(self, arrays: RowArrays) -> None:
@@ -147,3 +144,15 @@ class Journal:
             full = (self._count, *json.loads(shape))
             found[name] = np.memmap(self._folder / f"{name}.raw", dtype=dtype, mode="r", shape=full)
         return RowArrays.of_named(found)
+
+
+def _opened(folder: Path) -> sqlite3.Connection:
+    folder.mkdir(exist_ok=True)
+    path = folder / "journal.sqlite"
+    database = sqlite3.connect(path)
+    if not has_schema(database, _SCHEMA):
+        database.close()
+        path.unlink()
+        database = sqlite3.connect(path)
+        database.executescript(_SCHEMA)
+    return database

@@ -13,8 +13,8 @@ from typing import Literal, Never
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from indexer.errors import BadInvocation
-from indexer.store import IndexFolder, write_atomically
+from indexer.errors import BadInvocation, IndexUnwritable
+from indexer.store import IndexFolder, told_if_unwritable, write_atomically
 from model.terminal import expanded
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
@@ -80,7 +80,7 @@ class Progress:
             self.finish("done")
         except BaseException:
             # The error may be that nothing can be written.
-            with suppress(OSError):
+            with suppress(IndexUnwritable):
                 self.finish("stopped")
             raise
 
@@ -129,7 +129,8 @@ class Progress:
             pid=os.getpid(),
         )
         for file in self._files:
-            write_atomically(file, state.model_dump_json().encode())
+            with told_if_unwritable(file):
+                write_atomically(file, state.model_dump_json().encode())
 
 
 def _replaceable(path: Path) -> Path:

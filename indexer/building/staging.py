@@ -22,7 +22,7 @@ from indexer.embedding import Embedder
 from indexer.store import FileChanging, FileKey, GalleryFile, RowArrays, TokenArrays, read_below
 from model import Matcher
 from model.decoding import Decoders
-from model.errors import ImageError, UnsupportedImage
+from model.errors import EndedDecoding, ImageError, UnsupportedImage
 from model.images import MAX_PIXELS, Source
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
@@ -152,12 +152,12 @@ class Stager:
             pixels = self._matcher.prepare(image, "photo")
             photo = _Photo(content_hash, pixels, self._embedder.prepare(image))
             return _ReadFile(replace(record, taken=opener.taken), photo)
-        except UnsupportedImage as error:
-            # Tried again by the next build: a decoder may be installed by then.
+        except (UnsupportedImage, EndedDecoding) as error:
+            # Tried again by the next build: a decoder may be installed by then, or there is more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
         except MemoryError:
             return _ReadFile(replace(record, stamp=None, reason="there was not enough memory to decode it"))
-        except (ImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
     def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> list[GalleryFile]:

@@ -38,6 +38,7 @@ from indexer.store import (
     mean_distance,
     software_version,
     sync_folder,
+    told_if_unwritable,
     write_atomically,
     write_catalog,
     write_centroids,
@@ -104,6 +105,9 @@ class GenerationWriter:
 
         Args:
             even_if_unchanged: write a generation all the same. make_live: whether readers are to open it from now on.
+
+        Raises:
+            IndexUnwritable: it cannot be written.
         """
         # Above all numbers that are there: a repair may go on from a generation that is not the newest.
         number = 1 + max((generation_number(name) for name in self._folder.generations()), default=0)
@@ -111,25 +115,26 @@ class GenerationWriter:
         layout = _lay_out(contents, live, ids, number)
         if not even_if_unchanged and live.generation is not None and self._unchanged(layout, contents, live):
             return live.generation
-        self._building.mkdir(exist_ok=True)
-        segments = list(layout.segments)
-        if layout.to_write:
-            refs = [contents.refs[content] for content in layout.to_write]
-            segments.append(self._write_segment(layout.new_segment, contents.rows, refs))
-        working = self._building / "generation"
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir()
-        write_catalog(working / "photos.sqlite", layout.files, contents.removals, _drift(contents, ids))
-        write_centroids(working / "clusters.faiss", contents.clustering.centroids)
-        _centroids(contents, ids).write(working)
-        self._write_lookup(working, contents, ids, layout, [entry.id for entry in segments], live)
-        manifest = self._manifest(number, layout, segments, contents.clustering, live, working)
-        write_atomically(working / "manifest.json", manifest.to_json().encode())
-        final = self._folder.generation(manifest.generation)
-        os.replace(working, final)
-        sync_folder(self._folder.path)
-        if make_live:
-            self._folder.make_live(manifest.generation)
+        with told_if_unwritable(self._folder.path):
+            self._building.mkdir(exist_ok=True)
+            segments = list(layout.segments)
+            if layout.to_write:
+                refs = [contents.refs[content] for content in layout.to_write]
+                segments.append(self._write_segment(layout.new_segment, contents.rows, refs))
+            working = self._building / "generation"
+            shutil.rmtree(working, ignore_errors=True)
+            working.mkdir()
+            write_catalog(working / "photos.sqlite", layout.files, contents.removals, _drift(contents, ids))
+            write_centroids(working / "clusters.faiss", contents.clustering.centroids)
+            _centroids(contents, ids).write(working)
+            self._write_lookup(working, contents, ids, layout, [entry.id for entry in segments], live)
+            manifest = self._manifest(number, layout, segments, contents.clustering, live, working)
+            write_atomically(working / "manifest.json", manifest.to_json().encode())
+            final = self._folder.generation(manifest.generation)
+            os.replace(working, final)
+            sync_folder(self._folder.path)
+            if make_live:
+                self._folder.make_live(manifest.generation)
         return Generation(manifest.generation, final, manifest)
 
     def _unchanged(self, layout: _Layout, contents: Contents, live: LiveState) -> bool:

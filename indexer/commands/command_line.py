@@ -66,7 +66,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         default="auto",
         metavar="auto|ret|clip[:TAG|FILE]",
         help="what photos are clustered by: the checkpoint's [Ret], or CLIP (clip:MODEL/PRETRAINED, clip:MODEL@FILE or "
-        "clip:FOLDER); auto: CLIP where its weights are on this disk, else [Ret]",
+        "clip:FOLDER); auto: what the index has, else [Ret]",
     )
     command.add_argument(
         "--moved",

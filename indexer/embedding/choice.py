@@ -8,10 +8,7 @@ import torch
 
 from indexer.embedding.clip import (
     DEFAULT_CLIP,
-    DEFAULT_CLIP_REPOSITORY,
     FORMS,
-    WEIGHT_FILES,
-    cached_file,
     clip_by_tag,
     clip_from_file,
     clip_from_folder,
@@ -42,7 +39,7 @@ class WantedEmbedder:
 def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -> ChosenEmbedder:
     """Find an embedder by its ``--embedder`` value.
 
-    "auto" is CLIP where the default weights are on this disk, else [Ret]; it never downloads.
+    "auto" is [Ret]: that CLIP's weights are on this disk may be the doing of any other program.
 
     Args:
         device: where it is to compute. download: whether weights that are not on this disk may be downloaded.
@@ -50,9 +47,7 @@ def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -
     Raises:
         EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
     """
-    if spec == "auto":
-        spec = "clip" if cached_file(DEFAULT_CLIP_REPOSITORY, WEIGHT_FILES) else "ret"
-    if spec == "ret":
+    if spec in ("auto", "ret"):
         entry = EmbedderEntry(
             kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
         )

@@ -16,7 +16,6 @@ from indexer.store import EmbedderEntry, hash_file, normalised
 from model.network import ClipSource
 
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
-DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # The forms of ``--embedder``, for sentences about one that is in none of them.
 FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"

@@ -18,6 +18,8 @@ from indexer.errors import BadInvocation
 from indexer.samples.painting import STYLES, paint, sketch
 from indexer.samples.things import THINGS, draw
 
+__all__ = ["EACH", "SKETCHED", "THINGS", "Samples", "draw_photo", "draw_sketch", "write_samples"]
+
 # How many pictures of each thing: one in each style.
 EACH = len(STYLES)
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))

@@ -73,7 +73,14 @@ from indexer.store.generation import (
     open_rows,
     previous_generation,
 )
-from indexer.store.location import IndexFolder, default_index_path, generation_name, generation_number, live_stamp
+from indexer.store.location import (
+    IndexFolder,
+    default_index_path,
+    generation_name,
+    generation_number,
+    live_stamp,
+    told_if_unwritable,
+)
 from indexer.store.manifest import (
     FORMAT_VERSION,
     PRECISION,
@@ -193,6 +200,7 @@ __all__ = [
     "software_version",
     "sync_folder",
     "text_of_name",
+    "told_if_unwritable",
     "trained",
     "training_points",
     "without_empty",

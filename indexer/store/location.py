@@ -8,7 +8,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -129,8 +129,7 @@ class IndexFolder:
 
         Raises:
             IndexBusy: another build holds the lock.
-            IndexUnwritable: the folder or a file in it cannot be written, when it is entered or later inside the block:
-                the disk is read-only or full, or permission is missing.
+            IndexUnwritable: the folder cannot be written: the disk is read-only or full, or permission is missing.
             BadInvocation: as ``create`` does; or the index is a shard, whose photos only a build of all shards knows.
         """
         if (self.path / SHARD_MARK).exists():
@@ -138,10 +137,11 @@ class IndexFolder:
                 f"{self.path} is a shard, and holds a part of the photos only; bring all shards up to date with --ray, "
                 f"and --index {self.path.parent}."
             )
-        with told_if_unwritable(self.path):
-            self.create()
-            with self.locked():
-                yield
+        with ExitStack() as held:
+            with told_if_unwritable(self.path):
+                self.create()
+                held.enter_context(self.locked())
+            yield
 
     def generations(self) -> list[str]:
         """The names of all complete generations, live or not, the newest first."""
@@ -150,7 +150,8 @@ class IndexFolder:
 
     def make_live(self, name: str) -> None:
         """Make generation ``name`` the one that readers open from now on."""
-        write_atomically(self.path / "CURRENT", f"{name}\n".encode())
+        with told_if_unwritable(self.path):
+            write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
         """Delete all generations, segments and building folders but those named. Other files, and links, stay.
@@ -158,7 +159,14 @@ class IndexFolder:
         Args:
             generations, segments: names of those that stay.
             building: keys of the building folders that stay; None: all of them.
+
+        Raises:
+            IndexUnwritable: one cannot be deleted.
         """
+        with told_if_unwritable(self.path):
+            self._clean(generations, segments, building)
+
+    def _clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
         for entry in sorted(self.path.iterdir()):
             old = _GENERATION.fullmatch(entry.name) and entry.name not in generations
             stale = (

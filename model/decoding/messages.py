@@ -19,6 +19,8 @@ _REQUEST = struct.Struct("<IdQIQ")
 # Number of the error or 0, width, height, day taken or 0, counted from 1, the first one of the year 1; then the pixels.
 # Width is the length of the error's text, where there is one.
 _REPLY = struct.Struct("<BIII")
+#: What a process says first, once it can be asked.
+READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
     UndecodableImage,
     UnsupportedImage,

@@ -15,7 +15,7 @@ from model.decoding.job import Job
 from model.decoding.limits import Limits
 from model.decoding.messages import Request
 from model.decoding.process import DecoderDied, DecodingProcess
-from model.errors import CostlyImage, UndecodableImage
+from model.errors import EndedDecoding, UndecodableImage
 from model.images import MAX_PIXELS, OpenedImage, Source, read_image_file
 
 
@@ -74,7 +74,8 @@ class Decoders:
         """What the job makes of a file's bytes; with ``quick``, if that takes no longer than with ordinary pictures.
 
         Raises ImageError: what the job raises. CostlyImage: the picture exceeded a limit; SlowImage: that of time.
-        UndecodableImage: the process crashed, too.
+        UndecodableImage: the process crashed, too. EndedDecoding: the system ended it. DecodingUnavailable: it cannot
+        start one.
         """
         return self._decode(data, job, quick=quick).image
 
@@ -160,8 +161,8 @@ class Decoders:
             process.close()
 
 
-def _bad(death: DecoderDied) -> UndecodableImage | CostlyImage:
+def _bad(death: DecoderDied) -> UndecodableImage | EndedDecoding:
     if death.by_signal == getattr(signal, "SIGKILL", None):
         # Nobody does this twice in a row but a system that is short of memory.
-        return CostlyImage("the system ended its decoding twice, probably for want of memory; make it smaller")
+        return EndedDecoding("the system ended its decoding twice, probably for want of memory; make it smaller")
     return UndecodableImage("the file is damaged: it crashes its decoder")

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from model.decoding.messages import BrokenReply, Request, receive_picture, send_request
-from model.errors import CostlyImage, SlowImage
+from model.decoding.messages import READY, BrokenReply, Request, receive_picture, send_request
+from model.errors import CostlyImage, DecodingUnavailable, SlowImage
 from model.images import OpenedImage
 
 # Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
 _PIPE_BYTES = 1 << 20
+# Even a busy machine starts a process in a tenth of it.
+_START_SECONDS = 60
 _TUNING = {
     # One thread a process is enough.
     "OPENBLAS_NUM_THREADS": "1",
@@ -46,18 +49,27 @@ class DecodingProcess:
     """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            # -P: a file of the current folder must not be taken for a module.
-            [sys.executable, "-P", "-m", "model.decoding.program"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(),
-            # Ctrl-C at the terminal is for this program alone, which then ends its processes.
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
+        """Raises DecodingUnavailable: the system cannot start the process, or ends it before it can be asked."""
+        try:
+            self._process = subprocess.Popen(
+                # -P: a file of the current folder must not be taken for a module.
+                [sys.executable, "-P", "-m", "model.decoding.program"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=_environment(),
+                # Ctrl-C at the terminal is for this program alone, which then ends its processes.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            raise _unavailable(error.strerror or str(error)) from error
         self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         _widen(self._requests, self._replies)
+        with self._killed_after(_START_SECONDS, threading.Event()):
+            ready = self._replies.read(len(READY))
+        if ready != READY:
+            self.close()
+            raise _unavailable("it ended before it could begin")
 
     @property
     def pid(self) -> int:
@@ -77,17 +89,10 @@ class DecodingProcess:
             DecoderDied: the process ended for another reason.
         """
         late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(request.limits.clock_seconds, give_up)
-        timer.daemon = True
-        timer.start()
         try:
-            send_request(self._requests, request)
-            return receive_picture(self._replies, request.job.most_pixels)
+            with self._killed_after(request.limits.clock_seconds, late):
+                send_request(self._requests, request)
+                return receive_picture(self._replies, request.job.most_pixels)
         except MemoryError as error:
             raise CostlyImage(
                 f"decoding it takes more than {request.limits.memory >> 20:,} MiB of memory; make it smaller"
@@ -99,6 +104,24 @@ class DecodingProcess:
                 spent = f"{request.limits.clock_seconds:g}" if late.is_set() else f"{request.limits.cpu_seconds} CPU"
                 raise SlowImage(f"decoding it takes more than {spent} seconds; save it anew, or smaller") from error
             raise DecoderDied(-code if code < 0 else None) from error
+
+    @contextmanager
+    def _killed_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
+        """Kill the process where the block takes longer, and set ``late``."""
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError as error:
+            self.close()
+            raise _unavailable(str(error)) from error
+        try:
+            yield
         finally:
             timer.cancel()
 
@@ -109,6 +132,13 @@ class DecodingProcess:
             with suppress(OSError):  # what it has not read is of no use any more
                 stream.close()
         self._process.wait()
+
+
+def _unavailable(reason: str) -> DecodingUnavailable:
+    return DecodingUnavailable(
+        f"no process can be started that decodes pictures ({reason}); free memory, or allow more open files and "
+        "processes, and run the same again"
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from model.decoding.limits import without_core_dumps
-from model.decoding.messages import receive_request, send_error, send_picture
+from model.decoding.messages import READY, receive_request, send_error, send_picture
 
 
 def main() -> None:
@@ -44,10 +44,15 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
 
 
 def _only_for_replies() -> BinaryIO:
-    """Standard output, which from now on nothing else can write to: libraries print what they think of a file."""
+    """Standard output, which from now on nothing else can write to: libraries print what they think of a file.
+
+    The parent is told that it may ask before standard error is closed, too: up to there an error is printed.
+    """
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
+    replies.write(READY)
+    replies.flush()
     os.dup2(nowhere, sys.stderr.fileno())
     return replies
 

@@ -14,6 +14,7 @@ import model
 from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_summary, remove, repair, verify
 from indexer.store.location import IndexFolder
 from model.network.config import Modality
+from model.network.tokens import Tokens
 from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import save_photo, save_photos
@@ -199,3 +200,14 @@ def test_while_one_builds_all_others_are_told_and_nobody_has_to_tidy_up_after_a_
         other.kill()
     assert remove([], index_path, ids=[1]).photos == 11
     assert IndexFolder(index_path).current() == "g000002"
+
+
+class WithoutALibrary(GlobalVector):
+    def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+
+def test_only_what_is_written_is_told_as_unwritable(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
+    with pytest.raises(OSError, match="libgomp"):
+        build([gallery], index_path, WithoutALibrary(matcher))  # type: ignore[arg-type]
+    assert build([gallery], index_path, matcher).photos == 12

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 import model
-from indexer import build, open_index, read_summary, remove, verify
+from indexer import BadInvocation, build, open_index, read_summary, remove, verify
 from indexer.store.catalog import read_catalog
+from model.decoding import Decoders
+from model.errors import DecodingUnavailable, EndedDecoding
+from model.images import OpenedImage
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import BOMBS
 from tests.indexer.galleries import catalog, save_photo, save_photos
@@ -134,6 +138,32 @@ def test_a_photo_that_memory_did_not_suffice_for_is_tried_again(
     report = build([gallery], index_path, ShortOfMemory(matcher))  # type: ignore[arg-type]
     assert {bad.reason for bad in report.bad} == {"there was not enough memory to decode it"}
     assert report.photos + len(report.bad) == 12
+    assert build([gallery], index_path, matcher).photos == 12
+
+
+@pytest.mark.usefixtures("own_decoders")
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
+def test_a_build_ends_where_no_decoder_can_be_started_and_no_photo_is_bad_for_that(
+    program: str, gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", program)
+        with pytest.raises(DecodingUnavailable):
+            build([gallery], index_path, matcher)
+    report = build([gallery], index_path, matcher)
+    assert (report.photos, report.bad) == (12, ())
+
+
+def test_a_photo_whose_decoding_the_system_has_ended_is_tried_again(
+    gallery: Path, index_path: Path, matcher: model.Matcher, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object, **__: object) -> OpenedImage:
+        raise EndedDecoding("the system ended its decoding twice")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoders, "open_dated", ended)
+        with pytest.raises(BadInvocation, match="the system ended its decoding twice"):
+            build([gallery], index_path, matcher)
     assert build([gallery], index_path, matcher).photos == 12
 
 

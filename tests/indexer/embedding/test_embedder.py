@@ -101,6 +101,17 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         choose_embedder(f"clip:{tmp_path}", CPU)
 
 
+def test_weights_that_another_program_has_downloaded_are_not_taken_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K"
+    for file in (cached / "refs" / "main", cached / "snapshots" / "abc" / "open_clip_model.safetensors"):
+        file.parent.mkdir(parents=True)
+        file.write_text("abc")
+    assert choose_embedder("auto", CPU).entry.kind == "ret"
+
+
 def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
     tmp_path: Path,
     gallery: Path,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from model.decoding import Decoders, Job
 from model.decoding.limits import Limits
-from model.errors import CostlyImage, ImageTooLarge, SlowImage, UndecodableImage
+from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, ImageTooLarge, SlowImage, UndecodableImage
 from model.images import Preprocessing, open_image
 from tests.bombs import BOMBS, Bomb, scan_bomb
 from tests.patience import wait_until
@@ -48,6 +49,10 @@ def started() -> set[int]:
     """The processes that threads of this one have started."""
     lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     return {int(pid) for children in lists for pid in children.read_text().split()}
+
+
+def begun(pid: int) -> bool:
+    return os.readlink(f"/proc/{pid}/fd/2") == os.devnull
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
@@ -166,21 +171,44 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once(slow: bytes)
 
 
 @LINUX
-def test_a_picture_that_ends_its_process_every_time_is_a_bad_picture(slow: bytes) -> None:
+@pytest.mark.parametrize(
+    ("number", "error", "told"),
+    [
+        (signal.SIGSEGV, UndecodableImage, "crashes"),
+        (signal.SIGKILL, EndedDecoding, "the system ended its decoding twice"),
+    ],
+)
+def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
+    number: signal.Signals, error: type[Exception], told: str, slow: bytes
+) -> None:
     others = started()
 
     def kill_those_that_decode() -> None:
         killed: set[int] = set()
         while len(killed) < 2:
             for pid in started() - others - killed:
+                # From then on it can be asked.
+                wait_until(partial(begun, pid), "it does not begin")
                 killed.add(pid)
-                os.kill(pid, signal.SIGSEGV)
+                os.kill(pid, number)
 
     with Decoders(1, AMPLE) as decoders, ThreadPoolExecutor(1) as pool:
         killer = pool.submit(kill_those_that_decode)
-        with pytest.raises(UndecodableImage, match="crashes"):
+        with pytest.raises(error, match=told):
             decoders.open_image(slow)
         killer.result()
+        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
+def test_a_process_that_cannot_be_started_says_nothing_of_the_picture(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Decoders(1) as decoders:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", program)
+            with pytest.raises(DecodingUnavailable, match="free memory, or allow more open files"):
+                decoders.open_image(encoded(drawing("star")))
         assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
 
 
