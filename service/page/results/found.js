@@ -2,7 +2,7 @@
 
 import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
-import { ENDS, nearestOnly, noPhotos, shownCount, timings, trouble } from "../shared/words.js";
+import { ENDS, nearestOnly, noPhotos, shownCount, took, trouble } from "../shared/words.js";
 import { Groups } from "./groups.js";
 import { Missing } from "./missing.js";
 import { Pages } from "./pages.js";
@@ -110,7 +110,10 @@ export class Found extends EventTarget {
     part("word-remark").textContent = answer.word_fits === false ? nearestOnly(taken.text[0]) : "";
     this.#shown = true;
     this.#count();
-    part("timings").replaceChildren(...timings(answer).map((text) => element("span", { textContent: text })));
+    const { time, told } = took(answer);
+    part("took").hidden = false;
+    part("took-in").textContent = time;
+    part("timings").textContent = told.join(" ");
     this.dispatchEvent(new Event("change"));
   }
 
@@ -143,7 +146,7 @@ export class Found extends EventTarget {
   #clear() {
     this.#shown = false;
     part("status").textContent = "";
-    part("timings").replaceChildren();
+    part("took").hidden = true;
     part("order").hidden = true;
     this.#missing.hide();
     part("word-remark").textContent = "";

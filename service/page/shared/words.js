@@ -2,7 +2,16 @@
 
 // Those with one vector for each picture; others compare patches, too.
 const KINDS = { "sketch-an-anchor": "Sketch-an-Anchor, one vector for each picture", "clip-at": "CLIP-AT, one vector for each picture" };
-const METHODS = { rn: "relation network", ret: "[Ret]", fused: "relation network and [Ret]" };
+const RET = "one vector for each whole picture, [Ret]";
+const RELATION = "the relation network, which compares pictures square by square";
+const METHODS = { rn: RELATION, ret: RET, fused: `${RELATION}, and ${RET}`, clip: "CLIP's vectors" };
+const STAGES = {
+  prepare: "to prepare the drawing",
+  encode: "for the network to look at it",
+  clusters: "to choose photos",
+  photos: "to compare them",
+  diffusion: "for photos that look alike to share their scores",
+};
 // A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
 const PHASES = {
@@ -18,10 +27,10 @@ export const ENDS = {
   kinds: { more: "Show more kinds", end: "These are all kinds of the best photos." },
 };
 
-/** A retrieval method's name for people. `diffused`: scores were spread among photos that look alike. */
+/** How a retrieval method compares, for people. `diffused`: scores were spread among photos that look alike. */
 export function methodName(method, diffused = false) {
   const name = METHODS[method] ?? method;
-  return diffused ? `${name}, diffused` : name;
+  return diffused ? `${name}; photos that look alike share their scores` : name;
 }
 
 /** 1234 photos, 1 photo. */
@@ -112,17 +121,18 @@ export function sentence(reason) {
   return reason.charAt(0).toUpperCase() + reason.slice(1);
 }
 
-/** What a search took and looked at: the parts of one line. */
-export function timings(answer) {
+/** How long a search took, and what it did in that time, as sentences. */
+export function took(answer) {
   const { total, ...stages } = answer.timings_ms;
-  const parts = Object.entries(stages)
-    .filter(([name]) => name !== "diffusion" || answer.diffused)
-    .map(([name, ms]) => `${name} ${whole(ms)}`);
-  return [
-    `${whole(total)} ms: ${parts.join(", ")}`,
-    `${count(answer.pairs_scored, "pair")} scored, ${count(answer.candidates, "photo")} ranked`,
-    `by ${methodName(answer.method, answer.diffused)}`,
-  ];
+  const parts = Object.entries(stages).filter(([name]) => name !== "diffusion" || answer.diffused);
+  return {
+    time: `Found in ${whole(total)} ms`,
+    told: [
+      `Milliseconds: ${parts.map(([name, ms]) => `${whole(ms)} ${STAGES[name]}`).join(", ")}.`,
+      `${count(answer.pairs_scored, "comparison")} one by one, ${count(answer.candidates, "photo")} ranked.`,
+      `Ranked by ${methodName(answer.method, answer.diffused)}.`,
+    ],
+  };
 }
 
 /** What is searched and by which network: pairs of a name and a text. */
@@ -139,7 +149,7 @@ export function facts({ model, index, version, refused }) {
     ["Photos", `${count(index.photos, "photo")}, in ${count(index.clusters, "group")} of photos that look alike`],
     [
       "Groups made by",
-      standIn ? "the network's own [Ret] vector: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,
+      standIn ? "the network's own vectors of whole pictures, [Ret]: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,
     ],
     ["Network", [model.name, KINDS[model.kind], `on ${model.device}`, `in ${model.dtype}`].filter(Boolean).join(", ")],
     ["Careful search", methodName(model.best_method, model.diffuses)],

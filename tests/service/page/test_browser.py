@@ -34,7 +34,8 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         draw(driver, screen, strokes("star"))
         wait_for_photos(driver)
         assert text(driver, "status") == "20 photos, best first"
-        assert " ms: prepare " in text(driver, "timings")
+        assert text(driver, "took").startswith("Found in ")
+        assert text(driver, "timings") == ""
         first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results .photo")
         assert first.get_attribute("aria-label") == "1: {}".format(*first.text.split("\n")[1:])
 
@@ -61,7 +62,7 @@ def test_what_is_searched_and_by_what_is_told_in_words(desk: Browser, server: Se
     desk.find_element(By.ID, "about-open").click()
     said = text(desk, "info")
     assert "23 photos, in 5 groups" in said
-    assert "[Ret] vector: a stand-in, not CLIP" in said
+    assert "[Ret]: a stand-in, not CLIP" in said
     assert "tiny-random" in said
     assert "Apache License" in said
     check_quiet(desk, server)
@@ -71,7 +72,8 @@ def test_one_can_search_quickly_or_carefully(desk: Browser, server: Served) -> N
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("circle"))
     wait_for_photos(desk)
-    for value, said in [("quick", "by [Ret]"), ("careful", "by relation network")]:
+    desk.find_element(By.ID, "took-in").click()
+    for value, said in [("quick", "whole picture, [Ret]."), ("careful", "pictures square by square.")]:
         desk.find_element(By.XPATH, f"//input[@value='{value}']/..").click()
         wait(desk).until(partial(ends_with, name="timings", end=said))
     check_quiet(desk, server)
