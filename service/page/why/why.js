@@ -36,8 +36,7 @@ export class Why {
   /**
    * @param {import("../shared/api.js").Api} api
    * @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos
-   * @param {(dialog: HTMLDialogElement) => void} reveal opens it; Forward of the browser does not, because what was
-   *   asked of the server is given up when it closes
+   * @param {(dialog: HTMLDialogElement) => void} reveal opens it; what was asked of the server is given up when it closes
    */
   constructor(api, gone, reveal = (dialog) => show(dialog, () => false)) {
     this.#api = api;
@@ -110,9 +109,7 @@ export class Why {
       if (signal.aborted) {
         return;
       }
-      if (error.status === 404 || error.status === 405) {
-        this.#gone(error.status);
-      }
+  XX
       this.#wait(trouble(error).join(": "), true);
     }
   }
