@@ -88,9 +88,10 @@ def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
 
 def relative_distances(distances: torch.Tensor) -> torch.Tensor:
     """(c, k, k) -> (c, k (k - 1)): distance(s, p+) - distance(s, p-) of all triplets of each category (C)."""
-    c, k, _ = distances.shape
+    k = distances.shape[1]
     relative = distances.diagonal(dim1=1, dim2=2)[:, :, None] - distances
-    return relative[:, ~torch.eye(k, dtype=torch.bool)].reshape(c, k * (k - 1))
+    rows, columns = torch.nonzero(~torch.eye(k, dtype=torch.bool)).unbind(1)
+    return relative[:, rows, columns]
 
 
 def log_densities(relative: torch.Tensor, bandwidth: float) -> torch.Tensor:

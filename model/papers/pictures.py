@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from model.datasets import (
     IMAGENET_PART,
@@ -187,7 +189,7 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
     targets = torch.from_numpy(drawn_from(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
     lines, line_photos = lines_of(further.lines, photos)
-    names, further_rows = _by_class(further.sketches, len(corpus.sketches))
+    beside = rows_by_class(further.sketches)
     return TrainingSet(
         sketches=prepared_pixels(sketches, "sketch", preprocessing, cache),
         photos=prepared_pixels(photos, "photo", preprocessing, cache),
@@ -197,10 +199,22 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
         pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
         lines=prepared_pixels(lines, "photo", preprocessing, cache, grey=True),
         line_photos=torch.tensor(line_photos, dtype=torch.int64),
-        further=names,
-        further_rows=further_rows,
+        further=tuple(beside),
+        further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
         key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos, lines)),
     )
+
+
+def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Reads tensors from a file by their names; where it is not there, makes them and writes it, atomically."""
+    if path.exists():
+        return load_file(path)
+    tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file(tensors, partial)
+    os.replace(partial, path)
+    return tensors
 
 
 def sized(pictures: torch.Tensor, config: NetworkConfig) -> torch.Tensor:
@@ -210,12 +224,6 @@ def sized(pictures: torch.Tensor, config: NetworkConfig) -> torch.Tensor:
         pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
     return (pictures.expand(-1, 3, -1, -1) - mean) / std
-
-
-def _by_class(pictures: Sequence[Picture], first: int) -> tuple[tuple[str, ...], tuple[torch.Tensor, ...]]:
-    """The classes of these pictures, and for each its rows, counted from ``first``."""
-    rows = rows_by_class(pictures)
-    return tuple(rows), tuple(first + torch.tensor(found) for found in rows.values())
 
 
 def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:

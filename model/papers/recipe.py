@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -110,7 +110,7 @@ class Recipe(Table):
 
     @property
     def pictures(self) -> int:
-        """How many pictures the network sees in the whole training: its budget."""
+        """How many pictures the network sees in the whole training, repeats and shuffled ones counted: its budget."""
         raise NotImplementedError
 
     @property
@@ -289,12 +289,10 @@ class ZseRecipe(Recipe):
 
     @property
     def steps(self) -> int:
-        """The number of steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     @property
     def pictures(self) -> int:
-        """How many pictures the encoder sees in the whole training: its budget."""
         if self.quadruplets is not None:
             return self.steps * 4 * self.quadruplets.samples
         batch = self.batch
@@ -303,17 +301,14 @@ class ZseRecipe(Recipe):
 
     @property
     def further_sketches(self) -> bool:
-        """Whether it uses sketches of classes without photos."""
         return self.batch.further > 0
 
     @property
     def line_drawings(self) -> bool:
-        """Whether it uses line drawings of photos."""
         return self.batch.lines > 0
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """The methods that the losses train: "rn", "ret" or both."""
         if self.quadruplets is not None:
             relation, ret = self.quadruplets.relation, self.quadruplets.triplet
         else:
@@ -335,7 +330,6 @@ class ZseRecipe(Recipe):
         return self.phases[-1]
 
     def check(self) -> None:
-        """Raises ModelError for values that do not fit together."""
         super().check()
         if not self.methods:
             raise ModelError("all losses are switched off")
@@ -440,7 +434,6 @@ class AnchorRecipe(VectorRecipe):
 
     @property
     def pictures(self) -> int:
-        """How many pictures the network sees in the whole training: its budget."""
         return self.steps * 2 * self.batch
 
     @property
@@ -451,7 +444,6 @@ class AnchorRecipe(VectorRecipe):
         return AnchorConfig.from_json(changed.to_json())
 
     def check(self) -> None:
-        """Raises ModelError for values that do not fit together."""
         super().check()
         self.refuse("prototypes", "words")
         _ = self.config
@@ -531,7 +523,6 @@ class ClipAtRecipe(VectorRecipe):
 
     @property
     def pictures(self) -> int:
-        """How many pictures the network sees in the whole training, shuffled ones among them: its budget."""
         shuffled = 3 if self.fine_grained and self.losses.patches else 0
         return self.steps * self.batch * (2 + shuffled)
 
@@ -549,7 +540,6 @@ class ClipAtRecipe(VectorRecipe):
         return ClipAtConfig.from_json(changed.to_json())
 
     def check(self) -> None:
-        """Raises ModelError for values that do not fit together."""
         super().check()
         if not self.losses.triplet and not self.losses.classes:
             raise ModelError("all losses are switched off")
@@ -617,10 +607,11 @@ def keep_text(path: Path, text: str, held: str, option: str = "--run") -> None:
     Raises ModelError where another one is there, since the folder holds trainings by that; ``held`` says what they are,
     ``option`` names another folder.
     """
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
         raise ModelError(f"{path.parent} holds {held}; name another folder with {option}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -641,7 +632,7 @@ def _unusable(path: Path, why: str) -> ModelError:
     )
 
 
-# A training is measured so often, and on every n-th validation query and photo, unless a budget says otherwise.
+# A training at a budget is measured so often, evenly spread, and on every n-th validation query and photo.
 VALIDATIONS, VALIDATION_SHARE = 5, 4
 # The warm-up takes this share of the steps at most.
 _MOST_WARMUP = 0.2
@@ -649,21 +640,11 @@ _MOST_WARMUP = 0.2
 _SAVES = 8
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a training may cost, and how often it is looked at.
-
-    Attributes:
-        pictures: how many it sees, repeats counted. It makes as many whole steps as fit.
-        image_size: side of the pictures in pixels.
-        validations: how often the network is measured on validation classes, evenly spread, and at the end in any case.
-        evaluate_share: n measures it on every n-th validation query and photo.
-    """
+class Budget(NamedTuple):
+    """What a training may cost: pictures, repeats counted, and their side in pixels. It makes whole steps alone."""
 
     pictures: int
     image_size: int
-    validations: int = VALIDATIONS
-    evaluate_share: int = VALIDATION_SHARE
 
 
 @dataclass(frozen=True)
@@ -704,8 +685,8 @@ def at_budget(path: Path, budget: Budget, factor: float = 1.0) -> BudgetedRecipe
         f"base = {json.dumps(str(path), ensure_ascii=False)}",
         length,
         f"save_every = {-(-steps // _SAVES)}",
-        f"evaluate_every = {-(-steps // budget.validations)}",
-        f"evaluate_share = {budget.evaluate_share}",
+        f"evaluate_every = {-(-steps // VALIDATIONS)}",
+        f"evaluate_share = {VALIDATION_SHARE}",
         f"{network}[optimiser]",
         *(f"{name} = {value!r}" for name, value in rates.items()),
         f"warmup = {max(1, min(first.optimiser.warmup, int(_MOST_WARMUP * steps)))}",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -27,7 +25,15 @@ from model.network import (
     multiplies_bf16,
     read_backbone,
 )
-from model.papers.pictures import Augmentation, TrainingSet, check_classes, class_batch, sized, training_set
+from model.papers.pictures import (
+    Augmentation,
+    TrainingSet,
+    check_classes,
+    class_batch,
+    kept_tensors,
+    sized,
+    training_set,
+)
 from model.papers.recipe import AnchorRecipe, ChosenPhotos
 from model.papers.runs import Run, Trainer, Watch, train_vectors, vector_corpora
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
@@ -174,24 +180,19 @@ def pretrained_features(
     """
     shape = repr((config.backbone, config.sizes, config.image_size, config.mean, config.std))
     path = cache / f"{digest(key + shape, weights)[:32]}.safetensors"
-    if path.exists():
-        return load_file(path)["features"]
-    vit = build_vit(config.backbone, config.image_size, config.sizes)
-    load_vit(vit, weights)
-    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
-    vit.eval().to(dtype)
-    parts = [
-        vit(sized(some.float() / 255, config).to(dtype)).float()
-        for some in tqdm(
+
+    def ask() -> dict[str, torch.Tensor]:
+        vit = build_vit(config.backbone, config.image_size, config.sizes)
+        load_vit(vit, weights)
+        dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+        vit.eval().to(dtype)
+        batches = tqdm(
             torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None
         )
-    ]
-    features = F.normalize(torch.cat(parts), dim=1)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({"features": features}, partial)
-    os.replace(partial, path)
-    return features
+        parts = [vit(sized(some.float() / 255, config).to(dtype)).float() for some in batches]
+        return {"features": F.normalize(torch.cat(parts), dim=1)}
+
+    return kept_tensors(path, ask)["features"]
 
 
 def chosen_photos(choice: ChosenPhotos, data: TrainingSet, features: torch.Tensor) -> TrainingSet:

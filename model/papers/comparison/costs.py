@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.errors import ModelError
@@ -69,7 +67,7 @@ def step_costs(path: Path) -> StepCosts:
         # Its weights have no values, and so has nothing that is computed with them.
         with FakeTensorMode(allow_non_fake_inputs=True):
             trainer.network = copy.deepcopy(trainer.network)
-        with sdpa_kernel(SDPBackend.MATH), _KnownMasks(), FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             losses = trainer.losses()
             forward = counter.get_total_flops() // 2
             torch.autograd.backward(torch.stack(list(losses.values())).sum())
@@ -94,28 +92,6 @@ def _parts(trainer: AnchorTrainer | ClipAtTrainer | ZseTrainer) -> tuple[RetNetw
         return trainer.start, _parameters(trainer.start) + (0 if to_text is None else _parameters(to_text))
     network = trainer.network.network if isinstance(trainer, AnchorTrainer) else trainer.network
     return network, _parameters(trainer.network)
-
-
-class _KnownMasks(TorchFunctionMode):
-    """Replaces a mask in an index of tensors without values by the places it marks, so that their number is known."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is torch.Tensor.__getitem__ and isinstance(args[0], FakeTensor):
-            args = args[0], _without_masks(args[1])
-        return func(*args, **(kwargs or {}))
-
-
-def _without_masks(index: Any) -> tuple[Any, ...]:
-    """The same index, with the places that a mask marks in its place."""
-    found: list[Any] = []
-    for part in index if isinstance(index, tuple) else (index,):
-        if isinstance(part, torch.Tensor) and part.dtype == torch.bool and not isinstance(part, FakeTensor):
-            found += part.nonzero().unbind(1)
-        else:
-            found.append(part)
-    return tuple(found)
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ def compare(request: ComparisonRequest, report: Callable[[str], object]) -> tupl
     Raises ModelError for an unknown method, a recipe that is missing, a folder of other settings, or missing data.
     """
     methods = chosen_methods(request.methods)
-    budget = Budget(request.pictures, request.image_size, evaluate_share=VALIDATION_SHARE)
+    budget = Budget(request.pictures, request.image_size)
     # First what takes no time: all recipes and the settings.
     plans = [(method, planned(method, budget, request.folder)) for method in methods]
     _check_settings(request)
@@ -194,7 +194,6 @@ def highest(rates: Sequence[TrainedRate]) -> tuple[int, Point]:
 
 # A recipe's own learning rates are multiplied by these.
 FACTORS = (0.3, 1.0, 3.0)
-_TEACHER = "teacher.safetensors"
 
 
 @dataclass(frozen=True)
@@ -288,11 +287,11 @@ def _keep(glimpse: Glimpse, value: float, path: Path) -> None:
 
 def _share_teacher(training: Training, siblings: tuple[Training, ...]) -> None:
     """Lets a training have what the pretrained ViT said of the photos in another one: it says the same to all."""
-    asked = next((s.folder / _TEACHER for s in siblings if (s.folder / _TEACHER).exists()), None)
+    asked = next((path for sibling in siblings for path in sibling.folder.glob("teacher-*.safetensors")), None)
     if asked is not None:
         # Where files cannot be linked, it is asked again.
         with suppress(OSError):
-            os.link(asked, training.folder / _TEACHER)
+            os.link(asked, training.folder / asked.name)
 
 
 # Every n-th query is asked of the gallery of everything, which takes long by a relation network.

@@ -82,7 +82,7 @@ class ListwiseObjective:
             losses["labels"] = weights.labels * self._label_loss(rows, ret)
         if weights.instances:
             photos = self.data.drawn_from[rows.sketches]
-            known = photos >= 0
+            known = torch.nonzero(photos >= 0).flatten()
             found = instance_loss(ret.sketches[known], photos[known], teacher, temperature)
             losses["instances"] = weights.instances * found
         if weights.mates:
@@ -97,7 +97,7 @@ class ListwiseObjective:
         """Sketches of classes with photos are to be called as these are on average, line drawings and photos as the
         photo itself, sketches of other classes by their own name, where ImageNet has it."""
         named = self.further_targets[rows.further].repeat_interleave(2, dim=0)
-        known = named.sum(dim=1) > 0
+        known = torch.nonzero(named.sum(dim=1) > 0).flatten()
         targets = torch.cat(
             [
                 self.class_probabilities[rows.sketch_labels],
@@ -316,7 +316,7 @@ def mates_loss(ret: torch.Tensor, labels: torch.Tensor, temperature: float) -> t
     logits = (features @ features.T / temperature).masked_fill(itself, -torch.inf)
     same = (labels[:, None] == labels[None]) & ~itself
     log_probabilities = logits.log_softmax(dim=1).masked_fill(~same, 0.0)
-    having = same.any(dim=1)
+    having = torch.nonzero(same.any(dim=1)).flatten()
     return -(log_probabilities.sum(dim=1)[having] / same.sum(dim=1)[having]).mean()
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from timm.data.imagenet_info import ImageNetInfo
 from tqdm import tqdm
 
@@ -23,8 +19,6 @@ from model.network import ModelConfig, from_backbone, multiplies_bf16
 
 # Classes of ImageNet-1k.
 _CLASSES = 1000
-# The fields of a Teacher, in order, as they are named in its file.
-_TENSORS = ("features", "labels", "probabilities", "head_weight", "head_bias")
 
 
 @dataclass(frozen=True)
@@ -43,23 +37,6 @@ class Teacher:
     probabilities: torch.Tensor
     head_weight: torch.Tensor
     head_bias: torch.Tensor
-
-    def save(self, path: Path, origin: str) -> None:
-        """Writes the outputs, atomically, for a continued training; ``origin`` tells what they were computed from."""
-        partial = path.with_suffix(".partial")
-        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        save_file(tensors, partial, metadata={"origin": origin})
-        os.replace(partial, path)
-
-    @staticmethod
-    def load(path: Path, origin: str) -> Teacher | None:
-        """Reads what ``save`` wrote; None where there is no file, or one of another origin or layout."""
-        if not path.exists():
-            return None
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("origin") != origin or set(file.keys()) != set(_TENSORS):
-                return None
-            return Teacher(*(file.get_tensor(name) for name in _TENSORS))
 
     @property
     def classes(self) -> int:
@@ -94,8 +71,8 @@ def ask_teacher(
     encoder = from_backbone(whole, weights).encoder.eval().to(dtype)
     preprocessing = Preprocessing(mean=config.mean, std=config.std)
     parts = [
-        encoder(normalised(pixels[start : start + 32], preprocessing).to(dtype), "photo").ret.float()
-        for start in tqdm(range(0, len(pixels), 32), desc="asking the teacher", unit="batch", disable=None)
+        encoder(normalised(some, preprocessing).to(dtype), "photo").ret.float()
+        for some in tqdm(torch.split(pixels, 32), desc="asking the teacher", unit="batch", disable=None)
     ]
     tokens = torch.cat(parts)
     if "head.weight" in weights:

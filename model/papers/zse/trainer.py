@@ -12,11 +12,19 @@ import torch
 from torch import nn
 
 from model.checkpoint import load_zse_network, save_checkpoint
-from model.datasets import IMAGENET_PART, GroupedTask, cache_folder, read_large_task, subsampled
+from model.datasets import (
+    IMAGENET_PART,
+    GroupedTask,
+    cache_folder,
+    data_folder,
+    read_large_task,
+    read_synonyms,
+    subsampled,
+)
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import POSITION, UNCALIBRATED, Encoder, Network, from_backbone, read_backbone, resized
-from model.papers.pictures import TrainingSet, training_corpora, training_set
+from model.papers.pictures import TrainingSet, kept_tensors, training_corpora, training_set
 from model.papers.recipe import ZseRecipe
 from model.papers.runs import Run, Trainer, Watch, run_steps
 from model.papers.zse.objectives import ListwiseObjective, QuadrupletObjective
@@ -131,14 +139,12 @@ class ZseTrainer(Trainer[Network]):
                 self.optimiser.state[parameter] = before[previous]
 
     def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
-        path = self.folder / "teacher.safetensors"
         # The teacher does not depend on the recipe, so a copied file saves other trainings the time.
-        origin = digest(self.data.key, backbone)
-        teacher = Teacher.load(path, origin)
-        if teacher is None:
-            teacher = ask_teacher(backbone, self.network.config, self.data.photos, self.data.photo_labels)
-            teacher.save(path, origin)
-        return teacher
+        path = self.folder / f"teacher-{digest(self.data.key, backbone)[:16]}.safetensors"
+        config, data = self.network.config, self.data
+        return Teacher(
+            **kept_tensors(path, lambda: vars(ask_teacher(backbone, config, data.photos, data.photo_labels)))
+        )
 
 
 def _load_start(network: Network, start: Network, native: torch.Tensor) -> None:
@@ -163,8 +169,7 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object], watc
     A recipe that is evaluated in a gallery of everything gives the network a prior, too. A recipe that trains on the
     validation classes keeps the calibration of ``run.start``, and the weights of its prior. The network gets a
     vocabulary of what its photos show. A training on ``run.data`` keeps the whole prior and the vocabulary of its
-    start. ``report`` and ``watch`` as for ``train``.
-
+    start. ``report``, ``watch`` and what is returned are those of ``train``.
     """
     backbone = read_backbone(run.backbone)
     start = load_zse_network(run.start) if run.start else None
@@ -215,7 +220,8 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object], watc
             trained = with_prior(trained, training, further, *weights)
         network, said = trained.with_calibration(start.calibration if start else UNCALIBRATED), ""
     if run.data is None:
-        network = with_words(network, pictures, trainer.teacher)
+        beliefs = trainer.teacher.probabilities if trainer.teacher else torch.zeros(len(data.photos), 0)
+        network = with_words(network, pictures, lambda rows: beliefs[rows], read_synonyms(data_folder()))
     elif start is not None:
         network = network.vocabulary_replaced(start.vocabulary, start.config.words)
     save_checkpoint(network.half(), run.target, notes)

@@ -28,7 +28,7 @@ from model.network import Network, Vocabulary, guess_log_probabilities, read_bac
 from model.papers.pictures import TrainingCorpora, training_corpora
 from model.papers.recipe import ZseRecipe, read_recipe
 from model.papers.runs import check_target
-from model.papers.zse.teacher import Teacher, ask_teacher, imagenet_names
+from model.papers.zse.teacher import ask_teacher, imagenet_names
 from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
@@ -56,41 +56,41 @@ def give_words(
     check_target(target)
     network, weights = load_zse_network(source), read_backbone(backbone)
     pictures = training_corpora(data, read_recipe(recipe, ZseRecipe))
-    photos = some_of_each(pictures.training.photos + pictures.further.photos, PHOTOS_PER_CLASS)
-    pixels = prepared_pixels(photos, "photo", Preprocessing(), cache_folder() / "pixels")
-    # The ViT is asked about few photos, and its classes alone are wanted.
-    teacher = ask_teacher(weights, network.config, pixels, torch.full((len(photos),), -1))
-    synonyms = read_synonyms(data_folder()) if data is None else ()
-    beliefs = teacher.probabilities
-    network = with_vocabulary(network, photos, beliefs, sketches_of(pictures), drawn_of(pictures), synonyms)
-    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
-    save_checkpoint(network.half(), target, notes)
-    report(f"wrote {target}: a vocabulary of {len(network.config.words):,} words, from {len(photos):,} photos")
-
-
-def with_words(network: Network, pictures: TrainingCorpora, teacher: Teacher | None) -> Network:
-    """A copy of a network that was trained on these pictures of the optional data, with a vocabulary.
-
-    teacher: what the pretrained ViT says of all photos; None where it was not asked, so that words are classes alone.
-    """
     photos = pictures.training.photos + pictures.further.photos
+
+    def ask(rows: Sequence[int]) -> torch.Tensor:
+        some = [photos[row] for row in rows]
+        pixels = prepared_pixels(some, "photo", Preprocessing(), cache_folder() / "pixels")
+        return ask_teacher(weights, network.config, pixels, torch.full((len(rows),), -1)).probabilities
+
+    worded = with_words(network, pictures, ask, read_synonyms(data_folder()) if data is None else ())
+    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    save_checkpoint(worded.half(), target, notes)
+    count = len(rows_of_each(photos, PHOTOS_PER_CLASS))
+    report(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {count:,} photos")
+
+
+def with_words(
+    network: Network,
+    pictures: TrainingCorpora,
+    beliefs: Callable[[Sequence[int]], torch.Tensor],
+    synonyms: Sequence[Names],
+) -> Network:
+    """A copy of a network with a vocabulary of what these pictures show; it is trained on such pictures.
+
+    beliefs: rows of the photos -> (n, k), the pretrained ViT's probabilities for its classes; k = 0 where it was not
+        asked, so that words are classes alone.
+    """
+    training, further, validation = pictures.training, pictures.further, pictures.validation
+    photos = training.photos + further.photos
     rows = rows_of_each(photos, PHOTOS_PER_CLASS)
-    beliefs = teacher.probabilities[rows] if teacher else torch.zeros(len(rows), 0)
-    chosen, synonyms = [photos[row] for row in rows], read_synonyms(data_folder())
-    return with_vocabulary(network, chosen, beliefs, sketches_of(pictures), drawn_of(pictures), synonyms)
-
-
-def sketches_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
-    """Sketches to calibrate guesses on: fresh ones and those of validation classes, or any where there are none."""
-    fresh = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
-    return some_of_each(fresh or pictures.training.sketches, SKETCHES_PER_CLASS)
-
-
-def drawn_of(pictures: TrainingCorpora) -> tuple[Picture, ...]:
-    """Sketches of the training that guesses are learned from, where others are left to calibrate them on."""
-    if not pictures.fresh and pictures.validation is None:
-        return ()
-    return some_of_each(pictures.training.sketches + pictures.further.sketches, DRAWN_PER_CLASS)
+    # Guesses are calibrated on fresh sketches and those of validation classes, or on any where there are none. They are
+    # learned from sketches of the training where others are left to calibrate them on.
+    fresh = pictures.fresh + (validation.sketches if validation else ())
+    sketches = some_of_each(fresh or training.sketches, SKETCHES_PER_CLASS)
+    left = pictures.fresh or validation is not None
+    drawn = some_of_each(training.sketches + further.sketches, DRAWN_PER_CLASS) if left else ()
+    return with_vocabulary(network, [photos[row] for row in rows], beliefs(rows), sketches, drawn, synonyms)
 
 
 # Of the photos' classes, and of what the ViT believes, in a photo that has both.

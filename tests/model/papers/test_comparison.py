@@ -83,7 +83,8 @@ def made_up(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ComparedMethod("anchors", "Sketch-an-Anchor", shared / "anchors.toml"),
     )
     monkeypatch.setattr(rows_of_the_table, "METHODS", methods)
-    monkeypatch.setattr("model.papers.comparison.run.VALIDATION_SHARE", 1)
+    for module in ("comparison.run", "recipe"):
+        monkeypatch.setattr(f"model.papers.{module}.VALIDATION_SHARE", 1)
     # The curve of each training takes longer than its steps.
     monkeypatch.setattr("model.training.loop.draw_curve", lambda *_: None)
 
@@ -229,7 +230,7 @@ def test_the_peak_is_the_highest_point_of_all_curves() -> None:
 
 @pytest.mark.parametrize("method", [*METHODS, *ABLATIONS], ids=lambda method: method.name)
 def test_every_row_of_the_table_has_a_recipe_that_fits_a_budget(method: ComparedMethod, tmp_path: Path) -> None:
-    budget = Budget(15_000, 128, 5, 4)
+    budget = Budget(15_000, 128)
     for training in planned(method, budget, tmp_path):
         assert 14_900 < training.recipe.pictures <= 15_000
         path = tmp_path / "recipe.toml"

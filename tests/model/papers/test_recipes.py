@@ -154,10 +154,10 @@ def test_a_recipe_at_a_budget_differs_in_length_size_and_rates_alone(tmp_path: P
     (tmp_path / "first.toml").write_text(
         'preset = "zse-ti16"\n[[phases]]\nimage_size = 224\nsteps = 9\n[quadruplets]\nsamples = 1\n'
     )
-    (tmp_path / "small.toml").write_text(at_budget(tmp_path / "first.toml", Budget(22, 96, 2, 3), 0.3).text)
+    (tmp_path / "small.toml").write_text(at_budget(tmp_path / "first.toml", Budget(22, 96), 0.3).text)
     first, small = (read_recipe(tmp_path / f"{name}.toml", ZseRecipe) for name in ("first", "small"))
     assert (small.steps, small.pictures, small.phases) == (5, 20, (Phase(96, 5),))
-    assert (small.save_every, small.evaluate_every, small.evaluate_share, small.optimiser.warmup) == (1, 3, 3, 1)
+    assert (small.save_every, small.evaluate_every, small.evaluate_share, small.optimiser.warmup) == (1, 1, 4, 1)
     assert (small.optimiser.encoder_rate, small.optimiser.head_rate) == (3e-5, 1.5e-4)
     changed = ("phases", "optimiser", "save_every", "evaluate_every", "evaluate_share")
     same = {field.name for field in dataclasses.fields(first)} - set(changed)
@@ -167,7 +167,7 @@ def test_a_recipe_at_a_budget_differs_in_length_size_and_rates_alone(tmp_path: P
 @pytest.mark.parametrize("name", ["category", "fine-grained", "clip"])
 def test_a_recipe_at_a_budget_keeps_the_ratio_of_its_rates(name: str, tmp_path: Path) -> None:
     own = read_recipe(Path("clip-at") / name, ClipAtRecipe)
-    budgeted = at_budget(Path("clip-at") / name, Budget(15_000, 128, 5, 4), 3.0)
+    budgeted = at_budget(Path("clip-at") / name, Budget(15_000, 128), 3.0)
     (tmp_path / "recipe.toml").write_text(budgeted.text)
     recipe = read_recipe(tmp_path / "recipe.toml", ClipAtRecipe)
     assert recipe.pictures == budgeted.pictures <= 15_000
