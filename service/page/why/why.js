@@ -109,7 +109,9 @@ export class Why {
       if (signal.aborted) {
         return;
       }
-  XX
+      if (error.status === 404 || error.status === 405) {
+        this.#gone(error.status);
+      }
       this.#wait(trouble(error).join(": "), true);
     }
   }
