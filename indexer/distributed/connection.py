@@ -94,6 +94,10 @@ def connected(address: str) -> Iterator[None]:
     # `ray start` asks for a token where this user has one, but Ray's own drivers send it only where they are told to.
     if _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # A cluster of this machine alone listens on its loopback address alone: else anybody could read its metrics.
+    # Ray has one switch for that, named after the systems where it is the rule, and reads it when it is imported.
+    if address == "local":
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():

@@ -11,6 +11,7 @@ import httpx
 
 from indexer import BuildReport, Progress, build
 from indexer.samples import THINGS, draw_sketch, write_samples
+from model import Matcher
 from model.terminal import printable
 from service.client import Client, ServiceError
 from service.commands.search import results_table
@@ -49,30 +50,32 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     """Prepare the gallery, serve it until stopped, and show the results of one search. Returns the exit code.
 
     Raises:
-        PortTaken: the port cannot be listened on. Otherwise as ``prepare``.
+        ModelError, IndexerError: the checkpoint cannot be opened, or the gallery cannot be indexed.
+        PortTaken: the port cannot be listened on.
+        OSError: ``folder`` cannot be written.
     """
+    # First: without a checkpoint no port is needed, and nothing is drawn.
+    matcher = open_matcher(settings)
     check_port(settings)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
     print("preparing the gallery and its index", flush=True)
-    prepared = prepare(settings, folder, photos, bar=sys.stderr.isatty())
+    prepared = prepare(settings, matcher, folder, photos, bar=sys.stderr.isatty())
     print(printable(f"{prepared.gallery}: {prepared.contents}"))
     print_build(prepared.report)
     return serve_until_stopped(prepared.settings, lambda url: _show_first_search(prepared, url))
 
 
-def prepare(settings: Settings, folder: Path, photos: Path | None, *, bar: bool) -> Demo:
+def prepare(settings: Settings, matcher: Matcher, folder: Path, photos: Path | None, *, bar: bool) -> Demo:
     """Index ``photos`` in ``folder``; None: a sample gallery, drawn there. What is there already is not done again.
 
     Args:
         bar: show a progress bar on standard error.
 
     Raises:
-        ModelError, IndexerError: the checkpoint cannot be opened, or the gallery cannot be indexed.
+        IndexerError: the gallery cannot be indexed.
         OSError: ``folder`` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Opened first: without a checkpoint nothing needs to be drawn.
-    matcher = open_matcher(settings)
     samples = folder / "samples"
     if photos is None and not (samples / "photos").is_dir():
         write_samples(samples)

@@ -92,11 +92,12 @@ def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
         if not expanded(folder).is_dir() and resolved(expanded(folder)) not in known:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
     _check_nothing_is_lost(index, known, folders)
+    matcher = open_matcher(settings)
     check_port(settings)
     report = build(
         folders,
         index,
-        open_matcher(settings),
+        matcher,
         clusters=None,
         embedder="auto",
         progress=Progress(bar=sys.stderr.isatty()),
