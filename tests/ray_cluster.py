@@ -37,6 +37,8 @@ def set_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_agent_register_timeout_ms", str(PATIENCE * 1000))
     os.environ.setdefault("RAY_raylet_start_wait_time_s", str(PATIENCE))
+    # A node that is only slow is not dead. One that has ended refuses the connection, which is noticed without this.
+    os.environ.setdefault("RAY_health_check_timeout_ms", str(PATIENCE * 1000))
     # Workers are started when they are needed: each costs a second of a processor.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
