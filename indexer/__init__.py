@@ -95,52 +95,15 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    "add": "building",
-    "BadInvocation": "errors",
-    "build": "building",
-    "BuildReport": "building",
-    "ClipTowers": "embedding",
-    "ClusterRows": "store",
-    "compact": "upkeep",
-    "default_index_path": "store",
-    "Drift": "store",
-    "EmbedderEntry": "store",
-    "EmbedderUnavailable": "errors",
-    "Index": "store",
-    "IndexBusy": "errors",
-    "IndexerError": "errors",
-    "IndexRefused": "errors",
-    "IndexSummary": "upkeep",
-    "IndexUnwritable": "errors",
-    "INVERTED_FROM": "store",
-    "InvertedFile": "store",
-    "live_stamp": "store",
-    "Manifest": "store",
-    "Origin": "store",
-    "open_index": "store",
-    "open_towers": "embedding",
-    "PhotoEntry": "store",
-    "PhotoFilter": "store",
-    "PhotoUnavailable": "errors",
-    "Progress": "building",
-    "ProgressState": "building",
-    "read_progress": "building",
-    "read_summary": "upkeep",
-    "remove": "upkeep",
-    "repair": "upkeep",
-    "RepairReport": "upkeep",
-    "shard_folders": "store",
-    "UnknownPhoto": "errors",
-    "UpkeepReport": "upkeep",
-    "verify": "upkeep",
-}
+# From the lowest on, so that a name of a low one loads none of the others.
+_ROOMS = ("errors", "store", "embedding", "building", "upkeep")
 
 
 def __getattr__(name: str) -> Any:
-    """An exported name."""
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"indexer.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    """An exported name, from the first room that has it."""
+    for room in _ROOMS if name in __all__ else ():
+        module = importlib.import_module(f"indexer.{room}")
+        if hasattr(module, name):
+            value = globals()[name] = getattr(module, name)
+            return value
     raise AttributeError(f"module 'indexer' has no attribute {name!r}")

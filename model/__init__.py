@@ -21,25 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Side", "Tokens", "load"]
 
-_HOMES = {
-    "Explanation": "explanation",
-    "Matcher": "matcher",
-    "ModelConfig": "network",
-    "ModelError": "errors",
-    "Side": "network",
-    "Tokens": "network",
-    "load": "matcher",
-}
-# Rooms that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
-_ROOMS = ("images", "metrics")
+# From the lowest on, so that a name of a low one loads none of the others.
+_ROOMS = ("errors", "network", "explanation", "matcher")
+# Modules that are reached as attributes: model.images.open_image, model.metrics.category_metrics.
+_MODULES = ("images", "metrics")
 
 
 def __getattr__(name: str) -> Any:
-    """An exported name, or one of the rooms above."""
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"model.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _ROOMS:
+    """An exported name, from the first room that has it; or one of the modules above."""
+    if name in _MODULES:
         return importlib.import_module(f"model.{name}")
+    for room in _ROOMS if name in __all__ else ():
+        module = importlib.import_module(f"model.{room}")
+        if hasattr(module, name):
+            value = globals()[name] = getattr(module, name)
+            return value
     raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -2,3 +2,5 @@
 
 Names are imported from their modules, so that a program with nothing but `service.client` does not load the networks.
 """
+
+PROGRAM = "sketch-search"

@@ -28,9 +28,12 @@ def run_program(
         stopped: what is said after Ctrl-C.
 
     Returns:
-        the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend; 130 after
-        Ctrl-C; 141 where nobody reads the output any more, as in ``program | head``.
+        the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend, such as a
+        closed standard output, into which results would be lost without a word; 130 after Ctrl-C; 141 where nobody
+        reads the output any more, as in ``program | head``.
     """
+    if sys.stdout is None:
+        return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
     _accept_every_character()
     try:
         return _with_sentences(work, prefix, prog)
@@ -44,8 +47,7 @@ def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
         try:
             return work()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
         return _NOBODY_READS

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from model.terminal import Parser, Subparsers, VersionAction, a_path, importing, run_program
-from service.program import PROGRAM
+from service import PROGRAM
 
 # The first command is the one that runs where none is named.
 COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")

@@ -13,11 +13,11 @@ from indexer import BuildReport, Progress, build
 from indexer.samples import THINGS, draw_sketch, write_samples
 from model import Matcher
 from model.terminal import printable
+from service import PROGRAM
 from service.client import Client, ServiceError
 from service.commands.search import results_table
 from service.commands.serve import check_port, print_build, serve_until_stopped
 from service.engine import open_matcher
-from service.program import PROGRAM
 from service.schemas import SearchResponse
 from service.settings import Settings
 

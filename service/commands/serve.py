@@ -15,10 +15,10 @@ from fastapi import FastAPI
 
 from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary
 from model.terminal import expanded, printable, resolved
+from service import PROGRAM
 from service.commands.serving_shards import serve_shards
 from service.engine import index_path, open_matcher
 from service.http import configure_logging, create_app
-from service.program import PROGRAM
 from service.serving import address, listening, server_config
 from service.settings import Settings
 

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from indexer import BadInvocation, shard_folders
 from indexer.distributed import check_address
 from model.terminal import printable
+from service import PROGRAM
 from service.engine import open_matcher
 from service.http import create_app
-from service.program import PROGRAM
 from service.settings import Settings
 from service.sharding import ShardedLive, Shards, ShardsRefused, check_folders, deployed, shard_names
 

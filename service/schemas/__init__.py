@@ -1,6 +1,6 @@
 """What is asked of the service and what it answers, as pydantic models: server, client and command line share them."""
 
-from service.schemas.errors import ErrorDetail, ErrorResponse
+from service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
 from service.schemas.explain import (
     CrossAttention,
     ExplainedImage,
@@ -26,7 +26,6 @@ from service.schemas.info import (
     WordsResponse,
 )
 from service.schemas.photos import ClusterResponse, Id, Photo, PhotosResponse, photo_url, thumbnail_url
-from service.schemas.problems import describe_problems
 from service.schemas.query import (
     AskedView,
     FirstStage,

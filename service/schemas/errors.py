@@ -1,8 +1,51 @@
-"""The one shape that errors are answered in."""
+"""The shape that errors are answered in, and what pydantic finds wrong with parameters, in plain sentences."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pydantic import BaseModel
+
+from service.schemas.query import SENTENCE
+
+_MOST_PROBLEMS = 5
+_LONGEST_NAME = 64
+_LONGEST_VALUE = 40
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+# What a parameter must be, by the type of pydantic's error. {limits} are what pydantic tells of the error.
+_MUST_BE = {
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "string_too_short": "at least {min_length} characters long",
+    "string_too_long": "at most {max_length} characters long",
+    "date_parsing": "a day such as 2023-12-31",
+    "date_from_datetime_parsing": "a day such as 2023-12-31",
+    "date_type": "a day such as 2023-12-31",
+    "string_unicode": "Unicode",
+    "digits": "a number of digits only",
+}
+# The same for a list, which is a parameter that may be given several times. A list is not shown.
+_MUST_BE_GIVEN = {
+    "missing": "given",
+    "too_short": "given at least {min_length} times",
+    "too_long": "given at most {max_length} times",
+}
 
 
 class ErrorDetail(BaseModel):
@@ -17,3 +60,55 @@ class ErrorResponse(BaseModel):
     """Every answer that is not a success."""
 
     error: ErrorDetail
+
+
+def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong, in one line without a full stop: "k must be at least 1, not 0".
+
+    problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name. Only the
+    first few are told.
+    """
+    said: dict[str, list[Mapping[str, Any]]] = {}
+    for problem in problems[:_MOST_PROBLEMS]:
+        # A parameter that may be of several kinds has a problem for each of them.
+        said.setdefault(_name(problem), []).append(problem)
+    return "; ".join(_describe(name, of_one) for name, of_one in said.items())
+
+
+def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
+    first = problems[0]
+    if first["type"] == SENTENCE:
+        return str(first["msg"])
+    if first["type"] == "value_error":
+        # The message of a ValueError that a validator of this project has raised.
+        return f"{name}: {first['ctx']['error']}"
+    if (given := _MUST_BE_GIVEN.get(first["type"])) is not None:
+        return f"{name} must be {given.format(**first.get('ctx', {}))}"
+    allowed = dict.fromkeys(_allowed(problem) for problem in problems)
+    return f"{name} must be {' or '.join(allowed)}{_instead(first.get('input'))}"
+
+
+def _allowed(problem: Mapping[str, Any]) -> str:
+    limits = {name: _plain(limit) for name, limit in problem.get("ctx", {}).items()}
+    return _MUST_BE.get(problem["type"], "of another form").format(**limits)
+
+
+def _plain(limit: object) -> object:
+    """0 for 0.0."""
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+
+
+def _instead(value: object) -> str:
+    """The value that was given, as the end of a sentence; nothing for what people did not write themselves."""
+    if isinstance(value, bool | int | float):
+        return f", not {value}"
+    if not isinstance(value, str):
+        return ""
+    if not value:
+        return "; it is empty"
+    short = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}\N{HORIZONTAL ELLIPSIS}"
+    return f", not {short if _NUMBER.fullmatch(short) else repr(short)}"
+
+
+def _name(problem: Mapping[str, Any]) -> str:
+    return str(problem["loc"][0])[:_LONGEST_NAME] if problem["loc"] else ""

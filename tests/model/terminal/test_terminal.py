@@ -112,3 +112,13 @@ def test_a_terminal_without_a_character_gets_an_escape_and_the_rest() -> None:
     )
     done = run_python("-c", code, environment={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xc4nnchen, all\n", "")
+
+
+def test_a_closed_output_is_refused_because_results_would_be_lost() -> None:
+    code = "import sys; from model.terminal import run_program; sys.exit(run_program(lambda: print('found') or 0))"
+    command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', code]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: standard output is closed; send it to a file, or to /dev/null.\n",
+    )

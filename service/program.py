@@ -1,5 +1,0 @@
-"""The name of this program."""
-
-from __future__ import annotations
-
-PROGRAM = "sketch-search"
