@@ -123,7 +123,7 @@ def test_every_module_can_be_imported_from_the_wheel(installed: Installed, tmp_p
     imported = dict(line.split(" ", 1) for line in printed.splitlines())
     assert {
         "model.matcher",
-        "indexer.building.builder",
+        "indexer.building.builds",
         "indexer.samples",
         "service.search.searcher",
         "weights",

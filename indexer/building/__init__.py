@@ -1,9 +1,6 @@
 """From folders of photos to the next generation of an index."""
 
-from indexer.building.builder import Builder, BuildReport
-from indexer.building.clustering import Clustering
-from indexer.building.decision import StartingPoint, decide, wanted_embedder
-from indexer.building.execution import add, build, run
+from indexer.building.builds import Builder, BuildReport, StartingPoint, add, build, decide, run, wanted_embedder
 from indexer.building.folder_listing import (
     BadFile,
     FolderListing,
@@ -12,15 +9,11 @@ from indexer.building.folder_listing import (
     list_gallery,
     list_photos,
 )
-from indexer.building.journal import BuildSettings
-from indexer.building.live_state import LiveState, check_clusters, shown_ids, usable_ids
-from indexer.building.lookup import Inversion
-from indexer.building.plan import Plan, catalog_entries
+from indexer.building.plan import LiveState, Plan, catalog_entries, check_clusters, shown_ids, usable_ids
 from indexer.building.progress import Progress, ProgressState, read_progress
-from indexer.building.replacement import Replacement, find_replacement
-from indexer.building.request import DEFAULT_BATCH, Request, live_roots
-from indexer.building.staging import Stager
-from indexer.building.writer import Contents, GenerationWriter
+from indexer.building.request import DEFAULT_BATCH, Replacement, Request, find_replacement, live_roots
+from indexer.building.staging import BuildSettings, Stager
+from indexer.building.writer import Clustering, Contents, GenerationWriter, Inversion
 
 __all__ = [
     "DEFAULT_BATCH",

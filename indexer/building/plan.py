@@ -1,13 +1,154 @@
-"""Which files a build has to read: those that neither the live index nor the journal knows as they are now."""
+"""What the next generation takes over from the live one: ids, rows, clusters, and the files that need not be read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
 
 from indexer.building.folder_listing import FolderListing
-from indexer.building.live_state import LiveState
-from indexer.store import FileKey, GalleryFile
+from indexer.errors import REPAIR, BadInvocation, IndexRefused
+from indexer.store import Catalog, Drift, FileKey, GalleryFile, Generation, IndexedContent, Removals, Root
+
+
+@dataclass(frozen=True)
+class LiveClusters:
+    """The clusters of the live generation.
+
+    Attributes:
+        folder: the generation's, where the centroids are.
+        members: the content hashes of each cluster's photos, in id order.
+        drift: how well the clusters fit the photos.
+        asked: how many clusters the user asked for; None for about sqrt(photos).
+    """
+
+    folder: Path
+    members: Sequence[Sequence[str]]
+    drift: Drift
+    asked: int | None
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """What the next generation takes over from the live one.
+
+    Attributes:
+        generation: the live generation, or in a repair the one to go on from; None before the first build.
+        files: its catalog. Roots have the numbers that they have in the next generation, and files of roots that leave
+            the gallery are left out.
+        reusable: whether the same checkpoint, preprocessing and embedder computed its rows.
+        contents: where each content is in it, by content hash; empty unless ``reusable``.
+        days: on which these were taken, by content hash; None for one that says none.
+        clusters: None before the first build.
+        removals: what the user removed.
+        next_id: the lowest id that no file has ever had.
+    """
+
+    generation: Generation | None
+    files: tuple[GalleryFile, ...]
+    reusable: bool
+    contents: Mapping[str, IndexedContent]
+    days: Mapping[str, date | None]
+    clusters: LiveClusters | None
+    removals: Removals
+    next_id: int
+
+    def gone_in(self, entries: Iterable[GalleryFile]) -> int:
+        """How many files that were there are gone in the next catalog."""
+        there = {file.id for file in self.files if not file.gone}
+        return sum(file.gone and file.id in there for file in entries)
+
+    @staticmethod
+    def none(next_id: int = 1) -> LiveState:
+        """The state where there is no generation to go on from."""
+        return LiveState(None, (), False, {}, {}, None, Removals(), next_id)
+
+    @staticmethod
+    def read(
+        generation: Generation,
+        roots: Sequence[Root],
+        reusable: bool = True,
+        damaged: frozenset[str] = frozenset(),
+        next_id: int = 1,
+        moved: Sequence[tuple[Path, Path]] = (),
+    ) -> LiveState:
+        """The state of a generation.
+
+        Args:
+            roots: those of the next generation. damaged: segments whose rows cannot be used.
+            next_id: an id below which no new one may be given, beside those that the generation has given.
+            moved: old and new paths of roots that were renamed.
+        """
+        new_numbers = {str(root.path): number for number, root in enumerate(roots)}
+        now = {str(old): str(new) for old, new in moved}
+        numbers = [new_numbers.get(now.get(root.path, root.path)) for root in generation.manifest.roots]
+        manifest, path = generation.manifest, generation.path / "photos.sqlite"
+        with closing(Catalog(path, roots=len(manifest.roots), clusters=manifest.counts.clusters)) as catalog:
+            before, removals, drift = catalog.files(), catalog.removals(), catalog.drift()
+        rows = {segment.id: segment.rows for segment in manifest.segments}
+        files: list[GalleryFile] = []
+        contents: dict[str, IndexedContent] = {}
+        days: dict[str, date | None] = {}
+        for file in before:
+            content, indexed = file.content_hash, file.indexed
+            if indexed is not None and not 0 <= indexed.row.number < rows.get(indexed.row.segment, 0):
+                raise IndexRefused(f"{path} is damaged (photo {file.id} points at a row that is not there); {REPAIR}.")
+            if reusable and content is not None and indexed is not None and indexed.row.segment not in damaged:
+                contents[content], days[content] = indexed, file.taken
+            if (number := numbers[file.root]) is not None:
+                files.append(replace(file, root=number))
+        ids = {content: number for content, number in shown_ids(before).items() if content in contents}
+        cluster_of = {content: indexed.cluster for content, indexed in contents.items()}
+        members = members_by_cluster(ids, cluster_of, manifest.counts.clusters)
+        clusters = LiveClusters(generation.path, members, drift, manifest.clusters_asked)
+        next_id = max(next_id, manifest.next_id)
+        return LiveState(
+            generation, tuple(files), reusable, contents, days, clusters, removals.renumbered(numbers), next_id
+        )
+
+
+def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
+    """The photos that are shown: the lowest id of each content's files, by content hash. ``files`` are in id order."""
+    ids: dict[str, int] = {}
+    for file in files:
+        if (content := file.shown_content) is not None:
+            ids.setdefault(content, file.id)
+    return ids
+
+
+def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root], clusters: int | None) -> dict[str, int]:
+    """The same, for a build that makes ``clusters`` clusters anew; None where it need not.
+
+    Raises:
+        BadInvocation: there are none, or fewer than clusters.
+    """
+    ids = shown_ids(files)
+    if not ids:
+        reason = next((file.reason for file in files if file.reason), "")
+        folders = ", ".join(str(root.path) for root in roots)
+        raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
+    check_clusters(clusters, len(ids))
+    return ids
+
+
+def check_clusters(clusters: int | None, photos: int) -> None:
+    """Raises BadInvocation where more clusters are asked for than there are photos."""
+    if clusters is not None and clusters > photos:
+        raise BadInvocation(f"{clusters} clusters are more than the {photos} photos; give --clusters fewer.")
+
+
+def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
+    """The content hashes of each of ``count`` clusters, in id order.
+
+    Args:
+        ids: the photos' ids, as ``shown_ids`` gives them. cluster_of: their clusters. Both by content hash.
+    """
+    members: list[list[str]] = [[] for _ in range(count)]
+    for content in sorted(ids, key=ids.__getitem__):
+        members[cluster_of[content]].append(content)
+    return members
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The end of a build: the new rows' segment, the clusters' centroids, the catalog, the manifest, and the switch."""
+"""The end of a build: photos get their clusters, and segment, centroids, catalog and manifest are written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from indexer.building.clustering import Clustering
-from indexer.building.live_state import LiveState, members_by_cluster, shown_ids
-from indexer.building.lookup import Inversion, places_of, shown_order, write_inversion
+import numpy as np
+import numpy.typing as npt
+
+from indexer.building.plan import LiveClusters, LiveState, members_by_cluster, shown_ids
+from indexer.errors import IndexRefused
 from indexer.store import (
     PRECISION,
     Centroids,
@@ -24,8 +27,10 @@ from indexer.store import (
     Generation,
     IndexedContent,
     IndexFolder,
+    InvertedCells,
     Manifest,
     Origin,
+    Places,
     Removals,
     Root,
     RootEntry,
@@ -33,17 +38,157 @@ from indexer.store import (
     Rows,
     SegmentEntry,
     SegmentRow,
+    assign,
+    cluster,
+    default_clusters,
     generation_name,
     generation_number,
+    inverted_cells,
     mean_distance,
+    read_centroids,
+    read_inverted_centroids,
     software_version,
     sync_folder,
     told_if_unwritable,
     write_atomically,
     write_catalog,
     write_centroids,
+    write_inverted_file,
     write_segment,
 )
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The cluster of every shown photo.
+
+    Attributes:
+        centroids: (c, e) float32. cluster_of: each photo's cluster, by content hash.
+        to_write: the content hashes whose rows go into a new segment.
+        asked: how many clusters the user asked for; None for about sqrt(photos).
+        kept: the live generation's clusters, where they stay; None where all clusters are new.
+    """
+
+    centroids: npt.NDArray[np.float32]
+    cluster_of: Mapping[str, int]
+    to_write: frozenset[str]
+    asked: int | None
+    kept: LiveClusters | None
+
+
+def new_clusters(
+    ids: Mapping[str, int], refs: Mapping[str, RowRef], rows: Rows, count: int, asked: int | None
+) -> Clustering:
+    """Cluster all photos by k-means. All rows are written again, since a segment's rows are ordered by cluster.
+
+    Args:
+        ids: the shown photos' ids, refs: their rows; both by content hash. count: how many clusters, 1..photos.
+    """
+    # By id, because the points that k-means starts from depend on the order.
+    contents = sorted(ids, key=ids.__getitem__)
+    centroids, clusters = cluster(rows.embeddings([refs[content] for content in contents]), count)
+    cluster_of = dict(zip(contents, clusters.tolist(), strict=True))
+    return Clustering(centroids, cluster_of, frozenset(contents), asked, kept=None)
+
+
+def joined_clusters(
+    ids: Mapping[str, int],
+    refs: Mapping[str, RowRef],
+    rows: Rows,
+    kept: LiveClusters,
+    contents: Mapping[str, IndexedContent],
+) -> Clustering:
+    """Keep the live clusters; photos that are new join the nearest one.
+
+    Args:
+        ids, refs, rows: as for ``new_clusters``. kept: the live clusters. contents: where the live index has what.
+    """
+    centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.take([]).embeddings.shape[1])
+    cluster_of = {content: contents[content].cluster for content in ids if content in contents}
+    new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
+    if new:
+        nearest = assign(rows.embeddings([refs[content] for content in new]), centroids)
+        cluster_of |= dict(zip(new, nearest.tolist(), strict=True))
+    return Clustering(centroids, cluster_of, frozenset(new), kept.asked, kept)
+
+
+# Cells are made anew where there are more than so many times too many or too few of them.
+_MOST_OFF = 2
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """When a generation gets an inverted file.
+
+    Attributes:
+        photos: from so many on; None for those alone whose live generation has one.
+        anew: whether its cells are made anew, even if the live generation has some.
+    """
+
+    photos: int | None = None
+    anew: bool = False
+
+    def applies(self, photos: int, live: Generation | None, clustering: Clustering) -> bool:
+        """Whether a generation of so many photos gets one. An index that has one keeps it as long as its clusters."""
+        if self.photos is not None and photos >= self.photos:
+            return True
+        return live is not None and live.manifest.has_inverted_file and clustering.kept is not None
+
+
+def shown_order(ids: Mapping[str, int], clustering: Clustering) -> list[str]:
+    """The content hashes of all shown photos, by cluster and then by id: the order of their places."""
+    return sorted(ids, key=lambda content: (clustering.cluster_of[content], ids[content]))
+
+
+def places_of(
+    order: Sequence[str], ids: Mapping[str, int], indexed: Mapping[str, IndexedContent], segments: Sequence[str]
+) -> Places:
+    """The places of the photos in ``order``.
+
+    Args:
+        ids: the photos' ids, indexed: where their rows are in the next generation; both by content hash.
+        segments: the names of its segments, in order.
+    """
+    numbers = {name: number for number, name in enumerate(segments)}
+    found = ((ids[content], indexed[content]) for content in order)
+    table = [(photo, at.cluster, numbers[at.row.segment], at.row.number) for photo, at in found]
+    return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
+
+
+def write_inversion(
+    folder: Path,
+    rows: Rows,
+    refs: Sequence[RowRef],
+    clusters: npt.NDArray[np.int64],
+    clustering: Clustering,
+    embedder: EmbedderEntry,
+    *,
+    anew: bool,
+) -> None:
+    """Write the inverted file of photos into the folder of their generation.
+
+    Clusters of [Ret] are its cells, so that photos that are found together lie together. Clusters by other vectors
+    would not do, since photos that are near by [Ret] lie in too many of them; then the cells are made for it.
+
+    Args:
+        refs: the rows of the photos, by place. clusters: (p,) theirs. anew: as in ``Inversion``.
+    """
+
+    def read(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return np.asarray(rows.ret([refs[place] for place in places.tolist()]), np.float32)
+
+    wanted = default_clusters(len(refs))
+    if embedder.kind == "ret" and len(clustering.centroids) * _MOST_OFF >= wanted:
+        cells = InvertedCells(clustering.centroids, clusters)
+    else:
+        centroids = None
+        if clustering.kept is not None and not anew:
+            with suppress(IndexRefused):
+                centroids = read_inverted_centroids(clustering.kept.folder, rows.ret([]).shape[1])
+        if centroids is not None and not wanted <= _MOST_OFF * len(centroids) <= _MOST_OFF**2 * wanted:
+            centroids = None
+        cells = inverted_cells(read, len(refs), centroids)
+    write_inverted_file(folder, read, cells)
 
 
 @dataclass(frozen=True)

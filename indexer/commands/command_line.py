@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
-from indexer.commands.environment import environment
 from model.terminal import a_path, importing, program_parser, run_program
 
 _PROG = "python -m indexer"
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
         options = parser(prog).parse_args(arguments, argparse.Namespace(prog=prog))
         with importing():
             # Imported late: the libraries of the networks take seconds to load.
-            from indexer.commands.dispatch import run
+            from indexer.commands.running import run_command
 
-        return run(options)
+        return run_command(options)
 
     return run_program(work, prog=prog, stopped="stopped; run the same again to go on from here.")
 
@@ -155,7 +155,7 @@ def _add_computing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", metavar="FILE", help="checkpoint (default: SBIR_WEIGHTS, else the embedded one)")
     command.add_argument(
         "--device",
-        default=environment("SBIR_DEVICE"),
+        default=os.environ.get("SBIR_DEVICE") or "auto",
         help="auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS says how many CPU threads compute)",
     )
     command.add_argument("--batch", type=int, default=64, metavar="N", help="files between two commits (default: 64)")

@@ -4,8 +4,7 @@ They are CLIP's where its weights are on this disk or are asked for, else the ch
 gives both towers of CLIP, for searches by text and by CLIP's vector of a sketch.
 """
 
-from indexer.embedding.choice import WantedEmbedder, choose_embedder
-from indexer.embedding.embedder import ChosenEmbedder, Embedder
+from indexer.embedding.embedders import ChosenEmbedder, Embedder, WantedEmbedder, choose_embedder
 from indexer.embedding.towers import ClipTowers, open_towers
 
 __all__ = ["ChosenEmbedder", "ClipTowers", "Embedder", "WantedEmbedder", "choose_embedder", "open_towers"]

@@ -11,9 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from indexer.embedding.choice import choose_embedder
-from indexer.embedding.clip import ClipEmbedder
-from indexer.embedding.embedder import Floats
+from indexer.embedding.embedders import ClipEmbedder, Floats, choose_embedder
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry
 

@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
-from indexer.store.arrays import Drift, SegmentRow
+from indexer.store.clusters import Drift
 from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp
 from indexer.store.roots import FileKey
+from indexer.store.rows import SegmentRow
 
 SCHEMA_VERSION = 4
 Status = Literal["indexed", "bad", "gone"]

@@ -1,15 +1,254 @@
-"""Generations: the complete states of an index. Opening one checks that all of its files are there at full size."""
+"""Generations, the complete states of an index: their manifests, and how one is opened and its files checked."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Annotated, Final, Literal
 
-from indexer.errors import REPAIR, IndexRefused, no_index, unreadable
-from indexer.store.arrays import RowArrays, RowShape, open_segment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from indexer.errors import REPAIR, IndexRefused, OtherFormat, no_index, unreadable
+from indexer.store.files import hash_file, read_regular
+from indexer.store.inverted import INVERTED_FILES
 from indexer.store.location import IndexFolder
-from indexer.store.manifest import FileEntry, Manifest, SegmentEntry, read_manifest
+from indexer.store.rows import RowArrays, RowShape, open_segment
+from model import Matcher
+
+# Counted up with every change that a program of another version could not read.
+FORMAT_VERSION: Final = 6
+# The precision in which photos are encoded, whatever precision a network scores in.
+PRECISION: Final = "float32"
+
+
+# An index may come from anywhere: numbers are bounded, and names cannot lead out of its folder.
+_Number = Annotated[int, Field(ge=0, le=2**40)]
+_Size = Annotated[int, Field(ge=0, le=2**50)]
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
+# A centroid has at least one number of four bytes.
+_CENTROID_BYTES = 4
+# One of a million photos has less than a hundredth.
+_MOST_BYTES = 1 << 28
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Frozen):
+    """A file of a generation or a segment: its name, its size in bytes, and its SHA-256 (hex)."""
+
+    name: _FileName
+    size: _Size
+    sha256: str
+
+    @staticmethod
+    def of(path: Path) -> FileEntry:
+        """The entry of a file that has been written completely."""
+        return FileEntry(name=path.name, size=path.stat().st_size, sha256=hash_file(path))
+
+
+class SegmentEntry(_Frozen):
+    """A segment.
+
+    Attributes:
+        id: its name. rows: how many it has. files: its arrays.
+        dtype: the precision in which the rows were computed, not the one in which they are stored.
+    """
+
+    id: _FileName
+    rows: _Number
+    dtype: str
+    files: tuple[FileEntry, ...]
+
+
+class RootEntry(_Frozen):
+    """A folder of the gallery: the name that paths begin with where there are several roots, and its absolute path."""
+
+    name: str
+    path: str
+
+
+class EmbedderEntry(_Frozen):
+    """The embedder: what made the vectors from which the clusters were made.
+
+    Attributes:
+        kind: "clip", or "ret" for the checkpoint's own retrieval token.
+        name: short, for a table. description: what it is in a few words, as part of a sentence.
+        spec: the value of ``--embedder`` that names it.
+        sha256: of its weights (and configuration); None for "ret", whose weights are the checkpoint's.
+    """
+
+    kind: Literal["ret", "clip"]
+    name: str
+    description: str
+    spec: str
+    sha256: str | None = None
+
+    def same(self, other: EmbedderEntry) -> bool:
+        """Whether both give the same vectors, however they were named."""
+        return (self.kind, self.name, self.sha256) == (other.kind, other.name, other.sha256)
+
+
+class Counts(_Frozen):
+    """How many of what.
+
+    Attributes:
+        photos: different contents that are shown. files: the indexed files, at least one a photo.
+        duplicates: files minus photos. bad: files that cannot be indexed.
+        gone: files that were indexed once, and are deleted or removed.
+        clusters: all clusters. rows: rows in all segments, with those that are no longer shown.
+    """
+
+    photos: Annotated[_Number, Field(ge=1)]
+    files: _Number
+    duplicates: _Number
+    bad: _Number
+    gone: _Number
+    clusters: Annotated[_Number, Field(ge=1)]
+    rows: _Number
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The network that made an index. Rows depend on it, and a reader must have the same.
+
+    Attributes:
+        checkpoint_sha256: of its weights, hex. preprocessing_fingerprint: of how it prepares images.
+        network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
+        cells: how many its patch grid has.
+    """
+
+    checkpoint_sha256: str
+    preprocessing_fingerprint: str
+    network: str
+    width: int
+    tokens: int
+    cells: int
+
+    @staticmethod
+    def of(matcher: Matcher) -> Origin:
+        """The origin of what this network makes."""
+        return Origin(
+            matcher.checkpoint_sha256,
+            matcher.preprocessing_fingerprint,
+            matcher.config.name,
+            matcher.config.width,
+            matcher.token_count("photo"),
+            matcher.config.grid**2,
+        )
+
+
+class Manifest(_Frozen):
+    """Everything about one generation.
+
+    Attributes:
+        previous: the generation before it; None for the first.
+        checkpoint_sha256 ... cells: the network, see ``Origin``.
+        dtype: the precision in which the newest rows were computed.
+        clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
+        centroids: how a cluster's tokens are made from its photos' tokens.
+        next_id: the lowest id that no file has ever had.
+        created: UTC. software: the version of the program.
+        files: those in the generation's own folder, without the manifest.
+    """
+
+    format_version: Literal[6] = FORMAT_VERSION
+    generation: _FileName
+    previous: _FileName | None
+    checkpoint_sha256: str
+    preprocessing_fingerprint: str
+    network: str
+    width: Annotated[_Number, Field(ge=1)]
+    tokens: Annotated[_Number, Field(ge=1)]
+    cells: Annotated[_Number, Field(ge=1)]
+    dtype: str
+    embedder: EmbedderEntry
+    roots: tuple[RootEntry, ...]
+    counts: Counts
+    clusters_asked: _Number | None
+    centroids: Literal["mean"] = "mean"
+    next_id: _Number
+    created: datetime
+    software: str
+    segments: tuple[SegmentEntry, ...]
+    files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _check_clusters(self) -> Manifest:
+        room = sum(file.size for file in self.files if file.name == "clusters.faiss")
+        if self.counts.clusters * _CENTROID_BYTES > room:
+            raise ValueError("there are more clusters than clusters.faiss has room for")
+        return self
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @property
+    def has_inverted_file(self) -> bool:
+        """Whether the generation has an inverted file, and with it a file of the photos' places."""
+        return any(file.name in INVERTED_FILES for file in self.files)
+
+    @property
+    def root_names(self) -> tuple[str, ...]:
+        """The roots' names in order."""
+        return tuple(root.name for root in self.roots)
+
+    @property
+    def origin(self) -> Origin:
+        """The network that made the rows."""
+        return Origin(
+            self.checkpoint_sha256,
+            self.preprocessing_fingerprint,
+            self.network,
+            self.width,
+            self.tokens,
+            self.cells,
+        )
+
+
+def software_version() -> str:
+    """The installed version of this program; "unknown" where it is not installed and runs from a folder."""
+    try:
+        return metadata.version("sketch-search")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        IndexRefused: it is missing or damaged. OtherFormat: its format is an earlier or a later one.
+    """
+    try:
+        document = json.loads(read_regular(path, _MOST_BYTES))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+        raise OtherFormat(
+            f"{path.parent.parent} has index format {version}, which this program no longer reads; delete that folder, "
+            "or name a new one with --index, and run `sketch-search index build FOLDER`."
+        )
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise OtherFormat(
+            f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
+            "update the program, or build a new index with --index."
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "counts"
+        raise IndexRefused(f"{path} is damaged ({field}: {first['msg']}); {REPAIR}.") from error
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ import numpy.typing as npt
 import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
-from indexer.store.arrays import Array, Centroids, Choice, InvertedFile, Places, RowArrays
 from indexer.store.catalog import Catalog, GalleryFile, PhotoFilter
+from indexer.store.clusters import Centroids
 from indexer.store.files import read_below, read_part
-from indexer.store.generation import Generation, live_generation, open_rows
+from indexer.store.generation import EmbedderEntry, Generation, Manifest, live_generation, open_rows
+from indexer.store.inverted import InvertedFile, Places
 from indexer.store.location import IndexFolder
-from indexer.store.manifest import EmbedderEntry, Manifest
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
+from indexer.store.rows import Array, Choice, RowArrays
 from model import Matcher, Tokens
 from model.terminal import expanded
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store.names import is_unicode, text_of_name
+from indexer.store.files import is_unicode, text_of_name
 from model.terminal import HomeUnknown, expanded, resolved
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.

@@ -1,13 +1,8 @@
 """What is done to an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
 
-from indexer.upkeep.compaction import compact
-from indexer.upkeep.comparison import Comparison, compare
-from indexer.upkeep.removal import RemovalPlan, plan_removal, remove
-from indexer.upkeep.repairs import RepairReport, repair
-from indexer.upkeep.rewriting import UpkeepReport
-from indexer.upkeep.summary import IndexSummary, read_summary
-from indexer.upkeep.verification import verify
-from indexer.upkeep.watcher import gallery_state, watch
+from indexer.upkeep.rewriting import RemovalPlan, UpkeepReport, compact, plan_removal, remove
+from indexer.upkeep.summary import IndexSummary, gallery_state, read_summary, watch
+from indexer.upkeep.verification import Comparison, RepairReport, compare, repair, verify
 
 __all__ = [
     "Comparison",

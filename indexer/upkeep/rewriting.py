@@ -1,21 +1,29 @@
-"""What removal and compaction share: a next generation made of the live one's rows and clusters, and its report."""
+"""Generations that are written without reading a photo: after a removal, and after a compaction."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from indexer.building import Clustering, Contents, GenerationWriter, Inversion, LiveState, shown_ids
+from indexer.building import Clustering, Contents, GenerationWriter, Inversion, LiveState, live_roots, shown_ids
+from indexer.errors import BadInvocation
 from indexer.store import (
+    FileKey,
     GalleryFile,
     Generation,
     IndexFolder,
     Removals,
     Root,
     Rows,
+    live_generation,
+    names_in_use,
     open_rows,
+    place_meant,
+    previous_generation,
     read_centroids,
+    shown_path,
 )
 
 _KEY = "upkeep"
@@ -85,3 +93,166 @@ def write_next(
     written = writer.write(Contents(entries, removals, rows, refs, clustering, Inversion()), live)
     shutil.rmtree(folder.building(_KEY), ignore_errors=True)
     return written
+
+
+def compact(index: Path) -> UpkeepReport:
+    """Merge all segments into one, without the rows that are not shown. Searches give the same answers as before.
+
+    The generation before is deleted at once, to free its space. Readers that have opened it can go on with it.
+
+    Raises:
+        IndexBusy: a build is writing this index. IndexUnwritable: its folder cannot be written.
+        IndexRefused: there is no index, or it has another format or is damaged.
+    """
+    folder = IndexFolder(index)
+    # Before the lock, which would make a folder where there is no index.
+    live_generation(folder)
+    with folder.writing():
+        before = live_generation(folder)
+        folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
+        roots = live_roots(before.manifest)
+        live = LiveState.read(before, roots)
+        ids = shown_ids(live.files)
+        after = before
+        if len(before.manifest.segments) > 1 or before.manifest.counts.rows > len(ids):
+            after = write_next(folder, before, live, roots, live.files, live.removals, to_write=frozenset(ids))
+        folder.clean(*names_in_use(after), building=None)
+        return UpkeepReport.of(before, after, files=0)
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A file or folder that leaves the index.
+
+    Attributes:
+        path: as results show it; of a whole root, where it is on disk. files: how many files of the gallery it is.
+    """
+
+    path: str
+    files: int
+
+
+@dataclass(frozen=True)
+class RemovalPlan:
+    """What a removal would do.
+
+    Attributes:
+        leaving: what was named. files: how many files that is together. of: how many the index has.
+    """
+
+    leaving: tuple[Leaving, ...]
+    files: int
+    of: int
+
+
+@dataclass(frozen=True)
+class _Next:
+    """The contents of the generation after a removal."""
+
+    plan: RemovalPlan
+    live: LiveState
+    roots: Sequence[Root]
+    entries: Sequence[GalleryFile]
+    removals: Removals
+
+
+def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
+    """Say what ``remove`` would do. Takes and raises the same, but nothing is written."""
+    return _next(live_generation(IndexFolder(index)), targets, ids).plan
+
+
+def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> UpkeepReport:
+    """Take photos out of the index. Later builds leave them out too, until ``add`` names them.
+
+    Args:
+        targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and
+            later. A whole root leaves the gallery.
+        ids: each stands for all files of a photo.
+
+    Raises:
+        BadInvocation: the index has no such photo, a path may mean one file or another, or no photo would be left; or
+            as IndexUnwritable, the index's folder cannot be written. IndexBusy: a build is writing this index.
+        IndexRefused: there is no index, or it has another format or is damaged.
+    """
+    folder = IndexFolder(index)
+    # Before the lock, which would make a folder where there is no index.
+    live_generation(folder)
+    with folder.writing():
+        before = live_generation(folder)
+        wanted = _next(before, targets, ids)
+        folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
+        after = write_next(folder, before, wanted.live, wanted.roots, wanted.entries, wanted.removals)
+        folder.clean(*names_in_use(after, previous_generation(folder, after)), building=None)
+        return UpkeepReport.of(before, after, wanted.plan.files)
+
+
+def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> _Next:
+    """What the generation ``before`` becomes. Raises BadInvocation as ``remove`` does."""
+    roots = live_roots(before.manifest)
+    live = LiveState.read(before, roots)
+    there = [file for file in live.files if not file.gone]
+    found = tuple(dict.fromkeys([*_by_path(targets, live.files, there, roots), *_by_id(ids, live.files)]))
+    removals = live.removals
+    leaving = {root for root, path in found if not path}
+    for root, path in found:
+        if path:
+            removals = removals.removing(root, path)
+    staying = [root for number, root in enumerate(roots) if number not in leaving]
+    removals = removals.renumbered(
+        [None if number in leaving else staying.index(root) for number, root in enumerate(roots)]
+    )
+    renumbered = LiveState.read(before, staying)
+    entries = [
+        replace(file, gone=True, reason=None) if removals.hides(file.root, file.path) else file
+        for file in renumbered.files
+    ]
+    if not shown_ids(entries):
+        raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
+    files = len(there) - sum(not file.gone for file in entries)
+    plan = RemovalPlan(tuple(_leaving(place, there, roots) for place in found), files, len(there))
+    return _Next(plan, renumbered, staying, entries, removals)
+
+
+def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> Leaving:
+    root, path = place
+    files = sum(file.root == root and path in _with_folders(file.path) for file in there)
+    shown = shown_path([each.name for each in roots], root, path) if path else str(roots[root].path)
+    return Leaving(shown, files)
+
+
+def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:
+    """All files of the photos of these ids."""
+    for number in ids:
+        content = next((file.shown_content for file in files if file.id == number), None)
+        if content is None:
+            raise BadInvocation(f"no photo has the id {number}.")
+        yield from ((file.root, file.path) for file in files if file.shown_content == content)
+
+
+def _by_path(
+    targets: Sequence[str | Path], files: Sequence[GalleryFile], there: Sequence[GalleryFile], roots: Sequence[Root]
+) -> Iterator[FileKey]:
+    """The files and folders at these paths."""
+    names = [root.name for root in roots]
+    known = {(file.root, part) for file in there for part in _with_folders(file.path)}
+    by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
+    # The shown path of a single root. Nobody means the whole gallery by "/".
+    by_shown_path.pop("", None)
+    ids = {str(file.id) for file in files if file.shown_content is not None}
+    for target in map(str, targets):
+        if not target:
+            raise BadInvocation("a path is missing: '' names nothing; write . for the current folder.")
+        shown = by_shown_path.get(target.rstrip("/"))
+        place = place_meant(target, shown, known.__contains__, roots)
+        if place is None:
+            advice = "name one as results show it, or a folder of them"
+            if target in ids:
+                advice = f"the photo of that id is named by --id {target}"
+            raise BadInvocation(f"the index has no photo at {target}; {advice}.")
+        yield place
+
+
+def _with_folders(path: str) -> list[str]:
+    """The root, '', then each folder around the file from the outermost, then the file itself."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(len(parts) + 1)]

@@ -24,8 +24,8 @@ from PIL import Image
 from torch import nn
 
 from indexer import build
-from indexer.building.encoding import PhotoEncoder
 from indexer.building.request import DEFAULT_BATCH
+from indexer.building.staging import PhotoEncoder
 from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
 from model.images.files import OpenImage, Source, open_image
 from model.images.preprocess import Preprocessing

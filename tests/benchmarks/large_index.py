@@ -42,7 +42,7 @@ from indexer.store import (
     write_centroids,
     write_inverted_file,
 )
-from indexer.store.arrays.clusters import CentroidTokens
+from indexer.store.clusters import CentroidTokens
 from indexer.store.files import FileStamp, sync_folder, write_atomically
 
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ import torch
 
 import model
 from indexer import BadInvocation, build, open_index, verify
-from indexer.building.encoding import PhotoEncoder
+from indexer.building.staging import PhotoEncoder
 from indexer.store.location import IndexFolder
 from model.images.files import open_image
 from tests.indexer.galleries import catalog, index_bytes, save_photo

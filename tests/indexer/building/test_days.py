@@ -12,8 +12,7 @@ import pytest
 
 import model
 from indexer import PhotoFilter, build, compact, open_index, remove
-from indexer.building.journal import Journal
-from indexer.building.staging import Stager
+from indexer.building.staging import Journal, Stager
 from indexer.store.catalog import GalleryFile, read_catalog
 from indexer.store.files import FileStamp
 from indexer.store.location import IndexFolder
@@ -92,7 +91,7 @@ def test_photos_are_found_by_the_day_taken_and_where_there_is_none_by_that_of_th
 def test_an_embedder_that_takes_whole_pictures_changes_no_day(
     photos: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.embedding.embedder.RetEmbedder.uses_pictures", True)
+    monkeypatch.setattr("indexer.embedding.embedders.RetEmbedder.uses_pictures", True)
     build([photos], index_path, matcher, clusters=2)
     assert days(index_path) == EXPECTED
 

@@ -11,13 +11,11 @@ import torch
 
 import model
 from indexer import BadInvocation, EmbedderUnavailable, IndexBusy, add, build, open_index, remove, repair
-from indexer.building.decision import Decision, StartingPoint, decide, wanted_embedder
+from indexer.building.builds import Decision, StartingPoint, decide, wanted_embedder
 from indexer.building.request import Request
-from indexer.embedding.choice import WantedEmbedder, choose_embedder
-from indexer.embedding.embedder import ChosenEmbedder
-from indexer.store.generation import live_generation
+from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder, choose_embedder
+from indexer.store.generation import Origin, live_generation
 from indexer.store.location import IndexFolder
-from indexer.store.manifest import Origin
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.damages import shorten
 from tests.indexer.galleries import save_photos

@@ -11,8 +11,7 @@ import pytest
 
 import model
 from indexer import IndexRefused, build, compact, open_index, remove, repair, verify
-from indexer.building.clustering import Clustering
-from indexer.building.lookup import write_inversion
+from indexer.building.writer import Clustering, write_inversion
 from indexer.store import EmbedderEntry, InvertedFile, RowArrays, Rows, SegmentRow, normalised
 from tests.indexer.damages import sign
 from tests.indexer.galleries import save_photos

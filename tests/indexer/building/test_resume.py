@@ -10,10 +10,10 @@ import torch
 
 import model
 from indexer import IndexUnwritable, build, open_index, verify
-from indexer.building.journal import Journal
-from indexer.store.arrays.segment import RowArrays
+from indexer.building.staging import Journal
 from indexer.store.catalog import GalleryFile, read_catalog
 from indexer.store.files import FileStamp
+from indexer.store.rows import RowArrays
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -143,7 +143,7 @@ def test_what_was_staged_in_another_format_is_not_used(
     gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["indexer.building.decision"], "FORMAT_VERSION", 1)
+        patch.setattr(sys.modules["indexer.building.builds"], "FORMAT_VERSION", 1)
         with pytest.raises(Stopped):
             build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
     assert build([gallery], index_path, matcher, batch=4).encoded == 12

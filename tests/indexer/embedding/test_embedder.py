@@ -10,7 +10,7 @@ import torch
 import model
 from indexer import EmbedderUnavailable, build, open_index, verify
 from indexer.commands import main
-from indexer.embedding.choice import choose_embedder
+from indexer.embedding.embedders import choose_embedder
 from model.images.files import open_image
 from tests.indexer.clip_models import saved_clip
 from tests.pictures import SHAPES, photo

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import IndexRefused
-from indexer.store.arrays.clusters import (
+from indexer.store.clusters import (
     Centroids,
     assign,
     cluster,
@@ -19,7 +19,7 @@ from indexer.store.arrays.clusters import (
     read_centroids,
     write_centroids,
 )
-from indexer.store.arrays.segment import RowArrays, RowRef, Rows, SegmentRow, StagedRow, TokenArrays
+from indexer.store.rows import RowArrays, RowRef, Rows, SegmentRow, StagedRow, TokenArrays
 
 CELLS = 16
 

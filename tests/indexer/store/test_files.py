@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from indexer import BadInvocation, IndexRefused
 from indexer.store.files import ArrayWriter, FileChanging, FileStamp, hash_file, read_below, read_regular, write_array
+from indexer.store.generation import read_manifest
 from indexer.store.location import IndexFolder
-from indexer.store.manifest import read_manifest
 from indexer.store.roots import resolve_roots, shown_path
 
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from indexer import IndexRefused
-from indexer.store.arrays.clusters import normalised
-from indexer.store.arrays.inverted import InvertedCells, InvertedFile, inverted_cells, write_inverted_file
+from indexer.store.clusters import normalised
+from indexer.store.inverted import InvertedCells, InvertedFile, inverted_cells, write_inverted_file
 
 Floats = npt.NDArray[np.float32]
 WIDTH = 12

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.files import read_below
-from indexer.store.names import is_unicode, name_of_text, text_of_name
+from indexer.store.files import is_unicode, name_of_text, read_below, text_of_name
 
 PARTS = ["\\", "u", "dce9", "udce9", "\udce9", "\ud800", "é"]
 

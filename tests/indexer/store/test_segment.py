@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.store.arrays.segment import (
+from indexer.store.rows import (
     RowArrays,
     Rows,
     SegmentRow,

@@ -10,8 +10,8 @@ import pytest
 
 import model
 from indexer import IndexRefused, add, build, read_summary
-from indexer.upkeep import watcher
-from indexer.upkeep.watcher import gallery_state, watch
+from indexer.upkeep import summary
+from indexer.upkeep.summary import gallery_state, watch
 from tests.indexer.galleries import save_photo, save_photos
 from tests.patience import PATIENCE
 from tests.programs import started_python
@@ -51,7 +51,7 @@ def test_a_change_is_indexed_when_it_has_rested() -> None:
 
 def test_a_gallery_that_never_rests_is_indexed_all_the_same() -> None:
     states = "abcdefghijklmnopqrstuvwxyz"
-    assert len(Scene(*states).run()) == len(states) // watcher.PATIENCE
+    assert len(Scene(*states).run()) == len(states) // summary.PATIENCE
 
 
 def test_what_failed_is_tried_again_at_every_pause() -> None:

@@ -16,8 +16,7 @@ from safetensors.torch import save
 
 import indexer.commands
 import model.commands.command_line
-from indexer.embedding.choice import choose_embedder
-from indexer.embedding.clip import DEFAULT_CLIP
+from indexer.embedding.embedders import DEFAULT_CLIP, choose_embedder
 from model.checkpoint.download import KnownCheckpoint, default_record, fetch, known_checkpoint, known_checkpoints
 from model.errors import ModelError
 from model.network.backbone import read_backbone

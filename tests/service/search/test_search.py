@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import model
 from indexer import Index, build, open_index
-from indexer.store.arrays.segment import quantised
+from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.errors import BlankSketch
 from model.images.files import open_image

@@ -1,4 +1,4 @@
-"""The inverted file: FAISS's IVF over [Ret], by which a large gallery is searched without reading every photo.
+"""What a large generation has beside its catalog: the places of its photos, and the inverted file over their [Ret].
 
 Photos lie in lists, one for each cell of a partition of the [Ret] space. A search reads the lists of some cells only.
 The lists keep each number of the normalised [Ret] in one byte, by FAISS's scalar quantiser. That is near enough to find
@@ -22,12 +22,57 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
-from indexer.store.arrays.clusters import assign, normalised
-from indexer.store.arrays.segment import map_array
+from indexer.store.clusters import assign, normalised
 from indexer.store.files import open_regular, write_array
+from indexer.store.rows import map_array
+
+PLACES_FILE = "places.npy"
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The p photos that are shown: one cluster after the other, and by id in each.
+
+    Attributes:
+        ids: (p,) the lowest id among each photo's files. clusters: (p,) from 0, ascending.
+        segments: (p,) numbers of segments in the order of the manifest. rows: (p,) of these segments.
+    """
+
+    ids: Numbers
+    clusters: Numbers
+    segments: Numbers
+    rows: Numbers
+
+    @staticmethod
+    def of_table(table: Numbers) -> Places:
+        """Those of a table (p, 4), whose columns are the attributes."""
+        ids, clusters, segments, rows = (np.ascontiguousarray(column) for column in table.T)
+        return Places(ids, clusters, segments, rows)
+
+    def table(self) -> Numbers:
+        """(p, 4): the columns are the attributes."""
+        return np.stack([self.ids, self.clusters, self.segments, self.rows], axis=1)
+
+    def fit(self, sizes: Numbers, clusters: int) -> bool:
+        """Whether all rows are in segments of these sizes, (s,), and all photos in this many clusters, in order."""
+        known = (self.segments >= 0) & (self.segments < len(sizes))
+        if not known.all():
+            return False
+        inside = (self.rows >= 0) & (self.rows < sizes[self.segments]) & (self.clusters >= 0)
+        return bool((inside & (self.clusters < clusters)).all() and (np.diff(self.clusters) >= 0).all())
+
+    def write(self, folder: Path) -> None:
+        """Write them into a generation's folder."""
+        write_array(folder / PLACES_FILE, self.table())
+
+    @staticmethod
+    def open(folder: Path, count: int) -> Places:
+        """Those of a generation that shows ``count`` photos. Raises IndexRefused: the file is missing or another."""
+        return Places.of_table(map_array(folder / PLACES_FILE, (count, 4), np.int64))
+
 
 Floats = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 
 # From so many photos on, reading [Ret] of every photo takes longer than going through the inverted file.
 INVERTED_FROM = 50_000

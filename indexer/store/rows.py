@@ -1,7 +1,4 @@
-"""Segments: immutable folders with one row for each photo, ordered by cluster and then by id.
-
-A further kind of vector for each photo, such as a second embedding, would be one more array here.
-"""
+"""The rows of an index: what is kept of each photo, in segments that are mapped into memory."""
 
 from __future__ import annotations
 

@@ -1,19 +1,73 @@
-"""CLIP image encoders by open_clip: where their weights are, and the embedder made of them."""
+"""Embedders: what the vectors that photos are clustered by are made of, [Ret] or CLIP."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
-from indexer.embedding.embedder import ChosenEmbedder, Embedder, Floats
 from indexer.errors import EmbedderUnavailable
 from indexer.store import EmbedderEntry, hash_file, normalised
-from model.network import ClipSource
+from model.network import ClipSource, clip_source
+from model.terminal import expanded, resolved
+
+Floats = npt.NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Gives every photo a vector of unit length.
+
+    Attributes:
+        uses_pictures: whether ``prepare`` needs the whole picture; otherwise it may be reduced to the network's input.
+    """
+
+    uses_pictures: bool
+
+    def prepare(self, image: Image.Image) -> torch.Tensor | None:
+        """What ``embed`` needs of an RGB image, since the image itself is not kept. Several threads may call it."""
+
+    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
+        """The photos' vectors (b, e) float32, L2-normalised.
+
+        Args:
+            inputs: what ``prepare`` gave of b photos. ret: the photos' [Ret] (b, d) float32.
+        """
+
+
+@dataclass(frozen=True)
+class ChosenEmbedder:
+    """An embedder that has been found.
+
+    Attributes:
+        entry: what the manifest says about it.
+        load: reads its weights. It is called only where there are new photos, since without any the embedder is not
+            needed. EmbedderUnavailable where the weights do not fit.
+    """
+
+    entry: EmbedderEntry
+    load: Callable[[], Embedder]
+
+
+class RetEmbedder:
+    """Uses [Ret] of the encoding, which is computed anyway. It stands in where there is no CLIP."""
+
+    uses_pictures = False
+
+    def prepare(self, image: Image.Image) -> torch.Tensor | None:
+        """None: the encoding has all that is needed."""
+        return None
+
+    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
+        """[Ret], L2-normalised."""
+        return normalised(ret)
+
 
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -190,3 +244,53 @@ def _unloadable(weights: Path, error: Exception) -> EmbedderUnavailable:
     lines = str(error).strip().splitlines()
     reason = lines[0][:200] if lines else type(error).__name__
     return EmbedderUnavailable(f"{weights} cannot be loaded as CLIP ({reason}); name other weights, or --embedder ret.")
+
+
+@dataclass(frozen=True)
+class WantedEmbedder:
+    """An embedder that a build wants.
+
+    Attributes:
+        spec: as ``--embedder`` has it. download: whether its weights may be downloaded: only where the user named it.
+    """
+
+    spec: str
+    download: bool
+
+    def find(self, device: torch.device) -> ChosenEmbedder:
+        """Find it. Raises what ``choose_embedder`` does."""
+        return choose_embedder(self.spec, device, download=self.download)
+
+
+def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -> ChosenEmbedder:
+    """Find an embedder by its ``--embedder`` value.
+
+    "auto" is [Ret]: that CLIP's weights are on this disk may be the doing of any other program.
+
+    Args:
+        device: where it is to compute. download: whether weights that are not on this disk may be downloaded.
+
+    Raises:
+        EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
+    """
+    if spec in ("auto", "ret"):
+        entry = EmbedderEntry(
+            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
+        )
+        return ChosenEmbedder(entry, RetEmbedder)
+    if spec == "clip":
+        spec = f"clip:{DEFAULT_CLIP}"
+    kind, _, source = spec.partition(":")
+    if kind != "clip" or not source:
+        raise EmbedderUnavailable(f"there is no embedder {spec!r}; use {FORMS}, or auto.")
+    named = clip_source(source)
+    if named.folder is not None:
+        return clip_from_folder(resolved(named.folder), device)
+    if named.file is not None:
+        return clip_from_file(named, resolved(named.file), device)
+    if expanded(source).is_file():
+        path = resolved(expanded(source))
+        raise EmbedderUnavailable(
+            f"{path} does not say which network it is for; name it with clip:MODEL@{path}, as in clip:ViT-B-32@{path}."
+        )
+    return clip_by_tag(named, device, download)

@@ -1,0 +1,411 @@
+"""What each command does, and what several of them make of their options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import faiss
+import torch
+from tqdm import tqdm
+
+import model
+from indexer.building import BuildReport, Progress, Request, find_replacement, run
+from indexer.commands.tables import (
+    build_lines,
+    compact_lines,
+    plan_lines,
+    remove_lines,
+    sample_lines,
+    shards_lines,
+    summary_lines,
+    unlisted_lines,
+    update_line,
+)
+from indexer.distributed import ShardsReport, build_shards
+from indexer.errors import BadInvocation, IndexerError
+from indexer.samples import write_samples
+from indexer.store import IndexFolder, default_index_path
+from indexer.upkeep import (
+    RemovalPlan,
+    compact,
+    compare,
+    gallery_state,
+    plan_removal,
+    read_summary,
+    remove,
+    repair,
+    verify,
+    watch,
+)
+from model.checkpoint import default_checkpoint
+from model.terminal import as_called, printable
+
+# As in the service's settings.
+MOST_THREADS = 512
+
+
+def index_of(options: argparse.Namespace) -> Path:
+    """The folder of the index."""
+    return options.index if options.index is not None else default_index_path()
+
+
+def open_matcher(options: argparse.Namespace) -> model.Matcher:
+    """The checkpoint, on the device, with the number of threads that were asked for.
+
+    Raises:
+        BadInvocation: the number of threads makes no sense. ModelError: there is no such checkpoint or device.
+    """
+    threads = os.environ.get("SBIR_THREADS") or "auto"
+    if threads != "auto":
+        if not re.fullmatch("[0-9]{1,9}", threads) or not 1 <= int(threads) <= MOST_THREADS:
+            raise BadInvocation(
+                f"SBIR_THREADS is {threads[:64]!r}; set it to a number of CPU threads, from 1 to {MOST_THREADS}, or to "
+                "auto."
+            )
+        torch.set_num_threads(int(threads))
+        faiss.omp_set_num_threads(int(threads))
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    # The indexer only encodes photos, which is always done in float32. Looking for a faster precision would take time.
+    weights = options.weights or os.environ.get("SBIR_WEIGHTS") or None
+    return model.load(default_checkpoint(weights), device, torch.float32)
+
+
+def progress_of(options: argparse.Namespace) -> Progress:
+    """What shows how far a build is."""
+    return Progress(bar=not options.quiet, file=options.progress_file)
+
+
+def print_unless_quiet(options: argparse.Namespace, lines: Sequence[str]) -> None:
+    """Print lines of a report."""
+    if not options.quiet:
+        print(*map(printable, lines), sep="\n", flush=True)
+
+
+# The exit code of a build that had to leave out folders.
+SOME_UNREAD = 3
+
+
+def tell_unlisted(report: BuildReport | ShardsReport) -> int:
+    """Say on standard error which folders could not be read. Returns the exit code."""
+    for line in unlisted_lines(report):
+        print(printable(f"error: {line}"), file=sys.stderr, flush=True)
+    return SOME_UNREAD if report.unlisted else 0
+
+
+# What takes more than one in so many files out of the index is asked about.
+MUCH = 10
+
+
+def ask(question: str, lines: Sequence[str] | None, alone: str) -> bool:
+    """Whether the person agrees.
+
+    Args:
+        lines: are printed before the question. alone: what to say where nobody can be asked.
+
+    Raises:
+        BadInvocation: nobody can be asked.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise BadInvocation(alone)
+    print(*map(printable, lines or ()), f"{printable(question)} [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def run_sharded_build(options: argparse.Namespace) -> int:
+    """build [FOLDER...] --ray ADDRESS [--shards N]"""
+    if options.ray is None:
+        raise BadInvocation(
+            "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
+        )
+    for name in ("watch", "moved", "checksum"):
+        if getattr(options, name):
+            raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
+    report = build_shards(
+        options.folders,
+        index_of(options),
+        ray=options.ray,
+        shards=options.shards,
+        weights=options.weights or os.environ.get("SBIR_WEIGHTS") or None,
+        device=options.device,
+        clusters=options.clusters,
+        embedder=options.embedder,
+        recluster=options.recluster,
+        leave=options.yes,
+        workers=options.workers,
+        progress=progress_of(options),
+        batch=options.batch,
+    )
+    print_unless_quiet(options, shards_lines(report))
+    return tell_unlisted(report)
+
+
+# Seconds. No system can wait for any number of them.
+_LONGEST_INTERVAL = 7 * 24 * 3600
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """build [FOLDER...]"""
+    if (options.ray, options.shards, options.workers) != (None, None, None):
+        return run_sharded_build(options)
+    request = Request(
+        folders=tuple(options.folders),
+        clusters=options.clusters,
+        embedder=options.embedder,
+        recluster=options.recluster,
+        checksum=options.checksum,
+        batch=options.batch,
+    )
+    request = _confirmed(request, options)
+    if not options.watch:
+        return _build(options, request)
+    if not 0 < options.interval <= _LONGEST_INTERVAL:
+        raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
+    index = index_of(options)
+    request.check(index)
+    matcher = open_matcher(options)
+    # A service manager ends the program by SIGTERM. That is then the same as Ctrl-C: a build that is stopped loses
+    # nothing.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        report = run(index, request, matcher, progress_of(options))
+        print_unless_quiet(options, build_lines(report))
+        tell_unlisted(report)
+        watcher = _Watcher(options, index, matcher)
+        watch(watcher.read_state, watcher.update, _pauses(options.interval))
+    except KeyboardInterrupt:
+        print_unless_quiet(options, ["stopped watching."])
+    return 0
+
+
+def _confirmed(request: Request, options: argparse.Namespace) -> Request:
+    """The request, once the person has agreed to what leaves the index by it; with folders that were renamed.
+
+    Raises:
+        BadInvocation: nobody can be asked, or does not agree; or as ``find_replacement`` does.
+    """
+    if not request.folders:
+        return request
+    index = index_of(options)
+    found = find_replacement(request, index)
+    for move in found.moves:
+        sentence = f"{move.old} is gone, and {move.new} has {move.files} of its {move.of} files"
+        if options.moved:
+            agreed = True
+        elif options.yes:
+            agreed = False
+        else:
+            agreed = ask(
+                f"{sentence}. Was it renamed, and do its photos keep their ids?",
+                None,
+                f"{sentence}; "
+                "repeat it with --moved if it was renamed, so that its photos keep their ids, or with --yes if not.",
+            )
+        if agreed:
+            request = replace(request, moved=(*request.moved, (move.old, move.new)))
+    if request.moved:
+        found = find_replacement(request, index)
+    if not found.leaving:
+        return request
+    leaving = [f"leaves:      {folder} ({files} files)" for folder, files in found.leaving]
+    if found.files * MUCH > found.of and not options.yes:
+        sentence = f"this takes {found.files} of {found.of} files out of the index, because their folders are not named"
+        advice = "name these folders, too; or add to them by `sketch-search index add`; or repeat it with --yes"
+        folders = ", ".join(str(folder) for folder, _ in found.leaving)
+        if not ask(f"{sentence}. Go on?", leaving, f"{sentence}: {folders}; {advice}."):
+            raise BadInvocation("nothing has changed.")
+    else:
+        print_unless_quiet(options, leaving)
+    return request
+
+
+def run_add(options: argparse.Namespace) -> int:
+    """add PATH..."""
+    return _build(options, Request(added=tuple(options.added), batch=options.batch))
+
+
+def _build(options: argparse.Namespace, request: Request) -> int:
+    index = index_of(options)
+    # Before the network is loaded, so that simple mistakes are answered at once.
+    request.check(index)
+    progress = progress_of(options)
+    matcher = open_matcher(options)
+    report = run(index, request, matcher, progress)
+    print_unless_quiet(options, build_lines(report))
+    return tell_unlisted(report)
+
+
+@dataclass
+class _Watcher:
+    """What watching does at each pause.
+
+    Attributes:
+        last_error: the error that was printed last, so that one that stays is printed only once.
+    """
+
+    options: argparse.Namespace
+    index: Path
+    matcher: model.Matcher
+    last_error: str | None = None
+
+    def read_state(self) -> str:
+        """The state of the gallery; a fixed word while it cannot be read."""
+        try:
+            return gallery_state(self.index)
+        except (IndexerError, OSError) as error:
+            self._print_error(error)
+            return "unreadable"
+
+    def update(self) -> bool:
+        """Bring the index up to date; False where that failed."""
+        try:
+            # Without folders, for those that the index has by now: ``add`` and ``remove`` may have changed them.
+            request = Request(batch=self.options.batch)
+            report = run(self.index, request, self.matcher, progress_of(self.options))
+        except (IndexerError, OSError) as error:
+            self._print_error(error)
+            return False
+        if report.unlisted:
+            self._print_error(" ".join(unlisted_lines(report)))
+        else:
+            self.last_error = None
+        if report.changed:
+            print_unless_quiet(self.options, [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {update_line(report)}"])
+        return True
+
+    def _print_error(self, error: IndexerError | OSError | str) -> None:
+        if str(error) != self.last_error:
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+        self.last_error = str(error)
+
+
+def _pauses(seconds: float) -> Iterator[None]:
+    while True:
+        time.sleep(seconds)
+        yield
+
+
+def run_remove(options: argparse.Namespace) -> int:
+    """remove [PATH...] [--id N]... [--dry-run] [--yes]"""
+    if not options.targets and not options.ids:
+        raise BadInvocation("name what to remove: the path of a file or folder, or a photo by --id N.")
+    index = index_of(options)
+    plan = plan_removal(options.targets, index, ids=options.ids)
+    if options.dry_run:
+        print(*map(printable, plan_lines(plan)), sep="\n")
+        print(f"nothing has changed; this would remove {plan.files} of {plan.of} files.")
+        return 0
+    if plan.files * MUCH > plan.of and not options.yes:
+        _ask(plan)
+    print_unless_quiet(options, remove_lines(plan, remove(options.targets, index, ids=options.ids)))
+    return 0
+
+
+def _ask(plan: RemovalPlan) -> None:
+    """Have the person agree. Raises BadInvocation where nobody can be asked, or does not agree."""
+    sentence = f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery"
+    alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
+    if not ask(f"{sentence}. Go on?", plan_lines(plan), alone):
+        raise BadInvocation("nothing was removed.")
+
+
+def run_compact(options: argparse.Namespace) -> int:
+    """compact"""
+    print_unless_quiet(options, compact_lines(compact(index_of(options))))
+    return 0
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """info [--json]"""
+    summary = read_summary(index_of(options))
+    if options.json:
+        print(summary.model_dump_json(indent=1))
+    else:
+        print(*map(printable, summary_lines(summary)), sep="\n")
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """verify [--repair | --index-only]"""
+    if options.repair:
+        return _repair(options)
+    index = index_of(options)
+    problems = verify(index)
+    _tell(options, problems, index)
+    if problems or options.index_only:
+        return 1 if problems else 0
+    return _compare(options, index)
+
+
+def _repair(options: argparse.Namespace) -> int:
+    index = index_of(options)
+    unread = 0
+    report = repair(index, open_matcher(options), progress=progress_of(options), batch=options.batch)
+    print_unless_quiet(options, [f"was damaged: {problem}" for problem in report.problems])
+    if report.build is not None:
+        print_unless_quiet(options, build_lines(report.build))
+        unread = tell_unlisted(report.build)
+    _tell(options, report.remaining, index)
+    return 1 if report.remaining else unread
+
+
+def _tell(options: argparse.Namespace, problems: Sequence[str], index: Path) -> None:
+    for problem in problems or [f"{IndexFolder(index).path} is sound."]:
+        print(printable(as_called(problem, options.prog)))
+
+
+def _compare(options: argparse.Namespace, index: Path) -> int:
+    """Say which files are no longer what was indexed. Returns the exit code."""
+    with tqdm(unit=" photos", leave=False, disable=True if options.quiet else None) as bar:
+
+        def seen(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = compare(index, seen)
+    for problem in found.problems:
+        print(printable(problem))
+    for folder in found.absent:
+        print(printable(f"error: {folder}"), file=sys.stderr, flush=True)
+    if found.problems:
+        print(f"{len(found.problems)} of {found.files} files are not what was indexed.")
+        print(as_called("To bring the index up to date, run `sketch-search index build --checksum`.", options.prog))
+        return 1
+    if found.absent:
+        return SOME_UNREAD
+    print(f"{found.files} files are what was indexed.")
+    return 0
+
+
+def run_samples(options: argparse.Namespace) -> int:
+    """samples DIR"""
+    print(*map(printable, sample_lines(write_samples(options.folder))), sep="\n")
+    return 0
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "build": run_build,
+    "add": run_add,
+    "remove": run_remove,
+    "compact": run_compact,
+    "info": run_info,
+    "verify": run_verify,
+    "samples": run_samples,
+}
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run the command that the options name. Returns its exit code."""
+    # Pillow's warnings about a picture are not printed: the report says what is wrong with it.
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    return COMMANDS[options.command](options)
