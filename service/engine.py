@@ -40,8 +40,7 @@ from service.schemas import (
     SearchResponse,
     WordsParams,
     WordsResponse,
-    photo_url,
-    thumbnail_url,
+    addresses,
 )
 from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches
 from service.settings import Settings
@@ -276,7 +275,6 @@ class GalleryEngine(ABC):
                 checkpoint_sha256=matcher.checkpoint_sha256,
                 methods=matcher.methods,
                 best_method=matcher.best_method,
-                nprobe=self._settings.nprobe,
                 diffuses=matcher.calibration.diffusion is not None,
                 vocabulary=len(matcher.words),
                 device=str(matcher.device),
@@ -319,8 +317,7 @@ class GalleryEngine(ABC):
         return Photo(
             id=entry.id,
             paths=entry.paths,
-            photo_url=photo_url(entry.id, self._settings.serve_originals),
-            thumbnail_url=thumbnail_url(entry.id),
+            **addresses(entry.id, self._settings.serve_originals),
         )
 
     def _check_page_size(self, k: int | None) -> None:

@@ -40,8 +40,7 @@ from service.schemas import (
     MatchedCells,
     NearPhoto,
     Rebuilt,
-    photo_url,
-    thumbnail_url,
+    addresses,
 )
 from service.search import GallerySearcher, Near, SearchedIndex
 
@@ -136,8 +135,7 @@ def explain(
     shown = [
         ExplainedPhoto(
             id=entry.id,
-            photo_url=photo_url(entry.id, originals),
-            thumbnail_url=thumbnail_url(entry.id),
+            **addresses(entry.id, originals),
             ret_rank=around.rank(entry),
             nearest=near_photos(index, near, originals),
             **dict(explained_pair(photo, Pair(explanation, pairs))),
@@ -174,8 +172,7 @@ def near_photos(index: SearchedIndex, near: Iterable[Near], originals: bool) -> 
         NearPhoto(
             id=one.id,
             paths=entry.paths,
-            photo_url=photo_url(one.id, originals),
-            thumbnail_url=thumbnail_url(one.id),
+            **addresses(one.id, originals),
             cosine=round(one.cosine, 3),
             rank=one.rank,
         )

@@ -25,7 +25,7 @@ from service.schemas.info import (
     ShardInfo,
     WordsResponse,
 )
-from service.schemas.photos import ClusterResponse, Id, Photo, PhotosResponse, photo_url, thumbnail_url
+from service.schemas.photos import ClusterResponse, Id, Photo, PhotosResponse, addresses
 from service.schemas.query import (
     AskedView,
     FirstStage,
@@ -84,7 +84,6 @@ __all__ = [
     "Words",
     "WordsParams",
     "WordsResponse",
+    "addresses",
     "describe_problems",
-    "photo_url",
-    "thumbnail_url",
 ]

@@ -114,7 +114,6 @@ class ExplainedPhoto(ExplainedPair):
     """A photo of the index beside the sketch."""
 
     id: int
-    rank: None = Field(default=None, description="Always null: an explanation ranks nothing.")
     ret_rank: int = Field(
         description="Its place among all photos by how near they are to the sketch, or to the photo in its place, by "
         "[Ret] alone. What diffusion moved up has photos in nearest that are nearer."

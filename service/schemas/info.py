@@ -19,10 +19,6 @@ class ModelInfo(BaseModel):
     checkpoint_sha256: str
     methods: tuple[str, ...]
     best_method: str = Field(description="What method=auto means.")
-    nprobe: int = Field(
-        description="The same as ``defaults.nprobe``, which is its right place. It is no property of the checkpoint.",
-        json_schema_extra={"deprecated": True},
-    )
     diffuses: bool = Field(description="Whether it knows how to diffuse scores.")
     vocabulary: int = Field(description="How many words its vocabulary has, which text can name; 0 where it has none.")
     device: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -33,14 +33,16 @@ class Photo(BaseModel):
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
 
 
-def photo_url(photo_id: int, originals: bool) -> str | None:
-    """Where the original is; None where originals are not served."""
-    return f"/photos/{photo_id}" if originals else None
+class Addresses(TypedDict):
+    """Where the files of a photo are, as ``Photo`` has it."""
+
+    photo_url: str | None
+    thumbnail_url: str
 
 
-def thumbnail_url(photo_id: int) -> str:
-    """Where a small JPEG of it is."""
-    return f"/thumbnails/{photo_id}"
+def addresses(photo_id: int, originals: bool) -> Addresses:
+    """Where the files of a photo are. originals: whether originals are served."""
+    return {"photo_url": f"/photos/{photo_id}" if originals else None, "thumbnail_url": f"/thumbnails/{photo_id}"}
 
 
 class PhotosResponse(BaseModel):

@@ -37,8 +37,7 @@ from service.schemas import (
     SearchQuery,
     SearchResponse,
     SearchResult,
-    photo_url,
-    thumbnail_url,
+    addresses,
 )
 from service.search.diffusing import diffuse, with_estimates
 from service.search.feedback import Feedback, lead, parts_of, pool_of, put_first, with_nearest
@@ -250,8 +249,7 @@ class GallerySearcher:
                     score=float(ranked.scores[n]),
                     cluster=photo.cluster,
                     paths=photo.paths,
-                    photo_url=photo_url(photo.id, self._defaults.originals),
-                    thumbnail_url=thumbnail_url(photo.id),
+                    **addresses(photo.id, self._defaults.originals),
                     copies=copies,
                 )
             )
