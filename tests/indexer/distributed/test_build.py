@@ -1,31 +1,23 @@
 from __future__ import annotations
 
-import os
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import model
-from indexer import build, open_index, read_progress, verify
+from indexer import build, read_progress, verify
 from indexer.building import Progress
 from indexer.commands import main
-from indexer.distributed.connection import Workers
-from indexer.store import ShardsFolder, read_shards
-from service.settings import Settings
+from indexer.store import read_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, held
 from tests.indexer.distributed.workers import KILLS, KILLS_ONCE
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
-from tests.patience import PATIENCE
-from tests.pictures import encoded
 from tests.programs import run_python
 from tests.ray_cluster import add_small_node
-from tests.service.served import asked
-from tests.service.small_gallery import draw_sketch
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -33,34 +25,9 @@ if TYPE_CHECKING:
 
 def test_shards_hold_what_one_index_of_the_same_photos_holds(shards: Path, plain: Path) -> None:
     check_same(shards, plain)
-    assert [entry.photos for entry in read_shards(shards).shards] == [8, 8, 8]
-
-
-def test_each_shard_is_an_index_that_opens_and_is_sound(shards: Path, matcher: model.Matcher) -> None:
-    ids = []
-    for number in range(3):
-        path = ShardsFolder(shards).shard(number).path
-        assert verify(path) == []
-        opened = open_index(path, matcher)
-        ids += sorted(opened.ids.tolist())
-        opened.close()
-    assert ids == sorted(held_ids(shards))
-
-
-def test_a_shard_is_served_as_any_index(shards: Path, weights: Path) -> None:
-    settings = Settings.model_validate({"index": shards / "shard-0001", "weights": weights, "queue_seconds": PATIENCE})
-    with asked(settings) as http:
-        answer = http.post("/search", params={"k": 3}, content=encoded(draw_sketch()))
-    assert answer.status_code == 200, answer.text
-    entry = read_shards(shards).shards[1]
-    found = [result["id"] for result in answer.json()["results"]]
-    assert len(found) == 3
-    assert all(entry.first_id <= photo <= entry.last_id for photo in found)
-
-
-def held_ids(shards: Path) -> list[int]:
-    manifest = read_shards(shards)
-    return [photo for entry in manifest.shards for photo in held(shards / entry.folder).photos]
+    entries = read_shards(shards).shards
+    assert [entry.photos for entry in entries] == [8, 8, 8]
+    assert all(verify(shards / entry.folder) == [] for entry in entries)
 
 
 def test_a_build_on_many_machines_says_how_far_it_is(shards: Path) -> None:
@@ -154,21 +121,6 @@ def test_a_machine_that_is_lost_costs_no_photo(
     progress = _Removes(ray_cluster, add_small_node(ray_cluster))
     sharded(photos, tmp_path / "shards", 2, progress)
     check_same(tmp_path / "shards", plain)
-
-
-@pytest.mark.usefixtures("sharded")
-def test_a_machine_all_of_whose_cpus_are_taken_is_not_waited_for_before_a_build_begins() -> None:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    machine = next(node for node in ray.nodes() if node["Alive"])
-    place = NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False)
-    taken = ray.remote(num_cpus=machine["Resources"]["CPU"], scheduling_strategy=place)(threading.Event).remote()
-    ray.get(taken.is_set.remote())
-    try:
-        Workers("cpu").everywhere(os.path.exists, os.curdir)
-    finally:
-        ray.kill(taken)
 
 
 def test_the_command_prints_what_became_of_the_photos_and_the_shards(

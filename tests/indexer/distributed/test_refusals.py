@@ -10,8 +10,7 @@ import pytest
 import model
 from indexer import BadInvocation, IndexBusy, IndexRefused, build, compact, open_index, remove
 from indexer.commands import main
-from indexer.distributed import build_shards, connection
-from indexer.distributed.clustering import Stretch, _portions
+from indexer.distributed import build_shards
 from indexer.distributed.connection import Resources, connected
 from indexer.distributed.partition import check_ids
 from indexer.store import ShardsFolder, read_shards
@@ -69,12 +68,6 @@ def test_a_cluster_with_too_little_is_refused() -> None:
         Resources.of([{"CPU": 8}, {"GPU": 1}], "cuda")
     with pytest.raises(BadInvocation, match="device 'tpu' cannot be used"):
         Resources.of([{"CPU": 8}], "tpu")
-
-
-def test_workers_take_a_cpu_each_or_a_gpu_with_its_share_of_cpus() -> None:
-    assert Resources.of([{"CPU": 4}, {"CPU": 2.0}, {}], "auto") == Resources("cpu", 1, 0, 6)
-    assert Resources.of([{"CPU": 4, "GPU": 1}, {"CPU": 64, "GPU": 4}], "auto") == Resources("cuda", 4, 1, 5)
-    assert Resources.of([{"CPU": 4, "GPU": 1}], "cpu") == Resources("cpu", 1, 0, 4)
 
 
 def test_numbers_out_of_range_are_refused_at_once(gallery: Path, tmp_path: Path) -> None:
@@ -195,28 +188,3 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
         (shards / "shards.json").write_text(text)
         with pytest.raises(IndexRefused, match=problem):
             build_shards([gallery], shards, ray="local")
-
-
-def test_rows_are_handed_out_in_portions_of_a_size() -> None:
-    stretches = [Stretch("a", 0, 5), Stretch("b", 0, 2), Stretch("c", 0, 1)]
-    assert list(_portions(stretches, 3)) == [
-        (Stretch("a", 0, 3),),
-        (Stretch("a", 3, 5), Stretch("b", 0, 1)),
-        (Stretch("b", 1, 2), Stretch("c", 0, 1)),
-    ]
-    assert list(_portions([], 3)) == []
-
-
-def test_a_token_is_looked_for_where_ray_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert not connection._has_token()
-    place = tmp_path / ".ray" / "auth_token"
-    place.parent.mkdir()
-    place.write_text("secret")
-    assert connection._has_token()
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "another"))
-    assert not connection._has_token()
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-    assert connection._has_token()

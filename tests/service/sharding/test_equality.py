@@ -155,11 +155,7 @@ def test_queries_without_a_sketch_or_by_clip_or_by_a_photo_do_too(
     generator = np.random.default_rng(seed)
     text, drawn = (generator.normal(size=matcher.config.width).astype(np.float32) for _ in range(2))
     by_clip = ClipVectors(TextVector(text), drawn / np.linalg.norm(drawn))
-    for asked in (
-        {"method": "clip"},
-        {"method": "clip", "text": "any text"},
-        {"method": "rn", "text": "any", "thin": 4},
-    ):
+    for asked in BY_CLIP:
         query = SearchQuery.model_validate({"k": PHOTOS, **asked})
         found = searcher_of(links, matcher).search(draw_sketch(), query, by_clip)
         assert_same(found, whole.search(draw_sketch(), query, by_clip))
@@ -172,39 +168,13 @@ def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
 ) -> None:
     clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
     links = shards_of(index, matcher, parts(np.array(shards)[clusters].tolist()))
-    for asked in (
-        {"nprobe": 2},
-        {"nprobe": 2, "thin": 4},
-        {"nprobe": 1, "text": "cat"},
-        {"nprobe": 2, "method": "ret"},
-    ):
+    for asked in BY_CLUSTERS:
         query = SearchQuery.model_validate({"k": 4, **asked})
         found, expected = searcher_of(links, matcher).search(draw_sketch(), query), whole.search(draw_sketch(), query)
         assert_same(found, expected)
         assert [cluster.score for cluster in found.clusters] == pytest.approx(
             [cluster.score for cluster in expected.clusters], abs=NEARLY
         )
-
-
-def test_a_large_gallery_ranks_only_the_photos_that_have_a_place(index: Index, matcher: Matcher) -> None:
-    links = shards_of(index, matcher, parts([0, 1] * 11 + [0]))
-    asked = SearchQuery(method="ret", diffuse=False, k=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.search.first_stage.SHORTLIST", 4)
-        small = searcher_of(links, matcher).search(draw_sketch(), asked)
-        large = searcher_of(links, matcher, large_from=PHOTOS).search(draw_sketch(), asked)
-    assert [hit.id for hit in small.results] == [hit.id for hit in large.results]
-    assert (small.candidates, large.candidates) == (PHOTOS, 8)
-
-
-def test_a_search_by_a_sketch_takes_three_rounds(index: Index, matcher: Matcher) -> None:
-    links = shards_of(index, matcher, parts([0, 1] * 11 + [0]))
-    for link in links:
-        link.asked.clear()
-    searcher_of(links, matcher).search(draw_sketch(), SearchQuery(method="rn", k=5, diffuse=True))
-    assert [[type(asked).__name__ for asked in link.asked] for link in links] == [
-        ["NearSketch", "ScoresOf", "Entries"]
-    ] * 2
 
 
 def test_the_photos_around_a_picture_are_those_of_one_index(index: Index, matcher: Matcher, whole: Searcher) -> None:

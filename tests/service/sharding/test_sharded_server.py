@@ -11,8 +11,6 @@ import pytest
 from indexer import Index
 from model import Matcher
 from service.settings import Settings
-from service.sharding.links import Pending
-from service.sharding.question import Question
 from tests.benchmarks.scale import number
 from tests.benchmarks.sharded import Plan, compare, in_turns
 from tests.patience import wait_until
@@ -102,24 +100,6 @@ def test_a_shard_that_does_not_answer_is_left_out_and_told_and_comes_back(many: 
     assert many.http.get("/readyz").json() == {"status": "ready"}
     assert 'sbir_shard_up{shard="shard-1"} 1.0' in many.http.get("/metrics").text
     assert "sbir_searches_incomplete_total 1.0" in many.http.get("/metrics").text
-
-
-def test_a_search_that_loses_a_shard_asks_one_that_has_come_back_meanwhile(
-    many: Sharded, sketch: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost, back = many.links[0], many.links[1]
-    back.broken = True
-    many.answers(2)
-    ask = lost.ask
-
-    def lose(made: str, question: Question[Any]) -> Pending[Any]:
-        back.broken = False
-        many.answers(3)
-        lost.broken = True
-        return ask(made, question)
-
-    monkeypatch.setattr(lost, "ask", lose)
-    assert found(many.http, sketch)["missing_shards"] == ["shard-0"]
 
 
 def test_without_any_shard_the_service_is_not_ready(many: Sharded, sketch: bytes) -> None:

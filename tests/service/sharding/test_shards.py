@@ -15,9 +15,8 @@ from indexer import shard_folders as folders_of
 from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
-from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsLost, ShardsRefused
+from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsRefused
 from service.sharding.checks import MOST_ID, check_folders, shard_names
-from service.sharding.links import Round
 from service.sharding.questions import Entries, RowsOfIds
 from tests.requirements import need_ray
 from tests.service.sharding.cut_indexes import cut
@@ -83,20 +82,6 @@ def test_shards_that_do_not_go_together_are_refused(
     assert told in (shards.infos()[1].reason or "")
 
 
-def test_photos_may_move_from_shard_to_shard_in_generations_that_come_together(overview: Overview) -> None:
-    before, after = other(overview, 1000), other(overview, 3000)
-    links = [OfOverviews("a", before, after), OfOverviews("b", other(overview, 3000, made="b1"), before)]
-    shards = Shards(links, seconds=1)
-    shards.refresh(strict=True)
-    links[0].overviews.pop(0)
-    assert not shards.refresh()
-    assert "both have a photo" in (shards.refused or "")
-    assert shards.missing == frozenset()
-    links[1].overviews.pop(0)
-    assert shards.refresh()
-    assert (shards.refused, shards.generations.made) == (None, ("g-3000", "g-1000"))
-
-
 def test_a_search_ends_with_the_generation_that_it_began_with(
     index_path: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
@@ -114,17 +99,6 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
         assert server.state() == made[-1]
     with pytest.raises(GenerationGone, match="is not there any more"):
         server.answer(first, Entries(np.array([0])))
-
-
-def test_a_copy_that_has_not_seen_the_next_generation_opens_it_when_it_is_asked_for(
-    index_path: Path, matcher: Matcher, tmp_path: Path
-) -> None:
-    (folder,) = cut(index_path, matcher, tmp_path, shards=1)
-    quick, slow = ShardServer(folder, matcher), ShardServer(folder, matcher)
-    assert quick.state() == slow.state()
-    remove([], folder, ids=[int(quick.overview(quick.state()).ids[0])])
-    fresh = quick.refresh() or ""
-    assert len(slow.overview(fresh).ids) == len(quick.overview(fresh).ids)
 
 
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
@@ -151,14 +125,6 @@ def test_a_folder_of_shards_stands_for_all_of_them_and_another_one_for_itself(tm
     (tmp_path / "shards.json").write_text("{}")
     with pytest.raises(IndexRefused, match="is damaged, or of another version"):
         folders_of(tmp_path)
-
-
-def test_shards_that_are_not_to_be_asked_are_lost_at_once() -> None:
-    ask = Round([OfOverviews("a"), OfOverviews("b")], [None, None], seconds=1)
-    with pytest.raises(ShardsLost, match="The shards a, b do not answer now"):
-        ask.ask({0: Entries(np.array([0])), 1: Entries(np.array([0]))})
-    with pytest.raises(ShardsLost, match="The shards a, b do not"):
-        ask.check_complete()
 
 
 @pytest.mark.parametrize(
