@@ -25,7 +25,6 @@ from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.programs import run_python, started_python
-from tests.requirements import need_ray
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"
@@ -254,47 +253,6 @@ def test_every_node_of_the_cluster_needs_the_token_and_is_reached_by_the_others_
             assert service["networks"] == ["ray"]
         else:
             assert "networks" not in service
-
-
-def test_what_the_nodes_of_the_cluster_run_is_understood(compose: dict[str, Any]) -> None:
-    nodes = {name: node for name, node in compose["services"].items() if name.startswith("ray-")}
-    cpus = {name: _ray_options(nodes[name])["num_cpus"] for name in nodes}
-    limit = nodes["ray-worker"]["deploy"]["resources"]["limits"]["cpus"]
-    assert cpus == {"ray-head": 0, "ray-worker": limit, "ray-index": 0, "ray-service": 0}
-    head = _ray_options(nodes["ray-head"])
-    assert (head["head"], head["include_dashboard"]) == (True, False)
-    for name in ("ray-worker", "ray-index", "ray-service"):
-        options = _ray_options(nodes[name])
-        assert options["address"] == f"ray-head:{head['port']}"
-        # What runs beside a node keeps the container; without anything, the node itself does.
-        assert options["block"] == (name == "ray-worker")
-    build = indexer.commands.parser().parse_args(_beside_the_node(nodes["ray-index"], "indexer"))
-    assert (build.folders, build.ray, build.shards) == ([Path("/photos")], "auto", 2)
-    served = _beside_the_node(nodes["ray-service"], "service")
-    assert served == ["serve", "--ray", "auto", "--shards", "/index", "--replicas", "1"]
-    # Of the workers' CPUs at least one is left for a build beside what serves: copies of both shards, and the encoder.
-    assert nodes["ray-worker"]["deploy"]["replicas"] * limit > build.shards + 1
-
-
-def _ray_options(node: dict[str, Any]) -> dict[str, Any]:
-    """What a container gives to `ray start`, read by Ray's own parser. Skips the test where Ray is not installed."""
-    need_ray()
-    from ray.scripts.scripts import start
-
-    command = node["command"]
-    words = shlex.split(command[2].partition("&&")[0]) if command[0] == "sh" else command
-    assert words[:2] == ["ray", "start"]
-    found: dict[str, Any] = start.make_context("ray start", words[2:]).params
-    return found
-
-
-def _beside_the_node(node: dict[str, Any], package: str) -> list[str]:
-    """The arguments of the program that takes the shell's place once the node has started."""
-    shell, option, line = node["command"]
-    assert (shell, option) == ("sh", "-c")
-    words = shlex.split(line.partition("&&")[2])
-    assert words[:4] == ["exec", "python", "-m", package]
-    return words[4:]
 
 
 def test_every_variable_of_the_compose_file_is_named_at_its_top() -> None:
