@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, ends_with, names, on_screen, text
+from tests.service.looking import axe_complaints, check_quiet, names, on_screen, text
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, save_copy
 
@@ -115,15 +115,6 @@ def test_a_copy_can_be_looked_at_and_liked(desk: Browser, doubled: Served) -> No
     check_quiet(desk, doubled)
 
 
-def test_scrolling_brings_every_picture_once(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
-    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
-    wait(desk).until(lambda d: text(d, "status") == "10 photos, best first")
-    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
-    assert sorted(int(picture(name)) for name in names(desk)) == list(range(len(FILES)))
-    check_quiet(desk, doubled)
-
-
 def test_folding_can_be_turned_off_which_is_remembered(desk: Browser, doubled: Served) -> None:
     find(desk, doubled)
     desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
@@ -134,20 +125,6 @@ def test_folding_can_be_turned_off_which_is_remembered(desk: Browser, doubled: S
     desk.refresh()
     wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
     assert folded(desk) == []
-
-
-def test_photos_of_a_kind_stand_for_several_too(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
-    desk.find_element(By.XPATH, "//input[@name='view'][@value='kinds']/..").click()
-    wait(desk).until(lambda d: ends_with(d, "status", " kinds, best first"))
-    wait_for_photos(desk)
-    desk.execute_script(
-        "for (const kind of document.querySelectorAll('#results .toggle')) kind.click();"
-        "for (const photo of document.querySelectorAll('#results .times:not([hidden])')) photo.click();"
-    )
-    wait(desk).until(lambda d: all(one["copies"] for one in folded(d)))
-    assert len(set(names(desk))) == len(names(desk))
-    check_quiet(desk, doubled)
 
 
 def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled: Served) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import (
@@ -107,16 +106,6 @@ def test_without_a_drawing_liked_photos_are_enough(desk: Browser, server: Served
     check_quiet(desk, server)
 
 
-def test_scrolling_brings_every_photo_after_the_liked_one_once(desk: Browser, server: Served) -> None:
-    desk.get(f"{server.url}/#like=4")
-    wait_for_photos(desk)
-    desk.find_element(By.CSS_SELECTOR, "#count option[value='10']").click()
-    wait(desk).until(lambda d: text(d, "status") == "10 photos, best first")
-    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "These are all the photos.")
-    assert len(set(names(desk))) == len(names(desk)) == PHOTOS
-    check_quiet(desk, server)
-
-
 def test_where_no_photo_is_left_the_page_says_so(desk: Browser, server: Served) -> None:
     find(desk, server)
     desk.find_element(By.CSS_SELECTOR, "#count option[value='50']").click()
@@ -161,15 +150,6 @@ def test_a_photo_of_an_address_that_is_gone_is_told_and_can_be_taken_out(desk: B
     wait_for_notice(desk, "What are you looking for?")
 
 
-def test_an_address_that_is_written_by_hand_is_followed(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    wanted, photo_id = photo(desk, 6)
-    desk.execute_script("location.hash = arguments[0]", f"like={photo_id},{photo_id}&like=nonsense&other=1")
-    wait(desk).until(lambda d: names(d)[0] == wanted)
-    assert parts(desk)["parts"] == ["Remove the drawing", f"Remove: More like {wanted}"]
-    check_quiet(desk, server)
-
-
 def test_back_leaves_the_photo_first_and_then_takes_the_like_back(desk: Browser, server: Served) -> None:
     find(desk, server)
     before = names(desk)
@@ -193,10 +173,9 @@ def test_back_leaves_the_photo_first_and_then_takes_the_like_back(desk: Browser,
     check_quiet(desk, server)
 
 
-@pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served, screen: Screen, dark: bool) -> None:
-    with on_screen(opened, screen, dark=dark) as driver:
-        find(driver, server, screen)
+def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served) -> None:
+    with on_screen(opened, PHONE, dark=True) as driver:
+        find(driver, server, PHONE)
         _, liked = photo(driver, 1)
         driver.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()
         wait_for_search(driver, f"#like={liked}")
@@ -204,7 +183,7 @@ def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served, scre
         driver.find_elements(By.CSS_SELECTOR, "#results .small.unlike")[2].click()
         wait_for_search(driver, f"#like={liked}&unlike={unliked}")
         assert axe_complaints(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE.width
         driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
         assert axe_complaints(driver) == []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, draw, wait, wait_for_photos
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
 from tests.service.looking import (
@@ -177,13 +176,10 @@ def test_a_filter_alone_is_nothing_to_search_with(desk: Browser, server: Served)
     check_quiet(desk, server)
 
 
-@pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_everybody_can_use_photos_of_their_own_and_filters(
-    opened: Browser, server: Served, tmp_path: Path, screen: Screen, dark: bool
-) -> None:
+def test_everybody_can_use_photos_of_their_own_and_filters(opened: Browser, server: Served, tmp_path: Path) -> None:
     file = tmp_path / "mine.png"
     file.write_bytes(encoded(draw_photo(6)))
-    with on_screen(opened, screen, dark=dark) as driver:
+    with on_screen(opened, PHONE, dark=True) as driver:
         driver.get(f"{server.url}/{FOLDER_HASH}&after=2001-02-03")
         choose_file(driver, file)
         wait_for_photos(driver)
@@ -191,4 +187,4 @@ def test_everybody_can_use_photos_of_their_own_and_filters(
         driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
         wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
         assert axe_complaints(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE.width

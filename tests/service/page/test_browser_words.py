@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 import model
 from indexer import build
 from service.settings import Settings
-from tests.browser import DESKTOP, PHONE, Browser, Screen, wait, wait_for_photos
+from tests.browser import PHONE, Browser, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import encoded
 from tests.requirements import needs_browser
@@ -153,13 +153,12 @@ def test_without_a_vocabulary_there_is_no_field_for_words(desk: Browser, server:
     assert not desk.find_element(By.ID, "word").is_displayed()
 
 
-@pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_everybody_can_use_words(opened: Browser, known: Served, drawn: str, screen: Screen, dark: bool) -> None:
-    with on_screen(opened, screen, dark=dark) as driver:
+def test_everybody_can_use_words(opened: Browser, known: Served, drawn: str) -> None:
+    with on_screen(opened, PHONE, dark=False) as driver:
         driver.get(f"{known.url}/#text=sofa")
         wait_for_photos(driver)
         driver.find_element(By.ID, "file").send_keys(drawn)
         wait(driver).until(guessed)
         wait_for_photos(driver)
         assert axe_complaints(driver) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE.width
