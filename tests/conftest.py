@@ -64,10 +64,10 @@ def shared_data() -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
-    """Two nodes of a Ray cluster on this machine, for all tests that need one. Skips them where Ray is not installed.
+    """A Ray cluster on this machine, for all tests that need one. Skips them where Ray is not installed.
 
-    Nobody is connected to it, and a test that connects disconnects again. A test that takes a node away adds another.
-    It has room for two copies of each of two shards, and the encoder.
+    Nobody is connected to it, and a test that connects disconnects again. It has room for two copies of each of two
+    shards, and the encoder.
     """
-    with ray_cluster_of(2, cpus=3) as cluster:
+    with ray_cluster_of(cpus=6) as cluster:
         yield cluster

@@ -1,7 +1,4 @@
-"""A small Ray cluster on this machine: several nodes with their own workers, as several machines would be.
-
-Nodes are told apart by Ray alone. They share this machine's processors, whatever number of CPUs they say they have.
-"""
+"""A small Ray cluster on this machine: one node with workers, whatever number of CPUs it says that it has."""
 
 from __future__ import annotations
 
@@ -24,8 +21,6 @@ from tests.requirements import need_ray
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-#: Logical CPUs of each node.
-CPUS = 2
 _OBJECTS = 80 * 2**20
 
 
@@ -44,13 +39,14 @@ def set_environment() -> None:
 
 
 @contextmanager
-def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
-    """A cluster of so many nodes, all of whose processes have ended when the block is left.
+def ray_cluster_of(cpus: int) -> Iterator[Cluster]:
+    """A cluster of one node with so many logical CPUs, all of whose processes have ended when the block is left.
 
-    Nobody is connected to it; ``address`` of what is given says where it is. ``add_small_node`` adds further nodes.
-    The test is skipped where Ray is not installed.
+    Nobody is connected to it; ``address`` of what is given says where it is. The test is skipped where Ray is not
+    installed.
     """
     need_ray()
+    import ray
     from ray.cluster_utils import Cluster
 
     # Paths of sockets must be short, so it is not the test's own folder.
@@ -61,45 +57,36 @@ def ray_cluster_of(nodes: int, cpus: int = CPUS) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         (Path(folder) / "ray").mkdir()
-        yield from _running(cluster, nodes, cpus, folder)
+        try:
+            _start_node(cluster, cpus, folder)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _running(cluster: Cluster, nodes: int, cpus: int, folder: str) -> Iterator[Cluster]:
-    """The cluster with its nodes, once; then all of it is gone, its files in ``folder``, too."""
-    import ray
-
-    try:
-        # Without what no test needs: on a busy machine a node gives up where its processes do not start in time.
-        add_small_node(cluster, cpus, temp_dir=folder, include_dashboard=False, no_monitor=True)
-        for _ in range(1, nodes):
-            add_small_node(cluster, cpus)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def add_small_node(cluster: Cluster, cpus: int = CPUS, **options: Any) -> Any:
-    """One more node; ``options`` as ``Cluster.add_node`` has them. Returns what ``Cluster.remove_node`` takes."""
+def _start_node(cluster: Cluster, cpus: int, folder: str) -> None:
+    """Start the node without what no test needs: on a busy machine it gives up where not all starts in time."""
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
     with _patient(port):
-        node = cluster.add_node(
+        cluster.add_node(
             wait=False,
             num_cpus=cpus,
             object_store_memory=_OBJECTS,
             include_log_monitor=False,
             runtime_env_agent_port=port,
-            **options,
+            temp_dir=folder,
+            include_dashboard=False,
+            no_monitor=True,
         )
         cluster.wait_for_nodes(PATIENCE)
-    return node
 
 
 @contextmanager
 def _patient(port: int) -> Iterator[None]:
-    """Start nodes without what only Ray's dashboard needs, and wait for them as long as for other states.
+    """Start the node without what only Ray's dashboard needs, and wait for them as long as for other states.
 
     A busy machine may need that: Ray itself gives up where a node has not started within 30 s, and where a helper of
     the node has not told its port within 15 s. So the ports are told here: ``port`` of the helper that is needed, and

@@ -194,7 +194,7 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
             log = folder / f"{count}.log"
             # Room for one copy of each shard and one of the encoder.
             with (
-                ray_cluster_of(1, (count + 1) * threads) as cluster,
+                ray_cluster_of((count + 1) * threads) as cluster,
                 served_on_ray(plain, folders, cluster, log, SBIR_THREADS=str(threads)) as on_ray,
             ):
                 urls = {f"one index beside {count}": url, f"{count} by Ray": str(on_ray.http.base_url)}

@@ -8,16 +8,14 @@ import pytest
 
 import model
 from indexer import build, read_progress, verify
-from indexer.building import Progress
 from indexer.commands import main
 from indexer.store import read_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, held
-from tests.indexer.distributed.workers import KILLS, KILLS_ONCE
+from tests.indexer.distributed.workers import KILLS
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
 from tests.programs import run_python
-from tests.ray_cluster import add_small_node
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -62,15 +60,12 @@ def test_an_update_computes_what_is_new_and_equals_an_update_of_one_index(
     assert [entry.generation for entry in report.shards] == ["g000002", "g000002"]
 
 
-def test_a_worker_that_is_killed_costs_no_photo_and_one_that_kills_its_workers_is_named(
+def test_a_photo_that_kills_its_workers_is_named_and_costs_no_other_photo(
     tmp_path: Path, sharded: BuildShards, matcher: model.Matcher
 ) -> None:
     photos = save_photos(tmp_path / "photos", 9)
-    # Both are in one slice.
-    save_photo(photos / f"{KILLS_ONCE}.png", 20)
     save_photo(photos / f"{KILLS}.png", 21)
     report = sharded(photos, tmp_path / "shards", 2)
-    assert (photos / f".{KILLS_ONCE}.png.killed").exists()
     (bad,) = report.bad
     assert bad.path == f"{KILLS}.png"
     assert "the worker that read it ended" in bad.reason
@@ -98,29 +93,6 @@ def test_a_build_whose_driver_was_killed_goes_on_from_the_slices_that_are_there_
     assert not slices.exists()
     for entry in read_shards(shards).shards:
         assert index_bytes(killed / entry.folder) == index_bytes(shards / entry.folder)
-
-
-class _Removes(Progress):
-    """Takes a node away once a slice is done."""
-
-    def __init__(self, cluster: Cluster, node: object) -> None:
-        super().__init__()
-        self._cluster = cluster
-        self._node: object | None = node
-
-    def advance(self, done: int = 1, bad: int = 0) -> None:
-        super().advance(done, bad)
-        if done and self._node is not None:
-            self._cluster.remove_node(self._node, allow_graceful=False)
-            self._node = None
-
-
-def test_a_machine_that_is_lost_costs_no_photo(
-    tmp_path: Path, photos: Path, plain: Path, ray_cluster: Cluster, sharded: BuildShards
-) -> None:
-    progress = _Removes(ray_cluster, add_small_node(ray_cluster))
-    sharded(photos, tmp_path / "shards", 2, progress)
-    check_same(tmp_path / "shards", plain)
 
 
 def test_the_command_prints_what_became_of_the_photos_and_the_shards(

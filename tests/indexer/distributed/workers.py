@@ -1,7 +1,6 @@
 """What Ray's workers do before a test has them work: decode at once, sync nothing, and end at certain photos.
 
-A photo whose name has `KILLS` ends every worker that reads it, as one does that takes all memory. One whose name has
-`KILLS_ONCE` ends the first worker only, as when somebody switches off the machine.
+A photo whose name has `KILLS` ends every worker that reads it, as one does that takes all memory.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 KILLS = "kills its worker"
-KILLS_ONCE = "kills a worker once"
 _ROOT = str(Path(__file__).parents[3])
 
 
@@ -38,6 +36,7 @@ def connection(address: str) -> Iterator[None]:
 def install() -> None:
     """Make this process a worker of a test."""
     from indexer.building import staging
+    from indexer.distributed import encoding
     from indexer.store.files import FileContent, read_below
     from model.decoding import Decoders, Job
     from model.images import OpenedImage
@@ -50,13 +49,13 @@ def install() -> None:
             return job.run(data)
 
     def read(root: Path, path: str) -> FileContent:
-        mark = root / f".{Path(path).name}.killed"
-        if KILLS in path or (KILLS_ONCE in path and not mark.exists()):
-            mark.touch()
+        if KILLS in path:
             os.kill(os.getpid(), signal.SIGKILL)
         return read_below(root, path)
 
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)
+    # Each death costs another worker, which takes seconds to load torch.
+    patch.setattr(encoding, "_MOST_DEATHS", 1)
     patch.setattr(staging, "Decoders", InThisProcess)
     patch.setattr(staging, "read_below", read)

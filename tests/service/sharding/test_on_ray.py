@@ -1,4 +1,4 @@
-"""Shards on a Ray cluster of two nodes: the real server, asked over HTTP, while processes are killed."""
+"""Shards on a Ray cluster: the real server, asked over HTTP, while processes are killed."""
 
 from __future__ import annotations
 
