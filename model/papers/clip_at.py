@@ -5,7 +5,7 @@ Vectors are compared by the cosine distance, 1 - cos(a, b).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,7 +147,7 @@ def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 class Trained(nn.Module):
-    """What a training changes: prompts, LayerNorms and, beside the network, the projection to the text vectors.
+    """A training changes these: prompts, LayerNorms and, beside the network, the projection to the text vectors.
 
     CLIP's vectors are compared with its text vectors as they are. Those of another ViT have another width, so that they
     need a linear map (``to_text``), which does not get into the checkpoint.
@@ -176,6 +176,8 @@ class ClipAtTrainer(Trainer[Trained]):
     Raises:
         ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
     """
+
+    recipe: ClipAtRecipe
 
     def __init__(
         self, recipe: ClipAtRecipe, data: TrainingSet, texts: torch.Tensor, vit: PretrainedVit, folder: Path
@@ -231,8 +233,9 @@ class ClipAtTrainer(Trainer[Trained]):
         return torch.optim.Adam(groups)
 
     def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next."""
-        share = share_at(self.recipe, self.step)
+        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine."""
+        chosen = self.recipe.optimiser
+        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
         for group in self.optimiser.param_groups:
             group["lr"] = share * group["rate"]
 
@@ -314,7 +317,7 @@ class ClipAtTrainer(Trainer[Trained]):
         ]
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
-    def figures(self, validation: Corpus) -> Mapping[str, float]:
+    def figures(self, validation: Corpus) -> dict[str, float]:
         """Measures how often the photo that a sketch was drawn from comes first in its class, where some were drawn."""
         recipe = self.recipe
         part = Corpus(validation.sketches[:: recipe.evaluate_share], validation.photos)
@@ -325,15 +328,9 @@ class ClipAtTrainer(Trainer[Trained]):
         return {"val_acc_1": round(measure_instances(pairs, matrices).figures["ret"]["acc_1"], 4)}
 
 
-def share_at(recipe: ClipAtRecipe, step: int) -> float:
-    """The share of the learning rates at a step, from 0: it rises linearly to 1, then falls by a cosine."""
-    chosen = recipe.optimiser
-    return warmed_cosine(step, recipe.steps, chosen.warmup, 1.0, chosen.last)
-
-
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from.
+    """A pretrained ViT and text vectors, from which a training starts.
 
     Attributes:
         vit: the pretrained ViT.
@@ -387,4 +384,4 @@ def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object
     texts = start.texts(training.labels)
     report(f"text vectors of {len(texts)} classes from {start.texts_from}")
     trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, start.vit, run.folder)
-    return train_vectors(trainer, recipe, run, validation, {"texts": start.texts_from}, report, watch)
+    return train_vectors(trainer, run, validation, {"texts": start.texts_from}, report, watch)

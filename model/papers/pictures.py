@@ -40,7 +40,7 @@ from model.images import Preprocessing
 from model.network import NetworkConfig
 from model.papers.recipe import Recipe
 
-# Of class folders one of so many classes is for validation.
+# One of so many class folders is for validation.
 VALIDATION_EVERY = 5
 FEWEST_CLASSES = 2
 # Training pictures are stored at this side, in pixels, and varied at it.
@@ -158,7 +158,7 @@ def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Further:
-    """What the recipe uses of the pictures beside those of its classes with sketches and photos."""
+    """Chooses the pictures that the recipe uses beside those of its classes with sketches and photos."""
     trained = set(training.labels)
     sketches = tuple(p for p in allowed.sketches if p.label not in trained) if recipe.further_sketches else ()
     if not recipe.line_drawings:
@@ -227,7 +227,7 @@ def sized(pictures: torch.Tensor, config: NetworkConfig) -> torch.Tensor:
 
 
 def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:
-    """Those of the photos that a sketch was drawn from, each with the rows of its sketches."""
+    """Finds the photos that a sketch was drawn from, each with the rows of its sketches."""
     found = ((photo, torch.nonzero(targets == photo).flatten()) for photo in photos.tolist())
     return tuple((photo, sketches) for photo, sketches in found if len(sketches))
 

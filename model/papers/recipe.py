@@ -49,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser(Table):
-    """What all optimisers share.
+    """An optimiser of any method.
 
     Attributes:
         warmup: steps in which the learning rates rise linearly.
@@ -64,7 +64,7 @@ class Optimiser(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Table):
-    """What the recipes of all methods share.
+    """A training of any method.
 
     Attributes:
         network: fields of the network's configuration that differ. With ``sizes``, the fields of ``VitSizes``, a ViT
@@ -135,7 +135,7 @@ class Recipe(Table):
 
     @property
     def pace(self) -> Pace:
-        """What the training loop is told."""
+        """The part of the recipe that the training loop reads."""
         chosen = self.optimiser
         return Pace(self.steps, self.seed, chosen.clip, chosen.average, self.save_every, self.evaluate_every)
 
@@ -340,7 +340,7 @@ class ZseRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class VectorRecipe(Recipe):
-    """What the recipes of networks with one vector an image share.
+    """A training of any network that has one vector an image.
 
     Attributes:
         backbone: timm's name of the ViT's architecture; "clip" where ``--backbone`` names a CLIP of open_clip, which
@@ -359,7 +359,7 @@ class VectorRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Anchoring(Table):
-    """What is done with the anchors (sections 3.4 and 3.5).
+    """The treatment of the anchors (sections 3.4 and 3.5).
 
     Attributes:
         graph: layers of the graph convolution that adapts the anchors; 0 leaves them as they are.
@@ -641,7 +641,7 @@ _SAVES = 8
 
 
 class Budget(NamedTuple):
-    """What a training may cost: pictures, repeats counted, and their side in pixels. It makes whole steps alone."""
+    """The cost of a training: pictures, repeats counted, and their side in pixels. It makes whole steps alone."""
 
     pictures: int
     image_size: int

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from model.checkpoint import save_checkpoint
 from model.datasets import Corpus, GroupedTask, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
-from model.network import Method, RetNetwork
+from model.network import RetNetwork
 from model.papers.pictures import training_corpora
 from model.papers.recipe import Recipe, VectorRecipe
 from model.training import Loop, calibrated, validation_figures
@@ -54,31 +54,10 @@ class Run:
         return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.backbone)).name}"
 
 
-@dataclass(frozen=True)
-class Glimpse:
-    """A network in training, when it has just been measured on the validation classes.
-
-    Attributes:
-        step, steps: how many steps were made, and of how many; equal at the end.
-        pictures: how many it has seen, repeats counted.
-        network: as it would be saved now: the average over steps. Copy what is to be kept.
-        methods: those that are being trained.
-        figures: of the validation, as in the log of the training.
-    """
-
-    step: int
-    steps: int
-    pictures: int
-    network: RetNetwork
-    methods: tuple[Method, ...]
-    figures: Mapping[str, float]
-
-
-Watch = Callable[[Glimpse], object]
-
-
 class Trainer(Loop[Trained]):
     """A training by a recipe; ``origin`` is as for ``Loop``."""
+
+    recipe: Recipe
 
     def __init__(self, recipe: Recipe, network: Trained, folder: Path, origin: str) -> None:
         super().__init__(network, recipe.pace, folder, origin, dtype=recipe.dtype)
@@ -88,9 +67,14 @@ class Trainer(Loop[Trained]):
     def trained(self) -> RetNetwork:
         """The network as it would be saved now: the average over steps."""
 
-    def figures(self, validation: Corpus) -> Mapping[str, float]:
+    def figures(self, validation: Corpus) -> dict[str, float]:
         """Measures what only this method has, for the log."""
         return {}
+
+
+# This is called with a training whose network was just measured on the validation classes, and the figures. Its network
+# is ``trained``, of which what is to be kept is copied.
+Watch = Callable[[Trainer[Any], Mapping[str, float]], object]
 
 
 def check_target(target: Path | None, folder: Path | None = None) -> None:
@@ -101,7 +85,6 @@ def check_target(target: Path | None, folder: Path | None = None) -> None:
 
 def run_steps(
     trainer: Trainer[Trained],
-    recipe: Recipe,
     run: Run,
     validation: Corpus | None,
     report: Callable[[str], object],
@@ -115,13 +98,12 @@ def run_steps(
     recipe was completed; if not, the same run continues where it stopped.
     """
 
+    recipe = trainer.recipe
+
     def validate(classes: Corpus) -> Mapping[str, float]:
-        # Both look at copies of it.
-        now = trainer.trained
-        found = validation_figures(now, classes, recipe.evaluate_share, recipe.dtype, recipe.methods, large)
-        found |= trainer.figures(classes)
-        seen = trainer.step * recipe.pictures // recipe.steps
-        watch(Glimpse(trainer.step, recipe.steps, seen, now, recipe.methods, found))
+        share, dtype, methods = recipe.evaluate_share, recipe.dtype, recipe.methods
+        found = validation_figures(trainer.trained, classes, share, dtype, methods, large) | trainer.figures(classes)
+        watch(trainer, found)
         return found
 
     trainer.run((lambda: validate(validation)) if validation else None, until=run.until)
@@ -150,7 +132,6 @@ def vector_corpora(recipe: VectorRecipe, run: Run, report: Callable[[str], objec
 
 def train_vectors(
     trainer: Trainer[Trained],
-    recipe: VectorRecipe,
     run: Run,
     validation: Corpus,
     notes: Mapping[str, str],
@@ -161,9 +142,10 @@ def train_vectors(
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     """
-    if not run_steps(trainer, recipe, run, validation, report, watch):
+    if not run_steps(trainer, run, validation, report, watch):
         return False
     if run.target is not None:
+        recipe = trainer.recipe
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
         ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
         save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})

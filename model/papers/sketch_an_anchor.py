@@ -203,7 +203,7 @@ def chosen_photos(choice: ChosenPhotos, data: TrainingSet, features: torch.Tenso
     rows = []
     for of_class in data.photo_rows:
         own = features[of_class]
-        # Of features of one length, the nearest to a point are those with the largest products with it.
+        # Features have one length, so the nearest to a point are those with the largest products with it.
         order = (own @ own.mean(dim=0)).argsort(descending=not choice.farthest, stable=True)
         rows.append(of_class[order[: choice.count]])
     return dataclasses.replace(data, photo_rows=tuple(rows), key=f"{data.key} {choice}")
@@ -279,12 +279,12 @@ def anchored_contrastive_loss(
 
 
 def scaled_gradient(x: torch.Tensor, factor: float) -> torch.Tensor:
-    """The same values, whose gradient is multiplied by ``factor`` on its way back."""
+    """Multiplies the gradient by ``factor`` on its way back, and leaves the values as they are."""
     return x * factor + x.detach() * (1 - factor)
 
 
 class AnchoredNetwork(nn.Module):
-    """What a training changes: the network and, beside it, the graph that adapts the anchors.
+    """A training changes these: the network and, beside it, the graph that adapts the anchors.
 
     Only the network gets into the checkpoint.
     """
@@ -313,6 +313,8 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     Raises:
         ModelError: the pictures are of one class only, or the backbone is not the recipe's.
     """
+
+    recipe: AnchorRecipe
 
     def __init__(
         self,
@@ -351,8 +353,9 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return torch.optim.Adam(groups, lr=chosen.rate, eps=chosen.epsilon)
 
     def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next."""
-        rate = rate_at(self.recipe, self.step)
+        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine (4.2)."""
+        chosen = self.recipe.optimiser
+        rate = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.rate, chosen.last_rate)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["part"]
 
@@ -389,12 +392,6 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return losses
 
 
-def rate_at(recipe: AnchorRecipe, step: int) -> float:
-    """The learning rate of a step, from 0: it rises linearly, then falls by a cosine (section 4.2)."""
-    chosen = recipe.optimiser
-    return warmed_cosine(step, recipe.steps, chosen.warmup, chosen.rate, chosen.last_rate)
-
-
 def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
     """Trains a network of Sketch-an-Anchor, calibrates it on the validation classes, and writes the checkpoint.
 
@@ -424,7 +421,7 @@ def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object
         if recipe.photos is not None:
             data = chosen_photos(recipe.photos, data, features)
     trainer = AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder)
-    return train_vectors(trainer, recipe, run, validation, notes, report, watch)
+    return train_vectors(trainer, run, validation, notes, report, watch)
 
 
 def _untrained(folder: Path | None, validation: Corpus) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
 from model.papers.clip_at import train_clip_at
 from model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, ZseRecipe, read_recipe
-from model.papers.runs import Glimpse, Run, Watch, check_target
+from model.papers.runs import Run, Watch, check_target
 from model.papers.sketch_an_anchor import train_anchors
 from model.papers.zse.trainer import train_zse
 
@@ -37,11 +37,7 @@ class Outcome:
     draw: Callable[[Path], object] | None = None
 
 
-def unwatched(glimpse: Glimpse) -> None:
-    """Looks away: for a training that nobody watches."""
-
-
-def train(run: Run, report: Callable[[str], object], watch: Watch = unwatched) -> bool:
+def train(run: Run, report: Callable[[str], object], watch: Watch = lambda trainer, figures: None) -> bool:
     """Trains a network of the kind that the recipe is for.
 
     ``report`` gets sentences about the progress. ``watch`` is called whenever the network was measured on the

@@ -84,7 +84,7 @@ def _of_word2vec(path: Path) -> WordVectors:
             table = KeyedVectors.load(str(path))
         else:
             table = KeyedVectors.load_word2vec_format(str(path), binary=binary, limit=MOST_WORDS)
-    # What gensim raises for a file of another kind follows from its first bytes.
+    # Which error gensim raises for a file of another kind follows from its first bytes.
     except Exception as error:
         raise ModelError(f"{path} is not a word2vec file that gensim can read: {error}") from error
     return WordVectors(path.name, tuple(table.index_to_key), torch.from_numpy(np.array(table.vectors, np.float32)))

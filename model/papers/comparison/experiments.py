@@ -168,7 +168,7 @@ def _rate_row(request: ExperimentRequest, rate: float, report: Callable[[str], o
 
 
 # Fig. 1: what the training does to the space of vectors.
-# As many classes as the paper draws, and so many sketches and photos of each.
+# The paper draws as many classes; of each there are so many sketches and photos.
 _CLASSES, _OF_EACH = 10, 20
 _SEED = 0
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ from model.papers.comparison.table import (
     chosen_methods,
 )
 from model.papers.recipe import VALIDATION_SHARE, Budget, BudgetedRecipe, ZseRecipe, at_budget, keep_text, read_recipe
-from model.papers.runs import Glimpse, Run
+from model.papers.runs import Run, Trainer
 from model.papers.trainings import read_log, read_record, train, write_record
 from model.terminal import expanded
 from model.training import calibrated, validation_figures
@@ -247,12 +248,15 @@ def trained(
     recipe.write_text(training.recipe.text, encoding="utf-8")
     _share_teacher(training, siblings)
 
-    def keep(glimpse: Glimpse) -> None:
-        value = _figure(glimpse.figures)
-        if glimpse.step == glimpse.steps:
-            _keep(glimpse, value, training.last)
+    def keep(trainer: Trainer[Any], figures: Mapping[str, float]) -> None:
+        value, methods = _figure(figures), trainer.recipe.methods
+        paths = [training.last] if trainer.step == trainer.recipe.steps else []
         if not training.peak.exists() or value > float(read_metadata(training.peak)["val"]):
-            _keep(glimpse, value, training.peak)
+            paths.append(training.peak)
+        for path in paths:
+            # That is a copy.
+            network = trainer.trained.with_calibration(Calibration(methods, methods[0]))
+            save_checkpoint(network.half(), path, {"val": repr(value)})
 
     train(Run(recipe, backbone, training.folder, None, words=words), report, keep)
     entries = read_log(training.folder)
@@ -277,12 +281,6 @@ def forget_networks(trainings: tuple[Training, ...]) -> None:
 def _figure(figures: Mapping[str, float]) -> float:
     """The highest mAP@all of a validation."""
     return max(value for name, value in figures.items() if name.startswith("val_"))
-
-
-def _keep(glimpse: Glimpse, value: float, path: Path) -> None:
-    # That is a copy.
-    network = glimpse.network.with_calibration(Calibration(glimpse.methods, glimpse.methods[0]))
-    save_checkpoint(network.half(), path, {"val": repr(value), "pictures": str(glimpse.pictures)})
 
 
 def _share_teacher(training: Training, siblings: tuple[Training, ...]) -> None:

@@ -45,6 +45,8 @@ class ZseTrainer(Trainer[Network]):
         start: a trained network to start from instead of the backbone; None for the backbone.
     """
 
+    recipe: ZseRecipe
+
     def __init__(
         self,
         recipe: ZseRecipe,
@@ -63,7 +65,7 @@ class ZseTrainer(Trainer[Network]):
             state = {f"start.{name}": tensor for name, tensor in plain.state_dict().items()}
             _load_start(network, plain, self.native)
         super().__init__(recipe, network, folder, digest(repr(recipe) + data.key, backbone | state))
-        # What the pretrained ViT says of the photos; None where the recipe does not ask it.
+        # The pretrained ViT says this of the photos; None where the recipe does not ask it.
         self.teacher: Teacher | None = None
         self.objective: ListwiseObjective | QuadrupletObjective
         if recipe.quadruplets is None:
@@ -196,7 +198,7 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object], watc
     data = training_set(training, cache_folder() / "pixels", further)
     trainer = ZseTrainer(recipe, data, backbone, run.folder, start)
     large = _large_validation(recipe) if run.data is None and validation else None
-    if not run_steps(trainer, recipe, run, validation, report, watch, large=large):
+    if not run_steps(trainer, run, validation, report, watch, large=large):
         return False
     if run.target is None:
         return True

@@ -93,19 +93,19 @@ def with_words(
     return with_vocabulary(network, [photos[row] for row in rows], beliefs(rows), sketches, drawn, synonyms)
 
 
-# Of the photos' classes, and of what the ViT believes, in a photo that has both.
+# A photo that has a class takes this share of its target from it, and the rest from what the ViT believes.
 LABEL_SHARE = 0.5
 # How much words are held back: the classifier's near where a linear map from [Ret] puts them, the others near 0. Both
 # were chosen on photos that the fit did not see; ten times as much or as little changed hardly anything.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
-# The same of what sketches show; chosen on validation classes and on sketches that the fit did not see.
+# What sketches show is held back by this; it was chosen on validation classes and on sketches that the fit did not see.
 THING_RIDGE = 2e-2
 STEPS = 40
 GUESS_STEPS = 100
 # The logit of no word lies between minus this and this, which 16 bits hold; here no word is ever guessed.
 MOST_NONE = 1e4
-# What may not be.
+# A word that may not be has this logit.
 _NEVER = -1e9
 
 

@@ -35,7 +35,6 @@ from model.papers.sketch_an_anchor import (
     info_nce,
     joined_edges,
     pretrained_features,
-    rate_at,
     scaled_gradient,
     similarities,
     widened,
@@ -259,15 +258,6 @@ def test_the_gradient_into_the_backbone_is_a_tenth() -> None:
     torch.autograd.backward((y * 3).sum())
     assert x.grad is not None
     assert float(x.grad) == pytest.approx(0.3)
-
-
-def test_the_rate_is_raised_linearly_and_lowered_by_a_cosine() -> None:
-    paper = read_recipe(Path("sketch-an-anchor/paper"), AnchorRecipe)
-    assert (paper.steps, paper.batch, paper.config.backbone) == (1500, 16, "vit_small_patch8_224")
-    assert rate_at(paper, 0) == pytest.approx(5e-6 / 150)
-    assert rate_at(paper, 149) == rate_at(paper, 150) == pytest.approx(5e-6)
-    assert rate_at(paper, 825) == pytest.approx(3e-6)
-    assert rate_at(paper, 1499) == pytest.approx(1e-6, rel=1e-3)
 
 
 def trainer(data: TrainingSet, anchors: SemanticAnchors, folder: Path, **changes: object) -> AnchorTrainer:

@@ -35,7 +35,6 @@ from model.papers.clip_at import (
     others,
     read_start,
     relative_distances,
-    share_at,
     shuffled,
     triplet_loss,
 )
@@ -239,13 +238,6 @@ def test_only_prompts_and_layer_norms_change(
     assert not any("encoder" in name for name in names), "the frozen encoder is no part of the state"
 
 
-def test_the_losses_fall(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
-    one = trainer(pairs, texts, tmp_path, steps=16)
-    one.run()
-    totals = [entry["classes"] for entry in map(json.loads, one.log_path.read_text().splitlines())]
-    assert sum(totals[-4:]) / 4 < 0.7 * sum(totals[:2]) / 2
-
-
 def test_a_stopped_training_goes_on_exactly_where_it_was(
     pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -259,15 +251,6 @@ def test_a_stopped_training_goes_on_exactly_where_it_was(
     assert all(torch.equal(tensor, state[name]) for name, tensor in whole.average.state_dict().items())
     with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
         trainer(pairs, -texts, tmp_path / "parts", level="fine-grained")
-
-
-def test_the_rates_rise_linearly_and_fall_to_the_last_share() -> None:
-    recipe = dataclasses.replace(RECIPE, steps=102, optimiser=ClipAtOptimiser(warmup=2, last=0.1))
-    assert [share_at(recipe, step) for step in (0, 1, 2)] == [0.5, 1, 1]
-    assert share_at(recipe, 52) == pytest.approx(0.55)
-    assert share_at(recipe, 102) == pytest.approx(0.1)
-    constant = dataclasses.replace(recipe, optimiser=ClipAtOptimiser(warmup=2))
-    assert share_at(constant, 90) == 1
 
 
 def test_photos_of_one_class_or_without_pairs_cannot_be_trained_on(texts: torch.Tensor, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What trainings see and are told: the paper's quadruplets, pairs of instances, parts of the data."""
+"""Steps of trainings: the paper's quadruplets, pairs of instances, parts of the data."""
 
 from __future__ import annotations
 

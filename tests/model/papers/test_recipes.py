@@ -50,6 +50,9 @@ def test_the_rows_of_the_anchors_table_differ_in_their_anchors() -> None:
         "whole": (("word", "visual"), 4, True),
         "paper": (("word", "visual"), 4, True),
     }
+    paper = found["paper"]
+    assert (paper.steps, paper.batch, paper.config.backbone) == (1500, 16, "vit_small_patch8_224")
+    assert (paper.optimiser.warmup, paper.optimiser.rate, paper.optimiser.last_rate) == (150, 5e-6, 1e-6)
 
 
 def test_recipes_of_clip_at_are_for_clip_or_for_a_small_vit() -> None:

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 
 from model.checkpoint.file import load_network, save_checkpoint
-from model.datasets import some_of_each
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.everything import GroupedTask
 from model.datasets.fresh import FRESH_PHOTOS, is_fresh
@@ -141,19 +140,6 @@ def test_rows_of_further_pictures_follow_those_of_the_classes_with_both(tmp_path
     assert data.lines.shape == (len(data.line_photos), 1, 224, 224)
 
 
-def test_a_training_with_lines_and_further_classes_continues_to_the_same_weights(tmp_path: Path) -> None:
-    data = wide_set(tmp_path)
-    whole = ZseTrainer(WIDE, data, small_backbone(), tmp_path / "whole")
-    whole.run()
-    assert set(json.loads(whole.log_path.read_text().splitlines()[0])) >= {"bank", "labels", "mates", "teacher"}
-    ZseTrainer(WIDE, data, small_backbone(), tmp_path / "parts").run(until=2)
-    second = ZseTrainer(WIDE, data, small_backbone(), tmp_path / "parts")
-    assert second.step == 2
-    second.run()
-    for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
 def test_while_it_trains_it_is_measured_in_a_gallery_of_everything(shared: Path, tmp_path: Path) -> None:
     boxes = {"1.jpg": [["aeroplane", False, 0.0, 0.0, 0.5, 0.5]]}
     everyday = {"voc2007/1.jpg": encoded(photo("star", 64, 1)), "voc2007/labels.json": json.dumps(boxes).encode()}
@@ -227,12 +213,6 @@ def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_o
     weight, before, after = best_weight(scores, priors, (0.0, 1.5, 3.0), large)
     assert (weight, before, after) == (1.5, 0.0, 1.0)
     assert best_weight(scores, priors, (0.0, 3.0), large)[0] == 0.0, "trained things would be lost"
-
-
-def test_some_pictures_of_every_class_are_spread_over_it() -> None:
-    pictures = [Picture(Path(f"{n}.png"), label, "") for label, count in (("a", 25), ("b", 2)) for n in range(count)]
-    assert [p.path.stem for p in some_of_each(pictures, 10) if p.label == "a"] == [str(n) for n in range(0, 25, 3)]
-    assert sum(p.label == "b" for p in some_of_each(pictures, 10)) == 2
 
 
 def test_the_last_blocks_learn_at_their_own_rate(tmp_path: Path) -> None:

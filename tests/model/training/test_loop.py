@@ -112,6 +112,15 @@ def test_a_training_that_diverges_is_stopped_with_a_sentence(tmp_path: Path) -> 
     assert not loop.state_path.exists()
 
 
+def test_a_rate_rises_linearly_and_falls_by_a_cosine() -> None:
+    rates = [warmed_cosine(step, 1500, 150, 5e-6, 1e-6) for step in range(1500)]
+    assert rates[0] == pytest.approx(5e-6 / 150)
+    assert rates[149] == rates[150] == pytest.approx(5e-6)
+    assert rates[825] == pytest.approx(3e-6)
+    assert rates[1499] == pytest.approx(1e-6, rel=1e-3)
+    assert warmed_cosine(90, 100, 2, 1.0, 1.0) == 1
+
+
 def test_a_digest_depends_on_words_names_and_values() -> None:
     weights = {"a": torch.ones(2), "b": torch.zeros(2)}
     assert digest("x", weights) == digest("x", dict(reversed(weights.items())))
