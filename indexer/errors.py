@@ -15,7 +15,7 @@ class IndexerError(Refusal):
 
 
 class BadInvocation(IndexerError):
-    """What was asked for cannot be done: a missing folder, no usable photo, more clusters than photos."""
+    """The request cannot be done: a missing folder, no usable photo, more clusters than photos."""
 
 
 class EmbedderUnavailable(BadInvocation):

@@ -115,7 +115,7 @@ class WordBook:
 
 
 def spelling(name: str) -> str:
-    """What is compared of a name: "Jack-o'-Lantern", "jack_o_lantern" and "jack o lantern" are the same."""
+    """The form in which names are compared: "Jack-o'-Lantern", "jack_o_lantern" and "jack o lantern" are the same."""
     plain = _LEFT_OUT.sub("", unicodedata.normalize("NFKC", name).casefold())
     return _APART.sub(" ", plain).strip()
 
@@ -140,9 +140,9 @@ def _by_rank(vocabulary: Sequence[Names]) -> Iterator[tuple[str, int]]:
 
 
 def _stem(key: str) -> str:
-    """What the singular and the plural of a spelling have in common; it need not be a word itself.
+    """Cut a spelling down to a stem that its singular and its plural share, and that need not be a word itself.
 
-    The same is done to both, so that a rule may be rough: "horse" and "horses" are both "hor".
+    Names and typed texts are cut by the same rules, so that the rules may be rough: "horse" and "horses" become "hor".
     """
     before, space, word = key.rpartition(" ")
     word = _IRREGULAR.get(word, word)

@@ -45,7 +45,7 @@ from model import Matcher
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What a build goes on from.
+    """The state of an index that a build goes on from.
 
     Attributes:
         generation: the live one, or in a repair the newest one that can be used; None where there is none.
@@ -66,7 +66,7 @@ class StartingPoint:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a build is to do.
+    """One build, decided before any photo is read.
 
     Attributes:
         start: what it goes on from. live: what it takes over from there.
@@ -91,7 +91,7 @@ class Decision:
 
     @property
     def settings(self) -> BuildSettings:
-        """What staged rows depend on."""
+        """The settings that staged rows depend on."""
         return BuildSettings(
             self.origin.checkpoint_sha256,
             self.origin.preprocessing_fingerprint,
@@ -158,11 +158,11 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did.
+    """The outcome of a build.
 
     Attributes:
         generation: the live generation's name. changed: False where nothing had to be written.
-        photos, files, duplicates, clusters: as in the manifest's counts.
+        photos, files, duplicates, clusters: the manifest's counts.
         encoded: photos that the network encoded in this run. gone: files that were there at the last build.
         bad: files that could not be used, by the paths that users see.
         unlisted: folders that could not be read. What was known of them stays, as far as this network computed it.
@@ -224,7 +224,7 @@ class Builder:
         return self._report(generation, entries, listing, encoded, time.monotonic() - started)
 
     def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, GalleryFile], int]:
-        """What became of every file, and how many photos were encoded."""
+        """Read what is new. Gives the record of every file, and how many photos were encoded."""
         known, staged = {**self._live.days, **journal.days()}, journal.records()
         if self._decision.checksum:
             # Rows that are known are used all the same: they are found by the contents.

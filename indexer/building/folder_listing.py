@@ -38,7 +38,7 @@ def bad_files(entries: Iterable[GalleryFile], names: Sequence[str]) -> tuple[Bad
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was passed over.
+    """The entries that a listing passed over.
 
     Attributes:
         links: how many symbolic links. endings: how many files that are no images, by the ending of their names in
@@ -50,7 +50,7 @@ class Skipped:
     special: int = 0
 
     def describe(self) -> list[str]:
-        """What was passed over, and why, in words; nothing where nothing was."""
+        """One sentence for each kind of entry that was passed over, with the reason."""
         words = []
         if self.links:
             words.append(f"{self.links} symbolic link{'s' * (self.links > 1)}, not followed; name the folders instead")
@@ -66,7 +66,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """What is in a gallery.
+    """The image files of a gallery.
 
     Attributes:
         files: the image files, in the order of their shown paths.
@@ -110,7 +110,7 @@ def list_photos(
 
 
 def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: Sequence[GalleryFile]) -> FolderListing:
-    """The same, for a build.
+    """List the image files of a gallery for a build.
 
     Args:
         known: the files of the generation that the build goes on from.
@@ -130,7 +130,7 @@ def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: 
 
 
 class _Walk:
-    """What was found so far in the roots of these names."""
+    """A walk through roots: it collects the files, and counts what it passes over."""
 
     def __init__(self, names: Sequence[str], index: Path, removals: Removals) -> None:
         self.names = names

@@ -1,4 +1,4 @@
-"""What the next generation takes over from the live one: ids, rows, clusters, and the files that need not be read."""
+"""The plan of a build: it takes ids, rows and clusters over from the live generation, and knows what it must read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LiveClusters:
 
 @dataclass(frozen=True)
 class LiveState:
-    """What the next generation takes over from the live one.
+    """The parts of the live generation that the next one takes over.
 
     Attributes:
         generation: the live generation, or in a repair the one to go on from; None before the first build.
@@ -119,7 +119,7 @@ def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
 
 
 def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root], clusters: int | None) -> dict[str, int]:
-    """The same, for a build that makes ``clusters`` clusters anew; None where it need not.
+    """Give the ids of the shown photos to a build that makes ``clusters`` clusters anew; None where it makes none.
 
     Raises:
         BadInvocation: there are none, or fewer than clusters.

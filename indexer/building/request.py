@@ -1,4 +1,4 @@
-"""What a build is asked for, checked before anything slow begins, and which folders it would take out of the index."""
+"""The request of a build, checked before anything slow begins, and the folders that it would take out of the index."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Replacement:
-    """What a build takes out of the index because its folders are not named.
+    """The folders that a build takes out of the index because they are not named.
 
     Attributes:
         leaving: the folders, and how many files each has. of: how many files the index has.
-        moves: those of them that were probably renamed.
+        moves: the folders that were probably renamed.
     """
 
     leaving: tuple[tuple[Path, int], ...]

@@ -58,7 +58,7 @@ CREATE TABLE files (
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What staged rows depend on. Rows that were staged with other settings are never used.
+    """The settings that staged rows depend on. Rows that were staged with other settings are never used.
 
     Attributes:
         checkpoint_sha256, preprocessing_fingerprint: of the network.
@@ -109,7 +109,7 @@ class Journal:
         return {content: None if taken is None else date.fromordinal(taken) for content, taken in rows}
 
     def records(self) -> dict[FileKey, GalleryFile]:
-        """What became of the files that were read."""
+        """The records of all files that were read, by their place in the gallery."""
         rows = self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
         files = [file_of_columns(row) for row in rows]
         return {file.key: file for file in files}

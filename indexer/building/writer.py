@@ -101,7 +101,8 @@ def joined_clusters(
     """Keep the live clusters; photos that are new join the nearest one.
 
     Args:
-        ids, refs, rows: as for ``new_clusters``. kept: the live clusters. contents: where the live index has what.
+        ids: the shown photos' ids. refs, rows: their rows. kept: the live clusters. contents: where the live index has
+            each content.
     """
     centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.take([]).embeddings.shape[1])
     cluster_of = {content: contents[content].cluster for content in ids if content in contents}
@@ -193,7 +194,7 @@ def write_inversion(
 
 @dataclass(frozen=True)
 class Contents:
-    """What the next generation is to hold.
+    """The contents of the next generation.
 
     Attributes:
         entries: its catalog by id, without rows. removals: what the user removed.
@@ -212,7 +213,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where everything is in the next generation.
+    """The place of each row and file in the next generation.
 
     Attributes:
         new_segment: the name of its new segment. to_write: the content hashes of that segment's rows, in order.
@@ -405,7 +406,7 @@ def _with_row(file: GalleryFile, indexed: Mapping[str, IndexedContent], used: Se
 
 
 def _centroids(contents: Contents, ids: Mapping[str, int]) -> Centroids:
-    """What stands for the clusters: computed where photos came or went, else the live generation's.
+    """Compute the centroids of clusters whose photos have changed, and copy the others from the live generation.
 
     A cluster that lost all of its photos keeps what it had.
     """

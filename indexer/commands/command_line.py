@@ -1,4 +1,4 @@
-"""What may be written on the command line. Nothing slow is imported before `--help` is answered."""
+"""The command line. Nothing slow is imported before `--help` is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each command does, and what several of them make of their options."""
+"""The work of each command."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def open_matcher(options: argparse.Namespace) -> model.Matcher:
 
 
 def progress_of(options: argparse.Namespace) -> Progress:
-    """What shows how far a build is."""
+    """The progress that shows how far a build is."""
     return Progress(bar=not options.quiet, file=options.progress_file)
 
 
@@ -247,7 +247,7 @@ def _build(options: argparse.Namespace, request: Request) -> int:
 
 @dataclass
 class _Watcher:
-    """What watching does at each pause.
+    """The work of watching at each pause.
 
     Attributes:
         last_error: the error that was printed last, so that one that stays is printed only once.

@@ -1,4 +1,4 @@
-"""What the commands print, as lines of a table."""
+"""Tables that the commands print, as lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from indexer.upkeep import IndexSummary, RemovalPlan, UpkeepReport
 
 
 def build_lines(report: BuildReport) -> list[str]:
-    """What a build did."""
+    """Tell of a build."""
     lines = _photo_lines(report)
     if report.drift.excessive:
         lines.append(_line("drift", report.drift.describe()))
@@ -19,7 +19,7 @@ def build_lines(report: BuildReport) -> list[str]:
 
 
 def shards_lines(report: ShardsReport) -> list[str]:
-    """What a build on many machines did."""
+    """Tell of a build on many machines."""
     lines = _photo_lines(report)
     for shard in report.shards:
         told = f"{_count(shard.photos, 'photo')}, ids {shard.first_id} to {shard.last_id}, {shard.generation}"
@@ -31,7 +31,7 @@ def shards_lines(report: ShardsReport) -> list[str]:
 
 
 def _photo_lines(report: BuildReport | ShardsReport) -> list[str]:
-    """What became of the photos."""
+    """Count the photos, and name the files that were not indexed."""
     lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [_line("skipped", told) for told in report.skipped.describe()]
@@ -51,7 +51,7 @@ def unlisted_lines(report: BuildReport | ShardsReport) -> list[str]:
 
 
 def update_line(report: BuildReport) -> str:
-    """What a build did, in one line for a log."""
+    """Tell of a build in one line for a log."""
     advice = f"; {report.drift.describe()}" if report.drift.excessive else ""
     return (
         f"generation {report.generation}: {report.photos} photos, {report.encoded} encoded now, {report.gone} gone, "
@@ -60,12 +60,12 @@ def update_line(report: BuildReport) -> str:
 
 
 def plan_lines(plan: RemovalPlan) -> list[str]:
-    """What leaves the index."""
+    """Name the files and folders that leave the index."""
     return [_line("leaves", f"{leaving.path} ({_count(leaving.files, 'file')})") for leaving in plan.leaving]
 
 
 def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:
-    """What was removed."""
+    """Tell of a removal."""
     return [
         *plan_lines(plan),
         _line("removed", f"{_count(report.files, 'file')}; on disk as before, and out of the index until added again"),
@@ -75,7 +75,7 @@ def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:
 
 
 def compact_lines(report: UpkeepReport) -> list[str]:
-    """What was merged."""
+    """Tell of a compaction."""
     left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')} left"
     return [
         _line("dropped", f"{_count(report.dropped, 'row')} no longer shown"),
@@ -85,7 +85,7 @@ def compact_lines(report: UpkeepReport) -> list[str]:
 
 
 def summary_lines(summary: IndexSummary) -> list[str]:
-    """What an index holds."""
+    """Tell of an index."""
     manifest, counts = summary.manifest, summary.manifest.counts
     lines = [
         _line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
@@ -109,7 +109,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
 
 
 def sample_lines(samples: Samples) -> list[str]:
-    """What the sample gallery has."""
+    """Tell of the sample gallery."""
     drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
     return [
         _line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn"),
@@ -126,7 +126,7 @@ def _count(number: int, thing: str) -> str:
 
 
 def _of_a_photo(tokens: int, width: int) -> str:
-    """What a network keeps of each photo."""
+    """The size of one photo's row, in words."""
     return f"one vector of {width} numbers" if tokens == 1 else f"{tokens} tokens of {width} numbers"
 
 

@@ -31,7 +31,7 @@ class Embedder(Protocol):
     uses_pictures: bool
 
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """What ``embed`` needs of an RGB image, since the image itself is not kept. Several threads may call it."""
+        """Make of an RGB image all that ``embed`` needs, since it is not kept. Several threads may call it."""
 
     def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
         """The photos' vectors (b, e) float32, L2-normalised.

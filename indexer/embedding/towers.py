@@ -73,7 +73,7 @@ def open_towers(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
 
 
 def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torch.Tensor]:
-    """What cuts texts into the tokens of this model: open_clip's own, which needs no download."""
+    """The tokenizer of this model: open_clip's own, which needs no download."""
     embeddings = [part for path, part in model.named_modules() if path.endswith("token_embedding")]
     if not embeddings or not hasattr(model, "encode_text"):
         raise EmbedderUnavailable(f"{name} has no text tower; use a CLIP model that has one.")
@@ -96,7 +96,7 @@ def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torc
 
 
 def _text_config(source: str) -> dict[str, Any]:
-    """What the configuration of a model says of its text tower."""
+    """The part of a model's configuration that describes its text tower."""
     import open_clip
 
     if source.startswith(_FOLDER):

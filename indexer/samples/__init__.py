@@ -28,7 +28,7 @@ SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star
 
 @dataclass(frozen=True)
 class Samples:
-    """What was written.
+    """The folders and pictures that were written.
 
     Attributes:
         photos, sketches: the folders. drawn: how many pictures. things: of how many things.

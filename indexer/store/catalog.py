@@ -154,7 +154,7 @@ def _upwards(path: str) -> list[str]:
 
 @dataclass(frozen=True)
 class PhotoFilter:
-    """What the files of photos must be like. Only a file that is all of it counts.
+    """Conditions for the files of photos. Only a file that fulfils all of them counts.
 
     Attributes:
         folders: paths as results show them, with '/': a file must be below one of them; none for all files.
@@ -289,7 +289,7 @@ def _from_row(columns: tuple[Any, ...]) -> GalleryFile:
 
 
 def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
-    """What is known of a file's content, as columns: root, path, hash, size, mtime, ctime, taken, reason."""
+    """The columns of a file's content: root, path, hash, size, mtime, ctime, taken, reason."""
     stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
     taken = None if file.taken is None else file.taken.toordinal()
     return (file.root, file.path, file.content_hash, *stamp, taken, file.reason)
@@ -374,7 +374,7 @@ class Catalog:
         return self._files(query)
 
     def removals(self) -> Removals:
-        """What the user removed."""
+        """The rules by which the user removed files."""
         rules = self._checked(_REMOVAL_ROWS, self._rows("SELECT root, path, removed FROM removals"))
         for root, _, _ in rules:
             self._check_root(root)
@@ -469,7 +469,7 @@ def read_catalog(path: Path, *, roots: int | None = None) -> list[GalleryFile]:
     """Every entry of a catalog, by id.
 
     Args:
-        roots: as of ``Catalog``.
+        roots: how many the manifest has, where that is known.
 
     Raises:
         IndexRefused: it is no catalog, has another schema, or is damaged.

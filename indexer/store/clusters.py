@@ -158,7 +158,7 @@ class CentroidTokens:
 
 @dataclass(frozen=True)
 class Centroids:
-    """What stands for c clusters in a search.
+    """The vectors and tokens that stand for c clusters in a search.
 
     Attributes:
         ret: (c, d) float32, the mean of the photos' L2-normalised [Ret].
@@ -181,7 +181,7 @@ class Centroids:
 
     @staticmethod
     def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
-        """Those of a generation with ``count`` clusters, mapped into memory.
+        """Map the centroids of a generation with ``count`` clusters into memory.
 
         Args:
             width, tokens: d and n of the network.
@@ -267,7 +267,7 @@ class Drift:
 
     Attributes:
         clustered: how many photos were shown when k-means ran. distance: their mean distance to their centroids.
-        photos, distance_now: the same for the photos that are shown now.
+        photos, distance_now: how many photos are shown now, and their mean distance.
         automatic: whether the number of clusters was derived from the number of photos.
     """
 

@@ -61,7 +61,7 @@ LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What the system says of a file, by which a later build sees whether the file has changed.
+    """The size and the times of a file, by which a later build sees whether it has changed.
 
     Attributes:
         size: in bytes.
@@ -215,7 +215,7 @@ def _open_below(root: Path, parts: list[str]) -> int:
 
 
 def _open_checked(root: Path, parts: list[str]) -> int:
-    """As ``_open_below``, where the platform cannot open folders: each part is checked before the file is opened."""
+    """Open a file where the platform cannot open folders: each part of its path is checked before."""
     path = root
     for part in parts:
         path = path / part

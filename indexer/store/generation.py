@@ -95,7 +95,7 @@ class EmbedderEntry(_Frozen):
 
 
 class Counts(_Frozen):
-    """How many of what.
+    """The counts of a generation.
 
     Attributes:
         photos: different contents that are shown. files: the indexed files, at least one a photo.
@@ -273,7 +273,7 @@ def live_generation(folder: IndexFolder) -> Generation:
 
 
 def live_generation_if_any(folder: IndexFolder) -> Generation | None:
-    """The same, or None where nothing has been built yet.
+    """The generation that readers are to use; None where nothing has been built yet.
 
     Raises:
         IndexRefused: it has another format, is damaged or incomplete.

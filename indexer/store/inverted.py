@@ -1,4 +1,4 @@
-"""What a large generation has beside its catalog: the places of its photos, and the inverted file over their [Ret].
+"""Files that a large generation has beside its catalog: its photos' places, and the inverted file over their [Ret].
 
 Photos lie in lists, one for each cell of a partition of the [Ret] space. A search reads the lists of some cells only.
 The lists keep each number of the normalised [Ret] in one byte, by FAISS's scalar quantiser. That is near enough to find
@@ -46,7 +46,7 @@ class Places:
 
     @staticmethod
     def of_table(table: Numbers) -> Places:
-        """Those of a table (p, 4), whose columns are the attributes."""
+        """Make places of a table (p, 4), whose columns are the attributes."""
         ids, clusters, segments, rows = (np.ascontiguousarray(column) for column in table.T)
         return Places(ids, clusters, segments, rows)
 
@@ -68,7 +68,7 @@ class Places:
 
     @staticmethod
     def open(folder: Path, count: int) -> Places:
-        """Those of a generation that shows ``count`` photos. Raises IndexRefused: the file is missing or another."""
+        """Map the places of a generation with ``count`` photos. Raises IndexRefused: the file is missing or another."""
         return Places.of_table(map_array(folder / PLACES_FILE, (count, 4), np.int64))
 
 
@@ -245,7 +245,7 @@ class InvertedFile:
         return np.unique(found)
 
     def problems(self) -> list[str]:
-        """What is wrong with the contents; all of the lists are read."""
+        """Read all of the lists, and tell what is wrong with them."""
         if not np.isfinite(faiss.vector_to_array(self._quantiser.sq.trained)).all():
             return ["its ranges are not finite"]
         lists = np.memmap(self._path, np.uint8, "r") if self._photos else np.empty(0, np.uint8)
@@ -287,7 +287,7 @@ def _mapped(path: Path, sizes: Numbers, code_size: int, size: int) -> Any:
 
 
 def _read(path: Path, sizes: Numbers, code_size: int) -> Any:
-    """The same in memory, for FAISS on Windows, which maps no lists."""
+    """Read the lists into memory, for FAISS on Windows, which maps no lists."""
     lists = faiss.ArrayInvertedLists(len(sizes), code_size)
     data, start = np.fromfile(path, np.uint8), 0
     for number, size in enumerate(sizes.tolist()):

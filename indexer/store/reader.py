@@ -110,7 +110,7 @@ class Index:
         self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
 
     def _places_of_catalog(self) -> Places:
-        """As the catalog has them."""
+        """Read the places of all photos from the catalog."""
         shown = self._catalog.shown()
         try:
             table = [(row.id, row.cluster, self._numbers[row.segment], row.row) for row in shown]
@@ -150,7 +150,7 @@ class Index:
 
     @property
     def embedder(self) -> EmbedderEntry:
-        """What the photos were clustered by."""
+        """The embedder that the photos were clustered by."""
         return self.manifest.embedder
 
     @property
@@ -200,7 +200,7 @@ class Index:
         return PhotoEntry(files[0].id, paths, files[0].indexed.cluster, files[0].content_hash)
 
     def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
-        """The same of several, in their order."""
+        """Several photos, each as ``photo`` gives it, in the order of the ids."""
         return tuple(self.photo(photo) for photo in photos)
 
     def photo_at(self, target: str) -> PhotoEntry:

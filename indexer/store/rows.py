@@ -48,7 +48,7 @@ class TokenArrays:
 
 @dataclass(frozen=True)
 class RowArrays:
-    """What is kept of m photos.
+    """The rows of m photos.
 
     Attributes:
         ret: (m, d) float32, [Ret] as encoded, not normalised.
@@ -163,7 +163,7 @@ class Rows:
     def _collect(
         self, refs: Sequence[RowRef], read: Callable[[RowArrays, list[int]], dict[str, Array]]
     ) -> dict[str, Array]:
-        """What ``read`` gives of each source's rows, put together in the order of ``refs``."""
+        """Call ``read`` for each source, and put its rows together in the order of ``refs``."""
         # Reading no row tells the arrays' names, shapes and dtypes.
         some = self._staged if self._staged is not None else next(iter(self._segments.values()))
         like = read(some, [])
@@ -200,7 +200,7 @@ def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
 
 @dataclass(frozen=True)
 class RowShape:
-    """What the manifest says of a segment: how many rows; d, numbers in a token; n, tokens of one photo."""
+    """The shape of a segment by the manifest: how many rows; d, numbers in a token; n, tokens of one photo."""
 
     rows: int
     width: int

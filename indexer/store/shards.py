@@ -46,7 +46,7 @@ class ShardEntry(BaseModel):
 
     Attributes:
         folder: its name in the folder of the shards. generation: the one that belongs to this build.
-        photos, files, bad: as in the shard's manifest.
+        photos, files, bad: the counts of the shard's manifest.
         first_id, last_id: the lowest and the highest id of its photos. Shards are in the order of their ids.
     """
 
@@ -88,7 +88,7 @@ class ShardsManifest(BaseModel):
 
     @property
     def photos(self) -> int:
-        """Those of all shards."""
+        """How many photos all shards have."""
         return sum(shard.photos for shard in self.shards)
 
     @model_validator(mode="after")
@@ -123,7 +123,7 @@ class ShardsFolder:
         return self.path / f"{SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
-        """What the last build that ended has committed; None where there was none.
+        """The manifest that the last build has committed; None where there was none.
 
         Raises:
             IndexRefused: it is damaged, or of a later version of this program.

@@ -1,4 +1,4 @@
-"""What is done to an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
+"""Care of an index that is there: watch its photos, remove, compact, verify, repair, and say what it holds."""
 
 from indexer.upkeep.rewriting import RemovalPlan, UpkeepReport, compact, plan_removal, remove
 from indexer.upkeep.summary import IndexSummary, gallery_state, read_summary, watch

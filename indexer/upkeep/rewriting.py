@@ -31,7 +31,7 @@ _KEY = "upkeep"
 
 @dataclass(frozen=True)
 class UpkeepReport:
-    """What became of the index.
+    """The outcome of a removal or a compaction.
 
     Attributes:
         generation: the live generation's name. changed: False where nothing had to be written.
@@ -134,7 +134,7 @@ class Leaving:
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """What a removal would do.
+    """The effect that a removal would have.
 
     Attributes:
         leaving: what was named. files: how many files that is together. of: how many the index has.
@@ -187,7 +187,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
 
 
 def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> _Next:
-    """What the generation ``before`` becomes. Raises BadInvocation as ``remove`` does."""
+    """The contents that follow the generation ``before``. Raises BadInvocation as ``remove`` does."""
     roots = live_roots(before.manifest)
     live = LiveState.read(before, roots)
     there = [file for file in live.files if not file.gone]

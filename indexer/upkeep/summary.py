@@ -1,4 +1,4 @@
-"""What an index holds, and whether the files of its gallery have changed."""
+"""The summary of an index, and a watch over the files of its gallery."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from indexer.building import list_photos, live_roots
+from indexer.building import BadFile, list_photos, live_roots
 from indexer.store import Catalog, Drift, IndexFolder, Manifest, generation_files, live_generation, shown_path
-
-
-class BadEntry(BaseModel):
-    """A file that cannot be indexed, by the path that users see, and why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    path: str
-    reason: str
 
 
 class IndexSummary(BaseModel):
@@ -38,7 +29,7 @@ class IndexSummary(BaseModel):
     generation: str
     bytes_on_disk: int
     manifest: Manifest
-    bad: tuple[BadEntry, ...]
+    bad: tuple[BadFile, ...]
     removed: tuple[str, ...]
     drift: Drift
 
@@ -53,9 +44,7 @@ def read_summary(path: Path) -> IndexSummary:
     live = live_generation(folder)
     names = live.manifest.root_names
     with closing(Catalog(live.path / "photos.sqlite", roots=len(names))) as catalog:
-        bad = [
-            BadEntry(path=shown_path(names, file.root, file.path), reason=file.reason or "") for file in catalog.bad()
-        ]
+        bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, rule.root, rule.path) for rule in catalog.removals() if rule.removed]
         drift = catalog.drift()
     return IndexSummary(

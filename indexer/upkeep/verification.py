@@ -1,4 +1,4 @@
-"""Whether an index is sound: a full check of its files, their repair, and a comparison with the photos' files."""
+"""Checks of an index: a full check of its files, their repair, and a comparison with the photos' files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def verify(path: Path) -> list[str]:
 
 
 def examine(folder: IndexFolder, generation: Generation) -> list[Problem]:
-    """What is wrong with one generation. Its manifest is taken to be right.
+    """Check one generation, whose manifest is taken to be right.
 
     Raises:
         OtherFormat: the catalog has another schema. OSError: a file may not be read.
@@ -155,7 +155,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
 
 
 def _part(name: str) -> Literal["catalog", "clusters", "lookup"]:
-    """What a file of a generation's own folder is a part of."""
+    """The part of a generation to which a file of its own folder belongs."""
     if name == "photos.sqlite":
         return "catalog"
     return "lookup" if name == PLACES_FILE or name in INVERTED_FILES else "clusters"
@@ -231,7 +231,7 @@ def _finite(array: Array) -> bool:
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What was found and done.
+    """The outcome of a repair.
 
     Attributes:
         problems: what was wrong, one sentence each; nothing for a sound index, which is left alone.
@@ -246,7 +246,7 @@ class RepairReport:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong with an index, and what a repair can go on from.
+    """The problems of an index, and the generation that a repair can go on from.
 
     Attributes:
         problems: one sentence each.
@@ -378,7 +378,7 @@ def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing the files with the index has shown.
+    """The outcome of comparing the files with the index.
 
     Attributes:
         files: how many were to be compared. problems: one sentence for each that is not what was indexed.

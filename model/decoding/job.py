@@ -1,4 +1,4 @@
-"""What is to be made of a picture file."""
+"""A job: the picture that is to be made of a file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Job:
         return max(self.max_pixels, (self.network_input or 0) ** 2)
 
     def to_json(self) -> bytes:
-        """What ``from_json`` reads."""
+        """The text that ``from_json`` reads."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod

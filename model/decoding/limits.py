@@ -1,4 +1,4 @@
-"""What a picture may cost in CPU time, memory and time on the clock."""
+"""Limits of one picture in CPU time, memory and time on the clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLOCK_PER_CPU = 5
 
 @dataclass(frozen=True)
 class Limits:
-    """What decoding one picture may cost.
+    """The most that decoding one picture may cost.
 
     Attributes:
         cpu_seconds, clock_seconds: until it is done. memory: bytes of the decoding process.
@@ -41,7 +41,7 @@ class Limits:
         return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
 
     def quick(self) -> Limits:
-        """The same memory, in the time that ordinary pictures need."""
+        """Limits with this memory, in the time that ordinary pictures need."""
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
 
     def enter(self) -> None:

@@ -1,4 +1,4 @@
-"""How a program and its decoding processes talk, through pipes: one request, one reply, and so on."""
+"""The messages of a program and its decoding processes: one request through a pipe, one reply, and so on."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Decoders:
             pass
 
     def run(self, data: bytes, job: Job, *, quick: bool = False) -> Image.Image:
-        """What the job makes of a file's bytes; with ``quick``, if that takes no longer than with ordinary pictures.
+        """Do a job with a file's bytes; with ``quick``, if that takes no longer than with ordinary pictures.
 
         Raises ImageError: what the job raises. CostlyImage: the picture exceeded a limit; SlowImage: that of time.
         UndecodableImage: the process crashed, too. EndedDecoding: the system ended it. DecodingUnavailable: it cannot
@@ -101,7 +101,7 @@ class Decoders:
         sketch: bool = False,
         network_input: int | None = None,
     ) -> Image.Image:
-        """As ``model.images.open_image``. Raises CostlyImage for a limit that is exceeded, too.
+        """Open a picture by the rules of ``model.images.open_image``. Raises CostlyImage for an exceeded limit, too.
 
         With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
         handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo, unless it pads.
@@ -120,7 +120,7 @@ class Decoders:
         sketch: bool = False,
         network_input: int | None = None,
     ) -> OpenedImage:
-        """As ``model.images.open_dated``, in the ways of ``open_image``."""
+        """Open a picture by the rules of ``open_image``, and say on which day it was taken."""
         job = Job(max_pixels, least_side, sketch, network_input=network_input)
         return self._decode(read_image_file(source), job)
 

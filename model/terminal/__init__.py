@@ -1,4 +1,4 @@
-"""What the three programs share at the terminal: command lines, names made harmless, errors as sentences.
+"""Parts that the three programs share at the terminal: command lines, names made harmless, errors as sentences.
 
 It imports nothing but the standard library, because a program says its help before anything slow is loaded.
 """

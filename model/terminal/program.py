@@ -42,7 +42,7 @@ def run_program(
 
 
 def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
-    """As ``run_program``, but Ctrl-C passes through: it may come while a sentence is written, too."""
+    """Do the work of ``run_program``, but let Ctrl-C pass: it may come while a sentence is written, too."""
     try:
         try:
             return work()
@@ -91,7 +91,7 @@ def _accept_every_character() -> None:
 
 
 def _discard_output() -> None:
-    """What is still to be written goes nowhere; else Python would complain as it ends."""
+    """Send nowhere all that is still to be written; else Python would complain as it ends."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

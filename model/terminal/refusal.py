@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class Refusal(Exception):
-    """What was asked for cannot be done. The message is a sentence that says why, and what to do."""
+    """A request that cannot be done. The message is a sentence that says why, and what to do."""
