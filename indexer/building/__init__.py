@@ -12,14 +12,13 @@ from indexer.building.folder_listing import (
 from indexer.building.plan import LiveState, Plan, catalog_entries, check_clusters, shown_ids, usable_ids
 from indexer.building.progress import Progress, ProgressState, read_progress
 from indexer.building.request import DEFAULT_BATCH, Replacement, Request, find_replacement, live_roots
-from indexer.building.staging import BuildSettings, Stager
+from indexer.building.staging import Stager, build_key
 from indexer.building.writer import Clustering, Contents, GenerationWriter, Inversion
 
 __all__ = [
     "DEFAULT_BATCH",
     "BadFile",
     "BuildReport",
-    "BuildSettings",
     "Builder",
     "Clustering",
     "Contents",
@@ -38,6 +37,7 @@ __all__ = [
     "add",
     "bad_files",
     "build",
+    "build_key",
     "catalog_entries",
     "check_clusters",
     "decide",

@@ -11,12 +11,11 @@ from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad
 from indexer.building.plan import LiveState, Plan, catalog_entries, check_clusters, usable_ids
 from indexer.building.progress import Progress
 from indexer.building.request import DEFAULT_BATCH, Request
-from indexer.building.staging import BuildSettings, Journal, Stager
+from indexer.building.staging import Journal, Stager, build_key
 from indexer.building.writer import Clustering, Contents, GenerationWriter, Inversion, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
-    FORMAT_VERSION,
     INVERTED_FROM,
     MOST_CELLS,
     Drift,
@@ -69,36 +68,21 @@ class Decision:
     """One build, decided before any photo is read.
 
     Attributes:
-        start: what it goes on from. live: what it takes over from there.
-        roots: the gallery's. removals: what is not to be indexed. batch: files between two commits of the journal.
+        request: what is asked for. start: what it goes on from. live: what it takes over from there.
+        roots: the gallery's. removals: what is not to be indexed.
         origin: the network that computes the rows. embedder: what the clusters are made by.
         recluster: whether all clusters are made anew. clusters: how many then; None for about sqrt(photos).
-        checksum: whether every file is read.
-        inverted_from: from so many photos on the index gets an inverted file.
     """
 
+    request: Request
     start: StartingPoint
     live: LiveState
     roots: tuple[Root, ...]
     removals: Removals
-    batch: int
     origin: Origin
     embedder: ChosenEmbedder
     recluster: bool
     clusters: int | None
-    checksum: bool
-    inverted_from: int
-
-    @property
-    def settings(self) -> BuildSettings:
-        """The settings that staged rows depend on."""
-        return BuildSettings(
-            self.origin.checkpoint_sha256,
-            self.origin.preprocessing_fingerprint,
-            (self.embedder.entry.name, self.embedder.entry.sha256),
-            tuple(str(root.path) for root in self.roots),
-            FORMAT_VERSION,
-        )
 
 
 def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin) -> WantedEmbedder:
@@ -141,19 +125,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.readmitting(*location)
-    return Decision(
-        start,
-        live,
-        roots,
-        removals,
-        request.batch,
-        origin,
-        embedder,
-        recluster,
-        clusters,
-        request.checksum,
-        request.inverted_from,
-    )
+    return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters)
 
 
 @dataclass(frozen=True)
@@ -195,7 +167,7 @@ class Builder:
         self._folder = folder
         self._decision = decision
         self._live = decision.live
-        self._key = decision.settings.key
+        self._key = build_key(decision.origin, decision.embedder.entry, decision.roots)
         self._matcher = matcher
         self._progress = progress
 
@@ -226,9 +198,9 @@ class Builder:
     def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, GalleryFile], int]:
         """Read what is new. Gives the record of every file, and how many photos were encoded."""
         known, staged = {**self._live.days, **journal.days()}, journal.records()
-        if self._decision.checksum:
-            # Rows that are known are used all the same: they are found by the contents.
-            plan = Plan.everything(listing.files)
+        if self._decision.request.checksum:
+            # No file is known by its stamp. Rows that are known are used all the same, as contents are.
+            plan = Plan.make(listing.files, LiveState.none(), {}, known.keys())
         else:
             plan = Plan.make(listing.files, self._live, staged, known.keys())
         self._progress.start("encoding", len(plan.work))
@@ -237,7 +209,7 @@ class Builder:
             return plan.settled, 0
         roots = [root.path for root in self._decision.roots]
         stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known)
-        return {**plan.settled, **stager.stage(plan.work, self._decision.batch, self._progress)}, stager.encoded
+        return {**plan.settled, **stager.stage(plan.work, self._decision.request.batch, self._progress)}, stager.encoded
 
     def _finish(self, entries: list[GalleryFile], journal: Journal) -> Generation:
         anew = self._decision.recluster or self._live.clusters is None
@@ -247,7 +219,7 @@ class Builder:
         }
         refs |= {content: indexed.row for content, indexed in self._live.contents.items() if content in ids}
         rows = Rows(self._segments(), journal.arrays())
-        inversion = Inversion(self._decision.inverted_from, anew=self._decision.start.repairing)
+        inversion = Inversion(self._decision.request.inverted_from, anew=self._decision.start.repairing)
         clustering = self._cluster(ids, refs, rows)
         contents = Contents(entries, self._decision.removals, rows, refs, clustering, inversion)
         self._progress.start("writing")

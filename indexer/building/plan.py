@@ -183,13 +183,6 @@ class Plan:
                 work.append(file)
         return Plan(settled, tuple(work))
 
-    @staticmethod
-    def everything(files: Sequence[GalleryFile]) -> Plan:
-        """Settle only the files that are known to be of no use before they are opened."""
-        hopeless = (file for file in files if file.reason is not None)
-        settled = {file.key: file for file in hopeless}
-        return Plan(settled, tuple(file for file in files if file.reason is None))
-
 
 def _settle(
     file: GalleryFile, old: GalleryFile | None, staged: GalleryFile | None, known: Set[str]

@@ -13,7 +13,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -27,10 +27,14 @@ from PIL import Image
 from indexer.building.progress import Progress
 from indexer.embedding import Embedder
 from indexer.store import (
+    FORMAT_VERSION,
     Array,
+    EmbedderEntry,
     FileChanging,
     FileKey,
     GalleryFile,
+    Origin,
+    Root,
     RowArrays,
     TokenArrays,
     content_columns,
@@ -56,28 +60,11 @@ CREATE TABLE files (
 """
 
 
-@dataclass(frozen=True)
-class BuildSettings:
-    """The settings that staged rows depend on. Rows that were staged with other settings are never used.
-
-    Attributes:
-        checkpoint_sha256, preprocessing_fingerprint: of the network.
-        embedder: its name, and the hash of its weights.
-        roots: absolute paths, in order.
-        format_version: the index format in which rows are staged.
-    """
-
-    checkpoint_sha256: str
-    preprocessing_fingerprint: str
-    embedder: tuple[str, str | None]
-    roots: tuple[str, ...]
-    format_version: int
-
-    @property
-    def key(self) -> str:
-        """16 hex digits. They name the folder of the build, and differ where any setting differs."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) -> str:
+    """16 hex digits that name the folder of a build; rows that were staged with another key are never used."""
+    network = [origin.checkpoint_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
+    text = json.dumps([FORMAT_VERSION, *network, *(str(root.path) for root in roots)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Journal:

@@ -11,10 +11,10 @@ import torch
 import model
 from indexer.building import (
     DEFAULT_BATCH,
-    BuildSettings,
     LiveState,
     Progress,
     Request,
+    build_key,
     wanted_embedder,
 )
 from indexer.distributed.builder import ShardsBuilder, ShardsDecision, ShardsReport
@@ -24,7 +24,6 @@ from indexer.distributed.setup import TOKEN, Setup, look
 from indexer.embedding import ChosenEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
-    FORMAT_VERSION,
     INVERTED_FROM,
     MOST_CELLS,
     MOST_SHARDS,
@@ -133,7 +132,7 @@ def _decide(
             f"{folder.path} holds shards of another checkpoint or of another embedder; name another "
             "folder with --index, or delete that one."
         )
-    key = _key(origin, embedder, roots)
+    key = build_key(origin, embedder.entry, roots)
     folder.clean(None if live is None else live.manifest, key)
     setup = _set_up(request, folder.slices(key), roots, origin, embedder, workers, weights)
     state = LiveState.none() if live is None else live.state(roots)
@@ -173,16 +172,6 @@ def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None, leav
             "with --yes."
         )
     return roots
-
-
-def _key(origin: Origin, embedder: ChosenEmbedder, roots: Sequence[Root]) -> str:
-    return BuildSettings(
-        origin.checkpoint_sha256,
-        origin.preprocessing_fingerprint,
-        (embedder.entry.name, embedder.entry.sha256),
-        tuple(str(root.path) for root in roots),
-        FORMAT_VERSION,
-    ).key
 
 
 def _set_up(

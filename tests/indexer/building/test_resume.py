@@ -143,7 +143,7 @@ def test_what_was_staged_in_another_format_is_not_used(
     gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["indexer.building.builds"], "FORMAT_VERSION", 1)
+        patch.setattr(sys.modules["indexer.building.staging"], "FORMAT_VERSION", 1)
         with pytest.raises(Stopped):
             build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
     assert build([gallery], index_path, matcher, batch=4).encoded == 12
