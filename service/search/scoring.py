@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.errors import NotReady
 from service.search.first_stage import Candidates, joined
 from service.search.gallery import Gallery
 from service.search.parts import QueryParts
@@ -26,6 +27,14 @@ class Scored:
     rows: Rows
     scores: Scores
     complete: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises NotReady where a score is no number, which no answer could hold."""
+        if not np.isfinite(self.scores).all():
+            raise NotReady(
+                "The network gives scores that are no numbers: the checkpoint or the index is damaged. Take another "
+                "checkpoint, or run `sketch-search index verify`."
+            )
 
 
 def score_candidates(

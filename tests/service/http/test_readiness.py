@@ -12,9 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import Request
+from safetensors import safe_open
+from safetensors.torch import save_file
 from starlette.types import Message
 
-from indexer import Index
+import model
+from indexer import Index, build
 from service.errors import BrokenUpload
 from service.http.upload import Uploads
 from service.settings import Settings
@@ -172,3 +175,22 @@ def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: S
 def test_a_running_service_is_alive_and_ready(http: httpx.Client) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_checkpoint_whose_scores_are_no_numbers_is_told_and_no_failure(
+    settings: Settings, weights: Path, gallery: Path, tmp_path: Path, sketch: bytes
+) -> None:
+    with safe_open(weights, "pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        metadata = opened.metadata()
+    # Finite, so that the file itself is in order.
+    tensors["cross.photo.ffn.0.weight"].fill_(3e38)
+    huge = tmp_path / "huge.safetensors"
+    save_file(tensors, huge, metadata)
+    index = tmp_path / "index"
+    build([gallery], index, model.load(huge), clusters=CLUSTERS, embedder="ret")
+    with (
+        served(settings.model_copy(update={"index": index, "weights": huge})) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
+        assert error(http.post("/search", content=sketch)) == (503, "not_ready")
