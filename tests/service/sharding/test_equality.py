@@ -130,7 +130,7 @@ def answers(whole: Searcher) -> dict[str, SearchResponse]:
     return {name: whole.search(draw_sketch(), SearchQuery(**{"k": PHOTOS, **one})) for name, one in QUERIES.items()}
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(shards=partitions())
 def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are_in(
     index: Index, matcher: Matcher, answers: dict[str, SearchResponse], shards: list[int]
@@ -141,7 +141,7 @@ def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are
         assert_same(found, answers[name])
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(shards=partitions(), seed=st.integers(0, 20))
 def test_queries_without_a_sketch_or_by_clip_or_by_a_photo_do_too(
     index: Index, matcher: Matcher, whole: Searcher, shards: list[int], seed: int
@@ -161,7 +161,7 @@ def test_queries_without_a_sketch_or_by_clip_or_by_a_photo_do_too(
         assert_same(found, whole.search(draw_sketch(), query, by_clip))
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(shards=st.lists(st.integers(0, 2), min_size=CLUSTERS, max_size=CLUSTERS))
 def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
     index: Index, matcher: Matcher, whole: Searcher, shards: list[int]
