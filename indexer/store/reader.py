@@ -115,7 +115,7 @@ class Index:
         try:
             table = [(row.id, row.cluster, self._numbers[row.segment], row.row) for row in shown]
             return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             problem = f"the catalog names rows that are in no segment; {REPAIR}."
             raise IndexRefused(problem) from error
 
