@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from model.network import (
     Calibration,
     Method,
     Modality,
+    ModelConfig,
     NetworkConfig,
     RetNetwork,
     Side,
@@ -126,6 +128,17 @@ class Matcher:
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint()
         self.book = WordBook(self.config.words)
+
+    @property
+    def photo_sha256(self) -> str:
+        """Hex digest of all that decides the tokens of photos: checkpoints that share it share their indexes.
+
+        Of a two-sided network that is its photo side, and how many tokens it keeps; of others the whole checkpoint.
+        """
+        config = self.config
+        if not isinstance(config, ModelConfig) or not config.photo_side:
+            return self.checkpoint_sha256
+        return hashlib.sha256(f"{config.photo_side} {config.token_count('photo')}".encode()).hexdigest()
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -8,8 +8,10 @@ from model.checkpoint.file import (
     file_sha256,
     load_network,
     load_zse_network,
+    photo_side_state,
     read_metadata,
     save_checkpoint,
+    save_photo_side,
 )
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "known_checkpoints",
     "load_network",
     "load_zse_network",
+    "photo_side_state",
     "read_metadata",
     "save_checkpoint",
+    "save_photo_side",
 ]

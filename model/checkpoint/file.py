@@ -1,9 +1,13 @@
-"""Checkpoints: safetensors files that carry their network's configuration and calibration."""
+"""Checkpoints: safetensors files that carry their network's configuration and calibration.
+
+The network of a two-sided encoder lies in two files: the checkpoint, and the photo side that several checkpoints share.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.errors import ModelError
-from model.network import NETWORKS, Calibration, Network, RetNetwork, as_zse
+from model.network import NETWORKS, Calibration, ModelConfig, Network, RetNetwork, as_zse
 from model.terminal import expanded
 
 FORMAT = "sketch-search"
@@ -23,6 +27,13 @@ VERSION = 2
 DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration"})
 # Checkpoints of this kind, which are the oldest, do not name it.
 _FIRST_KIND = Network.kind
+#: Its tensors' names in the state of a network begin with this.
+PHOTO_SIDE = "encoder.photo_side."
+NAME = "photo-side.safetensors"
+_KIND = "photo-side"
+# Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
+_SCALE = ".scale"
+_MOST = 127
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
@@ -61,7 +72,11 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
         metadata["kind"] = network.kind
     partial = path.with_name(path.name + ".partial")
     try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in network.state_dict().items()
+            if not name.startswith(PHOTO_SIDE)
+        }
         save_file(tensors, partial, metadata=metadata)
         partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
         os.replace(partial, path)
@@ -115,6 +130,8 @@ def load_network(path: Path) -> RetNetwork:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        if isinstance(config, ModelConfig) and config.photo_side:
+            tensors |= photo_side_state(find_photo_side(config.photo_side, path))
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -128,6 +145,63 @@ def load_network(path: Path) -> RetNetwork:
 def load_zse_network(path: Path) -> Network:
     """As ``load_network``, for what only networks of ZSE-SBIR can do. Raises ModelError for one of another kind."""
     return as_zse(load_network(path))
+
+
+def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapping[str, str] | None = None) -> str:
+    """Writes the tensors of a `PhotoSide` atomically and returns the file's SHA-256.
+
+    The matrices of the blocks become int8 with a float16 scale a row, all else float16. notes: entries of the metadata.
+    """
+    stored: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if "vit." in name and tensor.ndim == 3:
+            scale = (tensor.abs().amax(dim=-1) / _MOST).half().clamp(min=1e-7)
+            stored[name] = (tensor / scale.float()[..., None]).round().clamp(-_MOST, _MOST).to(torch.int8)
+            stored[name + _SCALE] = scale
+        else:
+            stored[name] = tensor.half().contiguous()
+    partial = path.with_name(path.name + ".partial")
+    # Several entries would be written in an order that changes, and with it the hash.
+    save_file(stored, partial, metadata={_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
+    partial.chmod(0o644)
+    os.replace(partial, path)
+    return file_sha256(path)
+
+
+def find_photo_side(sha256: str, checkpoint: Path) -> Path:
+    """The photo side with this hash: the file NAME beside the checkpoint, or the one that comes with the package.
+
+    Raises ModelError, saying what to do, where neither has the hash.
+    """
+    packaged = Path(str(importlib.resources.files("weights") / NAME))
+    for path in (checkpoint.with_name(NAME), packaged):
+        if path.is_file() and file_sha256(path) == sha256:
+            return path
+    raise ModelError(
+        f"{checkpoint} needs the photo side {sha256[:12]}..., which is neither beside it nor in this installation; "
+        f"put the {NAME} that it was trained with into {checkpoint.parent}"
+    )
+
+
+def photo_side_state(path: Path) -> dict[str, torch.Tensor]:
+    """The float32 tensors of a photo side by their names in the state of a network.
+
+    Raises ModelError for a file that is damaged or none.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            if _KIND not in (file.metadata() or {}):
+                raise ModelError(f"{path} is no photo side")
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as a photo side ({error}); install sketch-search again") from error
+    return {
+        PHOTO_SIDE + name: tensor.float() * stored[name + _SCALE].float()[..., None]
+        if name + _SCALE in stored
+        else tensor.float()
+        for name, tensor in stored.items()
+        if not name.endswith(_SCALE)
+    }
 
 
 def file_sha256(path: Path) -> str:

@@ -75,6 +75,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_init(commands)
     _add_words(commands)
+    _add_photo_side(commands)
     _add_train(commands)
     _add_ablate(commands)
     _add_compare(commands)
@@ -115,6 +116,13 @@ def _add_init(commands: Subparsers) -> None:
     command.add_argument("preset", choices=_PRESETS)
     _add_backbone(command, "the ViT: a safetensors file or a timm tag")
     command.add_argument("--seed", type=int, default=0, help="of the weights that start random (default: 0)")
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+
+
+def _add_photo_side(commands: Subparsers) -> None:
+    command = commands.add_parser("photo-side", help="make the photo side that two-sided networks share")
+    command.add_argument("encoder", type=a_path, help="weights of the ViT of photos and sketches, under timm's names")
+    command.add_argument("second", type=a_path, help="weights of the ViT that sees photos alone, with its classifier")
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
 
 

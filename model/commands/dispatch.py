@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 def command(name: str) -> Callable[[argparse.Namespace], None]:
     """What runs the command of that name. Only the module that has it is imported, with all that this one needs."""
-    if name in ("train", "ablate", "words", "compare", "experiment"):
+    if name in ("train", "ablate", "words", "photo-side", "compare", "experiment"):
         from model.commands import papers
 
         return papers.COMMANDS[name]

@@ -1,4 +1,4 @@
-"""Commands that train, and that repeat papers: train, ablate, words, compare, experiment."""
+"""Commands that train, and that repeat papers: train, ablate, words, photo-side, compare, experiment."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from model.papers import (
     comparison_table,
     draw_comparison,
     give_words,
+    make_photo_side,
     measure_costs,
     repeat,
     score_checkpoints,
@@ -44,6 +45,11 @@ def run_train(options: argparse.Namespace) -> None:
         options.recipe, options.backbone, folder, target, options.data, options.start, options.until, options.words
     )
     train(run, print)
+
+
+def run_photo_side(options: argparse.Namespace) -> None:
+    """photo-side ENCODER SECOND OUT.safetensors"""
+    make_photo_side(options.encoder, options.second, options.target, print)
 
 
 def run_words(options: argparse.Namespace) -> None:
@@ -136,6 +142,7 @@ def _report(sentence: str) -> None:
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "train": run_train,
     "words": run_words,
+    "photo-side": run_photo_side,
     "ablate": run_ablate,
     "compare": run_compare,
     "experiment": run_experiment,

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from model.errors import ModelError
 from model.network import (
+    ConvolutionalEncoder,
     CrossAttention,
     CrossSide,
-    Encoder,
     EncoderTrace,
     Modality,
     Network,
@@ -124,7 +124,7 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
     variants: (v, 3, H, W), the image, prepared, on the network's device; of a sketch further variants may follow
     (``sketch_variants``), which have a part in [Ret] alone. Raises ModelError for an encoder without self-attention.
     """
-    if isinstance(network, Network) and not isinstance(network.encoder, Encoder):
+    if isinstance(network, Network) and isinstance(network.encoder, ConvolutionalEncoder):
         raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
     tokens = seen_together(network.encode(variants, modality, trace))

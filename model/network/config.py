@@ -15,6 +15,9 @@ Modality = Literal["sketch", "photo"]
 # What each number, or each number of a tuple, may be: several times what the largest networks of this kind have.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "width": (1, 8192),
+    "encoder_width": (0, 8192),
+    "second_width": (0, 8192),
+    "second_heads": (1, 256),
     "heads": (1, 256),
     "depth": (1, 128),
     "image_size": (1, 2048),
@@ -48,8 +51,13 @@ class ModelConfig:
         name: the preset or recipe it came from, shown to users.
         image_size, patch_size: side of the square input and of one patch, in pixels.
         width, depth, heads, mlp_ratio, norm_eps: the ViT encoder (3.2).
-        encoder: "vit"; "resnet50" takes the map of a ResNet-50 as tokens (the ablation "w/o SA" of Table 3), without
-            self-attention and selection; [Ret] is then their mean.
+        encoder: "vit"; "two-sided", a ViT that is frozen for photos and tuned for sketches
+            (``model.network.layers.two_sided``), which selects tokens once, after its last block; "resnet50" takes the
+            map of a ResNet-50 as tokens (the ablation "w/o SA" of Table 3), without self-attention and selection;
+            [Ret] is then their mean.
+        encoder_width: width of the two-sided ViT, whose tokens are projected to ``width``; 0 for other encoders.
+        second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
+        photo_side: SHA-256 of the file with all that photos need of a two-sided ViT; "" for other encoders.
         tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
         tokenizer_widths: channels of its first three convolutions; the last has ``width``.
         pooling: what [Ret] is: the "token", as it leaves the encoder, or the "mean" of the patch tokens there (the
@@ -82,7 +90,11 @@ class ModelConfig:
     patch_size: int = 16
     mlp_ratio: float = 4.0
     norm_eps: float = 1e-6
-    encoder: Literal["vit", "resnet50"] = "vit"
+    encoder: Literal["vit", "two-sided", "resnet50"] = "vit"
+    encoder_width: int = 0
+    second_width: int = 0
+    second_heads: int = 1
+    photo_side: str = ""
     tokenizer: Literal["learnable", "plain"] = "learnable"
     tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
     pooling: Literal["token", "mean"] = "token"
@@ -122,21 +134,31 @@ class ModelConfig:
         problems = []
         if self.image_size % self.patch_size:
             problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
-        if self.width % self.heads or self.width % self.cross_heads:
-            problems.append(f"width {self.width} is not a multiple of heads {self.heads} and {self.cross_heads}")
+        inner = self.encoder_width if self.encoder == "two-sided" else self.width
+        if inner % self.heads or self.width % self.cross_heads:
+            problems.append(
+                f"widths {inner} and {self.width} are no multiples of heads {self.heads}, {self.cross_heads}"
+            )
         if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo, self.keep_cross)):
             problems.append("keep rates must lie in (0, 1]")
         if list(self.select_after) != sorted(set(self.select_after)):
             problems.append(f"select_after {self.select_after} must ascend")
         if any(not 0 <= index < self.depth for index in self.select_after):
             problems.append(f"select_after {self.select_after} names a block beyond depth {self.depth}")
-        if self.patch_size != 16:
+        if self.encoder == "two-sided":
+            if not self.encoder_width or not self.photo_side or self.select_after != (self.depth - 1,):
+                problems.append(
+                    "a two-sided encoder needs encoder_width, photo_side and selection after the last block"
+                )
+        elif self.encoder_width or self.photo_side:
+            problems.append("encoder_width and photo_side belong to a two-sided encoder")
+        elif self.patch_size != 16:
             problems.append("patch_size must be 16, the total stride of the tokenizer's four convolutions")
         if self.relation != "best-match" and (self.image_size // self.patch_size) % 2:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
         if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
-        if self.encoder != "vit" and self.keep_sketch * self.keep_photo < 1:
+        if self.encoder == "resnet50" and self.keep_sketch * self.keep_photo < 1:
             problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
         if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
@@ -230,6 +252,27 @@ PRESETS: dict[str, ModelConfig] = {
         relation_ret=True,
         keep_sketch=0.7,
         keep_photo=0.7,
+    ),
+    "two-sided-s14": ModelConfig(
+        name="two-sided-s14",
+        encoder="two-sided",
+        width=192,
+        heads=6,
+        patch_size=14,
+        encoder_width=384,
+        second_width=192,
+        second_heads=3,
+        select_after=(11,),
+        keep_sketch=0.125,
+        keep_photo=0.09375,
+        cross_heads=6,
+        cross_ffn=256,
+        relation="best-match",
+        relation_ret=True,
+        dropout=0.0,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        photo_side="unknown",
     ),
 }
 

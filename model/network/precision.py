@@ -10,7 +10,10 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
+from model.network.config import Modality, ModelConfig
+from model.network.layers import TwoSidedEncoder
 from model.network.ret_network import RetNetwork
+from model.network.tokens import Tokens
 from model.network.zse import Network
 
 TOLERANCE = 1e-2
@@ -22,8 +25,9 @@ _PRECISIONS = (torch.float32, torch.bfloat16)
 def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
     """float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32.
 
-    The reduced precision is chosen only where the relation scores of the probe pictures stay within TOLERANCE of those
-    in float32. ``network`` is in float32 and on ``device``; it is not changed.
+    The reduced precision is chosen only where relation scores of probes stay within TOLERANCE of those in float32. A
+    two-sided encoder takes it in any case: it selects tokens at its end alone. ``network`` is in float32 and on
+    ``device``; it is not changed.
     """
     if device.type == "cuda":
         candidate = torch.float16
@@ -31,8 +35,10 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
         candidate = torch.bfloat16
     else:
         return torch.float32
-    if not isinstance(network, Network) or network.cross is None or not network.calibration.relation_trained:
+    if not isinstance(network, Network) or network.cross is None:
         return torch.float32
+    if not network.calibration.relation_trained:
+        return candidate if isinstance(network.encoder, TwoSidedEncoder) else torch.float32
     exact = probe_logits(network, device)
     # The logits are shifted to where the sigmoid is steepest: elsewhere it would hide their differences.
     middle = exact.mean()
@@ -74,11 +80,24 @@ def _faster_in_bf16() -> bool:
 
 @torch.inference_mode()
 def probe_logits(network: Network, device: torch.device) -> torch.Tensor:
-    """(4, 4) on the CPU, float32: relation logits of all pairs of synthetic sketches and photos."""
-    size = network.config.image_size
+    """(4, 4) on the CPU, float32: relation logits of all pairs of synthetic sketches and photos.
+
+    For a two-sided network they are tokens, because its encoder, which would take seconds, is no part of the choice.
+    """
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(8, 3, size // 16, size // 16, generator=generator) * 2 - 1
-    images = coarse.repeat_interleave(16, 2).repeat_interleave(16, 3).to(device)
-    sketch = network.project(network.encode(images[:4], "sketch"), "sketch")
-    photo = network.project(network.encode(images[4:], "photo"), "photo")
+    if isinstance(network.encoder, TwoSidedEncoder):
+        sketches, photos = (_probe_tokens(network.config, modality, generator) for modality in ("sketch", "photo"))
+    else:
+        size = network.config.image_size
+        coarse = torch.rand(8, 3, size // 16, size // 16, generator=generator) * 2 - 1
+        images = coarse.repeat_interleave(16, 2).repeat_interleave(16, 3).to(device)
+        sketches, photos = network.encode(images[:4], "sketch"), network.encode(images[4:], "photo")
+    sketch, photo = network.project(sketches.to(device), "sketch"), network.project(photos.to(device), "photo")
     return torch.stack([network.relate(sketch.rows(slice(row, row + 1)), photo) for row in range(4)]).cpu()
+
+
+def _probe_tokens(config: ModelConfig, modality: Modality, generator: torch.Generator) -> Tokens:
+    """Four images' tokens, of length 1 each."""
+    count = config.token_count(modality)
+    features = F.normalize(torch.randn(4, count, config.width, generator=generator), dim=-1)
+    return Tokens(features, torch.arange(count - 1).expand(4, -1))

@@ -15,6 +15,7 @@ from model.papers.comparison.table import ComparisonRow, comparison_table, draw_
 from model.papers.recipe import Budget
 from model.papers.runs import Run
 from model.papers.trainings import Outcome, train
+from model.papers.zse.photo_side import make_photo_side
 from model.papers.zse.words import give_words
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "draw_comparison",
     "finished_rows",
     "give_words",
+    "make_photo_side",
     "measure_costs",
     "repeat",
     "score_checkpoints",

@@ -161,12 +161,13 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> F
     """Chooses the pictures that the recipe uses beside those of its classes with sketches and photos."""
     trained = set(training.labels)
     sketches = tuple(p for p in allowed.sketches if p.label not in trained) if recipe.further_sketches else ()
-    if not recipe.line_drawings:
+    if not recipe.further_photos:
         return Further(sketches)
     photos = tuple(p for p in allowed.photos if p.label not in trained)
     if IMAGENET_PART in recipe.split:
         photos += split_fresh(read_imagenet(data))[0].photos
-    return Further(sketches, photos, lines_of(read_lines(data), training.photos + photos)[0])
+    lines = lines_of(read_lines(data), training.photos + photos)[0] if recipe.line_drawings else ()
+    return Further(sketches, photos, lines)
 
 
 def training_set(corpus: Corpus, cache: Path, further: Further | None = None) -> TrainingSet:

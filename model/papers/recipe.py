@@ -129,6 +129,11 @@ class Recipe(Table):
         return False
 
     @property
+    def further_photos(self) -> bool:
+        """Whether it uses photos of classes without sketches."""
+        return self.line_drawings
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision to compute in on this machine."""
         return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
@@ -336,6 +341,88 @@ class ZseRecipe(Recipe):
         self.refuse("mean", "std", "released_preprocessing", "image_size")
         for phase in self.phases:
             self.config(phase.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoSidedOptimiser(Optimiser):
+    """AdamW with a linear warm-up and a cosine decay, in each of both phases.
+
+    Attributes:
+        tuning_rate: of norms, biases and scales. head_rate: of the projection of sketches.
+        point_rate: of the points of classes without photos.
+        pair_rate: of the projection of tokens, cross-attention and relation network.
+    """
+
+    tuning_rate: float = 1.5e-3
+    head_rate: float = 1e-3
+    point_rate: float = 1e-2
+    pair_rate: float = 1e-3
+    warmup: Count = 10
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoSidedRecipe(Recipe):
+    """A training of the sketch side of a two-sided network, and then of what compares pairs.
+
+    Attributes:
+        preset: a configuration, whose fields ``network`` changes.
+        sketch_steps, pair_steps: of both phases, in this order.
+        classes, pair_classes: of each step, a sketch of each.
+        contrast: weight of the contrast of sketches with photos of the batch, beside that with all classes.
+        temperature: by which the cosines of the first phase are divided at the beginning; it is learned.
+        evaluate_everything: as for ``ZseRecipe``.
+    """
+
+    method: ClassVar[str | None] = "two-sided"
+    title: ClassVar[str] = "the default network"
+    example: ClassVar[str] = "two-sided"
+    rates: ClassVar[tuple[str, ...]] = ("tuning_rate", "head_rate", "pair_rate")
+
+    preset: str = "two-sided-s14"
+    sketch_steps: Count = 140
+    pair_steps: Count = 200
+    classes: Several = 64
+    pair_classes: Several = 16
+    contrast: float = 0.5
+    temperature: Positive = 0.07
+    optimiser: TwoSidedOptimiser = TwoSidedOptimiser()
+    evaluate_everything: int = 0
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of both phases."""
+        return self.sketch_steps + self.pair_steps
+
+    @property
+    def pictures(self) -> int:
+        """How many sketches the network sees in the whole training; photos are encoded once."""
+        return self.sketch_steps * self.classes + self.pair_steps * self.pair_classes
+
+    @property
+    def further_sketches(self) -> bool:
+        """Whether it uses sketches of classes without photos: always."""
+        return True
+
+    @property
+    def further_photos(self) -> bool:
+        """Whether it uses photos of classes without sketches: always, for the words of its vocabulary."""
+        return True
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that the losses train: both."""
+        return ("rn", "ret")
+
+    def config(self, photo_side: str) -> ModelConfig:
+        """The configuration of a network on the photo side with this SHA-256. Raises ModelError for an unusable one."""
+        return self.configured(partial(dataclasses.replace, preset(self.preset)), photo_side=photo_side)
+
+    def check(self) -> None:
+        """Raises ModelError for values that do not fit together."""
+        super().check()
+        self.refuse("mean", "std", "image_size", "photo_side", "prototypes", "words")
+        self.config("unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -551,7 +638,9 @@ class ClipAtRecipe(VectorRecipe):
         self.refuse("prototypes", "words", "vit", "shared_prompts", "shared_norms")
 
 
-_KINDS: dict[str | None, type[Recipe]] = {kind.method: kind for kind in (ZseRecipe, AnchorRecipe, ClipAtRecipe)}
+_KINDS: dict[str | None, type[Recipe]] = {
+    kind.method: kind for kind in (ZseRecipe, TwoSidedRecipe, AnchorRecipe, ClipAtRecipe)
+}
 Read = TypeVar("Read", bound=Recipe)
 
 

@@ -17,10 +17,11 @@ from model.errors import ModelError
 from model.evaluation import Interval, intervals, measure, score_matrices
 from model.matcher import load
 from model.papers.clip_at import train_clip_at
-from model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, ZseRecipe, read_recipe
+from model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, TwoSidedRecipe, ZseRecipe, read_recipe
 from model.papers.runs import Run, Watch, check_target
 from model.papers.sketch_an_anchor import train_anchors
 from model.papers.zse.trainer import train_zse
+from model.papers.zse.two_sided import train_two_sided
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -54,6 +55,8 @@ def train(run: Run, report: Callable[[str], object], watch: Watch = lambda train
         return train_anchors(recipe, run, report, watch)
     if isinstance(recipe, ClipAtRecipe):
         return train_clip_at(recipe, run, report, watch)
+    if isinstance(recipe, TwoSidedRecipe):
+        return train_two_sided(recipe, run, report, watch)
     assert isinstance(recipe, ZseRecipe)
     return train_zse(recipe, run, report, watch)
 

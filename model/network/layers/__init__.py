@@ -4,9 +4,11 @@ from model.network.layers.convolutional import ConvolutionalEncoder
 from model.network.layers.cross import CrossAttention, CrossSide, Side
 from model.network.layers.encoder import Encoder, EncoderTrace
 from model.network.layers.relation import RELATIONS, BestMatchRelation, KernelRelation, RetTerm, kernel_matrix
+from model.network.layers.two_sided import SECOND_PATCH, PhotoSide, Tuning, TwoSidedEncoder, VitShape
 
 __all__ = [
     "RELATIONS",
+    "SECOND_PATCH",
     "BestMatchRelation",
     "ConvolutionalEncoder",
     "CrossAttention",
@@ -14,7 +16,11 @@ __all__ = [
     "Encoder",
     "EncoderTrace",
     "KernelRelation",
+    "PhotoSide",
     "RetTerm",
     "Side",
+    "Tuning",
+    "TwoSidedEncoder",
+    "VitShape",
     "kernel_matrix",
 ]

@@ -25,7 +25,7 @@ from model.errors import ModelError
 from model.evaluation import counts
 from model.network import POSITION, UNCALIBRATED, Encoder, Network, from_backbone, read_backbone, resized
 from model.papers.pictures import TrainingSet, kept_tensors, training_corpora, training_set
-from model.papers.recipe import ZseRecipe
+from model.papers.recipe import TwoSidedRecipe, ZseRecipe
 from model.papers.runs import Run, Trainer, Watch, run_steps
 from model.papers.zse.objectives import ListwiseObjective, QuadrupletObjective
 from model.papers.zse.prior import with_chosen_prior, with_prior
@@ -197,7 +197,7 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object], watc
     report(f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; {chosen}")
     data = training_set(training, cache_folder() / "pixels", further)
     trainer = ZseTrainer(recipe, data, backbone, run.folder, start)
-    large = _large_validation(recipe) if run.data is None and validation else None
+    large = large_validation(recipe) if run.data is None and validation else None
     if not run_steps(trainer, run, validation, report, watch, large=large):
         return False
     if run.target is None:
@@ -231,7 +231,7 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object], watc
     return True
 
 
-def _large_validation(recipe: ZseRecipe) -> GroupedTask | None:
+def large_validation(recipe: ZseRecipe | TwoSidedRecipe) -> GroupedTask | None:
     """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_large_task``."""
     if not recipe.evaluate_everything:
         return None

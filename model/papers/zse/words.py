@@ -23,10 +23,11 @@ from model.datasets import (
 )
 from model.errors import ModelError
 from model.evaluation import encode_pictures
+from model.evaluation.baselines import backbone_config
 from model.images import Preprocessing
 from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.pictures import TrainingCorpora, training_corpora
-from model.papers.recipe import ZseRecipe, read_recipe
+from model.papers.recipe import Recipe, read_recipe
 from model.papers.runs import check_target
 from model.papers.zse.teacher import ask_teacher, imagenet_names
 from model.training import trained_matcher
@@ -55,13 +56,14 @@ def give_words(
     """
     check_target(target)
     network, weights = load_zse_network(source), read_backbone(backbone)
-    pictures = training_corpora(data, read_recipe(recipe, ZseRecipe))
+    pictures = training_corpora(data, read_recipe(recipe, Recipe))
     photos = pictures.training.photos + pictures.further.photos
 
     def ask(rows: Sequence[int]) -> torch.Tensor:
         some = [photos[row] for row in rows]
         pixels = prepared_pixels(some, "photo", Preprocessing(), cache_folder() / "pixels")
-        return ask_teacher(weights, network.config, pixels, torch.full((len(rows),), -1)).probabilities
+        config = backbone_config(weights) if network.config.photo_side else network.config
+        return ask_teacher(weights, config, pixels, torch.full((len(rows),), -1)).probabilities
 
     worded = with_words(network, pictures, ask, read_synonyms(data_folder()) if data is None else ())
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}

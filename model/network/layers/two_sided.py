@@ -1,0 +1,335 @@
+"""A ViT that photos and sketches share: frozen for photos, with norms, biases and scales of its own for sketches.
+
+How a picture becomes tokens; the matrices are one set in memory for both sides::
+
+      photo (224 x 224)                              sketch (224 x 224)
+          |                                              |
+          | 16 x 16 patches                              | the patches with ink
+          v                                              v
+      blocks: matrices, norms, biases, scales        blocks: the matrices, and norms, biases, scales of sketches
+          |                                              |
+          | class token and mean patch                   |
+          v                                              v
+      projected, centred: [Ret]                      the photos' projection, centred by the sketches' mean: [Ret]
+          |                                              |
+          | patches to which the class token attends     |
+          v                                              v
+      projected: tokens                              projected by a matrix of the sketches: tokens
+
+All that photos need, the *photo side*, is one file that several checkpoints share: an index that was made by it serves
+each of them. What a checkpoint adds is the sketch side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.network.layers.encoder import EncoderTrace, gather
+from model.network.tokens import Tokens
+
+if TYPE_CHECKING:
+    from model.network.config import Modality, ModelConfig
+
+# A patch of a sketch holds ink where a pixel is darker than this share of black.
+_INK = 0.08
+# Side of a patch of the ViT that sees photos alone, in pixels.
+SECOND_PATCH = 16
+
+
+@dataclass(frozen=True)
+class VitShape:
+    """The sizes of a ViT: its width, blocks, heads, hidden units; a patch in pixels, and patches along one side."""
+
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    patch_size: int
+    grid: int
+    norm_eps: float
+
+    @staticmethod
+    def main(config: ModelConfig) -> VitShape:
+        """The ViT of photos and sketches."""
+        width = config.encoder_width
+        hidden = int(width * config.mlp_ratio)
+        return VitShape(width, config.depth, config.heads, hidden, config.patch_size, config.grid, config.norm_eps)
+
+    @staticmethod
+    def second(config: ModelConfig) -> VitShape:
+        """The ViT that sees photos alone."""
+        width = config.second_width
+        grid = config.image_size // SECOND_PATCH
+        return VitShape(
+            width, config.depth, config.second_heads, int(width * config.mlp_ratio), SECOND_PATCH, grid, config.norm_eps
+        )
+
+
+class Tuning(nn.Module):
+    """The one-dimensional parameters of the blocks and of the patch embedding: 70,272 numbers in a ViT-S.
+
+    Each parameter of the blocks is stacked: its first dimension counts the blocks.
+    """
+
+    def __init__(self, shape: VitShape) -> None:
+        super().__init__()
+        depth, width, hidden = shape.depth, shape.width, shape.hidden
+        self.patch_bias = nn.Parameter(torch.zeros(width))
+        self.norm1_weight = nn.Parameter(torch.ones(depth, width))
+        self.norm1_bias = nn.Parameter(torch.zeros(depth, width))
+        self.qkv_bias = nn.Parameter(torch.zeros(depth, 3 * width))
+        self.proj_bias = nn.Parameter(torch.zeros(depth, width))
+        self.scale1 = nn.Parameter(torch.ones(depth, width))
+        self.norm2_weight = nn.Parameter(torch.ones(depth, width))
+        self.norm2_bias = nn.Parameter(torch.zeros(depth, width))
+        self.fc1_bias = nn.Parameter(torch.zeros(depth, hidden))
+        self.fc2_bias = nn.Parameter(torch.zeros(depth, width))
+        self.scale2 = nn.Parameter(torch.ones(depth, width))
+        self.norm_weight = nn.Parameter(torch.ones(width))
+        self.norm_bias = nn.Parameter(torch.zeros(width))
+
+    def block(self, index: int) -> tuple[torch.Tensor, ...]:
+        """The parameters of one block in the order in which a forward pass meets them."""
+        return tuple(
+            parameter[index]
+            for parameter in (
+                self.norm1_weight,
+                self.norm1_bias,
+                self.qkv_bias,
+                self.proj_bias,
+                self.scale1,
+                self.norm2_weight,
+                self.norm2_bias,
+                self.fc1_bias,
+                self.fc2_bias,
+                self.scale2,
+            )
+        )
+
+
+class FrozenVit(nn.Module):
+    """The matrices of a ViT with LayerScale, such as DINOv2's, computed with the `Tuning` of either side.
+
+    Attributes:
+        patch_kernel: (width, 3, patch, patch). class_token: (width,). position: (1 + grid**2, width).
+        qkv, proj, fc1, fc2: (depth, out, in), the matrices of all blocks, in the precision to compute in.
+    """
+
+    def __init__(self, shape: VitShape) -> None:
+        super().__init__()
+        depth, width, hidden = shape.depth, shape.width, shape.hidden
+        self.heads, self.patch_size, self.norm_eps = shape.heads, shape.patch_size, shape.norm_eps
+        self.patch_kernel: torch.Tensor
+        self.class_token: torch.Tensor
+        self.position: torch.Tensor
+        self.qkv: torch.Tensor
+        self.proj: torch.Tensor
+        self.fc1: torch.Tensor
+        self.fc2: torch.Tensor
+        self.register_buffer("patch_kernel", torch.zeros(width, 3, shape.patch_size, shape.patch_size))
+        self.register_buffer("class_token", torch.zeros(width))
+        self.register_buffer("position", torch.zeros(1 + shape.grid**2, width))
+        self.register_buffer("qkv", torch.zeros(depth, 3 * width, width))
+        self.register_buffer("proj", torch.zeros(depth, width, width))
+        self.register_buffer("fc1", torch.zeros(depth, hidden, width))
+        self.register_buffer("fc2", torch.zeros(depth, width, hidden))
+
+    def embed(self, images: torch.Tensor, side: Tuning, chosen: torch.Tensor | None = None) -> torch.Tensor:
+        """(b, 3, H, W) normalised pixels -> (b, 1 + n, width) tokens, the class token first.
+
+        chosen: (b, n) int64, the patches that become tokens; None for all of them.
+        """
+        patches = F.conv2d(images, self.patch_kernel, side.patch_bias, stride=self.patch_size)
+        x = patches.flatten(2).transpose(1, 2) + self.position[1:]
+        x = x if chosen is None else gather(x, chosen)
+        first = (self.class_token + self.position[0]).expand(len(x), 1, -1)
+        return torch.cat([first, x], dim=1)
+
+    def forward(
+        self, x: torch.Tensor, side: Tuning, mask: torch.Tensor | None = None, trace: list[torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens from ``embed`` through all blocks and the final norm.
+
+        Args:
+            mask: (b, 1 + n) bool, False where a token only fills up a row; None where all count. What is False takes
+                time in the attention alone, which is a small part of a block.
+            trace: the attention of the class token to the n patches, (b, heads, n), of each block is appended to it.
+
+        Returns:
+            (b, 1 + n, width) float32 tokens, zero where they only fill up, and (b, n) float32, the attention of the
+            class token in the last block, the mean over heads.
+        """
+        b, n, width = x.shape
+        rows = None if mask is None or bool(mask.all()) else mask.flatten().nonzero()[:, 0]
+        keys = None if rows is None or mask is None else mask[:, None, None]
+        x = _packed(x, rows)
+        importance = x.new_zeros(b, n - 1)
+        dtype, last = self.qkv.dtype, len(self.qkv) - 1
+        for index in range(last + 1):
+            norm1_w, norm1_b, qkv_b, proj_b, scale1, norm2_w, norm2_b, fc1_b, fc2_b, scale2 = side.block(index)
+            y = F.layer_norm(x, (width,), norm1_w, norm1_b, self.norm_eps).to(dtype)
+            qkv = _unpacked(F.linear(y, self.qkv[index], qkv_b.to(dtype)), rows, b, n)
+            q, k, v = qkv.view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            if trace is not None or index == last:
+                heads = self._class_attention(q, k, keys)
+                importance = heads.mean(dim=1)
+                if trace is not None:
+                    trace.append(heads)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys).transpose(1, 2).reshape(b, n, width)
+            x = x + F.linear(_packed(mixed, rows), self.proj[index], proj_b.to(dtype)) * scale1
+            y = F.layer_norm(x, (width,), norm2_w, norm2_b, self.norm_eps).to(dtype)
+            y = F.gelu(F.linear(y, self.fc1[index], fc1_b.to(dtype)))
+            x = x + F.linear(y, self.fc2[index], fc2_b.to(dtype)) * scale2
+        x = F.layer_norm(x, (width,), side.norm_weight, side.norm_bias, self.norm_eps)
+        return _unpacked(x, rows, b, n), importance
+
+    @staticmethod
+    def _class_attention(q: torch.Tensor, k: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
+        """(b, heads, n) float32: the attention weights of the class token to each patch token."""
+        logits = q[:, :, :1].float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
+        if keys is not None:
+            logits = logits.masked_fill(~keys, -torch.inf)
+        weights: torch.Tensor = logits.softmax(dim=-1)
+        return weights[:, :, 0, 1:]
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Lets the products of tokens and matrices compute in ``dtype``; what lies between them stays in float32."""
+        for name in ("qkv", "proj", "fc1", "fc2"):
+            setattr(self, name, getattr(self, name).to(dtype))
+
+
+class PhotoHead(nn.Module):
+    """What an index keeps of a photo: [Ret] of two ViTs' class tokens, and tokens of the first one's patches.
+
+    Two ViTs that were trained differently err differently. With a and b their class tokens, of length 1 and less the
+    means of photos, both scaled to length 1 again,
+
+        [Ret] = unit(unit(W (a, b)) - centre).
+
+    ``from_first`` maps the first ViT's class token and mean patch to nearly that: there a new sketch side begins.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        first, second = config.encoder_width, config.second_width
+        self.mean = nn.Parameter(torch.zeros(first))
+        self.second_mean = nn.Parameter(torch.zeros(second))
+        self.ret = nn.Linear(first + second, config.width, bias=False)
+        self.from_first = nn.Linear(2 * first, config.width, bias=False)
+        self.centre = nn.Parameter(torch.zeros(config.width))
+        self.tokens = nn.Linear(first, config.width)
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Class tokens (b, w_1) and (b, w_2) -> [Ret], (b, d) of length 1."""
+        a, b = _unit(_unit(first) - self.mean), _unit(_unit(second) - self.second_mean)
+        return _unit(_unit(self.ret(torch.cat([a, b], dim=-1))) - self.centre)
+
+
+class SketchHead(nn.Module):
+    """Sketches' way to where photos are: [Ret] of the class token and the mean patch, tokens of patches.
+
+    [Ret] = unit(unit(W (class, mean)) - centre): the centre is the mean direction of sketches.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.ret = nn.Linear(2 * config.encoder_width, config.width, bias=False)
+        self.centre = nn.Parameter(torch.zeros(config.width))
+        self.tokens = nn.Linear(config.encoder_width, config.width)
+
+    def forward(self, first: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """Class tokens and mean patches (b, w) -> [Ret], (b, d) of length 1."""
+        return _unit(_unit(self.ret(torch.cat([_unit(first), _unit(mean)], dim=-1))) - self.centre)
+
+
+class PhotoSide(nn.Module):
+    """All that decides the tokens of a photo. One file holds it for all checkpoints."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.vit = FrozenVit(VitShape.main(config))
+        self.tuning = Tuning(VitShape.main(config))
+        self.second_vit = FrozenVit(VitShape.second(config))
+        self.second_tuning = Tuning(VitShape.second(config))
+        self.head = PhotoHead(config)
+
+
+class TwoSidedEncoder(nn.Module):
+    """Photos through the photo side as it is, sketches through its matrices with parameters of their own."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.photo_side = PhotoSide(config)
+        self.tuning = Tuning(VitShape.main(config))
+        self.head = SketchHead(config)
+
+    def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        """(b, 3, H, W) normalised pixels -> tokens (b, 1 + kept, d) float32; ``trace`` records the pass.
+
+        Each image keeps the same number of patch tokens: those to which the class token attends most in the last block.
+        """
+        count = self.config.token_count(modality) - 1
+        attention: list[torch.Tensor] | None = None if trace is None else []
+        if modality == "photo":
+            side, vit = self.photo_side, self.photo_side.vit
+            x, importance = vit(vit.embed(images, side.tuning), side.tuning, trace=attention)
+            cells = torch.arange(vit.position.shape[0] - 1, device=x.device).expand(len(x), -1)
+            second = side.second_vit
+            ret = side.head(x[:, 0], second(second.embed(images, side.second_tuning), side.second_tuning)[0][:, 0])
+            project = side.head.tokens
+        else:
+            vit = self.photo_side.vit
+            cells, mask = self.with_ink(images)
+            x, importance = vit(vit.embed(images, self.tuning, cells), self.tuning, mask, attention)
+            shares = mask[:, 1:].to(x.dtype)
+            mean = (x[:, 1:] * (shares / shares.sum(dim=1, keepdim=True))[..., None]).sum(dim=1)
+            ret = self.head(x[:, 0], mean)
+            project = self.head.tokens
+        best = importance.argsort(dim=1, descending=True, stable=True)[:, :count]
+        positions, order = cells.gather(1, best).sort(dim=1)
+        if trace is not None and attention is not None:
+            trace.attention.extend(attention)
+            trace.positions.extend(cells for _ in attention)
+            trace.kept.append(positions)
+        tokens = project(gather(x[:, 1:], best.gather(1, order)))
+        return Tokens(torch.cat([ret[:, None], tokens], dim=1), positions)
+
+    def with_ink(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The patches of sketches that become tokens, (b, n) int64, and (b, 1 + n) bool, the class token first.
+
+        White paper says little and takes as long as ink. So only patches that hold ink become tokens, and blank ones
+        where there are fewer than are kept in the end: all sketches have as many tokens. n is that of the sketch with
+        the most ink; what fills up the rows of the others is False in the mask.
+        """
+        least = self.config.token_count("sketch") - 1
+        paper = images.amax(dim=(2, 3), keepdim=True)
+        spread = (paper - images.amin(dim=(2, 3), keepdim=True)).clamp(min=1e-6)
+        dark = ((paper - images) / spread).amax(dim=1)
+        inked = F.max_pool2d(dark, self.config.patch_size).flatten(1) > _INK
+        counts = inked.sum(dim=1, keepdim=True).clamp(min=least)
+        most = int(counts.max())
+        cells = (~inked).int().argsort(dim=1, stable=True)[:, :most]
+        mask = torch.arange(most + 1, device=images.device) <= counts
+        return cells, mask
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    return F.normalize(x, dim=-1, eps=1e-6)
+
+
+def _packed(x: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    """(b, n, d) -> the tokens at ``rows`` of all images in one list, (t, d); all of them where it is None."""
+    flat = x.reshape(-1, x.shape[-1])
+    return flat if rows is None else flat[rows]
+
+
+def _unpacked(x: torch.Tensor, rows: torch.Tensor | None, b: int, n: int) -> torch.Tensor:
+    """Turns what `_packed` gave, or something computed of it, into (b, n, d) again, with zeros elsewhere."""
+    full = x if rows is None else x.new_zeros(b * n, x.shape[-1]).index_copy(0, rows, x)
+    return full.view(b, n, -1)

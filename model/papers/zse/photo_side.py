@@ -1,0 +1,283 @@
+"""The photo side of a two-sided network, made once: two pretrained ViTs as they are, and a projection of photos.
+
+The file that this writes is shared by every checkpoint whose sketch side is trained against it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from model.checkpoint import save_photo_side
+from model.datasets import (
+    cache_folder,
+    data_folder,
+    normalised,
+    prepared_pixels,
+    read_data,
+    read_imagenet,
+    read_split,
+)
+from model.errors import ModelError
+from model.images import Preprocessing
+from model.network import ModelConfig, PhotoSide, VitShape, multiplies_bf16, preset, read_backbone
+
+# The ViT that sees photos alone was trained with this mean and spread of pixels.
+_SECOND_MEAN = _SECOND_STD = 0.5
+# Names of a block's matrices and one-dimensional parameters, here and in timm.
+_MATRICES = {"qkv": "attn.qkv.weight", "proj": "attn.proj.weight", "fc1": "mlp.fc1.weight", "fc2": "mlp.fc2.weight"}
+_VECTORS = {
+    "norm1_weight": "norm1.weight",
+    "norm1_bias": "norm1.bias",
+    "qkv_bias": "attn.qkv.bias",
+    "proj_bias": "attn.proj.bias",
+    "scale1": "ls1.gamma",
+    "norm2_weight": "norm2.weight",
+    "norm2_bias": "norm2.bias",
+    "fc1_bias": "mlp.fc1.bias",
+    "fc2_bias": "mlp.fc2.bias",
+    "scale2": "ls2.gamma",
+}
+# Photos encoded at once, and every so many-th of their patches is kept for the principal components.
+_PHOTOS, _EVERY_PATCH = 16, 5
+# The fit of the projection: steps, photos of each, and its rates; the sharpness of likenesses and of classes.
+_STEPS, _BATCH, _RATE, _CLASS_RATE = 250, 512, 3e-3, 1e-2
+_LIKENESS, _CLASS = 10.0, 10.0
+# Weights of what photos show, by their folders' names and by the classifier, beside how alike they are.
+_LABELS, _BELIEFS = 0.3, 0.3
+_SQUARES = 50.0
+# Of the map by which a sketch side begins, as a share of the spread of what it maps.
+_RIDGE = 1e-4
+
+
+def make_photo_side(
+    encoder: Path, second: Path, target: Path, report: Callable[[str], object], preset_name: str = "two-sided-s14"
+) -> None:
+    """Writes the photo side of two pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
+
+    No class of val, unseen or ship has a part in the fit, so that one photo side serves a network that is measured on
+    them, and one that was trained on all.
+
+    Args:
+        encoder: weights under timm's names of the ViT of photos and sketches; int8 matrices with NAME.scale may be.
+        second: those of the ViT that sees photos alone, with its classifier over ImageNet-1k.
+        target: the file to write.
+    """
+    config = preset(preset_name)
+    weights, others = read_backbone(str(encoder)), read_backbone(str(second))
+    tensors = vit_tensors(weights, VitShape.main(config))
+    beside = vit_tensors(others, VitShape.second(config), "second_")
+    tensors |= renormalised(beside, "second_", config.mean, config.std)
+    data = data_folder()
+    photos = read_data(data).of(read_split(data, "train")).photos
+    labels = sorted({photo.label for photo in photos})
+    numbers = [labels.index(photo.label) for photo in photos]
+    more = read_imagenet(data).photos
+    look = Preprocessing(config.image_size, config.mean, config.std)
+    pixels = prepared_pixels((*photos, *more), "photo", look, cache_folder() / "pixels")
+    classifier = others["head.weight"].float(), others["head.bias"].float()
+    features = photo_features(config, tensors, pixels, classifier)
+    known = torch.tensor(numbers + [-1] * len(more))
+    tensors |= {f"head.{name}": value for name, value in fit_head(features, known, config.width).items()}
+    sha256 = save_photo_side(tensors, target, {"encoder": encoder.name, "second": second.name})
+    report(f"wrote {target}, {sha256[:12]}...: fitted on {len(pixels):,} photos")
+
+
+def photo_features(
+    config: ModelConfig,
+    tensors: Mapping[str, torch.Tensor],
+    pixels: torch.Tensor,
+    classifier: tuple[torch.Tensor, torch.Tensor],
+) -> PhotoFeatures:
+    """What the ViTs of a photo side, ``tensors``, give of photos, (n, 3, H, W) uint8."""
+    side = PhotoSide(config)
+    side.load_state_dict(tensors, strict=False)
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+    for vit in (side.vit, side.second_vit):
+        vit.set_precision(dtype)
+    look = Preprocessing(config.image_size, config.mean, config.std)
+    kept = config.token_count("photo") - 1
+    parts: list[tuple[torch.Tensor, ...]] = []
+    with torch.inference_mode():
+        for start in tqdm(range(0, len(pixels), _PHOTOS), desc="looking at photos", disable=None):
+            images = normalised(pixels[start : start + _PHOTOS], look)
+            x, importance = side.vit(side.vit.embed(images, side.tuning), side.tuning)
+            y, _ = side.second_vit(side.second_vit.embed(images, side.second_tuning), side.second_tuning)
+            best = importance.topk(kept, dim=1).indices
+            patches = x[:, 1:].gather(1, best[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1)
+            beliefs = F.linear(y[:, 0], *classifier).log_softmax(dim=1)
+            parts.append((x[:, 0], y[:, 0], x[:, 1:].mean(dim=1), beliefs, patches[::_EVERY_PATCH]))
+    return PhotoFeatures(*(torch.cat(found) for found in zip(*parts, strict=True)))
+
+
+def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
+
+    Matrices may be int8 with a scale for each row, NAME.scale. Position embeddings are resampled to the shape's grid.
+
+    Args:
+        prefix: of the names in the result: "" gives "vit." and "tuning.", "second_" gives "second_vit." and so on.
+
+    Raises ModelError for a ViT of another shape.
+    """
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    def given(name: str) -> torch.Tensor:
+        value, scale = weights[name].float(), weights.get(f"{name}.scale")
+        return value if scale is None else value * scale.float()[:, None]
+
+    try:
+        blocks = range(shape.depth)
+        found = {
+            f"{prefix}vit.{ours}": torch.stack([given(f"blocks.{block}.{name}") for block in blocks])
+            for ours, name in _MATRICES.items()
+        }
+        for ours, name in _VECTORS.items():
+            scaled = ours.startswith("scale") and f"blocks.0.{name}" not in weights
+            values = [torch.ones(shape.width) if scaled else given(f"blocks.{block}.{name}") for block in blocks]
+            found[f"{prefix}tuning.{ours}"] = torch.stack(values)
+        position = resample_abs_pos_embed(given("pos_embed"), [shape.grid, shape.grid])
+        found |= {
+            f"{prefix}vit.patch_kernel": given("patch_embed.proj.weight"),
+            f"{prefix}vit.class_token": given("cls_token").flatten(),
+            f"{prefix}vit.position": position[0],
+            f"{prefix}tuning.patch_bias": given("patch_embed.proj.bias"),
+            f"{prefix}tuning.norm_weight": given("norm.weight"),
+            f"{prefix}tuning.norm_bias": given("norm.bias"),
+        }
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(f"these are not the weights of a ViT with {shape.depth} blocks: {error}") from error
+    if found[f"{prefix}vit.qkv"].shape != (shape.depth, 3 * shape.width, shape.width):
+        raise ModelError(f"the ViT's matrices are {tuple(found[f'{prefix}vit.qkv'].shape)}, not of width {shape.width}")
+    return found
+
+
+def renormalised(
+    tensors: dict[str, torch.Tensor], prefix: str, mean: Sequence[float], std: Sequence[float]
+) -> dict[str, torch.Tensor]:
+    """The tensors of the second ViT for pixels that are normalised by ``mean`` and ``std``, as the first one's are.
+
+    The patch embedding is linear and has no padding, so the change of pixels goes into its kernel and its bias.
+    """
+    kernel = tensors[f"{prefix}vit.patch_kernel"]
+    shift = (torch.tensor(mean) - _SECOND_MEAN) / _SECOND_STD
+    bias = tensors[f"{prefix}tuning.patch_bias"] + (kernel.sum(dim=(2, 3)) @ shift)
+    kernel = kernel * (torch.tensor(std) / _SECOND_STD).view(1, 3, 1, 1)
+    return tensors | {f"{prefix}vit.patch_kernel": kernel, f"{prefix}tuning.patch_bias": bias}
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What both ViTs give of some photos, before the projection.
+
+    Attributes:
+        first, second: (n, w_1) and (n, w_2) float32, their class tokens.
+        mean: (n, w_1) float32, the mean of the first ViT's patch tokens.
+        beliefs: (n, k) float32, the logarithm of the second ViT's probabilities for its k classes.
+        patches: (m, w_1) float32, tokens of patches to which the first class token attends, of all photos together.
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+    mean: torch.Tensor
+    beliefs: torch.Tensor
+    patches: torch.Tensor
+
+
+def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Fits the projection of photos, the tensors of a `PhotoHead`.
+
+    [Ret] of two photos is to be as alike as both class tokens together say (mean square of cosines, and the cross
+    entropy of each photo's likenesses to the others), to tell classes apart, and to keep what the second ViT's
+    classifier believes. Tokens are projected by their principal components, whose spreads are halfway evened out.
+
+    Args:
+        labels: (n,) int64, the class of each photo; -1 where it is not known.
+        width: of [Ret] and of tokens.
+
+    Returns:
+        The head's tensors by their names.
+    """
+    a, b = F.normalize(features.first, dim=1), F.normalize(features.second, dim=1)
+    mean, second_mean = a.mean(dim=0), b.mean(dim=0)
+    both = torch.cat([F.normalize(a - mean, dim=1), F.normalize(b - second_mean, dim=1)], dim=1)
+    alike = both * math.sqrt(0.5)
+    classes, known = int(labels.max()) + 1, features.beliefs.shape[1]
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        ret = nn.Parameter(_principal(both, width).T.contiguous())
+        centre = nn.Parameter(F.normalize(both @ ret.detach().T, dim=1).mean(dim=0))
+        anchors = nn.Parameter(torch.randn(max(classes, 1), width) * 0.05)
+        words = nn.Linear(width, max(known, 1))
+        groups = [
+            {"params": [ret, centre], "rate": _RATE},
+            {"params": [anchors, *words.parameters()], "rate": _CLASS_RATE},
+        ]
+        optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+        for step in range(_STEPS):
+            for group in optimiser.param_groups:
+                group["lr"] = group["rate"] * (1 + math.cos(math.pi * step / _STEPS)) / 2
+            rows = torch.randint(len(both), (min(_BATCH, len(both)),))
+            found = F.normalize(F.normalize(F.linear(both[rows], ret), dim=1) - centre, dim=1)
+            loss = _likeness_loss(found @ found.T, alike[rows] @ alike[rows].T)
+            if classes and bool((labels[rows] >= 0).any()):
+                logits = _CLASS * found @ F.normalize(anchors, dim=1).T
+                loss = loss + _LABELS * F.cross_entropy(logits, labels[rows], ignore_index=-1)
+            if known:
+                believed = words(_CLASS * found).log_softmax(dim=1)
+                loss = loss + _BELIEFS * F.kl_div(
+                    believed, features.beliefs[rows], reduction="batchmean", log_target=True
+                )
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+    with torch.no_grad():
+        wanted = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
+        given = torch.cat([a, F.normalize(features.mean, dim=1)], dim=1)
+        from_first = _mapped(given, wanted)
+    axes = _principal(features.patches, width)
+    patch_mean = features.patches.mean(dim=0)
+    spread = ((features.patches - patch_mean) @ axes).std(dim=0)
+    tokens = axes * (spread[0] / spread).sqrt() / (3 * spread[0])
+    return {
+        "mean": mean,
+        "second_mean": second_mean,
+        "ret.weight": ret.detach(),
+        "from_first.weight": from_first.T.contiguous(),
+        "centre": centre.detach(),
+        "tokens.weight": tokens.T.contiguous(),
+        "tokens.bias": -(patch_mean @ tokens),
+    }
+
+
+def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Of two matrices of cosines (n, n): their mean square, and the cross entropy of each row without itself."""
+    itself = torch.eye(len(found), dtype=torch.bool)
+    rows = (_LIKENESS * found).masked_fill(itself, -1e3).log_softmax(dim=1)
+    target = (_LIKENESS * wanted).masked_fill(itself, -1e3).softmax(dim=1)
+    return _SQUARES * F.mse_loss(found, wanted) + F.kl_div(rows, target, reduction="batchmean")
+
+
+def _principal(x: torch.Tensor, count: int) -> torch.Tensor:
+    """The first principal components of rows (n, d): (d, count), orthonormal. Raises ModelError for too few rows."""
+    if min(x.shape) < count:
+        raise ModelError(f"{count} principal components need as many photos and dimensions, not {tuple(x.shape)}")
+    axes: torch.Tensor = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False).Vh[:count].T
+    return axes
+
+
+def _mapped(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The ridge regression from centred rows (n, d) to centred rows (n, w), scaled so that results have length 1."""
+    x, y = given - given.mean(dim=0), wanted - wanted.mean(dim=0)
+    covariance = x.T @ x / len(x)
+    ridge = _RIDGE * covariance.diagonal().sum() * torch.eye(x.shape[1])
+    found: torch.Tensor = torch.linalg.solve(covariance + ridge, x.T @ y / len(x))
+    length: torch.Tensor = (x @ found).norm(dim=1).mean()
+    return found / length

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import file_sha256, load_network, photo_side_state, save_checkpoint, save_photo_side
+from model.errors import ModelError
+from model.matcher import Matcher, load
+from model.network import Calibration, ModelConfig, Network, TwoSidedEncoder, preset
+
+SMALL = dataclasses.replace(
+    preset("two-sided-s14"),
+    width=24,
+    heads=2,
+    depth=2,
+    image_size=112,
+    encoder_width=16,
+    second_width=8,
+    second_heads=1,
+    select_after=(1,),
+    cross_heads=2,
+    cross_ffn=16,
+)
+TRAINED = Calibration(methods=("rn", "ret", "fused"), best_method="fused", fusion=1.0, diffusion=0.3)
+
+
+def two_sided(config: ModelConfig = SMALL, seed: int = 0) -> Network:
+    """A network whose numbers are all random, so that none of them can be left out without a change."""
+    torch.manual_seed(seed)
+    network = Network(config, TRAINED)
+    state = {name: value + 0.2 * torch.randn_like(value) for name, value in network.state_dict().items()}
+    network.load_state_dict(state)
+    return network.requires_grad_(False).eval()
+
+
+def written(folder: Path, network: Network, name: str = "network.safetensors") -> Path:
+    """Writes a network as a checkpoint beside its photo side."""
+    start = "encoder.photo_side."
+    tensors = {key.removeprefix(start): v for key, v in network.state_dict().items() if key.startswith(start)}
+    sha256 = save_photo_side(tensors, folder / "photo-side.safetensors")
+    network.config = dataclasses.replace(network.config, photo_side=sha256)
+    save_checkpoint(network, folder / name)
+    return folder / name
+
+
+def drawing(seed: int, size: int = 112) -> torch.Tensor:
+    """A few black strokes on white, (3, H, W), normalised."""
+    ink = torch.zeros(size, size)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(3):
+        row, column = (int(n) for n in torch.randint(10, size - 30, (2,), generator=generator))
+        ink[row, column : column + 25] = 1
+        ink[row : row + 20, column] = 1
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (SMALL.mean, SMALL.std))
+    return ((1 - ink).expand(3, -1, -1) - mean) / std
+
+
+def test_both_sides_give_a_unit_retrieval_token_and_as_many_patch_tokens_as_the_rates_say() -> None:
+    network = two_sided()
+    sketch = network.encode(torch.stack([drawing(1), drawing(2)]), "sketch")
+    photo = network.encode(torch.randn(3, 3, 112, 112), "photo")
+    assert sketch.features.shape == (2, SMALL.token_count("sketch"), 24)
+    assert photo.features.shape == (3, SMALL.token_count("photo"), 24)
+    for tokens in (sketch, photo):
+        assert torch.allclose(tokens.ret.norm(dim=1), torch.ones(len(tokens)), atol=1e-5)
+        assert bool((tokens.positions.diff(dim=1) > 0).all())
+
+
+def test_the_tokens_of_a_sketch_do_not_depend_on_the_sketches_beside_it() -> None:
+    network = two_sided()
+    images = torch.stack([drawing(seed) for seed in range(4)])
+    together = network.encode(images, "sketch")
+    for row in range(4):
+        alone = network.encode(images[row : row + 1], "sketch")
+        assert torch.equal(alone.positions[0], together.positions[row])
+        assert torch.allclose(alone.features[0], together.features[row], atol=1e-5)
+
+
+def test_patches_of_white_paper_are_left_out_while_there_are_enough_with_ink() -> None:
+    encoder = two_sided().encoder
+    assert isinstance(encoder, TwoSidedEncoder)
+    image = drawing(3)
+    cells, mask = encoder.with_ink(image[None])
+    dark = (image.amax() - image).amax(dim=0).unfold(0, 14, 14).unfold(1, 14, 14).amax(dim=(2, 3)).flatten() > 1
+    assert int(mask.sum()) == 1 + max(int(dark.sum()), SMALL.token_count("sketch") - 1)
+    assert set(dark.nonzero().flatten().tolist()) <= set(cells[0].tolist())
+
+
+def test_the_sketch_side_does_not_change_what_photos_become() -> None:
+    one, other = two_sided(), two_sided()
+    state = other.state_dict()
+    for name in state:
+        if "photo_side" not in name:
+            state[name] = state[name] + 1
+    other.load_state_dict(state)
+    photos = torch.randn(2, 3, 112, 112)
+    assert torch.equal(one.encode(photos, "photo").features, other.encode(photos, "photo").features)
+    sketch = drawing(1)[None]
+    assert not torch.allclose(one.encode(sketch, "sketch").ret, other.encode(sketch, "sketch").ret)
+
+
+def test_a_checkpoint_without_its_photo_side_gives_the_scores_it_had(tmp_path: Path) -> None:
+    network = two_sided()
+    path = written(tmp_path, network)
+    read = load_network(path)
+    # The matrices are kept in int8, so the network that was written first is not the one to compare with.
+    again = two_sided()
+    again.load_state_dict(again.state_dict() | photo_side_state(tmp_path / "photo-side.safetensors"))
+    photos = torch.randn(2, 3, 112, 112)
+    assert torch.allclose(read.encode(photos, "photo").features, again.encode(photos, "photo").features, atol=1e-5)
+    assert path.stat().st_size < (tmp_path / "photo-side.safetensors").stat().st_size * 3
+    assert not any("photo_side" in name for name in stored(path))
+
+
+def stored(path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
+
+
+def test_a_checkpoint_whose_photo_side_is_another_one_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = written(tmp_path, two_sided())
+    other = tmp_path / "other"
+    other.mkdir()
+    written(other, two_sided(seed=5))
+    (other / "photo-side.safetensors").replace(tmp_path / "photo-side.safetensors")
+    with pytest.raises(ModelError, match=r"needs the photo side .* put the photo-side.safetensors"):
+        load_network(path)
+
+
+def test_checkpoints_on_one_photo_side_share_their_indexes_and_others_do_not(tmp_path: Path) -> None:
+    first = written(tmp_path, two_sided())
+    changed = two_sided()
+    changed.load_state_dict(changed.state_dict() | {"ret_term.scale": torch.tensor(3.0)})
+    second = written(tmp_path, changed, "second.safetensors")
+    assert file_sha256(first) != file_sha256(second)
+    assert load(first, dtype=torch.float32).photo_sha256 == load(second, dtype=torch.float32).photo_sha256
+    other = tmp_path / "other"
+    other.mkdir()
+    third = load(written(other, two_sided(seed=5)), dtype=torch.float32)
+    assert third.photo_sha256 != load(first, dtype=torch.float32).photo_sha256
+
+
+def test_a_damaged_photo_side_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo-side.safetensors"
+    path.write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="cannot be read as a photo side"):
+        photo_side_state(path)
+
+
+@pytest.mark.parametrize("changes", [{"photo_side": ""}, {"encoder_width": 0}, {"select_after": (0, 1)}])
+def test_a_configuration_that_lacks_what_two_sides_need_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match="two-sided"):
+        dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
+
+
+def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
+    exact, fast = two_sided(), two_sided().set_precision(torch.bfloat16)
+    for images, modality in ((drawing(1)[None], "sketch"), (torch.randn(1, 3, 112, 112), "photo")):
+        one, other = (n.encode(images, modality).ret for n in (exact, fast))  # type: ignore[arg-type]
+        assert float((one * other).sum()) > 0.99
+
+
+def test_a_pair_of_a_two_sided_network_is_explained_by_the_tokens_that_it_compares() -> None:
+    matcher = Matcher(two_sided(), "made here")
+    from PIL import Image, ImageDraw
+
+    sketch = Image.new("RGB", (200, 200), "white")
+    ImageDraw.Draw(sketch).ellipse([40, 50, 150, 160], outline="black", width=5)
+    found = matcher.explain(sketch, Image.effect_noise((120, 90), 80).convert("RGB"))
+    assert found.correspondence.shape == (SMALL.token_count("sketch") - 1, SMALL.token_count("photo") - 1)
+    assert found.relation_score is not None
+    assert 0 < found.relation_score < 1
