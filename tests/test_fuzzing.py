@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
         path.write_bytes(changed)
         with contextlib.suppress(Refusal):
             matcher = model.load(path, dtype=torch.float32)
-            same = matcher.checkpoint_sha256 == samples.matcher.checkpoint_sha256
+            same = matcher.photo_sha256 == samples.matcher.photo_sha256
             with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
                 open_index(samples.index, matcher).close()
             build([samples.photos], Path(name, "index"), matcher, embedder="ret")

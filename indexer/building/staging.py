@@ -62,7 +62,7 @@ CREATE TABLE files (
 
 def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) -> str:
     """16 hex digits that name the folder of a build; rows that were staged with another key are never used."""
-    network = [origin.checkpoint_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
+    network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
     text = json.dumps([FORMAT_VERSION, *network, *(str(root.path) for root in roots)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -334,7 +334,7 @@ class GenerationWriter:
         return Manifest(
             generation=generation_name(number),
             previous=live.generation.name if live.generation else None,
-            checkpoint_sha256=self._origin.checkpoint_sha256,
+            photo_sha256=self._origin.photo_sha256,
             preprocessing_fingerprint=self._origin.preprocessing_fingerprint,
             network=self._origin.network,
             width=self._origin.width,

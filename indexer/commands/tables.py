@@ -95,7 +95,7 @@ def summary_lines(summary: IndexSummary) -> list[str]:
         _line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
         _line("drift", summary.drift.describe()),
         _line("network", f"{manifest.network}, {_of_a_photo(manifest.tokens, manifest.width)}"),
-        _line("checkpoint", manifest.checkpoint_sha256),
+        _line("photo weights", manifest.photo_sha256),
         _line(
             "on disk",
             f"{summary.bytes_on_disk / 2**20:.1f} MiB in {_count(len(manifest.segments), 'segment')}, "

@@ -216,7 +216,7 @@ class ShardsBuilder:
         )
         self._workers.each(write_shard, works, done, retries=_RETRIES)
         return ShardsManifest(
-            checkpoint_sha256=self._setup.origin.checkpoint_sha256,
+            photo_sha256=self._setup.origin.photo_sha256,
             preprocessing_fingerprint=self._setup.origin.preprocessing_fingerprint,
             clusters=len(clusters.centroids),
             clusters_asked=decision.clusters,

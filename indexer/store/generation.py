@@ -20,7 +20,7 @@ from indexer.store.rows import RowArrays, RowShape, open_segment
 from model import Matcher
 
 # Counted up with every change that a program of another version could not read.
-FORMAT_VERSION: Final = 6
+FORMAT_VERSION: Final = 7
 # The precision in which photos are encoded, whatever precision a network scores in.
 PRECISION: Final = "float32"
 
@@ -118,12 +118,13 @@ class Origin:
     """The network that made an index. Rows depend on it, and a reader must have the same.
 
     Attributes:
-        checkpoint_sha256: of its weights, hex. preprocessing_fingerprint: of how it prepares images.
+        photo_sha256: hex digest of what decides the tokens of photos (``Matcher.photo_sha256``).
+            preprocessing_fingerprint: of how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
         cells: how many its patch grid has.
     """
 
-    checkpoint_sha256: str
+    photo_sha256: str
     preprocessing_fingerprint: str
     network: str
     width: int
@@ -134,7 +135,7 @@ class Origin:
     def of(matcher: Matcher) -> Origin:
         """The origin of what this network makes."""
         return Origin(
-            matcher.checkpoint_sha256,
+            matcher.photo_sha256,
             matcher.preprocessing_fingerprint,
             matcher.config.name,
             matcher.config.width,
@@ -148,7 +149,7 @@ class Manifest(_Frozen):
 
     Attributes:
         previous: the generation before it; None for the first.
-        checkpoint_sha256 ... cells: the network, see ``Origin``.
+        photo_sha256 ... cells: the network, see ``Origin``.
         dtype: the precision in which the newest rows were computed.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
         centroids: how a cluster's tokens are made from its photos' tokens.
@@ -157,10 +158,10 @@ class Manifest(_Frozen):
         files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[6] = FORMAT_VERSION
+    format_version: Literal[7] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
-    checkpoint_sha256: str
+    photo_sha256: str
     preprocessing_fingerprint: str
     network: str
     width: Annotated[_Number, Field(ge=1)]
@@ -203,7 +204,7 @@ class Manifest(_Frozen):
     def origin(self) -> Origin:
         """The network that made the rows."""
         return Origin(
-            self.checkpoint_sha256,
+            self.photo_sha256,
             self.preprocessing_fingerprint,
             self.network,
             self.width,

@@ -344,11 +344,11 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | 
 
 def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Path] | None) -> Index:
     manifest = generation.manifest
-    if manifest.checkpoint_sha256 != matcher.checkpoint_sha256:
+    if manifest.photo_sha256 != matcher.photo_sha256:
         raise IndexRefused(
-            f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
-            f"{manifest.checkpoint_sha256[:12]}; this is {matcher.checkpoint_sha256[:12]}); "
-            "load that one with --weights, or run `sketch-search index build` with this one."
+            f"the index at {folder.path} was built with other photo weights ({manifest.network}, "
+            f"{manifest.photo_sha256[:12]}; this is {matcher.photo_sha256[:12]}); "
+            "load a checkpoint on these with --weights, or run `sketch-search index build` with this one."
         )
     if manifest.preprocessing_fingerprint != matcher.preprocessing_fingerprint:
         raise IndexRefused(

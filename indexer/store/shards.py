@@ -66,7 +66,7 @@ class ShardsManifest(BaseModel):
 
     Attributes:
         version: of this document.
-        checkpoint_sha256, preprocessing_fingerprint: of the network that made all shards.
+        photo_sha256, preprocessing_fingerprint: of the network that made all shards.
         clusters: how many clusters there are in all shards together. clusters_asked: how many the user asked for; None
             for about sqrt(photos).
         next_id: the lowest id that no file has ever had.
@@ -77,7 +77,7 @@ class ShardsManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
-    checkpoint_sha256: str
+    photo_sha256: str
     preprocessing_fingerprint: str
     clusters: Annotated[_Number, Field(ge=1)]
     clusters_asked: _Number | None

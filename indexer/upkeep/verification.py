@@ -358,10 +358,10 @@ def repair(
 def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch: int) -> Request:
     """The build that repairs."""
     manifest = diagnosis.manifest
-    if manifest.checkpoint_sha256 != matcher.checkpoint_sha256:
+    if manifest.photo_sha256 != matcher.photo_sha256:
         raise IndexRefused(
-            f"the index at {folder.path} was built with another checkpoint ({manifest.network}, "
-            f"{manifest.checkpoint_sha256[:12]}); name it with --weights."
+            f"the index at {folder.path} was built with other photo weights ({manifest.network}, "
+            f"{manifest.photo_sha256[:12]}); name a checkpoint on these with --weights."
         )
     for root in manifest.roots:
         if not Path(root.path).is_dir():

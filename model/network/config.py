@@ -137,7 +137,7 @@ class ModelConfig:
         inner = self.encoder_width if self.encoder == "two-sided" else self.width
         if inner % self.heads or self.width % self.cross_heads:
             problems.append(
-                f"widths {inner} and {self.width} are no multiples of heads {self.heads}, {self.cross_heads}"
+                f"{inner} is not a multiple of heads {self.heads}, or width {self.width} of {self.cross_heads}"
             )
         if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo, self.keep_cross)):
             problems.append("keep rates must lie in (0, 1]")

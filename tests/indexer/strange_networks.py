@@ -20,7 +20,7 @@ class GlobalVector:
 
     def __init__(self, matcher: model.Matcher) -> None:
         self._matcher = matcher
-        self.checkpoint_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
+        self.photo_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
         self.config, self.device, self.dtype = matcher.config, matcher.device, matcher.dtype
         self.open, self.prepare, self.preprocessing = matcher.open, matcher.prepare, matcher.preprocessing
 
@@ -36,7 +36,7 @@ class ShortOfMemory(GlobalVector):
 
     def __init__(self, matcher: model.Matcher) -> None:
         super().__init__(matcher)
-        self.checkpoint_sha256 = matcher.checkpoint_sha256
+        self.photo_sha256 = matcher.photo_sha256
         self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
         self.prepare = self._prepare_three
         self._room = iter(range(3))

@@ -111,7 +111,7 @@ def test_the_embedder_is_the_one_asked_for_else_the_indexs_own_else_automatic(
     assert wanted_embedder(Request(embedder="clip"), manifest, origin) == WantedEmbedder("clip", download=True)
     assert wanted_embedder(Request(), manifest, origin) == WantedEmbedder("ret", download=False)
     assert wanted_embedder(Request(), None, origin) == WantedEmbedder("auto", download=False)
-    other = replace(origin, checkpoint_sha256="0" * 64)
+    other = replace(origin, photo_sha256="0" * 64)
     assert wanted_embedder(Request(), manifest, other) == WantedEmbedder("auto", download=False)
 
 

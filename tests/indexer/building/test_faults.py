@@ -127,7 +127,7 @@ class Meddler(GlobalVector):
 
     def __init__(self, matcher: model.Matcher, happening: Callable[[], object]) -> None:
         super().__init__(matcher)
-        self.checkpoint_sha256 = matcher.checkpoint_sha256
+        self.photo_sha256 = matcher.photo_sha256
         self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
         self.prepare = self._prepare
         self._happening: Callable[[], object] | None = happening

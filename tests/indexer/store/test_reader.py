@@ -52,8 +52,8 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 
 FORMATS = {
-    5: r"has index format 5, which this program no longer reads; delete that folder, .* run `sketch-search index build",
-    7: "has index format 7, and this program reads 6; update the program",
+    6: r"has index format 6, which this program no longer reads; delete that folder, .* run `sketch-search index build",
+    8: "has index format 8, and this program reads 7; update the program",
 }
 
 
@@ -96,7 +96,7 @@ def test_a_newer_catalog_is_refused(copy: Path, matcher: model.Matcher) -> None:
 
 
 def test_another_checkpoint_is_refused(built: Path, other_matcher: model.Matcher) -> None:
-    with pytest.raises(IndexRefused, match=r"another checkpoint .* --weights, or run"):
+    with pytest.raises(IndexRefused, match=r"other photo weights .* --weights, or run"):
         open_index(built / "index", other_matcher)
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model
         open_index(copy, matcher)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 6}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 7}', "\udcff"])
 def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
     (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):

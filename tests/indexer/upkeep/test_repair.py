@@ -168,11 +168,11 @@ def test_an_index_of_another_checkpoint_or_a_newer_program_is_not_touched(
     copy: Path, matcher: model.Matcher, other_matcher: model.Matcher
 ) -> None:
     flip(next((copy / "segments").iterdir()) / "ret.npy")
-    with pytest.raises(IndexRefused, match=r"another checkpoint .* --weights"):
+    with pytest.raises(IndexRefused, match=r"other photo weights .* --weights"):
         repair(copy, other_matcher)
     manifest = copy / "g000003" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 6', '"format_version": 7'))
-    with pytest.raises(IndexRefused, match="has index format 7"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 7', '"format_version": 8'))
+    with pytest.raises(IndexRefused, match="has index format 8"):
         repair(copy, matcher)
     assert (copy / "CURRENT").read_text() == "g000003\n"
 

@@ -164,7 +164,7 @@ def test_info_tells_what_is_loaded(http: httpx.Client, index: Index, settings: S
     assert body["ready"] is True
     assert body["reason"] is None
     assert body["model"]["methods"] == ["rn", "ret"]
-    assert body["model"]["checkpoint_sha256"] == index.manifest.checkpoint_sha256
+    assert body["model"]["checkpoint_sha256"] == index.manifest.photo_sha256
     assert (body["index"]["photos"], body["index"]["clusters"]) == (PHOTOS, CLUSTERS)
     assert body["index"]["generation"] == index.generation
     assert body["index"]["tokens"] == index.manifest.tokens

@@ -63,7 +63,7 @@ def test_shards_of_one_build_are_searched_together(overview: Overview) -> None:
 
 
 MISFITS: dict[str, Callable[[Overview], Overview]] = {
-    "different checkpoints": lambda one: other(one, origin=replace(one.origin, checkpoint_sha256="f" * 64)),
+    "different checkpoints": lambda one: other(one, origin=replace(one.origin, photo_sha256="f" * 64)),
     "different embedders": lambda one: other(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
     "both have a photo with the id": lambda one: replace(one, made="again"),
     f"beyond {MOST_ID}": lambda one: other(one, MOST_ID),
