@@ -1,5 +1,6 @@
 """How well a checkpoint retrieves: scoring a corpus, figures with intervals, tables and plots."""
 
+from model.evaluation.baselines import backbone_config
 from model.evaluation.categories import measure, relevance
 from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
 from model.evaluation.groups import measure_groups
@@ -17,6 +18,7 @@ __all__ = [
     "RESAMPLED",
     "EvaluationRequest",
     "Interval",
+    "backbone_config",
     "counts",
     "draw_curve",
     "draw_intervals",

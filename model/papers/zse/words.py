@@ -22,8 +22,7 @@ from model.datasets import (
     some_of_each,
 )
 from model.errors import ModelError
-from model.evaluation import encode_pictures
-from model.evaluation.baselines import backbone_config
+from model.evaluation import backbone_config, encode_pictures
 from model.images import Preprocessing
 from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.pictures import TrainingCorpora, training_corpora

@@ -94,7 +94,7 @@ def test_pictures_of_one_s_own_become_a_network_an_index_and_a_search(
     assert set(figures) == {"all", *FEW}
     assert indexer(["build", "test/photo", "--weights", str(trained), "--index", "own-index", "--quiet"]) == 0
     matcher = load(trained)
-    assert matcher.checkpoint_sha256 == open_index(work / "own-index", matcher).manifest.photo_sha256
+    assert matcher.photo_sha256 == open_index(work / "own-index", matcher).manifest.photo_sha256
 
 
 def test_of_many_classes_some_can_be_left_for_the_calibration(work: Path) -> None:
