@@ -9,6 +9,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -70,13 +71,18 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
     }
     if network.kind != _FIRST_KIND:
         metadata["kind"] = network.kind
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.startswith(PHOTO_SIDE)
+    }
+    _write(tensors, path, metadata)
+
+
+def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Writes a safetensors file atomically. Raises ModelError where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     try:
-        tensors = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in network.state_dict().items()
-            if not name.startswith(PHOTO_SIDE)
-        }
         save_file(tensors, partial, metadata=metadata)
         partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
         os.replace(partial, path)
@@ -160,11 +166,8 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
             stored[name + _SCALE] = scale
         else:
             stored[name] = tensor.half().contiguous()
-    partial = path.with_name(path.name + ".partial")
     # Several entries would be written in an order that changes, and with it the hash.
-    save_file(stored, partial, metadata={_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
-    partial.chmod(0o644)
-    os.replace(partial, path)
+    _write(stored, path, {_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
     return file_sha256(path)
 
 
@@ -181,6 +184,23 @@ def find_photo_side(sha256: str, checkpoint: Path) -> Path:
         f"{checkpoint} needs the photo side {sha256[:12]}..., which is neither beside it nor in this installation; "
         f"put the {NAME} that it was trained with into {checkpoint.parent}"
     )
+
+
+def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
+    """Copies a photo side beside a checkpoint that stands on it, unless it is found there or in this installation.
+
+    Raises ModelError where it cannot be written, or another one lies there.
+    """
+    try:
+        find_photo_side(file_sha256(photo_side), checkpoint)
+    except ModelError:
+        beside = checkpoint.with_name(NAME)
+        if beside.exists():
+            raise
+        try:
+            shutil.copyfile(photo_side, beside)
+        except OSError as error:
+            raise ModelError(f"{beside} cannot be written ({error}); copy {photo_side} there") from error
 
 
 def photo_side_state(path: Path) -> dict[str, torch.Tensor]:

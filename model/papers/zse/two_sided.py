@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import file_sha256, load_zse_network, photo_side_state, save_checkpoint
+from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
 from model.datasets import cache_folder, normalised, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
@@ -265,6 +265,9 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     if run.target is None:
         return True
     trained, notes = trainer.trained, {"origin": run.origin}
+    if run.data is not None and start is not None:
+        # The pictures that its prior and its vocabulary were made of are not among these.
+        trained = trained.prior_replaced(start.prior)
     if validation:
         chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
         harmonic: dict[str, float] = {}
@@ -274,13 +277,14 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
         trained, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:
-        if start.prior is not None:
+        if start.prior is not None and run.data is None:
             weights = float(start.prior.ret_weight), float(start.prior.relation_weight)
             trained = with_prior(trained, training, further, *weights)
         trained = trained.with_calibration(start.calibration)
     if run.data is not None and start is not None:
         trained = trained.vocabulary_replaced(start.vocabulary, start.config.words)
     save_checkpoint(trained.half(), run.target, notes)
+    keep_photo_side(photo_side, run.target)
     report(f"wrote {run.target}; its words are made by sketch-search model words")
     return True
 

@@ -1,0 +1,207 @@
+"""Trainings of the sketch side, on a small photo side."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from indexer import open_index
+from indexer.commands import main as indexer
+from model.checkpoint import load_network, save_checkpoint
+from model.commands import main
+from model.errors import ModelError
+from model.matcher import load
+from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, preset
+from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
+from tests.learning import write_class_folders
+from tests.model.network.test_two_sided import two_sided, written
+from tests.pictures import SHAPES
+
+NETWORK = {
+    "width": 24,
+    "heads": 2,
+    "depth": 2,
+    "encoder_width": 16,
+    "second_width": 8,
+    "second_heads": 1,
+    "select_after": [1],
+    "keep_sketch": 0.05,
+    "keep_photo": 0.05,
+    "cross_heads": 2,
+    "cross_ffn": 16,
+}
+SMALL = ModelConfig.from_json(
+    json.dumps({**json.loads(preset("two-sided-s14").to_json()), **NETWORK, "photo_side": "unknown"})
+)
+
+
+def photo_side_of(network: Network) -> PhotoSide:
+    """The photo side of a two-sided network."""
+    assert isinstance(network.encoder, TwoSidedEncoder)
+    return network.encoder.photo_side
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with pictures of four classes, a recipe, a photo side, and a network on it to start from."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
+    write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:4])
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in NETWORK.items())
+    (tmp_path / "my.toml").write_text(
+        'base = "two-sided/own"\nbf16 = false\nsketch_steps = 2\npair_steps = 2\nclasses = 3\npair_classes = 3\n'
+        # Rates that are seen in half precision after two steps.
+        "save_every = 1\n[optimiser]\nwarmup = 1\ntuning_rate = 0.05\npair_rate = 0.05\n"
+        f"[network]\n{lines}"
+    )
+    written(tmp_path, two_sided(SMALL), "start.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMAND = ["train", "my.toml", "--data", "mine", "--backbone", "photo-side.safetensors", "--start", "start.safetensors"]
+
+
+def test_a_training_changes_the_sketch_side_and_one_index_serves_what_it_began_with_and_its_result(work: Path) -> None:
+    assert indexer(["build", "mine/photo", "--weights", "start.safetensors", "--index", "index", "--quiet"]) == 0
+    assert main(COMMAND) == 0
+    before, after = load_network(work / "start.safetensors"), load_network(work / "runs/my/final.safetensors")
+    # Checkpoints are kept in half precision.
+    moved = {
+        name
+        for name, value in before.state_dict().items()
+        if not torch.allclose(value, after.state_dict()[name], atol=2e-3)
+    }
+    assert any(name.startswith("encoder.tuning") for name in moved)
+    assert any(name.startswith("cross.") for name in moved)
+    assert not any("photo_side" in name for name in moved)
+    assert after.calibration == before.calibration
+    matcher = load(work / "runs/my/final.safetensors")
+    open_index(work / "index", matcher).close()
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(work: Path) -> None:
+    assert main([*COMMAND, "--run", "whole"]) == 0
+    for until in ("1", "3"):
+        assert main([*COMMAND, "--run", "parts", "--until", until]) == 0
+    assert main([*COMMAND, "--run", "parts"]) == 0
+    whole, parts = (load_network(work / name / "final.safetensors").state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_start_on_another_photo_side_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "other").mkdir()
+    written(work / "other", two_sided(SMALL, seed=7))
+    command = [*COMMAND[:5], "other/photo-side.safetensors", *COMMAND[6:]]
+    assert main(command) == 2
+    assert "was trained against another photo side" in capsys.readouterr().err
+
+
+def timm_weights(shape: VitShape, seed: int, scaled: bool) -> dict[str, torch.Tensor]:
+    """Random weights of a ViT under timm's names."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator) * 0.1
+
+    width, hidden, patch = shape.width, shape.hidden, shape.patch_size
+    found = {
+        "cls_token": some(1, 1, width),
+        "pos_embed": some(1, 1 + shape.grid**2, width),
+        "patch_embed.proj.weight": some(width, 3, patch, patch),
+        "patch_embed.proj.bias": some(width),
+        "norm.weight": 1 + some(width),
+        "norm.bias": some(width),
+    }
+    for block in range(shape.depth):
+        sizes = {
+            "norm1.weight": (width,),
+            "norm1.bias": (width,),
+            "attn.qkv.weight": (3 * width, width),
+            "attn.qkv.bias": (3 * width,),
+            "attn.proj.weight": (width, width),
+            "attn.proj.bias": (width,),
+            "norm2.weight": (width,),
+            "norm2.bias": (width,),
+            "mlp.fc1.weight": (hidden, width),
+            "mlp.fc1.bias": (hidden,),
+            "mlp.fc2.weight": (width, hidden),
+            "mlp.fc2.bias": (width,),
+        } | ({"ls1.gamma": (width,), "ls2.gamma": (width,)} if scaled else {})
+        found |= {f"blocks.{block}.{name}": some(*size) for name, size in sizes.items()}
+    return found
+
+
+@pytest.mark.parametrize("scaled", [True, False], ids=["with LayerScale", "without"])
+def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
+    shape = VitShape.main(dataclasses.replace(SMALL, image_size=56))
+    weights = timm_weights(shape, 1, scaled)
+    vit: Any = timm.create_model(
+        "vit_small_patch14_dinov2" if scaled else "vit_tiny_patch16_224",
+        pretrained=False,
+        img_size=56,
+        num_classes=0,
+        patch_size=14,
+        embed_dim=shape.width,
+        depth=shape.depth,
+        num_heads=shape.heads,
+    ).eval()
+    vit.load_state_dict(weights)
+    network = Network(dataclasses.replace(SMALL, image_size=56, second_width=8), Calibration())
+    side = photo_side_of(network)
+    side.load_state_dict(vit_tensors(weights, shape), strict=False)
+    images = torch.randn(2, 3, 56, 56)
+    with torch.inference_mode():
+        ours, _ = side.vit(side.vit.embed(images, side.tuning), side.tuning)
+        assert torch.allclose(ours, vit.forward_features(images), atol=1e-5)
+
+
+def test_the_second_vit_sees_the_pixels_that_it_was_trained_with() -> None:
+    shape = VitShape.second(SMALL)
+    tensors = vit_tensors(timm_weights(shape, 2, scaled=False), shape, "second_")
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (SMALL.mean, SMALL.std))
+    pixels = torch.rand(1, 3, 224, 224)
+    changed = renormalised(tensors, "second_", SMALL.mean, SMALL.std)
+    kernel, bias = "second_vit.patch_kernel", "second_tuning.patch_bias"
+    own = torch.nn.functional.conv2d((pixels - 0.5) / 0.5, tensors[kernel], tensors[bias], stride=16)
+    other = torch.nn.functional.conv2d((pixels - mean) / std, changed[kernel], changed[bias], stride=16)
+    assert torch.allclose(own, other, atol=1e-4)
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    shape = VitShape.second(SMALL)
+    weights = timm_weights(shape, 2, scaled=False)
+    with pytest.raises(ModelError, match="not the weights of a ViT with 3 blocks"):
+        vit_tensors(weights, dataclasses.replace(shape, depth=3))
+
+
+def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(6).repeat_interleave(20)
+    centres = torch.randn(6, 16, generator=generator)
+    first = centres[labels] + 0.5 * torch.randn(120, 16, generator=generator)
+    second = (centres @ torch.randn(16, 8, generator=generator))[labels] + torch.randn(120, 8, generator=generator)
+    features = PhotoFeatures(first, second, first, torch.zeros(120, 0), torch.randn(500, 16, generator=generator))
+    head = fit_head(features, labels, 12)
+    network = two_sided(dataclasses.replace(SMALL, width=12))
+    own = photo_side_of(network).head
+    own.load_state_dict(head)
+    with torch.inference_mode():
+        ret = own(first, second)
+    cosines = ret @ ret.T
+    same = labels[:, None] == labels[None]
+    assert float(cosines[same].mean()) > float(cosines[~same].mean()) + 0.5
+
+
+def test_a_checkpoint_takes_a_fraction_of_its_photo_side(work: Path) -> None:
+    path = work / "start.safetensors"
+    network = load_network(path)
+    save_checkpoint(network.half(), path)
+    shared = (work / "photo-side.safetensors").stat().st_size
+    assert path.stat().st_size < shared
