@@ -187,7 +187,7 @@ def _add_ablate(commands: Subparsers) -> None:
 def _add_compare(commands: Subparsers) -> None:
     command = commands.add_parser(
         "compare",
-        help="train and measure all methods at one budget, or measure finished checkpoints side by side",
+        help="train all methods at one budget and measure them, or checkpoints",
         usage="%(prog)s (--backbone FILE|TIMM-TAG | --checkpoint FILE --data DIR) [options]",
         epilog="example: %(prog)s --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --budget 15000",
     )
@@ -333,7 +333,7 @@ def _add_guesses(commands: Subparsers) -> None:
 def _add_folders(commands: Subparsers) -> None:
     command = commands.add_parser(
         "folders",
-        help="write the protocol everything as class folders, to measure a running server with",
+        help="write the protocol everything as class folders, for a server",
         epilog="example: %(prog)s everything --split unseen; sketch-search index everything/photo",
     )
     command.add_argument("out", type=a_path, metavar="OUT", help="a new folder: OUT/photo, OUT/trained, OUT/unseen")
