@@ -236,7 +236,8 @@ def test_no_process_outlives_the_program_that_started_it(number: signal.Signals)
 @LINUX
 def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
     (tmp_path / "slow.jpg").write_bytes(slow)
-    then = f"decoders.open_image({str(tmp_path / 'slow.jpg')!r})"
+    # Again and again, for one time may be over before it is noticed.
+    then = f"while True: decoders.open_image({str(tmp_path / 'slow.jpg')!r})"
     with started_python("-c", _ASK.format(then=then)) as program:
         assert program.stdout is not None
         assert program.stdin is not None
