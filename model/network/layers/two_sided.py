@@ -204,7 +204,7 @@ class FrozenVit(nn.Module):
 
 
 class PhotoHead(nn.Module):
-    """What an index keeps of a photo: [Ret] of two ViTs' class tokens, and tokens of the first one's patches.
+    """Projects a photo to what an index keeps: [Ret] from two ViTs' class tokens, tokens from the first one's patches.
 
     Two ViTs that were trained differently err differently. With a and b their class tokens, of length 1 and less the
     means of photos, both scaled to length 1 again,

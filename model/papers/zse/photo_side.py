@@ -96,7 +96,7 @@ def photo_features(
     pixels: torch.Tensor,
     classifier: tuple[torch.Tensor, torch.Tensor],
 ) -> PhotoFeatures:
-    """What the ViTs of a photo side, ``tensors``, give of photos, (n, 3, H, W) uint8."""
+    """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8."""
     side = PhotoSide(config)
     side.load_state_dict(tensors, strict=False)
     dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
@@ -175,7 +175,7 @@ def renormalised(
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """What both ViTs give of some photos, before the projection.
+    """The outputs of both ViTs for some photos, before the projection.
 
     Attributes:
         first, second: (n, w_1) and (n, w_2) float32, their class tokens.

@@ -46,7 +46,7 @@ _FIRST_SKETCHES = 3
 
 
 class SketchSide(nn.Module):
-    """What is trained: all of the network but its photo side, and points for classes that have no photos.
+    """All of the network but its photo side is trained, and points for classes that have no photos.
 
     Attributes:
         points: (k, d), where sketches of the k classes without photos are to lie.
