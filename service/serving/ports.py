@@ -16,6 +16,8 @@ RESERVE = 32
 MOST = 1000
 # Where descriptors are short in spite of the reserve, nothing is accepted for so long.
 PAUSE_SECONDS = 0.5
+# Accepted in a row; then those that are open have a turn.
+AT_ONCE = 8
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -42,7 +44,8 @@ class Listener(socket.socket):
     """A listening socket that accepts a connection only where fewer than ``most`` of those of all listeners are open.
 
     Those beyond wait in the kernel. asyncio accepts all that wait before it looks at any of them, and without this a
-    crowd would take every descriptor at once; each further attempt would then be a traceback in the log.
+    crowd would take every descriptor at once; each further attempt would then be a traceback in the log. For the same
+    reason it is told after every AT_ONCE connections that no other waits: it looks at those it has, and asks again.
     """
 
     # Of all listeners: they share the descriptors of the process.
@@ -53,9 +56,13 @@ class Listener(socket.socket):
         super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
         self._most = most
         self._paused_until = 0.0
+        self._in_a_row = 0
 
     def accept(self) -> tuple[socket.socket, object]:
         """The next connection. Raises BlockingIOError, as if none waited, where as many are open as may be."""
+        self._in_a_row = (self._in_a_row + 1) % (AT_ONCE + 1)
+        if not self._in_a_row:
+            raise BlockingIOError
         if time.monotonic() < self._paused_until:
             raise BlockingIOError
         if len(self._accepted) >= self._most:

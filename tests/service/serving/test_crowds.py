@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.serving.connection import Connection
-from service.serving.ports import MOST, RESERVE, Listener, most_connections
+from service.serving.ports import AT_ONCE, MOST, RESERVE, Listener, most_connections
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied
@@ -127,6 +127,18 @@ def test_a_listener_accepts_so_many_until_one_is_closed() -> None:
         opened.enter_context(listener.accept()[0])
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_a_listener_lets_open_connections_have_a_turn() -> None:
+    with Listener(socket.create_server(("127.0.0.1", 0)), 100) as listener, ExitStack() as opened:
+        listener.setblocking(False)
+        for _ in range(AT_ONCE + 1):
+            opened.enter_context(socket.create_connection(listener.getsockname(), timeout=PATIENCE))
+        for _ in range(AT_ONCE):
+            opened.enter_context(listener.accept()[0])
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        opened.enter_context(listener.accept()[0])
 
 
 def test_listeners_count_their_connections_together() -> None:
