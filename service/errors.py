@@ -65,6 +65,10 @@ class QueueFull(ServiceFault):
         self.retry_after = retry_after
 
 
+class BrokenOff(ServiceFault):
+    """An answer that has begun cannot go on. Only the end of the connection can tell the client."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How an error is told over HTTP: status and the ``code`` that programs read."""

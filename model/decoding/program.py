@@ -25,10 +25,10 @@ def main() -> None:
     # Pillow warns of odd files. There is nobody to read it.
     warnings.simplefilter("ignore")
     Image.init()
-    requests, replies = sys.stdin.buffer, _only_for_replies()
-    if hasattr(select, "poll"):
-        threading.Thread(target=_end_with_the_parent, args=(requests.fileno(),), daemon=True).start()
     with suppress(BrokenPipeError):
+        requests, replies = sys.stdin.buffer, _only_for_replies()
+        if hasattr(select, "poll"):
+            threading.Thread(target=_end_with_the_parent, args=(requests.fileno(),), daemon=True).start()
         _answer(requests, replies)
 
 

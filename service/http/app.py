@@ -95,5 +95,5 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(Outer, metrics=metrics, hosts=chosen.known_hosts, shared=bool(chosen.cors_origins))
+    app.add_middleware(Outer, metrics=metrics, hosts=chosen.known_hosts, origins=chosen.cors_origins)
     return app

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import BrokenOff
 from service.http.answers import error_answer
 from service.serving import Metrics
 
@@ -88,18 +89,22 @@ class Outer:
     Every answer has ``X-Request-ID``: the one that the request came with where that is harmless. Handlers find it as
     ``request.state.request_id``. An error that no handler foresaw is a 500 that tells nothing else.
 
+    A browser says where a request comes from. What a page of another site or port asks for is refused, unless CORS
+    lists its origin or somebody follows a link. Such a page could not read the answer, but it could keep the server
+    busy, and learn from the time of an answer whether a folder has photos.
+
     A request whose ``Host`` header names none of the known hosts is refused. A hostile web page can have its own host
     name resolve to this machine, and then read the answers as if they came from its own server; the Host header still
     bears that name. A request of HTTP/1.0 that names no host passes: health checkers send such ones, no browser does.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], *, shared: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], origins: Sequence[str]) -> None:
         """
         Args:
             hosts: names and addresses without a port; "*.example.org" is all below it, "*" any.
-            shared: whether pages of other origins may show the images: so where CORS lists any.
+            origins: those that CORS lists. Where there are any, all pages may show the images.
         """
-        self._app, self._metrics = app, metrics
+        self._app, self._metrics, self._origins = app, metrics, origins
         self._hosts = [host.lower().removesuffix(".") for host in hosts]
         # The strictest ones; an answer may bring its own, as the page does, which could not work with these.
         self._headers = {
@@ -111,7 +116,7 @@ class Outer:
             "Referrer-Policy": "no-referrer",
             "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
             # An img element on any web page would otherwise get the photos of whoever looks at it.
-            "Cross-Origin-Resource-Policy": "cross-origin" if shared else "same-origin",
+            "Cross-Origin-Resource-Policy": "cross-origin" if origins else "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cache-Control": "no-store",
         }
@@ -144,8 +149,10 @@ class Outer:
 
         try:
             with self._metrics.in_flight():
-                answer = self._app if self._is_for_us(scope) else _bad_host(request_id)
+                answer = self._refusal(scope, request_id) or self._app
                 await answer(scope, receive_counted, send_noted)
+        except BrokenOff as why:
+            log.warning("request %s breaks off: %s", request_id, why)
         # Nothing further out handles errors: whatever went wrong is logged in full, and the client is told an id.
         except Exception:
             log.exception("request %s failed", request_id)
@@ -155,6 +162,25 @@ class Outer:
             await told(scope, receive, send_noted)
         finally:
             self._note(scope, status, bytes_in, time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope, request_id: str) -> Response | None:
+        """Why the request is not handed on; None where it is."""
+        if not self._is_for_us(scope):
+            message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
+            return error_answer(400, "bad_host", message, request_id)
+        if self._is_of_another_page(scope):
+            message = "A page of another site or port asks; if it may, list its origin in SBIR_CORS_ORIGINS."
+            return error_answer(400, "bad_request", message, request_id)
+        return None
+
+    def _is_of_another_page(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        if headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
+            return False
+        link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        # Its img elements name no origin.
+        listed = self._origins and ("*" in self._origins or headers.get("origin") in (None, *self._origins))
+        return not (link or listed)
 
     def _is_for_us(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
@@ -187,11 +213,6 @@ class Outer:
         )
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
         access_log.log(level, "%s", access, extra={"access": access})
-
-
-def _bad_host(request_id: str) -> Response:
-    message = "The Host header names no host of this server; if it should, list it in SBIR_ALLOWED_HOSTS."
-    return error_answer(400, "bad_host", message, request_id)
 
 
 class Inner:

@@ -17,8 +17,9 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response, StreamingResponse
 
+from indexer import PhotoUnavailable
 from service.engine import build_info
-from service.errors import BadSearch, NotFound, NotReady, Unauthorized
+from service.errors import BadSearch, BrokenOff, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
@@ -254,7 +255,10 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     async def parts() -> AsyncIterator[bytes]:
         # Nothing stays open or in memory meanwhile: a client may take as long as it likes.
         for start in range(0, size, PART):
-            yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
+            try:
+                yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
+            except PhotoUnavailable as error:
+                raise BrokenOff(str(error)) from error
 
     # The HTTP server leaves out the body where it was asked for by HEAD.
     return StreamingResponse(parts(), headers={**headers, "Content-Length": str(size)}, media_type=kind)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from model.decoding.limits import Limits
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, ImageTooLarge, SlowImage, UndecodableImage
 from model.images import Preprocessing, open_image
 from tests.bombs import scan_bomb
-from tests.patience import wait_until
+from tests.patience import PATIENCE, wait_until
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
 from tests.programs import run_python, started_python
 
@@ -254,6 +255,21 @@ def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
 
 def _ticks(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes that tell when they are broken")
+def test_one_whose_program_is_gone_before_it_has_begun_leaves_no_trace() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        ended = subprocess.run(
+            [sys.executable, "-m", "model.decoding.program"],
+            stdin=subprocess.DEVNULL,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+        )
+    assert ended.stderr == b""
 
 
 def test_a_decoding_process_loads_no_pytorch() -> None:

@@ -114,6 +114,28 @@ def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: 
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, sketch: bytes, site: str) -> None:
+    mine = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
+    form, image, link = (
+        {"sec-fetch-site": site, "sec-fetch-mode": mode} for mode in ("navigate", "no-cors", "navigate")
+    )
+    script = image | {"origin": "https://a.example"}
+    for verb, path, headers in (
+        ("POST", "/search", form),
+        ("GET", "/thumbnails/1", image),
+        ("POST", "/search", script),
+    ):
+        assert error(http.request(verb, path, content=sketch, headers=headers)) == (400, "bad_request")
+    assert http.post("/search", content=sketch, headers=mine).status_code == 200
+    assert http.get("/photos/1", headers=link).status_code == 200
+    with served(settings.model_copy(update={"cors_origins": ("https://a.example",)})) as server:
+        for headers in (image, script):
+            assert httpx.get(f"{server.url}/thumbnails/1", headers=headers, timeout=PATIENCE).status_code == 200
+        answer = httpx.post(f"{server.url}/search", headers=image | {"origin": "https://b.example"}, timeout=PATIENCE)
+        assert error(answer) == (400, "bad_request")
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/info", "/photos/1", "/no/such/path"])
 def test_only_known_hosts_are_answered(http: httpx.Client, path: str) -> None:
     for host in (

@@ -69,6 +69,23 @@ def test_an_original_is_read_in_parts(http: httpx.Client, index: Index, monkeypa
         index.part_of_photo(1000, 1, 0, 10)
 
 
+def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = Index.part_of_photo
+
+    def changed(self: Index, photo: int, size: int, start: int, count: int) -> bytes:
+        return read(self, photo, size + (start > 0), start, count)
+
+    monkeypatch.setattr(routes, "PART", 1000)
+    monkeypatch.setattr(Index, "part_of_photo", changed)
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.get("/photos/1")
+    assert http.get("/healthz").status_code == 200
+    assert any("has changed while it was read" in record.getMessage() for record in caplog.records)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 def test_thumbnails_that_take_long_hold_nothing_else_up_and_are_made_once(
     settings: Settings, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
