@@ -65,7 +65,6 @@ bench: $(STAMP) ## measure the speeds in docs/figures.md and docs/scale.md anew 
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)
-	$(BIN)/python -m tests.benchmarks.growth --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.large --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.load --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.sharded --output $(RESULTS) $(if $(QUICK),--quick)

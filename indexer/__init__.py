@@ -37,16 +37,15 @@ if TYPE_CHECKING:
         UnknownPhoto,
     )
     from indexer.store import (
-        INVERTED_FROM,
         ClusterRows,
         Drift,
         EmbedderEntry,
         Index,
-        InvertedFile,
         Manifest,
         Origin,
         PhotoEntry,
         PhotoFilter,
+        Vectors,
         default_index_path,
         live_stamp,
         open_index,
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
     from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
 
 __all__ = [
-    "INVERTED_FROM",
     "BadInvocation",
     "BuildReport",
     "ClipTowers",
@@ -69,7 +67,6 @@ __all__ = [
     "IndexSummary",
     "IndexUnwritable",
     "IndexerError",
-    "InvertedFile",
     "Manifest",
     "Origin",
     "PhotoEntry",
@@ -80,6 +77,7 @@ __all__ = [
     "RepairReport",
     "UnknownPhoto",
     "UpkeepReport",
+    "Vectors",
     "add",
     "build",
     "compact",

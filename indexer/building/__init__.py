@@ -13,7 +13,7 @@ from indexer.building.plan import LiveState, Plan, catalog_entries, check_cluste
 from indexer.building.progress import Progress, ProgressState, read_progress
 from indexer.building.request import DEFAULT_BATCH, Replacement, Request, find_replacement, live_roots
 from indexer.building.staging import Stager, build_key
-from indexer.building.writer import Clustering, Contents, GenerationWriter, Inversion
+from indexer.building.writer import Clustering, Contents, GenerationWriter
 
 __all__ = [
     "DEFAULT_BATCH",
@@ -24,7 +24,6 @@ __all__ = [
     "Contents",
     "FolderListing",
     "GenerationWriter",
-    "Inversion",
     "LiveState",
     "Plan",
     "Progress",

@@ -12,11 +12,10 @@ from indexer.building.plan import LiveState, Plan, catalog_entries, check_cluste
 from indexer.building.progress import Progress
 from indexer.building.request import DEFAULT_BATCH, Request
 from indexer.building.staging import Journal, Stager, build_key
-from indexer.building.writer import Clustering, Contents, GenerationWriter, Inversion, joined_clusters, new_clusters
+from indexer.building.writer import Clustering, Contents, GenerationWriter, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
-    INVERTED_FROM,
     MOST_CELLS,
     Drift,
     FileKey,
@@ -219,9 +218,8 @@ class Builder:
         }
         refs |= {content: indexed.row for content, indexed in self._live.contents.items() if content in ids}
         rows = Rows(self._segments(), journal.arrays())
-        inversion = Inversion(self._decision.request.inverted_from, anew=self._decision.start.repairing)
         clustering = self._cluster(ids, refs, rows)
-        contents = Contents(entries, self._decision.removals, rows, refs, clustering, inversion)
+        contents = Contents(entries, self._decision.removals, rows, refs, clustering)
         self._progress.start("writing")
         writer = GenerationWriter(
             self._folder, self._key, self._decision.origin, self._decision.embedder.entry, self._decision.roots
@@ -230,14 +228,10 @@ class Builder:
 
     def _segments(self) -> dict[str, RowArrays]:
         """The segments whose rows are used, by name."""
-        if not self._live.reusable or self._live.generation is None:
+        live = self._live
+        if not live.reusable or live.generation is None or live.places is None:
             return {}
-        manifest = self._live.generation.manifest
-        return {
-            segment.id: open_rows(self._folder, manifest, segment)
-            for segment in manifest.segments
-            if segment.id not in self._decision.start.damaged
-        }
+        return open_rows(self._folder, live.generation.manifest, live.places, self._decision.start.damaged)
 
     def _cluster(self, ids: Mapping[str, int], refs: Mapping[str, RowRef], rows: Rows) -> Clustering:
         self._progress.start("clustering", 0)
@@ -286,7 +280,6 @@ def build(
     checksum: bool = False,
     progress: Progress | None = None,
     batch: int = DEFAULT_BATCH,
-    inverted_from: int = INVERTED_FROM,
 ) -> BuildReport:
     """Index all photos below ``folders``, or bring their index up to date. A build that was killed is continued.
 
@@ -299,8 +292,6 @@ def build(
         checksum: read every file, also those whose size and times are as they were. Only photos that have changed are
             computed.
         batch: files between two commits of the journal.
-        inverted_from: from so many photos on the index gets an inverted file, by which it is searched. One that has it
-            keeps it until its clusters are made anew.
 
     Raises:
         BadInvocation: what is asked for cannot be done; EmbedderUnavailable and IndexUnwritable are such errors.
@@ -314,7 +305,6 @@ def build(
         recluster=recluster,
         checksum=checksum,
         batch=batch,
-        inverted_from=inverted_from,
     )
     return run(index, request, matcher, progress)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from indexer.building.folder_listing import FolderListing
 from indexer.errors import REPAIR, BadInvocation, IndexRefused
-from indexer.store import Catalog, Drift, FileKey, GalleryFile, Generation, IndexedContent, Removals, Root
+from indexer.store import Catalog, Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class LiveState:
         clusters: None before the first build.
         removals: what the user removed.
         next_id: the lowest id that no file has ever had.
+        places: where its vectors are; None before the first build, and for shards.
     """
 
     generation: Generation | None
@@ -54,6 +55,7 @@ class LiveState:
     clusters: LiveClusters | None
     removals: Removals
     next_id: int
+    places: Places | None = None
 
     def gone_in(self, entries: Iterable[GalleryFile]) -> int:
         """How many files that were there are gone in the next catalog."""
@@ -104,8 +106,9 @@ class LiveState:
         members = members_by_cluster(ids, cluster_of, manifest.counts.clusters)
         clusters = LiveClusters(generation.path, members, drift, manifest.clusters_asked)
         next_id = max(next_id, manifest.next_id)
+        places = Places.of_files(before, list(rows.items()), manifest.counts.clusters)
         return LiveState(
-            generation, tuple(files), reusable, contents, days, clusters, removals.renumbered(numbers), next_id
+            generation, tuple(files), reusable, contents, days, clusters, removals.renumbered(numbers), next_id, places
         )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store import (
-    INVERTED_FROM,
     FileStamp,
     GalleryFile,
     IndexFolder,
@@ -40,7 +39,6 @@ class Request:
         checksum: whether to read every file, also those whose size and times are as they were.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
-        inverted_from: from so many photos on the index gets an inverted file, by which it is searched.
     """
 
     folders: tuple[Path, ...] = ()
@@ -51,7 +49,6 @@ class Request:
     checksum: bool = False
     moved: tuple[tuple[Path, Path], ...] = ()
     batch: int = DEFAULT_BATCH
-    inverted_from: int = INVERTED_FROM
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """The roots of the next generation. Those of the live one come first and stay as they are.

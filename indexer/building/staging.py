@@ -40,6 +40,7 @@ from indexer.store import (
     content_columns,
     file_of_columns,
     has_schema,
+    normalised,
     read_below,
     sync_folder,
     told_if_unwritable,
@@ -123,7 +124,7 @@ class Journal:
         self._count += len(hashes)
 
     def _append_arrays(self, arrays: RowArrays) -> None:
-        named = arrays.named()
+        named = {name: np.asarray(array) for name, array in arrays.named().items()}
         with self._database:
             self._database.executemany(
                 "INSERT OR IGNORE INTO arrays (name, shape, dtype) VALUES (?, ?, ?)",
@@ -349,7 +350,7 @@ class Stager:
         arrays = None
         if new:
             arrays = self._compute(list(new.values()), encoder)
-            finite = np.all([_finite(array) for array in arrays.named().values()], axis=0)
+            finite = np.all([_finite(np.asarray(array)) for array in arrays.named().values()], axis=0)
             broken = {content for content, fine in zip(new, finite, strict=True) if not fine}
             if broken:
                 reason = "the network gives no finite values for it"
@@ -363,16 +364,17 @@ class Stager:
 
     def _compute(self, photos: Sequence[_Photo], encoder: PhotoEncoder) -> RowArrays:
         tokens = encoder.encode([photo.pixels for photo in photos])
-        ret = tokens.ret.float().cpu().numpy()
-        embeddings = self._embedder.embed([photo.for_embedder for photo in photos], ret)
+        vectors = normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)
+        made = self._embedder.embed([photo.for_embedder for photo in photos])
+        embeddings = None if made is None else made.astype(np.float16)
         if tokens.features.shape[1] == 1:
-            return RowArrays(ret, embeddings)
+            return RowArrays(vectors, embeddings)
         # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot hold
         # becomes infinite, and is reported as not finite.
         with np.errstate(over="ignore"):
             features = tokens.features.float().cpu().numpy().astype(np.float16)
         positions = tokens.positions.cpu().numpy().astype(np.uint8)
-        return RowArrays(ret, embeddings, TokenArrays.of(features, positions))
+        return RowArrays(vectors, embeddings, TokenArrays.of(features, positions))
 
 
 def _read_ahead(

@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.building.plan import LiveClusters, LiveState, members_by_cluster, shown_ids
-from indexer.errors import IndexRefused
 from indexer.store import (
     PRECISION,
     Centroids,
@@ -27,7 +25,6 @@ from indexer.store import (
     Generation,
     IndexedContent,
     IndexFolder,
-    InvertedCells,
     Manifest,
     Origin,
     Places,
@@ -38,23 +35,21 @@ from indexer.store import (
     Rows,
     SegmentEntry,
     SegmentRow,
+    StagedRow,
     assign,
     cluster,
-    default_clusters,
     generation_name,
     generation_number,
-    inverted_cells,
     mean_distance,
     read_centroids,
-    read_inverted_centroids,
     software_version,
     sync_folder,
     told_if_unwritable,
     write_atomically,
     write_catalog,
     write_centroids,
-    write_inverted_file,
     write_segment,
+    write_vectors,
 )
 
 
@@ -64,7 +59,7 @@ class Clustering:
 
     Attributes:
         centroids: (c, e) float32. cluster_of: each photo's cluster, by content hash.
-        to_write: the content hashes whose rows go into a new segment.
+        to_write: the content hashes whose tokens go into a new segment.
         asked: how many clusters the user asked for; None for about sqrt(photos).
         kept: the live generation's clusters, where they stay; None where all clusters are new.
     """
@@ -79,16 +74,16 @@ class Clustering:
 def new_clusters(
     ids: Mapping[str, int], refs: Mapping[str, RowRef], rows: Rows, count: int, asked: int | None
 ) -> Clustering:
-    """Cluster all photos by k-means. All rows are written again, since a segment's rows are ordered by cluster.
+    """Clusters all photos by k-means.
 
     Args:
         ids: the shown photos' ids, refs: their rows; both by content hash. count: how many clusters, 1..photos.
     """
     # By id, because the points that k-means starts from depend on the order.
     contents = sorted(ids, key=ids.__getitem__)
-    centroids, clusters = cluster(rows.embeddings([refs[content] for content in contents]), count)
+    centroids, clusters = cluster(rows.clustered_by([refs[content] for content in contents]), count)
     cluster_of = dict(zip(contents, clusters.tolist(), strict=True))
-    return Clustering(centroids, cluster_of, frozenset(contents), asked, kept=None)
+    return Clustering(centroids, cluster_of, _staged(refs), asked, kept=None)
 
 
 def joined_clusters(
@@ -104,92 +99,18 @@ def joined_clusters(
         ids: the shown photos' ids. refs, rows: their rows. kept: the live clusters. contents: where the live index has
             each content.
     """
-    centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.take([]).embeddings.shape[1])
+    centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.clustered_by([]).shape[1])
     cluster_of = {content: contents[content].cluster for content in ids if content in contents}
     new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
     if new:
-        nearest = assign(rows.embeddings([refs[content] for content in new]), centroids)
+        nearest = assign(rows.clustered_by([refs[content] for content in new]), centroids)
         cluster_of |= dict(zip(new, nearest.tolist(), strict=True))
-    return Clustering(centroids, cluster_of, frozenset(new), kept.asked, kept)
+    return Clustering(centroids, cluster_of, _staged(refs), kept.asked, kept)
 
 
-# Cells are made anew where there are more than so many times too many or too few of them.
-_MOST_OFF = 2
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """When a generation gets an inverted file.
-
-    Attributes:
-        photos: from so many on; None for those alone whose live generation has one.
-        anew: whether its cells are made anew, even if the live generation has some.
-    """
-
-    photos: int | None = None
-    anew: bool = False
-
-    def applies(self, photos: int, live: Generation | None, clustering: Clustering) -> bool:
-        """Whether a generation of so many photos gets one. An index that has one keeps it as long as its clusters."""
-        if self.photos is not None and photos >= self.photos:
-            return True
-        return live is not None and live.manifest.has_inverted_file and clustering.kept is not None
-
-
-def shown_order(ids: Mapping[str, int], clustering: Clustering) -> list[str]:
-    """The content hashes of all shown photos, by cluster and then by id: the order of their places."""
-    return sorted(ids, key=lambda content: (clustering.cluster_of[content], ids[content]))
-
-
-def places_of(
-    order: Sequence[str], ids: Mapping[str, int], indexed: Mapping[str, IndexedContent], segments: Sequence[str]
-) -> Places:
-    """The places of the photos in ``order``.
-
-    Args:
-        ids: the photos' ids, indexed: where their rows are in the next generation; both by content hash.
-        segments: the names of its segments, in order.
-    """
-    numbers = {name: number for number, name in enumerate(segments)}
-    found = ((ids[content], indexed[content]) for content in order)
-    table = [(photo, at.cluster, numbers[at.row.segment], at.row.number) for photo, at in found]
-    return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
-
-
-def write_inversion(
-    folder: Path,
-    rows: Rows,
-    refs: Sequence[RowRef],
-    clusters: npt.NDArray[np.int64],
-    clustering: Clustering,
-    embedder: EmbedderEntry,
-    *,
-    anew: bool,
-) -> None:
-    """Write the inverted file of photos into the folder of their generation.
-
-    Clusters of [Ret] are its cells, so that photos that are found together lie together. Clusters by other vectors
-    would not do, since photos that are near by [Ret] lie in too many of them; then the cells are made for it.
-
-    Args:
-        refs: the rows of the photos, by place. clusters: (p,) theirs. anew: as in ``Inversion``.
-    """
-
-    def read(places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return np.asarray(rows.ret([refs[place] for place in places.tolist()]), np.float32)
-
-    wanted = default_clusters(len(refs))
-    if embedder.kind == "ret" and len(clustering.centroids) * _MOST_OFF >= wanted:
-        cells = InvertedCells(clustering.centroids, clusters)
-    else:
-        centroids = None
-        if clustering.kept is not None and not anew:
-            with suppress(IndexRefused):
-                centroids = read_inverted_centroids(clustering.kept.folder, rows.ret([]).shape[1])
-        if centroids is not None and not wanted <= _MOST_OFF * len(centroids) <= _MOST_OFF**2 * wanted:
-            centroids = None
-        cells = inverted_cells(read, len(refs), centroids)
-    write_inverted_file(folder, read, cells)
+def _staged(refs: Mapping[str, RowRef]) -> frozenset[str]:
+    """The contents whose rows are in no segment yet."""
+    return frozenset(content for content, ref in refs.items() if isinstance(ref, StagedRow))
 
 
 @dataclass(frozen=True)
@@ -200,7 +121,6 @@ class Contents:
         entries: its catalog by id, without rows. removals: what the user removed.
         rows: where rows are read from. refs: the row of each shown photo, by content hash.
         clustering: the photos' clusters, and which rows go into a new segment.
-        inversion: when it gets an inverted file.
     """
 
     entries: Sequence[GalleryFile]
@@ -208,7 +128,6 @@ class Contents:
     rows: Rows
     refs: Mapping[str, RowRef]
     clustering: Clustering
-    inversion: Inversion
 
 
 @dataclass(frozen=True)
@@ -273,7 +192,7 @@ class GenerationWriter:
             write_catalog(working / "photos.sqlite", layout.files, contents.removals, _drift(contents, ids))
             write_centroids(working / "clusters.faiss", contents.clustering.centroids)
             _centroids(contents, ids).write(working)
-            self._write_lookup(working, contents, ids, layout, [entry.id for entry in segments], live)
+            _write_vectors(working, contents, layout, segments)
             manifest = self._manifest(number, layout, segments, contents.clustering, live, working)
             write_atomically(working / "manifest.json", manifest.to_json().encode())
             final = self._folder.generation(manifest.generation)
@@ -285,40 +204,11 @@ class GenerationWriter:
 
     def _unchanged(self, layout: _Layout, contents: Contents, live: LiveState) -> bool:
         """Whether the next generation would hold what the live one does."""
-        if layout.to_write or live.generation is None:
-            return False
-        inverted = contents.inversion.applies(len(layout.indexed), live.generation, contents.clustering)
-        if inverted and not live.generation.manifest.has_inverted_file:
+        if layout.to_write or live.generation is None or contents.clustering.kept is None:
             return False
         before = live.generation.manifest
         now = (layout.files, layout.segments, self._roots, contents.removals)
         return now == (list(live.files), list(before.segments), before.roots, live.removals)
-
-    def _write_lookup(
-        self,
-        working: Path,
-        contents: Contents,
-        ids: Mapping[str, int],
-        layout: _Layout,
-        segments: Sequence[str],
-        live: LiveState,
-    ) -> None:
-        """Where there are many photos, write where they are, and the inverted file."""
-        inversion = contents.inversion
-        if not inversion.applies(len(layout.indexed), live.generation, contents.clustering):
-            return
-        order = shown_order(ids, contents.clustering)
-        places = places_of(order, ids, layout.indexed, segments)
-        places.write(working)
-        write_inversion(
-            working,
-            contents.rows,
-            [contents.refs[content] for content in order],
-            places.clusters,
-            contents.clustering,
-            self._embedder,
-            anew=inversion.anew,
-        )
 
     def _manifest(
         self,
@@ -376,7 +266,7 @@ class GenerationWriter:
 def _lay_out(contents: Contents, live: LiveState, ids: Mapping[str, int], number: int) -> _Layout:
     """Give every content its row in generation ``number``: in the new segment, or in a live one that stays."""
     clustering = contents.clustering
-    to_write = sorted(clustering.to_write, key=lambda content: (clustering.cluster_of[content], ids[content]))
+    to_write = sorted(clustering.to_write, key=ids.__getitem__)
     digest = hashlib.sha256("".join(to_write).encode()).hexdigest()[:8]
     new_segment = f"s{number:06d}-{digest}"
     rows = {content: SegmentRow(new_segment, row) for row, content in enumerate(to_write)}
@@ -384,9 +274,11 @@ def _lay_out(contents: Contents, live: LiveState, ids: Mapping[str, int], number
         # All staged rows are among those to write.
         if content not in clustering.to_write and isinstance(ref, SegmentRow):
             rows[content] = ref
-    used = {row.segment for row in rows.values()} if clustering.kept is not None else set()
+    used = {row.segment for row in rows.values()}
     indexed = {content: IndexedContent(row, clustering.cluster_of[content]) for content, row in rows.items()}
-    files = [_with_row(file, indexed, used) for file in contents.entries]
+    # The new clusters say nothing of photos that are gone: those that come back are computed again.
+    known = used if clustering.kept is not None else set()
+    files = [_with_row(file, indexed, known) for file in contents.entries]
     before = live.generation.manifest.segments if live.generation else ()
     return _Layout(new_segment, to_write, indexed, files, [entry for entry in before if entry.id in used])
 
@@ -403,6 +295,19 @@ def _with_row(file: GalleryFile, indexed: Mapping[str, IndexedContent], used: Se
     if file.gone and file.indexed is not None and file.indexed.row.segment in used:
         return file
     return replace(file, indexed=None)
+
+
+def _write_vectors(folder: Path, contents: Contents, layout: _Layout, segments: Sequence[SegmentEntry]) -> None:
+    """Writes the places of all rows of a generation, and their vectors in that order."""
+    sizes = [(entry.id, entry.rows) for entry in segments]
+    places = Places.of_files(layout.files, sizes, len(contents.clustering.centroids))
+    refs: list[RowRef] = []
+    for segment, row in zip(places.segments.tolist(), places.rows.tolist(), strict=True):
+        name = sizes[segment][0]
+        is_new = name == layout.new_segment
+        refs.append(contents.refs[layout.to_write[row]] if is_new else SegmentRow(name, row))
+    places.write(folder)
+    write_vectors(folder, contents.rows, refs)
 
 
 def _centroids(contents: Contents, ids: Mapping[str, int]) -> Centroids:

@@ -91,7 +91,7 @@ class ShardsDecision:
         roots: the gallery's. setup: what workers are told. key: names the folder in which the build works.
         shards: how many to write. clusters: how many the user asked for; None for about sqrt(photos).
         anew: whether the shards are written even if no photo has changed.
-        slice_files: how many files a slice has. inverted_from: as of ``Request``.
+        slice_files: how many files a slice has.
     """
 
     live: LiveShards | None
@@ -103,7 +103,6 @@ class ShardsDecision:
     clusters: int | None
     anew: bool
     slice_files: int
-    inverted_from: int
 
 
 class ShardsBuilder:
@@ -270,7 +269,6 @@ class ShardsBuilder:
             origin=self._setup.origin,
             embedder=self._setup.embedder,
             roots=decision.roots,
-            inverted_from=decision.inverted_from,
             next_id=next_id,
         )
 

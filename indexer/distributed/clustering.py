@@ -71,7 +71,7 @@ def assign_rows(work: AssignWork) -> Assigned:
     centroids = _centroids(work.centroids, work.count, work.build)
     sources = Sources(work.shards, work.slices, {stretch.source for stretch in work.stretches})
     nearest = [
-        assign(np.asarray(sources[stretch.source].embeddings[stretch.first : stretch.end]), centroids)
+        assign(sources[stretch.source].clustered_by(slice(stretch.first, stretch.end)), centroids)
         for stretch in work.stretches
     ]
     return Assigned(work.stretches, np.concatenate(nearest).astype(np.int32))
@@ -108,7 +108,7 @@ def cluster_photos(
     sources = Sources(shards, slices, (ref.segment for ref in refs))
     sample = training_points(len(refs), count)
     taken = refs[sample] if isinstance(sample, slice) else [refs[number] for number in sample.tolist()]
-    centroids = trained(np.asarray(Rows(sources).embeddings(taken), np.float32), count)
+    centroids = trained(np.asarray(Rows(sources).clustered_by(taken), np.float32), count)
     path = slices / "centroids.faiss"
     write_centroids(path, centroids)
     sizes = {name: len(sources[name]) for name in sources}

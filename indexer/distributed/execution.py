@@ -24,7 +24,6 @@ from indexer.distributed.setup import TOKEN, Setup, look
 from indexer.embedding import ChosenEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
-    INVERTED_FROM,
     MOST_CELLS,
     MOST_SHARDS,
     Origin,
@@ -57,7 +56,6 @@ def build_shards(
     progress: Progress | None = None,
     batch: int = DEFAULT_BATCH,
     slice_files: int = DEFAULT_SLICE,
-    inverted_from: int = INVERTED_FROM,
 ) -> ShardsReport:
     """Index all photos below ``folders`` on many machines, in shards; or bring them up to date.
 
@@ -71,7 +69,7 @@ def build_shards(
         shards: how many; None for as many as there are, or one.
         weights: the checkpoint's file; None for the one that comes with the program.
         device: "auto", "cpu" or "cuda", of the workers.
-        clusters, embedder, batch, inverted_from: as of ``indexer.build``. Clusters are always made anew.
+        clusters, embedder, batch: as of ``indexer.build``. Clusters are always made anew.
         recluster: write the shards even if no photo has changed.
         leave: whether folders that the shards have, and that are not named, may leave the gallery.
         workers: how many work at once; None for as many as there is room for.
@@ -92,7 +90,6 @@ def build_shards(
         embedder=embedder,
         recluster=recluster,
         batch=batch,
-        inverted_from=inverted_from,
     )
     check_address(ray)
     folder = ShardsFolder(index)
@@ -152,7 +149,6 @@ def _decide(
         clusters,
         request.recluster or not same_clusters,
         slice_files,
-        request.inverted_from,
     )
 
 

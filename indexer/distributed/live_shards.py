@@ -12,13 +12,16 @@ from indexer.store import (
     GalleryFile,
     Generation,
     IndexedContent,
+    IndexFolder,
+    Places,
     Root,
     RowArrays,
     SegmentRow,
     ShardsFolder,
     ShardsManifest,
     open_generation,
-    open_segment,
+    open_rows,
+    open_written,
 )
 
 # Each source has up to seven arrays mapped into memory, and Linux lets a process have 65,530 of them.
@@ -59,9 +62,10 @@ class LiveShards:
         contents: dict[str, IndexedContent] = {}
         states = [LiveState.read(generation, roots) for generation in self.generations]
         for shard, state in zip(self.manifest.shards, states, strict=True):
+            place = f"{shard.folder}/{shard.generation}"
             files += state.files
             for content, indexed in state.contents.items():
-                row = SegmentRow(f"{shard.folder}/{indexed.row.segment}", indexed.row.number)
+                row = SegmentRow(f"{place}/{indexed.row.segment}", indexed.row.number)
                 contents[content] = replace(indexed, row=row)
         files.sort(key=lambda file: file.id)
         next_id = max(self.manifest.next_id, *(state.next_id for state in states))
@@ -73,7 +77,7 @@ class Sources(Mapping[str, RowArrays]):
 
     Args:
         shards: the folder of the shards. slices: the folder of the slices. names: "slice-000017-1f2e3d4c", or
-            "shard-0003/s000001-0a1b2c3d".
+            "shard-0003/g000002/s000001-0a1b2c3d", a segment of a generation of a shard.
     """
 
     def __init__(self, shards: Path, slices: Path, names: Iterable[str]) -> None:
@@ -92,5 +96,11 @@ class Sources(Mapping[str, RowArrays]):
         return len(self._names)
 
     def _open_now(self, name: str) -> RowArrays:
-        shard, _, segment = name.rpartition("/")
-        return open_segment(self._shards / shard / "segments" / segment if shard else self._slices / name / "rows")
+        if "/" not in name:
+            return open_written(self._slices / name / "rows")
+        shard, generation, segment = name.split("/")
+        folder = IndexFolder(self._shards / shard)
+        manifest = open_generation(folder, generation).manifest
+        others = [entry.id for entry in manifest.segments if entry.id != segment]
+        places = Places.open(folder.generation(generation), manifest.counts.rows)
+        return open_rows(folder, manifest, places, others)[segment]

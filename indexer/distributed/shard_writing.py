@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.building import Clustering, Contents, GenerationWriter, Inversion, LiveState, shown_ids
+from indexer.building import Clustering, Contents, GenerationWriter, LiveState, shown_ids
 from indexer.distributed.live_shards import Sources
 from indexer.store import (
     Catalog,
@@ -41,7 +41,7 @@ class ShardWork:
         live: the name of its generation that is committed; None where it has none.
         centroids: the file of all centroids. clusters: how many they are. asked: as of ``Clustering``.
         key, origin, embedder, roots: as of ``GenerationWriter``.
-        inverted_from: as of ``Request``. next_id: the lowest id that no file in any shard has ever had.
+        next_id: the lowest id that no file in any shard has ever had.
     """
 
     shards: Path
@@ -56,7 +56,6 @@ class ShardWork:
     origin: Origin
     embedder: EmbedderEntry
     roots: tuple[Root, ...]
-    inverted_from: int
     next_id: int
 
 
@@ -85,7 +84,7 @@ def write_shard(work: ShardWork) -> ShardEntry:
             kept=None,
         )
         entries = [replace(file, indexed=None) for file in planned]
-        contents = Contents(entries, removals, Rows(sources), refs, clustering, Inversion(work.inverted_from))
+        contents = Contents(entries, removals, Rows(sources), refs, clustering)
         state = LiveState(live, (), False, {}, {}, None, removals, work.next_id)
         writer = GenerationWriter(folder, work.key, work.origin, work.embedder, work.roots)
         written = writer.write(contents, state, make_live=False)

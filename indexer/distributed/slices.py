@@ -72,7 +72,8 @@ class StagedSlice:
         if not self._arrays:
             return None
         named = [arrays.named() for arrays in self._arrays]
-        return RowArrays.of_named({name: np.concatenate([arrays[name] for arrays in named]) for name in named[0]})
+        parts = {name: [np.asarray(arrays[name]) for arrays in named] for name in named[0]}
+        return RowArrays.of_named({name: np.concatenate(of_name) for name, of_name in parts.items()})
 
 
 class Slices:
@@ -161,7 +162,7 @@ class Attempt:
         """Make it the slice, unless another attempt has come first."""
         if (arrays := staged.arrays()) is not None:
             refs = [StagedRow(number) for number in range(len(arrays))]
-            write_segment(self._folder / "rows", Rows({}, arrays), refs)
+            write_segment(self._folder / "rows", Rows({}, arrays), refs, with_vectors=True)
         write_atomically(self._folder / _RECORDS, _DOCUMENT.dump_json(records))
         try:
             os.rename(self._folder, self._final)

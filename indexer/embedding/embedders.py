@@ -33,11 +33,10 @@ class Embedder(Protocol):
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
         """Make of an RGB image all that ``embed`` needs, since it is not kept. Several threads may call it."""
 
-    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
-        """The photos' vectors (b, e) float32, L2-normalised.
+    def embed(self, inputs: Sequence[torch.Tensor | None]) -> Floats | None:
+        """The photos' vectors (b, e) float32, L2-normalised; None where those of the network serve.
 
-        Args:
-            inputs: what ``prepare`` gave of b photos. ret: the photos' [Ret] (b, d) float32.
+        inputs: what ``prepare`` gave of b photos.
         """
 
 
@@ -64,9 +63,9 @@ class RetEmbedder:
         """None: the encoding has all that is needed."""
         return None
 
-    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
-        """[Ret], L2-normalised."""
-        return normalised(ret)
+    def embed(self, inputs: Sequence[torch.Tensor | None]) -> None:
+        """Nothing: clusters are made from [Ret] itself."""
+        return
 
 
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
@@ -99,7 +98,7 @@ class ClipEmbedder:
         return self.transform(image)
 
     @torch.inference_mode()
-    def embed(self, inputs: Sequence[torch.Tensor | None], ret: Floats) -> Floats:
+    def embed(self, inputs: Sequence[torch.Tensor | None]) -> Floats:
         """The model's image features, L2-normalised.
 
         They are computed in chunks of one size, the last one padded, so that a photo's vector does not depend on the

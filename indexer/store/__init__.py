@@ -1,7 +1,6 @@
 """The index on disk: its folder, generations, segments, clusters and catalog, and the reader that searches use.
 
-A further search structure over the rows would be a module beside ``inverted``, with its files named in the manifest and
-opened by ``reader``.
+``vectors`` is what a search reads first; another structure to find photos by would take its place.
 """
 
 from indexer.store.catalog import (
@@ -65,17 +64,6 @@ from indexer.store.generation import (
     read_manifest,
     software_version,
 )
-from indexer.store.inverted import (
-    INVERTED_FILES,
-    INVERTED_FROM,
-    PLACES_FILE,
-    InvertedCells,
-    InvertedFile,
-    Places,
-    inverted_cells,
-    read_inverted_centroids,
-    write_inverted_file,
-)
 from indexer.store.location import (
     IndexFolder,
     default_index_path,
@@ -89,6 +77,7 @@ from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_root
 from indexer.store.rows import (
     BLOCK,
     Array,
+    Picked,
     RowArrays,
     RowRef,
     Rows,
@@ -97,7 +86,8 @@ from indexer.store.rows import (
     StagedRow,
     TokenArrays,
     map_array,
-    open_segment,
+    open_tokens,
+    open_written,
     write_segment,
 )
 from indexer.store.shards import (
@@ -111,17 +101,27 @@ from indexer.store.shards import (
     shard_folders,
     shard_name,
 )
+from indexer.store.vectors import (
+    EMBEDDINGS_FILE,
+    PLACES_FILE,
+    VECTORS_FILE,
+    Mask,
+    Places,
+    Vectors,
+    open_vectors,
+    write_vectors,
+)
 
 __all__ = [
     "BLOCK",
+    "EMBEDDINGS_FILE",
     "FORMAT_VERSION",
-    "INVERTED_FILES",
-    "INVERTED_FROM",
     "MOST_CELLS",
     "MOST_ID",
     "MOST_SHARDS",
     "PLACES_FILE",
     "PRECISION",
+    "VECTORS_FILE",
     "Array",
     "Catalog",
     "Centroids",
@@ -138,12 +138,12 @@ __all__ = [
     "Index",
     "IndexFolder",
     "IndexedContent",
-    "InvertedCells",
-    "InvertedFile",
     "Manifest",
+    "Mask",
     "Origin",
     "PhotoEntry",
     "PhotoFilter",
+    "Picked",
     "Places",
     "Removals",
     "Root",
@@ -159,6 +159,7 @@ __all__ = [
     "ShardsManifest",
     "StagedRow",
     "TokenArrays",
+    "Vectors",
     "assign",
     "clean_shard",
     "cluster",
@@ -171,7 +172,6 @@ __all__ = [
     "generation_number",
     "has_schema",
     "hash_file",
-    "inverted_cells",
     "live_generation",
     "live_generation_if_any",
     "live_stamp",
@@ -184,14 +184,15 @@ __all__ = [
     "open_generation",
     "open_index",
     "open_rows",
-    "open_segment",
+    "open_tokens",
+    "open_vectors",
+    "open_written",
     "place_meant",
     "previous_generation",
     "read_below",
     "read_catalog",
     "read_centroids",
     "read_drift",
-    "read_inverted_centroids",
     "read_manifest",
     "read_part",
     "read_regular",
@@ -210,6 +211,6 @@ __all__ = [
     "write_atomically",
     "write_catalog",
     "write_centroids",
-    "write_inverted_file",
     "write_segment",
+    "write_vectors",
 ]

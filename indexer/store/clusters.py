@@ -145,7 +145,8 @@ class CentroidTokens:
     """The tokens that stand for c clusters.
 
     Attributes:
-        features: (c, n, d) float16, the photos' mean [Ret] in row 0. positions: (c, n-1) uint8, cells of the grid.
+        features: (c, n, d) float16, the mean of the photos' first tokens, [Ret], in row 0.
+        positions: (c, n-1) uint8, cells of the grid.
     """
 
     features: npt.NDArray[np.float16]
@@ -161,7 +162,7 @@ class Centroids:
     """The vectors and tokens that stand for c clusters in a search.
 
     Attributes:
-        ret: (c, d) float32, the mean of the photos' L2-normalised [Ret].
+        ret: (c, d) float32, the mean of the photos' vectors.
         tokens: None for networks that give a global vector only.
     """
 
@@ -172,7 +173,7 @@ class Centroids:
     def empty(count: int, rows: Rows) -> Centroids:
         """Arrays of zeros for ``count`` clusters, to be filled in by ``copy`` and ``compute``."""
         like = rows.take([])
-        ret = np.zeros((count, *like.ret.shape[1:]), np.float32)
+        ret = np.zeros((count, *like.vectors.shape[1:]), np.float32)
         if like.tokens is None:
             return Centroids(ret, None)
         features = np.zeros((count, *like.tokens.steps.shape[1:]), np.float16)
@@ -213,16 +214,13 @@ class Centroids:
 
     def compute(self, number: int, rows: Rows, refs: Sequence[RowRef]) -> None:
         """Fill in cluster ``number`` from its photos, given in id order."""
-        ret = rows.ret(refs)
-        self.ret[number] = normalised(ret).mean(axis=0, dtype=np.float32)
-        if self.tokens is not None:
-            cells, patches = mean_tokens(rows, refs)
-            self.tokens.features[number] = np.concatenate([ret.mean(axis=0, dtype=np.float32)[None], patches])
-            self.tokens.positions[number] = cells
+        self.ret[number] = rows.vectors(refs).mean(axis=0, dtype=np.float32)
+        if self.tokens is not None and (found := mean_tokens(rows, refs)) is not None:
+            self.tokens.positions[number], self.tokens.features[number] = found
 
 
-def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The patch tokens that stand for a cluster.
+def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats] | None:
+    """The tokens that stand for a cluster; None where none are kept.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
     kept, of equal ones those with lower number. Its token at a cell is the mean over the photos that kept it.
@@ -231,21 +229,26 @@ def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int6
         refs: the rows of the cluster's photos.
 
     Returns:
-        the cells (k,) int64, ascending, and the tokens' features (k, d) float32.
+        the cells (k,) int64, ascending, and the features (1 + k, d) float32 of the mean [Ret] and of the tokens there.
     """
-    width, patches_kept = rows.features([]).shape[2], rows.positions([]).shape[1]
+    none = rows.tokens([])
+    if none is None:
+        return None
+    width, patches_kept = none[0].shape[2], none[1].shape[1]
+    ret = np.zeros(width, np.float64)
     sums = np.zeros((MOST_CELLS, width), np.float32)
     counts = np.zeros(MOST_CELLS, np.int64)
     for start in range(0, len(refs), BLOCK):
-        block = refs[start : start + BLOCK]
-        patches = rows.features(block)[:, 1:]
-        for photo, kept in zip(patches, rows.positions(block), strict=True):
+        features, cells = rows.tokens(refs[start : start + BLOCK]) or none
+        ret += features[:, 0].sum(axis=0, dtype=np.float64)
+        for photo, kept in zip(features[:, 1:], cells, strict=True):
             # A photo's cells are all different, so this adds the token of each of its patches once.
             sums[kept] += photo
             counts[kept] += 1
     chosen = np.sort(np.argsort(-counts, kind="stable")[:patches_kept])
     means = sums[chosen] / counts[chosen, None].astype(np.float32)
-    return chosen, np.asarray(means, np.float32)
+    first = (ret / len(refs)).astype(np.float32)[None]
+    return chosen, np.concatenate([first, np.asarray(means, np.float32)])
 
 
 def normalised(vectors: npt.NDArray[Any]) -> Floats:
@@ -320,6 +323,6 @@ def mean_distance(rows: Rows, refs: Sequence[RowRef], clusters: Sequence[int], c
     """
     total = 0.0
     for start in range(0, len(refs), BLOCK):
-        block = rows.embeddings(refs[start : start + BLOCK])
+        block = rows.clustered_by(refs[start : start + BLOCK])
         total += float(np.linalg.norm(block - centroids[list(clusters[start : start + BLOCK])], axis=1).sum())
     return total / len(refs) if refs else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat, no_index, unreadable
 from indexer.store.files import hash_file, read_regular
-from indexer.store.inverted import INVERTED_FILES
 from indexer.store.location import IndexFolder
-from indexer.store.rows import RowArrays, RowShape, open_segment
+from indexer.store.rows import Picked, RowArrays, RowShape, open_tokens
+from indexer.store.vectors import EMBEDDINGS_FILE, Places, open_vectors
 from model import Matcher
 
 # Counted up with every change that a program of another version could not read.
-FORMAT_VERSION: Final = 7
+FORMAT_VERSION: Final = 8
 # The precision in which photos are encoded, whatever precision a network scores in.
 PRECISION: Final = "float32"
 
@@ -158,7 +158,7 @@ class Manifest(_Frozen):
         files: those in the generation's own folder, without the manifest.
     """
 
-    format_version: Literal[7] = FORMAT_VERSION
+    format_version: Literal[8] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     photo_sha256: str
@@ -186,14 +186,14 @@ class Manifest(_Frozen):
             raise ValueError("there are more clusters than clusters.faiss has room for")
         return self
 
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether the photos were clustered by what CLIP made of them, which is kept then."""
+        return self.embedder.kind == "clip"
+
     def to_json(self) -> str:
         """The text of the file."""
         return self.model_dump_json(indent=1) + "\n"
-
-    @property
-    def has_inverted_file(self) -> bool:
-        """Whether the generation has an inverted file, and with it a file of the photos' places."""
-        return any(file.name in INVERTED_FILES for file in self.files)
 
     @property
     def root_names(self) -> tuple[str, ...]:
@@ -336,11 +336,28 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
             yield folder.segment(segment.id) / entry.name, entry
 
 
-def open_rows(folder: IndexFolder, manifest: Manifest, segment: SegmentEntry) -> RowArrays:
-    """Map the arrays of a generation's segment into memory.
+def open_rows(
+    folder: IndexFolder, manifest: Manifest, places: Places, damaged: Collection[str] = ()
+) -> dict[str, RowArrays]:
+    """Maps the rows of a generation into memory, by segment.
+
+    Args:
+        places: of its rows. damaged: segments that are left out.
 
     Raises:
         IndexRefused: a file is missing, or is not the array that the manifest says.
     """
-    shape = RowShape(segment.rows, manifest.width, manifest.tokens)
-    return open_segment(folder.segment(segment.id), shape)
+    kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in damaged]
+    if not kept:
+        return {}
+    path, rows = folder.generation(manifest.generation), manifest.counts.rows
+    vectors = open_vectors(path, rows, manifest.width)
+    embeddings = open_vectors(path, rows, None, EMBEDDINGS_FILE) if manifest.has_embeddings else None
+    found: dict[str, RowArrays] = {}
+    for number, segment in kept:
+        numbers = places.of_segment(number)
+        tokens = open_tokens(folder.segment(segment.id), RowShape(segment.rows, manifest.width, manifest.tokens))
+        found[segment.id] = RowArrays(
+            Picked(vectors, numbers), None if embeddings is None else Picked(embeddings, numbers), tokens
+        )
+    return found

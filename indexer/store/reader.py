@@ -18,13 +18,13 @@ import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import Catalog, GalleryFile, PhotoFilter
-from indexer.store.clusters import Centroids
+from indexer.store.clusters import Centroids, read_centroids
 from indexer.store.files import read_below, read_part
-from indexer.store.generation import EmbedderEntry, Generation, Manifest, live_generation, open_rows
-from indexer.store.inverted import InvertedFile, Places
+from indexer.store.generation import EmbedderEntry, Generation, Manifest, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
-from indexer.store.rows import Array, Choice, RowArrays
+from indexer.store.rows import Array, Choice, RowShape, TokenArrays, open_tokens
+from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
 from model import Matcher, Tokens
 from model.terminal import expanded
 
@@ -66,10 +66,10 @@ class Index:
         generation: its name. manifest: what it was made from. photo_count: p, how many photos are shown.
         ids: (p,) int64, the photos' ids by place.
         cluster_count: c. cluster_sizes: (c,) int64, how many shown photos each cluster has.
-        centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 for networks that
-            give a global vector only.
-        centroid_ret: (c, d) float32, the means of the photos' L2-normalised [Ret].
-        inverted: by which a large gallery is searched; None where every photo's [Ret] is read.
+        centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 where no tokens are
+            kept.
+        vectors: [Ret] of the photos at unit length, cell after cell.
+        embeddings: what CLIP made of them; None where they were clustered by their vectors.
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path], cells: int) -> None:
@@ -79,69 +79,55 @@ class Index:
         self._lock = threading.Lock()
         self._catalog = Catalog(generation.path / "photos.sqlite", roots=len(self.manifest.roots))
         try:
-            self._segments: list[RowArrays] = [
-                open_rows(folder, self.manifest, segment) for segment in self.manifest.segments
+            width, tokens = self.manifest.width, self.manifest.tokens
+            self._segments = [
+                open_tokens(folder.segment(segment.id), RowShape(segment.rows, width, tokens))
+                for segment in self.manifest.segments
             ]
-            self._read_rows(generation.path)
-            self._read_centroids(generation.path)
-            self.inverted = None
-            if self.manifest.has_inverted_file:
-                self.inverted = InvertedFile(generation.path, self.photo_count, self.manifest.width)
+            self._read_places(generation.path)
+            self._read_vectors(generation.path)
             self._cells = cells
-            self._check_all_cells()
+            self._check_cells(self.centroids.positions.numpy())
         except BaseException:
             self._catalog.close()
             raise
 
-    def _read_rows(self, path: Path) -> None:
+    def _read_places(self, path: Path) -> None:
+        counts = self.manifest.counts
         self._numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
-        count = self.manifest.counts.clusters
-        if self.manifest.has_inverted_file:
-            places = Places.open(path, self.manifest.counts.photos)
-        else:
-            places = self._places_of_catalog()
-        sizes = np.array([len(arrays) for arrays in self._segments], np.int64)
-        if not places.fit(sizes, count):
-            raise IndexRefused(f"the catalog points past the end of a segment; {REPAIR}.")
-        self.ids, self._segment, self._row = places.ids, places.segments, places.rows
-        self._starts = np.searchsorted(places.clusters, np.arange(count + 1))
-        self.photo_count = len(places.ids)
-        self.cluster_count = count
+        places = Places.open(path, counts.rows)
+        sizes = np.array([segment.rows for segment in self.manifest.segments], np.int64)
+        if counts.photos > counts.rows or not places.fit(sizes, counts.clusters, counts.photos):
+            raise IndexRefused(f"{path / 'places.npy'} points past the end of a segment; {REPAIR}.")
+        self.photo_count, self.cluster_count = counts.photos, counts.clusters
+        shown = slice(0, self.photo_count)
+        self.ids, self._segment, self._row = places.ids[shown], places.segments[shown], places.rows[shown]
+        self._starts = np.searchsorted(places.clusters[shown], np.arange(self.cluster_count + 1))
         self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
 
-    def _places_of_catalog(self) -> Places:
-        """Read the places of all photos from the catalog."""
-        shown = self._catalog.shown()
-        try:
-            table = [(row.id, row.cluster, self._numbers[row.segment], row.row) for row in shown]
-            return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            problem = f"the catalog names rows that are in no segment; {REPAIR}."
-            raise IndexRefused(problem) from error
-
-    def _read_centroids(self, path: Path) -> None:
+    def _read_vectors(self, path: Path) -> None:
         manifest = self.manifest
         opened = Centroids.open(path, self.cluster_count, manifest.width, manifest.tokens)
-        self.centroid_ret = torch.from_numpy(np.array(opened.ret))
+        rows = manifest.counts.rows
+        self.vectors = Vectors(open_vectors(path, rows, manifest.width), self.cluster_sizes, np.array(opened.ret))
+        self.embeddings: Vectors | None = None
+        if manifest.has_embeddings:
+            values = open_vectors(path, rows, None, EMBEDDINGS_FILE)
+            means = read_centroids(path / "clusters.faiss", self.cluster_count, values.shape[1])
+            self.embeddings = Vectors(values, self.cluster_sizes, means)
         if opened.tokens is not None:
             features = np.array(opened.tokens.features)
             positions = np.array(opened.tokens.positions, np.int64)
             self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
         else:
-            self.centroids = Tokens.of_ret(self.centroid_ret)
+            self.centroids = Tokens.of_ret(torch.from_numpy(self.vectors.centroids))
 
-    def _check_cells(self, *positions: Array) -> None:
-        """Raise IndexRefused where a token is at no cell of the patch grid."""
-        if any(array.size and array.max() >= self._cells for array in positions):
+    def _check_cells(self, positions: Array) -> None:
+        """Raises IndexRefused where a token is at no cell of the patch grid."""
+        if positions.size and positions.max() >= self._cells:
             raise IndexRefused(
                 f"the index has tokens beyond the {self._cells} cells of the network's patch grid; {REPAIR}."
             )
-
-    def _check_all_cells(self) -> None:
-        """Check all tokens; of a large index only those of the clusters, as others are checked when read."""
-        self._check_cells(self.centroids.positions.numpy())
-        if self.inverted is None:
-            self._check_cells(*(arrays.tokens.positions for arrays in self._segments if arrays.tokens is not None))
 
     @property
     def made(self) -> str:
@@ -166,20 +152,6 @@ class Index:
     def cluster_ids(self, number: int) -> npt.NDArray[np.int64]:
         """(m,) int64, ascending: the ids of a cluster's photos. IndexError where there is no such cluster."""
         return self.ids[self._range(number)]
-
-    def all_ret(self) -> torch.Tensor:
-        """(p, d) float32 in memory: [Ret] of all photos by place, not normalised."""
-        if not self.photo_count:
-            return torch.empty(0, self.centroid_ret.shape[1])
-        return torch.from_numpy(self._read(slice(None), _ret))
-
-    def photo_ret(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
-        """(m, d) float32 in memory: [Ret] of the photos at these places, not normalised. No other's is read."""
-        return torch.from_numpy(self._read(places, _ret))
-
-    def photo_embeddings(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """(m, e) float32 in memory, L2-normalised: what the photos at these places were clustered by."""
-        return self._read(places, _embeddings)
 
     def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
         """The tokens of the photos at these places, as in ``ClusterRows``. No other photo's tokens are read."""
@@ -219,11 +191,11 @@ class Index:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
         return self.photo(number)
 
-    def passing(self, wanted: PhotoFilter) -> npt.NDArray[np.bool_]:
+    def passing(self, wanted: PhotoFilter) -> Mask:
         """(p,): whether a photo passes a filter, by place. It does if one of its files does."""
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
-        longest = max((len(arrays) for arrays in self._segments), default=0)
+        longest = max(segment.rows for segment in self.manifest.segments)
         rows = np.array([self._numbers[segment] * longest + row for segment, row in found], np.int64)
         return np.isin(self._segment * longest + self._row, rows)
 
@@ -291,34 +263,33 @@ class Index:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
 
-    def _tokens(self, places: slice | npt.NDArray[np.int64]) -> Tokens:
-        features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.positions)
-        if self.inverted is not None:
-            self._check_cells(positions)
+    def reading_order(self, places: Numbers) -> Numbers:
+        """(m,): these places in the order in which their tokens lie in the files."""
+        return places[np.lexsort((self._row[places], self._segment[places]))]
+
+    def _tokens(self, places: slice | Numbers) -> Tokens:
+        if self.manifest.tokens == 1:
+            rows = np.arange(*places.indices(self.photo_count)) if isinstance(places, slice) else places
+            return Tokens.of_ret(self.vectors.of(rows))
+        features, positions = self._read(places, TokenArrays.features), self._read(places, TokenArrays.cells)
+        self._check_cells(positions)
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
-    def _read(self, places: slice | npt.NDArray[np.int64], read: Callable[[RowArrays, Choice], Array]) -> Array:
+    def _read(self, places: slice | Numbers, read: Callable[[TokenArrays, Choice], Array]) -> Array:
         """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
+        arrays = [tokens for tokens in self._segments if tokens is not None]
         segments, rows = self._segment[places], self._row[places]
         if not len(rows):
-            return read(self._segments[0], slice(0))
+            return read(arrays[0], slice(0))
         numbers = np.unique(segments)
         if len(numbers) == 1:
             in_one_piece = (np.diff(rows) == 1).all()
-            return read(self._segments[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
-        parts = [read(self._segments[number], rows[segments == number]) for number in numbers]
+            return read(arrays[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
+        parts = [read(arrays[number], rows[segments == number]) for number in numbers]
         found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
         for number, part in zip(numbers, parts, strict=True):
             found[segments == number] = part
         return found
-
-
-def _ret(arrays: RowArrays, rows: Choice) -> Array:
-    return np.array(arrays.ret[rows])
-
-
-def _embeddings(arrays: RowArrays, rows: Choice) -> Array:
-    return np.array(arrays.embeddings[rows])
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:

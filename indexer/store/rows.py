@@ -1,4 +1,8 @@
-"""The rows of an index: what is kept of each photo, in segments that are mapped into memory."""
+"""The rows of an index: what is kept of each photo.
+
+Tokens lie in segments, in the order of the photos, and are never written again. Vectors lie in the generation, cell
+after cell (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ Choice = slice | Sequence[int] | npt.NDArray[Any]
 Shape = tuple[int | None, ...]
 # Rows copied at a time. It bounds memory at some 40 MiB for the largest network, four times that as float32.
 BLOCK = 256
+TOKEN_FILES = ("tokens", "positions", "scales")
 # Tokens are kept as -127..127: the same number of steps to either side of 0.
 _STEPS = 127
 
@@ -39,6 +44,28 @@ class TokenArrays:
     positions: Array
     scales: Array
 
+    def named(self) -> dict[str, Array | Picked]:
+        """The arrays by the name of their file."""
+        return {"tokens": self.steps, "positions": self.positions, "scales": self.scales}
+
+    @staticmethod
+    def of_named(arrays: Mapping[str, Array | Picked]) -> TokenArrays | None:
+        """The tokens among these arrays; None where there are none."""
+        if "tokens" not in arrays:
+            return None
+        steps, positions, scales = (np.asanyarray(arrays[name]) for name in TOKEN_FILES)
+        return TokenArrays(steps, positions, scales)
+
+    def features(self, rows: Choice) -> npt.NDArray[np.float32]:
+        """(len(rows), n, d) float32 in memory: the features of these photos' tokens."""
+        features = np.array(self.steps[rows], np.float32)
+        features *= self.scales[rows][..., None]
+        return features
+
+    def cells(self, rows: Choice) -> npt.NDArray[np.int64]:
+        """(len(rows), n-1) int64 in memory: the cells of the patch grid of these photos' patch tokens."""
+        return np.array(self.positions[rows], np.int64)
+
     @staticmethod
     def of(features: npt.NDArray[np.floating[Any]], positions: npt.NDArray[np.uint8]) -> TokenArrays:
         """The tokens with these features (m, n, d), as near as int8 comes to them, see ``quantised``."""
@@ -46,55 +73,59 @@ class TokenArrays:
         return TokenArrays(steps, positions, scales)
 
 
+class Picked:
+    """Rows of an array by their numbers, which are read when they are asked for: as an array (m, ...) itself."""
+
+    def __init__(self, array: Array, numbers: npt.NDArray[np.int64]) -> None:
+        """array: (n, ...), mapped into memory. numbers: (m,), which of its rows these are."""
+        self._array, self._numbers = array, numbers
+        self.shape: tuple[int, ...] = (len(numbers), *array.shape[1:])
+        self.dtype: np.dtype[Any] = array.dtype
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, rows: Choice) -> Array:
+        return np.asarray(self._array[self._numbers[rows]])
+
+
 @dataclass(frozen=True)
 class RowArrays:
     """The rows of m photos.
 
     Attributes:
-        ret: (m, d) float32, [Ret] as encoded, not normalised.
-        embeddings: (m, e) float32, L2-normalised. Clusters are made from them.
-        tokens: None for networks that give a global vector only (n = 1), whose one token is ``ret``.
+        vectors: (m, d) float16, [Ret] at unit length.
+        embeddings: (m, e) float16 at unit length, what CLIP made of the photos; None where nothing but the network saw
+            them. Clusters are made from these, else from the vectors.
+        tokens: None where none are kept: by networks that give a global vector only (n = 1).
     """
 
-    ret: Array
-    embeddings: Array
+    vectors: Array | Picked
+    embeddings: Array | Picked | None = None
     tokens: TokenArrays | None = None
 
     def __len__(self) -> int:
-        return len(self.ret)
+        return len(self.vectors)
 
-    def named(self) -> dict[str, Array]:
+    def named(self) -> dict[str, Array | Picked]:
         """The arrays there are, by the name of their file."""
-        arrays = {"ret": self.ret, "embeddings": self.embeddings}
-        if self.tokens is not None:
-            arrays |= {"tokens": self.tokens.steps, "positions": self.tokens.positions, "scales": self.tokens.scales}
-        return arrays
+        arrays: dict[str, Array | Picked] = {"vectors": self.vectors}
+        if self.embeddings is not None:
+            arrays["embeddings"] = self.embeddings
+        return arrays | (self.tokens.named() if self.tokens is not None else {})
 
     @staticmethod
-    def of_named(arrays: Mapping[str, Array]) -> RowArrays:
+    def of_named(arrays: Mapping[str, Array | Picked]) -> RowArrays:
         """The opposite of ``named``."""
-        tokens = None
-        if "tokens" in arrays:
-            tokens = TokenArrays(arrays["tokens"], arrays["positions"], arrays["scales"])
-        return RowArrays(arrays["ret"], arrays["embeddings"], tokens)
+        return RowArrays(arrays["vectors"], arrays.get("embeddings"), TokenArrays.of_named(arrays))
 
     def take(self, rows: Choice) -> RowArrays:
-        """These rows of every array."""
-        return RowArrays.of_named({name: array[rows] for name, array in self.named().items()})
+        """These rows of every array, in memory."""
+        return RowArrays.of_named({name: np.array(array[rows]) for name, array in self.named().items()})
 
-    def features(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """(len(rows), n, d) float32 in memory: the features of these photos' tokens."""
-        if self.tokens is None:
-            return np.array(self.ret[rows], np.float32)[:, None]
-        features = np.array(self.tokens.steps[rows], np.float32)
-        features *= self.tokens.scales[rows][..., None]
-        return features
-
-    def positions(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """(len(rows), n-1) int64 in memory: the cells of these photos' patch tokens."""
-        if self.tokens is None:
-            return np.empty((len(self.ret[rows]), 0), np.int64)
-        return np.array(self.tokens.positions[rows], np.int64)
+    def clustered_by(self, rows: Choice) -> npt.NDArray[np.float32]:
+        """(len(rows), e) float32 in memory: the vectors that clusters of these photos are made from."""
+        return np.array((self.vectors if self.embeddings is None else self.embeddings)[rows], np.float32)
 
 
 def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -140,28 +171,30 @@ class Rows:
         self._segments = segments
         self._staged = staged
 
-    def ret(self, refs: Sequence[RowRef]) -> Array:
-        """(len(refs), d) float32: [Ret] of these rows, in the order of ``refs``, not normalised."""
-        return self._collect(refs, lambda arrays, rows: {"ret": arrays.ret[rows]})["ret"]
+    def vectors(self, refs: Sequence[RowRef]) -> npt.NDArray[np.float32]:
+        """(len(refs), d) float32: the vectors of these rows, in the order of ``refs``."""
+        return self._collect(refs, lambda arrays, rows: {"": np.array(arrays.vectors[rows], np.float32)})[""]
 
-    def embeddings(self, refs: Sequence[RowRef]) -> Array:
-        """(len(refs), e) float32, L2-normalised: the embeddings of these rows."""
-        return self._collect(refs, lambda arrays, rows: {"embeddings": arrays.embeddings[rows]})["embeddings"]
+    def clustered_by(self, refs: Sequence[RowRef]) -> npt.NDArray[np.float32]:
+        """(len(refs), e) float32: the vectors that clusters of these rows are made from."""
+        return self._collect(refs, lambda arrays, rows: {"": arrays.clustered_by(rows)})[""]
 
-    def features(self, refs: Sequence[RowRef]) -> npt.NDArray[np.float32]:
-        """(len(refs), n, d) float32: the features of these rows' tokens."""
-        return self._collect(refs, lambda arrays, rows: {"features": arrays.features(rows)})["features"]
+    def tokens(self, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:
+        """The features (len(refs), n, d) float32 and the cells (len(refs), n-1) of these rows; None without tokens."""
 
-    def positions(self, refs: Sequence[RowRef]) -> npt.NDArray[np.int64]:
-        """(len(refs), n-1) int64: the cells of these rows' patch tokens."""
-        return self._collect(refs, lambda arrays, rows: {"positions": arrays.positions(rows)})["positions"]
+        def read(arrays: RowArrays, rows: list[int]) -> dict[str, Array]:
+            kept = arrays.tokens
+            return {} if kept is None else {"features": kept.features(rows), "cells": kept.cells(rows)}
+
+        found = self._collect(refs, read)
+        return (found["features"], found["cells"]) if found else None
 
     def take(self, refs: Sequence[RowRef]) -> RowArrays:
         """All that is kept of these rows, in memory."""
-        return RowArrays.of_named(self._collect(refs, lambda arrays, rows: arrays.take(rows).named()))
+        return RowArrays.of_named(self._collect(refs, lambda arrays, rows: dict(arrays.take(rows).named())))
 
     def _collect(
-        self, refs: Sequence[RowRef], read: Callable[[RowArrays, list[int]], dict[str, Array]]
+        self, refs: Sequence[RowRef], read: Callable[[RowArrays, list[int]], Mapping[str, Any]]
     ) -> dict[str, Array]:
         """Call ``read`` for each source, and put its rows together in the order of ``refs``."""
         # Reading no row tells the arrays' names, shapes and dtypes.
@@ -184,17 +217,23 @@ class Rows:
         return found
 
 
-def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
-    """Write the rows, in the order given, as a new segment, and sync it to disk."""
+def write_segment(folder: Path, rows: Rows, refs: Sequence[RowRef], *, with_vectors: bool = False) -> None:
+    """Writes the tokens of the rows, in the order given, as a new segment, and syncs it to disk.
+
+    with_vectors: whether the vectors are written, too: a segment of an index has none.
+    """
     folder.mkdir()
+    names = rows.take([]).named()
     with ExitStack() as files:
         writers = {
             name: files.enter_context(ArrayWriter(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype))
-            for name, none in rows.take([]).named().items()
+            for name, none in names.items()
+            if with_vectors or name in TOKEN_FILES
         }
-        for start in range(0, len(refs), BLOCK):
-            for name, array in rows.take(refs[start : start + BLOCK]).named().items():
-                writers[name].write(array)
+        for start in range(0, len(refs) if writers else 0, BLOCK):
+            block = rows.take(refs[start : start + BLOCK]).named()
+            for name, writer in writers.items():
+                writer.write(np.asarray(block[name]))
     sync_folder(folder)
 
 
@@ -206,13 +245,10 @@ class RowShape:
     width: int
     tokens: int
 
-    def fits(self, arrays: Mapping[str, Array]) -> bool:
-        """Whether these are the arrays of such a segment, by name, each with its shape and dtype."""
+    def fits(self, arrays: Mapping[str, Array | Picked]) -> bool:
+        """Whether these are the arrays of tokens of such a segment, by name, each with its shape and dtype."""
         rows, width, tokens = self.rows, self.width, self.tokens
-        expected: dict[str, tuple[Shape, npt.DTypeLike]] = {
-            "ret": ((rows, width), np.float32),
-            "embeddings": ((rows, None), np.float32),
-        }
+        expected: dict[str, tuple[Shape, npt.DTypeLike]] = {}
         if tokens > 1:
             expected["tokens"] = ((rows, tokens, width), np.int8)
             expected["positions"] = ((rows, tokens - 1), np.uint8)
@@ -220,25 +256,25 @@ class RowShape:
         return expected.keys() == arrays.keys() and all(has(arrays[name], *like) for name, like in expected.items())
 
 
-def open_segment(folder: Path, shape: RowShape | None = None) -> RowArrays:
-    """Map a segment's arrays into memory. Nothing is read before it is used.
-
-    Args:
-        shape: what the segment must have; None where the caller checks that.
+def open_tokens(folder: Path, shape: RowShape) -> TokenArrays | None:
+    """Maps the tokens of a segment into memory; None where none are kept. Nothing is read before it is used.
 
     Raises:
         IndexRefused: a file is missing, is no array, or is another one than ``shape`` says.
     """
-    names = ["ret", "embeddings"]
-    if (folder / "tokens.npy").exists():
-        names += ["tokens", "positions", "scales"]
-    arrays = {name: map_array(folder / f"{name}.npy") for name in names}
-    if shape is not None and not shape.fits(arrays):
+    arrays = {name: map_array(folder / f"{name}.npy") for name in TOKEN_FILES if shape.tokens > 1}
+    if not shape.fits(arrays):
         raise IndexRefused(f"{folder} does not have the rows that the manifest says; {REPAIR}.")
-    return RowArrays.of_named(arrays)
+    return TokenArrays.of_named(arrays)
 
 
-def has(array: Array, shape: Shape, dtype: npt.DTypeLike) -> bool:
+def open_written(folder: Path) -> RowArrays:
+    """Maps a segment that has vectors, too, into memory. Raises IndexRefused: a file is missing or damaged."""
+    names = ["vectors", *(name for name in ("embeddings", *TOKEN_FILES) if (folder / f"{name}.npy").exists())]
+    return RowArrays.of_named({name: map_array(folder / f"{name}.npy") for name in names})
+
+
+def has(array: Array | Picked, shape: Shape, dtype: npt.DTypeLike) -> bool:
     """Whether an array has this shape, with None for any number, and this dtype."""
     sides = len(array.shape) == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
     return sides and array.dtype == np.dtype(dtype)

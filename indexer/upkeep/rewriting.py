@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.building import Clustering, Contents, GenerationWriter, Inversion, LiveState, live_roots, shown_ids
+from indexer.building import Clustering, Contents, GenerationWriter, LiveState, live_roots, shown_ids
 from indexer.errors import BadInvocation
 from indexer.store import (
     FileKey,
     GalleryFile,
     Generation,
     IndexFolder,
+    Places,
     Removals,
     Root,
     Rows,
@@ -81,22 +82,22 @@ def write_next(
         live: its state. roots, entries, removals: what the next generation has.
         to_write: the content hashes whose rows go into a new segment.
     """
-    rows = Rows({entry.id: open_rows(folder, before.manifest, entry) for entry in before.manifest.segments})
+    places = Places.open(before.path, before.manifest.counts.rows)
+    rows = Rows(open_rows(folder, before.manifest, places))
     ids = shown_ids(entries)
     refs = {content: live.contents[content].row for content in ids}
     cluster_of = {content: live.contents[content].cluster for content in ids}
-    centroids = read_centroids(
-        before.path / "clusters.faiss", before.manifest.counts.clusters, rows.take([]).embeddings.shape[1]
-    )
+    width = rows.clustered_by([]).shape[1]
+    centroids = read_centroids(before.path / "clusters.faiss", before.manifest.counts.clusters, width)
     clustering = Clustering(centroids, cluster_of, to_write, before.manifest.clusters_asked, live.clusters)
     writer = GenerationWriter(folder, _KEY, before.manifest.origin, before.manifest.embedder, roots)
-    written = writer.write(Contents(entries, removals, rows, refs, clustering, Inversion()), live)
+    written = writer.write(Contents(entries, removals, rows, refs, clustering), live)
     shutil.rmtree(folder.building(_KEY), ignore_errors=True)
     return written
 
 
 def compact(index: Path) -> UpkeepReport:
-    """Merge all segments into one, without the rows that are not shown. Searches give the same answers as before.
+    """Merges all segments into one, without the rows that are not shown. Searches give the same answers as before.
 
     The generation before is deleted at once, to free its space. Readers that have opened it can go on with it.
 

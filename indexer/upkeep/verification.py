@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,26 +26,28 @@ from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation, IndexRefused, OtherFormat, no_index
 from indexer.store import (
     BLOCK,
-    INVERTED_FILES,
+    EMBEDDINGS_FILE,
     PLACES_FILE,
+    VECTORS_FILE,
     Array,
     Centroids,
     FileChanging,
     GalleryFile,
     Generation,
     IndexFolder,
-    InvertedFile,
     Manifest,
     Origin,
     Places,
     Root,
     RowShape,
     SegmentRow,
+    TokenArrays,
     generation_files,
     hash_file,
     live_generation,
     map_array,
-    open_segment,
+    open_tokens,
+    open_vectors,
     read_below,
     read_catalog,
     read_centroids,
@@ -63,7 +65,7 @@ class Problem:
         part: what has to be made anew. sentence: for people. segment: which one, where ``part`` is "segment".
     """
 
-    part: Literal["catalog", "clusters", "lookup", "segment"]
+    part: Literal["catalog", "clusters", "places", "segment", "vectors"]
     sentence: str
     segment: str | None = None
 
@@ -118,12 +120,19 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
     manifest = live.manifest
     for entry in manifest.segments:
         try:
-            opened = open_segment(folder.segment(entry.id))
+            opened = open_tokens(folder.segment(entry.id), RowShape(entry.rows, manifest.width, manifest.tokens))
         except IndexRefused as error:
             yield Problem("segment", str(error), entry.id)
             continue
-        for sentence in _rows(opened.named(), entry.rows, manifest):
+        for sentence in _tokens(opened, manifest):
             yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
+    try:
+        for name in (VECTORS_FILE, *([EMBEDDINGS_FILE] if manifest.has_embeddings else [])):
+            width = manifest.width if name == VECTORS_FILE else None
+            if not _finite(open_vectors(live.path, manifest.counts.rows, width, name)):
+                yield Problem("vectors", f"{name} holds values that are not finite.")
+    except IndexRefused as error:
+        yield Problem("vectors", str(error))
     files: list[GalleryFile] | None = None
     try:
         found = read_catalog(live.path / "photos.sqlite", roots=len(manifest.roots))
@@ -148,48 +157,30 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
     except IndexRefused as error:
         yield Problem("clusters", str(error))
     try:
-        for sentence in _lookup(live, files):
-            yield Problem("lookup", sentence)
+        places = Places.open(live.path, manifest.counts.rows)
+        sizes = [(entry.id, entry.rows) for entry in manifest.segments]
+        known = None if files is None else Places.of_files(files, sizes, manifest.counts.clusters)
+        if known is not None and not np.array_equal(places.table(), known.table()):
+            yield Problem("places", f"{PLACES_FILE} does not say what the catalog says.")
     except IndexRefused as error:
-        yield Problem("lookup", str(error))
+        yield Problem("places", str(error))
 
 
-def _part(name: str) -> Literal["catalog", "clusters", "lookup"]:
+def _part(name: str) -> Literal["catalog", "clusters", "places", "vectors"]:
     """The part of a generation to which a file of its own folder belongs."""
     if name == "photos.sqlite":
         return "catalog"
-    return "lookup" if name == PLACES_FILE or name in INVERTED_FILES else "clusters"
+    if name in (VECTORS_FILE, EMBEDDINGS_FILE):
+        return "vectors"
+    return "places" if name == PLACES_FILE else "clusters"
 
 
-def _lookup(live: Generation, files: Sequence[GalleryFile] | None) -> Iterator[str]:
-    """files: the catalog's; None where it is damaged."""
-    if not live.manifest.has_inverted_file:
+def _tokens(tokens: TokenArrays | None, manifest: Manifest) -> Iterator[str]:
+    if tokens is None:
         return
-    photos = live.manifest.counts.photos
-    if files is not None:
-        places = Places.open(live.path, photos)
-        numbers = {entry.id: number for number, entry in enumerate(live.manifest.segments)}
-        first: dict[SegmentRow, tuple[int, int, int, int]] = {}
-        for file in files:
-            if file.status == "indexed" and file.indexed is not None:
-                row, cluster = file.indexed.row, file.indexed.cluster
-                first.setdefault(row, (file.id, cluster, numbers.get(row.segment, -1), row.number))
-        table = sorted(first.values(), key=lambda place: (place[1], place[0]))
-        if not np.array_equal(places.table(), np.array(table, np.int64).reshape(-1, 4)):
-            yield f"{PLACES_FILE} does not say what the catalog says."
-    inverted = InvertedFile(live.path, photos, live.manifest.width)
-    yield from (f"the inverted file is damaged: {problem}." for problem in inverted.problems())
-
-
-def _rows(arrays: Mapping[str, Array], rows: int, manifest: Manifest) -> Iterator[str]:
-    if {len(array) for array in arrays.values()} != {rows}:
-        yield f"does not have {rows} rows in every array."
-    elif not RowShape(rows, manifest.width, manifest.tokens).fits(arrays):
-        yield "does not have the arrays that its network makes."
-    for name, array in arrays.items():
-        if not _finite(array):
-            yield f"holds values in {name}.npy that are not finite."
-    if "positions" in arrays and not _on_grid(arrays["positions"], manifest):
+    if not _finite(tokens.scales):
+        yield "holds values in scales.npy that are not finite."
+    if not _on_grid(tokens.positions, manifest):
         yield "names cells in positions.npy that the patch grid does not have, or one cell twice."
 
 
@@ -301,6 +292,9 @@ def diagnose(folder: IndexFolder) -> Diagnosis:
         if "catalog" in parts:
             continue
         damaged = frozenset(problem.segment for problem in found if problem.segment is not None)
+        if "vectors" in parts:
+            # They are of the photos of all segments.
+            damaged = frozenset(segment.id for segment in manifest.segments)
         start = StartingPoint(generation, repairing=True, damaged=damaged, next_id=next_id)
         return Diagnosis(tuple(problems), newest, start, recluster="clusters" in parts)
     if newest is None:

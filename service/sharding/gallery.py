@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import INVERTED_FROM, BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
+from indexer import BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
 from model import Matcher, Tokens
 from model.ranking import ScoredBy
 from service.errors import BadSearch
-from service.search import GalleryRows, Mask, QueryParts, Rows, Scores, Word, WordLead
+from service.search import FOUND_AT_LEAST, GalleryRows, Mask, QueryParts, Rows, Scores, Word, WordLead
 from service.sharding.layout import Layout
 from service.sharding.links import Round
 from service.sharding.question import Question
@@ -56,7 +56,7 @@ class ShardedGallery(GalleryRows):
         is_large: whether only the photos near a query have a place in its ranking.
     """
 
-    def __init__(self, layout: Layout, ask: Round, matcher: Matcher, large_from: int = INVERTED_FROM) -> None:
+    def __init__(self, layout: Layout, ask: Round, matcher: Matcher, large_from: int = FOUND_AT_LEAST + 1) -> None:
         """
         Args:
             layout: the photos. ask: the way to the shards that have them.

@@ -72,7 +72,7 @@ class Shard:
             generation=self.index.generation,
             ids=self.index.ids,
             cluster_sizes=self.index.cluster_sizes,
-            centroid_ret=self.index.centroid_ret.numpy(),
+            centroid_ret=self.index.vectors.centroids,
             ret_sum=self.scorer.gallery_ret.mean.cpu().double().numpy() * count,
             origin=self.index.manifest.origin,
             embedder=self.index.embedder,

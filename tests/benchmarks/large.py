@@ -21,7 +21,6 @@ from pydantic import BaseModel
 
 from indexer import build, open_index
 from indexer.samples import SKETCHED, draw_sketch
-from indexer.store import INVERTED_FROM
 from model import Matcher, Tokens, load
 from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
 from model.images import open_image
@@ -78,9 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = f"{len(queries)} sketches; galleries made of {index.photo_count:,} photos in clusters by [Ret]."
     result = command.result("Large galleries", by_matcher(matcher), said=said)
     for size in options.sizes or (QUICK_SIZES if options.quick else SIZES):
-        inverted = size >= (QUICK_SIZES[-1] if options.quick else INVERTED_FROM)
         place = options.output / f"large-{size}-{matcher.checkpoint_sha256[:8]}"
-        write_large_index(place, source, size, inverted=inverted)
+        write_large_index(place, source, size)
         result.rows.append(in_own_process(Asked(place=place, weights=command.weights(), sketches=queries)))
         command.save(result, finished=False)
         shutil.rmtree(place)
@@ -146,7 +144,6 @@ def measure(asked: Asked) -> Row:
         return {
             "photos": index.photo_count,
             "clusters": index.cluster_count,
-            "[Ret] is compared with": "all photos" if index.inverted is None else "inverted file",
             **{f"{name} (ms)": float(np.median(values)) for name, values in times.items()},
             "p95 (ms)": float(np.quantile(times["a query"], 0.95)),
             "with a filter (ms)": float(np.median(filtered)),
@@ -179,7 +176,7 @@ def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
     scores = np.empty((len(parts), index.photo_count), np.float32)
     for start in range(0, index.photo_count, _BLOCK):
         places = np.arange(start, min(start + _BLOCK, index.photo_count))
-        scores[:, places] = matcher.scores(together, Tokens.of_ret(index.photo_ret(places)), "ret").numpy()
+        scores[:, places] = matcher.scores(together, Tokens.of_ret(index.vectors.of(places)), "ret").numpy()
     exact = [best_first(index.ids, of_one, RERANK) for of_one in scores]
     return float(np.mean([np.isin(best, rows).mean() for best, rows in zip(exact, chosen, strict=True)]))
 

@@ -12,12 +12,14 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.store import (
+    VECTORS_FILE,
     Centroids,
     Counts,
     Drift,
@@ -25,13 +27,13 @@ from indexer.store import (
     GalleryFile,
     IndexedContent,
     IndexFolder,
-    InvertedCells,
     Manifest,
     Places,
     Removals,
     RowArrays,
     SegmentEntry,
     SegmentRow,
+    TokenArrays,
     assign,
     default_clusters,
     generation_name,
@@ -40,10 +42,9 @@ from indexer.store import (
     open_rows,
     write_catalog,
     write_centroids,
-    write_inverted_file,
 )
 from indexer.store.clusters import CentroidTokens
-from indexer.store.files import FileStamp, sync_folder, write_atomically
+from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_atomically
 
 Floats = NDArray[np.float32]
 
@@ -64,19 +65,19 @@ _NS = 10**9
 
 
 class MadePhotos:
-    """Makes [Ret] of photos from those of real ones. The same number always gives the same photo, in any gallery."""
+    """Makes vectors of photos from those of real ones. The same number always gives the same photo, in any gallery."""
 
     def __init__(self, ret: Floats, first: int = 0) -> None:
-        """ret: (m, d) of the real photos, not normalised. first: the number of the first photo that is made."""
+        """ret: (m, d) of the real photos, at unit length. first: the number of the first photo that is made."""
         self._ret, self._first = ret, first
-        unit = normalised(ret)
-        nearest = faiss.IndexFlatIP(unit.shape[1])
-        nearest.add(unit)
+        self.width = ret.shape[1]
+        nearest = faiss.IndexFlatIP(self.width)
+        nearest.add(ret)
         # The first of them is the photo itself.
-        self._alike = nearest.search(unit, 1 + min(ALIKE, len(ret) - 1))[1][:, 1:]
+        self._alike = nearest.search(ret, 1 + min(ALIKE, len(ret) - 1))[1][:, 1:]
 
     def block(self, start: int, count: int) -> tuple[Floats, NDArray[np.int64]]:
-        """[Ret] (count, d) of the photos from the ``start``-th on, and the real photo (count,) that each is made of."""
+        """Vectors (count, d) of the photos from the ``start``-th on, and the real photo (count,) of each."""
         first, end = self._first + start, self._first + start + count
         whole = range(first // BLOCK, -(-end // BLOCK))
         ret, real = (np.concatenate(parts) for parts in zip(*map(self._block, whole), strict=True))
@@ -89,40 +90,38 @@ class MadePhotos:
         near, further = (self._alike[n, random.integers(self._alike.shape[1], size=BLOCK)] for n in (first, other))
         towards = random.uniform(0, TOWARDS, size=(BLOCK, 1)).astype(np.float32)
         made = self._ret[first] + towards * (self._ret[near] - self._ret[first])
-        return made + np.float32(APART) * (self._ret[further] - self._ret[other]), first
+        return normalised(made + np.float32(APART) * (self._ret[further] - self._ret[other])), first
 
 
-def write_large_index(place: Path, source: Path, count: int, *, inverted: bool, first: int = 0) -> None:
-    """Write an index of ``count`` photos that are made of those of the index ``source``, in clusters by [Ret].
+def write_large_index(place: Path, source: Path, count: int, *, first: int = 0) -> None:
+    """Writes an index of ``count`` photos that are made of those of the index ``source``, in clusters by [Ret].
 
     One that is there already stays.
 
-    Args:
-        inverted: whether it has an inverted file, whose cells are the clusters.
-        first: photos of the gallery that are in other shards before this one; their ids come before, too.
+    first: photos of the gallery that are in other shards before this one; their ids come before, too.
     """
     folder, live = IndexFolder(place), live_generation(IndexFolder(source))
     if folder.path.exists() and folder.current() is not None:
         return
     shutil.rmtree(place, ignore_errors=True)
     folder.create()
-    real = open_rows(folder=IndexFolder(source), manifest=live.manifest, segment=live.manifest.segments[0])
-    made = MadePhotos(np.array(real.ret), first)
+    places = Places.open(live.path, live.manifest.counts.rows)
+    real = open_rows(IndexFolder(source), live.manifest, places)[live.manifest.segments[0].id]
+    made = MadePhotos(real.vectors[:].astype(np.float32), first)
     centroids = _clusters(made, count)
-    order, clusters = _laid_out(made, count, centroids)
+    clusters = np.concatenate([assign(made.block(*block)[0], centroids) for block in _blocks(count)])
+    order = np.argsort(clusters, kind="stable")
     rows = folder.segment(SEGMENT)
     rows.mkdir()
-    _write_rows(rows, real, made, order)
+    if real.tokens is not None:
+        _write_tokens(rows, real.tokens, made, count)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
     write_catalog(generation / "photos.sqlite", _files(clusters, first), Removals(), Drift(count, 0, count, 0, True))
     write_centroids(generation / "clusters.faiss", centroids)
     _tokens_of_clusters(real, centroids).write(generation)
-    if inverted:
-        numbers = np.arange(count)
-        Places(first + numbers + 1, clusters, np.zeros(count, np.int64), numbers).write(generation)
-        ret = np.load(rows / "ret.npy", mmap_mode="r")
-        write_inverted_file(generation, ret.__getitem__, InvertedCells(centroids, clusters))
+    Places(first + order + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
+    _write_vectors(generation / VECTORS_FILE, made, order)
     manifest = _manifest(live.manifest, folder, count, len(centroids), first)
     write_atomically(generation / "manifest.json", manifest.model_dump_json(indent=1).encode())
     sync_folder(folder.path)
@@ -139,7 +138,7 @@ def _clusters(made: MadePhotos, count: int) -> Floats:
     clusters = default_clusters(count)
     wanted = min(count, clusters * PER_CLUSTER)
     step = max(1, math.ceil(count / wanted))
-    sample = np.concatenate([normalised(made.block(*block)[0])[::step] for block in _blocks(count)])
+    sample = np.concatenate([made.block(*block)[0][::step] for block in _blocks(count)])
     kmeans = faiss.Kmeans(sample.shape[1], clusters, niter=ITERATIONS, seed=SEED, min_points_per_centroid=1)
     kmeans.train(sample)
     centroids = np.asarray(kmeans.centroids, np.float32).reshape(clusters, -1)
@@ -147,39 +146,33 @@ def _clusters(made: MadePhotos, count: int) -> Floats:
     return centroids[np.unique(assign(sample, centroids))]
 
 
-def _laid_out(made: MadePhotos, count: int, centroids: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers of the photos (count,) in the order of their rows, by cluster; and the cluster of each row."""
-    clusters = np.concatenate([assign(normalised(made.block(*block)[0]), centroids) for block in _blocks(count)])
-    order = np.argsort(clusters, kind="stable")
-    return order, clusters[order]
+def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Writes an array of zeros that takes no room on the disk."""
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + math.prod(shape) * dtype.itemsize)
 
 
-def _write_rows(folder: Path, real: RowArrays, made: MadePhotos, order: NDArray[np.int64]) -> None:
-    """Write the segment's arrays. Photos are made in their own order, and so written by row into memory maps."""
+def _write_tokens(folder: Path, real: TokenArrays, made: MadePhotos, count: int) -> None:
+    """Writes the segment: photos have the cells and scales of those that they are made of, and no features."""
+    _empty(folder / "tokens.npy", (count, *real.steps.shape[1:]), real.steps.dtype)
+    for name, array in (("positions", real.positions), ("scales", real.scales)):
+        with ArrayWriter(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype) as writer:
+            for block in _blocks(count):
+                writer.write(array[made.block(*block)[1]])
+
+
+def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> None:
+    """Writes the vectors cell after cell. Photos are made in their own order, and so written into a memory map."""
     count = len(order)
     row_of = np.empty(count, np.int64)
     row_of[order] = np.arange(count)
-    arrays = {}
-    for name, array in real.named().items():
-        path = folder / f"{name}.npy"
-        with path.open("wb") as file:
-            header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
-            np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *array.shape[1:])})
-            file.truncate(file.tell() + count * array[:1].nbytes)
-        if name != "tokens":
-            arrays[name] = np.load(path, mmap_mode="r+")
+    _empty(path, (count, made.width), np.dtype(np.float16))
+    vectors = np.load(path, mmap_mode="r+")
     for start, size in _blocks(count):
-        ret, first = made.block(start, size)
-        rows = row_of[start : start + size]
-        for name, array in arrays.items():
-            if name == "ret":
-                array[rows] = ret
-            elif name == "embeddings":
-                array[rows] = normalised(ret)
-            else:
-                array[rows] = getattr(real.tokens, name)[first]
-    for array in arrays.values():
-        array.flush()
+        vectors[row_of[start : start + size]] = made.block(start, size)[0]
+    vectors.flush()
 
 
 def _files(clusters: NDArray[np.int64], first: int) -> Iterator[GalleryFile]:
@@ -196,11 +189,11 @@ def _files(clusters: NDArray[np.int64], first: int) -> Iterator[GalleryFile]:
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     """What stands for the clusters: the tokens of the real photo that is nearest to each centroid."""
     nearest = faiss.IndexFlatL2(centroids.shape[1])
-    nearest.add(normalised(real.ret))
+    nearest.add(real.vectors[:].astype(np.float32))
     rows = nearest.search(centroids, 1)[1][:, 0]
     if real.tokens is None:
         return Centroids(centroids, None)
-    tokens = CentroidTokens(real.features(rows).astype(np.float16), np.array(real.tokens.positions[rows]))
+    tokens = CentroidTokens(real.tokens.features(rows).astype(np.float16), np.array(real.tokens.positions[rows]))
     return Centroids(centroids, tokens)
 
 

@@ -146,7 +146,7 @@ def write_shards(folder: Path, source: Path, photos: int, shards: int) -> list[P
     places = [folder / f"{shards}-shards" / f"shard-{number:04}" for number in range(shards)]
     for place, (first, end) in zip(places, pairwise(bounds), strict=True):
         place.parent.mkdir(exist_ok=True)
-        write_large_index(place, source, end - first, inverted=False, first=first)
+        write_large_index(place, source, end - first, first=first)
     return places
 
 

@@ -163,7 +163,7 @@ def disturb_upkeep(matcher: model.Matcher, out: Path, count: int | None) -> None
     for name, work in works.items():
         source = Path(shutil.copytree(out / "updated", out / f"before-{name}"))
         if name == "repair":
-            path = next(source.glob("segments/s000001-*")) / "ret.npy"
+            path = next(source.glob("segments/s000001-*")) / "tokens.npy"
             path.write_bytes(path.read_bytes()[:-1])
         log = out / "writes"
         index = Path(shutil.copytree(source, out / name))

@@ -13,13 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from indexer import Index, open_index, verify
+from indexer import open_index, verify
 from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import growth, indexing, large, pen_up, query_parts, scoring, two_stage
-from tests.benchmarks.growth import RepeatedIndex
+from tests.benchmarks import indexing, large, pen_up, query_parts, scoring, two_stage
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
@@ -27,7 +26,6 @@ from tests.benchmarks.sharded import write_shards
 from tests.programs import LONG, run_python
 from tests.requirements import needs_browser
 from tests.service.served import Served
-from tests.service.small_gallery import draw_sketch
 
 
 def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes_on(
@@ -59,29 +57,15 @@ def test_every_way_is_compared_with_the_exhaustive_search_and_a_stopped_run_goes
     assert compared["clusters, nprobe 1"]["pairs scored"] != compared["ret, thin 32"]["pairs scored"] == 30
 
 
-def test_growth_is_measured_on_the_rows_of_a_small_gallery(index: Index, matcher: Matcher) -> None:
-    larger = RepeatedIndex(index, 60)
-    ret = larger.all_ret()
-    assert (len(larger.ids), len(ret), larger.cluster_sizes.sum()) == (60, 60, 60)
-    assert np.array_equal(ret[: index.photo_count], index.all_ret())
-    small, large = growth.measure(index, matcher, (30, 60), [draw_sketch()])
-    assert (small["photos"], large["photos"], large["clusters"]) == (30, 60, 8)
-    assert min(number(large, f"{way} (ms)") for way in growth.WAYS) > 0
-    # [Ret] and the ids, of 30 photos more; the centroids are more, too.
-    grown = number(large, "kept in memory (MiB)") - number(small, "kept in memory (MiB)")
-    assert grown > 30 * (ret[0].nbytes + 8) / growth.MIB
-    assert number(large, "index on disk (MiB)") > number(small, "index on disk (MiB)") > 0
-
-
 def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     index_path: Path, weights: Path, tmp_path: Path
 ) -> None:
     sketches = large.sketches(2, tmp_path)
-    for count, way in ((60, "all photos"), (70, "inverted file")):
+    for count in (60, 70):
         place = tmp_path / f"{count}"
-        write_large_index(place, index_path, count, inverted=count == 70)
+        write_large_index(place, index_path, count)
         row = large.measure(large.Asked(place=place, weights=weights, sketches=sketches))
-        assert (row["photos"], row["[Ret] is compared with"], row["found of the exact first 96"]) == (count, way, 1)
+        assert (row["photos"], row["found of the exact first 96"]) == (count, 1)
         assert number(row, "a query (ms)") >= number(row, "choose (ms)") > 0
     # All but the hashes, which nobody computed, is as in an index that was built.
     assert {sentence.rpartition(" does not have the content")[1] for sentence in verify(place)} == {
@@ -94,7 +78,7 @@ def test_shards_of_a_made_gallery_have_its_photos_and_its_ids(
 ) -> None:
     (one,) = write_shards(tmp_path, index_path, 61, 1)
     opened = [open_index(place, matcher) for place in (one, *write_shards(tmp_path, index_path, 61, 4))]
-    whole, *shards = ((np.sort(index.ids), index.all_ret().numpy()) for index in opened)
+    whole, *shards = ((np.sort(index.ids), index.vectors.of().numpy()) for index in opened)
     assert [len(ids) for ids, _ in shards] == [15, 15, 15, 16]
     assert np.array_equal(np.concatenate([ids for ids, _ in shards]), whole[0])
     of_shards = np.concatenate([ret for _, ret in shards])
@@ -103,7 +87,7 @@ def test_shards_of_a_made_gallery_have_its_photos_and_its_ids(
         index.close()
 
 
-@pytest.mark.parametrize("benchmark", [growth, scoring, two_stage])
+@pytest.mark.parametrize("benchmark", [scoring, two_stage])
 def test_a_checkpoint_or_a_device_that_is_not_there_is_told(
     benchmark: Any, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,12 +2,13 @@
 
 from service.search.gallery.interface import Gallery, SearchedIndex, Word, WordLead
 from service.search.gallery.pool import Pool
-from service.search.gallery.ret import GalleryRet, Mask
+from service.search.gallery.ret import FOUND_AT_LEAST, GalleryRet, Mask
 from service.search.gallery.rows import GalleryRows
 from service.search.gallery.scorer import GalleryScorer
 from service.search.gallery.surroundings import Near, Surroundings
 
 __all__ = [
+    "FOUND_AT_LEAST",
     "Gallery",
     "GalleryRet",
     "GalleryRows",

@@ -13,7 +13,7 @@ from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter
 from model import Matcher, Tokens
 from model.ranking import ScoredBy
 from service.search.gallery.interface import Word, WordLead
-from service.search.gallery.ret import RET_BATCH, Mask, RetOnDisk, ret_of
+from service.search.gallery.ret import FOUND_AT_LEAST, RET_BATCH, Mask, RetOfIndex
 from service.search.gallery.rows import GalleryRows
 from service.search.parts import QueryParts
 from service.search.ranking import Rows, Scores
@@ -47,11 +47,11 @@ class GalleryScorer(GalleryRows):
     """
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
-        super().__init__(index.ids, index.cluster_sizes, index.centroid_ret, matcher)
+        super().__init__(index.ids, index.cluster_sizes, torch.from_numpy(index.vectors.centroids), matcher)
         self.index = index
         self.chunk = matcher.chunk
         self.grid = matcher.config.grid
-        self.gallery_ret = ret_of(index, matcher)
+        self.gallery_ret = RetOfIndex(index, matcher)
         # In a large gallery, they are projected when clusters are searched: they would be most of what it keeps.
         keep = len(self.cluster_sizes) and not self.is_large
         self._centroids = matcher.project(index.centroids) if keep else index.centroids
@@ -112,8 +112,8 @@ class GalleryScorer(GalleryRows):
 
     @property
     def is_large(self) -> bool:
-        """Whether only photos that an inverted file finds are compared with a query."""
-        return isinstance(self.gallery_ret, RetOnDisk)
+        """Whether more photos are shown than are compared exactly."""
+        return self.photo_count > FOUND_AT_LEAST
 
     def clip_scores(self, vector: NDArray[np.float32], rows: Rows | None = None) -> Scores:
         """(m,) float32: a vector (e,) times what CLIP made of these photos, or of all.
@@ -121,9 +121,11 @@ class GalleryScorer(GalleryRows):
         Raises IndexRefused where that is damaged.
         """
         wanted = np.arange(self.photo_count) if rows is None else rows
+        if (embeddings := self.index.embeddings) is None:
+            raise IndexRefused(f"the index has no CLIP vectors; {_BUILD_AGAIN}")
         scored = [np.empty(0, np.float32)]
         for start in range(0, len(wanted), RET_BATCH):
-            vectors = self.index.photo_embeddings(wanted[start : start + RET_BATCH])
+            vectors = embeddings.of(wanted[start : start + RET_BATCH]).numpy()
             if vectors.shape[1:] != vector.shape:
                 raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_BUILD_AGAIN}")
             # Not by BLAS, whose sums depend on how many photos are scored at once.

@@ -189,17 +189,17 @@ def test_rows_written_but_not_committed_are_overwritten(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     journal.append([record], ["aa"], _rows(1.0))
     journal.close()
-    with (tmp_path / "journal" / "ret.raw").open("ab") as file:
+    with (tmp_path / "journal" / "vectors.raw").open("ab") as file:
         file.write(b"half a row")
     journal = Journal(tmp_path / "journal")
     journal.append([record], ["bb", "cc"], _rows(2.0, 3.0))
     arrays = journal.arrays()
     assert arrays is not None
-    assert arrays.ret.tolist() == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+    assert arrays.vectors[:].tolist() == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
     assert journal.rows() == {"aa": 0, "bb": 1, "cc": 2}
     journal.close()
 
 
 def _rows(*values: float) -> RowArrays:
     ret = torch.tensor(values)[:, None].expand(-1, 2).numpy()
-    return RowArrays(ret, ret)
+    return RowArrays(ret)

@@ -116,11 +116,11 @@ def test_verify_repairs_what_it_finds_when_told(
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["verify", "--repair"]) == 0
     assert "is sound" in capsys.readouterr().out
-    next(index_path.glob("segments/*/ret.npy")).unlink()
+    next(index_path.glob("segments/*/tokens.npy")).unlink()
     assert main(["verify", "--repair"]) == 0
     out = capsys.readouterr().out
     assert "was damaged: " in out
-    assert "ret.npy is missing" in out
+    assert "tokens.npy is missing" in out
     assert "encoded now: 12" in out
     assert "is sound" in out
     assert main(["verify"]) == 0

@@ -11,6 +11,7 @@ from indexer.store import (
     GalleryFile,
     Generation,
     IndexFolder,
+    Places,
     Rows,
     ShardsFolder,
     live_generation,
@@ -48,7 +49,8 @@ def held(index: Path) -> Held:
     live: Generation = live_generation(folder)
     files = read_catalog(live.path / "photos.sqlite")
     centroids = read_centroids(live.path / "clusters.faiss", live.manifest.counts.clusters)
-    rows = Rows({entry.id: open_rows(folder, live.manifest, entry) for entry in live.manifest.segments})
+    places = Places.open(live.path, live.manifest.counts.rows)
+    rows = Rows(open_rows(folder, live.manifest, places))
     photos: dict[int, PhotoBytes] = {}
     seen: set[str] = set()
     for file in files:
@@ -58,7 +60,7 @@ def held(index: Path) -> Held:
         seen.add(content)
         assert file.indexed is not None
         arrays = rows.take([file.indexed.row]).named()
-        kept = {name: array.tobytes() for name, array in arrays.items()}
+        kept = {name: np.asarray(array).tobytes() for name, array in arrays.items()}
         photos[file.id] = PhotoBytes(kept, centroids[file.indexed.cluster].tobytes())
     return Held([replace(file, indexed=None) for file in files], photos, centroids)
 
@@ -66,7 +68,7 @@ def held(index: Path) -> Held:
 def check_same(shards: Path, plain: Path) -> None:
     """The shards hold what the plain index holds: the same files with the same ids, rows and clusters.
 
-    What may differ is the order of rows within a shard, where each cluster's photos lie together; and a shard has the
+    What may differ is the order of rows within a shard; and a shard has the
     centroids of its own photos only, in the order of all.
     """
     manifest = read_shards(shards)

@@ -11,7 +11,6 @@ import model
 from indexer import EmbedderUnavailable, build, open_index, verify
 from indexer.commands import main
 from indexer.embedding.embedders import choose_embedder
-from model.images.files import open_image
 from tests.indexer.clip_models import saved_clip
 from tests.pictures import SHAPES, photo
 
@@ -32,10 +31,10 @@ def test_an_index_is_built_by_a_local_clip_model(
         assert index.manifest.embedder.kind == "clip"
         assert index.manifest.embedder.sha256 is not None
         assert index.photo_count == 12
-    (path,) = index_path.glob("segments/*/embeddings.npy")
+    (path,) = index_path.glob("g000001/embeddings.npy")
     stored = np.load(path)
     assert stored.shape == (12, 16)
-    np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(stored.astype(np.float32), axis=1), 1, atol=1e-3)
     assert verify(index_path) == []
     # What the live index was made by is kept without being named again, and not loaded where nothing is new.
     assert not build([gallery], index_path, matcher).changed
@@ -49,9 +48,10 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
     embedder = choose_embedder(f"clip:{clip_folder}", CPU).load()
     pictures = [photo(SHAPES[number % len(SHAPES)], 64, number) for number in range(20)]
     inputs = [embedder.prepare(picture) for picture in pictures]
-    ret = np.zeros((20, 4), np.float32)
-    together = embedder.embed(inputs, ret)
-    assert np.array_equal(embedder.embed(inputs[:3], ret[:3]), together[:3])
+    together, some = embedder.embed(inputs), embedder.embed(inputs[:3])
+    assert together is not None
+    assert some is not None
+    assert np.array_equal(some, together[:3])
     with torch.inference_mode():
         expected = network.encode_image(torch.stack([transform(picture) for picture in pictures]), normalize=True)
     np.testing.assert_allclose(together, expected.numpy(), atol=1e-5)
@@ -133,10 +133,7 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
     assert told.err.count("\n") == 1
 
 
-def test_the_stand_in_is_the_normalised_retrieval_token(matcher: model.Matcher, tmp_path: Path) -> None:
-    path = tmp_path / "p.png"
-    photo("star", 64).save(path)
-    ret = matcher.encode(matcher.prepare(open_image(path), "photo")[None], "photo").ret.numpy()
+def test_the_stand_in_leaves_clustering_to_the_retrieval_token() -> None:
     chosen = choose_embedder("ret", CPU)
-    np.testing.assert_allclose(chosen.load().embed([None], ret), ret / np.linalg.norm(ret), atol=1e-6)
+    assert chosen.load().embed([None]) is None
     assert "clip" not in chosen.entry.model_dump_json().lower()

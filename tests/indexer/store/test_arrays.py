@@ -30,7 +30,9 @@ def hide_objects(path: Path) -> None:
     np.save(path, np.full((3, 2), None, object), allow_pickle=True)
 
 
-@pytest.mark.parametrize("name", ["ret", "tokens", "positions", "scales", "centroid_ret", "centroid_tokens"])
+@pytest.mark.parametrize(
+    "name", ["vectors", "places", "tokens", "positions", "scales", "centroid_ret", "centroid_tokens"]
+)
 @pytest.mark.parametrize("damage", [flatten, widen, unbalance, hide_objects])
 def test_an_array_of_another_shape_or_kind_is_refused_and_repaired(
     name: str, damage: Callable[[Path], None], gallery: Path, index_path: Path, matcher: model.Matcher
@@ -45,14 +47,3 @@ def test_an_array_of_another_shape_or_kind_is_refused_and_repaired(
         remove(["in here"], index_path)
     assert verify(index_path)
     assert repair(index_path, matcher).remaining == ()
-
-
-def test_embeddings_that_do_not_fit_the_clusters_are_refused_by_what_needs_both(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher)
-    (path,) = index_path.rglob("embeddings.npy")
-    widen(path)
-    sign(index_path)
-    with pytest.raises(IndexRefused, match=r"clusters\.faiss does not hold"):
-        remove(["in here"], index_path)

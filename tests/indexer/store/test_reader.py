@@ -52,8 +52,8 @@ def test_an_index_that_was_never_built_is_refused(tmp_path: Path, matcher: model
 
 
 FORMATS = {
-    6: r"has index format 6, which this program no longer reads; delete that folder, .* run `sketch-search index build",
-    8: "has index format 8, and this program reads 7; update the program",
+    7: r"has index format 7, which this program no longer reads; delete that folder, .* run `sketch-search index build",
+    9: "has index format 9, and this program reads 8; update the program",
 }
 
 
@@ -112,11 +112,11 @@ FILES = [
     "g000001/centroid_tokens.npy",
     "g000001/centroid_positions.npy",
     "g000001/centroid_ret.npy",
+    "g000001/places.npy",
+    "g000001/vectors.npy",
     "segments/*/tokens.npy",
     "segments/*/scales.npy",
     "segments/*/positions.npy",
-    "segments/*/ret.npy",
-    "segments/*/embeddings.npy",
 ]
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_current_file_is_refused(text: str, copy: Path, matcher: model
         open_index(copy, matcher)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 7}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format_version": 8}', "\udcff"])
 def test_a_damaged_manifest_is_refused(text: str, copy: Path, matcher: model.Matcher) -> None:
     (copy / "g000001" / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(IndexRefused, match="build again"):

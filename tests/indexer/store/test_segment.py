@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from indexer.store.rows import (
+    Picked,
     RowArrays,
+    RowRef,
     Rows,
+    RowShape,
     SegmentRow,
     StagedRow,
     TokenArrays,
-    open_segment,
+    open_tokens,
+    open_written,
     quantised,
     write_segment,
 )
@@ -50,24 +54,39 @@ def test_what_is_not_finite_shows_in_the_scale_of_its_token_alone(value: float) 
 
 def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(np.float16)
-    ret = np.arange(6, dtype=np.float32)[:, None]
-    together = RowArrays(ret, ret, TokenArrays.of(features, np.arange(12, dtype=np.uint8).reshape(6, 2)))
+    vectors = np.arange(6, dtype=np.float16)[:, None]
+    together = RowArrays(vectors, vectors, TokenArrays.of(features, np.arange(12, dtype=np.uint8).reshape(6, 2)))
     rows = Rows({"old": together.take(slice(0, 3))}, staged=together.take(slice(3, 6)))
-    write_segment(tmp_path / "s", rows, [StagedRow(2), SegmentRow("old", 0), StagedRow(0), SegmentRow("old", 2)])
-    opened = open_segment(tmp_path / "s")
+    refs: list[RowRef] = [StagedRow(2), SegmentRow("old", 0), StagedRow(0), SegmentRow("old", 2)]
+    write_segment(tmp_path / "all", rows, refs, with_vectors=True)
+    opened = open_written(tmp_path / "all")
     order = [5, 0, 3, 2]
     for name, array in together.named().items():
-        assert np.array_equal(opened.named()[name], array[order])
+        assert np.array_equal(opened.named()[name][:], array[order])
         assert opened.named()[name].dtype == array.dtype
+    write_segment(tmp_path / "s", rows, refs)
+    tokens = open_tokens(tmp_path / "s", RowShape(4, 4, 3))
+    assert tokens is not None
     steps, scales = quantised(features[order])
-    assert np.array_equal(opened.features([1, 2]), (steps * scales[..., None])[1:3])
-    assert opened.positions([1, 2]).tolist() == [[0, 1], [6, 7]]
+    assert np.array_equal(tokens.features([1, 2]), (steps * scales[..., None])[1:3])
+    assert tokens.cells([1, 2]).tolist() == [[0, 1], [6, 7]]
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["positions.npy", "scales.npy", "tokens.npy"]
 
 
-def test_a_global_vector_is_a_photos_only_token(tmp_path: Path) -> None:
-    ret = np.arange(6, dtype=np.float32).reshape(3, 2)
-    write_segment(tmp_path / "s", Rows({}, staged=RowArrays(ret, ret)), [StagedRow(1), StagedRow(2)])
-    opened = open_segment(tmp_path / "s")
-    assert opened.tokens is None
-    assert opened.features([1, 0]).tolist() == [[[4, 5]], [[2, 3]]]
-    assert opened.positions([1, 0]).shape == (2, 0)
+def test_a_segment_of_photos_without_tokens_has_no_file(tmp_path: Path) -> None:
+    vectors = np.arange(6, dtype=np.float16).reshape(3, 2)
+    rows = Rows({}, staged=RowArrays(vectors))
+    write_segment(tmp_path / "s", rows, [StagedRow(1), StagedRow(2)])
+    assert list((tmp_path / "s").iterdir()) == []
+    assert open_tokens(tmp_path / "s", RowShape(2, 2, 1)) is None
+    assert rows.tokens([StagedRow(1)]) is None
+    assert rows.clustered_by([StagedRow(1), StagedRow(0)]).tolist() == [[2, 3], [0, 1]]
+
+
+def test_rows_that_are_picked_out_of_an_array_are_read_as_an_array() -> None:
+    array = np.arange(10, dtype=np.float16).reshape(5, 2)
+    picked = Picked(array, np.array([4, 0, 2]))
+    assert (len(picked), picked.shape, picked.dtype) == (3, (3, 2), array.dtype)
+    assert picked[[2, 0]].tolist() == [[4, 5], [8, 9]]
+    assert picked[1:].tolist() == [[0, 1], [4, 5]]
+    assert picked[[]].shape == (0, 2)

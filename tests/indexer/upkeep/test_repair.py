@@ -46,7 +46,7 @@ def tokens(index: Path, matcher: model.Matcher) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-@pytest.mark.parametrize("name", ["tokens.npy", "scales.npy", "positions.npy", "ret.npy", "embeddings.npy"])
+@pytest.mark.parametrize("name", ["tokens.npy", "scales.npy", "positions.npy"])
 def test_a_damaged_segment_is_computed_again_from_the_photos(
     name: str, damage: Callable[[Path], None], updated: Path, copy: Path, matcher: model.Matcher
 ) -> None:
@@ -61,6 +61,17 @@ def test_a_damaged_segment_is_computed_again_from_the_photos(
     assert tokens(copy, matcher) == tokens(updated / "index", matcher)
     # What was sound stays as it is.
     assert second.is_dir()
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_damaged_vectors_are_computed_again_and_photos_keep_their_ids(
+    damage: Callable[[Path], None], updated: Path, copy: Path, matcher: model.Matcher
+) -> None:
+    damage(copy / "g000003" / "vectors.npy")
+    report = repair(copy, matcher)
+    assert report.build is not None
+    assert (len(report.problems), report.build.encoded, report.remaining) == (1, 15, ())
+    assert (known(copy), tokens(copy, matcher)) == (known(updated / "index"), tokens(updated / "index", matcher))
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
@@ -146,7 +157,7 @@ def test_a_photo_that_is_lost_with_its_row_is_gone_and_one_that_changed_is_itsel
     build([gallery], index_path, matcher)
     ids = {path: entry[0] for path, entry in catalog(index_path).items()}
     (segment,) = (index_path / "segments").iterdir()
-    flip(segment / "ret.npy")
+    flip(segment / "tokens.npy")
     (gallery / "Ännchen 001.png").unlink()
     save_photo(gallery / "Ännchen 002.png", 60)
     report = repair(index_path, matcher)
@@ -167,12 +178,12 @@ def test_a_sound_index_is_left_alone(copy: Path, matcher: model.Matcher) -> None
 def test_an_index_of_another_checkpoint_or_a_newer_program_is_not_touched(
     copy: Path, matcher: model.Matcher, other_matcher: model.Matcher
 ) -> None:
-    flip(next((copy / "segments").iterdir()) / "ret.npy")
+    flip(next((copy / "segments").iterdir()) / "tokens.npy")
     with pytest.raises(IndexRefused, match=r"other photo weights .* --weights"):
         repair(copy, other_matcher)
     manifest = copy / "g000003" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 7', '"format_version": 8'))
-    with pytest.raises(IndexRefused, match="has index format 8"):
+    manifest.write_text(manifest.read_text().replace('"format_version": 8', '"format_version": 9'))
+    with pytest.raises(IndexRefused, match="has index format 9"):
         repair(copy, matcher)
     assert (copy / "CURRENT").read_text() == "g000003\n"
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import model
@@ -21,9 +22,11 @@ from tests.indexer.damages import not_finite, number, short, sign, sql, wider
         (sql("DELETE FROM photos WHERE id = 3"), "not hold as many photos"),
         (sql("UPDATE photos SET id = 40 WHERE id = 12"), "an id that the manifest has not given"),
         (not_finite("segments/*/scales.npy"), "values in scales.npy that are not finite"),
-        (wider("segments/*/tokens.npy"), "does not have the arrays that its network makes"),
-        (not_finite("segments/*/embeddings.npy"), "values in embeddings.npy that are not finite"),
-        (short("segments/*/ret.npy"), "does not have 12 rows in every array"),
+        (wider("segments/*/tokens.npy"), "does not have the rows that the manifest says"),
+        (not_finite("g000001/vectors.npy"), "vectors.npy holds values that are not finite"),
+        (short("g000001/vectors.npy"), "vectors.npy is not the array that the manifest says"),
+        (short("segments/*/tokens.npy"), "does not have the rows that the manifest says"),
+        (number("g000001/places.npy", 40, place=0), "places.npy does not say what the catalog says"),
         (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy does not have one finite row a cluster"),
         (number("segments/*/positions.npy", 255), "names cells in positions.npy that the patch grid does not have"),
         (number("segments/*/positions.npy", 0, place=1), "or one cell twice"),
@@ -42,35 +45,28 @@ def test_verify_finds_contents_that_contradict_each_other(
     assert any(sentence in problem for problem in verify(index_path))
 
 
-@pytest.mark.parametrize("name", ["segments/*/positions.npy", "g000001/centroid_positions.npy"])
-def test_an_index_with_tokens_beyond_the_grid_is_refused(
-    name: str, gallery: Path, index_path: Path, matcher: model.Matcher
+def test_an_index_with_tokens_beyond_the_grid_is_refused_when_they_are_read(
+    gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
     build([gallery], index_path, matcher)
-    number(name, matcher.config.grid**2)(index_path)
+    beyond = r"beyond the \d+ cells of the network's patch grid; .* build again"
+    number("segments/*/positions.npy", matcher.config.grid**2)(index_path)
     sign(index_path)
-    with pytest.raises(IndexRefused, match=r"beyond the \d+ cells of the network's patch grid; .* build again"):
+    with open_index(index_path, matcher) as index, pytest.raises(IndexRefused, match=beyond):
+        index.photo_tokens(np.arange(3))
+    number("g000001/centroid_positions.npy", matcher.config.grid**2)(index_path)
+    sign(index_path)
+    with pytest.raises(IndexRefused, match=beyond):
         open_index(index_path, matcher)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "row = 99",
-        "row = -1",
-        "row = NULL",
-        "row = 'x'",
-        "segment = 's'",
-        "cluster = 3",
-        "cluster = -1",
-        "cluster = NULL",
-    ],
-)
-def test_a_catalog_that_points_nowhere_is_refused(
-    change: str, gallery: Path, index_path: Path, matcher: model.Matcher
+@pytest.mark.parametrize(("column", "value"), [(1, 99), (2, 1), (3, 12), (3, -1), (3, 0)])
+def test_places_that_are_nowhere_or_taken_are_refused(
+    column: int, value: int, gallery: Path, index_path: Path, matcher: model.Matcher
 ) -> None:
     build([gallery], index_path, matcher)
-    sql(f"UPDATE photos SET {change} WHERE id = 3")(index_path)
-    sign(index_path)
-    with pytest.raises(IndexRefused, match=r"verify --repair.* build again"):
+    places = np.load(index_path / "g000001" / "places.npy")
+    places[-1 if places[-1, column] != value else 0, column] = value
+    np.save(index_path / "g000001" / "places.npy", places)
+    with pytest.raises(IndexRefused, match=r"past the end of a segment.*verify --repair"):
         open_index(index_path, matcher)

@@ -57,7 +57,7 @@ def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_
 
 def by_hand(index: Index, photo: int) -> dict[int, float]:
     """How much each photo is like one of the index: the cosine of their [Ret] without the mean; the nearest first."""
-    directions = centred(index.all_ret())
+    directions = centred(index.vectors.of())
     cosines = directions @ directions[index.ids.tolist().index(photo)]
     order = cosines.argsort(descending=True)
     return dict(zip(index.ids[order.numpy()].tolist(), cosines[order].tolist(), strict=True))

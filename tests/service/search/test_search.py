@@ -45,7 +45,10 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
         for photo in index.cluster_ids(cluster).tolist():
             image = open_image(gallery / index.photo(photo).paths[0])
             tokens = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-            if method != "ret":  # the index keeps tokens in int8, [Ret] by itself in full precision
+            # The index keeps tokens in int8, and [Ret] by itself in float16.
+            if method == "ret":
+                tokens = Tokens.of_ret(torch.nn.functional.normalize(tokens.ret, dim=1).half().float())
+            else:
                 steps, scales = quantised(tokens.features.half().numpy())
                 tokens = Tokens(torch.from_numpy(steps * scales[..., None]), tokens.positions)
             scores[photo] = float(matcher.scores(sketch, tokens, method)[0, 0])
@@ -70,7 +73,7 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
     searcher: Searcher, index: Index, matcher: Matcher, method: Method
 ) -> None:
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    ret = Tokens(index.centroid_ret.unsqueeze(1), torch.empty(CLUSTERS, 0, dtype=torch.int64))
+    ret = Tokens.of_ret(torch.from_numpy(index.vectors.centroids))
     ranking = matcher.scores(sketch, ret if method == "ret" else index.centroids, method)[0]
     clusters = sorted(range(CLUSTERS), key=lambda c: (-float(ranking[c]), c))
     everything = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method=method))

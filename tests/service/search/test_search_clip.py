@@ -48,7 +48,8 @@ class ByClip:
 
     def embeddings(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """(p, e): what CLIP made of the photos, in the order of ``index.ids``."""
-        return self.searcher.index.photo_embeddings(np.arange(PHOTOS))
+        assert self.searcher.index.embeddings is not None
+        return self.searcher.index.embeddings.of().numpy()
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
-    ids, ret = index.ids, index.all_ret()
+    ids, ret = index.ids, index.vectors.of()
     scores = torch.tensor([[hit.score for hit in hits]])
     expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
     wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
@@ -56,7 +56,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
 ) -> None:
     searcher, index, matcher = diffusing
     plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", thin=5, diffuse=False, **how))
-    ids, ret = index.ids, index.all_ret()
+    ids, ret = index.ids, index.vectors.of()
     order = ids.argsort()
     known = {hit.id: hit.score for hit in plain.results}
     assert len(known) == 5

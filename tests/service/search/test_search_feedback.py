@@ -44,7 +44,7 @@ def leaving(searcher: Searcher, unliked: list[int], liked: list[int]) -> set[int
     """The ids of the photos that are to leave."""
     index = searcher.index
     places = {photo: place for place, photo in enumerate(index.ids.tolist())}
-    gone = Likeness(index.all_ret()).leaving(
+    gone = Likeness(index.vectors.of()).leaving(
         torch.tensor([places[photo] for photo in unliked], dtype=torch.int64),
         torch.tensor([places[photo] for photo in liked], dtype=torch.int64),
     )
@@ -98,7 +98,7 @@ def test_liked_photos_lead_and_unliked_ones_are_gone_however_the_others_are_rank
 def test_photos_that_look_like_a_liked_one_come_before_the_others(searcher: Searcher, drawn: bool) -> None:
     first, *_, last = ids(find(searcher).results)
     index = searcher.index
-    likeness = Likeness(index.all_ret()).to(torch.tensor([index.ids.tolist().index(last)]))
+    likeness = Likeness(index.vectors.of()).to(torch.tensor([index.ids.tolist().index(last)]))
     nearest = int(index.ids[int(likeness.argsort(descending=True)[1])])
     before = ids(find(searcher).results).index(nearest)
     after = ids(find(searcher, drawn, like=[last]).results)

@@ -103,7 +103,7 @@ def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: in
 
 def test_kinds_are_those_of_the_model_around_the_mean_of_the_whole_gallery(searcher: Searcher) -> None:
     photos = ranking(searcher, diffuse=False)
-    ret, ids = searcher.index.all_ret(), searcher.index.ids.tolist()
+    ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
     mine = kinds_of(ret[[ids.index(hit.id) for hit in photos]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=False)
     assert [kind.best for kind in found] == [photos[mine.index(kind)] for kind in range(max(mine) + 1)]
@@ -121,7 +121,7 @@ def test_a_diffused_ranking_and_that_before_diffusion_give_photos_to_the_kinds_b
     after = [hit.id for hit in ranking(searcher, diffuse=True, **whole)]
     assert before != after
     turns = list(dict.fromkeys(photo for pair in zip(before, after, strict=True) for photo in pair))
-    ret, ids = searcher.index.all_ret(), searcher.index.ids.tolist()
+    ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
     mine = kinds_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=True, **whole)
     assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [

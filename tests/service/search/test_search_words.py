@@ -67,7 +67,7 @@ def ids(outcome: SearchResponse) -> list[int]:
 def best_by(searcher: Searcher, word: str) -> list[int]:
     """All photos, those that show most of a word first."""
     matcher, index = searcher.matcher, searcher.index
-    scores = matcher.word_scores(Tokens.of_ret(index.all_ret()), [matcher.book.find(word)])[0]
+    scores = matcher.word_scores(Tokens.of_ret(index.vectors.of()), [matcher.book.find(word)])[0]
     order: list[int] = index.ids[np.lexsort((index.ids, -scores.numpy()))].tolist()
     return order
 
@@ -78,7 +78,7 @@ def leaving(searcher: Searcher, unliked: list[int], liked: list[int], photo: boo
     places = {id_: place for place, id_ in enumerate(index.ids.tolist())}
     matcher = searcher.matcher
     prepared = matcher.prepare(first_photo(searcher), "photo")[None] if photo else None
-    gone = Likeness(index.all_ret()).leaving(
+    gone = Likeness(index.vectors.of()).leaving(
         torch.tensor([places[one] for one in unliked], dtype=torch.int64),
         torch.tensor([places[one] for one in liked], dtype=torch.int64),
         others=None if prepared is None else matcher.encode(prepared, "photo").ret,
@@ -181,7 +181,7 @@ def test_a_word_fits_where_the_best_photo_has_more_of_it_than_chance_gives(
     rows = np.isin(searcher.index.ids, list(allowed))
     matcher = searcher.matcher
     for number, word in enumerate(matcher.words):
-        scores = matcher.word_scores(Tokens.of_ret(searcher.index.all_ret()), [number])[0].numpy()[rows]
+        scores = matcher.word_scores(Tokens.of_ret(searcher.index.vectors.of()), [number])[0].numpy()[rows]
         fitting = find(searcher, None, text=word, **asked).word_fits
         expected = len(scores) > 0 and float(scores.max()) >= 2 / 3 * math.log(len(scores) / 50)
         assert fitting is expected

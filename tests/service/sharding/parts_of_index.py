@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from indexer import Index, PhotoEntry, PhotoFilter, UnknownPhoto
+from indexer import Index, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
 from model import Matcher, Tokens
 from service.search import GallerySearcher, Rows
 from service.sharding.errors import ShardUnavailable
@@ -29,23 +28,24 @@ class PartOfIndex:
     def __init__(self, whole: Index, rows: Rows, name: str) -> None:
         """rows: of the whole index, ascending."""
         self._whole, self._rows = whole, rows
-        self.inverted = None
         self.generation, self.made, self.manifest = whole.generation, f"{whole.made}-{name}", whole.manifest
         self.embedder = whole.embedder
         self.ids, self.photo_count, self.cluster_count = whole.ids[rows], len(rows), whole.cluster_count
         ends = np.cumsum(whole.cluster_sizes)
         clusters = np.searchsorted(ends, rows, side="right")
         self.cluster_sizes = np.bincount(clusters, minlength=whole.cluster_count)
-        self.centroids, self.centroid_ret = whole.centroids, whole.centroid_ret
+        self.centroids = whole.centroids
+        self.vectors = self._part(whole.vectors)
+        self.embeddings = None if whole.embeddings is None else self._part(whole.embeddings)
 
-    def all_ret(self) -> torch.Tensor:
-        return self._whole.photo_ret(self._rows)
+    def _part(self, vectors: Vectors) -> Vectors:
+        return Vectors(vectors.of(self._rows).numpy().astype(np.float16), self.cluster_sizes, vectors.centroids)
+
+    def reading_order(self, places: Rows) -> Rows:
+        return places
 
     def photo_tokens(self, places: Rows) -> Tokens:
         return self._whole.photo_tokens(self._rows[places])
-
-    def photo_embeddings(self, places: Rows) -> NDArray[np.float32]:
-        return self._whole.photo_embeddings(self._rows[places])
 
     def photo(self, photo: int) -> PhotoEntry:
         entry = self._whole.photo(photo)

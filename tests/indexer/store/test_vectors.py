@@ -1,0 +1,124 @@
+"""The vectors of a gallery: opening cells finds what comparing all photos finds, as far as they are opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer import IndexRefused
+from indexer.store import Places, Vectors, default_clusters, normalised
+from indexer.store.catalog import GalleryFile, IndexedContent
+from indexer.store.clusters import cluster
+from indexer.store.rows import SegmentRow
+
+WIDTH = 8
+Floats = npt.NDArray[np.float32]
+
+
+def photos(count: int, seed: int = 0) -> Floats:
+    return normalised(np.random.default_rng(seed).normal(size=(count, WIDTH)))
+
+
+def vectors_of(values: Floats, cells: int | None = None) -> Vectors:
+    """The vectors, in the order of their cells."""
+    centroids, of_photo = cluster(values, default_clusters(len(values)) if cells is None else cells)
+    sizes = np.bincount(of_photo, minlength=len(centroids))
+    return Vectors(values[np.argsort(of_photo, kind="stable")].astype(np.float16), sizes, centroids)
+
+
+def exact(vectors: Vectors, direction: Floats, count: int, mask: npt.NDArray[np.bool_] | None = None) -> set[int]:
+    products = vectors.of().numpy() @ direction
+    if mask is not None:
+        products[~mask] = -np.inf
+    return set(np.argsort(-products)[:count].tolist())
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 90), wanted=st.integers(1, 40), data=st.data())
+def test_with_every_cell_opened_the_best_are_found_whatever_is_left_out(
+    count: int, wanted: int, data: st.DataObject
+) -> None:
+    vectors = vectors_of(photos(count))
+    direction = photos(1, seed=1)[0]
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    for some in (None, mask):
+        found = vectors.near(direction[None], wanted, some, nprobe=count)
+        assert set(found.tolist()) == exact(
+            vectors, direction, min(wanted, count if some is None else int(some.sum())), some
+        )
+        assert found.tolist() == sorted(found.tolist())
+
+
+def test_half_of_the_cells_hold_most_of_the_best() -> None:
+    vectors = vectors_of(photos(900))
+    directions = photos(30, seed=1)
+    shares = [
+        len(exact(vectors, one, 20) & set(vectors.near(one[None], 20, nprobe=15).tolist())) / 20 for one in directions
+    ]
+    assert np.mean(shares) > 0.95
+
+
+def test_more_cells_are_opened_where_the_best_hold_too_few_photos_that_pass() -> None:
+    vectors = vectors_of(photos(300))
+    mask = np.zeros(300, np.bool_)
+    mask[np.random.default_rng(0).permutation(300)[:30]] = True
+    found = vectors.near(photos(1, seed=1), 25, mask, nprobe=1)
+    assert len(found) == 25
+    assert mask[found].all()
+    assert len(vectors.near(photos(1), 25, np.zeros(300, np.bool_))) == 0
+
+
+def test_several_directions_find_the_best_of_each_together() -> None:
+    vectors = vectors_of(photos(200))
+    directions = photos(3, seed=1)
+    found = vectors.near(directions, 7, nprobe=200)
+    assert set(found.tolist()) == set().union(*(exact(vectors, one, 7) for one in directions))
+
+
+def test_a_cell_may_be_empty_and_a_gallery_too() -> None:
+    values = photos(9).astype(np.float16)
+    sizes, centroids = np.array([4, 0, 5]), photos(3, seed=2)
+    vectors = Vectors(values, sizes, centroids)
+    assert vectors.cells_of(np.arange(9)).tolist() == [0] * 4 + [2] * 5
+    assert (vectors.rows_of(1).tolist(), vectors.rows_of(2).tolist()) == ([], [4, 5, 6, 7, 8])
+    assert len(vectors.near(photos(1), 3, nprobe=1)) == 3
+    nothing = Vectors(values[:0], np.zeros(3, np.int64), centroids)
+    assert (nothing.count, nothing.near(photos(1), 3).tolist(), nothing.mean.tolist()) == (0, [], [0] * WIDTH)
+
+
+def test_rows_that_are_not_shown_are_never_found() -> None:
+    vectors = Vectors(photos(12).astype(np.float16), np.array([10]), photos(1))
+    assert vectors.near(photos(1), 20).max() == 9
+    assert len(vectors.of()) == 10
+
+
+def test_centroids_of_other_vectors_are_refused() -> None:
+    with pytest.raises(IndexRefused, match="another width than its vectors"):
+        Vectors(photos(4).astype(np.float16), np.array([4]), np.ones((1, 3), np.float32))
+
+
+def test_places_of_a_catalog_have_the_photos_that_are_shown_first_and_every_row_once(tmp_path: Path) -> None:
+    def file(number: int, row: int, cluster: int, gone: bool = False) -> GalleryFile:
+        indexed = IndexedContent(SegmentRow("s2" if row > 2 else "s1", row % 3), cluster)
+        return GalleryFile(0, f"{number}.png", None, f"{row}", id=number, gone=gone, indexed=indexed)
+
+    # Two files of one photo, one that is gone, and a row that nobody knows.
+    files = [file(1, 4, 1), file(2, 0, 0), file(3, 4, 1), file(4, 1, 0, gone=True), file(5, 3, 0)]
+    sizes = [("s1", 3), ("s2", 2)]
+    places = Places.of_files(files, sizes, clusters=2)
+    assert places.table().tolist() == [[2, 0, 0, 0], [5, 0, 1, 0], [1, 1, 1, 1], [0, 2, 0, 1], [0, 2, 0, 2]]
+    assert places.of_segment(0).tolist() == [0, 3, 4]
+    places.write(tmp_path)
+    opened = Places.open(tmp_path, 5)
+    assert np.array_equal(opened.table(), places.table())
+    assert opened.fit(np.array([3, 2]), 2, 3)
+    assert not opened.fit(np.array([3, 3]), 2, 3)
+    assert not opened.fit(np.array([3, 2]), 1, 3)
+    assert not opened.fit(np.array([3, 2]), 2, 4)
+    with pytest.raises(IndexRefused, match="not the array that the manifest says"):
+        Places.open(tmp_path, 6)
