@@ -135,7 +135,7 @@ def test_every_measured_part_has_its_block_among_the_figures() -> None:
     sources = "".join(map(read, (CHECKOUT / "tests" / "benchmarks").glob("*.py")))
     measured = set(re.findall(r'(?:command\.result\(\s*|name=)"([A-Z][\w ]+)"', sources))
     assert read_blocks(read(FIGURES)).keys() == measured | {"Comparison"}
-    assert "Growth" in measured
+    assert "Shards" in measured
     assert read_blocks(read(CHECKOUT / "docs" / "scale.md")).keys() == {"Scale", "Walls"}
 
 
