@@ -63,7 +63,7 @@ def load(
     dtype: torch.dtype | None = None,
     *,
     chunk: int | None = None,
-    variants: int = 1,
+    variants: int | None = None,
 ) -> Matcher:
     """A checkpoint, ready to use.
 
@@ -74,7 +74,8 @@ def load(
             1e-2 of float32's. The encoder works in float32.
         chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
             scores do not depend on what is scored together.
-        variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; see ``model.network.variants``.
+        variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; None for as many as the
+            checkpoint's calibration says. See ``model.network.variants``.
 
     Raises:
         ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
@@ -106,11 +107,11 @@ class Matcher:
     """
 
     def __init__(
-        self, network: RetNetwork, checkpoint_sha256: str, *, chunk: int | None = None, variants: int = 1
+        self, network: RetNetwork, checkpoint_sha256: str, *, chunk: int | None = None, variants: int | None = None
     ) -> None:
         if chunk is not None and chunk < 1:
             raise ModelError("chunk must be at least 1")
-        if not 1 <= variants <= MOST_VARIANTS:
+        if variants is not None and not 1 <= variants <= MOST_VARIANTS:
             raise ModelError(f"a sketch has 1 to {MOST_VARIANTS} variants, not {variants}")
         self.network = network.eval()
         self.config: NetworkConfig = network.config
@@ -118,7 +119,7 @@ class Matcher:
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = next(network.parameters()).device, network.precision
         self.chunk = chunk or (GPU_CHUNK if self.device.type == "cuda" else CHUNK)
-        self.variants = variants
+        self.variants = variants or network.calibration.variants
         self.preprocessing = Preprocessing(
             self.config.image_size,
             self.config.mean,

@@ -7,37 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+FIGURES = ("map_all", "map_200", "precision_100", "precision_200")
 _TOP = 200
 _SHORT_TOP = 100
-RECALL_LEVELS = 101
 # Numbers of a chunk of rows that are ranked at once; memory holds about ten arrays of this size.
 _CHUNK_ELEMENTS = 1 << 21
-
-
-@dataclass(frozen=True)
-class CategoryMetrics:
-    """Means over the queries that have relevant photos, each in 0..1: see `query_metrics`."""
-
-    map_all: float
-    map_200: float
-    precision_100: float
-    precision_200: float
-
-
-@dataclass(frozen=True)
-class QueryMetrics:
-    """The figures of each of the m queries that have relevant photos: see `query_metrics`.
-
-    Attributes:
-        queries: (m,) int64, their rows in the scores.
-        average_precision, average_precision_200, precision_100, precision_200: (m,) float64 in 0..1.
-    """
-
-    queries: NDArray[np.int64]
-    average_precision: NDArray[np.float64]
-    average_precision_200: NDArray[np.float64]
-    precision_100: NDArray[np.float64]
-    precision_200: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,40 +24,32 @@ class ListMetrics:
     recall: float
 
 
-def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> CategoryMetrics:
-    """mAP@all, mAP@200, Prec@100 and Prec@200 of scores (q, g), higher is better, and relevant (q, g) bool.
-
-    Errors are those of `query_metrics`.
-    """
-    each = query_metrics(scores, relevant)
-    return CategoryMetrics(
-        map_all=float(each.average_precision.mean()),
-        map_200=float(each.average_precision_200.mean()),
-        precision_100=float(each.precision_100.mean()),
-        precision_200=float(each.precision_200.mean()),
-    )
+def category_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, float]:
+    """The means of the figures of `query_metrics` over the queries that have relevant photos, by name."""
+    return {name: float(column.mean()) for name, column in query_metrics(scores, relevant).items()}
 
 
-def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> QueryMetrics:
-    """The figures of each query; scores (q, g) of any real type, higher is better, relevant (q, g) bool.
+def query_metrics(scores: ArrayLike, relevant: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """FIGURES of each of the m queries that have relevant photos, (m,) in 0..1 by name: mAP@all, mAP@200, P@100, P@200.
 
-    Photos of equal score stay in gallery order. With R relevant photos and P(i) the precision of the first i:
-    average precision is the sum of max P(j), j >= i, over the ranks i of relevant photos, divided by R (interpolated:
-    the area under the monotone precision-recall curve); average precision at 200 sees the first 200 alone, divided by
-    min(200, R); precision at k is P(min(k, R)).
+    Scores (q, g) are of any real type, higher is better; relevant is (q, g) bool. Photos of equal score stay in gallery
+    order. With R relevant photos and P(i) the precision of the first i: average precision is the sum of max P(j),
+    j >= i, over the ranks i of relevant photos, divided by R (interpolated: the area under the monotone
+    precision-recall curve); average precision at 200 sees the first 200 alone, divided by min(200, R); precision at k
+    is P(min(k, R)).
 
     Raises ValueError where the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
     """
     scores, relevant, queries, rows = _checked(scores, relevant)
-    figures = np.empty((4, len(queries)), np.float64)
+    figures = np.empty((len(FIGURES), len(queries)), np.float64)
     for start in range(0, len(queries), rows):
         chunk = queries[start : start + rows]
         figures[:, start : start + rows] = _figures(scores[chunk], relevant[chunk])
-    return QueryMetrics(queries, *figures)
+    return dict(zip(FIGURES, figures, strict=True))
 
 
 def first_page(scores: ArrayLike, relevant: ArrayLike, k: int = 10) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a person sees first: precision@k and hit@k of each query, (m,) each, in the order of `query_metrics`.
+    """The figures of what a person sees first: precision@k and hit@k, (m,) each, in the order of `query_metrics`.
 
     Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 where the first k results
     hold a relevant photo, else 0. Arguments and errors are those of `query_metrics`.
@@ -114,31 +80,6 @@ def list_metrics(hits: ArrayLike, relevant: int, k: int) -> ListMetrics:
     precision = first.cumsum() / np.arange(1, len(first) + 1)
     area = float((_interpolated(precision[None])[0] * first).sum())
     return ListMetrics(area / min(k, relevant), area / found, found / k, found / relevant)
-
-
-def precision_by_recall(scores: ArrayLike, relevant: ArrayLike) -> NDArray[np.float64]:
-    """(RECALL_LEVELS,): the interpolated precision at each of ``recall_levels``, a mean over the queries.
-
-    A query's precision at recall r is the highest among the ranks by which it found the share r of its relevant
-    photos. Arguments and errors are those of `query_metrics`.
-    """
-    scores, relevant, queries, rows = _checked(scores, relevant)
-    total = np.zeros(RECALL_LEVELS)
-    for start in range(0, len(queries), rows):
-        chunk = queries[start : start + rows]
-        hits, precision = _ranked(scores[chunk], relevant[chunk])
-        best = _interpolated(precision)
-        for marks, row in zip(hits, best, strict=True):
-            at_hits = row[marks]
-            # The margin makes a level such as 0.1 of 10 photos one hit, although 0.1 has no exact binary fraction.
-            wanted = np.ceil(recall_levels() * len(at_hits) - 1e-9).astype(np.int64)
-            total += at_hits[np.maximum(wanted, 1) - 1]
-    return total / len(queries)
-
-
-def recall_levels() -> NDArray[np.float64]:
-    """(RECALL_LEVELS,) float64: from 0 to 1 in equal steps."""
-    return np.linspace(0, 1, RECALL_LEVELS)
 
 
 def target_ranks(
@@ -201,7 +142,7 @@ def _interpolated(precision: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _figures(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(4, q): average precision, the same at 200, precision at 100 and at 200, of (q, g) with a relevant one a row."""
+    """(4, q): FIGURES of (q, g), each row of which has a relevant photo."""
     hits, precision = _ranked(scores, relevant)
     total = hits.sum(axis=1)
 

@@ -49,8 +49,6 @@ from service.towers import ClipVectors, Towers
 
 def open_matcher(settings: Settings) -> Matcher:
     """The checkpoint that the settings name. Raises ModelError with what to do."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
     return load(
         default_checkpoint(settings.weights),

@@ -39,12 +39,12 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, le=MOST_THREADS, description="CPU threads of a search; default, or auto: PyTorch's choice."
     )
-    variants: int = Field(
-        default=MOST_VARIANTS,
+    variants: int | None = Field(
+        default=None,
         ge=1,
         le=MOST_VARIANTS,
         description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
-        "turned. Each takes the time of one encoding.",
+        "turned. Each takes the time of one encoding. Default: as the checkpoint says, which is mostly all of them.",
     )
     gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),

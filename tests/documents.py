@@ -12,7 +12,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 PAGES = (
     *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "weights/CARD.md")),
-    *sorted((CHECKOUT / "docs").glob("*.md")),
+    *sorted((CHECKOUT / "docs").rglob("*.md")),
 )
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`(?P<text>[^`]+)`")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from model.datasets.corpus import Corpus, read_class_folders
-from model.papers.recipe import Batch, Phase, ZseOptimiser, ZseRecipe
+from model.papers.recipe import ZseOptimiser, ZseRecipe
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {
@@ -59,15 +59,14 @@ def _backbone(seed: int) -> dict[str, torch.Tensor]:
     return state
 
 
-def small_recipe(*steps: tuple[int, int]) -> ZseRecipe:
-    """A recipe with one phase for each (image size, steps). Its state is saved at the end, and where a run stops."""
+def small_recipe(steps: int, **network: object) -> ZseRecipe:
+    """A recipe for pictures of 64 pixels. Its state is saved at the end, and where a run stops."""
     return ZseRecipe(
         preset="zse-ti16",
-        phases=tuple(Phase(size, count) for size, count in steps),
-        network=NETWORK,
-        batch=Batch(classes=6, near=0.5, sketches=2, drawn=4),
+        steps=steps,
+        network={**NETWORK, "image_size": 64, **network},
+        classes=6,
         optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.9),
-        # With each saved state the curve is drawn, which takes longer than some steps.
         save_every=1000,
         bf16=False,
     )

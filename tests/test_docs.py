@@ -134,7 +134,7 @@ def test_every_room_stands_in_the_table_of_rooms() -> None:
 def test_every_measured_part_has_its_block_among_the_figures() -> None:
     sources = "".join(map(read, (CHECKOUT / "tests" / "benchmarks").glob("*.py")))
     measured = set(re.findall(r'(?:command\.result\(\s*|name=)"([A-Z][\w ]+)"', sources))
-    assert read_blocks(read(FIGURES)).keys() == measured | {"Comparison"}
+    assert read_blocks(read(FIGURES)).keys() == measured
     assert "Shards" in measured
     assert read_blocks(read(CHECKOUT / "docs" / "scale.md")).keys() == {"Scale", "Walls"}
 

@@ -52,8 +52,8 @@ RENAMED = (
 )
 # The released code builds these layers but never calls them.
 UNUSED = "ca.encoder.layers."
-# Released networks are trained for both and measured by the relation network; nothing else was chosen for them.
-RELEASED_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn")
+# Released networks are trained for both and measured by the relation network, on sketches as they are.
+RELEASED_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn", variants=1)
 
 
 def released_config() -> ModelConfig:

@@ -50,4 +50,4 @@ def released_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtN
     with torch.no_grad():
         for modality, values in prompts.items():
             network.learned.prompts[modality].copy_(values)
-    return network.with_calibration(Calibration(methods=("ret",), best_method="ret"))
+    return network.with_calibration(Calibration(methods=("ret",), best_method="ret", variants=1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from model.checkpoint import (
@@ -19,14 +18,13 @@ from model.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from model.commands.options import chosen_weights
 from model.network import ClipAtNetwork, Network, from_backbone, preset, read_backbone
 from model.terminal import printable
 
 
 def run_info(options: argparse.Namespace) -> None:
     """info [CHECKPOINT]"""
-    path = default_checkpoint(chosen_weights(options.checkpoint))
+    path = default_checkpoint(options.checkpoint)
     metadata = read_metadata(path)
     network = load_network(path)
     config, calibration = network.config, network.calibration
@@ -94,11 +92,3 @@ def run_init(options: argparse.Namespace) -> None:
     origin = f"encoder started from {Path(options.backbone).name}; relation network untrained"
     save_checkpoint(network, options.target, {"origin": origin})
     print(printable(f"wrote {options.target}: {origin}, so it matches by [Ret] alone until trained"))
-
-
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
-    "info": run_info,
-    "fetch": run_fetch,
-    "convert": run_convert,
-    "init": run_init,
-}

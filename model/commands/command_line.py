@@ -1,8 +1,10 @@
-"""What may be written on the command line. Nothing slow is imported before `--help` is answered."""
+"""The command line of `python -m model`. Nothing slow is imported before `--help` is answered."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -20,8 +22,8 @@ examples:
       figures of it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*
   {prog} fetch --list
       public checkpoints and backbones that can be downloaded
-  {prog} train default --backbone FILE
-      train by the recipe of that name, on the data of SKETCH_SEARCH_DATA
+  {prog} train two-sided/own --data FOLDER --start FILE --backbone FILE
+      go on from a checkpoint with pictures of your own
 
 {prog} COMMAND --help shows the options of a command.
 SBIR_WEIGHTS names the checkpoint where a command is not given one.
@@ -30,9 +32,14 @@ SBIR_WEIGHTS names the checkpoint where a command is not given one.
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _LAYOUTS = ("folders", "lists", "qmul")
 _COMPARED = Path("runs/comparison")
+# For each command, the module that has a function run_COMMAND for it.
+_MODULES = {
+    "checkpoints": ("info", "fetch", "convert", "init"),
+    "trainings": ("train", "words", "photo-side", "compare"),
+    "measurements": ("evaluate", "composites", "guesses", "folders"),
+}
 _LARGE = ("fresh", "everything", "everyday")
 _METHODS = ("rn", "ret", "fused")
-_NEAREST = (200, 100, 50, 10, 5, 1)
 _PARTS = ("val", "unseen", "train")
 _PRESETS = ("zse-b16", "zse-s16", "zse-ti16")
 _PROTOCOLS = ("zero-shot", "generalised", "cross-data-set", "fine-grained", *_LARGE)
@@ -56,9 +63,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
         options = parser(prog).parse_args(arguments)
         with importing():
             # Imported late: the libraries of the networks take seconds to load.
-            from model.commands.dispatch import command
-
-            run = command(options.command)
+            room = next(room for room, names in _MODULES.items() if options.command in names)
+            module = importlib.import_module(f"model.commands.{room}")
+        run = getattr(module, f"run_{options.command.replace('-', '_')}")
         run(options)
         return 0
 
@@ -77,9 +84,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_words(commands)
     _add_photo_side(commands)
     _add_train(commands)
-    _add_ablate(commands)
     _add_compare(commands)
-    _add_experiment(commands)
     _add_evaluate(commands)
     _add_composites(commands)
     _add_guesses(commands)
@@ -89,7 +94,8 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
 
 def _add_info(commands: Subparsers) -> None:
     command = commands.add_parser("info", help="show what a checkpoint is")
-    command.add_argument("checkpoint", type=a_path, nargs="?", help="default: the embedded one")
+    default = os.environ.get("SBIR_WEIGHTS") or None
+    command.add_argument("checkpoint", type=a_path, nargs="?", default=default, help="default: the embedded one")
 
 
 def _add_fetch(commands: Subparsers) -> None:
@@ -131,7 +137,11 @@ def _add_words(commands: Subparsers) -> None:
     command.add_argument("source", type=a_path, metavar="IN.safetensors")
     _add_backbone(command, "the ViT that says what photos show: a safetensors file or a timm tag")
     command.add_argument(
-        "--recipe", type=a_path, metavar="RECIPE", default=Path("shipped"), help="of the photos (default: shipped)"
+        "--recipe",
+        type=a_path,
+        metavar="RECIPE",
+        default=Path("two-sided/shipped"),
+        help="of the photos (default: two-sided/shipped)",
     )
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
     _add_data(command)
@@ -141,20 +151,20 @@ def _add_train(commands: Subparsers) -> None:
     command = commands.add_parser(
         "train",
         help="train a network, or continue a training",
-        epilog="example: %(prog)s default --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100",
+        epilog="example: %(prog)s paper --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100",
     )
     command.add_argument(
         "recipe",
         type=a_path,
         metavar="RECIPE",
-        help="a TOML file, or the name of one in recipes/ of this package, such as default",
+        help="a TOML file, or the name of one in recipes/ of this package, such as paper",
     )
-    _add_backbone(command, "pretrained ViT to start from: a safetensors file or a timm tag; CLIP by open_clip")
+    _add_backbone(command, "what it starts from: a photo side, a ViT as a file or timm tag, CLIP by open_clip")
     command.add_argument(
         "--start",
         type=a_path,
         metavar="FILE",
-        help="checkpoint to start from instead; the backbone stays the teacher",
+        help="two-sided: checkpoint to go on from",
     )
     command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
@@ -163,102 +173,23 @@ def _add_train(commands: Subparsers) -> None:
     _add_data(command)
 
 
-def _add_ablate(commands: Subparsers) -> None:
-    command = commands.add_parser("ablate", help="train and measure a table of ablations")
-    command.add_argument("row", nargs="*", metavar="ROW", help="recipes of recipes/ablations (default: all)")
-    _add_backbone(command, "pretrained ViT that all rows start from")
-    methods = ("zse", "sketch-an-anchor")
-    command.add_argument(
-        "--method", choices=methods, default="zse", metavar="NAME", help=f"{_listed(methods)} (default: zse)"
-    )
-    command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/ablations")
-    command.add_argument(
-        "--budget", type=_positive, metavar="PICTURES", help="that each row sees (default: as its recipe says)"
-    )
-    command.add_argument(
-        "--image-size", type=_positive, metavar="PIXELS", help="side of the pictures, with --budget (default: 128)"
-    )
-    _add_words_file(command)
-    _add_every(command)
-    _add_json(command)
-    _add_data(command)
-
-
 def _add_compare(commands: Subparsers) -> None:
     command = commands.add_parser(
         "compare",
-        help="train all methods at one budget and measure them, or checkpoints",
-        usage="%(prog)s (--backbone FILE|TIMM-TAG | --checkpoint FILE --data DIR) [options]",
-        epilog="example: %(prog)s --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --budget 15000",
+        help="train all methods on as many pictures, and measure them",
+        epilog="example: %(prog)s --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --budget 8000",
     )
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--backbone", metavar="FILE|TIMM-TAG", help="train: the pretrained ViT that all start from")
-    which.add_argument(
-        "--checkpoint", action="append", type=a_path, metavar="FILE", help="measure this, too; may be given again"
-    )
+    _add_backbone(command, "the pretrained ViT that all start from: a safetensors file or a timm tag")
     command.add_argument("--out", type=a_path, metavar="DIR", default=_COMPARED, help=f"default: {_COMPARED}")
-    _add_json(command)
-    group = command.add_argument_group("what is trained")
-    group.add_argument(
-        "--methods", type=_names, default=(), metavar="NAME,...", help="rows (default: all but the paper's ablations)"
-    )
-    group.add_argument(
+    command.add_argument("--methods", type=_names, default=(), metavar="NAME,...", help="rows (default: all)")
+    command.add_argument(
         "--budget", type=_positive, default=15_000, metavar="PICTURES", help="that a training sees (default: 15000)"
     )
-    group.add_argument(
+    command.add_argument(
         "--image-size", type=_positive, default=128, metavar="PIXELS", help="side of the pictures (default: 128)"
     )
-    _add_words_file(group)
-    group = command.add_argument_group("what finished checkpoints are measured on")
-    group.add_argument(
-        "--data", action="append", type=a_path, metavar="DIR", help="pictures of one split; may be given again"
-    )
-    layouts = tuple(name for name in _LAYOUTS if name != "qmul")
-    group.add_argument("--layout", choices=layouts, metavar="NAME", help=f"{_listed(layouts)} (default: folders)")
-    _add_every(group)
-    group.add_argument("--device", default="cpu", help="default: cpu")
-
-
-def _add_experiment(commands: Subparsers) -> None:
-    command = commands.add_parser(
-        "experiment",
-        help="repeat an experiment of Sketch-an-Anchor's paper",
-        epilog="example: %(prog)s nearest --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k",
-    )
-    kinds = command.add_subparsers(dest="experiment", required=True, title="experiments", metavar="EXPERIMENT")
-    rates = kinds.add_parser("rates", help="train at learning rates that stay as they are: Fig. 4")
-    rates.add_argument(
-        "--rates", type=_rates, default=(), metavar="RATE,...", help="default: the recipe's, a third and three times it"
-    )
-    spaces = kinds.add_parser("spaces", help="retrieval within and across domains, before and after training: Fig. 1")
-    spaces.add_argument("--weights", type=a_path, metavar="FILE", help="trained already (default: train the recipe)")
-    nearest = kinds.add_parser("nearest", help="train on the few photos of each class near its anchor, or far: Fig. 6")
-    nearest.add_argument(
-        "--counts", type=_counts, default=_NEAREST, metavar="N,...", help="of each class (default: 200,100,50,10,5,1)"
-    )
-    repeats = kinds.add_parser("repeats", help="train with several seeds, and tell mean and spread: Tables 1 and 3")
-    repeats.add_argument("--count", type=_positive, default=5, help="trainings (default: 5)")
-    protocols = ("zero-shot", "generalised")
-    repeats.add_argument("--protocol", choices=protocols, default="zero-shot", metavar="NAME", help=_listed(protocols))
-    costs = kinds.add_parser("costs", help="count parameters and multiply-adds: Table 2")
-    costs.add_argument("recipe", type=a_path, nargs="*", metavar="RECIPE", help="of any method (default: six of them)")
-    for kind in (rates, spaces, nearest, repeats):
-        recipe = Path("sketch-an-anchor/whole")
-        kind.add_argument(
-            "--recipe", type=a_path, default=recipe, metavar="RECIPE", help=f"of Sketch-an-Anchor (default: {recipe})"
-        )
-        _add_backbone(kind, "pretrained ViT that all trainings start from")
-        kind.add_argument("--steps", type=_positive, help="of each training (default: the recipe's)")
-        _add_words_file(kind)
-        _add_data(kind)
-    # Rates are measured on validation classes, as they are chosen by them.
-    rates.set_defaults(split=None)
-    for kind in (spaces, nearest, repeats):
-        measured = f"classes to measure on: {_listed(_PARTS)} (default: unseen)"
-        kind.add_argument("--split", choices=_PARTS, metavar="NAME", help=measured)
-    for kind in (rates, spaces, nearest, repeats, costs):
-        kind.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/experiments/NAME")
-        _add_json(kind)
+    _add_words_file(command)
+    _add_json(command)
 
 
 def _add_evaluate(commands: Subparsers) -> None:
@@ -269,7 +200,6 @@ def _add_evaluate(commands: Subparsers) -> None:
         epilog="example: %(prog)s --split unseen --intervals queries --csv figures.csv",
     )
     _add_weights(command)
-    command.add_argument("--backbone", metavar="FILE|TIMM-TAG", help="an untrained ViT: alone, or beside --weights")
     group = command.add_argument_group("what is measured")
     group.add_argument("--protocol", choices=_PROTOCOLS, default="zero-shot", metavar="NAME", help=_listed(_PROTOCOLS))
     splits = (*_PARTS, *_STANDARD_SPLITS)
@@ -288,13 +218,11 @@ def _add_evaluate(commands: Subparsers) -> None:
     )
     _add_every(group)
     methods = f"{_listed(_METHODS)} (default: all)"
-    group.add_argument("--method", action="append", choices=_METHODS, metavar="NAME", help=methods)
+    group.add_argument("--method", action="append", dest="methods", choices=_METHODS, metavar="NAME", help=methods)
     group.add_argument(
         "--by-class", action="store_true", help="figures of each class by itself, with its first 10 results"
     )
-    group.add_argument("--visual", action="store_true", help="also score by the mean visual token, as row vis")
     group.add_argument("--words", action="store_true", help="large galleries: also by the word of each sketch's class")
-    group.add_argument("--keep", metavar="R,R,...", help="compare keep rates: r, r_S/r_I or r_S/r_I/r_CA")
     _add_variants(group)
     group = command.add_argument_group("where it is computed")
     group.add_argument("--device", default="cpu", help="default: cpu")
@@ -305,7 +233,6 @@ def _add_evaluate(commands: Subparsers) -> None:
     group.add_argument("--intervals", choices=_RESAMPLED, metavar="NAME", help=intervals)
     group.add_argument("--csv", type=a_path, metavar="FILE", help="write the figures of each query")
     group.add_argument("--against", type=a_path, metavar="FILE.csv", help="compare with what --csv wrote elsewhere")
-    group.add_argument("--plot", type=a_path, metavar="FILE", help="draw precision over recall, or the keep rates")
 
 
 def _add_composites(commands: Subparsers) -> None:
@@ -364,8 +291,8 @@ def _add_data(command: Options) -> None:
 
 
 def _add_variants(command: Options) -> None:
-    explained = "variants of each sketch that are encoded: as it is, larger, turned; a server takes 3 (default: 1)"
-    command.add_argument("--variants", type=int, choices=_VARIANTS, default=1, help=explained)
+    explained = "variants of each sketch that are encoded: as it is, larger, turned (default: as the checkpoint says)"
+    command.add_argument("--variants", type=int, choices=_VARIANTS, help=explained)
 
 
 def _add_every(command: Options) -> None:
@@ -377,7 +304,10 @@ def _add_json(command: Options) -> None:
 
 
 def _add_weights(command: Parser) -> None:
-    command.add_argument("--weights", type=a_path, metavar="FILE", help="checkpoint (default: the embedded one)")
+    default = os.environ.get("SBIR_WEIGHTS") or None
+    command.add_argument(
+        "--weights", type=a_path, default=default, metavar="FILE", help="checkpoint (default: the embedded one)"
+    )
 
 
 def _every(text: str) -> tuple[int, int]:
@@ -395,20 +325,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
     return int(text)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = ()
-    if not found or not all(0 < rate < 1 for rate in found):
-        raise argparse.ArgumentTypeError(f"learning rates between 0 and 1 with commas between, not {text!r}")
-    return found
 
 
 def _listed(names: tuple[str, ...]) -> str:

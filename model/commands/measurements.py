@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
 
 import torch
 from tqdm import tqdm
 
 from model.checkpoint import default_checkpoint
-from model.commands.options import chosen_weights
 from model.datasets import read_class_folders, read_large_task, read_protocol, write_folders
 from model.evaluation import (
     CHANCE,
@@ -23,41 +21,16 @@ from model.evaluation import (
 )
 from model.matcher import load
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """evaluate [--weights FILE] [--backbone FILE] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
-    request = EvaluationRequest(
-        # Where a backbone is named, the environment's checkpoint is not measured, too.
-        weights=options.weights if options.backbone else chosen_weights(options.weights),
-        backbone=options.backbone,
-        protocol=options.protocol,
-        split=options.split,
-        trained_on=options.trained_on,
-        data=options.data,
-        layout=options.layout,
-        by_class=options.by_class,
-        every=options.every,
-        methods=options.method,
-        visual=options.visual,
-        words=options.words,
-        device=options.device,
-        dtype=options.dtype,
-        json=options.json,
-        intervals=options.intervals,
-        csv=options.csv,
-        against=options.against,
-        keep=options.keep,
-        variants=options.variants,
-        plot=options.plot,
-    )
-    run_evaluation(request, print)
+    """evaluate [--weights FILE] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
+    given = {name: value for name, value in vars(options).items() if name != "command"}
+    run_evaluation(EvaluationRequest(**given), print)
 
 
 def run_composites(options: argparse.Namespace) -> None:
     """composites [--weights FILE] [--split NAME | --data DIR] [--count N] [--seed N] [--json]"""
-    matcher = load(default_checkpoint(chosen_weights(options.weights)), dtype=torch.float32)
+    matcher = load(default_checkpoint(options.weights), dtype=torch.float32)
     corpus = read_protocol(options.split) if options.data is None else read_class_folders(options.data)
     with tqdm(desc="explaining", unit="composite", total=options.count, disable=None) as bar:
         result = measure_composites(matcher, corpus, options.count, options.seed, lambda _: bar.update())
@@ -75,7 +48,7 @@ def run_composites(options: argparse.Namespace) -> None:
 
 def run_guesses(options: argparse.Namespace) -> None:
     """guesses [--weights FILE] [--protocol NAME] [--split NAME] [--trained-on PARTS] [--variants N] [--json]"""
-    matcher = load(default_checkpoint(chosen_weights(options.weights)), variants=options.variants)
+    matcher = load(default_checkpoint(options.weights), variants=options.variants)
     found = measure_guesses(matcher, read_large_task(options.protocol, options.split, options.trained_on))
     if options.json:
         print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
@@ -88,11 +61,3 @@ def run_folders(options: argparse.Namespace) -> None:
     task = read_large_task("everything", options.split, options.trained_on)
     write_folders(task, options.out)
     print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {options.out}")
-
-
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
-    "evaluate": run_evaluate,
-    "composites": run_composites,
-    "guesses": run_guesses,
-    "folders": run_folders,
-}

@@ -14,10 +14,10 @@ from model.datasets.corpus import (
 )
 from model.datasets.everything import LARGE_PROTOCOLS, GroupedTask, read_large_task, write_folders
 from model.datasets.fresh import split_fresh
-from model.datasets.further import IMAGENET_PART, Further, lines_of, read_imagenet, read_lines, too_near
+from model.datasets.further import IMAGENET_PART, Further, read_imagenet, too_near
 from model.datasets.layouts import STANDARD_SPLITS, class_key
 from model.datasets.pairs import drawn_from, with_pairs
-from model.datasets.pixels import network_input, normalised, pictures_key, prepared_pixels
+from model.datasets.pixels import normalised, pictures_key, prepared_pixels
 from model.datasets.protocols import (
     PROTOCOLS,
     Protocol,
@@ -52,8 +52,6 @@ __all__ = [
     "data_folder",
     "drawn_from",
     "hold_out",
-    "lines_of",
-    "network_input",
     "normalised",
     "one_data_set",
     "pictures_key",
@@ -62,7 +60,6 @@ __all__ = [
     "read_data",
     "read_imagenet",
     "read_large_task",
-    "read_lines",
     "read_more",
     "read_protocol",
     "read_split",

@@ -1,4 +1,4 @@
-"""Pictures of classes that lack sketches or photos, and line drawings of photos: they widen a training."""
+"""Pictures of classes that lack sketches or photos: they widen a training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.datasets.corpus import Corpus, Picture, cache_folder, in_class_folders, read_class_folders, unpacked
+from model.datasets.corpus import Corpus, Picture, cache_folder, read_class_folders, unpacked
 from model.errors import ModelError
 
 # Photos of ImageNet's classes, for their looks alone: their classes are not those of the data.
@@ -25,33 +25,16 @@ class Further:
     Attributes:
         sketches: of classes without photos.
         photos: of classes without sketches.
-        lines: line drawings of photos; each has the source, the class and the name of its photo.
     """
 
     sketches: tuple[Picture, ...] = ()
     photos: tuple[Picture, ...] = ()
-    lines: tuple[Picture, ...] = ()
 
 
 def read_imagenet(folder: Path) -> Corpus:
     """The photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
     root = _unpacked(folder, IMAGENET_PART)
     return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
-
-
-def read_lines(folder: Path) -> tuple[Picture, ...]:
-    """The line drawings in ``folder``/data/more/lines.tar.gz: <set>/lines/<class>/<name of the photo>.png."""
-    root = _unpacked(folder, "lines")
-    sets = sorted(child for child in root.iterdir() if child.is_dir())
-    return tuple(picture for child in sets for picture in in_class_folders(child / "lines", child.name))
-
-
-def lines_of(lines: Sequence[Picture], photos: Sequence[Picture]) -> tuple[tuple[Picture, ...], tuple[int, ...]]:
-    """The line drawings of these photos, and for each the index of its photo."""
-    places = {(p.source, p.label, p.path.stem): number for number, p in enumerate(photos)}
-    found = [(line, places.get((line.source, line.label, line.path.stem))) for line in lines]
-    kept = [(line, number) for line, number in found if number is not None]
-    return tuple(line for line, _ in kept), tuple(number for _, number in kept)
 
 
 def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:

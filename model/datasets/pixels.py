@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from model.datasets.corpus import Picture
@@ -19,14 +18,13 @@ from model.network import Modality
 
 
 def prepared_pixels(
-    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path, grey: bool = False
+    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path
 ) -> torch.Tensor:
     """(n, c, H, W) uint8, memory-mapped from ``cache``; c is 1 for sketches, which are grey, and 3 for photos.
 
-    ``grey`` says that these photos are grey, such as line drawings that are squashed as photos are: c is 1 for them.
     The first call for these pictures and this preprocessing writes the file; later calls only map it.
     """
-    channels = 1 if grey or modality == "sketch" else 3
+    channels = 1 if modality == "sketch" else 3
     if not pictures:
         return torch.empty(0, channels, preprocessing.image_size, preprocessing.image_size, dtype=torch.uint8)
     key = pictures_key(pictures, preprocessing)
@@ -57,13 +55,6 @@ def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> s
         stat = picture.path.stat()
         key.update(f"{picture.label}:{picture.path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
     return key.hexdigest()
-
-
-def network_input(pictures: torch.Tensor, side: int) -> torch.Tensor:
-    """(b, 3, H, W) in [0, 1] -> (b, 3, side, side) normalised to mean and std 0.5, reduced with antialiasing."""
-    if pictures.shape[-1] != side:
-        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    return pictures * 2 - 1
 
 
 def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

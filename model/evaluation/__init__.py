@@ -1,28 +1,20 @@
-"""How well a checkpoint retrieves: scoring a corpus, figures with intervals, tables and plots."""
+"""How well a checkpoint retrieves: scoring a corpus, figures, intervals, and two measures of explanations and words."""
 
-from model.evaluation.baselines import backbone_config
-from model.evaluation.categories import measure, relevance
-from model.evaluation.composites import CHANCE, COMPOSITES, measure_composites
-from model.evaluation.groups import measure_groups
+from model.evaluation.composites import CHANCE, measure_composites
+from model.evaluation.figures import HARMONIC, Evaluation, measure, measure_groups, measure_instances, relevance
 from model.evaluation.guesses import guess_table, measure_guesses
-from model.evaluation.instances import measure_instances
-from model.evaluation.per_query import intervals
-from model.evaluation.plots import draw_curve, draw_intervals, draw_lines, new_figure
-from model.evaluation.resampling import RESAMPLED, Interval
+from model.evaluation.per_query import Interval, bootstrap, intervals
 from model.evaluation.run import EvaluationRequest, run_evaluation
 from model.evaluation.scoring import counts, encode_pictures, score_matrices
 
 __all__ = [
     "CHANCE",
-    "COMPOSITES",
-    "RESAMPLED",
+    "HARMONIC",
+    "Evaluation",
     "EvaluationRequest",
     "Interval",
-    "backbone_config",
+    "bootstrap",
     "counts",
-    "draw_curve",
-    "draw_intervals",
-    "draw_lines",
     "encode_pictures",
     "guess_table",
     "intervals",
@@ -31,7 +23,6 @@ __all__ = [
     "measure_groups",
     "measure_guesses",
     "measure_instances",
-    "new_figure",
     "relevance",
     "run_evaluation",
     "score_matrices",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.datasets import Corpus, Picture
 from model.errors import ModelError
-from model.evaluation.resampling import Interval, bootstrap
+from model.evaluation.per_query import Interval, bootstrap
 from model.explanation import Explanation
 from model.images import open_image
 from model.matcher import Matcher

@@ -1,20 +1,36 @@
-"""Figures of single queries: written as CSV, and compared pair by pair."""
+"""Figures of single queries: confidence intervals of their means, differences of methods, and a CSV file of them."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.datasets import Picture
 from model.errors import ModelError
-from model.evaluation.resampling import Interval, Resampled, bootstrap
 
+# What is resampled: single queries, or whole classes with all their queries. Queries of one class look for the same
+# photos, so intervals over queries are too narrow for statements about other classes; those over classes hold for them.
+Resampled = Literal["queries", "classes"]
+RESAMPLED: tuple[Resampled, ...] = ("queries", "classes")
+RESAMPLES = 2000
+LEVEL = 0.95
+_CHUNK_ELEMENTS = 1 << 22
 _COLUMNS = ("query", "class", "source")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over queries, and the interval that holds LEVEL of its resamples."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -29,18 +45,6 @@ class PerQuery:
     queries: tuple[Picture, ...]
     values: dict[str, dict[str, NDArray[np.float64]]]
 
-    @property
-    def labels(self) -> list[str]:
-        """The class of each query."""
-        return [picture.label for picture in self.queries]
-
-    def rows(self, chosen: NDArray[np.bool_]) -> PerQuery:
-        """Only the queries that ``chosen`` (q,) marks."""
-        return PerQuery(
-            tuple(picture for picture, kept in zip(self.queries, chosen, strict=True) if kept),
-            {m: {f: column[chosen] for f, column in figures.items()} for m, figures in self.values.items()},
-        )
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -50,6 +54,39 @@ class Difference:
     second: str
     figure: str
     interval: Interval
+
+
+def bootstrap(
+    values: NDArray[np.float64], groups: Sequence[str] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Percentile intervals of the means of the columns of ``values`` (q, m) over its q rows.
+
+    Every column is resampled with the same rows, so the interval of a column of differences is that of paired
+    differences. The same seed gives the same rows.
+
+    Args:
+        groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
+        resamples: their number, at least 1.
+
+    Raises:
+        ValueError: there are no rows, or the groups do not fit them.
+    """
+    if values.ndim != 2 or not len(values) or (groups is not None and len(groups) != len(values)):
+        raise ValueError(f"a bootstrap needs (rows, columns) and one group a row, not {values.shape}")
+    numbers = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    counts = np.bincount(numbers).astype(np.float64)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, numbers, values)
+    generator = np.random.default_rng(seed)
+    share = np.full(len(counts), 1 / len(counts))
+    means = np.empty((resamples, values.shape[1]))
+    rows = max(1, _CHUNK_ELEMENTS // len(counts))
+    for start in range(0, resamples, rows):
+        part = means[start : start + rows]
+        times = generator.multinomial(len(counts), share, size=len(part)).astype(np.float64)
+        part[:] = times @ sums / (times @ counts)[:, None]
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return tuple(Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True))
 
 
 def intervals(measured: PerQuery, resampled: Resampled) -> dict[str, dict[str, Interval]]:
@@ -138,8 +175,45 @@ def _compared(
 
 
 def _groups(measured: PerQuery, resampled: Resampled) -> list[str] | None:
-    return measured.labels if resampled == "classes" else None
+    return [picture.label for picture in measured.queries] if resampled == "classes" else None
 
 
 def _key(picture: Picture) -> tuple[str, str, str]:
     return picture.source, picture.label, picture.path.name
+
+
+def comparison_table(
+    measured: PerQuery, resampled: Resampled, against: Sequence[Difference], titles: dict[str, str]
+) -> str:
+    """Intervals of all figures, then differences between methods, then those to another evaluation."""
+    figures = list(next(iter(measured.values.values())))
+    head = "".join(f"{titles.get(name, name):>28}" for name in figures)
+    lines = [f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}", "", f"{'method':<34}{head}"]
+    for method, row in intervals(measured, resampled).items():
+        cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
+        lines.append(f"{method:<34}" + "".join(f"{cell:>28}" for cell in cells))
+    for title, found, mark in (
+        ("differences, same queries", differences(measured, resampled), ""),
+        ("differences to the other evaluation, same queries", against, " (other)"),
+    ):
+        lines += ["", title] if found else []
+        for first, second in dict.fromkeys((d.first, d.second) for d in found):
+            of_pair = {d.figure: d.interval for d in found if (d.first, d.second) == (first, second)}
+            cells = (_signed(of_pair[name]) if name in of_pair else "" for name in figures)
+            lines.append(f"{f'{first} - {second}{mark}':<34}" + "".join(f"{cell:>28}" for cell in cells))
+    return "\n".join(lines)
+
+
+def comparison_json(measured: PerQuery, resampled: Resampled, against: Sequence[Difference]) -> dict[str, object]:
+    """The content of ``comparison_table``."""
+    methods = {m: {f: asdict(i) for f, i in row.items()} for m, row in intervals(measured, resampled).items()}
+    found = [
+        [{"first": d.first, "second": d.second, "figure": d.figure, **asdict(d.interval)} for d in of]
+        for of in (differences(measured, resampled), against)
+    ]
+    counts = {"level": LEVEL, "resamples": RESAMPLES, "resampled": resampled}
+    return {"intervals": {**counts, "methods": methods}, "differences": found[0], "against": found[1]}
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from model.datasets import Corpus, Picture
 from model.errors import ImageError, ModelError
-from model.evaluation.words import word_matrices
 from model.matcher import Matcher
 from model.network import METHODS, Method, Modality, Tokens
+from model.ranking import EXAMPLES, led_by_word, named, pulled
 
 # Pictures that are prepared before the network encodes them: bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
-# Name of the baseline ViT-Vis: the distance of the mean patch tokens.
-VISUAL = "vis"
+# The row of the word alone.
+WORD = "word"
 
 
 def score_matrices(
@@ -25,7 +25,6 @@ def score_matrices(
     corpus: Corpus,
     methods: Sequence[Method] | None = None,
     *,
-    visual: bool = False,
     words: bool = False,
 ) -> dict[str, NDArray[np.floating]]:
     """(sketches, photos) float32 for each method, higher is better.
@@ -33,8 +32,7 @@ def score_matrices(
     Args:
         methods: None for all that the checkpoint has. Where the checkpoint has a threshold for diffusion, the scores
             after diffusion follow as "rn+diffusion" and so on.
-        visual: whether to add VISUAL, minus the distance of the normalised means of the patch tokens.
-        words: whether to add searches by the words of the classes, see ``model.evaluation.words``.
+        words: whether to add searches by the words of the classes, see ``word_matrices``.
 
     Raises:
         ModelError: there are no sketches or no photos, or no class has both; or a class is no word of the vocabulary.
@@ -44,25 +42,53 @@ def score_matrices(
     check_classes(corpus)
     queries = encode_pictures(matcher, corpus.sketches, "sketch")
     gallery = encode_pictures(matcher, corpus.photos, "photo")
-    matrices = token_matrices(matcher, queries, gallery, methods)
-    if visual:
-        matrices[VISUAL] = -matcher.ret_distances(visual_mean(queries), visual_mean(gallery)).numpy()
-    if words:
-        matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
-    return matrices
-
-
-def token_matrices(
-    matcher: Matcher, queries: Tokens, gallery: Tokens, methods: Sequence[Method] | None = None
-) -> dict[str, NDArray[np.floating]]:
-    """The same of pictures that are encoded: the methods, and diffusion where the checkpoint has a threshold for it."""
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
     matrices: dict[str, NDArray[np.floating]] = {method: scores[method].numpy() for method in chosen}
     if matcher.calibration.diffusion is not None:
         for method in chosen:
             matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method).numpy()
+    if words:
+        matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
     return matrices
+
+
+def word_matrices(
+    matcher: Matcher, labels: Sequence[str], gallery: Tokens, matrices: Mapping[str, NDArray[np.floating]]
+) -> dict[str, NDArray[np.floating]]:
+    """(sketches, photos) float32, higher is better: by the word of each sketch's class, as a search takes it.
+
+    Args:
+        labels: of each sketch the class, which is its word. gallery: the photos' tokens.
+        matrices: the scores of the sketches alone, by the names of ``score_matrices``.
+
+    Returns:
+        "word", the word alone: its best photos stand for it, and their [Ret] is searched by; and "rn+word",
+        "rn+diffusion+word" and so on for the word together with the sketch.
+
+    Raises:
+        ModelError: this checkpoint has no vocabulary, or that does not have the name of a class.
+    """
+    kinds = sorted(set(labels))
+    scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])
+    shown = {label: named(of_word, of_word.max()) for label, of_word in zip(kinds, scores, strict=True)}
+    alone = {label: _alone(matcher, gallery, words) for label, words in shown.items()}
+    found: dict[str, NDArray[np.floating]] = {WORD: np.stack([alone[label] for label in labels])}
+    for name, of_sketches in matrices.items():
+        method = next(method for method in METHODS if method == name.partition("+")[0])
+        rows = zip(torch.from_numpy(of_sketches), labels, strict=True)
+        found[f"{name}+{WORD}"] = np.stack([led_by_word(row, shown[label], method).numpy() for row, label in rows])
+    return found
+
+
+def _alone(matcher: Matcher, gallery: Tokens, words: torch.Tensor) -> NDArray[np.float32]:
+    """(p,): the scores of a search by a word with this support (p,), without a sketch."""
+    best = words.argsort(descending=True, stable=True)[:EXAMPLES]
+    query = Tokens.of_ret(pulled(None, gallery.ret[best]))
+    scores = matcher.scores(query, gallery, "ret")
+    if matcher.calibration.diffusion is not None:
+        scores = matcher.diffuse(scores, gallery.ret, "ret")
+    return led_by_word(scores[0], words, "ret").numpy()
 
 
 def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
@@ -79,17 +105,6 @@ def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.T
         return matcher.prepare(matcher.open(picture.path, modality), modality)
     except ImageError as error:
         raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
-
-
-def visual_mean(tokens: Tokens) -> Tokens:
-    """The same tokens with the mean of the patch tokens in the place of [Ret].
-
-    Raises ModelError where there are no patch tokens, as of networks with one vector for each picture.
-    """
-    if not tokens.patches.shape[1]:
-        raise ModelError("this network keeps no patch tokens, so that there is no mean of them to score by")
-    mean = tokens.patches.mean(dim=1, keepdim=True)
-    return Tokens(torch.cat([mean, tokens.patches], dim=1), tokens.positions)
 
 
 def check_classes(corpus: Corpus) -> None:

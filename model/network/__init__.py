@@ -7,10 +7,9 @@ hold [Ret] only, and their methods are ``("ret",)``. A checkpoint says which kin
 
 from collections.abc import Mapping
 
-from model.network.backbone import POSITION, from_backbone, read_backbone, resized
+from model.network.backbone import from_backbone, read_backbone
 from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
 from model.network.config import PRESETS, Modality, ModelConfig, preset
-from model.network.cost import Costs, costs
 from model.network.layers import (
     BestMatchRelation,
     ConvolutionalEncoder,
@@ -63,7 +62,6 @@ __all__ = [
     "METHODS",
     "MOST_VARIANTS",
     "NETWORKS",
-    "POSITION",
     "PRESETS",
     "UNCALIBRATED",
     "Anchor",
@@ -76,7 +74,6 @@ __all__ = [
     "ClipAtNetwork",
     "ClipSource",
     "ConvolutionalEncoder",
-    "Costs",
     "CrossAttention",
     "CrossSide",
     "Encoder",
@@ -106,7 +103,6 @@ __all__ = [
     "clip_at_network_from",
     "clip_encoder",
     "clip_source",
-    "costs",
     "fastest_dtype",
     "from_backbone",
     "guess_log_probabilities",
@@ -117,7 +113,6 @@ __all__ = [
     "preset",
     "read_backbone",
     "read_clip",
-    "resized",
     "seen_together",
     "sketch_variants",
     "with_learned",

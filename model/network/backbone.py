@@ -15,9 +15,6 @@ from model.network.layers import Encoder
 from model.network.zse import Network
 from model.terminal import expanded
 
-# Name of the position embedding in a network's state dict.
-POSITION = "encoder.position"
-
 RENAMED = {
     "cls_token": "ret",
     "pos_embed": "position",
@@ -84,28 +81,6 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
         state[name] = given[name]
     encoder.load_state_dict(state)
     return network
-
-
-def resized(network: Network, config: ModelConfig, native: torch.Tensor) -> Network:
-    """A copy of the network for another input size.
-
-    ``native`` is the backbone's position embedding (1, 1+g*g, d). It is resampled to the new grid directly, and only
-    what training has added to it is resampled from the old grid: resampling the sum down and up again would blur the
-    fine structure that the backbone came with. Raises ModelError for a network that is tied to its input size.
-    """
-
-    other = Network(config)
-    state = network.state_dict()
-    if POSITION not in state:
-        other.load_state_dict(state)
-        return other
-    learned = state[POSITION] - _resampled(native, network.config.grid)
-    state[POSITION] = _resampled(native, config.grid) + _resampled(learned, config.grid)
-    try:
-        other.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"this network is tied to its input size, so all phases need one: {error}") from error
-    return other
 
 
 def _resampled(position: torch.Tensor, grid: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from model.errors import ModelError
 from model.network.json_fields import from_json, to_json
+from model.network.variants import MOST_VARIANTS
 
 Method = Literal["rn", "ret", "fused"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
@@ -24,6 +25,7 @@ class Calibration:
         fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
         diffusion: cosine in [-1, 1) from which two photos lend each other their scores (``model.ranking.diffusion``);
             None where none was chosen, so that rankings cannot be diffused.
+        variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MOST_VARIANTS.
 
     Raises:
         ModelError: the values contradict each other.
@@ -33,6 +35,7 @@ class Calibration:
     best_method: Method = "ret"
     fusion: float | None = None
     diffusion: float | None = None
+    variants: int = MOST_VARIANTS
 
     def __post_init__(self) -> None:
         problems = []
@@ -44,6 +47,8 @@ class Calibration:
             problems.append("fusion must be a finite number")
         if self.diffusion is not None and not -1 <= self.diffusion < 1:
             problems.append("diffusion must lie in [-1, 1)")
+        if not 1 <= self.variants <= MOST_VARIANTS:
+            problems.append(f"variants must be 1 to {MOST_VARIANTS}")
         if problems:
             raise ModelError("unusable calibration: " + "; ".join(problems))
 

@@ -30,7 +30,6 @@ from model.network import (
 )
 from model.papers.pictures import (
     SIDE,
-    Augmentation,
     TrainingSet,
     check_classes,
     class_batch,
@@ -39,7 +38,7 @@ from model.papers.pictures import (
     training_set,
 )
 from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import Run, Trainer, Watch, train_vectors, vector_corpora
+from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 from model.training import digest, trained_matcher, warmed_cosine
 
@@ -98,11 +97,6 @@ def log_densities(relative: torch.Tensor, bandwidth: float) -> torch.Tensor:
     """(c, m) relative distances -> (c, points), log-probabilities: a sum of normal kernels at points in [-2, 2]."""
     gaps = (_POINTS[None, :, None] - relative[:, None, :]) / bandwidth
     return (-gaps.square() / 2).logsumexp(dim=2).log_softmax(dim=1)
-
-
-def log_softmaxes(relative: torch.Tensor) -> torch.Tensor:
-    """(c, m) relative distances -> (c, m), log-probabilities: the softmax of the distances in ascending order."""
-    return relative.sort(dim=1).values.log_softmax(dim=1)
 
 
 def average_divergence(logs: torch.Tensor) -> torch.Tensor:
@@ -246,13 +240,13 @@ class ClipAtTrainer(Trainer[Trained]):
     def _category_losses(self) -> dict[str, torch.Tensor]:
         """Each sketch has a photo of its class; the photo of another class of the batch is the wrong one."""
         recipe, weights = self.recipe, self.recipe.losses
-        augment = Augmentation(recipe.seed * 1_000_003 + self.step)
-        labels, sketches, photos = class_batch(self.data, recipe.batch, augment, vary=recipe.augment)
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
+        labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         sketch = self._vectors(sized(sketches, self.config), "sketch")
         photo = self._vectors(sized(photos, self.config), "photo")
         losses: dict[str, torch.Tensor] = {}
         if weights.triplet:
-            wrong = photo[others(labels, augment.generator)]
+            wrong = photo[others(labels, generator)]
             losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, weights.margin)
         return losses | self._classification(sketch, photo, labels)
 
@@ -274,9 +268,7 @@ class ClipAtTrainer(Trainer[Trained]):
             losses["triplet"] = weights.triplet * hard_triplet_loss(distances, weights.margin)
         losses |= self._classification(sketch, photo, labels)
         if weights.divergence:
-            relative = relative_distances(distances)
-            density = weights.distribution == "density"
-            logs = log_densities(relative, weights.bandwidth) if density else log_softmaxes(relative)
+            logs = log_densities(relative_distances(distances), weights.bandwidth)
             losses["divergence"] = weights.divergence * average_divergence(logs)
         if weights.patches:
             first, second = different_orders(len(labels), weights.patch_grid, generator)
@@ -325,7 +317,7 @@ class ClipAtTrainer(Trainer[Trained]):
             return {}
         pairs = with_pairs(part)
         matrices = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), pairs)
-        return {"val_acc_1": round(measure_instances(pairs, matrices).figures["ret"]["acc_1"], 4)}
+        return {"val_acc_1": round(measure_instances(pairs, matrices).figures["ret"]["all"]["acc_1"], 4)}
 
 
 @dataclass(frozen=True)
@@ -374,14 +366,14 @@ def read_start(recipe: ClipAtRecipe, backbone: str, words: Path | None) -> Start
     return Start(PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name)
 
 
-def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
+def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network of CLIP-AT, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``report``, ``watch`` and what is returned are those of ``train``.
+    ``report`` and the answer are those of ``train``.
     """
-    training, validation = vector_corpora(recipe, run, report)
+    training, validation = validated_corpora(recipe, run, report)
     start = read_start(recipe, run.backbone, run.words)
     texts = start.texts(training.labels)
     report(f"text vectors of {len(texts)} classes from {start.texts_from}")
     trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, start.vit, run.folder)
-    return train_vectors(trainer, run, validation, {"texts": start.texts_from}, report, watch)
+    return train_and_calibrate(trainer, run, validation, {"texts": start.texts_from}, report)

@@ -1,4 +1,4 @@
-"""The pictures of a training: which they are, their pixels in memory, and the random variations of a step."""
+"""The pictures of a training: their choice, their pixels in memory, and the random variations of a step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from model.datasets import (
     data_folder,
     drawn_from,
     hold_out,
-    lines_of,
     one_data_set,
     pictures_key,
     prepared_pixels,
     read_class_folders,
     read_data,
     read_imagenet,
-    read_lines,
     read_more,
     read_split,
     rows_by_class,
@@ -57,8 +55,7 @@ class TrainingSet:
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         pairs: for each of these classes, (photo, rows of the sketches drawn from it) for each photo that has such
             sketches.
-        lines: (l, 1, 224, 224) uint8, line drawings of photos; line_photos: (l,) int64, the rows of these photos.
-        further: the names of the classes without photos; further_rows: for each, its rows in ``sketches``.
+        further_rows: for each class without photos, its rows in ``sketches``.
         key: digest that changes with the pictures and their labels.
     """
 
@@ -68,9 +65,6 @@ class TrainingSet:
     photo_rows: tuple[torch.Tensor, ...]
     drawn_from: torch.Tensor
     pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
-    lines: torch.Tensor
-    line_photos: torch.Tensor
-    further: tuple[str, ...]
     further_rows: tuple[torch.Tensor, ...]
     key: str
 
@@ -108,10 +102,9 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
             None for the data that SKETCH_SEARCH_DATA names.
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
             leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
-            Classes that then lack sketches or photos are used where the recipe wants ``further_sketches`` or
-            ``line_drawings``, or not at all. Of that data no training sees the fresh pictures
-            (``model.datasets.split_fresh``), nor, with parts of data/more, classes that are too near to those it is
-            measured on (``model.datasets.too_near``).
+            Classes that then lack sketches or photos are left out unless it uses ``further`` ones. Of that data no
+            training sees the fresh pictures (``model.datasets.split_fresh``), nor, with parts of data/more, classes
+            that are too near to those it is measured on (``model.datasets.too_near``).
 
     Raises ModelError where data is missing.
     """
@@ -159,15 +152,13 @@ def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Further:
     """Chooses the pictures that the recipe uses beside those of its classes with sketches and photos."""
+    if not recipe.further:
+        return Further()
     trained = set(training.labels)
-    sketches = tuple(p for p in allowed.sketches if p.label not in trained) if recipe.further_sketches else ()
-    if not recipe.further_photos:
-        return Further(sketches)
     photos = tuple(p for p in allowed.photos if p.label not in trained)
     if IMAGENET_PART in recipe.split:
         photos += split_fresh(read_imagenet(data))[0].photos
-    lines = lines_of(read_lines(data), training.photos + photos)[0] if recipe.line_drawings else ()
-    return Further(sketches, photos, lines)
+    return Further(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
 def training_set(corpus: Corpus, cache: Path, further: Further | None = None) -> TrainingSet:
@@ -189,7 +180,6 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
     preprocessing = Preprocessing()
     targets = torch.from_numpy(drawn_from(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
-    lines, line_photos = lines_of(further.lines, photos)
     beside = rows_by_class(further.sketches)
     return TrainingSet(
         sketches=prepared_pixels(sketches, "sketch", preprocessing, cache),
@@ -198,11 +188,8 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
         photo_rows=rows[1],
         drawn_from=torch.cat([targets, torch.full((len(further.sketches),), -1)]),
         pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
-        lines=prepared_pixels(lines, "photo", preprocessing, cache, grey=True),
-        line_photos=torch.tensor(line_photos, dtype=torch.int64),
-        further=tuple(beside),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
-        key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos, lines)),
+        key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos)),
     )
 
 
@@ -243,21 +230,33 @@ def check_classes(data: TrainingSet) -> None:
         )
 
 
-def class_batch(
-    data: TrainingSet, size: int, augment: Augmentation, *, vary: bool
+def drawn_rows(
+    data: TrainingSet, size: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, float32 in [0, 1].
+    """Draws classes (b,), and the rows of a sketch and of a photo of each, (b,) int64.
 
-    No class comes twice as long as there are others. vary: whether the pictures are varied.
+    No class comes twice as long as there are others.
     """
-    generator, classes = augment.generator, len(data.photo_rows)
+    classes = len(data.photo_rows)
     rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
     labels = torch.cat(rounds)[:size]
-    sketches = data.sketches[one_of_each(data.sketch_rows, labels, generator)].float() / 255
-    photos = data.photos[one_of_each(data.photo_rows, labels, generator)].float() / 255
-    if vary:
-        sketches, photos = 1 - augment.sketches(1 - sketches), augment.photos(photos)
-    return labels, sketches, photos
+    return labels, one_of_each(data.sketch_rows, labels, generator), one_of_each(data.photo_rows, labels, generator)
+
+
+def class_batch(
+    data: TrainingSet, size: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, float32 in [0, 1]."""
+    labels, sketches, photos = drawn_rows(data, size, generator)
+    return labels, data.sketches[sketches].float() / 255, data.photos[photos].float() / 255
+
+
+def varied(
+    data: TrainingSet, sketches: torch.Tensor, photos: torch.Tensor, augment: Augmentation
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sketches (b, 1, H, W) and the photos (b, 3, H, W) in these rows, varied, float32 in [0, 1]."""
+    ink = augment.sketches(1 - data.sketches[sketches].float() / 255)
+    return 1 - ink, augment.photos(data.photos[photos].float() / 255)
 
 
 def one_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -299,20 +298,6 @@ class Augmentation:
         contrast, light = self._uniform(b, 0.7, 1.3).view(b, 1, 1, 1), self._uniform(b, -0.15, 0.15).view(b, 1, 1, 1)
         return ((photos - mean) * contrast + mean + light).clamp(0, 1)
 
-    def drawn(self, photos: torch.Tensor) -> torch.Tensor:
-        """Photos (b, 3, H, W) as line drawings in ink (b, 1, H, W): an extended difference of Gaussians whose
-        scale and threshold vary from picture to picture."""
-        grey = photos.mean(dim=1, keepdim=True)
-        lines = []
-        for picture in grey:
-            sigma = float(self._uniform(1, 0.9, 2.4))
-            fine, coarse = blur(picture[None], sigma), blur(picture[None], 1.6 * sigma)
-            edge = (coarse - fine).abs() if float(self._uniform(1, 0, 1)) < 0.5 else (coarse - fine).clamp(min=0)
-            top = torch.quantile(edge, float(self._uniform(1, 0.94, 0.985))).clamp(min=1e-3)
-            lines.append(torch.tanh(2 * (edge / top - float(self._uniform(1, 0.35, 0.75))).clamp(min=0)))
-        ink = torch.cat(lines)
-        return ink / ink.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)
-
     def _pen(self, ink: torch.Tensor) -> torch.Tensor:
         choice = torch.randint(0, 4, (len(ink), 1, 1, 1), generator=self.generator)
         thick = F.max_pool2d(ink, 3, stride=1, padding=1)
@@ -332,7 +317,7 @@ class Augmentation:
         return ink.masked_fill(hole[:, None], 0.0)
 
     def _affine(self, b: int, turn: float, scale: tuple[float, float], shear: float, shift: float) -> torch.Tensor:
-        """(b, SIDE, SIDE, 2) sampling grid; ``network_input`` later scales the pictures to the network's size."""
+        """(b, SIDE, SIDE, 2) sampling grid; ``sized`` later scales the pictures to the network's size."""
         angle = self._uniform(b, -turn, turn) * math.pi / 180
         zoom = self._uniform(b, *scale)
         mirror = torch.where(self._uniform(b, 0, 1) < 0.5, -1.0, 1.0)

@@ -1,15 +1,16 @@
-"""Recipes of trainings, of all methods: one frozen object each, read from a TOML file, and cut to a budget."""
+"""Recipes of trainings: one frozen object for each method, read from a TOML file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -49,10 +50,10 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser(Table):
-    """An optimiser of any method.
+    """The part of an optimiser that all methods have. Rates rise linearly at first, and then fall by a cosine.
 
     Attributes:
-        warmup: steps in which the learning rates rise linearly.
+        warmup: steps in which the learning rates rise.
         clip: the largest norm of the gradients.
         average: the share of the running average of the weights that each step keeps; 0 for no average.
     """
@@ -63,7 +64,7 @@ class Optimiser(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Table):
+class Recipe(Table, ABC):
     """A training of any method.
 
     Attributes:
@@ -84,12 +85,12 @@ class Recipe(Table):
             takes many times longer than float32.
     """
 
-    # The method's name, how messages call it, a recipe of it, and its learning rates, of which the first is that of
-    # what is learned of the pretrained ViT.
+    # The method's name, how messages call it, and its learning rates.
     method: ClassVar[str | None] = None
     title: ClassVar[str]
-    example: ClassVar[str]
     rates: ClassVar[tuple[str, ...]]
+    # Whether classes that lack sketches or photos are used, too.
+    further: ClassVar[bool] = False
 
     network: dict[str, Any] = field(default_factory=dict)
     split: tuple[str, ...] = ("train",)
@@ -104,34 +105,19 @@ class Recipe(Table):
     bf16: bool = True
 
     @property
+    @abstractmethod
     def steps(self) -> int:
         """The number of steps of the whole training."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def pictures(self) -> int:
-        """How many pictures the network sees in the whole training, repeats and shuffled ones counted: its budget."""
-        raise NotImplementedError
+        """How many pictures the network sees in the whole training, repeats and shuffled ones counted."""
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods of scoring that the losses train."""
         return ("ret",)
-
-    @property
-    def further_sketches(self) -> bool:
-        """Whether it uses sketches of classes without photos."""
-        return False
-
-    @property
-    def line_drawings(self) -> bool:
-        """Whether it uses line drawings of photos."""
-        return False
-
-    @property
-    def further_photos(self) -> bool:
-        """Whether it uses photos of classes without sketches."""
-        return self.line_drawings
 
     @property
     def dtype(self) -> torch.dtype:
@@ -166,7 +152,7 @@ class Recipe(Table):
             )
 
     def configured(self, make: Callable[..., Config], **given: Any) -> Config:
-        """The configuration that ``make`` gives of these values and the table [network], but for ``sizes``.
+        """Makes the configuration of these values and the table [network], but for ``sizes``.
 
         Raises ModelError for unknown fields and unusable values.
         """
@@ -179,40 +165,6 @@ class Recipe(Table):
 
 
 @dataclass(frozen=True)
-class Phase(Table):
-    """A part of a training at one input size. ``encoder`` False trains cross-attention and relation network only."""
-
-    image_size: Count
-    steps: Count
-    encoder: bool = True
-
-
-@dataclass(frozen=True)
-class Batch(Table):
-    """The pictures of one step.
-
-    Attributes:
-        classes: distinct classes.
-        near: share of the classes that are chosen because they look like the first one; the rest are random.
-        photos: of each class. If there are several, sketches drawn from each photo have to find that photo, so that
-            instances are learned.
-        sketches: of each photo; the first of them goes through the relation network.
-        drawn: further photos that are turned into line drawings by a filter, anew in each step.
-        lines: line drawings from the data, each with its photo. Any of them also brings in the photos of classes that
-            have no sketches.
-        further: classes that have no photos, with two sketches each.
-    """
-
-    classes: Count = 24
-    near: float = 0.5
-    photos: Count = 1
-    sketches: Count = 2
-    drawn: int = 16
-    lines: int = 0
-    further: int = 0
-
-
-@dataclass(frozen=True)
 class Weights(Table):
     """Weights of the losses; 0 switches one off. See ``model.papers.zse.objectives``."""
 
@@ -221,13 +173,11 @@ class Weights(Table):
     labels: float = 1.0
     teacher: float = 1.0
     relation: float = 1.0
-    mates: float = 0.0
-    instances: float = 0.0
 
 
 @dataclass(frozen=True)
 class Quadruplets(Table):
-    """The paper's samples and losses, instead of ``Batch`` and ``Weights``; see ``QuadrupletObjective``.
+    """The paper's samples and losses, instead of ``classes`` and ``weights``; see ``QuadrupletObjective``.
 
     Attributes:
         samples: in one step, of four pictures each.
@@ -249,68 +199,42 @@ class Quadruplets(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class ZseOptimiser(Optimiser):
-    """AdamW with a linear warm-up, a constant stretch, a cosine decay to a hundredth, and an average over steps.
-
-    ``stable`` is the share of all steps before the decay begins; 1 for none. The last ``late_blocks`` blocks of a ViT,
-    where the pretrained network knows what things are, learn at ``late_rate`` times the encoder's rate.
-    """
+    """AdamW. ``last`` is the share of the rates that is left at the end; 1 for constant rates."""
 
     encoder_rate: float = 1e-4
     head_rate: float = 5e-4
     decay: float = 0.05
     warmup: Count = 50
-    stable: Share = 0.0
+    last: Share = 0.01
     clip: float = 1.0
     average: float = 0.998
-    late_blocks: int = 0
-    late_rate: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZseRecipe(Recipe):
-    """A training of ZSE-SBIR or of the default network. Recipes of this kind do not name their method.
+    """A training of ZSE-SBIR. Recipes of this kind do not name their method.
 
     Attributes:
         preset: a configuration, whose fields ``network`` changes.
-        phases: in order; one schedule of the learning rate spans all of them.
-        quadruplets: the paper's samples and losses; None for those of ``batch`` and ``weights``.
+        quadruplets: the paper's samples and losses; None for those of ``classes`` and ``weights``.
+        classes: of each step, a sketch and a photo of each.
         temperature: of the bank loss.
-        evaluate_everything: n adds figures of the protocol "everything" to the evaluations, by every n-th of its
-            queries; 0 leaves them out.
     """
 
     title: ClassVar[str] = "ZSE-SBIR"
-    example: ClassVar[str] = "default"
     rates: ClassVar[tuple[str, ...]] = ("encoder_rate", "head_rate")
 
     preset: str
-    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    steps: Count = 250
     quadruplets: Quadruplets | None = None
-    batch: Batch = Batch()
+    classes: Several = 16
     weights: Weights = Weights()
     optimiser: ZseOptimiser = ZseOptimiser()
-    temperature: float = 0.07
-    evaluate_everything: int = 0
-
-    @property
-    def steps(self) -> int:
-        return sum(phase.steps for phase in self.phases)
+    temperature: Positive = 0.07
 
     @property
     def pictures(self) -> int:
-        if self.quadruplets is not None:
-            return self.steps * 4 * self.quadruplets.samples
-        batch = self.batch
-        photos = batch.classes * batch.photos
-        return self.steps * (photos * (1 + batch.sketches) + batch.drawn + batch.lines + 2 * batch.further)
-
-    @property
-    def further_sketches(self) -> bool:
-        return self.batch.further > 0
-
-    @property
-    def line_drawings(self) -> bool:
-        return self.batch.lines > 0
+        return self.steps * (2 * self.classes if self.quadruplets is None else 4 * self.quadruplets.samples)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -322,25 +246,17 @@ class ZseRecipe(Recipe):
         trained: dict[Method, float] = {"rn": relation, "ret": ret}
         return tuple(method for method, weight in trained.items() if weight)
 
-    def config(self, image_size: int) -> ModelConfig:
-        """The configuration of the network at one input size. Raises ModelError for one that cannot be used."""
-        return self.configured(partial(dataclasses.replace, preset(self.preset)), image_size=image_size)
-
-    def phase_at(self, step: int) -> Phase:
-        """The phase that step (from 0) belongs to."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase
-            step -= phase.steps
-        return self.phases[-1]
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration of the network. Raises ModelError for one that cannot be used."""
+        return self.configured(partial(dataclasses.replace, preset(self.preset)))
 
     def check(self) -> None:
         super().check()
         if not self.methods:
             raise ModelError("all losses are switched off")
-        self.refuse("mean", "std", "released_preprocessing", "image_size")
-        for phase in self.phases:
-            self.config(phase.image_size)
+        self.refuse("mean", "std", "released_preprocessing", "prototypes", "words", "drawn")
+        _ = self.config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,13 +287,13 @@ class TwoSidedRecipe(Recipe):
         classes, pair_classes: of each step, a sketch of each.
         contrast: weight of the contrast of sketches with photos of the batch, beside that with all classes.
         temperature: by which the cosines of the first phase are divided at the beginning; it is learned.
-        evaluate_everything: as for ``ZseRecipe``.
+        evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes none.
     """
 
     method: ClassVar[str | None] = "two-sided"
     title: ClassVar[str] = "the default network"
-    example: ClassVar[str] = "two-sided"
     rates: ClassVar[tuple[str, ...]] = ("tuning_rate", "head_rate", "pair_rate")
+    further: ClassVar[bool] = True
 
     preset: str = "two-sided-s14"
     sketch_steps: Count = 140
@@ -398,16 +314,6 @@ class TwoSidedRecipe(Recipe):
     def pictures(self) -> int:
         """How many sketches the network sees in the whole training; photos are encoded once."""
         return self.sketch_steps * self.classes + self.pair_steps * self.pair_classes
-
-    @property
-    def further_sketches(self) -> bool:
-        """Whether it uses sketches of classes without photos: always."""
-        return True
-
-    @property
-    def further_photos(self) -> bool:
-        """Whether it uses photos of classes without sketches: always, for the words of its vocabulary."""
-        return True
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -433,14 +339,12 @@ class VectorRecipe(Recipe):
         backbone: timm's name of the ViT's architecture; "clip" where ``--backbone`` names a CLIP of open_clip, which
             CLIP-AT takes.
         batch: sketches of a step, each with a photo.
-        augment: whether pictures are varied; the papers do not speak of it.
         names: for classes that the word vectors do not have, the words whose vectors are averaged; CLIP reads any name.
     """
 
     backbone: str
     steps: Count = 1500
     batch: Several = 16
-    augment: bool = False
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -473,51 +377,28 @@ class AnchorOptimiser(Optimiser):
         rate: after the warm-up. last_rate: at the end; equal to ``rate`` for a constant rate.
         backbone_gradient: factor of the gradient that enters the ViT. Adam divides gradients by their own size, so
             that it changes little.
-        backbone_rate: factor of the learning rate of the ViT.
-        epsilon: of Adam; 1e-7 is that of TensorFlow, which the paper used.
     """
 
     rate: float = 5e-6
     last_rate: float = 1e-6
     warmup: Count = 150
     backbone_gradient: float = 0.1
-    backbone_rate: float = 1.0
-    epsilon: float = 1e-7
-
-
-@dataclass(frozen=True)
-class ChosenPhotos(Table):
-    """The few photos of each class that a training sees (section 4.5): those nearest to the class's visual anchor.
-
-    The anchors stay those of all photos.
-
-    Attributes:
-        count: of each class; a class that has fewer gives all.
-        farthest: take the farthest ones instead.
-    """
-
-    count: Count
-    farthest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorRecipe(VectorRecipe):
     """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
 
-    Attributes:
-        temperature: of all losses; the paper does not name it.
-        photos: the few of each class that are trained on; None for all.
+    ``temperature`` is that of all losses; the paper does not name it.
     """
 
     method: ClassVar[str | None] = AnchorNetwork.kind
     title: ClassVar[str] = "Sketch-an-Anchor"
-    example: ClassVar[str] = "sketch-an-anchor/whole"
     rates: ClassVar[tuple[str, ...]] = ("rate", "last_rate")
 
     temperature: Positive = 0.07
     anchoring: Anchoring = Anchoring()
     optimiser: AnchorOptimiser = AnchorOptimiser()
-    photos: ChosenPhotos | None = None
 
     @property
     def pictures(self) -> int:
@@ -546,9 +427,7 @@ class ClipAtLosses(Table):
         temperature: of its cosines; 0.01 is where CLIP's own training ends.
         divergence: weight of the average divergence of the categories (C); fine-grained only. The triplet loss is about
             0.1 and the divergence about 1, so that 0.1 makes them count alike.
-        distribution: how the relative distances of a category become a distribution: their "density", by kernels of
-            the width ``bandwidth``, or the "softmax" of them in ascending order. A softmax does not change where all
-            distances of a category are larger by the same, so that only the density makes one margin fit all.
+        bandwidth: of the kernels by which the relative distances of a category become a density.
         patches: weight of the triplet loss on shuffled patches; fine-grained only. patch_margin: its margin.
         patch_grid: into how many rows and columns of patches a picture is cut. Finer grids leave less of what a part
             is; with 2 there are 24 orders, and halves of things are still to be seen.
@@ -559,7 +438,6 @@ class ClipAtLosses(Table):
     classes: float = 1.0
     temperature: Positive = 0.01
     divergence: float = 0.1
-    distribution: Literal["density", "softmax"] = "density"
     bandwidth: Positive = 0.1
     patches: float = 1.0
     patch_margin: float = 0.2
@@ -600,7 +478,6 @@ class ClipAtRecipe(VectorRecipe):
 
     method: ClassVar[str | None] = ClipAtNetwork.kind
     title: ClassVar[str] = "CLIP-AT"
-    example: ClassVar[str] = "clip-at/category"
     rates: ClassVar[tuple[str, ...]] = ("encoder_rate", "prompt_rate", "text_rate")
 
     level: Literal["category", "fine-grained"] = "category"
@@ -630,33 +507,27 @@ class ClipAtRecipe(VectorRecipe):
         super().check()
         if not self.losses.triplet and not self.losses.classes:
             raise ModelError("all losses are switched off")
-        if self.fine_grained:
-            if self.categories < 2 or self.batch % self.categories or self.batch < 2 * self.categories:
-                raise ModelError("a fine-grained batch needs 2 categories or more, with 2 pairs or more of each")
-            if self.augment:
-                raise ModelError("a fine-grained recipe cannot augment, since pairs would be varied apart")
+        if self.fine_grained and (
+            self.categories < 2 or self.batch % self.categories or self.batch < 2 * self.categories
+        ):
+            raise ModelError("a fine-grained batch needs 2 categories or more, with 2 pairs or more of each")
         self.refuse("prototypes", "words", "vit", "shared_prompts", "shared_norms")
 
 
-_KINDS: dict[str | None, type[Recipe]] = {
-    kind.method: kind for kind in (ZseRecipe, TwoSidedRecipe, AnchorRecipe, ClipAtRecipe)
+AnyRecipe: TypeAlias = ZseRecipe | TwoSidedRecipe | AnchorRecipe | ClipAtRecipe
+_KINDS: dict[str | None, TypeAdapter[AnyRecipe]] = {
+    kind.method: TypeAdapter(kind) for kind in (ZseRecipe, TwoSidedRecipe, AnchorRecipe, ClipAtRecipe)
 }
-Read = TypeVar("Read", bound=Recipe)
 
 
-def read_recipe(path: Path, kind: type[Read]) -> Read:
+def read_recipe(path: Path) -> AnyRecipe:
     """Reads a recipe from TOML.
 
     A key ``base`` names another recipe that this one changes: a file beside it, or a name. A name is without an ending,
-    such as "default" or "ablations/full", and means a file in RECIPES. Tables are merged key by key. A key ``method``
+    such as "paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. A key ``method``
     names the method; recipes of ZSE-SBIR have none.
 
-    Args:
-        path: a file or a name.
-        kind: the kind of recipe that is needed; ``Recipe`` for any.
-
-    Raises:
-        ModelError: the file cannot be used, with its name and what is wrong in it.
+    path: a file or a name. Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
     """
     path = recipe_file(path)
     try:
@@ -664,7 +535,7 @@ def read_recipe(path: Path, kind: type[Read]) -> Read:
         method = content.pop("method", None)
         if method not in _KINDS:
             raise ValueError(f"there is no method {method!r}")
-        recipe = TypeAdapter(_KINDS[method]).validate_json(json.dumps(content), strict=True)
+        recipe = _KINDS[method].validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
@@ -672,8 +543,6 @@ def read_recipe(path: Path, kind: type[Read]) -> Read:
         raise _unusable(path, "it is its own base") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _unusable(path, str(error)) from error
-    if not isinstance(recipe, kind):
-        raise ModelError(f"{path} is no recipe of {kind.title}; one is {kind.example}")
     try:
         recipe.check()
     except ModelError as error:
@@ -685,22 +554,9 @@ def recipe_file(path: Path) -> Path:
     """The file that a path or a name means. Raises ModelError, with the names there are, where there is none."""
     file = path if path.suffix else RECIPES / f"{path}.toml"
     if not file.is_file():
-        names = ", ".join(sorted(found.stem for found in RECIPES.glob("*.toml")))
-        raise ModelError(f"there is no recipe {path}; name a file that ends in .toml, or one of {names}")
+        known = sorted(found.relative_to(RECIPES).with_suffix("").as_posix() for found in RECIPES.rglob("*.toml"))
+        raise ModelError(f"there is no recipe {path}; name a file that ends in .toml, or one of {', '.join(known)}")
     return file
-
-
-def keep_text(path: Path, text: str, held: str, option: str = "--run") -> None:
-    """Writes a recipe, or settings, to the folder of the trainings by it.
-
-    Raises ModelError where another one is there, since the folder holds trainings by that; ``held`` says what they are,
-    ``option`` names another folder.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    elif path.read_text(encoding="utf-8") != text:
-        raise ModelError(f"{path.parent} holds {held}; name another folder with {option}")
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -719,65 +575,3 @@ def _unusable(path: Path, why: str) -> ModelError:
     return ModelError(
         f"{path} is not a usable training recipe: {why}; model/papers/recipe.py says which keys there are"
     )
-
-
-# A training at a budget is measured so often, evenly spread, and on every n-th validation query and photo.
-VALIDATIONS, VALIDATION_SHARE = 5, 4
-# The warm-up takes this share of the steps at most.
-_MOST_WARMUP = 0.2
-# A training at a budget saves its state so often.
-_SAVES = 8
-
-
-class Budget(NamedTuple):
-    """The cost of a training: pictures, repeats counted, and their side in pixels. It makes whole steps alone."""
-
-    pictures: int
-    image_size: int
-
-
-@dataclass(frozen=True)
-class BudgetedRecipe:
-    """A recipe at a budget.
-
-    Attributes:
-        text: the TOML of a recipe, whose base is the first one.
-        rate: the learning rate of the pretrained ViT, or of what is trained in it; the other rates have changed by the
-            same factor.
-        pictures: how many it sees in all steps.
-    """
-
-    text: str
-    rate: float
-    pictures: int
-
-
-def at_budget(path: Path, budget: Budget, factor: float = 1.0) -> BudgetedRecipe:
-    """Cuts a recipe of any kind to a budget, with its learning rates multiplied by ``factor``.
-
-    path: a file, or the name of one without an ending. Raises ModelError for one that cannot be used, and for a budget
-    below one step.
-    """
-    first = read_recipe(path, Recipe)
-    each = first.pictures // first.steps
-    steps = budget.pictures // each
-    if not steps:
-        raise ModelError(f"a step of {path} sees {each} pictures, so a budget of {budget.pictures} is too small")
-    if isinstance(first, ZseRecipe):
-        length, network = f"phases = [{{ image_size = {budget.image_size}, steps = {steps} }}]", ""
-    else:
-        length, network = f"steps = {steps}", f"[network]\nimage_size = {budget.image_size}\n"
-    # Six digits leave out rounding errors.
-    rates = {name: float(f"{getattr(first.optimiser, name) * factor:.6g}") for name in first.rates}
-    lines = [
-        # A quoted JSON string is a TOML string, too.
-        f"base = {json.dumps(str(path), ensure_ascii=False)}",
-        length,
-        f"save_every = {-(-steps // _SAVES)}",
-        f"evaluate_every = {-(-steps // VALIDATIONS)}",
-        f"evaluate_share = {VALIDATION_SHARE}",
-        f"{network}[optimiser]",
-        *(f"{name} = {value!r}" for name, value in rates.items()),
-        f"warmup = {max(1, min(first.optimiser.warmup, int(_MOST_WARMUP * steps)))}",
-    ]
-    return BudgetedRecipe("\n".join(lines) + "\n", rates[first.rates[0]], each * steps)

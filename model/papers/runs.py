@@ -1,4 +1,4 @@
-"""From the first step to the checkpoint: what the trainings of all methods share."""
+"""Trainings of all methods, from the first step to the checkpoint."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
 from model.checkpoint import save_checkpoint
-from model.datasets import Corpus, GroupedTask, subsampled
+from model.datasets import Corpus, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.network import RetNetwork
 from model.papers.pictures import training_corpora
-from model.papers.recipe import Recipe, VectorRecipe
+from model.papers.recipe import Recipe
 from model.training import Loop, calibrated, validation_figures
 
 Trained = TypeVar("Trained", bound=nn.Module)
@@ -31,8 +31,7 @@ class Run:
         recipe: its TOML file.
         backbone: pretrained weights to start from, a file or a timm tag; the teacher uses them, too.
         folder: keeps the state of the training; a training found there is continued.
-        target: the checkpoint to write; None for none. The training then ends with its last step: what is chosen or
-            made after it, from the calibration to the vocabulary, is left to whoever watches.
+        target: the checkpoint to write.
         data: class folders; None for the data that SKETCH_SEARCH_DATA names.
         start: a checkpoint to start from instead of the backbone; None for the backbone.
         until: the step to stop after; None for the recipe's last.
@@ -42,7 +41,7 @@ class Run:
     recipe: Path
     backbone: str
     folder: Path
-    target: Path | None
+    target: Path
     data: Path | None = None
     start: Path | None = None
     until: int | None = None
@@ -72,14 +71,9 @@ class Trainer(Loop[Trained]):
         return {}
 
 
-# This is called with a training whose network was just measured on the validation classes, and the figures. Its network
-# is ``trained``, of which what is to be kept is copied.
-Watch = Callable[[Trainer[Any], Mapping[str, float]], object]
-
-
-def check_target(target: Path | None, folder: Path | None = None) -> None:
+def check_target(target: Path, folder: Path | None = None) -> None:
     """Raises ModelError where there is no folder for the checkpoint; ``folder`` is made by the training."""
-    if target is not None and target.parent != folder and not target.parent.is_dir():
+    if target.parent != folder and not target.parent.is_dir():
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
 
 
@@ -88,23 +82,18 @@ def run_steps(
     run: Run,
     validation: Corpus | None,
     report: Callable[[str], object],
-    watch: Watch,
-    *,
-    large: GroupedTask | None = None,
 ) -> bool:
     """Makes the steps, and measures the network on the validation classes on the way.
 
-    ``report`` and ``watch`` are those of ``train``, ``large`` is that of ``validation_figures``. Returns whether the
-    recipe was completed; if not, the same run continues where it stopped.
+    ``report`` is that of ``train``. Returns whether the recipe was completed; if not, the same run
+    continues where it stopped.
     """
 
     recipe = trainer.recipe
 
     def validate(classes: Corpus) -> Mapping[str, float]:
         share, dtype, methods = recipe.evaluate_share, recipe.dtype, recipe.methods
-        found = validation_figures(trainer.trained, classes, share, dtype, methods, large) | trainer.figures(classes)
-        watch(trainer, found)
-        return found
+        return validation_figures(trainer.trained, classes, share, dtype, methods) | trainer.figures(classes)
 
     trainer.run((lambda: validate(validation)) if validation else None, until=run.until)
     if trainer.step < recipe.steps:
@@ -113,8 +102,8 @@ def run_steps(
     return True
 
 
-def vector_corpora(recipe: VectorRecipe, run: Run, report: Callable[[str], object]) -> tuple[Corpus, Corpus]:
-    """Reads the training pictures and the validation pictures of a network with one vector an image, and tells them.
+def validated_corpora(recipe: Recipe, run: Run, report: Callable[[str], object]) -> tuple[Corpus, Corpus]:
+    """Reads the training pictures and the validation pictures, and reports how many there are.
 
     Raises ModelError for a run that has a start, or no validation classes.
     """
@@ -130,24 +119,22 @@ def vector_corpora(recipe: VectorRecipe, run: Run, report: Callable[[str], objec
     return training, validation
 
 
-def train_vectors(
+def train_and_calibrate(
     trainer: Trainer[Trained],
     run: Run,
     validation: Corpus,
     notes: Mapping[str, str],
     report: Callable[[str], object],
-    watch: Watch,
 ) -> bool:
     """Makes the steps, calibrates the network on the validation classes, and writes the checkpoint with some notes.
 
     Returns whether the recipe was completed; if not, the same run continues where it stopped.
     """
-    if not run_steps(trainer, run, validation, report, watch):
+    if not run_steps(trainer, run, validation, report):
         return False
-    if run.target is not None:
-        recipe = trainer.recipe
-        chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
-        ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
-        save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})
-        report(f"wrote {run.target}; mAP@all on validation classes: {figures}")
+    recipe = trainer.recipe
+    chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
+    ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
+    save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})
+    report(f"wrote {run.target}; mAP@all on validation classes: {figures}")
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from model.network import (
     read_backbone,
 )
 from model.papers.pictures import (
-    Augmentation,
     TrainingSet,
     check_classes,
     class_batch,
@@ -34,13 +32,15 @@ from model.papers.pictures import (
     sized,
     training_set,
 )
-from model.papers.recipe import AnchorRecipe, ChosenPhotos
-from model.papers.runs import Run, Trainer, Watch, train_vectors, vector_corpora
+from model.papers.recipe import AnchorRecipe
+from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.training import digest, warmed_cosine
 
 # The pretrained ViT is asked about so many photos at once.
 _PHOTOS_AT_ONCE = 32
+# Of Adam, as in TensorFlow, which the paper used.
+_EPSILON = 1e-7
 # The neighbours of so many words are looked for at once.
 _WORDS_AT_ONCE = 16
 
@@ -195,20 +195,6 @@ def pretrained_features(
     return kept_tensors(path, ask)["features"]
 
 
-def chosen_photos(choice: ChosenPhotos, data: TrainingSet, features: torch.Tensor) -> TrainingSet:
-    """The training pictures with fewer photos of each class (section 4.5).
-
-    features: (m, d), L2-normalised, of all photos of ``data``; their mean over a class is its visual anchor.
-    """
-    rows = []
-    for of_class in data.photo_rows:
-        own = features[of_class]
-        # Features have one length, so the nearest to a point are those with the largest products with it.
-        order = (own @ own.mean(dim=0)).argsort(descending=not choice.farthest, stable=True)
-        rows.append(of_class[order[: choice.count]])
-    return dataclasses.replace(data, photo_rows=tuple(rows), key=f"{data.key} {choice}")
-
-
 def joined_edges(of_each: list[torch.Tensor], sharpness: float) -> torch.Tensor:
     """The normalised adjacency matrix of the joined graph: (g c, g c) for g graphs of c anchors.
 
@@ -344,32 +330,28 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return self.average.network
 
     def make_optimiser(self) -> torch.optim.Adam:
-        """Makes Adam; the ViT has a learning rate of its own."""
-        chosen, network = self.recipe.optimiser, self.network.network
-        pretrained = [p for p in network.vit.parameters() if p.requires_grad]
-        inside = {id(parameter) for parameter in pretrained}
-        others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in inside]
-        groups = [{"params": pretrained, "part": chosen.backbone_rate}, {"params": others, "part": 1.0}]
-        return torch.optim.Adam(groups, lr=chosen.rate, eps=chosen.epsilon)
+        """Makes Adam."""
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, lr=self.recipe.optimiser.rate, eps=_EPSILON)
 
     def prepare(self) -> None:
         """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine (4.2)."""
         chosen = self.recipe.optimiser
         rate = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.rate, chosen.last_rate)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["part"]
+            group["lr"] = rate
 
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5)."""
         recipe, network = self.recipe, self.network.network
-        augment = Augmentation(recipe.seed * 1_000_003 + self.step)
-        labels, sketches, photos = class_batch(self.data, recipe.batch, augment, vary=recipe.augment)
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
+        labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         with self.autocast():
             pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
             tokens = network.retrieval_tokens(pixels).float()
         tokens = scaled_gradient(tokens, recipe.optimiser.backbone_gradient)
         sketch, photo = (network.represent(half) for half in tokens.chunk(2))
-        drawn = self.anchors.drawn(recipe.anchoring.swap, recipe.anchoring.randomised, augment.generator)
+        drawn = self.anchors.drawn(recipe.anchoring.swap, recipe.anchoring.randomised, generator)
         return {"nce": info_nce(sketch.ret, photo.ret, recipe.temperature)} | self._anchored(
             sketch, photo, labels, drawn
         )
@@ -392,12 +374,12 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return losses
 
 
-def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
+def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network of Sketch-an-Anchor, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``report``, ``watch`` and what is returned are those of ``train``.
+    ``report`` and the answer are those of ``train``.
     """
-    training, validation = vector_corpora(recipe, run, report)
+    training, validation = validated_corpora(recipe, run, report)
     backbone = read_backbone(run.backbone)
     words = None
     notes = {}
@@ -414,14 +396,11 @@ def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object
         )
     data = training_set(training, cache_folder() / "pixels")
     visual = None
-    if "visual" in recipe.config.anchors or recipe.photos is not None:
+    if "visual" in recipe.config.anchors:
         features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
-        if "visual" in recipe.config.anchors:
-            visual = VisualAnchors.of_features(features, data.photo_rows)
-        if recipe.photos is not None:
-            data = chosen_photos(recipe.photos, data, features)
+        visual = VisualAnchors.of_features(features, data.photo_rows)
     trainer = AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder)
-    return train_vectors(trainer, run, validation, notes, report, watch)
+    return train_and_calibrate(trainer, run, validation, notes, report)
 
 
 def _untrained(folder: Path | None, validation: Corpus) -> tuple[str, ...]:

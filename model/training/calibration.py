@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import torch
 
-from model.datasets import Corpus, GroupedTask
+from model.datasets import Corpus
 from model.errors import ModelError
-from model.evaluation import encode_pictures, measure_groups, relevance
+from model.evaluation import encode_pictures, relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network import Calibration, Method, RetNetwork, Tokens
@@ -27,7 +27,7 @@ def trained_matcher(
 ) -> Matcher:
     """Copies a network in training into a matcher that scores by the methods that are being trained."""
     calibration = Calibration(methods=tuple(methods), best_method=methods[0])
-    return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked")
+    return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked", variants=1)
 
 
 def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
@@ -41,7 +41,6 @@ def validation_figures(
     share: int = 1,
     dtype: torch.dtype = torch.float32,
     methods: Sequence[Method] = BOTH,
-    large: GroupedTask | None = None,
 ) -> dict[str, float]:
     """Measures a network in training on validation pictures, for its log.
 
@@ -49,11 +48,9 @@ def validation_figures(
         share: n uses every n-th sketch and photo of ``validation``.
         dtype: precision in which the scores are computed.
         methods: those that are trained.
-        large: queries in groups with one gallery, of which all are used.
 
     Returns:
-        mAP@all of each method ("val_ret"), and for ``large`` the first page's precision by [Ret] of each of its groups
-        ("unseen_p10"), with their harmonic mean.
+        mAP@all of each method, such as "val_ret".
     """
     part = Corpus(validation.sketches[::share], validation.photos[::share])
     matcher = trained_matcher(network, dtype, methods)
@@ -62,13 +59,7 @@ def validation_figures(
     figures = {}
     for method in matcher.methods:
         scores = matcher.scores(queries, gallery, method).numpy()
-        figures[f"val_{method}"] = round(category_metrics(scores, relevant).map_all, 4)
-    if large is not None and "ret" in matcher.methods:
-        found = measure_groups(large, {"ret": matcher.scores(*encoded(matcher, large.corpus), "ret").numpy()})
-        for group in large.groups:
-            figures[f"{group}_p10"] = round(found.methods["ret"][group].precision_10, 4)
-        if large.harmonic is not None:
-            figures["harmonic_p10"] = round(found.harmonic["ret"]["precision_10"], 4)
+        figures[f"val_{method}"] = round(category_metrics(scores, relevant)["map_all"], 4)
     return figures
 
 
@@ -100,7 +91,7 @@ def calibrated(
     relevant = relevance(validation)
 
     def figure(scores: torch.Tensor) -> float:
-        return category_metrics(scores.numpy(), relevant).map_all
+        return category_metrics(scores.numpy(), relevant)["map_all"]
 
     scores: dict[Method, torch.Tensor] = {}
     fusion = None

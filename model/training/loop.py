@@ -26,7 +26,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from model.errors import ModelError
-from model.evaluation import draw_curve
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -60,7 +59,7 @@ class Loop(ABC, Generic[Trained]):
     Args:
         network: this is trained; it is moved to the device.
         pace: how long, and how often the state is saved.
-        folder: keeps state.safetensors, log.jsonl and curve.png; a training found there is continued.
+        folder: keeps state.safetensors and log.jsonl; a training found there is continued.
         origin: a digest of everything that determines the state of the training.
         device: where it computes.
         dtype: torch.bfloat16 computes in bfloat16 what autocast allows, within ``autocast``.
@@ -94,9 +93,6 @@ class Loop(ABC, Generic[Trained]):
     @abstractmethod
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes the losses of the step by name; the same step gives the same losses."""
-
-    def restore_shape(self) -> None:
-        """Gives the network the shape that it had when the state of ``step`` was saved, where shapes change."""
 
     def autocast(self) -> torch.autocast:
         """Within this block, the device computes in ``dtype`` what autocast allows."""
@@ -146,7 +142,6 @@ class Loop(ABC, Generic[Trained]):
                     log.write(json.dumps(entry) + "\n")
                 if self.step % pace.save_every == 0 or self.step == last or signals.noted is not None:
                     self.save()
-                    draw_curve(self.log_path, self.folder / "curve.png")
         if signals.noted is not None:
             signal.raise_signal(signals.noted)
 
@@ -199,7 +194,6 @@ class Loop(ABC, Generic[Trained]):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         self.step = int(metadata["step"])
         self._cut_log()
-        self.restore_shape()
         for part, network in (("network.", self.network), ("average.", self.average)):
             network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
         parameters = dict(self.network.named_parameters())

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 import httpx
+import torch
 from pydantic import ValidationError
 
 from model.terminal import Refusal
@@ -90,4 +91,8 @@ def _call(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace, **further: Any) -> Settings:
     """The settings of the environment, but for those that the command line names; None: it does not name it."""
     named = {"index": options.index, "weights": options.weights, "device": options.device, **further}
-    return Settings(**{name: value for name, value in named.items() if value is not None})
+    settings = Settings(**{name: value for name, value in named.items() if value is not None})
+    if settings.threads is not None:
+        # For the whole process, so that the program decides it, and no library.
+        torch.set_num_threads(settings.threads)
+    return settings

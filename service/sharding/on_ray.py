@@ -67,10 +67,17 @@ def _told(compute: Callable[[], T]) -> _Told[T]:
         return _Told(None, error)
 
 
+def _use_threads(settings: Settings) -> None:
+    """Lets this process of Ray's compute with as many threads as the settings name."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+
+
 class ShardReplica:
     """A copy of a shard, in a process of Ray's. Serve calls its methods from threads."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
+        _use_threads(settings)
         self._server = ShardServer(folder, open_matcher(settings), settings.gallery)
         self._turn = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -102,6 +109,7 @@ class EncoderReplica:
     """A copy of the encoder, in a process of Ray's."""
 
     def __init__(self, settings: Settings) -> None:
+        _use_threads(settings)
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 

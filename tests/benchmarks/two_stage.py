@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import model
 from indexer import Index, open_index
-from model.evaluation.resampling import bootstrap
+from model.evaluation.per_query import bootstrap
 from model.metrics import list_metrics
 from service.schemas import SearchQuery, SearchResponse
 from service.search.plan import RERANK

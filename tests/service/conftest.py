@@ -14,7 +14,6 @@ from indexer import Index, build, open_index
 from indexer.building import staging
 from model import Matcher
 from model.decoding import Decoders
-from model.network import MOST_VARIANTS
 from service.client import Client
 from service.http import app
 from service.settings import Settings
@@ -82,7 +81,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def matcher(weights: Path) -> Matcher:
     """As a server opens it."""
-    return model.load(weights, variants=MOST_VARIANTS)
+    return model.load(weights)
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,13 @@ import model
 from indexer import build, open_index
 from indexer.commands import main
 from indexer.samples import SKETCHED
-from model.network import MOST_VARIANTS
 from service.schemas import SearchQuery
 from service.search import Searcher
 
 
 def test_at_least_eleven_of_twelve_sample_sketches_find_a_photo_of_their_thing_first(tmp_path: Path) -> None:
     assert main(["samples", str(tmp_path)]) == 0
-    matcher = model.load("default", variants=MOST_VARIANTS)
+    matcher = model.load("default")
     build([tmp_path / "photos"], tmp_path / "index", matcher, embedder="ret")
     found: dict[str, str] = {}
     with open_index(tmp_path / "index", matcher) as index:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.datasets import Corpus, Further, GroupedTask, some_of_each
 from model.errors import ModelError
-from model.evaluation import encode_pictures, measure_groups
+from model.evaluation import HARMONIC, encode_pictures, measure_groups
 from model.network import Method, Network, Prior
 from model.training import encoded, trained_matcher
 
@@ -98,13 +98,12 @@ def best_weight(
     scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: GroupedTask
 ) -> tuple[float, float, float]:
     """The best of the weights, and the harmonic means without it and with it."""
-    matrices = {str(weight): scores - weight * priors for weight in weights}
-    found = measure_groups(large, matrices)
+    found = measure_groups(large, {str(weight): scores - weight * priors for weight in weights}).figures
+    trained = {
+        weight: groups[large.harmonic[0]][_FIGURE] if large.harmonic else 0.0 for weight, groups in found.items()
+    }
+    harmonic = {weight: groups[HARMONIC][_FIGURE] for weight, groups in found.items()}
     first = str(weights[0])
-
-    def trained(weight: str) -> float:
-        return found.methods[weight][large.harmonic[0]].precision_10 if large.harmonic else 0.0
-
-    allowed = [weight for weight in matrices if trained(weight) >= trained(first) - MOST_LOSS]
-    best = max(allowed, key=lambda weight: found.harmonic[weight][_FIGURE])
-    return float(best), found.harmonic[first][_FIGURE], found.harmonic[best][_FIGURE]
+    allowed = [weight for weight in found if trained[weight] >= trained[first] - MOST_LOSS]
+    best = max(allowed, key=lambda weight: harmonic[weight])
+    return float(best), harmonic[first], harmonic[best]

@@ -1,11 +1,11 @@
-"""The pretrained ViT as a teacher: its features and class probabilities of the training photos, and class names."""
+"""The pretrained ViT as a teacher: its features and class probabilities of photos, and the names of its classes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,11 @@ _CLASSES = 1000
 
 @dataclass(frozen=True)
 class Teacher:
-    """The outputs of the pretrained ViT for the training photos.
+    """The outputs of the pretrained ViT for photos.
 
     Attributes:
         features: (n, d) float32, L2-normalised class tokens.
-        labels: (n,) int64, each photo's training class, -1 for a photo of none.
+        labels: (n,) int64, each photo's training class.
         probabilities: (n, k) float32, over the k classes that it was pretrained on; k = 0 for a ViT without classifier.
         head_weight, head_bias: (k, d) and (k,), its classifier.
     """
@@ -38,31 +38,45 @@ class Teacher:
     head_weight: torch.Tensor
     head_bias: torch.Tensor
 
-    @property
-    def classes(self) -> int:
-        """The number of training classes."""
-        return int(self.labels.max()) + 1
-
-    @cached_property
-    def labelled(self) -> torch.Tensor:
-        """(l,) int64: the photos of training classes."""
-        return torch.nonzero(self.labels >= 0).flatten()
-
     def class_means(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows for photos (n, m) -> rows for classes (classes, m): the mean over each class's photos."""
-        known = self.labels[self.labelled]
-        sums = torch.zeros(self.classes, rows.shape[1]).index_add(0, known, rows[self.labelled])
-        return sums / torch.bincount(known, minlength=self.classes)[:, None]
+        counts = torch.bincount(self.labels)
+        sums = torch.zeros(len(counts), rows.shape[1], dtype=rows.dtype).index_add(0, self.labels, rows)
+        return sums / counts[:, None]
+
+
+def vit_config(weights: dict[str, torch.Tensor]) -> ModelConfig:
+    """The encoder of a ViT with heads that are 64 wide: no learnable tokenizer, and nothing after the encoder.
+
+    weights: under timm's key names. Raises ModelError where they are not those of a plain ViT with 16x16 patches.
+    """
+    try:
+        _, tokens, width = weights["pos_embed"].shape
+        hidden = weights["blocks.0.mlp.fc1.weight"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"this is no plain ViT: {error}") from error
+    return ModelConfig(
+        name=f"ViT of {width} dims",
+        width=width,
+        depth=sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights),
+        heads=max(1, width // 64),
+        cross_heads=1,
+        image_size=16 * math.isqrt(tokens - 1),
+        mlp_ratio=hidden / width,
+        tokenizer="plain",
+        select_after=(),
+        cross_attention=False,
+        relation="best-match",
+    )
 
 
 @torch.no_grad()
 def ask_teacher(
     weights: dict[str, torch.Tensor], config: ModelConfig, pixels: torch.Tensor, labels: torch.Tensor
 ) -> Teacher:
-    """Runs the pretrained ViT (timm's key names) over all training photos, at 224 pixels and without selection.
+    """Runs the pretrained ViT (timm's key names) over photos, at 224 pixels and without selection.
 
-    pixels: (n, 3, 224, 224) uint8; labels: (n,) int64, -1 for none.
-    Raises ModelError if the ViT does not fit ``config``.
+    pixels: (n, 3, 224, 224) uint8; labels: (n,) int64. Raises ModelError if the ViT does not fit ``config``.
     """
     whole = dataclasses.replace(
         config, encoder="vit", image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0, keep_cross=1.0
@@ -91,22 +105,3 @@ def imagenet_names() -> tuple[tuple[str, ...], ...]:
     info = ImageNetInfo()
     described = (info.index_to_description(index) for index in range(_CLASSES))
     return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
-
-
-def named_targets(labels: Sequence[str], classes: int) -> torch.Tensor:
-    """(n, classes) float32: for each class name, equal probabilities of the ImageNet classes that have this name.
-
-    ImageNet gives each class several names, such as "goldfish, Carassius auratus". A row is zero where none is the
-    name asked for, and all rows are where ``classes`` is not the number of classes of ImageNet-1k.
-    """
-    targets = torch.zeros(len(labels), classes)
-    if classes != _CLASSES:
-        return targets
-    called: dict[str, list[int]] = {}
-    for index, names in enumerate(imagenet_names()):
-        for name in names:
-            called.setdefault(name.lower(), []).append(index)
-    for row, label in enumerate(labels):
-        found = called.get(label.replace("_", " ").lower(), [])
-        targets[row, found] = 1 / max(1, len(found))
-    return targets

@@ -31,7 +31,7 @@ from model.papers.pictures import (
     training_set,
 )
 from model.papers.recipe import TwoSidedRecipe
-from model.papers.runs import Run, Trainer, Watch, run_steps
+from model.papers.runs import Run, Trainer, run_steps
 from model.papers.zse.objectives import listwise_loss
 from model.papers.zse.prior import with_chosen_prior, with_prior
 from model.papers.zse.trainer import large_validation
@@ -237,12 +237,12 @@ class TwoSidedTrainer(Trainer[SketchSide]):
                 side.points.data.copy_(points - mean)
 
 
-def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], object], watch: Watch) -> bool:
+def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a two-sided network, calibrates it on the validation classes, and writes the checkpoint.
 
     ``run.backbone`` is the file of the photo side. Without ``run.start`` the sketch side begins as the photo side is.
     A recipe that trains on the validation classes keeps the calibration of ``run.start``, and the weights of its
-    prior. ``report`` and ``watch`` as for ``train``.
+    prior. ``report`` as for ``train``.
     """
     photo_side = Path(run.backbone)
     network = load_zse_network(run.start) if run.start else new_network(recipe, photo_side)
@@ -260,10 +260,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     data = training_set(training, cache_folder() / "pixels", further)
     plain = network.without_prior().without_vocabulary()
     trainer = TwoSidedTrainer(recipe, data, plain, run.folder)
-    if not run_steps(trainer, run, validation, report, watch):
+    if not run_steps(trainer, run, validation, report):
         return False
-    if run.target is None:
-        return True
     trained, notes = trainer.trained, {"origin": run.origin}
     if run.data is not None and start is not None:
         # The pictures that its prior and its vocabulary were made of are not among these.

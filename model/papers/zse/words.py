@@ -22,13 +22,13 @@ from model.datasets import (
     some_of_each,
 )
 from model.errors import ModelError
-from model.evaluation import backbone_config, encode_pictures
+from model.evaluation import encode_pictures
 from model.images import Preprocessing
 from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
 from model.papers.pictures import TrainingCorpora, training_corpora
-from model.papers.recipe import Recipe, read_recipe
+from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
-from model.papers.zse.teacher import ask_teacher, imagenet_names
+from model.papers.zse.teacher import ask_teacher, imagenet_names, vit_config
 from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
@@ -55,13 +55,13 @@ def give_words(
     """
     check_target(target)
     network, weights = load_zse_network(source), read_backbone(backbone)
-    pictures = training_corpora(data, read_recipe(recipe, Recipe))
+    pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
 
     def ask(rows: Sequence[int]) -> torch.Tensor:
         some = [photos[row] for row in rows]
         pixels = prepared_pixels(some, "photo", Preprocessing(), cache_folder() / "pixels")
-        config = backbone_config(weights) if network.config.photo_side else network.config
+        config = vit_config(weights) if network.config.photo_side else network.config
         return ask_teacher(weights, config, pixels, torch.full((len(rows),), -1)).probabilities
 
     worded = with_words(network, pictures, ask, read_synonyms(data_folder()) if data is None else ())

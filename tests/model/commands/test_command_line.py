@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 
 from model.commands import command_line
 from model.commands.command_line import parser
-from model.commands.dispatch import command
 from model.datasets.layouts import STANDARD_SPLITS
 from model.datasets.protocols import PROTOCOLS
 from model.datasets.tasks import LAYOUTS, PARTS
 from model.evaluation.composites import COMPOSITES
-from model.evaluation.resampling import RESAMPLED
+from model.evaluation.per_query import RESAMPLED
 from model.network.calibration import METHODS
 from model.network.config import PRESETS
 from model.network.variants import MOST_VARIANTS
@@ -31,4 +31,8 @@ def test_options_choose_among_the_names_that_the_rooms_know() -> None:
 
 def test_every_command_has_something_that_runs_it() -> None:
     (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
-    assert len({command(name) for name in commands.choices}) == len(commands.choices)
+    rooms = {name: room for room, names in command_line._MODULES.items() for name in names}
+    assert set(commands.choices) == set(rooms)
+    for name, room in rooms.items():
+        module = importlib.import_module(f"model.commands.{room}")
+        assert callable(getattr(module, f"run_{name.replace('-', '_')}"))

@@ -4,7 +4,6 @@ import json
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import model
@@ -19,8 +18,7 @@ from model.datasets.corpus import (
     unpacked,
 )
 from model.errors import ModelError
-from model.evaluation.categories import evaluate, relevance
-from model.metrics import category_metrics
+from model.evaluation import score_matrices
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
 
@@ -87,21 +85,7 @@ def test_without_data_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch
         data_folder()
 
 
-def test_an_evaluation_measures_every_sketch_against_every_photo(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path / "data", seeds=range(3), shapes=("star", "house", "circle"))
-    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    result = evaluate(matcher, corpus, subset=("star",))
-    assert (result.queries, result.photos, result.classes) == (9, 9, 3)
-    relevant = relevance(corpus)
-    assert relevant.sum() == 27
-    assert set(result.methods) == {"rn", "ret"}
-    for figures in result.methods.values():
-        assert 0 < figures.overall.map_all <= 1
-        assert figures.subset is not None
-    assert category_metrics(relevant.astype(np.float32), relevant).map_all == 1
-
-
 def test_an_evaluation_without_photos_says_what_it_found(tmp_path: Path) -> None:
     matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
     with pytest.raises(ModelError, match="found 0 sketches and 0 photos"):
-        evaluate(matcher, Corpus((), ()))
+        score_matrices(matcher, Corpus((), ()))

@@ -17,7 +17,7 @@ from model.datasets.protocols import (
     subsampled,
 )
 from model.errors import ModelError
-from model.evaluation.instances import measure_instances
+from model.evaluation import measure_instances
 
 
 def pictures(half: str, source: str, label: str, *names: str) -> tuple[Picture, ...]:
@@ -144,14 +144,14 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
     # Sketch i prefers the photos 0, 1, 2 ..., so its own comes i-th among its class, after the 8 of another source.
     scores = np.concatenate([np.tile(-np.arange(8.0), (8, 1)), np.full((8, 8), 1.0)], axis=1)
     result = measure_instances(corpus, {"rn": scores})
-    assert result.figures["rn"] == {
+    assert result.figures["rn"]["all"] == {
         "acc_1": 1 / 8,
         "acc_5": 5 / 8,
         "acc_10": 1,
         "gallery_acc_1": 0,
         "gallery_acc_10": 2 / 8,
     }
-    assert result.chance == {
+    assert result.figures["chance"]["all"] == {
         "acc_1": 1 / 8,
         "acc_5": 5 / 8,
         "acc_10": 1,

@@ -9,23 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
-import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
 
-import model
 from model.commands import main
 from model.datasets import fresh
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError
-from model.evaluation.baselines import backbone_config, backbone_matcher, backbone_matrices
-from model.evaluation.categories import measure
-from model.evaluation.scoring import encode_pictures, score_matrices
-from model.images.files import open_image
+from model.evaluation import measure
 from model.metrics import category_metrics
-from tests.learning import small_backbone, write_class_folders
+from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo
 from tests.requirements import needs_shared_data
@@ -43,20 +35,17 @@ def test_a_known_ranking_has_its_known_figures() -> None:
         labelled("photo", "ant", "bee", "ant", "bee"),
     )
     scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    result = measure(corpus, {"rn": scores}, subset=("bee",), curves=True)
+    result = measure(corpus, {"rn": scores}, subset=("bee",))
     # The ant finds hits at ranks 1 and 3; the bee at 2 and 4, each with precision 1/2; the fly has no photo.
     ant, bee = (1 + 2 / 3) / 2, 1 / 2
-    rn = result.methods["rn"]
-    assert rn.overall.map_all == pytest.approx((ant + bee) / 2)
-    assert rn.overall.precision_100 == pytest.approx((1 / 2 + 1 / 2) / 2)
-    assert {source: row.map_all for source, row in rn.by_source.items()} == pytest.approx({"a": ant, "b": bee})
-    assert rn.subset is not None
-    assert rn.subset.map_all == pytest.approx(bee)
+    rn = result.figures["rn"]
+    assert rn["all"]["precision_100"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert result.groups == {"all": 2, "a": 1, "b": 1, "without namesake": 1}
+    assert {group: row["map_all"] for group, row in rn.items()} == pytest.approx(
+        {"all": (ant + bee) / 2, "a": ant, "b": bee, "without namesake": bee}
+    )
     assert [p.label for p in result.per_query.queries] == ["ant", "bee"]
     assert result.per_query.values["rn"]["map_all"] == pytest.approx([ant, bee])
-    assert result.curves["rn"][[0, 50, 51, 100]] == pytest.approx(
-        [3 / 4, 3 / 4, (2 / 3 + 1 / 2) / 2, (2 / 3 + 1 / 2) / 2]
-    )
 
 
 def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
@@ -68,51 +57,11 @@ def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
     )
     scores = chance.uniform(size=(30, 80))
     relevant = np.array([[s.label == p.label for p in corpus.photos] for s in corpus.sketches])
-    found = measure(corpus, {"rn": scores}, subset=("0", "2")).methods["rn"]
-    assert found.overall == category_metrics(scores, relevant)
-    assert found.by_source["b"] == category_metrics(scores[1::2], relevant[1::2])
+    found = measure(corpus, {"rn": scores}, subset=("0", "2")).figures["rn"]
+    assert found["all"] == category_metrics(scores, relevant)
+    assert found["b"] == category_metrics(scores[1::2], relevant[1::2])
     rows = [i for i, label in enumerate(labels) if label != "1"]
-    assert found.subset == category_metrics(scores[rows], relevant[rows])
-
-
-def test_the_visual_row_is_the_distance_of_normalised_token_means(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path / "data", seeds=range(2), shapes=FOUR)
-    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"))
-    matrices = score_matrices(matcher, corpus, ("ret",), visual=True)
-    assert list(matrices) == ["ret", "vis"]
-    s, p = (encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo"))
-    for i, j in ((0, 0), (3, 6)):
-        a, b = F.normalize(s.patches[i].mean(0), dim=0), F.normalize(p.patches[j].mean(0), dim=0)
-        assert matrices["vis"][i, j] == pytest.approx(-float((a - b).norm()), abs=1e-6)
-
-
-def test_an_untrained_vit_is_matched_by_the_tokens_that_timm_gives(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path, seeds=range(2), shapes=FOUR)
-    weights = small_backbone()
-    matcher = backbone_matcher(weights, "abc", heads=2)
-    matrices = backbone_matrices(matcher, corpus)
-    vit = timm.models.VisionTransformer(
-        img_size=64, patch_size=16, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2.0, num_classes=10
-    ).eval()
-    vit.load_state_dict(weights)
-    pictures = ((corpus.sketches, "sketch"), (corpus.photos, "photo"))
-    batches = [
-        torch.stack([matcher.prepare(open_image(p.path), half) for p in of])  # type: ignore[arg-type]
-        for of, half in pictures
-    ]
-    with torch.inference_mode():
-        s, p = (vit.forward_features(batch) for batch in batches)
-    tokens = {"vit-ret": (s[:, 0], p[:, 0]), "vit-vis": (s[:, 1:].mean(1), p[:, 1:].mean(1))}
-    for name, (of_sketch, of_photo) in tokens.items():
-        wanted = -torch.cdist(F.normalize(of_sketch, dim=1), F.normalize(of_photo, dim=1))
-        assert torch.allclose(torch.from_numpy(matrices[name]), wanted, atol=1e-4)
-
-
-def test_what_a_backbone_is_is_read_from_its_weights() -> None:
-    config = backbone_config(small_backbone(), heads=2)
-    assert (config.width, config.depth, config.heads, config.mlp_ratio, config.image_size) == (32, 4, 2, 2.0, 64)
-    with pytest.raises(ModelError, match="no plain ViT"):
-        backbone_config({})
+    assert found["without namesake"] == category_metrics(scores[rows], relevant[rows])
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
@@ -122,28 +71,27 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Class folders, a checkpoint and a backbone."""
+    """Class folders and a checkpoint."""
     write_class_folders(tmp_path / "data", seeds=range(3), shapes=FOUR)
     tiny_checkpoint(tmp_path / "tiny.safetensors")
-    save_file(small_backbone(), tmp_path / "vit.safetensors")
     return tmp_path
 
 
-def test_json_keeps_its_keys_and_adds_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_figures_of_the_table_and_their_intervals(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = printed(capsys, "--weights", folder / "tiny.safetensors", "--data", folder / "data")
-    first = ["methods", "by_source", "without_namesake", "queries", "photos", "classes"]
-    assert list(result)[:9] == [*first, "checkpoint", "checkpoint_sha256", "dtype"]
-    assert set(result["methods"]["rn"]) == {"map_all", "map_200", "precision_100", "precision_200"}
+    assert set(result["methods"]["rn"]["all"]) == {"map_all", "map_200", "precision_100", "precision_200"}
     assert (result["queries"], result["photos"], result["classes"], result["protocol"]) == (12, 12, 4, "zero-shot")
-    for method, figures in result["methods"].items():
-        for figure, value in figures.items():
+    assert {"checkpoint", "checkpoint_sha256", "dtype", "variants"} < set(result)
+    for method, groups in result["methods"].items():
+        for figure, value in groups["all"].items():
             interval = result["intervals"]["methods"][method][figure]
             assert interval["value"] == pytest.approx(value)
             assert interval["low"] <= value <= interval["high"]
     difference = next(d for d in result["differences"] if d["figure"] == "map_all")
-    assert difference["value"] == pytest.approx(
-        result["methods"]["rn"]["map_all"] - result["methods"]["ret"]["map_all"]
-    )
+    rn, ret = (result["methods"][method]["all"]["map_all"] for method in ("rn", "ret"))
+    assert difference["value"] == pytest.approx(rn - ret)
 
 
 def test_the_table_shows_intervals_only_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,33 +108,17 @@ def test_the_table_shows_intervals_only_when_asked(folder: Path, capsys: pytest.
 
 def test_a_measurement_is_compared_with_another_s_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", folder / "data")
-    backbone = folder / "wide.safetensors"
-    vit = timm.models.VisionTransformer(img_size=32, patch_size=16, embed_dim=64, depth=1, num_heads=1, num_classes=2)
-    save_file(vit.state_dict(), backbone)
-    start = printed(capsys, "--backbone", backbone, *data, "--csv", folder / "start.csv")
-    assert set(start["methods"]) == {"vit-ret", "vit-vis"}
-    assert start["checkpoint"] == "wide.safetensors"
-    both = printed(capsys, "--weights", folder / "tiny.safetensors", "--backbone", backbone, *data)
-    assert set(both["methods"]) == {"rn", "ret", "vit-ret", "vit-vis"}
-    assert both["methods"]["vit-ret"] == start["methods"]["vit-ret"]
+    other = tiny_checkpoint(folder / "other.safetensors", seed=5)
+    start = printed(capsys, "--weights", other, *data, "--csv", folder / "start.csv")
     result = printed(capsys, "--weights", folder / "tiny.safetensors", *data, "--against", folder / "start.csv")
     value = next(
-        d["value"] for d in result["against"] if (d["first"], d["second"], d["figure"]) == ("rn", "vit-ret", "map_all")
+        d["value"] for d in result["against"] if (d["first"], d["second"], d["figure"]) == ("rn", "rn", "map_all")
     )
-    assert value == pytest.approx(result["methods"]["rn"]["map_all"] - start["methods"]["vit-ret"]["map_all"])
+    first, second = (of["methods"]["rn"]["all"]["map_all"] for of in (result, start))
+    assert value == pytest.approx(first - second)
     lines = (folder / "start.csv").read_text().splitlines()
     assert len(lines) == 13
     assert {line.split(",")[1] for line in lines[1:]} == set(FOUR)
-
-
-def test_precision_over_recall_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib", reason="the extra train")
-    command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
-    assert main([*command, "--plot", str(folder / "curve.svg")]) == 0
-    assert "recall" in (folder / "curve.svg").read_text()
-    assert main([*command, "--plot", str(folder / "curve.nothing")]) == 2
-    assert "name it .png, .svg or .pdf" in capsys.readouterr().err
-    assert main([*command, "--plot", "x.png", "--protocol", "fine-grained"]) == 2
 
 
 def test_the_fine_grained_protocol_prints_chance_beside_its_figures(
@@ -199,18 +131,18 @@ def test_the_fine_grained_protocol_prints_chance_beside_its_figures(
                 make(shape, 96, seed).save(tmp_path / half / shape / name.format(seed))
     weights = ("--weights", tiny_checkpoint(tmp_path / "tiny.safetensors"))
     result = printed(capsys, *weights, "--data", tmp_path, "--protocol", "fine-grained")
-    assert result["chance"] == {
+    assert result["methods"]["chance"]["all"] == {
         "acc_1": 1 / 4,
         "acc_5": 1,
         "acc_10": 1,
         "gallery_acc_1": 1 / 16,
         "gallery_acc_10": 10 / 16,
     }
-    assert result["methods"]["rn"]["acc_5"] == 1
-    assert set(result["methods"]) == {"rn", "ret"}
+    assert result["methods"]["rn"]["all"]["acc_5"] == 1
+    assert set(result["methods"]) == {"rn", "ret", "chance"}
     command = ["evaluate", *map(str, weights), "--data", str(tmp_path), "--protocol", "fine-grained"]
     assert main([*command, "--intervals", "queries"]) == 0
-    assert re.search(r"chance +0\.2500", capsys.readouterr().out)
+    assert re.search(r"chance +all \(16\) +0\.2500", capsys.readouterr().out)
 
 
 def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp_path: Path) -> None:
@@ -281,15 +213,25 @@ def write_optional_data(folder: Path) -> None:
     (folder / "data" / "split.json").write_text(json.dumps(split))
 
 
-def test_several_variants_of_a_sketch_are_measured_but_not_beside_an_untrained_vit(
+def test_a_sketch_is_encoded_in_as_many_variants_as_the_checkpoint_says_or_the_command(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
-    once, thrice = (printed(capsys, *command, "--variants", count) for count in ("1", "3"))
-    assert (once["variants"], thrice["variants"]) == (1, 3)
-    assert once["methods"] != thrice["methods"]
-    assert main(["evaluate", *command, "--variants", "3", "--backbone", "vit_tiny_patch16_224"]) == 2
-    assert "--variants goes without --backbone" in capsys.readouterr().err
+    once, own = printed(capsys, *command, "--variants", "1"), printed(capsys, *command)
+    assert (once["variants"], own["variants"]) == (1, 3)
+    assert once["methods"] != own["methods"]
+    tiny_checkpoint(folder / "tiny.safetensors", variants=1)
+    assert printed(capsys, *command)["methods"] == once["methods"]
+
+
+def test_figures_by_class_are_for_category_protocols(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--data", str(folder / "data"), "--weights", str(folder / "tiny.safetensors"), "--by-class"]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert "P@10" in table
+    assert all(f"{shape} (3)" in table for shape in FOUR)
+    assert main([*command, "--protocol", "fine-grained"]) == 2
+    assert "--by-class is for category protocols" in capsys.readouterr().err
 
 
 def test_the_protocols_of_the_optional_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.everything import GroupedTask
-from model.evaluation.categories import relevance
-from model.evaluation.groups import group_table, measure_groups
+from model.evaluation import measure_groups, relevance
 
 
 def picture(name: str, label: str, *also: str) -> Picture:
@@ -40,19 +39,18 @@ def test_a_photo_is_right_for_every_class_that_it_shows() -> None:
 
 def test_groups_are_measured_apart_and_their_harmonic_mean_is_told() -> None:
     result = measure_groups(task(), {"ret": SCORES})
-    groups = result.methods["ret"]
-    assert groups["trained"].queries == groups["unseen"].queries == 1
-    assert groups["all"].hit_10 == 1.0
-    assert groups["trained"].map_all == pytest.approx((1 + 2 / 5) / 2)
-    harmonic = result.harmonic["ret"]["map_all"]
-    a, b = groups["trained"].map_all, groups["unseen"].map_all
-    assert harmonic == pytest.approx(2 / (1 / a + 1 / b))
-    assert "harmonic mean" in group_table(result)
+    groups = result.figures["ret"]
+    assert result.groups == {"all": 2, "trained": 1, "unseen": 1}
+    assert groups["all"]["hit_10"] == 1.0
+    assert groups["trained"]["map_all"] == pytest.approx((1 + 2 / 5) / 2)
+    a, b = groups["trained"]["map_all"], groups["unseen"]["map_all"]
+    assert groups["harmonic mean"]["map_all"] == pytest.approx(2 / (1 / a + 1 / b))
+    assert "harmonic mean" in result.table()
 
 
 def test_precision_of_the_first_page_can_reach_one_where_few_photos_are_right() -> None:
     result = measure_groups(task(), {"ret": relevance(Corpus(SKETCHES, PHOTOS)).astype(float)})
-    assert result.methods["ret"]["all"].precision_10 == 1.0
+    assert result.figures["ret"]["all"]["precision_10"] == 1.0
     assert result.per_query.values["ret"]["precision_10"].tolist() == [1.0, 1.0]
 
 
@@ -60,4 +58,4 @@ def test_photos_whose_thing_has_another_size_are_left_out_of_the_figures_of_a_si
     small = np.array([[True, False, False, False, False], [False, False, False, True, False]])
     result = measure_groups(task(sizes={"small": small}), {"ret": SCORES})
     # The ant is first; of the bees the small one comes behind two wrong photos.
-    assert result.by_size["ret"]["small"] == pytest.approx((1 + 1 / 3) / 2)
+    assert result.figures["ret"]["covering small"]["map_all"] == pytest.approx((1 + 1 / 3) / 2)

@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 
 from model.datasets.corpus import Picture
 from model.errors import ModelError
-from model.evaluation.per_query import PerQuery, against, differences, intervals, read_csv, write_csv
-from model.evaluation.resampling import LEVEL, bootstrap
+from model.evaluation.per_query import (
+    LEVEL,
+    PerQuery,
+    against,
+    bootstrap,
+    differences,
+    intervals,
+    read_csv,
+    write_csv,
+)
 
 
 def draws(seed: int, rows: int, columns: int) -> NDArray[np.float64]:
@@ -68,7 +76,7 @@ def test_queries_that_agree_within_their_class_make_class_intervals_wider() -> N
 def test_large_sets_are_resampled_in_chunks_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     values = draws(6, 50, 3)
     whole = bootstrap(values, resamples=100)
-    monkeypatch.setattr("model.evaluation.resampling._CHUNK_ELEMENTS", 700)
+    monkeypatch.setattr("model.evaluation.per_query._CHUNK_ELEMENTS", 700)
     for chunked, once in zip(bootstrap(values, resamples=100), whole, strict=True):
         assert dataclasses.astuple(chunked) == pytest.approx(dataclasses.astuple(once))
 

@@ -10,7 +10,7 @@ import torch
 
 import model
 from model.commands.command_line import main
-from model.evaluation.words import WORD, word_matrices
+from model.evaluation.scoring import WORD, word_matrices
 from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
 from model.words import UnknownWord
@@ -32,7 +32,7 @@ def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: mod
     gallery = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in pictures]), "photo")
     sketch = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
     alone = matcher.scores(sketch, gallery, "rn").numpy().repeat(len(LABELS), axis=0)
-    found = word_matrices(matcher, LABELS, gallery, {"rn": alone, "vis": alone})
+    found = word_matrices(matcher, LABELS, gallery, {"rn": alone})
     assert set(found) == {WORD, "rn+word"}
     for row, label in enumerate(LABELS):
         scores = matcher.word_scores(gallery, [matcher.book.find(label)])[0]

@@ -46,8 +46,8 @@ def test_a_larger_preset_starts_from_its_vit_and_trains_by_the_papers_recipe(
 
     recipe = tmp_path / "one-step.toml"
     recipe.write_text(
-        f'base = "{RECIPES / "paper.toml"}"\npreset = "{preset}"\nphases = [{{ image_size = 64, steps = 1 }}]\n'
-        "[quadruplets]\nsamples = 1\n"
+        f'base = "{RECIPES / "paper.toml"}"\npreset = "{preset}"\nsteps = 1\n'
+        "[network]\nimage_size = 64\n[quadruplets]\nsamples = 1\n"
     )
     write_class_folders(tmp_path / "data", seeds=range(1))
     command = ["train", str(recipe), "--backbone", str(backbone), "--data", str(tmp_path / "data")]

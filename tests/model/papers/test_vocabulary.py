@@ -163,7 +163,7 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     beliefs = torch.zeros(len(corpus.photos), 0)
     drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
     network = with_vocabulary(tiny_network(), corpus.photos, beliefs, others, drawn)
-    matcher = Matcher(network, "0")
+    matcher = Matcher(network, "0", variants=1)
     assert [matcher.words[number] for number in network.config.drawn] == sorted(SHAPES[:3])
     images = torch.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
     sketches = matcher.encode(images, "sketch")
@@ -183,9 +183,7 @@ def test_the_command_gives_a_checkpoint_words(
     save_file(small_backbone(), tmp_path / "vit.safetensors")
     network = tiny_network()
     save_checkpoint(network, tmp_path / "in.safetensors", {"origin": "somewhere"})
-    (tmp_path / "all.toml").write_text(
-        'preset = "zse-ti16"\nsplit = ["train", "val"]\n[[phases]]\nimage_size = 64\nsteps = 1\n'
-    )
+    (tmp_path / "all.toml").write_text('preset = "zse-ti16"\nsplit = ["train", "val"]\n')
     command = ["words", "in.safetensors", "--backbone", "vit.safetensors", "--data", "mine", "--recipe", "all.toml"]
     assert main([*command, "out.safetensors"]) == 0
     assert "a vocabulary of 3 words, from 9 photos" in capsys.readouterr().out

@@ -1,1 +1,0 @@
-"""Tables of many trainings: all methods side by side, ablations, experiments, costs, and finished checkpoints."""

@@ -1,0 +1,147 @@
+"""The pictures of a training, classes without photos or sketches among them, and the prior that they give."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
+from model.datasets.everything import GroupedTask
+from model.datasets.fresh import FRESH_PHOTOS, is_fresh, split_fresh
+from model.datasets.further import Further, too_near
+from model.datasets.protocols import hold_out
+from model.errors import ModelError
+from model.papers.pictures import training_corpora, training_set
+from model.papers.recipe import TwoSidedRecipe
+from model.papers.zse.prior import best_weight, with_prior
+from tests.archives import pack
+from tests.learning import small_recipe, write_class_folders
+from tests.networks import tiny_network
+from tests.pictures import SHAPES, drawing, encoded, photo
+
+BOTH, OTHER, HELD, UNSEEN = SHAPES[:4]
+SKETCHED, SHOWN, NEAR, ZIGZAG = "anvil", "dolphin", "leaf", "zigzag"
+FRAME = "574_golf_ball"
+WIDE = TwoSidedRecipe(split=("train", "more", "imagenet1k"))
+PLAIN = small_recipe(1)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Optional data: two classes to train on, one of validation, one unseen; and further ones."""
+    folder = tmp_path_factory.mktemp("shared")
+    pictures = {
+        f"first/{half}/{label}/{seed:03}.png": encoded(make(label, 64, seed))
+        for label in (BOTH, OTHER, HELD, UNSEEN)
+        for half, make in (("sketch", drawing), ("photo", photo))
+        for seed in range(16)
+    }
+    pack(folder / "data" / "first.tar.gz", pictures)
+    (folder / "data" / "split.json").write_text(json.dumps({"train": [BOTH, OTHER], "val": [HELD], "unseen": [UNSEEN]}))
+    more = folder / "data" / "more"
+    sketch, shown = encoded(drawing("star", 64, 1)), encoded(photo("star", 64, 1))
+    pack(
+        more / "sketches.tar.gz",
+        {f"tuberlin/sketch/{label}/{n}.png": sketch for label in (SKETCHED, NEAR, ZIGZAG) for n in range(6)},
+    )
+    pack(more / "ship.tar.gz", {f"pacs/photo/{SHOWN}/{n}.png": shown for n in range(6)})
+    pack(more / "imagenet1k.tar.gz", {f"imagenet1k/photo/{FRAME}/{n}.png": shown for n in range(6)})
+    flags = {"near_unseen": [NEAR], "near_val": [], "abstract": [ZIGZAG]}
+    split = {"more": [SKETCHED, NEAR, ZIGZAG], "ship": [SHOWN], "flags": flags}
+    (more / "split.json").write_text(json.dumps(split))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATA_VARIABLE, str(shared))
+    monkeypatch.setattr("model.datasets.corpus.platformdirs.user_cache_path", lambda _: shared / "cache")
+
+
+def test_classes_with_sketches_or_photos_alone_are_beside_those_with_both() -> None:
+    pictures = training_corpora(None, WIDE)
+    assert set(pictures.training.labels) == {BOTH, OTHER}
+    assert {p.label for p in pictures.further.sketches} == {SKETCHED}, "not what is near an unseen class, or abstract"
+    kept = [f"{n}" for n in range(6) if not is_fresh(FRAME, f"{n}", FRESH_PHOTOS)]
+    assert [p.path.stem for p in pictures.further.photos] == kept, "no training sees the fresh ones"
+    assert training_corpora(None, PLAIN).further == Further()
+
+
+def test_a_training_sees_no_fresh_pictures_and_leaves_validation_classes_out_unless_it_names_them() -> None:
+    pictures = training_corpora(None, PLAIN)
+    assert pictures.validation is not None
+    assert (set(pictures.training.labels), pictures.validation.labels) == ({BOTH, OTHER}, (HELD,))
+    both = training_corpora(None, dataclasses.replace(PLAIN, split=("train", "val")))
+    assert both.validation is None
+    assert set(both.training.labels) == {BOTH, OTHER, HELD}
+    for found in (pictures, both):
+        assert split_fresh(found.training)[1] == Corpus((), ())
+
+
+def test_what_the_shipped_network_alone_may_see_comes_with_its_part() -> None:
+    pictures = training_corpora(None, dataclasses.replace(WIDE, split=("train", "val", "unseen", "more", "ship")))
+    assert {p.label for p in pictures.further.sketches} == {SKETCHED, NEAR}
+    assert {p.label for p in pictures.further.photos} == {SHOWN}
+    assert UNSEEN in pictures.training.labels
+    assert pictures.validation is None
+
+
+def test_near_classes_are_left_out_unless_their_part_is_trained_on(shared: Path, tmp_path: Path) -> None:
+    assert too_near(shared, ("train",)) == {NEAR, ZIGZAG}
+    assert too_near(shared, ("train", "ship")) == {ZIGZAG}
+    with pytest.raises(ModelError, match="flags"):
+        too_near(tmp_path, ("train",))
+
+
+def test_rows_of_further_sketches_follow_those_of_the_classes_with_both(tmp_path: Path) -> None:
+    pictures = training_corpora(None, WIDE)
+    data = training_set(pictures.training, tmp_path / "pixels", pictures.further)
+    first = sum(len(rows) for rows in data.sketch_rows)
+    assert [rows.tolist() for rows in data.further_rows] == [list(range(first, len(data.sketches)))]
+    assert (data.photo_labels[sum(len(rows) for rows in data.photo_rows) :] == -1).all()
+
+
+def test_a_training_on_folders_leaves_out_every_fifth_class_or_none_and_what_its_protocol_holds_out(
+    tmp_path: Path,
+) -> None:
+    write_class_folders(tmp_path, seeds=range(10), shapes=SHAPES)
+    found = training_corpora(tmp_path, PLAIN)
+    assert found.validation is not None
+    assert found.validation.labels == tuple(sorted(SHAPES))[::5]
+    everything = training_corpora(tmp_path, dataclasses.replace(PLAIN, split=("train", "val")))
+    assert (everything.training.labels, everything.validation) == (tuple(sorted(SHAPES)), None)
+    kept = training_corpora(tmp_path, dataclasses.replace(PLAIN, hold_out=True)).training
+    assert kept == hold_out(found.training)[0]
+    assert len(kept.photos) == 0.8 * len(found.training.photos)
+    assert not training_corpora(tmp_path, dataclasses.replace(PLAIN, data_set="tuberlin")).training.sketches
+
+
+def test_the_prior_of_a_network_stands_on_the_sketches_of_its_training() -> None:
+    pictures = training_corpora(None, WIDE)
+    network = with_prior(tiny_network(), pictures.training, pictures.further, 1.5, 8.0)
+    assert network.prior is not None
+    assert 0 < len(network.prior.prototypes) == network.config.prototypes
+    assert (float(network.prior.ret_weight), float(network.prior.relation_weight)) == (1.5, 8.0)
+    again = with_prior(network, pictures.training, Further(), 1.0, 2.0)
+    assert again.prior is not None
+    assert float(again.prior.ret_weight) == 1.0, "a prior that it has already is replaced"
+
+
+def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_ones() -> None:
+    def picture(label: str, number: int) -> Picture:
+        return Picture(Path(f"{label}-{number}.png"), label, "")
+
+    photos = tuple(picture(label, n) for label in ("old", "new") for n in range(10))
+    queries = (picture("old", 0), picture("new", 0))
+    groups = {"trained": frozenset({"old"}), "unseen": frozenset({"new"})}
+    large = GroupedTask(Corpus(queries, photos), groups, ("trained", "unseen"))
+    # Photos of what was trained are ahead by 2 for the one sketch, and by 1 for the other.
+    priors = np.array([1.0] * 10 + [0.0] * 10)
+    scores = np.array([[2.0] * 10 + [0.0] * 10, [1.0] * 10 + [0.0] * 10])
+    weight, before, after = best_weight(scores, priors, (0.0, 1.5, 3.0), large)
+    assert (weight, before, after) == (1.5, 0.0, 1.0)
+    assert best_weight(scores, priors, (0.0, 3.0), large)[0] == 0.0, "trained things would be lost"
