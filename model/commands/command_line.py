@@ -22,7 +22,7 @@ examples:
       figures of it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*
   {prog} fetch --list
       public checkpoints and backbones that can be downloaded
-  {prog} train two-sided/own --data FOLDER --start FILE --backbone FILE
+  {prog} train my.toml --data FOLDER --start FILE --backbone FILE
       go on from a checkpoint with pictures of your own
 
 {prog} COMMAND --help shows the options of a command.

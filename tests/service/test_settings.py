@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from model.network import MOST_VARIANTS
@@ -121,3 +122,15 @@ def test_names_and_addresses_can_be_listened_on(host: str) -> None:
 def test_the_api_key_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIR_API_KEY", "open sesame")
     assert "sesame" not in repr(Settings())
+
+
+def test_only_a_program_lets_pytorch_compute_with_as_many_threads_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setenv("SBIR_THREADS", "7")
+    open_matcher(Settings(weights=tiny_checkpoint(tmp_path / "tiny.safetensors"), dtype="float32"))
+    assert set_to == [], "opening a checkpoint changes nothing for the rest of the process"
+    main(["search", str(tmp_path / "nothing.png"), "--index", str(tmp_path)])
+    assert set_to == [7]

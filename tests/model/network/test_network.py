@@ -30,7 +30,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("overrides", CASES, ids=str)
 def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: dict[str, object]) -> None:
     network = tiny_network(seed=3, **overrides)
-    matcher = Matcher(network, "0" * 64, chunk=4)
+    matcher = Matcher(network, "0" * 64, chunk=4, variants=1)
     sketches, photos = pictures(2, 1), pictures(3, 2)
     logits = matcher.relation_logits(matcher.encode(sketches, "sketch"), matcher.encode(photos, "photo"))
     expected = torch.tensor(

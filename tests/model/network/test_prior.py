@@ -92,7 +92,7 @@ def test_a_photos_prior_does_not_depend_on_the_photos_beside_it(plain: Network) 
 
 def test_an_explanation_has_the_scores_of_a_search(plain: Network) -> None:
     network = with_prior(plain)
-    matcher = Matcher(network, "0" * 64)
+    matcher = Matcher(network, "0" * 64, variants=1)
     size = network.config.image_size
     pictures = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(7)) * 2 - 1
     told = explain(network, pictures[:1], pictures[1:])

@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one(checkpoint: Path) -> Matcher:
-    return model.load(checkpoint, dtype=torch.float32)
+    return model.load(checkpoint, dtype=torch.float32, variants=1)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,14 @@ def extent(ink: torch.Tensor) -> tuple[int, int]:
     """Height and width that the ink of (3, H, W) takes, which is below its paper."""
     rows, columns = (ink.amax() - ink[0] > 0.2 * (ink.amax() - ink.amin())).nonzero().T
     return int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1
+
+
+def test_a_checkpoint_says_how_many_variants_are_encoded(checkpoint: Path, tmp_path: Path) -> None:
+    assert model.load(checkpoint).variants == MOST_VARIANTS
+    assert model.load(tiny_checkpoint(tmp_path / "two.safetensors", variants=2)).variants == 2
+    assert model.load(tmp_path / "two.safetensors", variants=1).variants == 1
+    with pytest.raises(ModelError, match="variants must be 1 to 3"):
+        tiny_checkpoint(tmp_path / "none.safetensors", variants=0)
 
 
 def test_the_first_variant_is_the_sketch_and_fewer_variants_are_the_first_ones(one: Matcher) -> None:

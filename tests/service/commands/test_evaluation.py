@@ -23,7 +23,7 @@ from tests.service.served import served
 
 def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Path) -> None:
     corpus = write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
+    weights = tiny_checkpoint(tmp_path / "tiny.safetensors", variants=1)
     matcher = model.load(weights, dtype=torch.float32)
     build([tmp_path / "data" / "photo"], tmp_path / "index", matcher, clusters=4, embedder="ret")
     queries = corpus.sketches[::3]
