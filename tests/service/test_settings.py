@@ -11,7 +11,10 @@ from pydantic import ValidationError
 
 from model.network import MOST_VARIANTS
 from service import settings as module
+from service.commands import main
+from service.engine import open_matcher
 from service.settings import MOST_THREADS, Settings
+from tests.networks import tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)
