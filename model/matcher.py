@@ -75,7 +75,7 @@ def load(
         chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
             scores do not depend on what is scored together.
         variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; None for as many as the
-            checkpoint's calibration says. See ``model.network.variants``.
+            checkpoint's calibration says. See ``model.network.tokens``.
 
     Raises:
         ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
@@ -102,7 +102,7 @@ class Matcher:
         device: where it computes.
         dtype: precision of cross-attention and kernel; the encoder computes in float32.
         chunk: pairs scored at once.
-        variants: how many variants of a sketch are encoded; see ``model.network.variants``.
+        variants: how many variants of a sketch are encoded; see ``model.network.tokens``.
         book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
     """
 
@@ -325,7 +325,7 @@ class Matcher:
     ) -> torch.Tensor:
         """(w, p) float32 on the CPU: how much each photo shows what each of these words names; higher is more.
 
-        Scores by one word compare photos, as ``model.network.vocabulary`` has them.
+        Scores by one word compare photos, as ``model.network.ret_network`` has them.
 
         Args:
             words: their numbers, places in ``words``.

@@ -14,20 +14,3 @@ from model.checkpoint.file import (
     save_checkpoint,
     save_photo_side,
 )
-
-__all__ = [
-    "DESCRIPTION",
-    "convert",
-    "default_checkpoint",
-    "fetch",
-    "file_sha256",
-    "keep_photo_side",
-    "known_checkpoint",
-    "known_checkpoints",
-    "load_network",
-    "load_zse_network",
-    "photo_side_state",
-    "read_metadata",
-    "save_checkpoint",
-    "save_photo_side",
-]

@@ -30,12 +30,11 @@ SBIR_WEIGHTS names the checkpoint where a command is not given one.
 """
 # The names that options choose among stand in the rooms, too, which take seconds to import; a test compares them.
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
-_LAYOUTS = ("folders", "lists", "qmul")
-_COMPARED = Path("runs/comparison")
+_LAYOUTS = ("folders", "lists")
 # For each command, the module that has a function run_COMMAND for it.
 _MODULES = {
     "checkpoints": ("info", "fetch", "convert", "init"),
-    "trainings": ("train", "words", "photo-side", "compare"),
+    "trainings": ("train", "words", "photo-side"),
     "measurements": ("evaluate", "composites", "guesses", "folders"),
 }
 _LARGE = ("fresh", "everything", "everyday")
@@ -84,7 +83,6 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     _add_words(commands)
     _add_photo_side(commands)
     _add_train(commands)
-    _add_compare(commands)
     _add_evaluate(commands)
     _add_composites(commands)
     _add_guesses(commands)
@@ -171,25 +169,6 @@ def _add_train(commands: Subparsers) -> None:
     command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
     _add_words_file(command)
     _add_data(command)
-
-
-def _add_compare(commands: Subparsers) -> None:
-    command = commands.add_parser(
-        "compare",
-        help="train all methods on as many pictures, and measure them",
-        epilog="example: %(prog)s --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --budget 8000",
-    )
-    _add_backbone(command, "the pretrained ViT that all start from: a safetensors file or a timm tag")
-    command.add_argument("--out", type=a_path, metavar="DIR", default=_COMPARED, help=f"default: {_COMPARED}")
-    command.add_argument("--methods", type=_names, default=(), metavar="NAME,...", help="rows (default: all)")
-    command.add_argument(
-        "--budget", type=_positive, default=15_000, metavar="PICTURES", help="that a training sees (default: 15000)"
-    )
-    command.add_argument(
-        "--image-size", type=_positive, default=128, metavar="PIXELS", help="side of the pictures (default: 128)"
-    )
-    _add_words_file(command)
-    _add_json(command)
 
 
 def _add_evaluate(commands: Subparsers) -> None:
@@ -315,16 +294,6 @@ def _every(text: str) -> tuple[int, int]:
     if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
         raise argparse.ArgumentTypeError(f"two numbers from 1 on with a comma between, not {text!r}")
     return int(first), int(second)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -1,9 +1,11 @@
-"""Labelled sketches and photos on disk, for training and evaluation."""
+"""Labelled sketches and photos on disk: which are fresh, and which sketch was drawn from which photo."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -11,7 +13,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from model.errors import ModelError
 from model.images import IMAGE_SUFFIXES
@@ -205,3 +209,74 @@ def in_class_folders(folder: Path, source: str) -> Iterable[Picture]:
         for path in sorted((folder / label).iterdir()):
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
                 yield Picture(path, label, source)
+
+
+# A sketch is named after its photo and numbered: NAME-3.png in Sketchy, NAME_3.png in QMUL's sets.
+_OF_PHOTO = re.compile(r"(.+)[-_]\d+")
+
+
+def photo_name(sketch: Path) -> str | None:
+    """The name of the photo, without suffix, that a sketch's file name contains; None where it contains none."""
+    name = _OF_PHOTO.fullmatch(sketch.stem)
+    return None if name is None else name[1]
+
+
+def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
+    """(sketches,) int64: the index of the photo that each sketch was drawn from, or -1 for none.
+
+    The two have the same class and source, and the sketch's name is the photo's, followed by a number as "-3" or "_3".
+    """
+    photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
+
+    numbers = [photos.get((p.source, p.label, photo_name(p.path) or ""), -1) for p in corpus.sketches]
+    return np.array(numbers, np.int64)
+
+
+def with_pairs(corpus: Corpus) -> Corpus:
+    """Only the sketches that were drawn from one of the photos, and all the photos. Raises ModelError without any."""
+    targets = drawn_from(corpus)
+    sketches = tuple(s for s, target in zip(corpus.sketches, targets, strict=True) if target >= 0)
+    if not sketches:
+        raise ModelError(
+            "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg), "
+            "so there is nothing fine-grained to measure"
+        )
+    return Corpus(sketches, corpus.photos)
+
+
+# Shares of a class's sketches and photos. The sketch share must not be the larger one: see `split_fresh`.
+FRESH_SKETCHES = 0.1
+FRESH_PHOTOS = 0.2
+
+
+def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
+    """The corpus without its fresh pictures, and the fresh ones.
+
+    A picture is fresh when a hash of its class and file name falls into the first tenth (sketches) or fifth (photos)
+    of all values. The choice depends on these names alone: it stays when pictures are added, and a photo that several
+    sets hold under one name is fresh in all of them. A sketch that was drawn from a photo of the corpus takes that
+    photo's name, so the photo of a fresh sketch is always fresh as well.
+    """
+    targets = drawn_from(corpus).tolist()
+    names = [
+        (corpus.photos[target] if target >= 0 else sketch).path.stem
+        for sketch, target in zip(corpus.sketches, targets, strict=True)
+    ]
+    fresh_sketches = [
+        is_fresh(sketch.label, name, FRESH_SKETCHES) for sketch, name in zip(corpus.sketches, names, strict=True)
+    ]
+    fresh_photos = [is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS) for photo in corpus.photos]
+
+    def chosen(fresh: bool) -> Corpus:
+        return Corpus(
+            tuple(p for p, is_new in zip(corpus.sketches, fresh_sketches, strict=True) if is_new is fresh),
+            tuple(p for p, is_new in zip(corpus.photos, fresh_photos, strict=True) if is_new is fresh),
+        )
+
+    return chosen(False), chosen(True)
+
+
+def is_fresh(label: str, name: str, share: float) -> bool:
+    """Whether the picture ``name`` (without suffix) of class ``label`` is among the first ``share`` by its hash."""
+    digest = hashlib.sha256(f"fresh/{label}/{name.lower()}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64

@@ -1,4 +1,4 @@
-"""Readers for public data sets: file lists of category sets, pairs of instance sets, standard splits of classes."""
+"""Readers for public data sets: file lists of category sets, and standard splits of classes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from model.datasets.corpus import Corpus, Picture
-from model.datasets.pairs import photo_name
 from model.errors import ModelError
-from model.images import IMAGE_SUFFIXES
 from model.terminal import resolved
 
 # Splits that publications use; the numbers are those of the seen and the unseen classes.
@@ -21,8 +19,6 @@ STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quick
 _SKETCH_LISTS = ("sketch_tx_000000000000_ready_filelist_{}.txt", "png_ready_filelist_{}.txt", "sketch_{}.txt")
 _PHOTO_LISTS = ("all_photo_filelist_{}.txt", "ImageResized_ready_filelist_{}.txt", "all_photo_{}.txt")
 _CLASS_LISTS = {"train": "cname_cid.txt", "zero": "cname_cid_zero.txt"}
-# QMUL's lists name drawings, which are distributed as SVG and used as PNG.
-_LISTED_SUFFIXES = frozenset({*IMAGE_SUFFIXES, ".svg"})
 
 
 @dataclass(frozen=True)
@@ -78,32 +74,6 @@ def read_file_lists(folder: Path, part: Literal["train", "zero"]) -> Corpus:
     return Corpus(*halves)
 
 
-def read_qmul(folder: Path, part: Literal["train", "test"]) -> Corpus:
-    """Shoe or chair sketches, each drawn from one photo: QMUL-ShoeV2 and QMUL-ChairV2, one class a folder.
-
-    Either ``NAME_photo/`` and ``NAME_sketch_png/`` (or ``NAME_sketch/``) with the lists ``photo_<part>.txt`` and
-    ``sketch_<part>.txt``, a file name a line; or ``<part>A/`` with sketches and ``<part>B/`` with photos. The class is
-    the folder's name. ``model.datasets.drawn_from`` tells which photo a sketch belongs to.
-    Raises ModelError with the file and line of a name that has no picture, or of a sketch that has no photo.
-    """
-    listed = {half: folder / f"{half}_{part}.txt" for half in ("sketch", "photo")}
-    if all(path.is_file() for path in listed.values()):
-        halves = {half: list(_read_names(path, _half(folder, half))) for half, path in listed.items()}
-    else:
-        folders = {"sketch": folder / f"{part}A", "photo": folder / f"{part}B"}
-        if not all(path.is_dir() for path in folders.values()):
-            raise ModelError(
-                f"{folder} holds neither {listed['sketch'].name} and {listed['photo'].name} nor {part}A/ and {part}B/"
-            )
-        halves = {half: [(str(path), path) for path in _images(images)] for half, images in folders.items()}
-    photos = {path.stem for _, path in halves["photo"]}
-    for where, path in halves["sketch"]:
-        if photo_name(path) not in photos:
-            raise ModelError(f"{where}: no photo of the same part is named as sketch {path.name} without its number")
-    label = resolved(folder).name
-    return Corpus(*(tuple(Picture(path, label, "qmul") for _, path in halves[half]) for half in ("sketch", "photo")))
-
-
 def _read_classes(path: Path) -> dict[int, str]:
     classes: dict[int, str] = {}
     for where, line in _lines(path):
@@ -122,26 +92,6 @@ def _read_list(path: Path, root: Path, classes: dict[int, str]) -> Iterator[Pict
         if not (root / name).is_file():
             raise ModelError(f"{where}: there is no file {root / name}; the paths are relative to {root}")
         yield Picture(root / name, classes[number], root.name.lower())
-
-
-def _read_names(path: Path, images: Path) -> Iterator[tuple[str, Path]]:
-    pictures = {picture.stem: picture for picture in _images(images)}
-    for where, line in _lines(path):
-        stem = line.rsplit(".", 1)[0] if Path(line).suffix.lower() in _LISTED_SUFFIXES else line
-        if stem not in pictures:
-            raise ModelError(f"{where}: {images} holds no picture named {stem}")
-        yield where, pictures[stem]
-
-
-def _half(folder: Path, half: str) -> Path:
-    found = [p for pattern in (f"*_{half}_png", f"*_{half}") for p in sorted(folder.glob(pattern)) if p.is_dir()]
-    if not found:
-        raise ModelError(f"{folder} holds no folder NAME_{half}/")
-    return found[0]
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

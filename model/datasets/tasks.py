@@ -1,21 +1,163 @@
-"""Reads what a user names (protocol, split, data folder) as queries and gallery."""
+"""Queries and gallery of every protocol, from what a user names: protocol, split, data folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from model.datasets.corpus import WITHOUT_NAMESAKE, Corpus, data_folder, read_class_folders, read_data, read_split
-from model.datasets.fresh import split_fresh
-from model.datasets.layouts import STANDARD_SPLITS, classes_named, read_file_lists, read_qmul, standard_split
-from model.datasets.pairs import with_pairs
-from model.datasets.protocols import HELD_OUT, Protocol, answerable, cross_data_set, fine_grained, generalised
+import numpy as np
+from numpy.typing import NDArray
+
+from model.datasets.corpus import (
+    THUMBNAIL_SETS,
+    WITHOUT_NAMESAKE,
+    Corpus,
+    Picture,
+    data_folder,
+    drawn_from,
+    read_class_folders,
+    read_data,
+    read_more,
+    read_split,
+    split_fresh,
+    thin_classes,
+    with_pairs,
+)
+from model.datasets.layouts import STANDARD_SPLITS, classes_named, read_file_lists, standard_split
+from model.datasets.optional import Scene, read_scenes
 from model.errors import ModelError
 
-Layout = Literal["folders", "lists", "qmul"]
-LAYOUTS: tuple[Layout, ...] = ("folders", "lists", "qmul")
+Protocol = Literal["zero-shot", "generalised", "cross-data-set", "fine-grained", "fresh", "everything", "everyday"]
+PROTOCOLS: tuple[Protocol, ...] = (
+    "zero-shot",
+    "generalised",
+    "cross-data-set",
+    "fine-grained",
+    "fresh",
+    "everything",
+    "everyday",
+)
+# Share of the photos of each training class that the generalised protocol holds out of training.
+HELD_OUT = 0.2
+# Sets with sketches. Only Sketchy has photos of its own; the other two share the photos of all other sets.
+SKETCH_SETS = ("sketchy", "tuberlin", "quickdraw")
+_WITH_PHOTOS = "sketchy"
+
+
+def hold_out(corpus: Corpus, share: float = HELD_OUT) -> tuple[Corpus, tuple[Picture, ...]]:
+    """Splits off some photos of each class: the corpus without them, and those photos.
+
+    Class and file name alone decide which, so that training and evaluation hold out the same photos. Sets of
+    thumbnails give none, because no gallery has them; but a photo that is held out is removed from every set that has
+    one of the same name.
+    """
+    names: dict[str, set[str]] = {}
+    for picture in corpus.photos:
+        if picture.source not in THUMBNAIL_SETS:
+            names.setdefault(picture.label, set()).add(_name(picture))
+    held = {
+        (label, name)
+        for label, all_names in names.items()
+        for name in sorted(all_names, key=lambda name: _order(label, name))[: round(share * len(all_names))]
+    }
+    kept = tuple(p for p in corpus.photos if (p.label, _name(p)) not in held)
+    out = tuple(p for p in corpus.photos if (p.label, _name(p)) in held and p.source not in THUMBNAIL_SETS)
+    return Corpus(corpus.sketches, kept), out
+
+
+def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
+    """Queries of the unseen classes; the gallery holds their photos and the held-out photos of the seen classes."""
+    of_unseen = corpus.of(unseen)
+    return Corpus(of_unseen.sketches, of_unseen.photos + hold_out(corpus.of(seen))[1])
+
+
+def one_data_set(corpus: Corpus, source: str) -> Corpus:
+    """The pictures for a training on one data set: its sketches, and the photos that go with them."""
+    _check(source)
+    return Corpus(
+        tuple(p for p in corpus.sketches if p.source == source),
+        tuple(p for p in corpus.photos if _goes_with(p, source)),
+    )
+
+
+def cross_data_set(corpus: Corpus, trained: str) -> Corpus:
+    """Queries and gallery for a network trained on one data set: sketches and photos of the other sets only.
+
+    For Sketchy these are the sketches of TU-Berlin and Quick, Draw! and the photos of all sets but Sketchy; for either
+    of those, the sketches of the other two sets and the photos of Sketchy. First remove the classes that were trained
+    on (``Corpus.of``).
+    """
+    _check(trained)
+    return Corpus(
+        tuple(p for p in corpus.sketches if p.source != trained),
+        tuple(p for p in corpus.photos if not _goes_with(p, trained)),
+    )
+
+
+def fine_grained(corpus: Corpus) -> Corpus:
+    """One sketch for each photo, the first by file name of those drawn from it; the gallery keeps all photos."""
+    paired = with_pairs(corpus)
+    seen: set[int] = set()
+    sketches = []
+    for sketch, target in zip(paired.sketches, drawn_from(paired).tolist(), strict=True):
+        if target not in seen:
+            seen.add(target)
+            sketches.append(sketch)
+    return Corpus(tuple(sketches), corpus.photos)
+
+
+def answerable(corpus: Corpus) -> Corpus:
+    """The corpus without the sketches whose class has no photo."""
+    there = {label for p in corpus.photos for label in (p.label, *p.also)}
+    return Corpus(tuple(p for p in corpus.sketches if p.label in there), corpus.photos)
+
+
+def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
+    """Every ``sketches``-th sketch and every ``photos``-th photo, as the quick forms of the published protocols do."""
+    return Corpus(corpus.sketches[::sketches], corpus.photos[::photos])
+
+
+def rows_by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
+    """The places of each class's pictures; classes are in the order of their first pictures."""
+    rows: dict[str, list[int]] = {}
+    for row, picture in enumerate(pictures):
+        rows.setdefault(picture.label, []).append(row)
+    return rows
+
+
+def rows_of_each(pictures: Sequence[Picture], most: int) -> list[int]:
+    """The places of ``most`` pictures at most of each class, evenly spaced over their order; ascending."""
+    return sorted(row for rows in rows_by_class(pictures).values() for row in rows[:: -(-len(rows) // most)])
+
+
+def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:
+    """The pictures at ``rows_of_each``."""
+    return tuple(pictures[row] for row in rows_of_each(pictures, most))
+
+
+def _goes_with(photo: Picture, source: str) -> bool:
+    return (photo.source == _WITH_PHOTOS) == (source == _WITH_PHOTOS)
+
+
+def _check(source: str) -> None:
+    if source not in SKETCH_SETS:
+        raise ModelError(f"there is no data set {source!r} with sketches; choose one of {', '.join(SKETCH_SETS)}")
+
+
+def _name(picture: Picture) -> str:
+    return picture.path.stem.lower()
+
+
+def _order(label: str, name: str) -> bytes:
+    return hashlib.sha256(f"{label}/{name}".encode()).digest()
+
+
+Layout = Literal["folders", "lists"]
+LAYOUTS: tuple[Layout, ...] = ("folders", "lists")
 PARTS = ("val", "unseen", "train")
 SPLITS = (*PARTS, *STANDARD_SPLITS)
 
@@ -72,7 +214,6 @@ def read_task(
     readers: dict[Layout, Callable[[Protocol, str | None, Path], tuple[Corpus, tuple[str, ...]]]] = {
         "folders": _of_folders,
         "lists": _of_lists,
-        "qmul": _of_pairs,
     }
     if protocol == "cross-data-set" and trained_on not in STANDARD_SPLITS:
         raise ModelError(
@@ -157,12 +298,6 @@ def _of_lists(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus
     return (with_pairs(corpus) if protocol == "fine-grained" else corpus), ()
 
 
-def _of_pairs(protocol: Protocol, split: str | None, data: Path) -> tuple[Corpus, tuple[str, ...]]:
-    if protocol != "fine-grained":
-        raise ModelError("pairs of one class are for --protocol fine-grained")
-    return with_pairs(read_qmul(data, "train" if split == "train" else "test")), ()
-
-
 def _generalised(corpus: Corpus, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[Corpus, tuple[str, ...]]:
     whole = generalised(corpus, seen, unseen)
     return whole, (_held_out(len(whole.photos) - len(corpus.of(unseen).photos), ["seen"]),)
@@ -173,3 +308,146 @@ def _held_out(count: int, parts: list[str]) -> str:
         f"the gallery holds {count} photos, {HELD_OUT:.0%} of each {' and '.join(parts)} class; valid for "
         "a checkpoint that was trained without them"
     )
+
+
+LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
+ALL_TRAINED = "train+val+thin"
+TRAINED, UNSEEN = "trained", "unseen"
+# Ranges of the share of an ordinary photo that the thing covers; figures are given for each range.
+SIZES = (("below 5%", 0.0, 0.05), ("5 to 20%", 0.05, 0.2), ("above 20%", 0.2, 1.01))
+
+
+@dataclass(frozen=True)
+class GroupedTask:
+    """Queries in named groups against one gallery.
+
+    Attributes:
+        corpus: queries and gallery; every query has a relevant photo.
+        groups: for each name of a group of queries, their classes.
+        harmonic: two groups whose harmonic mean is given, too; None where there are not two groups.
+        sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size. Only for
+            ordinary photos.
+    """
+
+    corpus: Corpus
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    harmonic: tuple[str, str] | None = None
+    sizes: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def subsampled(self, sketches: int, photos: int) -> GroupedTask:
+        """The same task with every ``sketches``-th sketch and every ``photos``-th photo only."""
+        sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
+        return GroupedTask(subsampled(self.corpus, sketches, photos), self.groups, self.harmonic, sizes)
+
+
+def read_large_task(protocol: Protocol, split: str | None = None, trained_on: str | None = None) -> GroupedTask:
+    """Reads the pictures of one of LARGE_PROTOCOLS from the optional data.
+
+    Args:
+        split: the classes that were not trained on, "val" (also None) or "unseen"; only for "everything".
+        trained_on: parts whose fresh pictures are used, joined by "+"; "thin" means the classes that the split leaves
+            out. None for "train" with val, "train+val+thin" otherwise.
+
+    Raises ModelError for arguments that contradict each other, or data that is missing.
+    """
+    folder = data_folder()
+    if split is not None and protocol != "everything":
+        raise ModelError(f"--protocol {protocol} has no split; leave out --split")
+    if protocol == "everyday":
+        if trained_on is not None:
+            raise ModelError("ordinary photos do not depend on what was trained on; leave out --trained-on")
+        return everyday_task(folder)
+    if protocol == "fresh":
+        return fresh_task(folder, trained_on or ALL_TRAINED)
+    split = split or "val"
+    return everything_task(folder, split, trained_on or ("train" if split == "val" else ALL_TRAINED))
+
+
+def fresh_task(folder: Path, trained_on: str) -> GroupedTask:
+    """Fresh sketches of the trained classes against the fresh photos of these classes."""
+    data = _read(folder)
+    corpus = split_fresh(data.of(_classes(folder, trained_on)))[1].without_thumbnails()
+    return _task(corpus.sketches, corpus.photos)
+
+
+def everything_task(folder: Path, split: str, trained_on: str) -> GroupedTask:
+    """Fresh sketches of trained classes, and sketches of classes of ``split``, against a gallery of everything.
+
+    The gallery: the fresh photos of the trained classes, all photos of the classes of ``split``, and the ordinary
+    photos. Of each class of ``split`` and each source the first ten sketches are queries, as in the zero-shot protocol.
+    Raises ModelError where a class is both.
+    """
+    data = _read(folder)
+    trained, unseen = _classes(folder, trained_on), set(read_split(folder, split))
+    if both := sorted(trained & unseen):
+        raise ModelError(f"{split} has classes of {trained_on} ({both[0]}, ...); name another --split or --trained-on")
+    fresh, new = split_fresh(data.of(trained))[1].without_thumbnails(), data.of(unseen).protocol()
+    scenes = tuple(scene.picture for scene in read_scenes(folder))
+    groups = {TRAINED: trained, UNSEEN: unseen}
+    return _task(fresh.sketches + new.sketches, fresh.photos + new.photos + scenes, groups, (TRAINED, UNSEEN))
+
+
+def everyday_task(folder: Path) -> GroupedTask:
+    """Fresh sketches of the things that ordinary photos show, against the ordinary photos, by class and by size."""
+    scenes = read_scenes(folder)
+    classes = {label for scene in scenes for label in scene.shares}
+    sketches = split_fresh(_read(folder).of(classes))[1].sketches
+    task = _task(sketches, tuple(scene.picture for scene in scenes), {label: {label} for label in sorted(classes)})
+    return GroupedTask(task.corpus, task.groups, sizes=_by_size(task.corpus.sketches, scenes))
+
+
+def write_folders(task: GroupedTask, folder: Path) -> None:
+    """Writes a task's pictures as class folders, so that it can be indexed and searched like anybody's photos.
+
+    Photos go to ``folder``/photo/<class>/, one that shows several classes into the folder of each, and one that shows
+    none of them to photo/other/. Sketches go to ``folder``/<group>/sketch/<class>/. Each file gets its source's name in
+    front of its own. Raises ModelError where ``folder`` has files already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelError(f"{folder} has files already; name an empty or a new folder")
+    for photo in task.corpus.photos:
+        for label in {photo.label, *photo.also} - {""} or {"other"}:
+            _copy(photo, folder / "photo" / label)
+    for group, labels in task.groups.items():
+        for sketch in task.corpus.sketches:
+            if sketch.label in labels:
+                _copy(sketch, folder / group / "sketch" / sketch.label)
+
+
+def _copy(picture: Picture, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(picture.path, folder / f"{picture.source}-{picture.path.name}")
+
+
+def _task(
+    sketches: tuple[Picture, ...],
+    photos: tuple[Picture, ...],
+    wanted: Mapping[str, Collection[str]] | None = None,
+    harmonic: tuple[str, str] | None = None,
+) -> GroupedTask:
+    corpus = answerable(Corpus(sketches, photos))
+    asked = {picture.label for picture in corpus.sketches}
+    found = {name: frozenset(labels) & asked for name, labels in (wanted or {}).items()}
+    groups = {name: labels for name, labels in found.items() if labels}
+    return GroupedTask(corpus, groups, harmonic if harmonic and set(harmonic) <= set(groups) else None)
+
+
+def _by_size(sketches: tuple[Picture, ...], scenes: tuple[Scene, ...]) -> dict[str, NDArray[np.bool_]]:
+    shares = {
+        label: np.array([scene.shares.get(label, 0.0) for scene in scenes]) for label in {s.label for s in sketches}
+    }
+    matrix = np.stack([shares[sketch.label] for sketch in sketches])
+    return {name: (matrix > 0) & (matrix >= low) & (matrix < high) for name, low, high in SIZES}
+
+
+def _read(folder: Path) -> Corpus:
+    first, further = read_data(folder), read_more(folder)
+    return Corpus(first.sketches + further.sketches, first.photos + further.photos)
+
+
+def _classes(folder: Path, parts: str) -> set[str]:
+    """The classes of parts joined by "+"; "thin" are those that the split leaves out."""
+    found: set[str] = set()
+    for part in parts.split("+"):
+        found |= set(thin_classes(folder, read_data(folder)) if part == "thin" else read_split(folder, part))
+    return found

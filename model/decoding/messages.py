@@ -1,18 +1,153 @@
-"""The messages of a program and its decoding processes: one request through a pipe, one reply, and so on."""
+"""Messages between a program and its decoding processes: a picture to be made of a file, within limits."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import struct
-from dataclasses import dataclass
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from types import ModuleType
 from typing import BinaryIO
 
 from PIL import Image
 
-from model.decoding.job import Job
-from model.decoding.limits import Limits
 from model.errors import BlankSketch, CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import OpenedImage
+from model.images import MAX_PIXELS, OpenedImage, Preprocessing, open_dated
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture: how it is opened, and what is done with it then. All of it happens in the same process.
+
+    Attributes:
+        max_pixels, least_side, sketch: as ``model.images.open_image`` has them.
+        longest_side: the picture is reduced until no side is longer than so many pixels; None leaves it as it is.
+        network_input: the side of a network's input, in pixels. The picture is prepared as ``Preprocessing.pixels``
+            does it; None leaves it as it is.
+        released, padded: as ``Preprocessing`` has them.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    least_side: int | None = None
+    sketch: bool = False
+    longest_side: int | None = None
+    network_input: int | None = None
+    released: bool = False
+    padded: bool = False
+
+    @classmethod
+    def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
+        """The job that makes what ``preprocessing.pixels`` gives for the file: (H, W, 3), as a picture."""
+        return cls(
+            max_pixels,
+            preprocessing.least_side(modality),
+            sketch=modality == "sketch",
+            network_input=preprocessing.image_size,
+            released=preprocessing.released,
+            padded=preprocessing.padded,
+        )
+
+    def run(self, data: bytes) -> OpenedImage:
+        """The 8-bit RGB picture. Raises ImageError: what ``open_image`` raises, and BlankSketch."""
+        opened = open_dated(data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch)
+        image = opened.image
+        if self.longest_side is not None:
+            image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
+        if self.network_input is not None:
+            preprocessing = Preprocessing(self.network_input, released=self.released, padded=self.padded)
+            image = Image.fromarray(preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
+        return replace(opened, image=image)
+
+    @property
+    def most_pixels(self) -> int:
+        """No picture that ``run`` makes has more."""
+        return max(self.max_pixels, (self.network_input or 0) ** 2)
+
+    def to_json(self) -> bytes:
+        """The text that ``from_json`` reads."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Job:
+        """The job that ``to_json`` wrote."""
+        return cls(**json.loads(text))
+
+
+MIB = 1024 * 1024
+# Measured for 36 megapixels: 18 bytes a pixel for a lossless WebP, its file included, and 2.5 s for a PNG with 16 bits.
+_BYTES_A_PIXEL = 20
+_OWN_BYTES = 256 * MIB
+# A machine may be several times as slow as the one measured on.
+_PIXELS_A_SECOND = 8_000_000
+_OWN_SECONDS = 4
+# Enough for 8 megapixels.
+_QUICK_SECONDS = 1
+# Where other programs need the CPU, too, a second of it takes longer on the clock.
+_CLOCK_PER_CPU = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that decoding one picture may cost.
+
+    Attributes:
+        cpu_seconds, clock_seconds: until it is done. memory: bytes of the decoding process.
+    """
+
+    cpu_seconds: int
+    clock_seconds: float
+    memory: int
+
+    @classmethod
+    def of(cls, size: int, pixels: int) -> Limits:
+        """For a file of ``size`` bytes with at most ``pixels`` pixels: several times of what ordinary pictures need."""
+        cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
+        return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
+
+    def quick(self) -> Limits:
+        """Limits with this memory, in the time that ordinary pictures need."""
+        return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
+
+    def enter(self) -> None:
+        """Hold this process to them from now on, as far as its system can: the time on the clock is its parent's task.
+
+        Beyond the CPU time the system ends the process (SIGXCPU). Beyond the memory it has no more: MemoryError. Linux
+        has both limits; macOS has the first, and Windows has neither. A system that forbids setting them has neither.
+        """
+        resource = _resource()
+        if resource is None:
+            return
+        spent = int(time.process_time())
+        _lower(resource, "RLIMIT_CPU", spent + self.cpu_seconds + 1)
+        if sys.platform == "linux":
+            # Not the address space: libraries that are loaded, and room that allocators only reserve, would count.
+            _lower(resource, "RLIMIT_DATA", self.memory)
+
+
+def without_core_dumps() -> None:
+    """Let this process leave no file of its memory behind when it is ended by a signal."""
+    if (resource := _resource()) is not None:
+        _lower(resource, "RLIMIT_CORE", 0)
+
+
+def _resource() -> ModuleType | None:
+    try:
+        return importlib.import_module("resource")
+    except ImportError:  # Windows
+        return None
+
+
+def _lower(resource: ModuleType, name: str, soft: int) -> None:
+    kind = getattr(resource, name)
+    # A process may set its soft limit as often as it wants, up to the hard one, which is not touched.
+    hard = resource.getrlimit(kind)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
 
 # CPU seconds, seconds on the clock, bytes of memory, bytes of the job, bytes of the file.
 _REQUEST = struct.Struct("<IdQIQ")

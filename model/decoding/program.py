@@ -15,8 +15,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from model.decoding.limits import without_core_dumps
-from model.decoding.messages import READY, receive_request, send_error, send_picture
+from model.decoding.messages import READY, receive_request, send_error, send_picture, without_core_dumps
 
 
 def main() -> None:

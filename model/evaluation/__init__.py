@@ -6,24 +6,3 @@ from model.evaluation.guesses import guess_table, measure_guesses
 from model.evaluation.per_query import Interval, bootstrap, intervals
 from model.evaluation.run import EvaluationRequest, run_evaluation
 from model.evaluation.scoring import counts, encode_pictures, score_matrices
-
-__all__ = [
-    "CHANCE",
-    "HARMONIC",
-    "Evaluation",
-    "EvaluationRequest",
-    "Interval",
-    "bootstrap",
-    "counts",
-    "encode_pictures",
-    "guess_table",
-    "intervals",
-    "measure",
-    "measure_composites",
-    "measure_groups",
-    "measure_guesses",
-    "measure_instances",
-    "relevance",
-    "run_evaluation",
-    "score_matrices",
-]

@@ -1,4 +1,4 @@
-"""Why a photo matches a sketch, or is like another photo: attention, selection and correspondences of the pair."""
+"""Explains why a photo matches a sketch, or is like another photo: attention, selection, correspondences, influence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from model.errors import ModelError
 from model.network import (
+    BestMatchRelation,
     ConvolutionalEncoder,
     CrossAttention,
     CrossSide,
@@ -224,3 +225,75 @@ def _cross_attention(cross: CrossAttention, sketch: CrossSide, photo: CrossSide)
         forth = forth[:, :, rows] / forth[:, :, rows].sum(dim=2, keepdim=True)
         back = back[:, rows]
     return forth, back
+
+
+STRONGEST = 10
+
+
+@dataclass(frozen=True)
+class PairInfluence:
+    """A pair of patch tokens, given by their cells, and the share of the relation score that is lost without it.
+
+    drop: (score - score without the pair) / score; at most 1, below 0 where the pair lowers the score.
+    """
+
+    sketch_cell: int
+    photo_cell: int
+    drop: float
+
+
+@torch.inference_mode()
+def influential_pairs(
+    network: RetNetwork, sketch: Tokens, photo: Tokens, count: int = STRONGEST
+) -> tuple[PairInfluence, ...]:
+    """The pairs without which the relation score falls most, strongest first; only pairs without which it falls.
+
+    Args:
+        sketch, photo: one image each, as encoded, on the network's device.
+        count: how many at most.
+
+    Returns:
+        No pairs where the relation network is untrained, or is the paper's, which compares blocks of patches.
+    """
+    if not isinstance(network, Network) or not network.calibration.relation_trained:
+        return ()
+    if not isinstance(network.relation, BestMatchRelation):
+        return ()
+    s_side, p_side = network.project(sketch, "sketch"), network.project(photo, "photo")
+    s_out, p_out = network.align(s_side, p_side)
+    logit = network.relation(s_out, p_out)
+    # The [Ret] term of the logit does not depend on the pairs.
+    added = network.relate(s_side, p_side) - logit
+    without = logits_without_each(network.relation, s_out, p_out)
+    drops = (1 - (without + added).double().sigmoid() / (logit + added).double().sigmoid()).cpu()
+    order = drops.flatten().argsort(descending=True, stable=True)[:count].tolist()
+    found = []
+    for row, column in (divmod(place, drops.shape[1]) for place in order):
+        if drops[row, column] <= 0:
+            break
+        pair = int(s_out.positions[0, row]), int(p_out.positions[0, column])
+        found.append(PairInfluence(*pair, float(drops[row, column])))
+    return tuple(found)
+
+
+@torch.inference_mode()
+def logits_without_each(relation: BestMatchRelation, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+    """(n_s, n_p) float32: the relation logits without each pair in turn; the next best match takes its place, or 0.
+
+    sketch, photo: one image each, after cross-attention.
+    """
+    kernel = relation.kernel(sketch, photo)[0]
+    weights = relation.token_weights(sketch, photo)
+    # A pair counts only where it is the best of its row or column; without it, the next best one counts.
+    by_row, by_column = (_lost(k, weight[0]) for k, weight in zip((kernel, kernel.T), weights, strict=True))
+    logits: torch.Tensor = relation(sketch, photo) - relation.scale / 2 * (by_row + by_column.T)
+    return logits
+
+
+def _lost(kernel: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(n, m): by how much the weighted sum of row maxima falls without each entry; weight: (n,), of the rows."""
+    if kernel.shape[1] == 1:
+        # There is no next best match: a removed entry counts as 0.
+        return weight[:, None] * kernel
+    best, places = kernel.topk(2, dim=1)
+    return torch.zeros_like(kernel).scatter(1, places[:, :1], (weight * (best[:, 0] - best[:, 1]))[:, None])

@@ -16,17 +16,3 @@ from model.images.files import (
 )
 from model.images.ink import Pixels
 from model.images.preprocess import Preprocessing
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
-    "OpenImage",
-    "OpenedImage",
-    "Pixels",
-    "Preprocessing",
-    "Source",
-    "media_type",
-    "open_dated",
-    "open_image",
-    "read_image_file",
-]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from model.errors import ModelError
 from model.network.json_fields import from_json, to_json
-from model.network.variants import MOST_VARIANTS
+from model.network.tokens import MOST_VARIANTS
 
 Method = Literal["rn", "ret", "fused"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")

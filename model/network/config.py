@@ -72,8 +72,8 @@ class ModelConfig:
         kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp, pair-mlp).
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
-        prototypes: how many the prior of photos has (``model.network.prior``); 0 for a network without one.
-        words: the words of the vocabulary (``model.network.vocabulary``), each by its names, of which the first is the
+        prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without one.
+        words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is the
             one that is shown; none for a network without one.
         drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 where no word
             names it.

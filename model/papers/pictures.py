@@ -101,7 +101,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too;
             None for the data that SKETCH_SEARCH_DATA names.
         recipe: ``split`` says which parts of that data's split are trained on ("thin" means the classes that the split
-            leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.protocols``).
+            leaves out), ``hold_out`` and ``data_set`` which pictures are left out (``model.datasets.tasks``).
             Classes that then lack sketches or photos are left out unless it uses ``further`` ones. Of that data no
             training sees the fresh pictures (``model.datasets.split_fresh``), nor, with parts of data/more, classes
             that are too near to those it is measured on (``model.datasets.too_near``).

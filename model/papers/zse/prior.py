@@ -1,4 +1,4 @@
-"""The prior of a trained network (``model.network.prior``): its prototypes, and how much it counts."""
+"""The prior of a trained network (``model.network.ret_network``): its prototypes, and how much it counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary of a trained network (``model.network.vocabulary``): its words, and their directions among photos."""
+"""The vocabulary of a trained network (``model.network.ret_network``): its words, and their directions among photos."""
 
 from __future__ import annotations
 

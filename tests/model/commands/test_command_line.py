@@ -6,13 +6,12 @@ import importlib
 from model.commands import command_line
 from model.commands.command_line import parser
 from model.datasets.layouts import STANDARD_SPLITS
-from model.datasets.protocols import PROTOCOLS
-from model.datasets.tasks import LAYOUTS, PARTS
+from model.datasets.tasks import LAYOUTS, PARTS, PROTOCOLS
 from model.evaluation.composites import COMPOSITES
 from model.evaluation.per_query import RESAMPLED
 from model.network.calibration import METHODS
 from model.network.config import PRESETS
-from model.network.variants import MOST_VARIANTS
+from model.network.tokens import MOST_VARIANTS
 from model.papers.recipe import RECIPES
 
 

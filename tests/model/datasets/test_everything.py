@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.datasets.corpus import DATA_VARIABLE
-from model.datasets.everything import TRAINED, UNSEEN, read_large_task, write_folders
-from model.datasets.fresh import FRESH_PHOTOS, FRESH_SKETCHES, is_fresh
+from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, FRESH_SKETCHES, is_fresh
+from model.datasets.tasks import TRAINED, UNSEEN, read_large_task, write_folders
 from model.errors import ModelError
 from tests.archives import pack
 from tests.pictures import drawing, encoded, photo

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.datasets.corpus import Corpus, Picture
-from model.datasets.fresh import FRESH_PHOTOS, FRESH_SKETCHES, is_fresh, split_fresh
-from model.datasets.pairs import drawn_from
+from model.datasets.corpus import FRESH_PHOTOS, FRESH_SKETCHES, Corpus, Picture, drawn_from, is_fresh, split_fresh
 
 
 def pictures(half: str, source: str, label: str, names: list[str]) -> tuple[Picture, ...]:

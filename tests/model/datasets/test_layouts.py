@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model.datasets.corpus import Corpus, Picture
-from model.datasets.layouts import STANDARD_SPLITS, class_key, classes_named, read_file_lists, read_qmul, standard_split
-from model.datasets.pairs import drawn_from
+from model.datasets.corpus import Corpus, Picture, drawn_from
+from model.datasets.layouts import STANDARD_SPLITS, class_key, classes_named, read_file_lists, standard_split
 from model.datasets.tasks import read_task
 from model.errors import ModelError
 from tests.requirements import needs_shared_data
@@ -91,37 +90,6 @@ def write_pictures(folder: Path, *names: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).touch()
-
-
-def test_qmul_pairs_are_read_from_lists_or_from_their_folders(tmp_path: Path) -> None:
-    listed, plain = tmp_path / "lists" / "ShoeV2", tmp_path / "folders" / "ShoeV2"
-    write_pictures(listed / "ShoeV2_photo", "11.png", "12.png", "13.png")
-    write_pictures(listed / "ShoeV2_sketch_png", "11_1.png", "12_1.png", "12_2.png", "13_1.png")
-    (listed / "photo_test.txt").write_text("11.png\n12.png\n")
-    (listed / "sketch_test.txt").write_text("11_1.svg\n12_1\n12_2.png\n")
-    write_pictures(plain / "testB", "11.png", "12.png")
-    write_pictures(plain / "testA", "11_1.png", "12_1.png", "12_2.png")
-    for folder in (listed, plain):
-        corpus = read_qmul(folder, "test")
-        assert [p.path.name for p in corpus.sketches] == ["11_1.png", "12_1.png", "12_2.png"]
-        assert {(p.label, p.source) for p in corpus.photos} == {("ShoeV2", "qmul")}
-        assert drawn_from(corpus).tolist() == [0, 1, 1]
-
-
-def test_a_bad_qmul_folder_is_named_by_file_and_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds neither sketch_test\.txt and photo_test\.txt nor testA/"):
-        read_qmul(tmp_path, "test")
-    (tmp_path / "photo_test.txt").write_text("11.png\n")
-    (tmp_path / "sketch_test.txt").write_text("11_1.png\n12_1.png\n")
-    with pytest.raises(ModelError, match="holds no folder NAME_sketch/"):
-        read_qmul(tmp_path, "test")
-    write_pictures(tmp_path / "C_photo", "11.png")
-    write_pictures(tmp_path / "C_sketch", "11_1.png")
-    with pytest.raises(ModelError, match=r"sketch_test\.txt:2: .*C_sketch holds no picture named 12_1"):
-        read_qmul(tmp_path, "test")
-    write_pictures(tmp_path / "C_sketch", "12_1.png")
-    with pytest.raises(ModelError, match=r"sketch_test\.txt:2: no photo .* named as sketch 12_1\.png"):
-        read_qmul(tmp_path, "test")
 
 
 @pytest.mark.parametrize("name", STANDARD_SPLITS)

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.datasets.corpus import Corpus, Picture
-from model.datasets.pairs import drawn_from, with_pairs
-from model.datasets.protocols import (
+from model.datasets.corpus import Corpus, Picture, drawn_from, with_pairs
+from model.datasets.tasks import (
     answerable,
     cross_data_set,
     fine_grained,

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from model.decoding import Decoders, Job
-from model.decoding.limits import Limits
+from model.decoding.messages import Limits
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, ImageTooLarge, SlowImage, UndecodableImage
 from model.images import Preprocessing, open_image
 from tests.bombs import scan_bomb

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from model.commands import main
-from model.datasets import fresh
+from model.datasets import corpus as corpora
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError
@@ -167,9 +167,8 @@ def test_every_nth_picture_can_be_measured_alone(folder: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--layout", "qmul"), "needs a folder"),
+        (("--layout", "lists"), "needs a folder"),
         (("--protocol", "cross-data-set", "--data", "DATA"), "name their split with --trained-on"),
-        (("--layout", "qmul", "--data", "DATA"), "pairs of one class are for --protocol fine-grained"),
         (("--layout", "lists", "--data", "DATA", "--split", "val"), "have the parts train and unseen"),
         (("--layout", "lists", "--data", "DATA"), "cname_cid_zero.txt cannot be read"),
         (("--split", "sketchy_104_21", "--data", "DATA"), "none of the classes asked for"),
@@ -263,11 +262,11 @@ def test_fresh_sketches_of_trained_classes_are_asked_for_the_photos_they_were_dr
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
     # Of so few pictures a tenth may be none.
     for share in ("FRESH_SKETCHES", "FRESH_PHOTOS"):
-        monkeypatch.setattr(fresh, share, 0.5)
+        monkeypatch.setattr(corpora, share, 0.5)
     task = read_task("fine-grained", None, "train+unseen")
     names = [(p.label, p.path.stem.removesuffix("-1")) for p in task.corpus.sketches]
     both = [(label, f"sketchy{seed}") for label in ("ant", "bat") for seed in range(10)]
-    assert names == [name for name in both if fresh.is_fresh(*name, 0.5)]
+    assert names == [name for name in both if corpora.is_fresh(*name, 0.5)]
     assert 0 < len(names) < len(both)
     assert len(task.corpus.photos) == 40
     assert "most photos of the gallery are no fresh ones" in task.about[0]

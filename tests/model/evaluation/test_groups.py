@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.datasets.corpus import Corpus, Picture
-from model.datasets.everything import GroupedTask
+from model.datasets.tasks import GroupedTask
 from model.evaluation import measure_groups, relevance
 
 

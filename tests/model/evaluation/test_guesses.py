@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.commands.command_line import main
-from model.datasets.everything import GroupedTask
+from model.datasets.tasks import GroupedTask
 from model.errors import ModelError
 from model.evaluation.guesses import GuessFigures, guess_table, measure_guesses
 from model.matcher import Matcher

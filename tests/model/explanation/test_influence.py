@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.explanation.influence import PairInfluence, influential_pairs, logits_without_each
-from model.network.layers.relation import BestMatchRelation, KernelRelation
+from model.explanation.pair import PairInfluence, influential_pairs, logits_without_each
+from model.network.layers.relation import BestMatchRelation
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.networks import tiny_network
@@ -21,11 +21,14 @@ def tokens(count: int, seed: int, width: int = 32) -> Tokens:
     return Tokens(torch.randn(1, 1 + count, width, generator=chance), cells[None])
 
 
+def best_match(network: Network) -> BestMatchRelation:
+    assert isinstance(network.relation, BestMatchRelation)
+    return network.relation
+
+
 def scored_without(network: Network, kernel: torch.Tensor, sketch: Tokens, photo: Tokens) -> float:
     """The relation logit of a kernel matrix, written out; -inf: an entry that is not there."""
-    relation = network.relation
-    if isinstance(relation, KernelRelation):
-        return float(relation.mlp(kernel.flatten()[None]))
+    relation = best_match(network)
     w, v = relation.token_weights(sketch, photo)
     matched = 0.0
     for i, row in enumerate(kernel):
@@ -37,19 +40,17 @@ def scored_without(network: Network, kernel: torch.Tensor, sketch: Tokens, photo
     return float(relation.scale / 2 * matched + relation.bias)
 
 
-@pytest.mark.parametrize("relation", ["best-match", "kernel-mlp"])
 @pytest.mark.parametrize(("n_s", "n_p"), [(6, 7), (1, 5), (5, 1), (16, 16)])
-def test_every_pair_left_out_gives_what_leaving_it_out_by_hand_gives(relation: str, n_s: int, n_p: int) -> None:
-    network = tiny_network(relation=relation)
+def test_every_pair_left_out_gives_what_leaving_it_out_by_hand_gives(n_s: int, n_p: int) -> None:
+    network = tiny_network()
     sketch, photo = tokens(n_s, 1), tokens(n_p, 2)
-    found = logits_without_each(network.relation, sketch, photo)
+    found = logits_without_each(best_match(network), sketch, photo)
     kernel = network.relation.kernel(sketch, photo)[0]
     assert found.shape == kernel.shape
-    gone = 0.0 if relation == "kernel-mlp" else -torch.inf
     for i in range(kernel.shape[0]):
         for j in range(kernel.shape[1]):
             without = kernel.clone()
-            without[i, j] = gone
+            without[i, j] = -torch.inf
             expected = scored_without(network, without, sketch, photo)
             assert float(found[i, j]) == pytest.approx(expected, abs=1e-4), (i, j)
     full = scored_without(network, kernel, sketch, photo)
@@ -61,7 +62,7 @@ def test_of_two_equal_best_matches_neither_is_missed() -> None:
     network = tiny_network()
     sketch = tokens(2, 1)
     twins = torch.cat([sketch.features[:, :2], sketch.features[:, 1:2]], dim=1)
-    found = logits_without_each(network.relation, sketch, Tokens(twins, torch.tensor([[3, 4]])))
+    found = logits_without_each(best_match(network), sketch, Tokens(twins, torch.tensor([[3, 4]])))
     full = network.relation(sketch, Tokens(twins, torch.tensor([[3, 4]])))
     # The first sketch token is still matched by the other twin; only that twin's own column loses.
     assert isinstance(network.relation, BestMatchRelation)
@@ -71,10 +72,9 @@ def test_of_two_equal_best_matches_neither_is_missed() -> None:
     torch.testing.assert_close(full - found[0], lost, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("relation", ["best-match", "kernel-mlp"])
 @pytest.mark.parametrize("with_ret", [True, False])
-def test_drops_are_shares_of_the_score_and_the_strongest_come_first(relation: str, with_ret: bool) -> None:
-    network = tiny_network(relation=relation, relation_ret=with_ret)
+def test_drops_are_shares_of_the_score_and_the_strongest_come_first(with_ret: bool) -> None:
+    network = tiny_network(relation_ret=with_ret)
     sketch, photo = tokens(8, 3), tokens(9, 4)
     found = influential_pairs(network, sketch, photo, count=5)
     sides = network.project(sketch, "sketch"), network.project(photo, "photo")
@@ -85,29 +85,16 @@ def test_drops_are_shares_of_the_score_and_the_strongest_come_first(relation: st
     drops = []
     for place in range(kernel.numel()):
         without = kernel.flatten().clone()
-        without[place] = 0.0 if relation == "kernel-mlp" else -torch.inf
+        without[place] = -torch.inf
         logit = scored_without(network, without.reshape(kernel.shape), *pair) + added
         drops.append((score - float(torch.tensor(logit).sigmoid())) / score)
     expected = sorted((drop for drop in drops if drop > 1e-6), reverse=True)[:5]
     assert [influence.drop for influence in found] == pytest.approx(expected, abs=1e-4)
     assert expected[0] > 1e-3
     best = drops.index(max(drops))
-    assert _name(network, pair, best, kernel.shape[1]) == (found[0].sketch_cell, found[0].photo_cell)
-
-
-def _name(network: Network, pair: tuple[Tokens, Tokens], place: int, columns: int) -> tuple[int, int]:
-    row, column = divmod(place, columns)
-    sketch, photo = pair
-    if isinstance(network.relation, BestMatchRelation):
-        return int(sketch.positions[0, row]), int(photo.positions[0, column])
-    best, named = -2.0, (-1, -1)
-    for i, s in enumerate(sketch.positions[0].tolist()):
-        for j, p in enumerate(photo.positions[0].tolist()):
-            block = tuple(cell // GRID // 2 * (GRID // 2) + cell % GRID // 2 for cell in (s, p))
-            cosine = float(torch.cosine_similarity(sketch.patches[0, i], photo.patches[0, j], dim=0))
-            if block == (row, column) and cosine > best:
-                best, named = cosine, (s, p)
-    return named
+    row, column = divmod(best, kernel.shape[1])
+    cells = int(pair[0].positions[0, row]), int(pair[1].positions[0, column])
+    assert cells == (found[0].sketch_cell, found[0].photo_cell)
 
 
 def test_the_pair_that_was_put_there_is_the_most_influential() -> None:
@@ -125,10 +112,7 @@ def test_the_pair_that_was_put_there_is_the_most_influential() -> None:
 
 def test_where_no_pair_has_a_place_or_a_score_there_is_no_influence() -> None:
     assert influential_pairs(tiny_network(methods=("ret",), best_method="ret"), tokens(6, 1), tokens(6, 2)) == ()
-    released = tiny_network(
-        relation="kernel-mlp", released_kernel_view=True, keep_sketch=1.0, keep_photo=1.0, relation_ret=False
-    )
-    assert influential_pairs(released, tokens(16, 1), tokens(16, 2)) == ()
+    assert influential_pairs(tiny_network(relation="kernel-mlp"), tokens(6, 1), tokens(6, 2)) == ()
 
 
 def test_the_number_of_pairs_is_bounded() -> None:

@@ -15,7 +15,7 @@ import torch
 from model.checkpoint.file import load_network, save_checkpoint
 from model.errors import ModelError
 from model.matcher import load
-from model.network.vectors import (
+from model.network import (
     ClipAtConfig,
     ClipAtNetwork,
     VitLayout,
@@ -24,7 +24,7 @@ from model.network.vectors import (
     read_clip,
     with_learned,
 )
-from model.network.vectors.vit import build_vit
+from model.network.vit import build_vit
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone
 from tests.pictures import drawing, photo

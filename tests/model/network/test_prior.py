@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from model.checkpoint.file import load_network, save_checkpoint
 from model.explanation import explain
-from model.explanation.influence import influential_pairs
+from model.explanation.pair import influential_pairs
 from model.matcher import Matcher
-from model.network.prior import SHARPNESS, Prior
+from model.network.ret_network import SHARPNESS, Prior
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from tests.networks import tiny_network

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 import model
 from model.errors import ModelError
 from model.matcher import Matcher
-from model.network.tokens import Tokens
-from model.network.variants import MOST_VARIANTS, seen_together, sketch_variants
+from model.network.tokens import MOST_VARIANTS, Tokens, seen_together, sketch_variants
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, photo
 

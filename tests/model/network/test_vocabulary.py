@@ -10,8 +10,8 @@ from model.checkpoint.file import load_network, save_checkpoint
 from model.errors import ModelError
 from model.matcher import MOST_GUESSES, Matcher
 from model.network.config import ModelConfig
+from model.network.ret_network import SHARE, Vocabulary
 from model.network.tokens import Tokens
-from model.network.vocabulary import SHARE, Vocabulary
 from model.network.zse import Network
 from tests.networks import tiny_config, tiny_network, with_words
 

@@ -21,7 +21,7 @@ from model.commands import main
 from model.datasets.corpus import data_folder, read_split
 from model.errors import ModelError
 from model.matcher import load
-from model.network.vectors import AnchorNetwork, anchor_network_from
+from model.network import AnchorNetwork, anchor_network_from
 from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, read_recipe
 from model.papers.sketch_an_anchor import (

@@ -21,7 +21,7 @@ from model.commands import main
 from model.datasets.corpus import Corpus, data_folder, read_class_folders, read_split
 from model.errors import ModelError
 from model.matcher import load
-from model.network.vectors import ClipAtNetwork, PretrainedVit, VitLayout
+from model.network import ClipAtNetwork, PretrainedVit, VitLayout
 from model.papers.clip_at import (
     ClipAtTrainer,
     average_divergence,

@@ -19,7 +19,7 @@ from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.zse.objectives import MATCH, NO_MATCH, QuadrupletObjective
 from model.papers.zse.trainer import ZseTrainer
-from model.training.calibration import calibrated, trained_matcher
+from model.training import calibrated, trained_matcher
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.pictures import SHAPES
 

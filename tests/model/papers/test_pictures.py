@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
-from model.datasets.everything import GroupedTask
-from model.datasets.fresh import FRESH_PHOTOS, is_fresh, split_fresh
-from model.datasets.further import Further, too_near
-from model.datasets.protocols import hold_out
+from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, is_fresh, split_fresh
+from model.datasets.optional import Further, too_near
+from model.datasets.tasks import GroupedTask, hold_out
 from model.errors import ModelError
 from model.papers.pictures import training_corpora, training_set
 from model.papers.recipe import TwoSidedRecipe

@@ -29,7 +29,7 @@ CLIP_AT = 'method = "clip-at"\nbackbone = "clip"\nsteps = 4\nbatch = 4\ncategori
 def test_the_committed_recipes_can_be_read() -> None:
     found = {path.relative_to(RECIPES).with_suffix(""): path for path in RECIPES.rglob("*.toml")}
     kinds = Counter(type(read_recipe(path)) for path in found.values())
-    assert kinds == {ZseRecipe: 8, TwoSidedRecipe: 4, AnchorRecipe: 7, ClipAtRecipe: 5}
+    assert kinds == {ZseRecipe: 8, TwoSidedRecipe: 4, AnchorRecipe: 9, ClipAtRecipe: 5}
     for name, path in found.items():
         recipe = read_recipe(path)
         assert min(recipe.steps, recipe.pictures) > 0
@@ -66,6 +66,13 @@ def test_recipes_of_clip_at_are_for_clip_or_for_a_small_vit() -> None:
     assert (public.optimiser.encoder_rate, public.optimiser.prompt_rate, public.batch) == (1e-6, 1e-4, 192)
     assert (public.losses.margin, public.network["prompts"]) == (0.2, 3)
     assert found["category"].pictures == found["fine-grained"].pictures
+
+
+def test_the_recipes_of_the_comparison_see_as_many_pictures_of_one_size() -> None:
+    for path in (RECIPES / "comparison").glob("*.toml"):
+        recipe = read_recipe(path)
+        assert 7_900 < recipe.pictures <= 8_000, path
+        assert recipe.network["image_size"] == 128, path
 
 
 def test_a_recipe_may_be_another_one_with_changes(tmp_path: Path) -> None:

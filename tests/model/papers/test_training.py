@@ -18,8 +18,7 @@ from model.papers.recipe import Weights, ZseOptimiser
 from model.papers.zse.objectives import bank_loss, calibration_loss, listwise_loss
 from model.papers.zse.teacher import Teacher
 from model.papers.zse.trainer import ZseTrainer
-from model.training import calibrated, trained_matcher
-from model.training.calibration import DIFFUSIONS
+from model.training import DIFFUSIONS, calibrated, trained_matcher
 from tests.learning import small_backbone, small_recipe, write_class_folders, write_patterns
 
 SMALL_RECIPE = (

@@ -14,8 +14,8 @@ from PIL import Image
 import model
 from indexer.samples import draw_photo
 from model.network import Tokens
-from model.ranking import SAME, duplicates, first_of_same, pairs_to_compare, sameness
-from model.ranking.duplicates import LOOK, LOOKED_AT, SAME_BY_RET
+from model.ranking import SAME, first_of_same, likeness, pairs_to_compare, sameness
+from model.ranking.likeness import LOOK, LOOKED_AT, SAME_BY_RET
 from tests.pictures import SHAPES, photo
 
 GRID = 4
@@ -63,7 +63,7 @@ def test_sameness_is_what_the_best_matches_nearby_say(seed: int, count: int, bat
     tokens = pictures(seed, count)
     pairs = torch.tensor([(one, other) for one in range(count) for other in range(count)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "_BATCH", batch)
+        patch.setattr(likeness, "_PAIRS", batch)
         found = sameness(tokens, pairs, GRID)
     expected = torch.tensor([plain_sameness(tokens, one, other) for one, other in pairs.tolist()])
     torch.testing.assert_close(found, expected)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.network.calibration import Method
-from model.ranking.estimate import PRIOR_WEIGHT, estimated
+from model.ranking.diffusion import PRIOR_WEIGHT, estimated
 
 THRESHOLD = 0.3
 PHOTOS = 12

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.ranking import kinds
+from model.ranking import likeness
 from model.ranking.diffusion import centred
-from model.ranking.kinds import ALIKE, kinds_of, mean_direction
+from model.ranking.likeness import ALIKE, kinds_of, mean_direction
 
 
 def gallery(seed: int, photos: int, groups: int = 4) -> torch.Tensor:
@@ -107,7 +107,7 @@ def test_the_mean_is_that_of_directions_whatever_their_lengths_and_in_whatever_p
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     lengths = torch.rand(50, 1, generator=torch.Generator().manual_seed(1)) + 0.1
     for batch in (1, 7, 50, 1000):
-        monkeypatch.setattr(kinds, "_BATCH", batch)
+        monkeypatch.setattr(likeness, "_BATCH", batch)
         mean = mean_direction(ret * lengths)
         assert mean.dtype == torch.float32
         np.testing.assert_allclose(mean.numpy(), unit.mean(axis=0), atol=1e-6)

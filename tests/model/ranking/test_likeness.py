@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 import model.ranking.likeness
 from model.ranking.diffusion import centred
-from model.ranking.kinds import ALIKE, mean_direction
-from model.ranking.likeness import Likeness
+from model.ranking.likeness import ALIKE, Likeness, mean_direction
 
 
 def gallery(seed: int, photos: int) -> torch.Tensor:

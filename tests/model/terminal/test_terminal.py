@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from indexer.commands import parser as indexer_parser
+from model import terminal
 from model.commands.command_line import parser as model_parser
-from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, program, run_program
+from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
 from service.commands.command_line import build_parser
 from tests.patience import PATIENCE
 from tests.programs import run_python
@@ -89,7 +90,7 @@ def test_every_error_becomes_one_sentence_and_an_exit_code(
 def test_ctrl_c_while_a_sentence_is_written_ends_the_program_as_at_any_other_moment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(program, "as_called", lambda sentence, _: _raising(KeyboardInterrupt()))
+    monkeypatch.setattr(terminal, "as_called", lambda sentence, _: _raising(KeyboardInterrupt()))
     assert run_program(lambda: _raising(Refusal("do this instead."))) == 130
     assert capsys.readouterr() == ("", "stopped.\n")
 

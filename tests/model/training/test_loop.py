@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from model.errors import ModelError
-from model.training.loop import Loop, Pace, digest, warmed_cosine
+from model.training import Loop, Pace, digest, warmed_cosine
 
 
 class Fitting(Loop[nn.Linear]):

@@ -14,7 +14,7 @@ import model
 from indexer import build
 from model.checkpoint.file import save_checkpoint
 from model.explanation import cut
-from model.network.vectors import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout, VitSizes
+from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout, VitSizes
 from service.engine import Engine
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation
 from service.explain.paper_figures import figures

@@ -20,7 +20,7 @@ from indexer import build, open_index
 from model import Tokens
 from model.network import Method
 from model.ranking import EXAMPLES, Likeness, fits, support_of
-from model.ranking.words import LEAD
+from model.ranking.leading import WORD_LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
@@ -284,7 +284,7 @@ def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Meth
     led = led_by_word(scores, np.arange(len(scores)), of_all(words), method)
     before, after = torch.from_numpy(scores), torch.from_numpy(led)
     support = support_of(before, before.max(), method)
-    expected = (1 - LEAD) * support / support.max() + LEAD * torch.from_numpy(words)
+    expected = (1 - WORD_LEAD) * support / support.max() + WORD_LEAD * torch.from_numpy(words)
     torch.testing.assert_close(support_of(after, before.max(), method), expected)
     assert led.dtype == np.float32
 

@@ -14,9 +14,7 @@ from model.network.config import Modality, problem_of_words, within
 from model.network.layers import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
-from model.network.vectors.attention import mean_attention
-from model.network.vectors.one_vector import OneVectorConfig
-from model.network.vectors.vit import VitSizes, build_vit, load_vit, vit_shape
+from model.network.vit import OneVectorConfig, VitSizes, build_vit, load_vit, mean_attention, vit_shape
 from model.words import Names
 
 # What a retrieval token is pulled to in the training: a word vector of the class, or the mean of its photos.

@@ -1,4 +1,4 @@
-"""The training loop: steps that can be repeated, and a saved state from which a stopped training goes on."""
+"""Training: a loop that goes on where it was stopped, and the calibration of the network that it leaves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from model.datasets import Corpus
 from model.errors import ModelError
+from model.evaluation import encode_pictures, relevance
+from model.matcher import Matcher
+from model.metrics import category_metrics
+from model.network import Calibration, Method, RetNetwork, Tokens
+from model.ranking import diffused
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -254,3 +260,101 @@ def warmed_cosine(step: int, steps: int, warmup: int, first: float, last: float)
         return first * (step + 1) / warmup
     part = (step - warmup) / max(1, steps - warmup)
     return last + (first - last) * (1 + math.cos(math.pi * part)) / 2
+
+
+Calibrated = TypeVar("Calibrated", bound=RetNetwork)
+BOTH: tuple[Method, ...] = ("rn", "ret")
+# These weights of the fusion and thresholds of the diffusion are tried.
+FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+
+
+def trained_matcher(
+    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH
+) -> Matcher:
+    """Copies a network in training into a matcher that scores by the methods that are being trained."""
+    calibration = Calibration(methods=tuple(methods), best_method=methods[0])
+    return Matcher(network.with_calibration(calibration).set_precision(dtype), "untracked", variants=1)
+
+
+def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
+    """Encodes the sketches of a corpus, and its photos."""
+    return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
+
+
+def validation_figures(
+    network: RetNetwork,
+    validation: Corpus,
+    share: int = 1,
+    dtype: torch.dtype = torch.float32,
+    methods: Sequence[Method] = BOTH,
+) -> dict[str, float]:
+    """Measures a network in training on validation pictures, for its log.
+
+    Args:
+        share: n uses every n-th sketch and photo of ``validation``.
+        dtype: precision in which the scores are computed.
+        methods: those that are trained.
+
+    Returns:
+        mAP@all of each method, such as "val_ret".
+    """
+    part = Corpus(validation.sketches[::share], validation.photos[::share])
+    matcher = trained_matcher(network, dtype, methods)
+    queries, gallery = encoded(matcher, part)
+    relevant = relevance(part)
+    figures = {}
+    for method in matcher.methods:
+        scores = matcher.scores(queries, gallery, method).numpy()
+        figures[f"val_{method}"] = round(category_metrics(scores, relevant)["map_all"], 4)
+    return figures
+
+
+def calibrated(
+    network: Calibrated,
+    validation: Corpus,
+    dtype: torch.dtype = torch.float32,
+    methods: Sequence[Method] = BOTH,
+) -> tuple[Calibrated, dict[str, float]]:
+    """Chooses a calibration by mAP@all on the validation classes.
+
+    The fusion weight is the best of FUSIONS. The best method is the one with the highest mAP@all, and the diffusion
+    threshold is the best of DIFFUSIONS for it.
+
+    Args:
+        dtype: precision in which the scores are computed.
+        methods: those that were trained; where both were, "fused" is added.
+
+    Returns:
+        A copy of the network with its calibration, and the mAP@all of each method and of the best one after diffusion.
+
+    Raises:
+        ModelError: there are no validation pictures.
+    """
+    if not validation.sketches or not validation.photos:
+        raise ModelError("methods are chosen on validation classes; there are none")
+    matcher = trained_matcher(network, dtype, methods)
+    queries, gallery = encoded(matcher, validation)
+    relevant = relevance(validation)
+
+    def figure(scores: torch.Tensor) -> float:
+        return category_metrics(scores.numpy(), relevant)["map_all"]
+
+    scores: dict[Method, torch.Tensor] = {}
+    fusion = None
+    if "rn" in methods:
+        logits = matcher.relation_logits(queries, gallery)
+        scores["rn"] = logits.sigmoid()
+    if "ret" in methods:
+        distances = matcher.ret_distances(queries, gallery)
+        scores["ret"] = -distances
+    if len(scores) == 2:
+        fusion = max(FUSIONS, key=lambda weight: figure(logits - weight * distances))
+        scores["fused"] = logits - fusion * distances
+    figures = {method: figure(matrix) for method, matrix in scores.items()}
+    best = max(figures, key=lambda method: figures[method])
+    after = {c: figure(diffused(scores[best], gallery.ret, c, best)) for c in DIFFUSIONS}
+    diffusion = max(after, key=lambda threshold: after[threshold])
+    calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
+    all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": after[diffusion]}
+    return network.with_calibration(calibration), {name: round(value, 4) for name, value in all_figures.items()}

@@ -15,9 +15,7 @@ from model.network.config import Modality, problem_of_words, within
 from model.network.layers import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
-from model.network.vectors.layout import FrozenVit, LayerNorms, VitLayout, split_norms
-from model.network.vectors.one_vector import OneVectorConfig
-from model.network.vectors.vit import load_vit
+from model.network.vit import FrozenVit, LayerNorms, OneVectorConfig, VitLayout, load_vit, split_norms
 from model.words import Names
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")

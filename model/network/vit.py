@@ -1,22 +1,142 @@
-"""ViTs that are described by their sizes alone, those of timm and the image encoders of CLIP, and their pieces."""
+"""Plain ViTs, of timm and of CLIP, described by their sizes; and what networks with one vector have in common."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
 
 from model.errors import ModelError
-from model.network.config import within
+from model.network.config import Modality, within
+from model.network.json_fields import from_json, to_json
 from model.network.layers import EncoderTrace
-from model.network.vectors.attention import mean_attention
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
+
+
+def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
+    """The attention of a block of timm, by head, as the mean of its first tokens.
+
+    x: (b, n, d), what enters the attention, normalised. count: how many tokens. Returns (b, heads, n).
+    """
+    b, n, _ = x.shape
+    q, k, _ = attn.qkv(x).reshape(b, n, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k = attn.q_norm(q[:, :, :count]), attn.k_norm(k)
+    weights: torch.Tensor = (q.float() @ k.float().transpose(-2, -1) * attn.scale).softmax(dim=-1)
+    return weights.mean(dim=2)
+
+
+@dataclass(frozen=True)
+class OneVectorConfig:
+    """A base without fields, so that the fields of a configuration are those of its own class."""
+
+    @property
+    def released_preprocessing(self) -> bool:
+        """Whether sketches are cropped as for released ZSE-SBIR networks: never."""
+        return False
+
+    def token_count(self, modality: Modality) -> int:
+        """How many tokens an encoded picture has: its vector alone."""
+        return 1
+
+    def to_json(self) -> str:
+        """As stored in a checkpoint."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
+        return from_json(cls, text, "configuration")
+
+
+# timm also takes names of places to download from; a checkpoint may only name an architecture.
+_ARCHITECTURE = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class VitSizes:
+    """The sizes of a ViT that is smaller or larger than timm's of that name."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+
+    def __post_init__(self) -> None:
+        bounds = {"embed_dim": (1, 8192), "depth": (1, 128), "num_heads": (1, 256), "mlp_ratio": (0.1, 64)}
+        if wrong := [name for name, (least, most) in bounds.items() if not least <= getattr(self, name) <= most]:
+            raise ModelError(f"unusable sizes of a ViT: {', '.join(wrong)}")
+        if self.embed_dim % self.num_heads:
+            raise ModelError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+
+
+@dataclass(frozen=True)
+class VitShape:
+    """What others need to know of a ViT: the width of its tokens, and the patches along a side of its input."""
+
+    width: int
+    grid: int
+
+
+def build_vit(architecture: str, image_size: int, sizes: VitSizes | None = None) -> VisionTransformer:
+    """A ViT with random weights and without a classifier.
+
+    architecture: timm's name, without the tag of its weights, such as "vit_small_patch8_224".
+    Raises ModelError where timm has none of that name, or none with a class token and this input size.
+    """
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not _ARCHITECTURE.fullmatch(architecture) or not timm.is_model(architecture):
+        raise ModelError(f"timm has no architecture {architecture!r}; name one such as vit_small_patch8_224")
+    wanted = {} if sizes is None else asdict(sizes)
+    try:
+        vit = timm.create_model(
+            architecture, pretrained=False, num_classes=0, img_size=image_size, global_pool="token", **wanted
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ModelError(f"{architecture} cannot be built for {image_size} pixels: {error}") from error
+    if type(vit) is not VisionTransformer or vit.cls_token is None or vit.pos_embed is None:
+        raise ModelError(f"{architecture} is not a plain ViT with a class token and a position embedding")
+    if image_size % vit.patch_embed.patch_size[0]:
+        raise ModelError(f"{image_size} pixels are no whole number of patches of {vit.patch_embed.patch_size[0]}")
+    return vit
+
+
+@lru_cache(maxsize=32)
+def vit_shape(architecture: str, image_size: int, sizes: VitSizes | None = None) -> VitShape:
+    """The shape of ``build_vit``; nothing is computed or kept."""
+    with torch.device("meta"):
+        vit = build_vit(architecture, image_size, sizes)
+    return VitShape(vit.embed_dim, vit.patch_embed.grid_size[0])
+
+
+def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
+    """Gives a ViT pretrained weights, under timm's key names; the classifier among them is left out.
+
+    Position embeddings are resampled to the ViT's grid. Raises ModelError where the weights are another ViT's.
+    """
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    given = {name: value.float() for name, value in weights.items() if not name.startswith(("head.", "head_dist."))}
+    position = given.get("pos_embed")
+    own = vit.pos_embed
+    if position is not None and own is not None and position.ndim == 3 and position.shape[1] != own.shape[1]:
+        prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+        given["pos_embed"] = resample_abs_pos_embed(
+            position, new_size=list(vit.patch_embed.grid_size), num_prefix_tokens=prefix
+        )
+    try:
+        vit.load_state_dict(given)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ModelError(f"the backbone's weights are not those of the ViT that was named: {first}") from error
+
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "patch_size": (1, 512),

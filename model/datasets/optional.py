@@ -1,0 +1,152 @@
+"""Parts of the optional data: further classes, ordinary photos with boxes, and names of one thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.datasets.corpus import Corpus, Picture, cache_folder, read_class_folders, unpacked
+from model.errors import ModelError
+
+# Photos of ImageNet's classes, for their looks alone: their classes are not those of the data.
+IMAGENET_PART = "imagenet1k"
+# Classes of the part "more" that no photo shows.
+_WITHOUT_PHOTOS = "abstract"
+# For each part that a training may leave out, the flag of classes that are too near to it.
+_NEAR = {"val": "near_val", "ship": "near_unseen"}
+
+
+@dataclass(frozen=True)
+class Further:
+    """What a training uses beside its classes with sketches and photos.
+
+    Attributes:
+        sketches: of classes without photos.
+        photos: of classes without sketches.
+    """
+
+    sketches: tuple[Picture, ...] = ()
+    photos: tuple[Picture, ...] = ()
+
+
+def read_imagenet(folder: Path) -> Corpus:
+    """The photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
+    root = _unpacked(folder, IMAGENET_PART)
+    return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
+
+
+def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
+    """Classes that a training on these parts of the split leaves out, by the flags of data/more/split.json.
+
+    A training without "val" leaves out what is near the validation classes, and one without "ship" what is near the
+    unseen ones: figures on those would not be zero-shot. Abstract figures, such as "zigzag", are always left out.
+    """
+    path = folder / "data" / "more" / "split.json"
+    try:
+        flags = json.loads(path.read_text())["flags"]
+        wanted = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
+        return frozenset(label for flag in wanted for label in flags[flag])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} holds no flags of classes ({error})") from error
+
+
+def _unpacked(folder: Path, name: str) -> Path:
+    archive = folder / "data" / "more" / f"{name}.tar.gz"
+    if not archive.is_file():
+        raise ModelError(f"there is no {archive}; this training needs it")
+    return unpacked(archive, cache_folder() / "images")
+
+
+ARCHIVE = Path("data") / "more" / "everyday.tar.gz"
+SOURCE = "voc2007"
+# PASCAL VOC's words, and the classes of things that are drawn. Nobody draws a dining table for its own sake.
+CLASSES = {
+    "aeroplane": "airplane",
+    "bicycle": "bicycle",
+    "bird": "bird",
+    "boat": "sailboat",
+    "bottle": "wine_bottle",
+    "bus": "bus",
+    "car": "car",
+    "cat": "cat",
+    "chair": "chair",
+    "cow": "cow",
+    "dog": "dog",
+    "horse": "horse",
+    "motorbike": "motorcycle",
+    "person": "person",
+    "pottedplant": "potted_plant",
+    "sheep": "sheep",
+    "sofa": "couch",
+    "train": "train",
+    "tvmonitor": "television",
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One ordinary photo.
+
+    Attributes:
+        picture: its file; ``label`` is the class of the largest box, "" where none counts, ``also`` the other classes.
+        shares: for each class that counts, the share of the photo that its largest box covers, in (0, 1].
+    """
+
+    picture: Picture
+    shares: dict[str, float]
+
+
+def read_scenes(folder: Path) -> tuple[Scene, ...]:
+    """The ordinary photos of the optional data, sorted by file name. Boxes marked difficult do not count.
+
+    Raises ModelError where they are missing or not laid out as expected.
+    """
+    archive = folder / ARCHIVE
+    if not archive.is_file():
+        raise ModelError(f"there are no ordinary photos at {archive}; this protocol needs them")
+    photos = unpacked(archive, cache_folder() / "images") / SOURCE
+    try:
+        boxes = json.loads((photos / "labels.json").read_text())
+        return tuple(_scene(photos / name, boxes[name]) for name in sorted(boxes))
+    except (OSError, json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ModelError(f"{photos / 'labels.json'} cannot be read ({error}); unpack the data anew") from error
+
+
+def _scene(path: Path, boxes: list[tuple[str, bool, float, float, float, float]]) -> Scene:
+    shares: dict[str, float] = {}
+    for word, difficult, left, top, right, bottom in boxes:
+        label = CLASSES.get(word)
+        if label is not None and not difficult:
+            shares[label] = max(shares.get(label, 0.0), (right - left) * (bottom - top))
+    label, *others = sorted(shares, key=lambda name: (-shares[name], name)) or [""]
+    return Scene(Picture(path, label, SOURCE, tuple(others)), shares)
+
+
+NAMES = Path("data") / "class_words.txt"
+# One row for each name. The names of one thing of the list's source were embedded together, and have equal rows.
+VECTORS = Path("data") / "class_words_clip_text.npy"
+
+
+def read_synonyms(folder: Path) -> tuple[tuple[str, ...], ...]:
+    """The names of each thing that has several, in the order of the list; none where the data has no such list.
+
+    Raises ModelError where the list and its vectors do not belong together.
+    """
+    names, vectors = folder / NAMES, folder / VECTORS
+    if not names.is_file() or not vectors.is_file():
+        return ()
+    try:
+        lines = names.read_text(encoding="utf-8").splitlines()
+        rows = np.load(vectors, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{names} or its vectors cannot be read ({error}); unpack the data anew") from error
+    if rows.ndim != 2 or len(rows) != len(lines):
+        raise ModelError(f"{names} has {len(lines)} names, and {vectors.name} has other rows; unpack the data anew")
+    things: dict[bytes, list[str]] = {}
+    for name, row in zip(lines, rows, strict=True):
+        things.setdefault(row.tobytes(), []).append(name.replace("_", " "))
+    return tuple(tuple(same) for same in things.values() if len(same) > 1)

@@ -1,0 +1,238 @@
+"""Parts that the three programs share at the terminal: command lines, names made harmless, errors as sentences.
+
+It imports nothing but the standard library, because a program says its help before anything slow is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+
+class Refusal(Exception):
+    """A request that cannot be done. The message is a sentence that says why, and what to do."""
+
+
+def printable(text: str) -> str:
+    """Text of one line, without what would move a terminal's cursor, hide or reorder text, or cannot be encoded.
+
+    A file may have any name: one with a line break could forge a line of a report, and one with an escape sequence
+    could rewrite what is above it. Such characters are written as Python's escapes, as in ``a\\nb``.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class HomeUnknown(Refusal, OSError):
+    """A path begins with "~", and nobody has such a home folder here."""
+
+
+def resolved(path: Path) -> Path:
+    """The path without symbolic links, as far as they lead somewhere. ``Path.resolve`` fails at a link to itself."""
+    return Path(os.path.realpath(path))
+
+
+def expanded(path: str | Path) -> Path:
+    """The path, with the home folder in the place of "~" or "~NAME".
+
+    Raises:
+        HomeUnknown: there is no user of that name; or for "~" alone, HOME is not set and the user has no entry in the
+            system's list of users.
+    """
+    full = os.path.expanduser(path)
+    if full.startswith("~"):
+        raise HomeUnknown(
+            f"{path}: there is no home folder {Path(path).parts[0]}; write the whole path, or set HOME to your folder."
+        )
+    return Path(full)
+
+
+def installed_version() -> str:
+    """The version that pip installed; "not installed" where the program runs from a folder alone."""
+    # Imported late: it takes longer than all else that a help needs.
+    from importlib import metadata
+
+    try:
+        return metadata.version("sketch-search")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+class VersionAction(argparse.Action):
+    """``--version``: says the version, which is looked up only then, and ends the program."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help="show the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Say it, and end with code 0."""
+        print(f"sketch-search {installed_version()}")
+        parser.exit()
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line without abbreviated options: today's abbreviation of one may be tomorrow's of two."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2 and the message, which may repeat what stood on the command line."""
+        super().error(printable(message))
+
+
+# Where commands are added; argparse has no public name for it.
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, Subparsers]:
+    """The command line of a program with commands, and the place to add these to; ``command`` is the name of one.
+
+    Args:
+        prog: what the program calls itself. examples: end its help; "{prog}" in them stands for ``prog``.
+    """
+    top = Parser(
+        prog=prog,
+        description=description,
+        epilog=examples.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action=VersionAction)
+    return top, top.add_subparsers(dest="command", required=True, title="commands", metavar="COMMAND")
+
+
+def a_path(text: str) -> Path:
+    """A path on the command line.
+
+    Raises:
+        ArgumentTypeError: it is empty, as a shell's variable that is not set, and would mean the current folder; or it
+            begins with the name of a user whom nobody knows.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("a path is missing: '' names nothing; write . for the current folder")
+    try:
+        path = expanded(text)
+    except HomeUnknown as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    # Of ./~name is left ~name, which would be taken for a home folder once more.
+    return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
+
+
+# As shells say it: 128 and the number of the signal, SIGINT.
+STOPPED = 130
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While the block imports libraries, Ctrl-C ends the program at once, with code 130.
+
+    Libraries catch the exception that Ctrl-C raises among their imports, or make another one of it, such as a missing
+    module. Nothing has begun yet, so that nothing needs to be tidied up.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_at_once(*_: object) -> None:
+    os.write(2, b"stopped.\n")
+    os._exit(STOPPED)
+
+
+BAD_INPUT = 2
+# As shells say it: 128 and the number of the signal, SIGPIPE.
+_NOBODY_READS = 141
+
+
+def run_program(
+    work: Callable[[], int], *, prefix: str = "error", prog: str = "sketch-search", stopped: str = "stopped."
+) -> int:
+    """Do the work of a program.
+
+    Args:
+        work: gives the exit code. SystemExit, as from ``argparse``, passes through.
+        prefix: stands before the sentence on an error. prog: how the user called the program.
+        stopped: what is said after Ctrl-C.
+
+    Returns:
+        the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend, such as a
+        closed standard output, into which results would be lost without a word; 130 after Ctrl-C; 141 where nobody
+        reads the output any more, as in ``program | head``.
+    """
+    if sys.stdout is None:
+        return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
+    _accept_every_character()
+    try:
+        return _with_sentences(work, prefix, prog)
+    except KeyboardInterrupt:
+        return _end(stopped, STOPPED)
+
+
+def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
+    """Do the work of ``run_program``, but let Ctrl-C pass: it may come while a sentence is written, too."""
+    try:
+        try:
+            return work()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return _NOBODY_READS
+    except Refusal as error:
+        return _end(as_called(f"{prefix}: {error}", prog), BAD_INPUT)
+    except OSError as error:
+        return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
+    except MemoryError:
+        return _end(f"{prefix}: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
+
+
+def as_called(sentence: str, prog: str) -> str:
+    """The sentence with its commands as this user calls them.
+
+    Sentences name the installed command, ``sketch-search index`` or ``sketch-search model``. Who has called ``python -m
+    indexer`` may have no other.
+    """
+    if not prog.startswith("python -m "):
+        return sentence
+    sentence = sentence.replace("sketch-search index", "python -m indexer")
+    return sentence.replace("sketch-search model", "python -m model")
+
+
+def _told(error: OSError) -> str:
+    if error.filename is None:
+        return str(error.strerror or error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}; check its name and that it may be read and written."
+
+
+def _end(sentence: str, code: int) -> int:
+    with suppress(OSError):
+        print(printable(sentence), file=sys.stderr, flush=True)
+    return code
+
+
+def _accept_every_character() -> None:
+    """Write what a terminal's encoding does not have as escapes: else a report with such a name in it would be lost."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Send nowhere all that is still to be written; else Python would complain as it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
