@@ -174,6 +174,7 @@ def run_program(
     """
     if sys.stdout is None:
         return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
+    _open_what_is_closed()
     _accept_every_character()
     try:
         return _with_sentences(work, prefix, prog)
@@ -221,6 +222,17 @@ def _end(sentence: str, code: int) -> int:
     with suppress(OSError):
         print(printable(sentence), file=sys.stderr, flush=True)
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Open closed standard streams upon nothing.
+
+    Else files of an index would get their numbers, and what a library writes to standard error would go into them.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _accept_every_character() -> None:

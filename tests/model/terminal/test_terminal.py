@@ -123,3 +123,14 @@ def test_a_closed_output_is_refused_because_results_would_be_lost() -> None:
         2,
         "error: standard output is closed; send it to a file, or to /dev/null.\n",
     )
+
+
+def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
+    work = (
+        "print(os.open(os.devnull, os.O_RDONLY) > 2, sys.stdin.read(), file=sys.stdout) or sys.stderr.write('x') and 0"
+    )
+    code = f"import os, sys; from model.terminal import run_program; sys.exit(run_program(lambda: {work}))"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -c "$0" <&- 2>&-', code], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True \n")
