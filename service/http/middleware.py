@@ -299,11 +299,14 @@ class Buckets:
 
 
 def network(address: str) -> str:
-    """Who is one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has."""
+    """Who is one client: an IPv4 address, or the 64 bits of an IPv6 one that a household has.
+
+    What is no address is one client, too: a program of this machine may pose as a proxy, and name any text.
+    """
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return address
+        return ""
     if isinstance(ip, ipaddress.IPv6Address):
         return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
     return str(ip)

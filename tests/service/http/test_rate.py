@@ -71,7 +71,8 @@ def test_only_so_many_clients_are_remembered() -> None:
         ("2001:db8::1", "2001:db8::ffff:2", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("::ffff:10.0.0.1", "10.0.0.1", True),
-        ("testclient", "", False),
+        ("testclient", "x" * 60_000, True),
+        ("testclient", "::1", False),
     ],
 )
 def test_an_ipv6_client_is_its_network(one: str, other: str, same: bool) -> None:
