@@ -31,7 +31,7 @@ from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.ret_network import NetworkConfig, Prior, RetNetwork, Vocabulary, guess_log_probabilities
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from
 from model.network.tokens import MOST_VARIANTS, Tokens, seen_together, sketch_variants
-from model.network.vit import PretrainedVit, VitLayout, VitSizes, build_vit, layout_of, load_vit
+from model.network.vit import PretrainedVit, VitLayout, load_vit, vit_layout
 from model.network.zse import Network, as_zse
 
 # All kinds of networks, by the name that the metadata of a checkpoint has for each.

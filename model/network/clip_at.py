@@ -3,86 +3,108 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
-from model.network.config import Modality, problem_of_words, within
+from model.network.config import Modality
 from model.network.layers import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
-from model.network.vit import FrozenVit, LayerNorms, OneVectorConfig, VitLayout, load_vit, split_norms
-from model.words import Names
+from model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attention
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 # The name of what sketches and photos share.
 _BOTH = "both"
 # How large the random numbers are with which prompts start.
 _PROMPT_SPREAD = 0.02
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "image_size": (1, 2048),
-    "prompts": (0, 4096),
-    "prototypes": (0, 65536),
-    "mean": (-1000, 1000),
-    "std": (1e-6, 1000),
-}
+# Where the LayerNorms of a ViT of timm stand, and what they are called in ``LayerNorms``.
+_NORMS = (
+    (re.compile(r"norm_pre\."), "first."),
+    (re.compile(r"blocks\.(\d+)\.norm1\."), r"attention.\1."),
+    (re.compile(r"blocks\.(\d+)\.norm2\."), r"mlp.\1."),
+    (re.compile(r"norm\."), "last."),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClipAtConfig(OneVectorConfig):
-    """Everything needed to rebuild a network of CLIP-AT and to feed it. Letters are sections of its supplementary.
+    """The configuration of a network of CLIP-AT. Letters are sections of its supplementary.
 
     Attributes:
-        name: the recipe it came from, shown to users.
-        vit: the frozen ViT.
-        image_size: side of the square input in pixels.
         prompts: how many learned tokens the input of the ViT gets.
         shared_prompts, shared_norms: whether sketches and photos have the same prompts, and the same LayerNorms (A):
             both for fine-grained networks, neither for those of categories.
-        prototypes, words, drawn: of the prior and of the vocabulary, as in ``ModelConfig``.
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
 
-    name: str
-    vit: VitLayout
-    image_size: int = 224
     prompts: int = 3
     shared_prompts: bool = False
     shared_norms: bool = False
-    prototypes: int = 0
-    words: tuple[Names, ...] = ()
-    drawn: tuple[int, ...] = ()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    # The public code pads sketches and photos to squares, in black, and crops neither.
-    released_padding: bool = False
 
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} must lie in {least:g} to {most:g}"
-            for name, (least, most) in _BOUNDS.items()
-            if not within(getattr(self, name), least, most)
-        ]
-        if not problems and self.image_size % self.vit.patch_size:
-            problems.append(f"{self.image_size} pixels are no whole number of patches of {self.vit.patch_size}")
-        if problem := problem_of_words(self.words, self.drawn):
-            problems.append(problem)
-        if problems:
-            raise ModelError("unusable network configuration: " + "; ".join(problems))
+    @staticmethod
+    def own_bounds() -> dict[str, tuple[float, float]]:
+        return {"prompts": (0, 4096)}
 
     @property
     def width(self) -> int:
         """Numbers in the vector of a picture."""
         return self.vit.projection or self.vit.width
 
-    @property
-    def grid(self) -> int:
-        """Patches along one side of the input."""
-        return self.image_size // self.vit.patch_size
+
+class LayerNorms(nn.Module):
+    """The LayerNorms of a ViT, apart from it."""
+
+    def __init__(self, layout: VitLayout) -> None:
+        super().__init__()
+
+        def norm() -> nn.LayerNorm:
+            return nn.LayerNorm(layout.width, eps=layout.norm_eps)
+
+        self.first = norm() if layout.clip else nn.Identity()
+        self.attention = nn.ModuleList(norm() for _ in range(layout.depth))
+        self.mlp = nn.ModuleList(norm() for _ in range(layout.depth))
+        self.last = norm()
+
+
+class FrozenVit(nn.Module):
+    """A ViT without LayerNorms, which is frozen; prompts and LayerNorms are given to it with each batch."""
+
+    def __init__(self, layout: VitLayout, image_size: int) -> None:
+        super().__init__()
+        self.vit: Any = layout.build(image_size)
+        self.vit.norm_pre, self.vit.norm = nn.Identity(), nn.Identity()
+        for block in self.vit.blocks:
+            block.norm1, block.norm2 = nn.Identity(), nn.Identity()
+        self.projection = nn.Linear(layout.width, layout.projection, bias=False) if layout.projection else None
+        self.requires_grad_(False)
+
+    def forward(
+        self, images: torch.Tensor, prompts: torch.Tensor, norms: LayerNorms, trace: EncoderTrace | None = None
+    ) -> torch.Tensor:
+        """(b, 3, H, W) normalised pixels -> (b, width or projection), the class token as it leaves the ViT.
+
+        prompts: (k, width), tokens that stand behind those of the patches and have no position. ``trace`` records the
+        attention of the class token.
+        """
+        vit = self.vit
+        x = vit._pos_embed(vit.patch_embed(images))
+        cells = x.shape[1] - 1
+        x = norms.first(torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1))
+        for block, norm1, norm2 in zip(vit.blocks, norms.attention, norms.mlp, strict=True):
+            y = norm1(x)
+            if trace is not None:
+                attention = mean_attention(block.attn, y, 1)[:, :, 1 : 1 + cells]
+                trace.attention.append(attention)
+                trace.positions.append(torch.arange(cells, device=x.device).expand(len(x), -1))
+            x = x + block.attn(y)
+            x = x + block.mlp(norm2(x))
+        token: torch.Tensor = norms.last(x[:, 0])
+        return token if self.projection is None else self.projection(token)
 
 
 class Learned(nn.Module):
@@ -169,3 +191,15 @@ def with_learned(network: ClipAtNetwork, learned: Learned) -> ClipAtNetwork:
 
 def _names(shared: bool) -> tuple[str, ...]:
     return (_BOTH,) if shared else _MODALITIES
+
+
+def split_norms(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The weights of a ViT under timm's names: those of ``FrozenVit.vit``, and those of ``LayerNorms``."""
+    rest, norms = {}, {}
+    for key, value in state.items():
+        found = [pattern.sub(name, key, count=1) for pattern, name in _NORMS if pattern.match(key)]
+        if found:
+            norms[found[0]] = value
+        else:
+            rest[key] = value
+    return rest, norms

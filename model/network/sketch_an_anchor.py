@@ -10,94 +10,46 @@ from torch import nn
 
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
-from model.network.config import Modality, problem_of_words, within
+from model.network.config import Modality
 from model.network.layers import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
-from model.network.vit import OneVectorConfig, VitSizes, build_vit, load_vit, mean_attention, vit_shape
-from model.words import Names
+from model.network.vit import OneVectorConfig, load_vit, mean_attention
 
 # What a retrieval token is pulled to in the training: a word vector of the class, or the mean of its photos.
 Anchor = Literal["word", "visual"]
 ANCHORS: tuple[Anchor, ...] = ("word", "visual")
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "image_size": (1, 2048),
-    "units": (1, 8192),
-    "prototypes": (0, 65536),
-    "mean": (-1000, 1000),
-    "std": (1e-6, 1000),
-}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnchorConfig(OneVectorConfig):
-    """Everything needed to rebuild a network of Sketch-an-Anchor and to feed it. Sections are its paper's.
+    """The configuration of a network of Sketch-an-Anchor. Sections are its paper's.
 
     Attributes:
-        name: the recipe it came from, shown to users.
-        backbone: timm's name of the ViT's architecture, such as "vit_small_patch8_224".
-        sizes: of a ViT that differs from timm's; None for timm's own.
-        image_size: side of the square input in pixels.
         anchors: the anchors that the training had, in this order: a retrieval token and a projection for each (3.4);
             none for the paper's baseline (3.2), which has one of both.
         units: of each gated linear projection (4.2).
         average: what the self-attention averages to get the retrieval vector: the "projected" vectors, as Fig. 2 draws
             it, or the retrieval tokens as they leave the "backbone", as the formula of section 3.4 has it.
-        prototypes, words, drawn: of the prior and of the vocabulary, as in ``ModelConfig``.
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
 
-    name: str
-    backbone: str
-    sizes: VitSizes | None = None
-    image_size: int = 224
     anchors: tuple[Anchor, ...] = ANCHORS
     units: int = 512
     average: Literal["projected", "backbone"] = "projected"
-    prototypes: int = 0
-    words: tuple[Names, ...] = ()
-    drawn: tuple[int, ...] = ()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} must lie in {least:g} to {most:g}"
-            for name, (least, most) in _BOUNDS.items()
-            if not within(getattr(self, name), least, most)
-        ]
+        super().__post_init__()
         if self.anchors != tuple(name for name in ANCHORS if name in self.anchors):
-            problems.append(f"anchors {self.anchors} must be some of {ANCHORS}, in this order")
-        if problem := problem_of_words(self.words, self.drawn):
-            problems.append(problem)
-        if problems:
-            raise ModelError("unusable network configuration: " + "; ".join(problems))
-        vit_shape(self.backbone, self.image_size, self.sizes)
+            raise ModelError(f"anchors {self.anchors} must be some of {ANCHORS}, in this order")
+
+    @staticmethod
+    def own_bounds() -> dict[str, tuple[float, float]]:
+        return {"units": (1, 8192)}
 
     @property
     def width(self) -> int:
         """Numbers in the retrieval vector of a picture."""
-        return self.units if self.average == "projected" else self.vit_width
-
-    @property
-    def vit_width(self) -> int:
-        """Numbers in a token of the ViT."""
-        return vit_shape(self.backbone, self.image_size, self.sizes).width
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side of the input."""
-        return vit_shape(self.backbone, self.image_size, self.sizes).grid
-
-    @property
-    def retrieval_token_count(self) -> int:
-        """How many retrieval tokens the ViT has."""
-        return max(1, len(self.anchors))
-
-    @property
-    def released_padding(self) -> bool:
-        """Whether pictures are padded as for released CLIP-AT networks: never."""
-        return False
+        return self.units if self.average == "projected" else self.vit.width
 
 
 @dataclass(frozen=True)
@@ -157,8 +109,8 @@ class AnchorNetwork(RetNetwork):
 
     def __init__(self, config: AnchorConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__(config, calibration)
-        count, width = config.retrieval_token_count, config.vit_width
-        self.vit = build_vit(config.backbone, config.image_size, config.sizes)
+        count, width = max(1, len(config.anchors)), config.vit.width
+        self.vit = config.vit.build(config.image_size)
         if self.vit.cls_token is not None:
             # The retrieval tokens take its place.
             self.vit.cls_token.requires_grad_(False)

@@ -21,11 +21,10 @@ from model.network import (
     Learned,
     Modality,
     PretrainedVit,
-    build_vit,
     clip_at_network_from,
-    layout_of,
     read_backbone,
     read_clip,
+    vit_layout,
     with_learned,
 )
 from model.papers.pictures import (
@@ -356,8 +355,7 @@ def read_start(recipe: ClipAtRecipe, backbone: str, words: Path | None) -> Start
         )
     weights = read_backbone(backbone)
     size = int(recipe.network.get("image_size", SIDE))
-    with torch.device("meta"):
-        layout = layout_of(build_vit(recipe.backbone, size, recipe.sizes))
+    layout = vit_layout(recipe.backbone, size, recipe.sizes)
     vectors = read_word_vectors(words)
 
     def texts(labels: Sequence[str]) -> torch.Tensor:

@@ -24,9 +24,9 @@ from model.network import (
     Method,
     ModelConfig,
     PretrainedVit,
-    VitSizes,
     multiplies_bf16,
     preset,
+    vit_layout,
 )
 from model.training import Pace
 
@@ -68,8 +68,8 @@ class Recipe(Table, ABC):
     """A training of any method.
 
     Attributes:
-        network: fields of the network's configuration that differ. With ``sizes``, the fields of ``VitSizes``, a ViT
-            differs from timm's of its name.
+        network: fields of the network's configuration that differ. With ``sizes``, such as embed_dim and depth, a
+            ViT differs from timm's of its name.
         split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
             calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
             (--data) have these two parts only: without "val" every fifth class is left for it. Of data/more,
@@ -131,12 +131,9 @@ class Recipe(Table, ABC):
         return Pace(self.steps, self.seed, chosen.clip, chosen.average, self.save_every, self.evaluate_every)
 
     @property
-    def sizes(self) -> VitSizes | None:
-        """The sizes of a ViT that differs from timm's. Raises ModelError for unknown or unusable ones."""
-        try:
-            return VitSizes(**self.network["sizes"]) if "sizes" in self.network else None
-        except TypeError as error:
-            raise ModelError(f"the recipe's table [network.sizes] cannot be used: {error}") from error
+    def sizes(self) -> dict[str, Any]:
+        """The sizes of a ViT that differ from timm's."""
+        return dict(self.network.get("sizes", {}))
 
     def check(self) -> None:
         """Raises ModelError for values that do not fit together."""
@@ -407,13 +404,14 @@ class AnchorRecipe(VectorRecipe):
     @property
     def config(self) -> AnchorConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        changed = self.configured(AnchorConfig, name=self.method, backbone=self.backbone, sizes=self.sizes)
+        layout = vit_layout(self.backbone, int(self.network.get("image_size", 224)), self.sizes)
+        changed = self.configured(AnchorConfig, name=self.method, vit=layout)
         # A checkpoint with these values would be refused for the same.
         return AnchorConfig.from_json(changed.to_json())
 
     def check(self) -> None:
         super().check()
-        self.refuse("prototypes", "words")
+        self.refuse("prototypes", "words", "vit")
         _ = self.config
 
 

@@ -19,7 +19,6 @@ from model.network import (
     AnchorNetwork,
     Representations,
     anchor_network_from,
-    build_vit,
     load_vit,
     multiplies_bf16,
     read_backbone,
@@ -178,11 +177,11 @@ def pretrained_features(
         key: digest of the pixels.
         cache: a folder where features of the same ViT and pixels are found again.
     """
-    shape = repr((config.backbone, config.sizes, config.image_size, config.mean, config.std))
+    shape = repr((config.vit, config.image_size, config.mean, config.std))
     path = cache / f"{digest(key + shape, weights)[:32]}.safetensors"
 
     def ask() -> dict[str, torch.Tensor]:
-        vit = build_vit(config.backbone, config.image_size, config.sizes)
+        vit = config.vit.build(config.image_size)
         load_vit(vit, weights)
         dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
         vit.eval().to(dtype)

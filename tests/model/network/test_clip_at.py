@@ -20,11 +20,10 @@ from model.network import (
     ClipAtNetwork,
     VitLayout,
     clip_at_network_from,
-    layout_of,
     read_clip,
+    vit_layout,
     with_learned,
 )
-from model.network.vit import build_vit
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone
 from tests.pictures import drawing, photo
@@ -53,7 +52,9 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def clip_config(folder: Path, **changes: Any) -> ClipAtConfig:
     encoder = read_clip(str(folder)).encoder
-    config = ClipAtConfig("of clip", encoder.layout, encoder.image_size, mean=encoder.mean, std=encoder.std)
+    config = ClipAtConfig(
+        name="of clip", vit=encoder.layout, image_size=encoder.image_size, mean=encoder.mean, std=encoder.std
+    )
     return dataclasses.replace(config, **changes)
 
 
@@ -114,9 +115,9 @@ def test_a_vit_of_timm_without_prompts_gives_its_class_token() -> None:
 
 def test_the_layout_of_a_vit_builds_it_again() -> None:
     for name in ("vit_tiny_patch16_224", "vit_base_patch32_clip_quickgelu_224"):
+        layout = vit_layout(name, 224)
         with torch.device("meta"):
-            vit = build_vit(name, 224)
-            layout = layout_of(vit)
+            vit = timm.create_model(name, pretrained=False, num_classes=0)
             again = layout.build(224)
         assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in vit.state_dict().items()}
     assert (layout.width, layout.norm_eps, layout.clip, layout.quick_gelu) == (768, 1e-5, True, True)

@@ -49,7 +49,7 @@ def test_the_rows_of_the_anchors_table_differ_in_their_anchors() -> None:
         "paper": (("word", "visual"), 4, True),
     }
     paper = found["paper"]
-    assert (paper.steps, paper.batch, paper.config.backbone) == (1500, 16, "vit_small_patch8_224")
+    assert (paper.steps, paper.batch, paper.backbone, paper.config.grid) == (1500, 16, "vit_small_patch8_224", 28)
     assert (paper.optimiser.warmup, paper.optimiser.rate, paper.optimiser.last_rate) == (150, 5e-6, 1e-6)
 
 
@@ -127,7 +127,7 @@ def test_a_recipe_may_change_one_of_the_program(tmp_path: Path) -> None:
         (ANCHORS.replace("vit_tiny_patch16_224", "hf-hub:some/where"), "timm has no architecture 'hf-hub:some/where'"),
         (ANCHORS.replace("units = 40", 'units = 40\nanchors = ["visual", "word"]'), "in this order"),
         (ANCHORS.replace("units = 40", "colour = 1"), "unknown field"),
-        (ANCHORS + "[network.sizes]\ncolour = 1\n", "[network.sizes] cannot be used"),
+        (ANCHORS + "[network.sizes]\ncolour = 1\n", "cannot be built"),
         (ANCHORS.replace("steps", 'split = ["unseen"]\nsteps'), "only together with"),
         (ANCHORS.replace("steps", "temperature = 0.0\nsteps"), "temperature: Input should be greater than 0"),
         (CLIP_AT + 'level = "pixels"\n', "not a usable training recipe: level"),

@@ -14,7 +14,7 @@ import model
 from indexer import build
 from model.checkpoint.file import save_checkpoint
 from model.explanation import cut
-from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout, VitSizes
+from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
 from service.engine import Engine
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation
 from service.explain.paper_figures import figures
@@ -25,9 +25,7 @@ from tests.pictures import encoded
 from tests.service.small_gallery import draw_sketch
 
 # 289 patches: more than an index has places for, but this network keeps none of them.
-ANCHORS = AnchorConfig(
-    name="one-vector", backbone="vit_tiny_patch16_224", sizes=VitSizes(16, 1, 2, 2.0), image_size=272, units=24
-)
+ANCHORS = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=272, units=24)
 CLIP_AT = ClipAtConfig(
     name="one-vector", vit=VitLayout(patch_size=16, width=16, depth=1, heads=2, mlp_width=32), image_size=272
 )

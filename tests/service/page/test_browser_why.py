@@ -22,7 +22,7 @@ from starlette.responses import Response
 import model
 from indexer import build
 from model.checkpoint import save_checkpoint
-from model.network import AnchorConfig, AnchorNetwork, VitSizes
+from model.network import AnchorConfig, AnchorNetwork, VitLayout
 from service.http.app import create_app
 from service.settings import Settings
 from tests import browser
@@ -157,7 +157,7 @@ def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(
 def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
     desk: Browser, gallery: Path, tmp_path: Path
 ) -> None:
-    config = AnchorConfig("one-vector", "vit_tiny_patch16_224", sizes=VitSizes(16, 1, 2, 2.0), image_size=64, units=24)
+    config = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=64, units=24)
     save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
     build([gallery], tmp_path / "index", model.load(tmp_path / "one.safetensors"), clusters=2, embedder="ret")
     with served(Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
