@@ -65,7 +65,7 @@ def index_path(settings: Settings) -> Path:
 
 def search_defaults(settings: Settings) -> Defaults:
     """What the settings say of searches."""
-    return Defaults(settings.default_k, settings.select, settings.nprobe, settings.serve_originals)
+    return Defaults(settings.default_k, settings.quality, settings.nprobe, settings.serve_originals)
 
 
 def build_info(settings: Settings) -> BuildInfo | None:

@@ -83,13 +83,12 @@ class Settings(BaseSettings):
         description="Seconds in which a shard must answer one question of a search; else it is left out, and the "
         "answer says so.",
     )
-    select: Literal["clusters", "ret"] = Field(
-        default="ret",
-        description="What chooses the photos to be scored in a search that does not say: [Ret], or the clusters.",
+    quality: Literal["fast", "good", "best"] = Field(
+        default="good",
+        description="How much is scored in a search that does not say: fast compares vectors alone, best scores every "
+        "photo.",
     )
-    nprobe: int = Field(
-        default=4, ge=1, description="Clusters opened at least, where a search by clusters does not say how many."
-    )
+    nprobe: int = Field(default=64, ge=1, description="Clusters opened at least in a search that does not say.")
     default_k: int = Field(default=20, ge=1, description="Results of a search that does not say how many it wants.")
     max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
     api_key: SecretStr | None = Field(

@@ -264,8 +264,8 @@ class Index:
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
 
     def reading_order(self, places: Numbers) -> Numbers:
-        """(m,): these places in the order in which their tokens lie in the files."""
-        return places[np.lexsort((self._row[places], self._segment[places]))]
+        """(m,): the indices of these places in the order in which their tokens lie in the files."""
+        return np.lexsort((self._row[places], self._segment[places]))
 
     def _tokens(self, places: slice | Numbers) -> Tokens:
         if self.manifest.tokens == 1:

@@ -158,10 +158,10 @@ class Vectors:
         cells: Numbers = np.searchsorted(self._ends, rows, side="right")
         return cells
 
-    def rows_of(self, cell: int) -> Numbers:
-        """(m,): the photos of a cell."""
-        end = int(self._ends[cell])
-        return np.arange(end - int(self.sizes[cell]), end)
+    def rows_of(self, cells: int | Numbers) -> Numbers:
+        """(m,) ascending: the photos of a cell, or of several."""
+        parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(cells))]
+        return np.concatenate([np.empty(0, np.int64), *parts])
 
     def passing(self, mask: Mask | None) -> Numbers:
         """(c,): how many photos of each cell pass. mask: (p,) whether a photo passes; None where all do."""
@@ -171,31 +171,40 @@ class Vectors:
         found: Numbers = before[self._ends] - before[self._ends - self.sizes]
         return found
 
-    def near(self, directions: Floats, count: int, mask: Mask | None = None, nprobe: int = PROBED) -> Numbers:
-        """The photos whose vectors have the highest products with any of these directions.
+    def best_cells(self, direction: Floats, mask: Mask | None = None) -> Numbers:
+        """(n,): the cells with photos that pass, those whose centroids have the least angle to it first."""
+        order = np.argsort(-(self._directions @ direction), kind="stable")
+        found: Numbers = order[self.passing(mask)[order] > 0]
+        return found
 
-        For each direction the ``nprobe`` best cells are opened, and more where these hold fewer than ``count`` photos
-        that pass: those whose centroids have the least angle to it.
+    def near(self, directions: Floats, count: int, mask: Mask | None = None, cells: Numbers | None = None) -> Numbers:
+        """The photos whose vectors have the highest products with any of these directions.
 
         Args:
             directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
+            cells: (n,) those that are opened; None for the PROBED best ones for each direction, and more where these
+                hold fewer than ``count`` photos that pass.
 
         Returns:
             (m,) int64, ascending, with m at most q times ``count``.
         """
         sizes = self.passing(mask)
-        if count >= sizes.sum():
+        if count >= sizes.sum() and cells is None:
             return np.arange(self.count) if mask is None else np.flatnonzero(mask)
-        found = [self._near(direction, count, mask, sizes, nprobe) for direction in np.asarray(directions, np.float32)]
-        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+        found = [np.empty(0, np.int64)]
+        for direction in np.asarray(directions, np.float32):
+            opened = cells
+            if opened is None:
+                order = self.best_cells(direction, mask)
+                enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
+                opened = order[: max(PROBED, enough)]
+            found.append(self._near(direction, count, mask, np.unique(opened)))
+        return np.unique(np.concatenate(found))
 
-    def _near(self, direction: Floats, count: int, mask: Mask | None, sizes: Numbers, nprobe: int) -> Numbers:
-        order = np.argsort(-(self._directions @ direction), kind="stable")
-        order = order[sizes[order] > 0]
-        enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
+    def _near(self, direction: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
         rows, products = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         wanted = torch.from_numpy(np.ascontiguousarray(direction))
-        for part in self._opened(np.sort(order[: max(nprobe, enough)])):
+        for part in self._opened(cells):
             some = np.arange(part.start, part.stop)
             values = torch.from_numpy(np.array(self._values[part])).float() @ wanted
             passing = slice(None) if mask is None else mask[part]

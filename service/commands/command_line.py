@@ -164,10 +164,13 @@ def _add_search(commands: Subparsers) -> None:
     # Texts, all of them: they are checked like the query of an HTTP request, and refused with the same sentences.
     search.add_argument("--k", help="results wanted, photos or kinds (20)")
     search.add_argument("--offset", help="results to skip (0)")
-    search.add_argument("--select", help="what chooses the photos: clusters or ret (ret)")
-    search.add_argument("--nprobe", help="choose by so many clusters, or all for the exhaustive search")
+    search.add_argument("--quality", help="fast: by vectors alone; good; or best: every photo is scored (good)")
+    search.add_argument("--nprobe", help="open so many clusters at least, or all for the exhaustive search")
     search.add_argument("--method", help="rn, ret, fused, clip or auto (auto)")
-    search.add_argument("--thin", help="photos that [Ret] lets through to the relation network (96 or 192 by ret)")
+    search.add_argument("--rerank", help="photos that the relation network scores (96 or 192; with --nprobe all)")
+    # They have left; what is given for them is answered with a sentence.
+    search.add_argument("--select", help=argparse.SUPPRESS)
+    search.add_argument("--thin", help=argparse.SUPPRESS)
     search.add_argument("--diffuse", choices=["yes", "no"], help="photos that look alike share their scores")
     search.add_argument("--budget-ms", metavar="MS", help="score no further photos after so many milliseconds")
     search.add_argument("--view", help="photos; kinds: photos that look alike together; or auto (photos)")

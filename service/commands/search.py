@@ -12,7 +12,7 @@ from pathlib import Path
 from model.images import read_image_file
 from model.terminal import printable
 from service.engine import Engine, open_matcher
-from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
+from service.schemas import LEFT, Kind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings
 
 _ID = re.compile("[0-9]+")
@@ -64,7 +64,8 @@ def search_query(options: argparse.Namespace) -> SearchQuery:
 
     It is checked like that of an HTTP request. Raises pydantic's ValidationError.
     """
-    asked = {name: getattr(options, name) for name in SearchQuery.names() if name not in ("like", "unlike")}
+    names = [*(name for name in SearchQuery.names() if name not in ("like", "unlike")), *LEFT]
+    asked = {name: getattr(options, name, None) for name in names}
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 

@@ -46,10 +46,10 @@ access_log = logging.getLogger("sketch_search.access")
 
 @dataclass(frozen=True)
 class SearchNote:
-    """A search in the access log: the method used, what chose the photos, ``nprobe`` as asked for, the generation."""
+    """A search in the access log: the method used, how much was scored, ``nprobe`` as asked for, the generation."""
 
     method: str
-    select: str
+    quality: str
     nprobe: str
     generation: str
 

@@ -189,7 +189,7 @@ async def search(request: Request, ctx: Ctx, query: Annotated[SearchQuery, Query
     answer = await ctx.worker.run_prepared(prepare, _hung_up(request))
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
-    request.state.search = SearchNote(answer.method, answer.select, asked, answer.generation)
+    request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
     return answer
 
 
@@ -346,7 +346,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         shards=shards,
         build=build,
         limits=limits,
-        defaults=SearchDefaults(k=settings.default_k, select=settings.select, nprobe=settings.nprobe),
+        defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
     )
 
 

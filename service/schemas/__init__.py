@@ -27,12 +27,13 @@ from service.schemas.info import (
 )
 from service.schemas.photos import ClusterResponse, Id, Photo, PhotosResponse, addresses
 from service.schemas.query import (
+    LEFT,
     AskedView,
-    FirstStage,
     PageParams,
     Params,
     PhotosParams,
     PictureKind,
+    Quality,
     SearchQuery,
     ThumbnailParams,
     View,
@@ -41,6 +42,7 @@ from service.schemas.query import (
 from service.schemas.search import Cluster, Guessed, Kind, SearchResponse, SearchResult, StageTimings, Words
 
 __all__ = [
+    "LEFT",
     "AskedView",
     "BuildInfo",
     "Cluster",
@@ -54,7 +56,6 @@ __all__ = [
     "ExplainedImage",
     "ExplainedPair",
     "ExplainedPhoto",
-    "FirstStage",
     "Guessed",
     "HealthResponse",
     "Id",
@@ -72,6 +73,7 @@ __all__ = [
     "PhotosParams",
     "PhotosResponse",
     "PictureKind",
+    "Quality",
     "Rebuilt",
     "SearchDefaults",
     "SearchQuery",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import FirstStage
+from service.schemas.query import Quality
 
 
 class ModelInfo(BaseModel):
@@ -73,8 +73,8 @@ class SearchDefaults(BaseModel):
     """What a search does that does not say."""
 
     k: int = Field(description="Results.")
-    select: FirstStage = Field(description="What chooses the photos that are scored.")
-    nprobe: int = Field(description="Clusters that are opened at least, where clusters choose.")
+    quality: Quality = Field(description="How much is scored.")
+    nprobe: int = Field(description="Clusters that are opened at least.")
 
 
 class ShardInfo(BaseModel):

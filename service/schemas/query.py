@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from model.words import why_no_name
 from service.schemas.photos import Id
 
-# What chooses the photos that are scored: the clusters' centroids, or [Ret] of every photo.
-FirstStage = Literal["clusters", "ret"]
+# How much is scored: nothing but vectors, the best photos by these, or every photo.
+Quality = Literal["fast", "good", "best"]
 # How what was found is shown: photo by photo, or grouped by look.
 View = Literal["photos", "kinds"]
 # The same as it is asked for: auto leaves the choice to the search.
@@ -64,6 +64,14 @@ Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeV
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
 
 
+# Parameters that have left, and what to say instead.
+LEFT: Final = {
+    "select": "the best clusters are searched for the best photos by [Ret] in every search; say with quality=fast, "
+    "good or best how much is scored, or with nprobe how many clusters are opened",
+    "thin": "say with rerank how many photos the relation network scores, or with quality=fast, good or best how much",
+}
+
+
 class Params(BaseModel):
     """Query parameters. An unknown name is refused: a misspelt one would silently change the answer."""
 
@@ -84,6 +92,10 @@ class Params(BaseModel):
     @classmethod
     def _name_the_unknown(cls, given: Any) -> Any:
         known = cls.names()
+        for name in LEFT if isinstance(given, dict) else ():
+            if name in given and name not in known:
+                said = {"name": name, "instead": LEFT[name]}
+                raise PydanticCustomError(SENTENCE, "There is no parameter {name} any more: {instead}", said)
         unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
         if unknown:
             said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
@@ -96,7 +108,7 @@ class SearchQuery(Params):
 
     It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
     client's arguments are its fields, and the searcher takes it as it is. A field with an alias goes by the alias
-    outside (``select``, ``thin``), which is also the name to construct it by. What depends on the checkpoint, such as
+    outside, which is also the name to construct it by. What depends on the checkpoint, such as
     whether it has the method, is checked by ``service.search.plan``.
     """
 
@@ -109,17 +121,18 @@ class SearchQuery(Params):
         description="Results to skip, or kinds with view=kinds. Beyond the candidates more photos are scored, which "
         "may reorder earlier pages; with nprobe=all or view=kinds it does not.",
     )
-    first_stage: FirstStage | None = Field(
+    quality: Quality | None = Field(
         default=None,
-        alias="select",
-        description="What chooses the photos to be scored. clusters: the sketch is scored against the clusters' "
-        "centroids, and all photos of the best ones are taken. ret: the best `thin` photos of the gallery by [Ret]. "
-        "Default: clusters where nprobe is given, else the server's (ret unless configured).",
+        description="How much is scored. fast: photos are compared by their vectors alone. good: the relation network "
+        "scores the best of them. best: it scores every photo, which takes minutes in a large gallery. Default: the "
+        "server's (good unless configured). The options below go before it.",
+        examples=["fast"],
     )
     nprobe: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | Literal["all"] | None = Field(
         default=None,
-        description='Clusters to open at least; "all" is the exhaustive search; default: the server\'s (4 unless '
-        "configured). Not with select=ret.",
+        description='Clusters to open at least; "all" is the exhaustive search. Where it is given, the clusters are '
+        "chosen by the method, and all of their photos are scored unless rerank says how many. Default: the server's "
+        "(64 unless configured), chosen by vector.",
     )
     method: str = Field(
         default="auto",
@@ -129,9 +142,8 @@ class SearchQuery(Params):
     )
     rerank: Annotated[int, Field(ge=1, le=2**31), PLAIN_DIGITS] | None = Field(
         default=None,
-        alias="thin",
-        description="Let only so many candidates, the best by [Ret], reach the relation network. Default: with "
-        "select=ret 96 if scores are diffused, else 192, or what a long page takes; with select=clusters all.",
+        description="Let only so many photos of the opened clusters, the best by [Ret], reach the relation network. "
+        "Default: 96 if scores are diffused, else 192, or what a long page takes; with nprobe all.",
     )
     diffuse: bool | None = Field(
         default=None,
@@ -143,8 +155,7 @@ class SearchQuery(Params):
         gt=0,
         le=600_000,
         allow_inf_nan=False,
-        description="Score no further photos once this time has passed: those of further clusters, or with thin those "
-        "that [Ret] puts behind.",
+        description="Score no further photos once this time has passed: those that [Ret] puts behind.",
     )
     view: AskedView = Field(
         default="photos",
@@ -228,13 +239,6 @@ class SearchQuery(Params):
         if both := sorted(set(self.like) & set(self.unlike)):
             problem = "like and unlike name the same photo, {photo}: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
-        return self
-
-    @model_validator(mode="after")
-    def _choose_by_one(self) -> SearchQuery:
-        if self.first_stage == "ret" and self.nprobe is not None:
-            problem = "nprobe counts clusters, which select=ret does not choose by: leave one of them out"
-            raise PydanticCustomError(SENTENCE, problem)
         return self
 
 

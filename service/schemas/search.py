@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from service.schemas.photos import Photo
-from service.schemas.query import FirstStage, View
+from service.schemas.query import Quality, View
 
 # What a word of a query was looked up by.
 Words = Literal["clip", "vocabulary"]
@@ -17,7 +17,8 @@ class SearchResult(Photo):
     """A photo found."""
 
     rank: int = Field(description="From 1, over all pages.")
-    score: float = Field(description="Higher is better; what it means depends on the method.")
+    score: float = Field(description="From 0 to 1, higher is better. It orders photos and is no probability.")
+    raw_score: float = Field(description="The score by the method, in its own range; what it means depends on that.")
     cluster: int = Field(description="The cluster it was found in.")
     # Left out rather than null, so that searches without folding are answered as they were before.
     copies: tuple[int, ...] | None = Field(
@@ -55,7 +56,9 @@ class Cluster(BaseModel):
     """A cluster that photos were scored of."""
 
     id: int
-    score: float = Field(description="The sketch's score with the cluster's centroid; with select=ret by [Ret].")
+    score: float = Field(
+        description="The sketch's score with the cluster's centroid: by [Ret], or with nprobe by the method."
+    )
     size: int = Field(description="Photos in it.")
 
 
@@ -64,9 +67,10 @@ class StageTimings(BaseModel):
 
     prepare: float = Field(description="Decode, crop and resize the sketch.")
     encode: float = Field(description="Encode it; and what CLIP takes for it, or for text.")
-    clusters: float = Field(description="Choose photos: score the clusters' centroids, or [Ret] of all photos.")
+    clusters: float = Field(description="Choose clusters: compare the sketch with their centroids.")
     photos: float = Field(
-        description="Read and score the photos; with view=kinds also group them, and with fold=true fold them."
+        description="Compare the photos of these clusters by [Ret], and score the best; with view=kinds also group "
+        "them, and with fold=true fold them."
     )
     diffusion: float = Field(description="Let photos that look alike lend each other their scores.")
     total: float = Field(description="All of these.")
@@ -92,12 +96,12 @@ class SearchResponse(BaseModel):
         description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. Empty "
         "where no word is probable, without a sketch, and where the checkpoint has no vocabulary.",
     )
-    clusters: tuple[Cluster, ...] = Field(description="The clusters opened, best first.")
+    clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
     candidates: int = Field(description="Photos in the ranking, of which the results are a part.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used; what auto became.")
-    select: FirstStage = Field(description="What chose the photos that were scored.")
-    thin: int | None = Field(description="Candidates that [Ret] let through; null: all.")
+    quality: Quality = Field(description="How much was to be scored, where no other option said so.")
+    rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
     diffused: bool = Field(description="Whether photos that look alike lent each other their scores.")
     budget_spent: bool = Field(description="Whether budget_ms ended the search early.")
     words: Words | None = Field(

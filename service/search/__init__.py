@@ -1,31 +1,23 @@
-"""The two-stage search over one generation of an index; ``searcher`` tells it in one screen."""
+"""The search in two stages over one generation of an index; ``searcher`` tells it in one screen."""
 
-from service.search.gallery import FOUND_AT_LEAST, GalleryRows, Mask, Near, SearchedIndex, Surroundings, Word, WordLead
-from service.search.naming import word_scores
-from service.search.parts import Encode, QueryParts
+from service.search.around import Near
+from service.search.gallery import Cells, Find, Gallery, IndexGallery, SearchedIndex, Table
+from service.search.parts import Encode
 from service.search.plan import Defaults
-from service.search.ranking import Ids, Rows, Scores, best_first
 from service.search.searcher import GallerySearcher, Searcher
 from service.search.trial import check_searches
 
 __all__ = [
-    "FOUND_AT_LEAST",
+    "Cells",
     "Defaults",
     "Encode",
-    "GalleryRows",
+    "Find",
+    "Gallery",
     "GallerySearcher",
-    "Ids",
-    "Mask",
+    "IndexGallery",
     "Near",
-    "QueryParts",
-    "Rows",
-    "Scores",
     "SearchedIndex",
     "Searcher",
-    "Surroundings",
-    "Word",
-    "WordLead",
-    "best_first",
+    "Table",
     "check_searches",
-    "word_scores",
 ]

@@ -8,14 +8,18 @@ from typing import Literal
 from model import Matcher
 from model.ranking import SHORTLIST, ScoredBy
 from service.errors import BadSearch
-from service.schemas import AskedView, FirstStage, SearchQuery
+from service.schemas import AskedView, Quality, SearchQuery
 from service.towers import ClipVectors
 
-# Photos that the second stage scores where [Ret] chose and the query does not say how many. On validation queries,
+# Photos that the second stage scores where the query does not say how many. On validation queries,
 # scoring all of 11,761 photos instead changed mAP@100 by less than chance in either case. Where nothing is diffused,
 # nothing is estimated either, and 96 lost 0.015. Both are whole chunks of a matcher on a CPU.
 RERANK = 96
 RERANK_PLAIN = 192
+# Cells that are opened at least. There are about as many cells as the square root of the photos, so that these hold
+# some 7,000 photos of 12,000, and 64,000 of a million: many times as many as a ranking has. In made galleries of 20,000
+# and 100,000 photos, 26 cells held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
+NPROBE = 64
 
 # How many of the best photos are grouped into kinds. All pages of kinds are cut out of this one grouping, so that no
 # kind changes its place or its size from page to page.
@@ -29,13 +33,13 @@ class Defaults:
     """What a search does where its query does not say; a service takes these from its settings.
 
     Attributes:
-        k: results. first_stage: what chooses the photos to be scored. nprobe: clusters to open at least.
+        k: results. quality: how much is scored. nprobe: cells to open at least.
         originals: whether results have a ``photo_url``.
     """
 
     k: int = 20
-    first_stage: FirstStage = "ret"
-    nprobe: int = 4
+    quality: Quality = "good"
+    nprobe: int = NPROBE
     originals: bool = True
 
 
@@ -44,40 +48,33 @@ class Plan:
     """Everything that the stages of a search need to know; nothing is left open.
 
     Attributes:
-        method: the one that scores photos, and centroids where clusters choose; "ret" where photos are liked, or there
-            is no sketch.
-        first_stage: what chooses the photos that are scored.
-        nprobe: clusters to open at least; "all" for every one. Only read where clusters choose.
-        rerank: how many of the chosen photos, the best by [Ret], ``method`` scores; None for all of them.
+        quality: how much is scored.
+        method: the one that scores photos; "ret" where photos are liked, or there is no sketch.
+        nprobe: cells to open at least; "all" for every one.
+        by_pairs: whether the best cells are found by ``method``, and not by their mean vectors alone.
+        count: how many photos have a place in the ranking, the best by vector; None for all of the opened cells.
+        rerank: how many of them ``method`` scores; None for all.
         diffuse: whether photos that look alike lend each other their scores.
         view: whether the results are photos or kinds of photos, or "auto" to choose when they are ranked.
         fold: whether near duplicates become one result.
-        at_least: how long the ranking must be, even if the page asked for needs less.
+        results: how long the ranking must be.
         k, offset: the results wanted are ``offset + 1`` to ``offset + k`` of the ranking, or of its kinds.
         budget_ms: milliseconds after which no further photos are scored; None for no limit.
     """
 
+    quality: Quality
     method: ScoredBy
-    first_stage: FirstStage
     nprobe: int | Literal["all"]
+    by_pairs: bool
+    count: int | None
     rerank: int | None
     diffuse: bool
     view: AskedView
     fold: bool
-    at_least: int
+    results: int
     k: int
     offset: int
     budget_ms: float | None
-
-    @property
-    def results(self) -> int:
-        """How long the ranking must be."""
-        return max(self.at_least, _photos_wanted(self.view, self.k, self.offset))
-
-    @property
-    def estimated(self) -> int:
-        """How long the shortlist is: with diffusion, the score of those on it that are not scored is estimated."""
-        return SHORTLIST if self.diffuse else 0
 
 
 def plan_search(
@@ -101,23 +98,32 @@ def plan_search(
     """
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
-    method = _method(query, matcher, clip, drawn=drawn)
+    quality = query.quality or defaults.quality
+    method = _method(query, matcher, clip, quality, drawn=drawn)
+    by_vector = method in ("ret", "clip")
     diffuse = _diffuse(query, matcher)
-    # Who counts clusters wants them to choose.
-    first_stage = query.first_stage or (defaults.first_stage if query.nprobe is None else "clusters")
     k = defaults.k if query.k is None else query.k
-    rerank, results = query.rerank, max(at_least, _photos_wanted(query.view, k, query.offset))
-    if rerank is None and first_stage == "ret" and method not in ("ret", "clip"):
+    results = max(at_least, _photos_wanted(query.view, k, query.offset))
+    nprobe = query.nprobe or ("all" if quality == "best" else defaults.nprobe)
+    # Who counts clusters, or wants the best, wants all of their photos scored.
+    whole = query.nprobe is not None or quality == "best"
+    rerank = query.rerank
+    if rerank is None and not whole and not by_vector:
         rerank = default_rerank(results, diffuse=diffuse)
+    count = max(results, SHORTLIST, rerank or 0)
+    if rerank is not None and not diffuse:
+        count = rerank
     return Plan(
+        quality=quality,
         method=method,
-        first_stage=first_stage,
-        nprobe=defaults.nprobe if query.nprobe is None else query.nprobe,
+        nprobe=nprobe,
+        by_pairs=query.nprobe is not None,
+        count=None if whole and rerank is None else count,
         rerank=rerank,
         diffuse=diffuse,
         view=query.view,
         fold=query.fold,
-        at_least=at_least,
+        results=results,
         k=k,
         offset=query.offset,
         budget_ms=query.budget_ms,
@@ -125,9 +131,9 @@ def plan_search(
 
 
 def default_rerank(results: int, *, diffuse: bool) -> int:
-    """How many photos to score where [Ret] chose: enough to rank so many."""
+    """How many photos to score: enough to rank so many."""
     if diffuse:
-        # Of the shortlist, those that are not scored are estimated.
+        # Of the photos that are diffused, those that are not scored are estimated.
         return RERANK if results <= SHORTLIST else results
     return max(RERANK_PLAIN, results)
 
@@ -138,7 +144,7 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
     return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
-def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, *, drawn: bool) -> ScoredBy:
+def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, quality: Quality, *, drawn: bool) -> ScoredBy:
     sent_photo = drawn and query.kind == "photo"
     by_ret = bool(query.like) or sent_photo or not drawn
     if by_ret and query.method not in ("auto", "ret"):
@@ -147,7 +153,7 @@ def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, *, drawn: b
         raise BadSearch(f"{what} {are} compared by [Ret], not by method {query.method!r}: leave method out.")
     wanted = query.method
     if wanted == "auto":
-        wanted = "ret" if by_ret else matcher.best_method
+        wanted = "ret" if by_ret or quality == "fast" else matcher.best_method
     if wanted == "clip" and clip.sketch is None:
         why = "this index was not clustered by CLIP; build it with --embedder clip, or use another method."
         raise BadSearch(f"Method clip compares what CLIP makes of the photos, and {clip.refusal or why}")
@@ -157,7 +163,9 @@ def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, *, drawn: b
         known = ", ".join(("auto", *matcher.methods))
         raise BadSearch(f"This checkpoint has no method {wanted!r}; it has {known}.")
     if method in ("ret", "clip") and query.rerank is not None:
-        raise BadSearch(f"thin goes before the relation network, which method '{method}' does not use: leave it out.")
+        raise BadSearch(
+            f"rerank counts photos for the relation network, which method '{method}' does not use: leave it out."
+        )
     return method
 
 

@@ -19,13 +19,13 @@ from model.ranking import (
     sameness,
     support_of,
 )
-from service.search.gallery import Gallery
-from service.search.ranking import Ids, Rows, Scores, best_first
+from service.search.gallery import Floats, Gallery, Ids, Rows, Scores, Table, best_first
 
 # How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
 FOLDED = 1000
 
+NO_ROWS: Rows = np.empty(0, np.int64)
 Order = NDArray[np.int64]
 # Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
@@ -51,28 +51,29 @@ class Folded:
     copies: Mapping[int, Order] | None = field(default=None)
 
 
-def fold(scorer: Gallery, rows: Rows, order: Order, liked: int) -> Folded:
-    """Fold the near duplicates of a ranking.
+def fold(gallery: Gallery, table: Table, order: Order, liked: int, grid: int) -> Folded:
+    """Folds the near duplicates of a ranking.
 
     Args:
-        rows: (p,) the photos. order: (p,) their indices, best first.
+        order: (p,) the indices of its photos, best first.
         liked: how many of them, the first, are liked: each is a result of its own, since somebody named it.
+        grid: cells in a row of the network's patch grid.
     """
     best = order[:FOLDED]
-    firsts = first_of_same(len(best), _duplicates(scorer, rows[best]), own=liked).numpy()
+    firsts = first_of_same(len(best), _duplicates(gallery, table[best], grid), own=liked).numpy()
     results = firsts == np.arange(len(best))
     copies = {int(best[first]): best[(firsts == first) & ~results] for first in np.unique(firsts[~results]).tolist()}
     return Folded(np.concatenate([best[results], order[FOLDED:]]), copies)
 
 
-def _duplicates(scorer: Gallery, rows: Rows) -> list[tuple[int, int]]:
+def _duplicates(gallery: Gallery, table: Table, grid: int) -> list[tuple[int, int]]:
     """The pairs of these photos that are near duplicates, as places among them."""
-    pairs = pairs_to_compare(scorer.ret(rows))
-    # Tokens are read once, by row, which is how they lie in the files.
-    needed, numbers = np.unique(rows[pairs.numpy()], return_inverse=True)
+    pairs = pairs_to_compare(torch.from_numpy(table.vectors))
+    # Tokens are read once, by row.
+    needed, numbers = np.unique(table.rows[pairs.numpy()], return_inverse=True)
     if not len(needed):
         return []
-    same = sameness(scorer.tokens(needed), torch.from_numpy(numbers.reshape(-1, 2)), scorer.grid) > SAME
+    same = sameness(gallery.tokens(needed), torch.from_numpy(numbers.reshape(-1, 2)), grid) > SAME
     return [(photo, earlier) for photo, earlier in pairs[same].tolist()]
 
 
@@ -113,13 +114,13 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     return bool(support[torch.from_numpy(kind)].sum() >= FAR_AHEAD * support.sum())
 
 
-def group_kinds(scorer: Gallery, rows: Rows) -> Groups:
-    """The kinds of these photos.
+def group_kinds(vectors: Floats, mean: Floats) -> Groups:
+    """The kinds of photos with these vectors, (m, d), in a gallery whose vectors have this mean, (d,).
 
-    Each kind is an array of indices into ``rows``, ascending: the first is its best photo. Kinds are in the order of
+    Each kind is an array of indices of photos, ascending: the first is its best photo. Kinds are in the order of
     their first photos, and every photo is in exactly one.
     """
-    kinds = kinds_of(scorer.ret(rows), scorer.gallery_ret.mean).numpy()
+    kinds = kinds_of(torch.from_numpy(vectors), torch.from_numpy(mean)).numpy()
     # A stable sort keeps the photos of a kind in their order.
     by_kind = np.argsort(kinds, kind="stable")
     sizes = np.bincount(kinds)

@@ -31,9 +31,9 @@ class Stopwatch:
         self._seconds[stage] += now - self._last
         self._last = now
 
-    def has_passed(self, milliseconds: float) -> bool:
-        """Whether so much time is over since the start."""
-        return (self._now() - self._start) * 1000 >= milliseconds
+    def passed(self) -> float:
+        """The milliseconds since the start."""
+        return (self._now() - self._start) * 1000
 
     def timings(self) -> StageTimings:
         """Milliseconds of each stage, and of all, to the microsecond."""

@@ -5,16 +5,15 @@ from service.sharding.errors import GenerationGone, ShardRefuses, ShardsLost, Sh
 from service.sharding.links import Pending, ShardLink
 from service.sharding.live import ShardedLive
 from service.sharding.on_ray import deployed
-from service.sharding.question import Question
 from service.sharding.server import ShardServer
-from service.sharding.shard import Overview, Shard
+from service.sharding.shard import Call, Overview, Shard
 from service.sharding.shards import Shards
 
 __all__ = [
+    "Call",
     "GenerationGone",
     "Overview",
     "Pending",
-    "Question",
     "Shard",
     "ShardLink",
     "ShardRefuses",

@@ -100,4 +100,4 @@ class ShardedEngine(GalleryEngine):
         if len(missing) == len(self._shards.links):
             raise NotReady("No shard of the gallery answers now. Try again in a moment.")
         layout = self._generations.layout(missing)
-        return ShardedGallery(layout, self._shards.round(self._generations, missing), self._matcher)
+        return ShardedGallery(layout, self._shards.round(self._generations, missing))

@@ -1,73 +1,36 @@
 """A gallery whose photos are in several shards, for one search.
 
-Every method is one round: all shards that it concerns are asked at the same time. A search by a sketch takes three:
-each shard's best photos by [Ret], with their [Ret]; the scores of the best of all, taken where their tokens are; and
-the paths of what is shown.
+A search by a sketch takes two rounds: the shards that have the best cells find and score their photos; and the shards
+that have what is shown tell its paths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from indexer import BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
-from model import Matcher, Tokens
-from model.ranking import ScoredBy
+from model import Tokens
+from model.network import Modality
 from service.errors import BadSearch
-from service.search import FOUND_AT_LEAST, GalleryRows, Mask, QueryParts, Rows, Scores, Word, WordLead
+from service.search import Cells, Find, Table
+from service.search.gallery import Floats, Ids, Rows, Scores
 from service.sharding.layout import Layout
 from service.sharding.links import Round
-from service.sharding.question import Question
-from service.sharding.questions import (
-    CentroidScores,
-    Entries,
-    FileOf,
-    NearPhotos,
-    NearSketch,
-    NearWord,
-    PartOf,
-    Passing,
-    RowsOfIds,
-    ScoresOf,
-    SentParts,
-    SketchLead,
-    TokensOf,
-    WordScoresOf,
-)
-from service.sharding.ret import ShardedRet
-from service.sharding.sent import SentMask
-from service.towers import TextVector
-
-T = TypeVar("T")
+from service.sharding.shard import Asked, Call
 
 
-class ShardedGallery(GalleryRows):
-    """The photos of the shards that are there, as ``Gallery`` and ``SearchedIndex``. For one search, in one thread.
+class ShardedGallery:
+    """The photos of the shards that are there, as ``Gallery`` and ``SearchedIndex``. For one search, in one thread."""
 
-    Where few photos are in all of them, it ranks as one small index of all these photos does, and else as a large one.
-
-    Attributes:
-        gallery_ret: [Ret] of the photos. chunk, grid: as of ``GalleryScorer``.
-        is_large: whether only the photos near a query have a place in its ranking.
-    """
-
-    def __init__(self, layout: Layout, ask: Round, matcher: Matcher, large_from: int = FOUND_AT_LEAST + 1) -> None:
-        """
-        Args:
-            layout: the photos. ask: the way to the shards that have them.
-            matcher: the checkpoint that made their tokens.
-            large_from: photos from which on it is large.
-        """
-        super().__init__(layout.ids, layout.cluster_sizes, torch.from_numpy(layout.centroid_ret), matcher)
+    def __init__(self, layout: Layout, ask: Round) -> None:
+        """layout: the photos. ask: the way to the shards that have them."""
         self._layout, self._ask = layout, ask
-        self.chunk, self.grid = matcher.chunk, matcher.config.grid
-        self.gallery_ret = ShardedRet(layout, ask, matcher)
-        self.is_large = self.photo_count >= large_from
 
     # What a search asks of the photos.
 
@@ -76,104 +39,68 @@ class ShardedGallery(GalleryRows):
         """What else is known of the photos."""
         return self
 
-    def rows_of_ids(self, ids: Iterable[int]) -> Rows:
-        """As in ``Gallery``. A photo that no shard has may be in one that is missing: then ShardsLost is raised."""
+    @property
+    def cells(self) -> Cells:
+        """Those of all shards."""
+        return self._layout.cells
+
+    def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
+        """(c,): how many photos of each cell pass a filter."""
+        counts = np.zeros_like(self.cells.sizes)
+        for shard, of_shard in self._ask_all("passing", wanted).items():
+            start = self._layout.cell_start(shard)
+            counts[start : start + len(of_shard)] = of_shard
+        return counts
+
+    def find(self, find: Find) -> Table:
+        """The photos that are looked for, of the shards that have the opened cells."""
+        split = self._layout.cells_by_shard(find.cells)
+        calls: dict[int, Call[Table]] = {shard: Call("find", replace(find, cells=cells)) for shard, cells in split}
+        parts = [_nothing(find)]
+        for shard, found in self._ask.ask(calls).items():
+            rows, cells = found.rows + self._layout.row_start(shard), found.cells + self._layout.cell_start(shard)
+            parts.append(replace(found, rows=rows, cells=cells))
+        return Table.joined(parts).best(find)
+
+    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+        """(m,): where photos are. One that no shard has may be in one that is missing: then ShardsLost is raised."""
         wanted = tuple(ids)
-        if not wanted:
-            return np.empty(0, np.int64)
         found = np.full(len(wanted), -1, np.int64)
-        for shard, rows in self._ask_all(RowsOfIds(wanted)).items():
-            found[rows >= 0] = rows[rows >= 0] + self._layout.rows(shard).start
+        for shard, rows in self._ask_all("known_rows", wanted).items() if wanted else ():
+            found[rows >= 0] = rows[rows >= 0] + self._layout.row_start(shard)
         if (found < 0).any():
             self._ask.check_complete()
             raise UnknownPhoto(f"no photo has the id {wanted[int(np.argmin(found))]}.")
         return found
 
+    def vectors(self, rows: Rows) -> Floats:
+        """(m, d): the vectors of these photos."""
+        found = np.empty((len(rows), self.cells.vectors.shape[1]), np.float32)
+        for places, _, vectors in self._ask_of("vectors", rows):
+            found[places] = vectors
+        return found
+
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
-        """As in ``Gallery``."""
-        split = list(self._layout.by_shard(rows))
-        answers = self._ask.ask({shard: Entries(there) for shard, _, there in split})
+        """What is known of these photos, in their order."""
         found: dict[int, PhotoEntry] = {}
-        for shard, places, _ in split:
-            first = self._layout.clusters(shard).start
-            for place, entry in zip(places.tolist(), answers[shard], strict=True):
+        for places, shard, entries in self._ask_of("entries", rows):
+            first = self._layout.cell_start(shard)
+            for place, entry in zip(places.tolist(), entries, strict=True):
                 found[place] = replace(entry, cluster=entry.cluster + first)
         return tuple(found[place] for place in range(len(rows)))
 
-    def passing(self, wanted: PhotoFilter) -> Mask:
-        """As in ``Gallery``."""
-        return self.gallery_ret.joined(self._ask_all(Passing(wanted)))
-
-    def near_sketch(
-        self, parts: QueryParts, method: ScoredBy, count: int, passing: Mask | None, lead: WordLead | None = None
-    ) -> Rows:
-        """As in ``Gallery``: the best ``count`` of each shard, by exactly what they are wanted by."""
-        sent = SentParts.of(parts, ret_only=True)
-        by_ret = None if method == "clip" else parts.sketch
-        if lead is None or method == "clip":
-            near = self._ask.ask({shard: NearSketch(sent, method, count, some) for shard, some in self._sent(passing)})
-            return self.gallery_ret.keep(near, by_ret)
-        # What a word leads is compared with the best photo by [Ret], which may be in any shard.
-        best = self._ask.ask({shard: NearSketch(sent, method, 1, some) for shard, some in self._sent(passing)})
-        firsts = self.gallery_ret.keep(best, by_ret)
-        highest = max((float(one.scores.max()) for one in best.values() if len(one.scores)), default=-np.inf)
-        led = SketchLead(lead, highest)
-        near = self._ask.ask({shard: NearSketch(sent, method, count, some, led) for shard, some in self._sent(passing)})
-        return np.union1d(firsts, self.gallery_ret.keep(near, by_ret))
-
-    def near_photos(self, ret: torch.Tensor, count: int, passing: Mask | None) -> Rows:
-        """As in ``Gallery``."""
-        examples, mean = ret.cpu().float().numpy(), self._layout.mean
-        near = {shard: NearPhotos(examples, mean, count, some) for shard, some in self._sent(passing)}
-        return self.gallery_ret.keep(self._ask.ask(near))
-
-    def near_word(self, word: Word, count: int, passing: Mask | None) -> Rows:
-        """As in ``Gallery``."""
-        near = {shard: NearWord(word, count, some) for shard, some in self._sent(passing)}
-        return self.gallery_ret.keep(self._ask.ask(near))
-
-    def ret(self, rows: Rows) -> torch.Tensor:
-        """As in ``Gallery``."""
-        return self.gallery_ret.of(rows)
-
-    def centroid_scores(self, parts: QueryParts, method: ScoredBy) -> Scores:
-        """As in ``Gallery``; 0 for clusters of shards that are missing, which have no photos here."""
-        if method == "ret":
-            if not len(self.cluster_sizes):
-                return np.empty(0, np.float32)
-            return self._matcher.scores(parts.sketch, self._centroid_ret, "ret")[0].numpy()
-        scores = np.zeros(len(self.cluster_sizes), np.float32)
-        for shard, of_shard in self._ask_all(CentroidScores(SentParts.of(parts), method)).items():
-            scores[self._layout.clusters(shard)] = of_shard
-        return scores
-
-    def ret_scores(self, parts: QueryParts, rows: Rows | None = None) -> Scores:
-        """As in ``Gallery``."""
-        return self.gallery_ret.scores(parts.sketch, self._all_rows() if rows is None else rows)
-
-    def word_scores(self, word: int, rows: Rows | None = None) -> Scores:
-        """As in ``Gallery``."""
-        return self.gallery_ret.word_scores(word, self._all_rows() if rows is None else rows)
-
-    def clip_scores(self, vector: NDArray[np.float32], rows: Rows | None = None) -> Scores:
-        """As in ``Gallery``."""
-        wanted = self._all_rows() if rows is None else rows
-        return self._scores(wanted, lambda there: WordScoresOf(TextVector(vector), there))
-
-    def scores(self, parts: QueryParts, rows: Rows, method: ScoredBy) -> Scores:
-        """As in ``Gallery``: taken where the tokens are."""
-        if method == "ret":
-            return self.ret_scores(parts, rows)
-        sent = SentParts.of(parts)
-        return self._scores(rows, lambda there: ScoresOf(sent, there, method))
-
     def tokens(self, rows: Rows) -> Tokens:
-        """As in ``Gallery``. Only near duplicates are compared by them, at most 1,000 photos of a search."""
-        split = list(self._layout.by_shard(rows))
-        answers = self._ask.ask({shard: TokensOf(there) for shard, _, there in split})
-        parts = Tokens.cat([answers[shard].tokens(torch.device("cpu")) for shard, _, _ in split])
-        order = np.concatenate([places for _, places, _ in split])
-        return parts[torch.from_numpy(np.argsort(order))]
+        """The tokens of these photos. Only near duplicates are compared by them, at most 1,000 photos of a search."""
+        parts = list(self._ask_of("sent_tokens", rows))
+        together = Tokens.cat([tokens.tokens(torch.device("cpu")) for _, _, tokens in parts])
+        order = np.concatenate([places for places, _, _ in parts])
+        return together[torch.from_numpy(np.argsort(order))]
+
+    def nearness(self, ret: Floats, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+        """The ids of all photos, and how near each is to a picture with this [Ret]."""
+        answers = self._ask_all("nearness", ret, modality, mean)
+        ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
+        return np.concatenate(ids), np.concatenate(near)
 
     # What else the service asks of an index.
 
@@ -189,9 +116,19 @@ class ShardedGallery(GalleryRows):
         return "+".join("-" if one is None else one.made for one in self._layout.overviews)
 
     @property
+    def photo_count(self) -> int:
+        """Of all shards that are there."""
+        return self._layout.photo_count
+
+    @property
     def cluster_count(self) -> int:
         """Of all shards."""
-        return len(self.cluster_sizes)
+        return len(self.cells.sizes)
+
+    @property
+    def ids(self) -> Ids:
+        """(p,): of all photos."""
+        return self._layout.ids
 
     @property
     def embedder(self) -> EmbedderEntry:
@@ -204,12 +141,12 @@ class ShardedGallery(GalleryRows):
         return self._layout.tokens_kept
 
     def photo(self, photo: int) -> PhotoEntry:
-        """As in ``SearchedIndex``."""
-        return self.entries(self.rows_of_ids([photo]))[0]
+        """As in ``SearchedIndex``. Raises ShardsLost where the photo may be in a shard that is missing."""
+        return self.photos([photo])[0]
 
     def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
-        """As in ``SearchedIndex``."""
-        return self.entries(self.rows_of_ids(photos))
+        """As in ``SearchedIndex``: all of them in two rounds."""
+        return self.entries(self.rows_of_ids(list(photos)))
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Nobody asks for it: paths are named on the command line, which opens one index."""
@@ -217,21 +154,27 @@ class ShardedGallery(GalleryRows):
 
     def open_photo(self, photo: int) -> bytes:
         """As in ``SearchedIndex``: read on a machine of the shard."""
-        ((shard, _, _),) = self._layout.by_shard(self.rows_of_ids([photo]))
-        return self._ask.ask({shard: FileOf(photo)})[shard]
+        return self._ask_home("open_photo", photo)
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Some of the same bytes, so that no more of them has to be held here."""
-        ((shard, _, _),) = self._layout.by_shard(self.rows_of_ids([photo]))
-        return self._ask.ask({shard: PartOf(photo, size, start, count)})[shard]
+        return self._ask_home("part_of_photo", photo, size, start, count)
 
-    def cluster_ids(self, number: int) -> NDArray[np.int64]:
+    def _ask_home(self, name: Asked, photo: int, *arguments: int) -> bytes:
+        ((shard, _, _),) = self._layout.by_shard(self.rows_of_ids([photo]))
+        calls: dict[int, Call[bytes]] = {shard: Call(name, photo, *arguments)}
+        return self._ask.ask(calls)[shard]
+
+    def cluster_ids(self, number: int) -> Ids:
         """As in ``SearchedIndex``. Raises ShardsLost where its shard is missing."""
         if not 0 <= number < self.cluster_count:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
-        if self._layout.shard_of_cluster(number) not in self._layout.asked:
+        shard = self._layout.shard_of_cell(number)
+        if shard not in self._layout.asked:
             self._ask.check_complete()
-        return self.ids[self.rows_of(number)]
+            return np.empty(0, np.int64)
+        calls: dict[int, Call[Ids]] = {shard: Call("cluster_ids", number - self._layout.cell_start(shard))}
+        return self._ask.ask(calls)[shard]
 
     def photo_tokens(self, places: Rows) -> Tokens:
         """Raises BadSearch: to read the tokens of all photos, all of them would have to go between machines."""
@@ -240,24 +183,19 @@ class ShardedGallery(GalleryRows):
     def close(self) -> None:
         """Nothing is open here."""
 
-    def _ask_all(self, question: Question[T]) -> dict[int, T]:
-        return self._ask.ask(dict.fromkeys(self._layout.asked, question))
+    def _ask_all(self, name: Asked, *arguments: Any) -> dict[int, Any]:
+        return self._ask.ask({shard: Call(name, *arguments) for shard in self._layout.asked})
 
-    def _sent(self, passing: Mask | None) -> Iterable[tuple[int, SentMask | None]]:
-        """Each shard with which of its photos may be found; without those that have none."""
-        for shard in self._layout.asked:
-            if passing is None:
-                yield shard, None
-            elif (some := passing[self._layout.rows(shard)]).any():
-                yield shard, SentMask.of(some)
-
-    def _scores(self, rows: Rows, question: Callable[[Rows], Question[Scores]]) -> Scores:
-        scores = np.empty(len(rows), np.float32)
+    def _ask_of(self, name: Asked, rows: Rows) -> Iterable[tuple[NDArray[np.int64], int, Any]]:
+        """Ask the shards of these photos: which of the photos it is, the shard, and its answer."""
         split = list(self._layout.by_shard(rows))
-        answers = self._ask.ask({shard: question(there) for shard, _, there in split})
-        for shard, places, _ in split:
-            scores[places] = answers[shard]
-        return scores
+        calls: dict[int, Call[Any]] = {shard: Call(name, there) for shard, _, there in split}
+        answers = self._ask.ask(calls)
+        return [(places, shard, answers[shard]) for shard, places, _ in split]
 
-    def _all_rows(self) -> Rows:
-        return np.arange(self.photo_count)
+
+def _nothing(find: Find) -> Table:
+    """A table without photos."""
+    none, numbers = np.empty(0, np.float32), np.empty(0, np.int64)
+    vectors = np.empty((0, len(find.mean)), np.float32)
+    return Table(numbers, numbers, numbers, vectors, none, none, none, none)

@@ -1,55 +1,59 @@
-"""How the photos and clusters of several shards are counted as those of one gallery."""
+"""How the photos and cells of several shards are counted as those of one gallery."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer import EmbedderEntry
-from service.search import Ids, Rows
+from service.search import Cells
+from service.search.gallery import Ids, Rows
 from service.sharding.shard import Overview
 
 
 class Layout:
     """The photos of all shards that are there, one shard after the other, each in its own order.
 
-    A shard that is missing has no photos, and its clusters are empty: so the others keep their numbers.
+    A shard that is missing has no photos, and its cells are empty: so the others keep their numbers.
 
     Attributes:
         overviews: of the shards; None for those that have never been there.
         asked: the numbers of the shards that have photos here.
-        ids: (p,), by row. cluster_sizes: (c,) int64. centroid_ret: (c, d) float32.
-        mean: (d,) float32, the mean of all normalised [Ret].
+        photo_count: p. cells: of all shards, one shard after the other.
     """
 
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
         """missing: numbers of the shards that do not answer now."""
         self.overviews = tuple(overviews)
-        there = [None if number in missing else one for number, one in enumerate(overviews)]
-        photos = [0 if one is None else len(one.ids) for one in there]
-        clusters = [0 if one is None else len(one.cluster_sizes) for one in overviews]
-        self._ends, self._cluster_ends = np.cumsum(photos), np.cumsum(clusters)
-        self._starts, self._cluster_starts = self._ends - photos, self._cluster_ends - clusters
+        self._missing = missing
+        photos = [0 if one is None or number in missing else len(one.ids) for number, one in enumerate(overviews)]
+        cells = [0 if one is None else len(one.cells.sizes) for one in overviews]
+        self._ends, self._cell_ends = np.cumsum(photos), np.cumsum(cells)
+        self._starts, self._cell_starts = self._ends - photos, self._cell_ends - cells
         self.asked = tuple(number for number, count in enumerate(photos) if count)
-        known = [one for one in overviews if one is not None]
-        # Four bytes each: these are the one array of this process that grows with the photos.
-        ids = np.concatenate([np.empty(0, np.int32), *(one.ids.astype(np.int32) for one in there if one is not None)])
-        self.ids = cast(Ids, ids)
-        sizes = [
-            one.cluster_sizes if here is not None else np.zeros_like(one.cluster_sizes)
-            for one, here in zip(overviews, there, strict=True)
-            if one is not None
-        ]
-        self.cluster_sizes: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *sizes])
-        width = known[0].origin.width if known else 0
-        self.centroid_ret: NDArray[np.float32] = np.concatenate(
-            [np.empty((0, width), np.float32), *(one.centroid_ret for one in known)]
+        self.photo_count = int(sum(photos))
+        self.cells = self._joined()
+
+    def _joined(self) -> Cells:
+        known = [(number, one.cells) for number, one in enumerate(self.overviews) if one is not None]
+        every = [cells for _, cells in known]
+        sizes = [np.zeros_like(cells.sizes) if number in self._missing else cells.sizes for number, cells in known]
+        embeddings = [cells.embeddings for cells in every if cells.embeddings is not None]
+        return Cells(
+            np.concatenate(sizes),
+            np.concatenate([cells.vectors for cells in every]),
+            np.concatenate([cells.features for cells in every]),
+            np.concatenate([cells.positions for cells in every]),
+            np.concatenate(embeddings) if len(embeddings) == len(every) else None,
         )
-        total = np.sum([np.zeros(width), *(one.ret_sum for one in there if one is not None)], axis=0)
-        self.mean: NDArray[np.float32] = (total / max(1, len(self.ids))).astype(np.float32)
+
+    @property
+    def ids(self) -> Ids:
+        """(p,): the ids of all photos, by row."""
+        there = [one.ids for number, one in enumerate(self.overviews) if one is not None and number in self.asked]
+        return np.concatenate([np.empty(0, np.int64), *there])
 
     @property
     def embedder(self) -> EmbedderEntry:
@@ -58,23 +62,30 @@ class Layout:
 
     @property
     def tokens_kept(self) -> int:
-        """Of each photo."""
+        """How many tokens of each photo are kept."""
         return self._known().origin.tokens
 
     def _known(self) -> Overview:
         return next(one for one in self.overviews if one is not None)
 
-    def clusters(self, shard: int) -> slice:
-        """The clusters of a shard."""
-        return slice(int(self._cluster_starts[shard]), int(self._cluster_ends[shard]))
+    def cell_start(self, shard: int) -> int:
+        """The number of a shard's first cell among those of all."""
+        return int(self._cell_starts[shard])
 
-    def rows(self, shard: int) -> slice:
-        """The photos of a shard."""
-        return slice(int(self._starts[shard]), int(self._ends[shard]))
+    def row_start(self, shard: int) -> int:
+        """The row of a shard's first photo among those of all."""
+        return int(self._starts[shard])
 
-    def shard_of_cluster(self, cluster: int) -> int:
-        """The shard that a cluster is in."""
-        return int(np.searchsorted(self._cluster_ends, cluster, side="right"))
+    def cells_by_shard(self, cells: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """For each shard that is there and has some of these cells: its number, and their numbers there."""
+        shards = np.searchsorted(self._cell_ends, cells, side="right")
+        for shard in np.unique(shards).tolist():
+            if shard in self.asked:
+                yield shard, cells[shards == shard] - self._cell_starts[shard]
+
+    def shard_of_cell(self, cell: int) -> int:
+        """The shard that a cell is in."""
+        return int(np.searchsorted(self._cell_ends, cell, side="right"))
 
     def by_shard(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64], Rows]]:
         """For each shard that has some of these photos: its number, which of them these are, and their rows there."""

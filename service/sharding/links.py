@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from service.sharding.errors import ShardsLost, ShardUnavailable
-from service.sharding.question import Question
-from service.sharding.shard import Overview
+from service.sharding.shard import Call, Overview
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -36,7 +35,7 @@ class ShardLink(Protocol):
     def overview(self, made: str) -> Pending[Overview]:
         """What is known of a generation."""
 
-    def ask(self, made: str, question: Question[T]) -> Pending[T]:
+    def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """Ask a generation."""
 
 
@@ -56,7 +55,7 @@ class Round:
         if lost := [link.name for link, made in zip(self._links, self._made, strict=True) if made is None]:
             raise ShardsLost(lost)
 
-    def ask(self, questions: Mapping[int, Question[T]]) -> dict[int, T]:
+    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
         """The answers to questions, by the number of their shard. All are asked at the same time.
 
         Raises ShardsLost where a shard does not answer.

@@ -27,10 +27,9 @@ from service.search import Encode
 from service.settings import Settings
 from service.sharding.errors import ShardsRefused, ShardUnavailable
 from service.sharding.links import Pending
-from service.sharding.question import Question
 from service.sharding.sent import SentTokens, to_tensor
 from service.sharding.server import ShardServer
-from service.sharding.shard import Overview
+from service.sharding.shard import Call, Overview
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ class ShardReplica:
         """As ``ShardServer.overview``."""
         return _told(lambda: self._server.overview(made))
 
-    def answer(self, made: str, question: Question[T]) -> _Told[T]:
+    def answer(self, made: str, question: Call[T]) -> _Told[T]:
         """As ``ShardServer.answer``."""
         with self._turn:
             return _told(lambda: self._server.answer(made, question))
@@ -168,7 +167,7 @@ class RayShard:
         """As in ``ShardLink``."""
         return _Response(lambda: self._handle.overview.remote(made))
 
-    def ask(self, made: str, question: Question[T]) -> Pending[T]:
+    def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """As in ``ShardLink``."""
         return _Response(lambda: self._handle.answer.remote(made, question))
 

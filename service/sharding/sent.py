@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from model import Tokens
-from service.search import Mask
 
 
 @dataclass(frozen=True)
@@ -28,23 +27,6 @@ class SentTokens:
     def tokens(self, device: torch.device) -> Tokens:
         """The tokens on a device."""
         return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device))
-
-
-@dataclass(frozen=True)
-class SentMask:
-    """Which of p photos it is: a bit for each."""
-
-    bits: NDArray[np.uint8]
-    count: int
-
-    @staticmethod
-    def of(mask: Mask) -> SentMask:
-        """This mask (p,)."""
-        return SentMask(np.packbits(mask), len(mask))
-
-    def mask(self) -> Mask:
-        """(p,): the mask."""
-        return np.unpackbits(self.bits, count=self.count).astype(np.bool_)
 
 
 def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:

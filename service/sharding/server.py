@@ -11,8 +11,7 @@ from typing import TypeVar
 from indexer import IndexerError, live_stamp, open_index
 from model import Matcher, ModelError
 from service.sharding.errors import GenerationGone, ShardRefuses
-from service.sharding.question import Question
-from service.sharding.shard import Overview, Shard
+from service.sharding.shard import Call, Overview, Shard
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ class ShardServer:
         """Of one of its generations. Raises GenerationGone and ShardRefuses, as ``answer`` does."""
         return self._shard(made).overview()
 
-    def answer(self, made: str, question: Question[T]) -> T:
+    def answer(self, made: str, question: Call[T]) -> T:
         """The answer by a generation, and by no other.
 
         Raises:

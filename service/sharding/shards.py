@@ -173,5 +173,5 @@ def _info(name: str, known: _Known) -> ShardInfo:
         reason=known.reason,
         generation=None if overview is None else overview.generation,
         photos=0 if overview is None else len(overview.ids),
-        clusters=0 if overview is None else len(overview.cluster_sizes),
+        clusters=0 if overview is None else len(overview.cells.sizes),
     )

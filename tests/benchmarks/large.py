@@ -26,13 +26,9 @@ from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
 from model.images import open_image
 from model.network import MOST_VARIANTS
 from service.schemas import SearchQuery
-from service.search import Defaults, Searcher
-from service.search.first_stage import choose, joined
-from service.search.gallery.pool import Pool
-from service.search.parts import encode_parts
-from service.search.plan import RERANK, plan_search
-from service.search.ranking import best_first
-from service.search.stopwatch import Stopwatch
+from service.search import Searcher
+from service.search.gallery import best_first
+from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import draw_gallery, prepare
 from tests.benchmarks.large_index import write_large_index
@@ -168,17 +164,16 @@ def resident() -> tuple[float, float]:
 
 def share_found(searcher: Searcher, drawn: Sequence[Image.Image]) -> float:
     """The share of the exact best RERANK photos by [Ret] that a search chooses, the mean over the queries."""
-    matcher, index, scorer = searcher.matcher, searcher.index, searcher.scorer
-    plan = plan_search(SearchQuery(thin=RERANK), matcher, Defaults())
-    parts = [encode_parts(sketch, matcher, Stopwatch(matcher.device)) for sketch in drawn]
-    chosen = [joined(choose(scorer, one, plan, Pool(scorer)).portions) for one in parts]
-    together = Tokens.cat([one.sketch for one in parts])
-    scores = np.empty((len(parts), index.photo_count), np.float32)
+    matcher, index = searcher.matcher, searcher.index
+    chosen = [{hit.id for hit in searcher.search(one, SearchQuery(k=RERANK, method="ret")).results} for one in drawn]
+    sketches = [matcher.encode(matcher.prepare(one, "sketch")[None], "sketch") for one in drawn]
+    scores = np.empty((len(drawn), index.photo_count), np.float32)
     for start in range(0, index.photo_count, _BLOCK):
         places = np.arange(start, min(start + _BLOCK, index.photo_count))
-        scores[:, places] = matcher.scores(together, Tokens.of_ret(index.vectors.of(places)), "ret").numpy()
-    exact = [best_first(index.ids, of_one, RERANK) for of_one in scores]
-    return float(np.mean([np.isin(best, rows).mean() for best, rows in zip(exact, chosen, strict=True)]))
+        photos = Tokens.of_ret(index.vectors.of(places))
+        scores[:, places] = matcher.scores(Tokens.of_ret(Tokens.cat(sketches).ret), photos, "ret").numpy()
+    exact = [index.ids[best_first(index.ids, of_one, RERANK)] for of_one in scores]
+    return float(np.mean([np.isin(best, list(ids)).mean() for best, ids in zip(exact, chosen, strict=True)]))
 
 
 if __name__ == "__main__":

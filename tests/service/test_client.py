@@ -49,7 +49,8 @@ def test_server_client_and_command_line_agree(
         {},
         {"k": 3, "offset": 2, "nprobe": 1},
         {"nprobe": "all", "method": "ret"},
-        {"method": "rn", "thin": 4},
+        {"method": "rn", "rerank": 4},
+        {"quality": "fast", "k": 3},
         {"view": "kinds", "k": 3, "offset": 1},
         {"view": "auto", "k": 3},
         {"fold": "yes", "k": 3},
@@ -102,11 +103,11 @@ def test_a_photo_is_a_query_on_the_command_line_and_for_the_client(
 
 
 def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
-    by_query = timeless(client.search(sketch, SearchQuery(k=3, select="clusters", thin=4)))
-    assert by_query == timeless(client.search(sketch, k=3, select="clusters", thin=4))
-    assert (by_query["select"], by_query["thin"], len(by_query["results"])) == ("clusters", 4, 3)
+    by_query = timeless(client.search(sketch, SearchQuery(k=3, rerank=4)))
+    assert by_query == timeless(client.search(sketch, k=3, rerank=4))
+    assert (by_query["quality"], by_query["rerank"], len(by_query["results"])) == ("good", 4, 3)
     with pytest.raises(TypeError, match="not both"):
-        client.search(sketch, SearchQuery(k=3), thin=4)
+        client.search(sketch, SearchQuery(k=3), rerank=4)
     with pytest.raises(ValueError, match="There is no parameter 'n_probe'"):
         client.search(sketch, n_probe=3)
 
@@ -188,12 +189,15 @@ def test_the_client_sends_the_api_key(settings: Settings) -> None:
             client.info()
 
 
-def test_clusters_and_ret_cannot_both_choose(
+def test_options_that_have_left_are_answered_with_what_to_use(
     options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
-    assert main(["search", "-", *options, "--select", "ret", "--nprobe", "2"]) == 2
-    assert "leave one of them out" in capsys.readouterr().err
+    for option, instead in (("select", "quality=fast, good or best"), ("thin", "rerank")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
+        assert main(["search", "-", *options, f"--{option}", "5"]) == 2
+        told = capsys.readouterr().err
+        assert f"There is no parameter {option} any more" in told
+        assert instead in told
 
 
 def test_the_table_shows_rank_score_and_path(

@@ -96,7 +96,7 @@ export class Found extends EventTarget {
     const kinds = answer.kinds ? numbered(answer.kinds) : alone(answer.results);
     this.#results.show(kinds, Boolean(answer.kinds) && stay && same);
     this.#parts.know(this.best);
-    this.#groups.show(answer.clusters, answer.select);
+    this.#groups.show(answer.clusters);
     const { sizes } = this.#options;
     this.#pages.start(answer.kinds ? new KindReading(answer, sizes) : new PhotoReading(answer, sizes), ENDS[taken.view]);
     this.#box.classList.remove("stale");

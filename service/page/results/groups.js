@@ -25,12 +25,12 @@ export class Groups {
     this.#box.addEventListener("toggle", () => this.#box.open && this.#fill());
   }
 
-  /** Show these clusters, best first. Without any, the box is hidden. @param {string} select what chose the photos */
-  show(clusters, select) {
+  /** Show these clusters, best first. Without any, the box is hidden. */
+  show(clusters) {
     const same = clusters.map(({ id }) => id).join() === this.#clusters.map(({ id }) => id).join();
     this.#clusters = clusters;
     this.#box.hidden = !clusters.length;
-    part("groups-name").textContent = groupsSearched(clusters.length, select);
+    part("groups-name").textContent = groupsSearched(clusters.length);
     if (!same) {
       this.#list.replaceChildren();
       if (this.#box.open) {

@@ -10,7 +10,7 @@
  *
  * The first stage of a search chooses candidates, and the second stage ranks them. With more candidates the ranking is
  * another one: photos would move to places that have been shown already, and never be seen. So one ranking is read to
- * its end. Then a ranking of twice as many clusters or candidates is read, without the photos that have been shown.
+ * its end. Then a ranking of twice as many candidates is read, without the photos that have been shown.
  */
 export class PhotoReading {
   #sizes;
@@ -74,19 +74,14 @@ export class PhotoReading {
     return Math.min(this.#offset < this.#known ? most : page, this.#left);
   }
 
-  #took({ results, select, thin, clusters, candidates }, offset, asked) {
-    const all = clusters.length < asked.nprobe || candidates < asked.thin || !results.length;
+  #took({ results, rerank, candidates }, offset, asked) {
+    const all = candidates < asked.rerank || !results.length;
     this.#folded = results.reduce((sum, { copies = [] }) => sum + copies.length, offset ? this.#folded : 0);
     this.#offset = offset + results.length;
     this.#candidates = candidates;
     this.#left = results.length ? candidates - this.#offset - this.#folded : 0;
-    if (select === "clusters") {
-      this.#same = { nprobe: clusters.length };
-      this.#longer = { nprobe: 2 * clusters.length };
-    } else {
-      this.#same = thin ? { select, thin } : { select };
-      this.#longer = thin ? { select, thin: 2 * candidates } : null;
-    }
+    this.#same = rerank ? { rerank } : {};
+    this.#longer = rerank ? { rerank: 2 * candidates } : null;
     this.#over = (all || !this.#longer) && this.#left <= 0;
   }
 }

@@ -168,10 +168,9 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
-/** Where the photos are from that a search has scored. Only a search by clusters goes by them. */
-export function groupsSearched(number, select) {
-  const groups = `${count(number, "group")} of photos`;
-  return select === "clusters" ? `Looked in ${groups}` : `From ${groups}`;
+/** Where the photos are from that a search has scored. */
+export function groupsSearched(number) {
+  return `From ${count(number, "group")} of photos`;
 }
 
 /** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */

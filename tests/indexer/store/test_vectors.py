@@ -47,7 +47,7 @@ def test_with_every_cell_opened_the_best_are_found_whatever_is_left_out(
     direction = photos(1, seed=1)[0]
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     for some in (None, mask):
-        found = vectors.near(direction[None], wanted, some, nprobe=count)
+        found = vectors.near(direction[None], wanted, some, np.arange(len(vectors.sizes)))
         assert set(found.tolist()) == exact(
             vectors, direction, min(wanted, count if some is None else int(some.sum())), some
         )
@@ -57,9 +57,10 @@ def test_with_every_cell_opened_the_best_are_found_whatever_is_left_out(
 def test_half_of_the_cells_hold_most_of_the_best() -> None:
     vectors = vectors_of(photos(900))
     directions = photos(30, seed=1)
-    shares = [
-        len(exact(vectors, one, 20) & set(vectors.near(one[None], 20, nprobe=15).tolist())) / 20 for one in directions
-    ]
+    shares = []
+    for one in directions:
+        found = vectors.near(one[None], 20, cells=vectors.best_cells(one)[:15])
+        shares.append(len(exact(vectors, one, 20) & set(found.tolist())) / 20)
     assert np.mean(shares) > 0.95
 
 
@@ -67,7 +68,9 @@ def test_more_cells_are_opened_where_the_best_hold_too_few_photos_that_pass() ->
     vectors = vectors_of(photos(300))
     mask = np.zeros(300, np.bool_)
     mask[np.random.default_rng(0).permutation(300)[:30]] = True
-    found = vectors.near(photos(1, seed=1), 25, mask, nprobe=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexer.store.vectors.PROBED", 1)
+        found = vectors.near(photos(1, seed=1), 25, mask)
     assert len(found) == 25
     assert mask[found].all()
     assert len(vectors.near(photos(1), 25, np.zeros(300, np.bool_))) == 0
@@ -76,7 +79,7 @@ def test_more_cells_are_opened_where_the_best_hold_too_few_photos_that_pass() ->
 def test_several_directions_find_the_best_of_each_together() -> None:
     vectors = vectors_of(photos(200))
     directions = photos(3, seed=1)
-    found = vectors.near(directions, 7, nprobe=200)
+    found = vectors.near(directions, 7)
     assert set(found.tolist()) == set().union(*(exact(vectors, one, 7) for one in directions))
 
 
@@ -85,8 +88,8 @@ def test_a_cell_may_be_empty_and_a_gallery_too() -> None:
     sizes, centroids = np.array([4, 0, 5]), photos(3, seed=2)
     vectors = Vectors(values, sizes, centroids)
     assert vectors.cells_of(np.arange(9)).tolist() == [0] * 4 + [2] * 5
-    assert (vectors.rows_of(1).tolist(), vectors.rows_of(2).tolist()) == ([], [4, 5, 6, 7, 8])
-    assert len(vectors.near(photos(1), 3, nprobe=1)) == 3
+    assert (vectors.rows_of(1).tolist(), vectors.rows_of(np.array([2, 1])).tolist()) == ([], [4, 5, 6, 7, 8])
+    assert len(vectors.near(photos(1), 3)) == 3
     nothing = Vectors(values[:0], np.zeros(3, np.int64), centroids)
     assert (nothing.count, nothing.near(photos(1), 3).tolist(), nothing.mean.tolist()) == (0, [], [0] * WIDTH)
 

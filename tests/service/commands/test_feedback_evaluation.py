@@ -21,7 +21,8 @@ from tests.service.served import served
 def found(number: int, label: str) -> SearchResult:
     """A photo of a class among the results."""
     paths = (f"photos/{label}/{number}.jpg",)
-    return SearchResult(id=number, paths=paths, photo_url=None, thumbnail_url="", rank=number, score=0.5, cluster=0)
+    shown = {"photo_url": None, "thumbnail_url": "", "rank": number, "score": 0.5, "raw_score": 0.5, "cluster": 0}
+    return SearchResult.model_validate({"id": number, "paths": paths, **shown})
 
 
 def kind(rank: int, *photos: SearchResult) -> Kind:

@@ -20,7 +20,7 @@ from tests.service.small_gallery import draw_sketch
 
 @pytest.fixture
 def by_clusters(settings: Settings, matcher: Matcher) -> Iterator[Engine]:
-    engine = Engine(settings.model_copy(update={"select": "clusters", "nprobe": 1}), matcher)
+    engine = Engine(settings.model_copy(update={"nprobe": 1}), matcher)
     yield engine
     engine.close()
 
@@ -38,7 +38,7 @@ def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings
         sketch.write_bytes(encoded(draw_sketch(seed)))
     # A sketch whose best photos are not all in the clusters that its search opens.
     sketch = next(sketch for sketch in sketches if best_paths(by_clusters, sketch) != best_paths(by_ret, sketch))
-    for engine, chosen in ((by_clusters, {"select": "clusters", "nprobe": 1}), (by_ret, {})):
+    for engine, chosen in ((by_clusters, {"nprobe": 1}), (by_ret, {})):
         own = settings.model_copy(update=chosen)
         assert explain(own, sketch, [], tmp_path / "explained", like=None, kind="sketch") == 0
         explained = json.loads((tmp_path / "explained" / "explanation.json").read_bytes())["photos"]

@@ -36,7 +36,7 @@ def prepared(matcher: Matcher, sketch: bytes) -> Pixels:
 
 def ranked(searcher: Searcher, query: SearchQuery, sketch: Pixels | None = None) -> dict[int, tuple[int, float]]:
     """Rank and score of every photo by a search, best first."""
-    return {hit.id: (hit.rank, hit.score) for hit in searcher.search(sketch, query).results}
+    return {hit.id: (hit.rank, hit.raw_score) for hit in searcher.search(sketch, query).results}
 
 
 def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(

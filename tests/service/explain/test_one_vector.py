@@ -53,7 +53,7 @@ def test_it_finds_photos_by_ret_however_it_is_asked(engine: Engine) -> None:
     assert (found.method, found.model, len(found.results)) == ("ret", "one-vector", 4)
     kind = engine.info()[0].kind
     assert kind in ("sketch-an-anchor", "clip-at")
-    assert engine.search(sketch, SearchQuery(k=4, select="clusters", nprobe=2)).results
+    assert engine.search(sketch, SearchQuery(k=4, nprobe=2)).results
 
 
 @pytest.mark.parametrize("rebuild", ["none", "photos", "gallery"])

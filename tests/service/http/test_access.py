@@ -16,7 +16,7 @@ from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 from tests.service.talk import connect
 
-ACCESS = Access("abc", "127.0.0.1", "POST", "/search", 200, 12.3, 45, SearchNote("rn", "clusters", "all", "g000002"))
+ACCESS = Access("abc", "127.0.0.1", "POST", "/search", 200, 12.3, 45, SearchNote("rn", "good", "all", "g000002"))
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +50,8 @@ def test_a_search_is_one_line(server: Served, logged: pytest.LogCaptureFixture, 
     assert (first.verb, first.route, first.status, first.bytes_in) == ("POST", "/search", 200, len(sketch))
     assert first.ms > 0
     generation = plain.json()["generation"]
-    assert first.search == SearchNote("rn", "ret", "default", generation)
-    assert second.search == SearchNote("ret", "clusters", "all", generation)
+    assert first.search == SearchNote("rn", "good", "default", generation)
+    assert second.search == SearchNote("ret", "good", "all", generation)
 
 
 def test_refusals_are_lines_too(server: Served, logged: pytest.LogCaptureFixture) -> None:
@@ -135,7 +135,7 @@ def test_a_request_is_a_line_of_pairs() -> None:
         "ms": "12.3",
         "bytes_in": "45",
         "method": "rn",
-        "select": "clusters",
+        "quality": "good",
         "nprobe": "all",
         "generation": "g000002",
     }

@@ -60,13 +60,13 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
 
 
 def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch: bytes) -> None:
-    changed = settings.model_copy(update={"select": "clusters", "nprobe": 3, "default_k": 7})
+    changed = settings.model_copy(update={"quality": "fast", "nprobe": 3, "default_k": 7})
     with served(changed) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         info = http.get("/info").json()
-        assert info["defaults"] == {"k": 7, "select": "clusters", "nprobe": 3}
+        assert info["defaults"] == {"k": 7, "quality": "fast", "nprobe": 3}
         answer = http.post("/search", content=sketch).json()
-        assert (len(answer["results"]), answer["select"]) == (7, "clusters")
+        assert (len(answer["results"]), answer["quality"], answer["method"]) == (7, "fast", "ret")
 
 
 def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settings, tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from service.settings import Settings
 from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
 from tests.pictures import odd_file, strokes
 from tests.requirements import needs_browser
 from tests.service.looking import check_quiet, ink, paper, text, wait_for_notice
-from tests.service.served import Served, served
+from tests.service.served import Served
 
 pytestmark = needs_browser
 
@@ -189,12 +188,3 @@ def test_white_strokes_on_nothing_can_be_seen_and_searched_with(desk: Browser, s
     draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
     wait_for_photos(desk)
     check_quiet(desk, server)
-
-
-def test_only_a_search_by_clusters_has_looked_in_groups(desk: Browser, settings: Settings) -> None:
-    for select, said in (("clusters", "Looked in "), ("ret", "From ")):
-        with served(settings.model_copy(update={"select": select})) as server:
-            desk.get(server.url)
-            draw(desk, DESKTOP, strokes("circle"))
-            wait_for_photos(desk)
-            assert text(desk, "groups-name").startswith(said)

@@ -9,10 +9,10 @@ from model import Matcher
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.plan import RERANK, RERANK_PLAIN, Defaults, default_rerank, plan_search
+from service.search.plan import NPROBE, RERANK, RERANK_PLAIN, Defaults, default_rerank, plan_search
 from tests.networks import tiny_checkpoint
 
-DEFAULTS = Defaults(k=7, first_stage="clusters", nprobe=3)
+DEFAULTS = Defaults(k=7, nprobe=3)
 
 
 @pytest.fixture(scope="module")
@@ -22,28 +22,40 @@ def diffusing(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
 
 def test_what_a_query_leaves_open_comes_from_the_defaults_and_the_checkpoint(matcher: Matcher) -> None:
     plan = plan_search(SearchQuery(), matcher, DEFAULTS)
-    assert (plan.k, plan.offset, plan.first_stage, plan.nprobe) == (7, 0, "clusters", 3)
-    assert (plan.method, plan.diffuse, plan.rerank, plan.budget_ms) == (matcher.best_method, False, None, None)
+    assert (plan.k, plan.offset, plan.quality, plan.nprobe, plan.by_pairs) == (7, 0, "good", 3, False)
+    assert (plan.method, plan.diffuse, plan.budget_ms) == (matcher.best_method, False, None)
+    assert plan_search(SearchQuery(), matcher, Defaults()).nprobe == NPROBE
 
 
 def test_what_a_query_says_goes_before_the_defaults(matcher: Matcher) -> None:
-    query = SearchQuery(k=2, offset=5, select="ret", method="rn", thin=9, budget_ms=50)
+    query = SearchQuery(k=2, offset=5, method="rn", rerank=9, budget_ms=50)
     plan = plan_search(query, matcher, DEFAULTS)
-    assert (plan.k, plan.offset, plan.results, plan.first_stage) == (2, 5, 7, "ret")
+    assert (plan.k, plan.offset, plan.results) == (2, 5, 7)
     assert (plan.method, plan.rerank, plan.budget_ms) == ("rn", 9, 50)
 
 
-def test_who_counts_clusters_wants_them_to_choose(matcher: Matcher) -> None:
-    by_ret = Defaults(first_stage="ret")
-    assert plan_search(SearchQuery(), matcher, by_ret).first_stage == "ret"
-    plan = plan_search(SearchQuery(nprobe="all"), matcher, by_ret)
-    assert (plan.first_stage, plan.nprobe, plan.rerank) == ("clusters", "all", None)
+def test_quality_says_how_much_is_scored(matcher: Matcher) -> None:
+    fast, good, best = (plan_search(SearchQuery(quality=one), matcher, Defaults()) for one in ("fast", "good", "best"))
+    assert (fast.method, fast.rerank, fast.nprobe, fast.count) == ("ret", None, NPROBE, SHORTLIST)
+    assert (good.method, good.rerank, good.nprobe, good.count) == ("rn", RERANK_PLAIN, NPROBE, RERANK_PLAIN)
+    assert (best.method, best.rerank, best.nprobe, best.count) == ("rn", None, "all", None)
+    assert plan_search(SearchQuery(), matcher, Defaults(quality="fast")).method == "ret"
+    # What experts say goes before it.
+    named = plan_search(SearchQuery(quality="fast", method="rn", rerank=5), matcher, Defaults())
+    assert (named.method, named.rerank) == ("rn", 5)
+    assert plan_search(SearchQuery(quality="best", nprobe=2, rerank=5), matcher, Defaults()).nprobe == 2
+
+
+def test_who_counts_clusters_has_the_method_choose_them_and_all_of_their_photos_scored(matcher: Matcher) -> None:
+    for nprobe in (2, "all"):
+        plan = plan_search(SearchQuery.model_validate({"nprobe": nprobe}), matcher, Defaults())
+        assert (plan.nprobe, plan.by_pairs, plan.rerank, plan.count) == (nprobe, True, None, None)
 
 
 def test_by_ret_alone_nothing_is_reranked(matcher: Matcher) -> None:
-    assert plan_search(SearchQuery(select="ret", method="ret"), matcher, DEFAULTS).rerank is None
-    with pytest.raises(BadSearch, match="thin goes before the relation network"):
-        plan_search(SearchQuery(method="ret", thin=5), matcher, DEFAULTS)
+    assert plan_search(SearchQuery(method="ret"), matcher, DEFAULTS).rerank is None
+    with pytest.raises(BadSearch, match="rerank counts photos for the relation network"):
+        plan_search(SearchQuery(method="ret", rerank=5), matcher, DEFAULTS)
 
 
 def test_only_auto_diffuses_unasked_and_only_where_the_checkpoint_knows_how(
@@ -71,6 +83,6 @@ def test_as_many_photos_are_scored_as_the_page_takes(results: int, diffuse: bool
     assert default_rerank(results, diffuse=diffuse) == wanted
 
 
-def test_a_shortlist_is_made_only_for_the_diffusion(diffusing: Matcher) -> None:
-    assert plan_search(SearchQuery(), diffusing, DEFAULTS).estimated == SHORTLIST
-    assert plan_search(SearchQuery(diffuse=False), diffusing, DEFAULTS).estimated == 0
+def test_with_diffusion_more_photos_have_a_place_than_are_scored(diffusing: Matcher) -> None:
+    assert plan_search(SearchQuery(rerank=5), diffusing, DEFAULTS).count == SHORTLIST
+    assert plan_search(SearchQuery(rerank=5, diffuse=False), diffusing, DEFAULTS).count == 5

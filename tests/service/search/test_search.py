@@ -62,7 +62,7 @@ def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
     scores = scores_of_files(gallery, index, matcher, method)
     wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method=method))
-    assert [(hit.id, hit.score) for hit in outcome.results] == wanted
+    assert [(hit.id, hit.raw_score) for hit in outcome.results] == wanted
     assert [hit.rank for hit in outcome.results] == list(range(1, PHOTOS + 1))
     assert outcome.candidates == PHOTOS
     assert outcome.pairs_scored == PHOTOS + CLUSTERS
@@ -84,7 +84,7 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
     assert outcome.candidates == sum(sizes(index)[c] for c in clusters[:2])
     assert outcome.pairs_scored == CLUSTERS + outcome.candidates
     inside = [hit for hit in everything.results if hit.cluster in clusters[:2]]
-    assert [(hit.id, hit.score) for hit in outcome.results] == [(hit.id, hit.score) for hit in inside[:2]]
+    assert [(hit.id, hit.raw_score) for hit in outcome.results] == [(hit.id, hit.raw_score) for hit in inside[:2]]
 
 
 def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -> None:
@@ -94,25 +94,40 @@ def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
 
 
-def test_unless_told_otherwise_ret_chooses_and_the_checkpoints_best_method_scores(
+WITHOUT_PAIRS: tuple[dict[str, Any], ...] = ({"quality": "fast"}, {"method": "ret"})
+
+
+def test_unless_told_otherwise_the_checkpoints_best_method_scores_the_best_by_vector(
     searcher: Searcher, matcher: Matcher
 ) -> None:
     outcome = searcher.search(draw_sketch(), SearchQuery(k=1))
-    told = searcher.search(draw_sketch(), SearchQuery(k=1, select="ret", method=matcher.best_method, thin=RERANK_PLAIN))
-    assert (outcome.method, outcome.select, outcome.thin) == (matcher.best_method, "ret", RERANK_PLAIN)
+    told = searcher.search(draw_sketch(), SearchQuery(k=1, method=matcher.best_method, rerank=RERANK_PLAIN))
+    assert (outcome.method, outcome.quality, outcome.rerank) == (matcher.best_method, "good", RERANK_PLAIN)
     assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
 
 
-def test_who_counts_clusters_has_clusters_choose_by_default_the_searchers_nprobe(
+def test_a_searcher_may_open_fewer_cells_or_score_more_by_default(
     searcher: Searcher, index: Index, matcher: Matcher
 ) -> None:
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=1, select="clusters"))
-    told = searcher.search(draw_sketch(), SearchQuery(k=1, nprobe=4))
-    assert told.select == "clusters"
-    assert (outcome.results, outcome.clusters) == (told.results, told.clusters)
-    by_clusters = Searcher(index, matcher, Defaults(first_stage="clusters", nprobe=2))
-    fewer = searcher.search(draw_sketch(), SearchQuery(k=1, nprobe=2))
-    assert by_clusters.search(draw_sketch(), SearchQuery(k=1)).clusters == fewer.clusters != outcome.clusters
+    few = Searcher(index, matcher, Defaults(nprobe=2)).search(draw_sketch(), SearchQuery(k=1, rerank=PHOTOS))
+    assert len(few.clusters) == 2
+    best = Searcher(index, matcher, Defaults(quality="best")).search(draw_sketch(), SearchQuery(k=PHOTOS))
+    exhaustive = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
+    assert (best.quality, best.results, best.pairs_scored) == ("best", exhaustive.results, PHOTOS)
+    fast = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, quality="fast"))
+    assert (fast.method, fast.results) == (
+        "ret",
+        searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret")).results,
+    )
+
+
+def test_scores_that_people_see_are_from_0_to_1_in_the_order_of_those_by_the_method(searcher: Searcher) -> None:
+    for method in ("rn", "ret"):
+        results = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method=method)).results
+        scores = [hit.score for hit in results]
+        assert all(0 <= score <= 1 for score in scores)
+        assert scores == sorted(scores, reverse=True)
+        assert [hit.raw_score for hit in results] == sorted((hit.raw_score for hit in results), reverse=True)
 
 
 def test_more_clusters_than_there_are_means_all(searcher: Searcher) -> None:
@@ -135,22 +150,22 @@ def test_pages_continue_the_ranking(searcher: Searcher) -> None:
 def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
     by_ret = searcher.search(draw_sketch(), SearchQuery(k=6, nprobe="all", method="ret"))
     by_rn = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
-    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", thin=6))
+    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", rerank=6))
     let_through = {hit.id for hit in by_ret.results}
     assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
-    assert {(hit.id, hit.score) for hit in thinned.results} <= {(hit.id, hit.score) for hit in by_rn.results}
-    assert (thinned.thin, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
+    assert {(hit.id, hit.raw_score) for hit in thinned.results} <= {(hit.id, hit.raw_score) for hit in by_rn.results}
+    assert (thinned.rerank, thinned.candidates, thinned.pairs_scored) == (6, 6, CLUSTERS + 6)
 
 
 def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) -> None:
-    by_clusters = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", thin=6))
-    by_ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, select="ret", method="rn", thin=6))
+    by_clusters = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", rerank=6))
+    by_ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", rerank=6))
     assert by_ret.results == by_clusters.results
     assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
-    ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, select="ret", method="ret"))
+    ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret"))
     assert ret.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="ret")).results
-    assert (ret.thin, ret.candidates) == (None, PHOTOS)
+    assert (ret.rerank, ret.candidates) == (None, PHOTOS)
 
 
 def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
@@ -161,28 +176,16 @@ def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
     deep = searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn"))
     assert deep.candidates == 9
     assert [hit.rank for hit in deep.results] == [7, 8, 9]
-    assert searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn", thin=4)).results == ()
+    assert searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn", rerank=4)).results == ()
 
 
 def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> None:
     plain = searcher.search(draw_sketch(), SearchQuery(nprobe=2))
-    thinned = searcher.search(draw_sketch(), SearchQuery(nprobe=2, thin=10_000))
+    thinned = searcher.search(draw_sketch(), SearchQuery(nprobe=2, rerank=10_000))
     assert thinned.results == plain.results
 
 
-def test_a_spent_budget_still_opens_the_best_cluster_and_says_so(searcher: Searcher) -> None:
-    hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, nprobe="all"))
-    at_ease = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=600_000, nprobe="all"))
-    assert hurried.budget_spent
-    assert len(hurried.clusters) == 1
-    assert len(hurried.results) == hurried.candidates == hurried.clusters[0].size
-    assert hurried.clusters == at_ease.clusters[:1]
-    assert not at_ease.budget_spent
-    assert len(at_ease.results) == PHOTOS
-    assert at_ease.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all")).results
-
-
-@pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all", "thin": PHOTOS}])
+@pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all", "rerank": PHOTOS}])
 def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path, how: dict[str, Any]) -> None:
     searcher = Searcher(index, model.load(weights, dtype=torch.float32, chunk=4))
     hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, method="rn", **how))
@@ -206,7 +209,7 @@ def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> Non
     build([tmp_path / "photos"], tmp_path / "index", matcher, clusters=1, embedder="ret")
     index = open_index(tmp_path / "index", matcher)
     outcome = Searcher(index, matcher).search(draw_sketch(), SearchQuery(nprobe="all"))
-    assert len({hit.score for hit in outcome.results}) == 1
+    assert len({hit.raw_score for hit in outcome.results}) == 1
     assert [hit.id for hit in outcome.results] == sorted(hit.id for hit in outcome.results)
     assert len(outcome.results) == 6
     index.close()
@@ -231,7 +234,7 @@ def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tm
         ({"method": "clip"}, "this index was not clustered by CLIP"),
         ({"method": "fused"}, "it has auto, rn, ret"),
         ({"diffuse": True}, "no threshold for diffusion"),
-        ({"method": "ret", "thin": 5}, "leave it out"),
+        ({"method": "ret", "rerank": 5}, "leave it out"),
     ],
 )
 def test_what_the_checkpoint_cannot_do_is_refused_with_what_it_can(

@@ -81,7 +81,7 @@ def test_method_clip_ranks_by_the_cosine_of_clips_vectors(by_clip: ByClip) -> No
     assert sketch is not None
     cosines = dict(zip(by_clip.searcher.index.ids.tolist(), by_clip.embeddings() @ sketch, strict=True))
     assert ids(found) == sorted(cosines, key=lambda photo: (-cosines[photo], photo))
-    assert [hit.score for hit in found.results] == pytest.approx(sorted(cosines.values(), reverse=True), abs=1e-6)
+    assert [hit.raw_score for hit in found.results] == pytest.approx(sorted(cosines.values(), reverse=True), abs=1e-6)
     assert (found.method, found.diffused, found.words, found.candidates) == ("clip", False, None, PHOTOS)
 
 
@@ -89,7 +89,7 @@ def test_by_clusters_clip_opens_those_whose_photos_are_nearest(by_clip: ByClip) 
     every = by_clip.find(method="clip", nprobe="all")
     assert every.results == by_clip.find(method="clip").results
     means = {cluster.id: cluster.score for cluster in every.clusters}
-    scores = {hit.id: hit.score for hit in every.results}
+    scores = {hit.id: hit.raw_score for hit in every.results}
     for cluster in range(by_clip.searcher.index.cluster_count):
         of_cluster = [scores[photo] for photo in by_clip.searcher.index.cluster_ids(cluster).tolist()]
         assert means[cluster] == pytest.approx(np.mean(of_cluster), abs=1e-6)
@@ -121,9 +121,9 @@ def test_clip_goes_with_every_other_part_of_a_query(
     found = by_clip.find(method=method, text=text, **way)
     hits = found.results or tuple(hit for kind in found.kinds or () for hit in (kind.best, *kind.more))
     assert hits
-    assert np.isfinite([hit.score for hit in hits]).all()
+    assert np.isfinite([hit.raw_score for hit in hits]).all()
     if found.kinds is None:
-        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert [hit.raw_score for hit in hits] == sorted((hit.raw_score for hit in hits), reverse=True)
     assert found.words == (None if text is None else "clip")
     assert found.diffused == (way.get("diffuse") is True or (method == "auto" and "diffuse" not in way))
 
@@ -156,7 +156,7 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
         ),
         (True, {"method": "clip", "like": [5]}, r"Liked photos are compared by \[Ret\], not by method 'clip'"),
         (True, {"method": "clip", "kind": "photo"}, r"Photos are compared by \[Ret\], not by method 'clip'"),
-        (True, {"method": "clip", "thin": 3}, "relation network, which method 'clip' does not use: leave it out"),
+        (True, {"method": "clip", "rerank": 3}, "relation network, which method 'clip' does not use: leave it out"),
     ],
 )
 def test_what_does_not_go_with_clip_is_refused(
@@ -189,9 +189,9 @@ def test_an_index_by_ret_has_no_method_clip(index: Any, matcher: Matcher) -> Non
 
 def test_vectors_of_another_model_or_damaged_ones_are_refused(by_clip: ByClip) -> None:
     with pytest.raises(IndexRefused, match="another length than its model gives"):
-        by_clip.searcher.scorer.clip_scores(np.ones(3, np.float32))
+        by_clip.searcher.gallery._by_clip(np.ones(3, np.float32), np.arange(PHOTOS))
     with pytest.raises(IndexRefused, match="are damaged; run `sketch-search index verify"):
-        by_clip.searcher.scorer.clip_scores(np.full(16, np.nan, np.float32))
+        by_clip.searcher.gallery._by_clip(np.full(16, np.nan, np.float32), np.arange(PHOTOS))
 
 
 @pytest.mark.parametrize("kind", ["clip", "fused"])

@@ -35,14 +35,14 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
     ids, ret = index.ids, index.vectors.of()
-    scores = torch.tensor([[hit.score for hit in hits]])
+    scores = torch.tensor([[hit.raw_score for hit in hits]])
     expected = matcher.diffuse(scores, ret[ids.argsort()], "rn")[0].tolist()
     wanted = sorted(((hit.id, score) for hit, score in zip(hits, expected, strict=True)), key=lambda x: (-x[1], x[0]))
 
     auto = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
     assert auto.diffused
-    assert [(hit.id, hit.score) for hit in auto.results] == wanted
-    assert wanted != [(hit.id, hit.score) for hit in plain.results]
+    assert [(hit.id, hit.raw_score) for hit in auto.results] == wanted
+    assert wanted != [(hit.id, hit.raw_score) for hit in plain.results]
     asked = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", diffuse=True))
     assert asked.results == auto.results
     refused = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", diffuse=False))
@@ -50,15 +50,15 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
     assert searcher.search(draw_sketch(), SearchQuery(method="ret", diffuse=True)).diffused
 
 
-@pytest.mark.parametrize("how", [{"select": "ret"}, {"nprobe": "all"}])
+@pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all"}])
 def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_that_were(
     diffusing: tuple[Searcher, Index, Matcher], how: dict[str, Any]
 ) -> None:
     searcher, index, matcher = diffusing
-    plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", thin=5, diffuse=False, **how))
+    plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", rerank=5, diffuse=False, **how))
     ids, ret = index.ids, index.vectors.of()
     order = ids.argsort()
-    known = {hit.id: hit.score for hit in plain.results}
+    known = {hit.id: hit.raw_score for hit in plain.results}
     assert len(known) == 5
     scores = torch.tensor([known.get(photo, 0.0) for photo in ids[order].tolist()])
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
@@ -69,9 +69,9 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     } == known
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
-    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, thin=5, **how))
+    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, rerank=5, **how))
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
-    assert {hit.id: hit.score for hit in thinned.results} == expected
+    assert {hit.id: hit.raw_score for hit in thinned.results} == expected
     assert thinned.pairs_scored == plain.pairs_scored
 
 
@@ -81,7 +81,7 @@ def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
     searcher, _, _ = diffusing
     monkeypatch.setattr(plan, "SHORTLIST", 8)
     by_ret = searcher.search(draw_sketch(), SearchQuery(k=8, method="ret"))
-    thinned = searcher.search(draw_sketch(), SearchQuery(k=8, thin=5))
+    thinned = searcher.search(draw_sketch(), SearchQuery(k=8, rerank=5))
     assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
     assert thinned.candidates == 8
     # A longer page than can be ranked so has as many photos scored as it takes.

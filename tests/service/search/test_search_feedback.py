@@ -60,7 +60,7 @@ _LED: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {},
         {"method": "ret"},
-        {"select": "clusters"},
+        {"nprobe": 2},
         {"nprobe": 1},
         {"nprobe": 2, "budget_ms": 1e-6},
         {"budget_ms": 1e-6},
@@ -68,7 +68,9 @@ _LED: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 )
 _DRAWN: st.SearchStrategy[dict[str, Any]] = st.one_of(
     _LED,
-    st.sampled_from([{"method": "rn", "thin": 3}, {"thin": 3}, {"method": "rn", "nprobe": "all"}, {"method": "rn"}]),
+    st.sampled_from(
+        [{"method": "rn", "rerank": 3}, {"rerank": 3}, {"method": "rn", "nprobe": "all"}, {"method": "rn"}]
+    ),
 )
 
 
@@ -87,7 +89,7 @@ def test_liked_photos_lead_and_unliked_ones_are_gone_however_the_others_are_rank
     assert ranked[: len(liked)] == sorted(liked)
     assert not set(ranked) & leaving(searcher, unliked, liked)
     assert len(set(ranked)) == len(ranked) == found.candidates
-    scores = [hit.score for hit in found.results]
+    scores = [hit.raw_score for hit in found.results]
     assert scores == sorted(scores, reverse=True)
     assert [hit.rank for hit in found.results] == list(range(1, len(ranked) + 1))
     if not way:
@@ -152,7 +154,7 @@ def test_pages_and_kinds_are_cut_out_of_the_same_ranking(searcher: Searcher) -> 
 def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
     liked = searcher.index.ids.tolist()[7]
     found = find(searcher, drawn=False, like=[liked])
-    assert (found.method, found.select, found.thin) == ("ret", "ret", None)
+    assert (found.method, found.quality, found.rerank) == ("ret", "good", None)
     assert len(found.results) == PHOTOS
     assert found.results == find(searcher, drawn=False, like=[liked], method="ret", diffuse=found.diffused).results
 
@@ -164,7 +166,7 @@ def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
         (False, {"unlike": [1]}, "nothing to search by"),
         (False, {"like": [1], "method": "rn"}, "not by method 'rn'"),
         (True, {"like": [1], "method": "rn"}, "not by method 'rn'"),
-        (True, {"like": [1], "thin": 4}, "thin goes before the relation network"),
+        (True, {"like": [1], "rerank": 4}, "rerank counts photos for the relation network"),
     ],
 )
 def test_what_liked_photos_cannot_have_is_refused(
@@ -200,7 +202,7 @@ def with_photo(searcher: Searcher, photo: Image.Image, **asked: Any) -> SearchRe
     return searcher.search(photo, SearchQuery(**{"k": PHOTOS, "kind": "photo", **asked}))
 
 
-@pytest.mark.parametrize("way", [{}, {"select": "clusters", "nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])
+@pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "kinds"}])
 def test_an_uploaded_photo_finds_what_the_same_photo_finds_if_it_is_liked(
     searcher: Searcher, way: dict[str, Any]
 ) -> None:
@@ -231,7 +233,7 @@ def test_a_photo_may_be_blank(searcher: Searcher, image: Image.Image) -> None:
 def test_photos_are_compared_by_ret_alone(searcher: Searcher) -> None:
     with pytest.raises(BadSearch, match=r"^Photos are compared by \[Ret\], not by method 'rn'"):
         with_photo(searcher, draw_sketch(), method="rn")
-    with pytest.raises(BadSearch, match="thin goes before the relation network"):
-        with_photo(searcher, draw_sketch(), thin=3)
+    with pytest.raises(BadSearch, match="rerank counts photos for the relation network"):
+        with_photo(searcher, draw_sketch(), rerank=3)
     with pytest.raises(BadSearch, match="nothing to search by"):
         find(searcher, False, kind="photo")

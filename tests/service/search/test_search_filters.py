@@ -80,7 +80,7 @@ def expected(index: Index, folders: tuple[str, ...], after: date | None, before:
 
 _DAYS = st.none() | st.integers(-1, 4).map(lambda days: FIRST + timedelta(days))
 _WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [{}, {"method": "ret"}, {"select": "clusters"}, {"nprobe": 1}, {"nprobe": "all"}, {"budget_ms": 1e-6}]
+    [{}, {"method": "ret"}, {"nprobe": 2}, {"nprobe": 1}, {"nprobe": "all"}, {"budget_ms": 1e-6}]
 )
 
 

@@ -57,11 +57,11 @@ WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
         {},
         {"method": "ret"},
         {"method": "rn", "diffuse": False},
-        {"select": "clusters"},
+        {"nprobe": 2},
         {"nprobe": 1},
         {"nprobe": "all"},
-        {"thin": 3},
-        {"nprobe": 1, "thin": 2, "method": "rn"},
+        {"rerank": 3},
+        {"nprobe": 1, "rerank": 2, "method": "rn"},
         {"budget_ms": 1e-6},
         {"folder": ["0", "2"]},
     ]
@@ -73,7 +73,7 @@ WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking(
     searcher: Searcher, way: dict[str, Any], k: int, offset: int, liked: int | None
 ) -> None:
-    if liked is not None and ("thin" in way or way.get("method") == "rn"):
+    if liked is not None and ("rerank" in way or way.get("method") == "rn"):
         way = {}
     like = [] if liked is None else [liked]
     folded = find(searcher, fold=True, k=k, offset=offset, like=like, **way)
@@ -84,7 +84,7 @@ def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking
     assert [hit.rank for hit in folded.results] == list(range(offset + 1, offset + 1 + len(shown)))
     for hit in folded.results:
         assert {picture(searcher, copy) for copy in copies(hit)} <= {picture(searcher, hit.id)}
-    if "thin" not in way and "budget_ms" not in way and "folder" not in way:
+    if "rerank" not in way and "budget_ms" not in way and "folder" not in way:
         # A page is as full as it can be.
         assert len(shown) == max(0, min(k, len(FILES) - offset))
     if like and offset == 0 and "folder" not in way:
@@ -99,8 +99,8 @@ def test_what_is_folded_is_what_is_ranked_without(searcher: Searcher, way: dict[
     for hit in ranked.results:
         first.setdefault(picture(searcher, hit.id), []).append(hit.id)
     assert [[hit.id, *copies(hit)] for hit in folded.results] == list(first.values())
-    scores = {hit.id: hit.score for hit in ranked.results}
-    assert [hit.score for hit in folded.results] == [scores[hit.id] for hit in folded.results]
+    scores = {hit.id: hit.raw_score for hit in ranked.results}
+    assert [hit.raw_score for hit in folded.results] == [scores[hit.id] for hit in folded.results]
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])

@@ -17,9 +17,8 @@ from indexer import build, open_index
 from model.ranking import kinds_of, mean_direction
 from service.schemas import Kind, SearchQuery, SearchResult, View
 from service.search import searcher as searching
-from service.search.gallery import Gallery
+from service.search.gallery import Floats
 from service.search.plan import GROUPED
-from service.search.ranking import Rows
 from service.search.searcher import MORE, Searcher
 from service.search.shown import Groups, group_kinds, is_far_ahead
 from tests.networks import tiny_checkpoint
@@ -56,14 +55,14 @@ def with_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
 # Every way in which photos can be chosen, scored and ranked.
 _CHOICES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
-    st.just({"select": "ret"}),
-    st.just({"select": "clusters"}),
+    st.just({"quality": "good"}),
+    st.just({"nprobe": 2}),
     st.fixed_dictionaries({"nprobe": st.sampled_from([1, 3, "all"])}),
 )
 _SCORES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.just({"method": "ret"}),
-    st.fixed_dictionaries({"method": st.sampled_from(["auto", "rn"]), "thin": st.integers(1, PHOTOS + 3)}),
+    st.fixed_dictionaries({"method": st.sampled_from(["auto", "rn"]), "rerank": st.integers(1, PHOTOS + 3)}),
 )
 _LIMITS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {}, optional={"diffuse": st.booleans(), "budget_ms": st.sampled_from([1e-6, 600_000])}
@@ -155,7 +154,7 @@ def test_only_the_best_photos_are_grouped_however_many_are_ranked(
     for module in ("plan", "searcher"):
         monkeypatch.setattr(f"service.search.{module}.GROUPED", 6)
     with_all_photos(monkeypatch)
-    for way in ({}, {"nprobe": "all"}, {"select": "ret", "method": "rn", "diffuse": False}):
+    for way in ({}, {"nprobe": "all"}, {"method": "rn", "diffuse": False}):
         grouped = [hit for kind in kinds(searcher, k=PHOTOS, **way) for hit in (kind.best, *kind.more)]
         assert len(grouped) == 6
     assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6], "as no diffusion changed the ranking"
@@ -196,13 +195,14 @@ def test_one_photo_is_one_kind(searcher: Searcher, tmp_path: Path) -> None:
 
 
 def test_rows_are_grouped_by_their_places_in_the_order_given(searcher: Searcher) -> None:
-    rows = np.random.default_rng(1).permutation(PHOTOS)
-    groups = group_kinds(searcher.scorer, rows)
+    vectors = searcher.gallery.vectors(np.random.default_rng(1).permutation(PHOTOS))
+    mean = searcher.gallery.cells.mean
+    groups = group_kinds(vectors, mean)
     assert sorted(place for group in groups for place in group.tolist()) == list(range(PHOTOS))
     assert all((np.diff(group) > 0).all() for group in groups)
     assert [int(group[0]) for group in groups] == sorted(int(group[0]) for group in groups)
     # No index is empty, but a grouping of nothing is nothing.
-    assert group_kinds(searcher.scorer, rows[:0]) == ()
+    assert group_kinds(vectors[:0], mean) == ()
 
 
 def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
@@ -231,11 +231,11 @@ def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
 def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grouped: list[list[int]] = []
+    grouped: list[list[list[float]]] = []
 
-    def noted(scorer: Gallery, rows: Rows) -> Groups:
-        grouped.append(rows.tolist())
-        return group_kinds(scorer, rows)
+    def noted(vectors: Floats, mean: Floats) -> Groups:
+        grouped.append(vectors.tolist())
+        return group_kinds(vectors, mean)
 
     monkeypatch.setattr(searching, "group_kinds", noted)
     monkeypatch.setattr("service.search.shown.FAR_AHEAD", 1.1)
@@ -245,7 +245,8 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
     assert decided == shown
     # Photos by their scores before diffusion take turns with the ranking, which begins otherwise.
     photos = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS)).results
-    assert [int(searcher.scorer.ids[row]) for row in shown] != [photo.id for photo in photos]
+    rows = searcher.gallery.rows_of_ids([photo.id for photo in photos])
+    assert shown != searcher.gallery.vectors(rows).tolist()
 
 
 def test_searches_for_photos_are_answered_without_a_word_of_kinds(searcher: Searcher) -> None:

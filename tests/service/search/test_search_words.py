@@ -19,14 +19,11 @@ import model
 from indexer import build, open_index
 from model import Tokens
 from model.network import Method
-from model.ranking import EXAMPLES, Likeness, fits, support_of
+from model.ranking import EXAMPLES, Likeness, fits, led_by_word, support_of
 from model.ranking.leading import WORD_LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
-from service.search.gallery import WordLead
-from service.search.naming import WordSupport, led_by_word
-from service.search.ranking import Scores
 from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
@@ -98,7 +95,7 @@ _ANY: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {},
         {"method": "ret"},
-        {"select": "clusters"},
+        {"nprobe": 2},
         {"nprobe": 1},
         {"nprobe": "all"},
         {"budget_ms": 1e-6},
@@ -108,7 +105,7 @@ _ANY: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     ]
 )
 _DRAWN: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    _ANY, st.sampled_from([{"method": "rn", "thin": 3}, {"thin": 3}, {"method": "rn", "nprobe": 1, "thin": 2}])
+    _ANY, st.sampled_from([{"method": "rn", "rerank": 3}, {"rerank": 3}, {"method": "rn", "nprobe": 1, "rerank": 2}])
 )
 
 
@@ -148,7 +145,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     ranked = [hit.id for hit in hits]
     assert len(set(ranked)) == len(ranked)
     assert set(ranked) <= allowed
-    scores = [hit.score for hit in hits]
+    scores = [hit.raw_score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert all(map(math.isfinite, scores))
     assert all(score <= 1 if found.method == "rn" else score <= 0 for score in scores)
@@ -164,7 +161,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
 @pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
 def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: str) -> None:
     found = find(searcher, None, text=word)
-    assert (found.method, found.select, len(found.results)) == ("ret", "ret", PHOTOS)
+    assert (found.method, found.quality, len(found.results)) == ("ret", "good", PHOTOS)
     order = best_by(searcher, word)
     # Photos that look like the best ones are drawn in, but none leads that does not show the word.
     assert order[0] in ids(found)[:EXAMPLES]
@@ -212,7 +209,7 @@ def test_a_word_lifts_the_photos_that_show_it(searcher: Searcher, picture: Pictu
 
 
 def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) -> None:
-    thin: dict[str, Any] = {"method": "rn", "thin": 5, "diffuse": False}
+    thin: dict[str, Any] = {"method": "rn", "rerank": 5, "diffuse": False}
     with_word, without = find(searcher, text="cat", **thin), find(searcher, **thin)
     assert with_word.pairs_scored == without.pairs_scored == len(with_word.results)
     # They are chosen by the word, too.
@@ -250,7 +247,7 @@ def test_an_unknown_word_is_told_with_the_nearest_ones(searcher: Searcher) -> No
         (None, {"text": "dog", "method": "rn"}, r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"),
         ("photo", {"text": "dog", "method": "rn"}, r"^Photos are compared by \[Ret\]"),
         (None, {"text": "dog", "like": [1], "method": "rn"}, r"^Liked photos are compared by \[Ret\]"),
-        (None, {"text": "dog", "thin": 3}, "thin goes before the relation network"),
+        (None, {"text": "dog", "rerank": 3}, "rerank counts photos for the relation network"),
         (None, {"unlike": [1]}, "nothing to search by: send a sketch, or name a photo with like, or a word with text"),
     ],
 )
@@ -272,16 +269,12 @@ def test_a_checkpoint_without_a_vocabulary_takes_no_word(tmp_path: Path, gallery
         assert find(searcher).guesses == ()
 
 
-def of_all(support: Scores) -> WordSupport:
-    return WordSupport(support.__getitem__, np.arange(len(support)), WordLead(0, 1.0))
-
-
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
 def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Method) -> None:
     generator = np.random.default_rng(3)
     scores = generator.random(40, np.float32) * {"rn": 1, "ret": -2, "fused": 9}[method]
     words = np.sort(generator.random(40, np.float32))
-    led = led_by_word(scores, np.arange(len(scores)), of_all(words), method)
+    led = led_by_word(torch.from_numpy(scores), torch.from_numpy(words), method).numpy()
     before, after = torch.from_numpy(scores), torch.from_numpy(led)
     support = support_of(before, before.max(), method)
     expected = (1 - WORD_LEAD) * support / support.max() + WORD_LEAD * torch.from_numpy(words)
@@ -292,6 +285,6 @@ def test_scores_led_by_a_word_are_the_weighted_sum_of_both_supports(method: Meth
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
 def test_no_score_becomes_infinite_where_nothing_is_near(method: Method) -> None:
     for scores in (np.full(3, -2.0 if method == "ret" else 0.0, np.float32), np.empty(0, np.float32)):
-        led = led_by_word(scores, np.arange(len(scores)), of_all(np.zeros(3, np.float32)), method)
+        led = led_by_word(torch.from_numpy(scores), torch.zeros(len(scores)), method).numpy()
         assert np.isfinite(led).all()
         assert len(led) == len(scores)

@@ -1,140 +1,168 @@
-"""The stages of a search, each by itself: first stage, scoring, diffusion, and the stopwatch beside them."""
+"""The gallery as a search asks for it, by itself: what it finds in cells and scores; and the stopwatch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import model
 from indexer import Index
 from model import Matcher
+from model.network import Calibration, Method
 from service.schemas import SearchQuery
-from service.search.diffusing import with_estimates
-from service.search.first_stage import Candidates, Shortlist, best_clusters, by_clusters, by_ret, joined
-from service.search.gallery.pool import Pool
-from service.search.gallery.scorer import GalleryScorer
-from service.search.parts import QueryParts, encode_parts
-from service.search.plan import Defaults, Plan, plan_search
-from service.search.ranking import best_first
-from service.search.scoring import Scored, score_candidates
+from service.search.gallery import BATCH, Find, IndexGallery, Table, best_first
+from service.search.parts import encode_picture
+from service.search.searcher import Searcher
 from service.search.stopwatch import Stopwatch
-from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def scorer(index: Index, matcher: Matcher) -> GalleryScorer:
-    return GalleryScorer(index, matcher)
+def gallery_of_index(index: Index, matcher: Matcher) -> IndexGallery:
+    return IndexGallery(index, matcher)
 
 
 @pytest.fixture(scope="module")
-def parts(matcher: Matcher) -> QueryParts:
-    return encode_parts(draw_sketch(), matcher, Stopwatch(CPU))
+def find(gallery_of_index: IndexGallery, matcher: Matcher) -> Find:
+    """For all photos of all cells, each scored."""
+    tokens = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(CPU), matcher.encode)
+    return Find(
+        cells=np.arange(CLUSTERS),
+        features=tokens.features.numpy(),
+        positions=tokens.positions.numpy(),
+        method="rn",
+        count=None,
+        rerank=None,
+        mean=gallery_of_index.cells.mean,
+    )
 
 
-@pytest.fixture
-def plan(matcher: Matcher) -> Plan:
-    return plan_search(SearchQuery(method="rn", k=3), matcher, Defaults(nprobe=1))
+@pytest.fixture(scope="module")
+def every(gallery_of_index: IndexGallery, find: Find) -> Table:
+    return gallery_of_index.find(find)
 
 
-def test_ret_chooses_the_best_of_all_photos_whatever_cluster_they_are_in(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan
+def test_with_every_cell_opened_every_photo_is_found_and_scored(every: Table, index: Index) -> None:
+    assert (every.rows.tolist(), every.ids.tolist()) == (list(range(PHOTOS)), index.ids.tolist())
+    assert np.isfinite(every.scores).all()
+    assert np.array_equal(every.vectors, index.vectors.of().numpy())
+
+
+def test_the_photos_of_opened_cells_are_found_with_the_scores_they_have_among_all(
+    gallery_of_index: IndexGallery, find: Find, every: Table
 ) -> None:
-    chosen = by_ret(scorer, parts, replace(plan, rerank=6), Pool(scorer))
-    by_distance = best_first(scorer.ids, scorer.ret_scores(parts))
-    assert joined(chosen.portions).tolist() == by_distance[:6].tolist()
-    assert {cluster.id for cluster in chosen.clusters} == set(scorer.clusters_of(by_distance[:6]).tolist())
-    assert [cluster.score for cluster in chosen.clusters] == sorted((c.score for c in chosen.clusters), reverse=True)
-    assert (chosen.centroids_scored, chosen.shortlist) == (0, None)
+    some = gallery_of_index.find(replace(find, cells=np.array([1, 3])))
+    inside = np.isin(every.cells, [1, 3])
+    for name in ("rows", "ids", "cells", "by_vector", "scores"):
+        assert getattr(some, name).tolist() == getattr(every, name)[inside].tolist()
+    assert len(gallery_of_index.find(replace(find, cells=np.empty(0, np.int64)))) == 0
 
 
-def test_ret_scores_no_centroid_by_the_relation_network(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, monkeypatch: pytest.MonkeyPatch
+def test_only_the_best_by_vector_come_into_the_table_and_the_best_of_these_are_scored(
+    gallery_of_index: IndexGallery, find: Find, every: Table
 ) -> None:
-    monkeypatch.setattr(scorer, "centroid_scores", None)
-    monkeypatch.setattr(scorer, "rows_of", None)
-    for rerank in (None, 6):
-        assert by_ret(scorer, parts, replace(plan, rerank=rerank), Pool(scorer)).portions
+    few = gallery_of_index.find(replace(find, count=9, rerank=4))
+    order = best_first(every.ids, every.by_vector)
+    assert set(few.ids.tolist()) == set(every.ids[order[:9]].tolist())
+    scored = np.isfinite(few.scores)
+    assert set(few.ids[scored].tolist()) == set(every.ids[order[:4]].tolist())
+    assert few.scores[scored].tolist() == every.scores[few.rows[scored]].tolist()
 
 
-def test_a_shortlist_goes_on_where_the_photos_to_be_scored_end(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan, monkeypatch: pytest.MonkeyPatch
+def test_tables_of_parts_of_the_cells_join_to_that_of_all(
+    gallery_of_index: IndexGallery, find: Find, every: Table
 ) -> None:
-    monkeypatch.setattr("service.search.plan.SHORTLIST", 9)
-    chosen = by_ret(scorer, parts, replace(plan, rerank=4, diffuse=True), Pool(scorer))
-    assert chosen.shortlist is not None
-    assert len(joined(chosen.portions)) == 4
-    assert chosen.shortlist.rows.tolist() == best_first(scorer.ids, scorer.ret_scores(parts))[:9].tolist()
+    wanted = replace(find, count=7, rerank=3)
+    parts = [gallery_of_index.find(replace(wanted, cells=cells)) for cells in np.array_split(np.arange(CLUSTERS), 3)]
+    joined, whole = Table.joined(parts).best(wanted), gallery_of_index.find(wanted)
+    assert joined.rows.tolist() == whole.rows.tolist()
+    assert np.array_equal(joined.scores, whole.scores, equal_nan=True)
 
 
-def test_clusters_are_opened_best_first_until_the_page_is_full(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan
+def test_a_spent_budget_leaves_the_first_portion(
+    gallery_of_index: IndexGallery, find: Find, every: Table, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = scorer.centroid_scores(parts, "rn")
-    order = best_first(np.arange(CLUSTERS), scores).tolist()
-    assert [c.id for c in best_clusters(scorer, parts, replace(plan, nprobe=2, k=1), Pool(scorer))] == order[:2]
-    assert [c.id for c in best_clusters(scorer, parts, replace(plan, nprobe="all"), Pool(scorer))] == order
-    enough = best_clusters(scorer, parts, replace(plan, nprobe=1, k=PHOTOS - 1), Pool(scorer))
-    assert sum(c.size for c in enough[:-1]) < PHOTOS - 1 <= sum(c.size for c in enough)
+    monkeypatch.setattr(matcher, "chunk", 5)
+    hurried = gallery_of_index.find(replace(find, budget_ms=1e-9))
+    scored = np.isfinite(hurried.scores)
+    assert (hurried.complete, scored.sum()) == (False, 5)
+    assert set(hurried.rows[scored].tolist()) == set(best_first(every.ids, every.by_vector, 5).tolist())
+    at_ease = gallery_of_index.find(replace(find, budget_ms=1e9))
+    assert (at_ease.complete, np.isfinite(at_ease.scores).sum()) == (True, PHOTOS)
 
 
-def test_clusters_bring_all_their_photos_or_the_best_of_them_by_ret(
-    scorer: GalleryScorer, parts: QueryParts, plan: Plan
+def test_photos_scored_in_several_batches_score_as_alone(gallery_of_index: IndexGallery, find: Find) -> None:
+    rows = np.arange(PHOTOS)[np.arange(BATCH + 5) % PHOTOS]
+    sketch = find.tokens(CPU)
+    scores = gallery_of_index._pairs(sketch, rows, "rn")
+    alone = [gallery_of_index._pairs(sketch, rows[i : i + 1], "rn")[0] for i in range(PHOTOS)]
+    assert scores.tolist() == [alone[i % PHOTOS] for i in range(len(rows))]
+
+
+def test_all_photos_compare_by_ret_as_those_that_are_named(
+    index: Index, matcher: Matcher, find: Find, every: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=None), Pool(scorer))
-    assert [len(portion) for portion in whole.portions] == [cluster.size for cluster in whole.clusters]
-    assert whole.centroids_scored == CLUSTERS
-    few = by_clusters(scorer, parts, replace(plan, nprobe=2, rerank=3), Pool(scorer))
-    rows, ret_scores = joined(whole.portions), scorer.ret_scores(parts)
-    assert joined(few.portions).tolist() == rows[best_first(scorer.ids[rows], ret_scores[rows])][:3].tolist()
-    assert few.clusters == whole.clusters
+    monkeypatch.setattr("service.search.gallery.BLOCK", 4)
+    again = IndexGallery(index, matcher).find(find)
+    assert again.by_vector.tolist() == every.by_vector.tolist()
 
 
-def test_without_a_budget_every_candidate_is_scored(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> None:
-    candidates = Candidates((np.array([5, 3]), np.array([11])), ())
-    scored = score_candidates(scorer, parts, candidates, plan, Stopwatch(CPU))
-    assert (scored.rows.tolist(), scored.complete) == ([3, 5, 11], True)
-    assert scored.scores.tolist() == scorer.scores(parts, scored.rows, "rn").tolist()
+@pytest.mark.parametrize("count", [None, 0, 1, 7, 30, 31])
+def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
+    generator = np.random.default_rng(3)
+    ids, scores = generator.permutation(30), generator.integers(0, 9, 30).astype(np.float32)
+    by_hand = sorted(range(30), key=lambda place: (-scores[place], ids[place]))
+    assert best_first(ids, scores, count).tolist() == by_hand[:count]
 
 
-def test_a_spent_budget_leaves_the_first_portion(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> None:
-    candidates = Candidates((np.array([5, 3]), np.array([11])), ())
-    hurried = score_candidates(scorer, parts, candidates, replace(plan, budget_ms=1e-9), Stopwatch(CPU))
-    assert (hurried.rows.tolist(), hurried.complete) == ([5, 3], False)
-    at_ease = score_candidates(scorer, parts, candidates, replace(plan, budget_ms=1e9), Stopwatch(CPU))
-    assert (at_ease.rows.tolist(), at_ease.complete) == ([5, 3, 11], True)
-
-
-def test_nothing_to_score_is_scored_completely(scorer: GalleryScorer, parts: QueryParts, plan: Plan) -> None:
-    for budget_ms in (None, 1e-9):
-        nothing = score_candidates(
-            scorer, parts, Candidates((), ()), replace(plan, budget_ms=budget_ms), Stopwatch(CPU)
-        )
-        assert (len(nothing.rows), len(nothing.scores), nothing.complete) == (0, 0, True)
-
-
-def test_photos_of_the_shortlist_are_ranked_by_estimates_and_those_scored_count_as_scored(
-    index: Index, parts: QueryParts, tmp_path: Path
+def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
-    scorer = GalleryScorer(index, matcher)
-    rows = np.array([2, 9, 4])
-    scored = Scored(rows, scorer.scores(parts, rows, "rn"), complete=False)
-    alone = with_estimates(scorer, matcher, scored, None, "rn")
-    assert sorted(alone.rows.tolist()) == [2, 4, 9]
-    assert scorer.ids[alone.rows].tolist() == sorted(scorer.ids[rows].tolist())
-    # All of it was scored, so nothing has to be estimated.
-    known = with_estimates(scorer, matcher, scored, Shortlist(rows, scorer.ret_scores(parts)), "rn")
-    assert known.scores.tolist() == alone.scores.tolist()
-    more = with_estimates(scorer, matcher, scored, Shortlist(np.array([9, 7, 1]), scorer.ret_scores(parts)), "rn")
-    assert sorted(more.rows.tolist()) == [1, 2, 4, 7, 9]
-    assert not more.complete
+    monkeypatch.setattr("service.search.gallery.BATCH", 4)
+    read = Searcher(index, matcher)
+    monkeypatch.setattr(IndexGallery, "_fits", lambda _: True)
+    kept = Searcher(index, matcher)
+    # From now on nothing may be read.
+    monkeypatch.setattr(index, "photo_tokens", None)
+    found = kept.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50))
+    monkeypatch.undo()
+    assert found.results == read.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50)).results
+    assert len(found.results) == index.photo_count
+
+
+@pytest.mark.parametrize(
+    ("device", "methods", "free", "reserved", "fits"),
+    [
+        ("cuda", ("rn", "ret"), 1 << 40, 0, True),
+        ("cuda", ("rn", "ret"), 1000, 1000, False),
+        # The live generation's tokens take most of what PyTorch has.
+        ("cuda", ("rn", "ret"), 1000, 1 << 40, True),
+        ("cuda", ("ret",), 1 << 40, 0, False),
+        ("cpu", ("rn", "ret"), 0, 0, False),
+    ],
+)
+def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
+    device: str,
+    methods: tuple[Method, ...],
+    free: int,
+    reserved: int,
+    fits: bool,
+    index: Index,
+    matcher: Matcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: Any = IndexGallery(index, matcher)
+    calibration = Calibration(methods=methods)
+    monkeypatch.setattr(kept, "_matcher", SimpleNamespace(device=torch.device(device), calibration=calibration))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
+    assert kept._fits() is fits
 
 
 def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
@@ -145,5 +173,4 @@ def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
     assert timings.clusters == 0
     parts = timings.prepare + timings.encode + timings.photos + timings.diffusion
     assert parts == pytest.approx(timings.total)
-    assert watch.has_passed(timings.total)
-    assert not watch.has_passed(1e9)
+    assert timings.total <= watch.passed() < 1e9

@@ -69,7 +69,7 @@ class Growing:
         known = {path.name for path in (self.index / "segments").iterdir()}
         (segment,) = (path for path in (elsewhere / "segments").iterdir() if path.name not in known)
         if damage == "a short file":
-            os.truncate(segment / "ret.npy", 100)
+            os.truncate(segment / "tokens.npy", 100)
         else:
             for path in (elsewhere / name).glob("centroid_*.npy"):
                 array = np.load(path)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from indexer import Index, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
 from model import Matcher, Tokens
-from service.search import GallerySearcher, Rows
+from service.search import GallerySearcher
+from service.search.gallery import Rows
 from service.sharding.errors import ShardUnavailable
 from service.sharding.gallery import ShardedGallery
 from service.sharding.layout import Layout
 from service.sharding.links import Pending, Round
-from service.sharding.question import Question
-from service.sharding.shard import Overview, Shard
+from service.sharding.shard import Call, Overview, Shard
 
 T = TypeVar("T")
 
@@ -41,8 +41,11 @@ class PartOfIndex:
     def _part(self, vectors: Vectors) -> Vectors:
         return Vectors(vectors.of(self._rows).numpy().astype(np.float16), self.cluster_sizes, vectors.centroids)
 
+    def cluster_ids(self, number: int) -> Rows:
+        return self.ids[self.vectors.rows_of(number)]
+
     def reading_order(self, places: Rows) -> Rows:
-        return places
+        return np.arange(len(places))
 
     def photo_tokens(self, places: Rows) -> Tokens:
         return self._whole.photo_tokens(self._rows[places])
@@ -85,7 +88,7 @@ class LocalLink:
 
     def __init__(self, name: str, shard: Shard) -> None:
         self.name, self._shard = name, shard
-        self.asked: list[Question[Any]] = []
+        self.asked: list[Call[Any]] = []
         self.broken = False
 
     def state(self) -> Pending[str]:
@@ -94,7 +97,7 @@ class LocalLink:
     def overview(self, made: str) -> Pending[Overview]:
         return Answered(self._shard.overview)
 
-    def ask(self, made: str, question: Question[T]) -> Pending[T]:
+    def ask(self, made: str, question: Call[T]) -> Pending[T]:
         self.asked.append(question)
 
         def answer() -> T:
@@ -115,13 +118,13 @@ def shards_of(index: Index, matcher: Matcher, parts: Sequence[Rows]) -> list[Loc
     return [LocalLink(f"shard-{number}", Shard(cast(Index, part), matcher)) for number, part in enumerate(cut)]
 
 
-def gallery_of(links: Sequence[LocalLink], matcher: Matcher, **options: Any) -> ShardedGallery:
+def gallery_of(links: Sequence[LocalLink]) -> ShardedGallery:
     """The gallery of these shards, for one search."""
     overviews = [link.overview("").result(0) for link in links]
     ask = Round(links, [one.made for one in overviews], seconds=0)
-    return ShardedGallery(Layout(overviews, frozenset()), ask, matcher, **options)
+    return ShardedGallery(Layout(overviews, frozenset()), ask)
 
 
-def searcher_of(links: Sequence[LocalLink], matcher: Matcher, **options: Any) -> GallerySearcher:
+def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> GallerySearcher:
     """A searcher for one search of these shards."""
-    return GallerySearcher(gallery_of(links, matcher, **options), matcher)
+    return GallerySearcher(gallery_of(links), matcher)

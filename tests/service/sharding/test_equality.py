@@ -28,25 +28,25 @@ NEARLY = 2e-6
 QUERIES: dict[str, dict[str, Any]] = {
     "a sketch": {},
     "a second page": {"k": 7, "offset": 7},
-    "the best by [Ret]": {"method": "rn", "thin": 5, "diffuse": False},
-    "the best by [Ret], diffused": {"method": "rn", "thin": 5, "diffuse": True},
+    "the best by [Ret]": {"method": "rn", "rerank": 5, "diffuse": False},
+    "the best by [Ret], diffused": {"method": "rn", "rerank": 5, "diffuse": True},
     "by [Ret]": {"method": "ret"},
     "by [Ret], diffused": {"method": "ret", "diffuse": True},
     "every photo": {"nprobe": "all"},
-    "in a folder": {"folder": ("größe",), "thin": 3},
+    "in a folder": {"folder": ("größe",), "rerank": 3},
     "in a folder that is not there": {"folder": ("nowhere",)},
-    "since a day": {"after": "1999-01-01", "thin": 4},
+    "since a day": {"after": "1999-01-01", "rerank": 4},
     "with a liked photo": {"like": (3,), "k": 9},
-    "without an unliked photo": {"unlike": (5,), "thin": 6},
+    "without an unliked photo": {"unlike": (5,), "rerank": 6},
     "without one, by another": {"unlike": (5, 9), "like": (7,)},
-    "with a word": {"text": "cat", "thin": 4, "diffuse": False},
-    "with a word, diffused": {"text": "cat", "thin": 4},
-    "a word and a filter": {"text": "leaf", "folder": ("größe",), "thin": 2},
+    "with a word": {"text": "cat", "rerank": 4, "diffuse": False},
+    "with a word, diffused": {"text": "cat", "rerank": 4},
+    "a word and a filter": {"text": "leaf", "folder": ("größe",), "rerank": 2},
     "with all of it": {"text": "dog", "like": (2,), "unlike": (8,), "folder": ("größe",)},
     "in kinds": {"view": "kinds"},
     "in the view that suits": {"view": "auto"},
     "folded": {"fold": True},
-    "in a hurry": {"budget_ms": 600_000, "thin": 6},
+    "in a hurry": {"budget_ms": 600_000, "rerank": 6},
 }
 WITHOUT_SKETCH: dict[str, dict[str, Any]] = {
     "a word": {"text": "leaf"},
@@ -56,11 +56,11 @@ WITHOUT_SKETCH: dict[str, dict[str, Any]] = {
 BY_CLIP: tuple[dict[str, Any], ...] = (
     {"method": "clip"},
     {"method": "clip", "text": "any text"},
-    {"method": "rn", "text": "any text", "thin": 4},
+    {"method": "rn", "text": "any text", "rerank": 4},
 )
 BY_CLUSTERS: tuple[dict[str, Any], ...] = (
     {"nprobe": 2},
-    {"nprobe": 2, "thin": 4},
+    {"nprobe": 2, "rerank": 4},
     {"nprobe": 1, "text": "cat"},
     {"nprobe": 2, "method": "ret"},
 )
@@ -92,9 +92,7 @@ def few_are_enough() -> Iterator[None]:
     """Shards choose fewer photos than they have, as those of large galleries do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("service.search.plan.SHORTLIST", 9)
-        patch.setattr("service.search.naming.NEAR", 6)
-        patch.setattr("service.search.first_stage.NAMED", 4)
-        patch.setattr("service.search.feedback.NEAREST", 5)
+        patch.setattr("service.search.gallery.NEAREST", 5)
         yield
 
 
@@ -111,7 +109,7 @@ def assert_same(found: SearchResponse, expected: SearchResponse) -> None:
     """Ids and ranking are equal, and scores up to the last bits of sums; clusters are counted shard by shard."""
     assert [hit.id for hit in found.results] == [hit.id for hit in expected.results]
     # Squares, because a distance is a root: next to 0 it changes far more than what is under it.
-    squares = [[hit.score**2 for hit in outcome.results] for outcome in (found, expected)]
+    squares = [[hit.raw_score**2 for hit in outcome.results] for outcome in (found, expected)]
     assert squares[0] == pytest.approx(squares[1], abs=NEARLY)
     assert [(hit.rank, hit.paths, hit.copies) for hit in found.results] == [
         (hit.rank, hit.paths, hit.copies) for hit in expected.results
@@ -186,6 +184,6 @@ def test_the_photos_around_a_picture_are_those_of_one_index(index: Index, matche
     around, expected = searcher_of(links, matcher).around(sketch, "sketch"), whole.around(sketch, "sketch")
     assert [near.id for near in around.of_given(6)] == [near.id for near in expected.of_given(6)]
     assert [near.id for near in around.of_photo(photo, 6)] == [near.id for near in expected.of_photo(photo, 6)]
-    gallery = gallery_of(links, matcher)
+    gallery = gallery_of(links)
     assert [around.rank(gallery.photo(n)) for n in (1, 5, 9)] == [expected.rank(index.photo(n)) for n in (1, 5, 9)]
     assert gallery.open_photo(5) == index.open_photo(5)

@@ -35,7 +35,7 @@ def on_ray(
 
 
 def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client, sketch: bytes) -> None:
-    for asked in ({}, {"thin": 5}, {"like": 3}, {"view": "kinds"}, {"fold": "true"}):
+    for asked in ({}, {"rerank": 5}, {"like": 3}, {"view": "kinds"}, {"fold": "true"}):
         together = on_ray.search(sketch, **asked)
         one = http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
         assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]

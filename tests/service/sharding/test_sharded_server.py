@@ -41,7 +41,7 @@ def found(http: httpx.Client, sketch: bytes, **asked: Any) -> dict[str, Any]:
 
 
 def test_a_search_is_answered_as_by_one_index(many: Sharded, http: httpx.Client, sketch: bytes) -> None:
-    for asked in ({"k": PHOTOS}, {"k": 5, "thin": 6}, {"like": 3, "k": 4}, {"view": "kinds"}):
+    for asked in ({"k": PHOTOS}, {"k": 5, "rerank": 6}, {"like": 3, "k": 4}, {"view": "kinds"}):
         one, together = found(http, sketch, **asked), found(many.http, sketch, **asked)
         assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]
         assert [(hit["paths"], hit["thumbnail_url"]) for hit in together["results"]] == [

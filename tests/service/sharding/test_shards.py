@@ -17,7 +17,7 @@ from model.terminal import BAD_INPUT
 from service.commands import main
 from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsRefused
 from service.sharding.checks import MOST_ID, check_folders, shard_names
-from service.sharding.questions import Entries, RowsOfIds
+from service.sharding.shard import Call
 from tests.requirements import need_ray
 from tests.service.sharding.cut_indexes import cut
 from tests.service.sharding.parts_of_index import Answered
@@ -89,7 +89,7 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
     server = ShardServer(folder, matcher)
     first = server.state()
     photo = int(server.overview(first).ids[0])
-    assert len(server.answer(first, RowsOfIds((photo,)))) == 1
+    assert len(server.answer(first, Call[Any]("known_rows", (photo,)))) == 1
     made = [first]
     for _ in range(2):
         gone = server.overview(made[-1]).ids[-1]
@@ -98,7 +98,7 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
         assert len(server.overview(made[-2]).ids) == len(server.overview(made[-1]).ids) + 1
         assert server.state() == made[-1]
     with pytest.raises(GenerationGone, match="is not there any more"):
-        server.answer(first, Entries(np.array([0])))
+        server.answer(first, Call[Any]("entries", np.array([0])))
 
 
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Surroundings: which photos lie around a picture, by [Ret] alone, before diffusion.
+"""Which photos lie around a picture, by [Ret] alone, before diffusion.
 
 A network with one vector for each picture matches no patches. What can be said of it is where it looked, and which
 photos its vectors lie near. The same is true of every network: photos lend each other scores by these vectors.
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from indexer import PhotoEntry
 from model import Tokens
 from model.network import Modality
-from service.search.gallery.interface import Gallery
-from service.search.parts import QueryParts
-from service.search.ranking import NO_ROWS, Scores, best_first
+from service.search.gallery import Gallery, Scores, best_first
 
 
 @dataclass(frozen=True)
@@ -42,22 +40,22 @@ class Surroundings:
     mean of all photos (``model.ranking.Likeness``).
     """
 
-    def __init__(self, scorer: Gallery, given: Tokens, modality: Modality) -> None:
+    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality) -> None:
         """given: the sketch or photo, a batch of one."""
-        self._scorer = scorer
-        if modality == "sketch":
-            scores = scorer.ret_scores(QueryParts(given))
-            # They are minus the distances of vectors of length 1.
-            self._cosines: Scores = (1 - scores**2 / 2).astype(np.float32)
-        else:
-            self._cosines = scores = self._likeness(given)
-        self._order = best_first(scorer.ids, scores)
+        self._gallery = gallery
+        self._ids, scores = self._nearness(given, modality)
+        # Scores of a sketch are minus the distances of vectors of length 1.
+        self._cosines: Scores = (1 - scores**2 / 2).astype(np.float32) if modality == "sketch" else scores
+        self._order = best_first(self._ids, scores)
         self._ranks = np.empty(len(self._order), np.int64)
         self._ranks[self._order] = np.arange(1, len(self._order) + 1)
 
+    def _nearness(self, given: Tokens, modality: Modality) -> tuple[NDArray[np.int64], Scores]:
+        return self._gallery.nearness(given.ret.float().cpu().numpy(), modality, self._gallery.cells.mean)
+
     def rank(self, photo: PhotoEntry) -> int:
         """The place of a photo of the gallery among all by how near they are to what was given, from 1."""
-        return int(self._ranks[self._scorer.row_of(photo)])
+        return int(self._ranks[self._ids == photo.id][0])
 
     def of_given(self, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
         """The photos nearest to what was given, nearest first.
@@ -68,16 +66,11 @@ class Surroundings:
 
     def of_photo(self, photo: Tokens, count: int, own: PhotoEntry | None = None) -> tuple[Near, ...]:
         """The photos nearest to another photo, a batch of one; ``count`` and ``own`` as in ``of_given``."""
-        cosines = self._likeness(photo)
-        return self._first(best_first(self._scorer.ids, cosines, count + 1), cosines, count, own)
+        ids, cosines = self._nearness(photo, "photo")
+        return self._first(best_first(ids, cosines, count + 1), cosines, count, own)
 
     def _first(self, rows: NDArray[np.int64], cosines: Scores, count: int, own: PhotoEntry | None) -> tuple[Near, ...]:
-        left = rows if own is None else rows[rows != self._scorer.row_of(own)]
+        left = rows if own is None else rows[self._ids[rows] != own.id]
         return tuple(
-            Near(int(self._scorer.ids[row]), float(cosines[row]), int(self._ranks[row]))
-            for row in left[:count].tolist()
+            Near(int(self._ids[row]), float(cosines[row]), int(self._ranks[row])) for row in left[:count].tolist()
         )
-
-    def _likeness(self, photo: Tokens) -> Scores:
-        """(p,): how much each photo of the gallery is like this one."""
-        return self._scorer.gallery_ret.likeness(NO_ROWS, np.arange(self._scorer.photo_count), photo.ret)
