@@ -1,7 +1,7 @@
 """The search in two stages over one generation of an index; ``searcher`` tells it in one screen."""
 
 from service.search.around import Near
-from service.search.gallery import Cells, Find, Gallery, IndexGallery, SearchedIndex, Table
+from service.search.gallery import Cells, Find, Floats, Gallery, Ids, IndexGallery, Rows, Scores, SearchedIndex, Table
 from service.search.parts import Encode
 from service.search.plan import Defaults
 from service.search.searcher import GallerySearcher, Searcher
@@ -12,10 +12,14 @@ __all__ = [
     "Defaults",
     "Encode",
     "Find",
+    "Floats",
     "Gallery",
     "GallerySearcher",
+    "Ids",
     "IndexGallery",
     "Near",
+    "Rows",
+    "Scores",
     "SearchedIndex",
     "Searcher",
     "Table",

@@ -18,8 +18,7 @@ from indexer import BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, Unkno
 from model import Tokens
 from model.network import Modality
 from service.errors import BadSearch
-from service.search import Cells, Find, Table
-from service.search.gallery import Floats, Ids, Rows, Scores
+from service.search import Cells, Find, Floats, Ids, Rows, Scores, Table
 from service.sharding.layout import Layout
 from service.sharding.links import Round
 from service.sharding.shard import Asked, Call

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import EmbedderEntry
-from service.search import Cells
-from service.search.gallery import Ids, Rows
+from service.search import Cells, Ids, Rows
 from service.sharding.shard import Overview
 
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from indexer import EmbedderEntry, Index, Origin, UnknownPhoto
 from model import Matcher
-from service.search import Cells, IndexGallery, Searcher, check_searches
-from service.search.gallery import Ids, Rows
+from service.search import Cells, Ids, IndexGallery, Rows, Searcher, check_searches
 from service.sharding.sent import SentTokens
 
 T_co = TypeVar("T_co", covariant=True)
