@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 
-# As in typing, whose import would take longer than all else here. Ctrl-C pressed meanwhile would end in a traceback.
+# The import of typing would take longer than all else here. Ctrl-C pressed meanwhile would end in a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

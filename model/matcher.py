@@ -355,7 +355,7 @@ class Matcher:
 
     @torch.inference_mode()
     def guesses(self, sketch: Tokens) -> tuple[Guess, ...]:
-        """What a sketch looks like: the most probable words first, MOST_GUESSES at most.
+        """The words that a sketch may show: the most probable first, MOST_GUESSES at most.
 
         Words less probable than LEAST_PROBABLE are left out, so there may be none; there is none without a vocabulary.
         sketch: a batch of one.
@@ -406,7 +406,7 @@ class Matcher:
         return seen_together(self.network.encode(sketch_variants(images, self.variants), modality))
 
     def _in_chunks(self, photos: Tokens | Side, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """What is computed of the [Ret] of photos (n, d), in chunks of one size: (p, ...) float32 on this device."""
+        """Applies ``compute`` to the [Ret] of photos (n, d), in chunks of one size: (p, ...) float32 on this device."""
         ret = photos.ret.to(self.device, torch.float32)
         if not len(ret):
             return compute(ret)

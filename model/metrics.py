@@ -16,7 +16,7 @@ _CHUNK_ELEMENTS = 1 << 21
 
 @dataclass(frozen=True)
 class ListMetrics:
-    """How good the first k results of one search are, each in 0..1; see `list_metrics`."""
+    """The figures of the first k results of one search, each in 0..1; see `list_metrics`."""
 
     average_precision: float
     average_precision_of_found: float

@@ -121,7 +121,7 @@ def a_path(text: str) -> Path:
         path = expanded(text)
     except HomeUnknown as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    # Of ./~name is left ~name, which would be taken for a home folder once more.
+    # A path ./~name has become ~name, which would be taken for a home folder once more.
     return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
 
 

@@ -38,7 +38,7 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a loop trains, and what it does on the way.
+    """The length of a training, and the intervals of its savings and evaluations.
 
     Attributes:
         steps: the whole training has so many.

@@ -16,7 +16,7 @@ Names = tuple[str, ...]
 LONGEST = 100
 # Words that are offered instead of an unknown one.
 OFFERED = 5
-# How like an unknown word the spelling of an offered one must be, in 0..1.
+# The least likeness, in 0..1, of an unknown word and the spelling of an offered one.
 _LIKE = 0.7
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")

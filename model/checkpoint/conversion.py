@@ -148,7 +148,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def is_released_clip_at(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether these are the weights of a model of the public code."""
+    """True if these are the weights of a model of the public code."""
     return set(PROMPTS.values()) <= set(state)
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from model.terminal import Parser, Subparsers, a_path, importing, program_parser, run_program
 
-# What a parser and its groups have in common; argparse has no public name for it.
+# The base of a parser and of its groups; argparse has no public name for it.
 Options: TypeAlias = "argparse._ActionsContainer"
 _PROG = "python -m model"
 _EXAMPLES = """\

@@ -277,6 +277,6 @@ def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
 
 
 def is_fresh(label: str, name: str, share: float) -> bool:
-    """Whether the picture ``name`` (without suffix) of class ``label`` is among the first ``share`` by its hash."""
+    """True if the picture ``name`` (without suffix) of class ``label`` is among the first ``share`` by its hash."""
     digest = hashlib.sha256(f"fresh/{label}/{name.lower()}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64

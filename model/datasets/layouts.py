@@ -15,7 +15,7 @@ from model.terminal import resolved
 
 # Splits that publications use; the numbers are those of the seen and the unseen classes.
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
-# What the lists of Sketchy, TU-Berlin and QuickDraw Extended are called in the release of ZSE-SBIR.
+# The names of the lists of Sketchy, TU-Berlin and QuickDraw Extended in the release of ZSE-SBIR.
 _SKETCH_LISTS = ("sketch_tx_000000000000_ready_filelist_{}.txt", "png_ready_filelist_{}.txt", "sketch_{}.txt")
 _PHOTO_LISTS = ("all_photo_filelist_{}.txt", "ImageResized_ready_filelist_{}.txt", "all_photo_{}.txt")
 _CLASS_LISTS = {"train": "cname_cid.txt", "zero": "cname_cid_zero.txt"}

@@ -335,7 +335,7 @@ class GroupedTask:
     sizes: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def subsampled(self, sketches: int, photos: int) -> GroupedTask:
-        """The same task with every ``sketches``-th sketch and every ``photos``-th photo only."""
+        """Takes every ``sketches``-th sketch and every ``photos``-th photo only."""
         sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
         return GroupedTask(subsampled(self.corpus, sketches, photos), self.groups, self.harmonic, sizes)
 

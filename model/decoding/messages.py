@@ -154,7 +154,7 @@ _REQUEST = struct.Struct("<IdQIQ")
 # Number of the error or 0, width, height, day taken or 0, counted from 1, the first one of the year 1; then the pixels.
 # Width is the length of the error's text, where there is one.
 _REPLY = struct.Struct("<BIII")
-#: What a process says first, once it can be asked.
+#: A process says this first, once it can be asked.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
     UndecodableImage,
@@ -163,7 +163,7 @@ _ERRORS: tuple[type[Exception], ...] = (
     CostlyImage,
     BlankSketch,
     MemoryError,
-    # Of the list's last one, for all others: an error of this program.
+    # The last one stands for all others: an error of this program.
     RuntimeError,
 )
 

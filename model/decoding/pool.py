@@ -81,7 +81,7 @@ class DecodingProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """True if it can be asked."""
         return self._process.poll() is None
 
     def run(self, request: Request) -> OpenedImage:
@@ -145,7 +145,7 @@ def _unavailable(reason: str) -> DecodingUnavailable:
 
 
 def _environment() -> dict[str, str]:
-    """That of this program, without the service's settings, among which is its key; with what makes decoding fast."""
+    """The environment of this program without the service's settings, among which is its key; tuned for decoding."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])

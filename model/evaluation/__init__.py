@@ -1,4 +1,4 @@
-"""How well a checkpoint retrieves: scoring a corpus, figures, intervals, and two measures of explanations and words."""
+"""Measures how well a checkpoint retrieves: scores, figures, intervals, and how right explanations and words are."""
 
 from model.evaluation.composites import CHANCE, measure_composites
 from model.evaluation.figures import HARMONIC, Evaluation, measure, measure_groups, measure_instances, relevance

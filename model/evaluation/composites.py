@@ -1,4 +1,4 @@
-"""Whether correspondences point at the thing drawn: a sketch against a canvas of four photos, one of its class."""
+"""Measures how often correspondences point at the thing drawn, on canvases of four photos, one of them right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.datasets import Corpus, Picture
+from model.datasets import Corpus, Picture, rows_by_class
 from model.errors import ModelError
 from model.evaluation.per_query import Interval, bootstrap
 from model.explanation import Explanation
@@ -57,8 +57,8 @@ def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) ->
 
     Raises ModelError where there are fewer than four classes with photos, or none of them has a sketch.
     """
-    photos = _by_label(corpus.photos)
-    sketches = {label: of for label, of in _by_label(corpus.sketches).items() if label in photos}
+    photos = rows_by_class(corpus.photos)
+    sketches = {label: rows for label, rows in rows_by_class(corpus.sketches).items() if label in photos}
     if len(photos) < QUARTERS or not sketches:
         raise ModelError(
             f"composites need photos of {QUARTERS} classes and a sketch of one of them; "
@@ -68,15 +68,15 @@ def choose_composites(corpus: Corpus, count: int = COMPOSITES, seed: int = 0) ->
     labels = [str(label) for label in chance.permutation(sorted(sketches))]
     quarters = chance.permutation(np.arange(count) % QUARTERS).tolist()
 
-    def one_of(pictures: list[Picture]) -> Picture:
-        return pictures[int(chance.integers(len(pictures)))]
+    def one_of(pictures: Sequence[Picture], rows: list[int]) -> Picture:
+        return pictures[rows[int(chance.integers(len(rows)))]]
 
     chosen = []
     for number, quarter in enumerate(quarters):
         label = labels[number % len(labels)]
         others = chance.choice(sorted(photos.keys() - {label}), QUARTERS - 1, replace=False).tolist()
-        around = [one_of(photos[name]) for name in (*others[:quarter], label, *others[quarter:])]
-        chosen.append(Composite(one_of(sketches[label]), tuple(around), quarter))
+        around = [one_of(corpus.photos, photos[name]) for name in (*others[:quarter], label, *others[quarter:])]
+        chosen.append(Composite(one_of(corpus.sketches, sketches[label]), tuple(around), quarter))
     return tuple(chosen)
 
 
@@ -90,13 +90,13 @@ def compose(photos: Sequence[Image.Image], size: int) -> Image.Image:
 
 
 def quarters_of(cells: torch.Tensor, grid: int) -> torch.Tensor:
-    """The quarter in which each cell lies with its centre; same shape."""
+    """The quarter in which each cell lies with its centre, in the shape of ``cells``."""
     down, across = cells // grid, cells % grid
     return (2 * down + 1 > grid).long() * 2 + (2 * across + 1 > grid).long()
 
 
 def pointed_at(explanation: Explanation) -> torch.Tensor:
-    """(4,) int64: how many sketch tokens have their best match in each quarter of the photo."""
+    """(4,) int64: the number of sketch tokens that have their best match in each quarter of the photo."""
     best = explanation.photo_cells[explanation.best()[1]]
     return torch.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
 
@@ -120,21 +120,7 @@ def measure_composites(
         explanation = matcher.explain(open_image(composite.sketch.path, sketch=True), canvas)
         pointed = pointed_at(explanation)
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
-        others = pointed[torch.arange(QUARTERS) != composite.quarter]
-        rows.append(
-            (
-                float(pointed[composite.quarter] / pointed.sum()),
-                float(there.float().mean()),
-                float(pointed[composite.quarter] > others.max()),
-            )
-        )
+        right, others = pointed[composite.quarter], pointed[torch.arange(QUARTERS) != composite.quarter]
+        rows.append((float(right / pointed.sum()), float(there.float().mean()), float(right > others.max())))
         report(done)
-    right, tokens, most = bootstrap(np.array(rows))
-    return CompositeReport(len(rows), len({c.sketch.label for c in composites}), right, tokens, most)
-
-
-def _by_label(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
-    labelled: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        labelled.setdefault(picture.label, []).append(picture)
-    return labelled
+    return CompositeReport(len(rows), len({c.sketch.label for c in composites}), *bootstrap(np.array(rows)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.datasets import Picture
 from model.errors import ModelError
 
-# What is resampled: single queries, or whole classes with all their queries. Queries of one class look for the same
+# Resampled are single queries, or whole classes with all their queries. Queries of one class look for the same
 # photos, so intervals over queries are too narrow for statements about other classes; those over classes hold for them.
 Resampled = Literal["queries", "classes"]
 RESAMPLED: tuple[Resampled, ...] = ("queries", "classes")
@@ -48,7 +48,7 @@ class PerQuery:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher a figure of the method ``first`` is than that of ``second``, over the same queries."""
+    """The difference of a figure between the methods ``first`` and ``second``, over the same queries."""
 
     first: str
     second: str

@@ -40,7 +40,7 @@ from model.network import Method
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is measured, on which pictures, and what comes out: the options of ``python -m model evaluate``.
+    """An evaluation that was asked for: the options of ``python -m model evaluate``.
 
     Attributes:
         weights: the checkpoint; None for the embedded one.

@@ -17,7 +17,7 @@ MOST_SCANS = 100
 # Large pictures have a few thousand chunks or strips. So many take Pillow some tenths of a second.
 MOST_PARTS = 65_536
 
-# What means something after 0xFF in compressed data: neither a zero, nor a restart, nor 0xFF once more.
+# A byte after 0xFF in compressed data that means something: neither a zero, nor a restart, nor 0xFF once more.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STRIPS, _TILES = 273, 324
 

@@ -52,7 +52,7 @@ def _read_day(text: object, today: date) -> date | None:
 #: Pillow's own warning level: 256 MiB of RGB. Beyond it Pillow treats a file as a decompression bomb.
 MAX_PIXELS = 89_478_485
 
-#: Of a file: as many as a picture of MAX_PIXELS with four channels of 16 bits has, and some more.
+#: The most bytes of a file: as many as a picture of MAX_PIXELS with four channels of 16 bits has, and some more.
 MAX_BYTES = 1 << 30
 # Bytes of a file that are read at once.
 _PIECE = 1 << 20
@@ -195,7 +195,7 @@ def to_rgb(image: Image.Image, *, sketch: bool = False) -> Image.Image:
     is transparent. So white strokes can be seen, while a white sheet with round corners stays blank.
     """
     rgb = _on_paper(image, _WHITE)
-    # What has no ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
+    # A sketch without ink on white would only be refused as blank; the pixels of all other sketches stay as they are.
     if sketch and image.has_transparency_data and _least(rgb) > _WHITE - LEAST_CONTRAST:
         on_black = _on_paper(image, 0)
         rgb = on_black if _black_share(on_black) >= _LEAST_SHEET else rgb
@@ -224,7 +224,7 @@ def _least(rgb: Image.Image) -> int:
 
 
 def _black_share(rgb: Image.Image) -> float:
-    """How much of a grey picture is darker than the middle, 0 to 1."""
+    """The share of a grey picture that is darker than the middle, 0 to 1."""
     counts = rgb.getchannel("R").histogram()
     return sum(counts[:128]) / sum(counts)
 

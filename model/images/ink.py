@@ -30,7 +30,7 @@ _STRIP_PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class Ink:
-    """What was drawn on an (H, W) sketch.
+    """The strokes of an (H, W) sketch.
 
     darkness: (H, W) uint8, 0 on paper, 255 at the strongest ink, proportional in between.
     top, bottom, left, right: the box of the ink in pixels, ends exclusive.
@@ -114,7 +114,7 @@ def keep_greatest(darkness: Pixels, factor: int) -> Pixels:
 
 
 def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
-    """How far each pixel is from the paper: the largest difference of a channel, (H, W) uint8."""
+    """The distance of each pixel from the paper: the largest difference of a channel, (H, W) uint8."""
     distance = np.empty((image.height, image.width), np.uint8)
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):

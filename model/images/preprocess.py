@@ -70,7 +70,7 @@ class Preprocessing:
         return self.to_tensor(self.pixels(image, modality))
 
     def pixels(self, image: Image.Image, modality: str) -> Pixels:
-        """The same before normalising: (image_size, image_size, 3) uint8."""
+        """The pixels that `prepare` normalises: (image_size, image_size, 3) uint8."""
         if modality not in _MODALITIES:
             raise ModelError(f"modality must be 'sketch' or 'photo', not {modality!r}")
         if self.padded:
@@ -96,7 +96,7 @@ class Preprocessing:
         return _fingerprint(self)
 
     def least_side(self, modality: str) -> int | None:
-        """What `open_image` needs to know as `least_side`: None where a picture is decoded whole."""
+        """The `least_side` for `open_image`; None where a picture is decoded whole."""
         return None if self.released or modality == "sketch" else _PHOTO_DETAIL * self.image_size
 
 

@@ -1,4 +1,4 @@
-"""What was chosen for a trained network by measurement: how it may score, and with which weights and thresholds."""
+"""The choices that were made for a trained network by measurement: methods of scoring, weights and thresholds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Calibration:
 
     @property
     def relation_trained(self) -> bool:
-        """Whether the relation network was trained, so that its score means something."""
+        """True if the relation network was trained, so that its score means something."""
         return bool(set(self.methods) - {"ret"})
 
     def to_json(self) -> str:

@@ -38,14 +38,14 @@ class ClipSource:
     tag: str = ""
 
     def published(self) -> Mapping[str, Any]:
-        """What open_clip knows of published weights of that name; empty where it knows none."""
+        """The settings of published weights of that name; empty where open_clip knows none."""
         import open_clip
 
         known: Mapping[str, Any] = open_clip.get_pretrained_cfg(self.model, self.tag) if self.model else {}
         return known
 
     def is_known(self) -> bool:
-        """Whether open_clip knows the architecture."""
+        """True if open_clip knows the architecture."""
         import open_clip
 
         return self.model in open_clip.list_models()

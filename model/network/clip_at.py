@@ -21,7 +21,7 @@ from model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attenti
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 # The name of what sketches and photos share.
 _BOTH = "both"
-# How large the random numbers are with which prompts start.
+# The spread of the random numbers with which prompts start.
 _PROMPT_SPREAD = 0.02
 # Where the LayerNorms of a ViT of timm stand, and what they are called in ``LayerNorms``.
 _NORMS = (
@@ -181,7 +181,7 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
 
 
 def with_learned(network: ClipAtNetwork, learned: Learned) -> ClipAtNetwork:
-    """The same frozen ViT, which is not copied, with other prompts and LayerNorms; in evaluation mode."""
+    """A network in evaluation mode with this frozen ViT, which is not copied, and other prompts and LayerNorms."""
     with torch.device("meta"):
         other = ClipAtNetwork(dataclasses.replace(network.config), network.calibration)
     other.encoder, other.learned = network.encoder, learned

@@ -49,7 +49,7 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
 
 @cache
 def multiplies_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively, and faster than float32; False where PyTorch cannot tell.
+    """True if this CPU multiplies bfloat16 natively, and faster than float32; False where PyTorch cannot tell.
 
     It is measured once in a process, in some 20 ms: an AMD Zen 4 takes half the time of float32, and an Intel CPU whose
     AMX a virtual machine hides nearly twice the time.
@@ -60,7 +60,7 @@ def multiplies_bf16() -> bool:
 
 @torch.inference_mode()
 def _faster_in_bf16() -> bool:
-    """Whether the linear layer of a ViT is. Both take turns, and the least times count: other work disturbs both."""
+    """Times the linear layer of a ViT in both. They take turns, and the least times count: other work disturbs both."""
     rows, width = _LINEAR
     ways = [(torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)) for dtype in _PRECISIONS]
     least = [math.inf] * len(ways)

@@ -19,12 +19,12 @@ from model.network.layers import EncoderTrace, Side
 from model.network.tokens import Tokens
 from model.words import Names
 
-# Of the log-mean-exp: higher values are nearer to the maximum over the prototypes, lower ones to the mean.
+# Of a log-mean-exp: higher values are nearer to the maximum over the prototypes, lower ones to the mean.
 SHARPNESS = 7.0
 
 
 class Prior(nn.Module):
-    """What a photo's scores lose because sketches of trained things lie near it in any case.
+    """Lowers a photo's scores because sketches of trained things lie near it in any case.
 
     Training pulls sketches towards the photos of trained things, so sketches of new things fall near those photos, too,
     and photos of new things drown in a large gallery. With c_k the cosine of the photo's [Ret] and prototype k of the
@@ -58,7 +58,7 @@ class Prior(nn.Module):
         return mean / SHARPNESS - self.level
 
 
-# How far a photo's other words count against a word: 0 ranks photos by the word's logit, 1 by its probability among
+# A photo's other words count so far against a word: 0 ranks photos by the word's logit, 1 by its probability among
 # all words. Between them is best where photos show one thing, and where they show two or three: on training photos that
 # the fit did not see, alone and mixed, mean average precision was 0.932, 0.818 and 0.727 with it, 0.927, 0.807 and
 # 0.713 with 0, and 0.933, 0.809 and 0.724 with 1.
@@ -66,7 +66,7 @@ SHARE = 0.5
 
 
 class Vocabulary(nn.Module):
-    """What a picture shows, in words.
+    """Says in words what a picture shows.
 
     With r the [Ret] of a photo, normalised, z_w = d_w . r + b_w is the logit of word w, and the softmax over all words
     is how probable each is. A photo's score for a word, by which photos are compared, is
@@ -137,7 +137,7 @@ def guess_log_probabilities(logits: torch.Tensor, scale: torch.Tensor, none: tor
 
 
 class NetworkConfig(Protocol):
-    """What is read of the configuration of any network; ``ModelConfig`` explains each."""
+    """The fields that any network's configuration has; ``ModelConfig`` explains each."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -206,7 +206,7 @@ class RetNetwork(nn.Module, ABC):
         """(b, 3, H, W) normalised pixels -> tokens; ``trace`` records the attention of [Ret]."""
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
-        """What the score of a pair needs of one image alone; once for each image."""
+        """Computes the part of a pair's score that depends on one image alone; once for each image."""
         return Side(tokens.features, tokens.positions, tokens.ret)
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
@@ -220,7 +220,7 @@ class RetNetwork(nn.Module, ABC):
         return other.requires_grad_(False).eval()
 
     def without_prior(self) -> Self:
-        """The same network, or a copy of it that has no prior."""
+        """Returns the network if it has no prior, else a copy without it."""
         return self if self.prior is None else self.prior_replaced(None)
 
     def prior_replaced(self, prior: Prior | None) -> Self:
@@ -228,7 +228,7 @@ class RetNetwork(nn.Module, ABC):
         return self._part_replaced("prior", prior, prototypes=0 if prior is None else len(prior.prototypes))
 
     def without_vocabulary(self) -> Self:
-        """The same network, or a copy of it that has no vocabulary."""
+        """Returns the network if it has no vocabulary, else a copy without it."""
         return self if self.vocabulary is None else self.vocabulary_replaced(None, ())
 
     def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...]) -> Self:

@@ -16,7 +16,7 @@ from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.vit import OneVectorConfig, load_vit, mean_attention
 
-# What a retrieval token is pulled to in the training: a word vector of the class, or the mean of its photos.
+# The training pulls a retrieval token to one of these: a word vector of the class, or the mean of its photos.
 Anchor = Literal["word", "visual"]
 ANCHORS: tuple[Anchor, ...] = ("word", "visual")
 
@@ -54,7 +54,7 @@ class AnchorConfig(OneVectorConfig):
 
 @dataclass(frozen=True)
 class Representations:
-    """What the network makes of the retrieval tokens of b pictures.
+    """The vectors that the network makes of the retrieval tokens of b pictures.
 
     Attributes:
         ret: (b, width), the retrieval vectors r.

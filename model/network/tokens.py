@@ -48,7 +48,7 @@ class Tokens:
         return self.features[:, 1:]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
-        """The same tokens on another device or in another precision; positions stay int64."""
+        """Moves the tokens to another device or precision; positions stay int64."""
         return Tokens(self.features.to(device=device, dtype=dtype), self.positions.to(device=device))
 
     @staticmethod

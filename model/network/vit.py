@@ -165,11 +165,11 @@ class OneVectorConfig:
 
     @property
     def released_preprocessing(self) -> bool:
-        """Whether sketches are cropped as for released ZSE-SBIR networks: never."""
+        """False: no sketch is cropped as for released ZSE-SBIR networks."""
         return False
 
     def token_count(self, modality: Modality) -> int:
-        """How many tokens an encoded picture has: its vector alone."""
+        """1: an encoded picture is its vector alone."""
         return 1
 
     def to_json(self) -> str:

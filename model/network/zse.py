@@ -59,7 +59,7 @@ class Network(RetNetwork):
         return tokens
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
-        """What the score of a pair needs of one image alone; once for each image."""
+        """Computes the part of a pair's score that depends on one image alone; once for each image."""
         return super().project(tokens, modality) if self.cross is None else self.cross.project(tokens, modality)
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
@@ -105,7 +105,7 @@ class Network(RetNetwork):
 
 
 def as_zse(network: RetNetwork) -> Network:
-    """The same network, for what only those of ZSE-SBIR can do. Raises ModelError for one of another kind."""
+    """Returns the network if it is one of ZSE-SBIR. Raises ModelError for one of another kind."""
     if not isinstance(network, Network):
         raise ModelError(
             f"{network.config.name} is a network of the kind {network.kind!r}, which gives one vector for each "

@@ -89,7 +89,7 @@ class Recipe(Table, ABC):
     method: ClassVar[str | None] = None
     title: ClassVar[str]
     rates: ClassVar[tuple[str, ...]]
-    # Whether classes that lack sketches or photos are used, too.
+    # True if classes that lack sketches or photos are used, too.
     further: ClassVar[bool] = False
 
     network: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Recipe(Table, ABC):
     @property
     @abstractmethod
     def pictures(self) -> int:
-        """How many pictures the network sees in the whole training, repeats and shuffled ones counted."""
+        """The pictures that the network sees in the whole training, repeats and shuffled ones counted."""
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -490,7 +490,7 @@ class ClipAtRecipe(VectorRecipe):
 
     @property
     def fine_grained(self) -> bool:
-        """Whether each sketch has to find the very photo that it was drawn from."""
+        """True if each sketch has to find the very photo that it was drawn from."""
         return self.level == "fine-grained"
 
     def config(self, vit: PretrainedVit) -> ClipAtConfig:

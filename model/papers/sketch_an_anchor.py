@@ -38,7 +38,7 @@ from model.training import digest, warmed_cosine
 
 # The pretrained ViT is asked about so many photos at once.
 _PHOTOS_AT_ONCE = 32
-# Of Adam, as in TensorFlow, which the paper used.
+# Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7
 # The neighbours of so many words are looked for at once.
 _WORDS_AT_ONCE = 16

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from model.network import Method
 
-#: What scores are by: a method of a network, or "clip", the cosine of CLIP's vectors.
+#: A score is by a method of a network, or "clip", the cosine of CLIP's vectors.
 ScoredBy: TypeAlias = Method | Literal["clip"]
 
 # [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos weigh nothing.
@@ -50,7 +50,7 @@ def scores_of(support: torch.Tensor, best: torch.Tensor, method: ScoredBy) -> to
 
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
 ROUNDS = 3
-# How many of a sketch's best photos take part. It bounds the cost: SHORTLIST x SHORTLIST cosines for each sketch.
+# Only so many of a sketch's best photos take part. It bounds the cost: SHORTLIST x SHORTLIST cosines for each sketch.
 SHORTLIST = 1000
 
 

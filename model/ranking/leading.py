@@ -20,10 +20,10 @@ from model.ranking.diffusion import ScoredBy, scores_of, support_of
 # Weight of the mean of the liked photos beside the sketch, which has 1. From 2 on, it hardly matters on validation
 # classes. The relation network's scores, mixed in, made rankings worse there.
 PULL = 4.0
-# How much of the support, after diffusion, comes from the likeness to the most similar liked photo. The mean of several
-# liked photos may be like none of them.
+# The share of the support that comes, after diffusion, from the likeness to the most similar liked photo. The mean of
+# several liked photos may be like none of them.
 LEAD = 0.5
-# How much of the support is the word's.
+# The share of the support that is the word's.
 WORD_LEAD = 0.8
 # Support of a word falls by e for so much less of its score than the best photo has.
 WIDTH = 4.0
@@ -77,7 +77,7 @@ def _led(scores: torch.Tensor, other: torch.Tensor, lead: float, method: ScoredB
 
 
 def named(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-    """How much photos show what a word names: their support by it, (p,) in 0..1.
+    """The support of photos by a word, (p,) in 0..1: how much they show what it names.
 
     With w_i the score of photo i by the word, its support is exp((w_i - best) / WIDTH).
 
@@ -88,7 +88,7 @@ def named(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
 
 
 def fits(best: float, photos: int) -> bool:
-    """Whether any of so many photos is likely to show what a word of the vocabulary names.
+    """True if any of so many photos is likely to show what a word of the vocabulary names.
 
     best: the highest score of them by the word.
     """

@@ -109,7 +109,7 @@ class Likeness:
     def to(
         self, examples: torch.Tensor, rows: torch.Tensor | None = None, *, others: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """How much photos are like the most similar one of ``examples`` and ``others``.
+        """Compares photos with the most similar one of ``examples`` and ``others``.
 
         Args:
             examples: (e,) int64, rows of photos. rows: (m,) int64, those that are compared with them; None for all.
@@ -159,10 +159,10 @@ class Likeness:
 # is nearer to its original than 98 of 100 other photos are.
 LOOK = 0.8
 LOOKED_AT = 3
-# How much of two pictures must be the same: see docs/using.md for what was measured. A new default network needs it
+# Two pictures are one from this sameness on: see docs/using.md for the measurement. A new default network needs it
 # measured again. To this one photos are more alike than to the one before, for which it was 0.78.
 SAME = 0.82
-# The same for networks without patch tokens, by the cosine of [Ret]: far fewer copies are found.
+# Networks without patch tokens compare the cosine of [Ret] with this: far fewer copies are found.
 SAME_BY_RET = 0.97
 # So many cells of the patch grid may a detail have moved.
 _MOVED = 1
@@ -188,7 +188,7 @@ def pairs_to_compare(ret: torch.Tensor) -> torch.Tensor:
 
 
 def sameness(tokens: Tokens, pairs: torch.Tensor, grid: int) -> torch.Tensor:
-    """How much of the pictures of each pair is the same, in the same places.
+    """Measures how much of the pictures of each pair is the same, in the same places.
 
     A patch token has the cosine of the token of the other picture that is most like it among those at most one cell of
     the patch grid away, and 0 where there is none or it is negative. The result is the mean of all of them, for either

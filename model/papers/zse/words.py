@@ -96,11 +96,11 @@ def with_words(
 
 # A photo that has a class takes this share of its target from it, and the rest from what the ViT believes.
 LABEL_SHARE = 0.5
-# How much words are held back: the classifier's near where a linear map from [Ret] puts them, the others near 0. Both
+# The ridges hold words back: the classifier's near where a linear map from [Ret] puts them, the others near 0. Both
 # were chosen on photos that the fit did not see; ten times as much or as little changed hardly anything.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
-# What sketches show is held back by this; it was chosen on validation classes and on sketches that the fit did not see.
+# The ridge of the things in sketches; it was chosen on validation classes and on sketches that the fit did not see.
 THING_RIDGE = 2e-2
 STEPS = 40
 GUESS_STEPS = 100

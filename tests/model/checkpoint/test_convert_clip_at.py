@@ -42,7 +42,7 @@ def state(clip: Any) -> dict[str, torch.Tensor]:
 
 
 def lightning(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What PyTorch Lightning saves beside the weights."""
+    """An entry that PyTorch Lightning saves beside the weights."""
     callback = {"monitor": "val_loss", "best_model_score": torch.tensor(0.1), "best_model_path": "last.ckpt"}
     return {
         "epoch": 3,

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Hub:
-    """What stands in for the Hugging Face Hub, and how often each of its files was sent."""
+    """Stands in for the Hugging Face Hub, and counts how often each of its files was sent."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)

@@ -73,7 +73,7 @@ def test_missing_lists_are_named(tmp_path: Path) -> None:
 def test_the_protocols_of_file_lists(tmp_path: Path) -> None:
     folder = write_lists(tmp_path)
     assert len(read_task(data=folder, layout="lists").corpus.photos) == 3
-    # Of Sketchy 100/25 the hot-air balloon is a training class, the cup is not.
+    # In Sketchy 100/25 the hot-air balloon is a training class, the cup is not.
     assert read_task("cross-data-set", None, "sketchy_100_25", folder, "lists").corpus.labels == ("cup",)
     assert len(read_task("fine-grained", data=folder, layout="lists").corpus.sketches) == 2
     (folder / "cname_cid.txt").write_text("pig 0\n")

@@ -102,7 +102,7 @@ def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not
 
 
 def test_sketches_of_other_things_do_not_point_at_the_thing(corpus: Corpus, default: Matcher) -> None:
-    # The same canvases, where every sketch claims to be of the class after its own.
+    # These are the canvases from above, where every sketch claims to be of the class after its own.
     following = dict(zip(corpus.labels, (*corpus.labels[1:], corpus.labels[0]), strict=True))
     mislabelled = tuple(Picture(s.path, following[s.label], s.source) for s in corpus.sketches)
     found = measure_composites(default, Corpus(mislabelled, corpus.photos), 8)

@@ -260,7 +260,7 @@ def test_fresh_sketches_of_trained_classes_are_asked_for_the_photos_they_were_dr
     write_optional_data(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    # Of so few pictures a tenth may be none.
+    # A tenth of so few pictures may be none.
     for share in ("FRESH_SKETCHES", "FRESH_PHOTOS"):
         monkeypatch.setattr(corpora, share, 0.5)
     task = read_task("fine-grained", None, "train+unseen")

@@ -1,4 +1,4 @@
-"""How often the words that are guessed for sketches are right."""
+"""Guessed words are counted as right where they name what was drawn."""
 
 from __future__ import annotations
 

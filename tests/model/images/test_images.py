@@ -208,7 +208,7 @@ def test_every_real_photo_opens_or_says_why() -> None:
         except ImageError as error:
             refused[type(error)] += 1
     assert len(files) == 307
-    # Of the 27 or so that plain Pillow does not open HEIC opens here, and ICO, JPEG 2000, PSD and PPM do not.
+    # Among the 27 or so that plain Pillow does not open HEIC opens here, and ICO, JPEG 2000, PSD and PPM do not.
     assert refused == {UndecodableImage: 11, UnsupportedImage: 8, ImageTooLarge: 1}
 
 

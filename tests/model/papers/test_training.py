@@ -50,7 +50,7 @@ def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
     fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 106))
     recipe = dataclasses.replace(
         small_recipe(60),
-        # What a random teacher believes is not worth learning.
+        # The beliefs of a random teacher are not worth learning.
         weights=Weights(bank=1.0, labels=0.0, teacher=0.0, relation=1.0),
         optimiser=ZseOptimiser(encoder_rate=4e-3, head_rate=8e-3, warmup=5, average=0.9),
     )

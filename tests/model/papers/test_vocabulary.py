@@ -120,7 +120,7 @@ def test_without_a_classifier_the_classes_alone_are_words() -> None:
 
 
 def test_guesses_are_as_sure_as_they_are_often_right() -> None:
-    # Of a hundred sketches, all alike, 60 are of the first word, 20 of the second, and 20 of none.
+    # There are a hundred sketches, all alike: 60 are of the first word, 20 of the second, and 20 of none.
     logits = torch.tensor([2.0, 1.0]).expand(100, 2)
     drawn = torch.tensor([0] * 60 + [1] * 20 + [-1] * 20)
     scale, none = fit_guesses(logits, drawn)

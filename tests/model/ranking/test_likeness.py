@@ -1,4 +1,4 @@
-"""How much photos look like others: the cosines of centred [Ret], without a centred copy of them."""
+"""Photos are compared by the cosines of centred [Ret], without a centred copy of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(
         assert likeness.to(chosen) == pytest.approx(expected, abs=1e-4)
         some = torch.arange(photos).flip(0)[: photos // 2]
         assert likeness.to(chosen, some) == pytest.approx(expected[some], abs=1e-4)
-        # The same photos, as if they were not in the gallery.
+        # These photos are taken as if they were not in the gallery.
         assert likeness.to(chosen[:1], some, others=ret[chosen]) == pytest.approx(expected[some], abs=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""What the three programs share: clean names, paths, options in full, and errors as sentences."""
+"""Clean names, paths, options in full, and errors as sentences, which the three programs share."""
 
 from __future__ import annotations
 
