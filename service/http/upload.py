@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Callable
+from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 
@@ -21,14 +21,24 @@ MOST_BOUNDARY = 256
 # The delimiters that are looked for: two files and what ends them, so that the answer can name what does not belong.
 MOST_DELIMITERS = 3
 _ALONE = "send one sketch, as the file field 'file' or as the raw request body; parameters go into the query."
-# After which a refused client may try again: the uploads that take the room may end at any moment.
+# After which a client whose sketch gave way may try again.
 RETRY_SECONDS = 1
 
 
-class Uploads:
-    """Reads sketches while they arrive, any number at once, as long as there is room for their bytes.
+@dataclass(eq=False)
+class _Upload:
+    """A sketch that arrives: when it is given up, how many bytes of it are here, and whether it gave way to another."""
 
-    Clients are not counted: one that sends slowly holds no more than what it has sent, and keeps nobody out.
+    patience: asyncio.Timeout
+    held: int = 0
+    gave_way: bool = False
+
+
+class Uploads:
+    """Reads sketches while they arrive, any number at once.
+
+    Clients are not counted: one that sends slowly holds no more than what it has sent. Where there is no room for more
+    bytes, the sketch of which nothing has come for longest gives way. So who stops in the midst keeps nobody out.
     To be used from one event loop.
 
     Attributes:
@@ -45,6 +55,8 @@ class Uploads:
         self._limit = limit
         self._most_held = room * (limit + MULTIPART_OVERHEAD)
         self._patience = patience
+        # The one of which nothing has come for longest is the first.
+        self._arriving: dict[_Upload, None] = {}
         self.held = 0
 
     async def read(self, request: Request) -> bytes:
@@ -54,49 +66,57 @@ class Uploads:
 
         Raises:
             UploadTooLarge: more bytes than the limit, whether the request says so or not.
-            QueueFull: there is no room for what has come.
+            QueueFull: it gave way to others.
             BrokenUpload: it took too long, or is multipart that does not parse.
             BadUpload: multipart with anything but one file in a field named ``file``.
         """
         kind = request.headers.get("content-type", "")
+        upload = _Upload(asyncio.timeout(self._patience))
         try:
-            async with asyncio.timeout(self._patience):
+            async with upload.patience:
                 if kind[:20].lower().startswith("multipart/form-data"):
-                    return await self._file_of_form(request, Form(kind))
-                return await self._raw_body(request)
+                    return await self._file_of_form(request, upload, Form(kind))
+                chunks: list[bytes] = []
+                await self._receive(request, upload, self._limit, chunks.append)
+                return b"".join(chunks)
         except TimeoutError:
+            if upload.gave_way:
+                raise QueueFull(RETRY_SECONDS) from None
             raise BrokenUpload(f"The sketch was not here after {self._patience:g} s; send a smaller one.") from None
+        finally:
+            self._arriving.pop(upload, None)
+            self.held -= upload.held
 
-    async def _raw_body(self, request: Request) -> bytes:
-        async with aclosing(self._arriving(request, self._limit)) as chunks:
-            return b"".join([chunk async for chunk in chunks])
-
-    async def _file_of_form(self, request: Request, form: Form) -> bytes:
-        async with aclosing(self._arriving(request, self._limit + MULTIPART_OVERHEAD)) as chunks:
-            async for chunk in chunks:
-                form.add(chunk)
-            image = form.file()
+    async def _file_of_form(self, request: Request, upload: _Upload, form: Form) -> bytes:
+        await self._receive(request, upload, self._limit + MULTIPART_OVERHEAD, form.add)
+        image = form.file()
         if len(image) > self._limit:
             raise self._too_large()
         return image
 
-    async def _arriving(self, request: Request, most: int) -> AsyncGenerator[bytes, None]:
-        """The body's chunks, of at most ``most`` bytes in all; until the generator is closed they count as held."""
+    async def _receive(self, request: Request, upload: _Upload, most: int, add: Callable[[bytes], None]) -> None:
+        """Hand the chunks of the body, of at most ``most`` bytes in all, to ``add`` as they come."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise self._too_large()
-        arrived = 0
-        try:
-            async for chunk in request.stream():
-                if arrived + len(chunk) > most:
-                    raise self._too_large()
-                if self.held + len(chunk) > self._most_held:
-                    raise QueueFull(RETRY_SECONDS)
-                self.held += len(chunk)
-                arrived += len(chunk)
-                yield chunk
-        finally:
-            self.held -= arrived
+        async for chunk in request.stream():
+            if upload.held + len(chunk) > most:
+                raise self._too_large()
+            self._hold(upload, len(chunk))
+            add(chunk)
+
+    def _hold(self, upload: _Upload, size: int) -> None:
+        self._arriving.pop(upload, None)
+        self._arriving[upload] = None
+        while self.held + size > self._most_held:
+            stalled = next(iter(self._arriving))
+            del self._arriving[stalled]
+            self.held -= stalled.held
+            stalled.held, stalled.gave_way = 0, True
+            if not stalled.patience.expired():
+                stalled.patience.reschedule(asyncio.get_running_loop().time())
+        upload.held += size
+        self.held += size
 
     def _too_large(self) -> UploadTooLarge:
         return UploadTooLarge(

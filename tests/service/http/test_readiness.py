@@ -129,15 +129,20 @@ def test_who_sends_slowly_keeps_nobody_out(small: Served, sketch: bytes) -> None
     wait_until_held(small, 0)
 
 
-def test_sketches_that_are_on_their_way_take_a_limited_memory(settings: Settings, sketch: bytes) -> None:
+def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_more(
+    settings: Settings, sketch: bytes
+) -> None:
     part = bytes(MAX_UPLOAD - 1000)
-    with served(settings.model_copy(update={"queue": 0})) as server:
-        with begun_upload(server, part):
-            wait_until_held(server, len(part))
-            assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (429, "queue_full")
-            assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+    with served(settings.model_copy(update={"queue": 0})) as server, begun_upload(server, part) as stalled:
+        wait_until_held(server, len(part))
+        assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
+        wait_until_held(server, len(part))
+        assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (
+            415,
+            "unsupported_image",
+        )
         wait_until_held(server, 0)
-        assert error(httpx.post(f"{server.url}/search", content=part, timeout=PATIENCE)) == (415, "unsupported_image")
+        assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
 def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:
