@@ -22,7 +22,7 @@ def shards_lines(report: ShardsReport) -> list[str]:
     """Tell of a build on many machines."""
     lines = _photo_lines(report)
     for shard in report.shards:
-        told = f"{_count(shard.photos, 'photo')}, ids {shard.first_id} to {shard.last_id}, {shard.generation}"
+        told = f"{_count(shard.photos, 'photo')}, {_count(shard.clusters, 'cluster')}, {shard.generation}"
         lines.append(_line(shard.folder, told))
     lines.append(_line("time", f"{report.seconds:.1f} s, {_count(report.workers, 'worker')}"))
     state = "now live" if report.changed else "nothing has changed; they stay as they are"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from indexer.building import (
     BadFile,
     FolderListing,
@@ -25,7 +27,7 @@ from indexer.distributed.clustering import Clusters, cluster_photos
 from indexer.distributed.connection import Workers
 from indexer.distributed.encoding import SliceDone, SliceWork, encode_slice
 from indexer.distributed.live_shards import LiveShards
-from indexer.distributed.partition import check_ids, partition, write_plan
+from indexer.distributed.partition import check_ids, partition, place_cells, write_plan
 from indexer.distributed.setup import Setup
 from indexer.distributed.shard_writing import ShardWork, write_shard
 from indexer.distributed.slices import Slices
@@ -130,11 +132,11 @@ class ShardsBuilder:
         listing = list_gallery(decision.roots, self._folder.path, self._state.removals, self._state.files)
         if not listing.unlisted:
             check_clusters(decision.clusters, len(listing.files))
-            self._check_shards(len(listing.files))
+            self._check_shards(len(listing.files), "photos")
         entries, staged = self._stage(listing)
         check_ids(max(file.id for file in entries) + 1)
         ids = usable_ids(entries, decision.roots, decision.clusters)
-        self._check_shards(len(ids))
+        self._check_shards(len(ids), "photos")
         live, changed = decision.live, True
         if live is not None and not decision.anew and self._unchanged(entries, live):
             manifest, changed = live.manifest, False
@@ -196,6 +198,7 @@ class ShardsBuilder:
         contents = sorted(ids, key=ids.__getitem__)
         refs = [self._row(content, staged) for content in contents]
         clusters = self._cluster(refs)
+        self._check_shards(len(clusters.centroids), "clusters: a shard holds whole ones")
         of_photo = zip(contents, refs, clusters.of_photo.tolist(), strict=True)
         indexed = {content: IndexedContent(ref, cluster) for content, ref, cluster in of_photo}
         next_id = max(self._state.next_id, *(file.id + 1 for file in entries))
@@ -208,7 +211,9 @@ class ShardsBuilder:
             written.append(entry)
             self._progress.advance(entry.photos)
 
-        parts = partition(entries, ids, decision.shards)
+        cells = place_cells(clusters.centroids, np.bincount(clusters.of_photo), decision.shards)
+        shard_of = dict(zip(contents, cells[clusters.of_photo].tolist(), strict=True))
+        parts = partition(entries, shard_of, decision.shards)
         works = (
             self._plan_shard(number, part, indexed, path, len(clusters.centroids), next_id)
             for number, part in enumerate(parts)
@@ -237,7 +242,8 @@ class ShardsBuilder:
             self._folder.path,
             self._slices.folder,
             refs,
-            default_clusters(len(refs)) if asked is None else asked,
+            # A shard holds whole clusters, at least one.
+            max(default_clusters(len(refs)), self._decision.shards) if asked is None else asked,
             self._setup.token,
             self._progress,
         )
@@ -299,8 +305,7 @@ class ShardsBuilder:
             index=self._folder.path,
         )
 
-    def _check_shards(self, photos: int) -> None:
-        if self._decision.shards > photos:
-            raise BadInvocation(
-                f"{self._decision.shards} shards are more than the {photos} photos; give --shards fewer."
-            )
+    def _check_shards(self, most: int, what: str) -> None:
+        """Raises BadInvocation where there are more shards than can have something."""
+        if self._decision.shards > most:
+            raise BadInvocation(f"{self._decision.shards} shards are more than the {most} {what}; give --shards fewer.")

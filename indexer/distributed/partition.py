@@ -1,11 +1,13 @@
-"""Which files each shard gets, and the plan of a shard: a catalog that says where the rows of its photos are now."""
+"""Which clusters and files each shard gets, and the plan of a shard: a catalog that says where its rows are now."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from indexer.errors import BadInvocation
 from indexer.store import MOST_ID, Drift, GalleryFile, IndexedContent, Removals, write_catalog
@@ -24,20 +26,56 @@ def check_ids(next_id: int) -> None:
         )
 
 
-def partition(entries: Sequence[GalleryFile], ids: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
-    """The files of each shard. Photos are cut by their ids into parts of equal size, as far as that goes.
+def place_cells(centroids: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64], shards: int) -> npt.NDArray[np.int64]:
+    """The shard of each cluster: neighbours are together, and shards are as equal as whole clusters allow.
 
-    A further file of a photo goes with it. A file that is no photo goes where its id belongs.
+    The clusters are cut in two along the direction in which they differ most, and the parts again, until there is one
+    for each shard.
 
     Args:
-        entries: all files, by id. ids: the photos' ids, by content hash. shards: 1..photos.
+        centroids: (c, e). sizes: (c,) photos in each. shards: 1..c.
+
+    Returns:
+        (c,) int64, from 0; each shard has at least one cluster.
     """
-    photos = sorted(ids.values())
-    bounds = [photos[number * len(photos) // shards] for number in range(1, shards)]
+    placed = np.zeros(len(sizes), np.int64)
+    _cut(centroids.astype(np.float64), sizes, np.arange(len(sizes)), 0, shards, placed)
+    return placed
+
+
+def _cut(
+    centroids: npt.NDArray[np.float64],
+    sizes: npt.NDArray[np.int64],
+    cells: npt.NDArray[np.int64],
+    first: int,
+    shards: int,
+    placed: npt.NDArray[np.int64],
+) -> None:
+    """Places some cells into so many shards from ``first`` on."""
+    if shards == 1:
+        placed[cells] = first
+        return
+    left = shards // 2
+    points = centroids[cells] - centroids[cells].mean(axis=0)
+    along = points @ np.linalg.eigh(points.T @ points)[1][:, -1]
+    order = cells[np.argsort(along, kind="stable")]
+    wanted = sizes[order].sum() * left / shards
+    middle = int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="right"))
+    middle = min(max(middle, left), len(order) - (shards - left))
+    _cut(centroids, sizes, order[:middle], first, left, placed)
+    _cut(centroids, sizes, order[middle:], first + left, shards - left, placed)
+
+
+def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
+    """The files of each shard: those of a photo are together, and files that are no photos are dealt out.
+
+    Args:
+        entries: all files, by id. shard_of: the shard of each photo, by content hash.
+    """
     parts: list[list[GalleryFile]] = [[] for _ in range(shards)]
     for file in entries:
         content = file.shown_content
-        parts[bisect_right(bounds, file.id if content is None else ids[content])].append(file)
+        parts[file.id % shards if content is None else shard_of[content]].append(file)
     return parts
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.building import Clustering, Contents, GenerationWriter, LiveState, shown_ids
+from indexer.building import Clustering, Contents, GenerationWriter, LiveState
 from indexer.distributed.live_shards import Sources
 from indexer.store import (
     Catalog,
@@ -65,7 +65,6 @@ def write_shard(work: ShardWork) -> ShardEntry:
         live = _clean(folder, work.live)
         with closing(Catalog(work.plan)) as plan:
             planned, removals = plan.files(), plan.removals()
-        ids = shown_ids(planned)
         placed = {
             file.shown_content: file.indexed
             for file in planned
@@ -73,7 +72,7 @@ def write_shard(work: ShardWork) -> ShardEntry:
         }
         refs: dict[str, RowRef] = {content: indexed.row for content, indexed in placed.items()}
         sources = Sources(work.shards, work.slices, (indexed.row.segment for indexed in placed.values()))
-        # Clusters none of whose photos are here are left out, and the others keep their order.
+        # Only the shard's own clusters, in the order of all.
         present = sorted({indexed.cluster for indexed in placed.values()})
         number = {cluster: position for position, cluster in enumerate(present)}
         clustering = Clustering(
@@ -95,8 +94,7 @@ def write_shard(work: ShardWork) -> ShardEntry:
         photos=counts.photos,
         files=counts.files,
         bad=counts.bad,
-        first_id=min(ids.values()),
-        last_id=max(ids.values()),
+        clusters=counts.clusters,
     )
 
 

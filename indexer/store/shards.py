@@ -1,4 +1,4 @@
-"""An index in shards: a folder with ordinary indexes, each of a part of one gallery's photos, and what joins them.
+"""An index in shards: a folder with ordinary indexes, each of some whole clusters of one gallery, and what joins them.
 
 ``shards.json`` says which generation of each shard belongs to it. It is replaced as a whole once all of them are
 written, so that it always names shards of one and the same build.
@@ -6,7 +6,6 @@ written, so that it always names shards of one and the same build.
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -36,7 +35,6 @@ MOST_ID = 2**31 - 1
 MOST_SHARDS = 10_000
 # Bytes. A shard has some 200.
 _LARGEST = 10_000_000
-_Id = Annotated[int, Field(ge=1, le=MOST_ID)]
 _Number = Annotated[int, Field(ge=0, le=2**40)]
 _BUILD_AGAIN = "build it again with --ray"
 
@@ -46,8 +44,7 @@ class ShardEntry(BaseModel):
 
     Attributes:
         folder: its name in the folder of the shards. generation: the one that belongs to this build.
-        photos, files, bad: the counts of the shard's manifest.
-        first_id, last_id: the lowest and the highest id of its photos. Shards are in the order of their ids.
+        photos, files, bad, clusters: the counts of the shard's manifest.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,8 +54,7 @@ class ShardEntry(BaseModel):
     photos: Annotated[_Number, Field(ge=1)]
     files: _Number
     bad: _Number
-    first_id: _Id
-    last_id: _Id
+    clusters: Annotated[_Number, Field(ge=1)]
 
 
 class ShardsManifest(BaseModel):
@@ -76,7 +72,7 @@ class ShardsManifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     photo_sha256: str
     preprocessing_fingerprint: str
     clusters: Annotated[_Number, Field(ge=1)]
@@ -92,13 +88,11 @@ class ShardsManifest(BaseModel):
         return sum(shard.photos for shard in self.shards)
 
     @model_validator(mode="after")
-    def _check_order(self) -> ShardsManifest:
+    def _check_shards(self) -> ShardsManifest:
         if any(shard.folder != shard_name(number) for number, shard in enumerate(self.shards)):
             raise ValueError("the shards are not numbered from 0")
-        if any(shard.first_id > shard.last_id for shard in self.shards) or any(
-            one.last_id >= next_one.first_id for one, next_one in itertools.pairwise(self.shards)
-        ):
-            raise ValueError("the ids of the shards overlap")
+        if sum(shard.clusters for shard in self.shards) != self.clusters:
+            raise ValueError("the shards do not have each cluster once")
         return self
 
 

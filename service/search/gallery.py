@@ -111,7 +111,7 @@ class Table:
 
     Attributes:
         rows, ids, cells: (m,) int64, their places in the gallery, their ids, and the cells that they are in.
-        vectors: (m, d) float32.
+        vectors: (m, d) float16, as they are kept.
         by_vector: (m,) float32, the query's score with each by [Ret], or by CLIP where that is the method.
         by_word: (m,) how much each shows what the word names, as logits; 0 without a word.
         likeness: (m,) how much each looks like the most similar liked photo, -1 to 1; -1 without one.
@@ -122,7 +122,7 @@ class Table:
     rows: Rows
     ids: Ids
     cells: NDArray[np.int64]
-    vectors: Floats
+    vectors: NDArray[np.float16]
     by_vector: Scores
     by_word: Scores
     likeness: Scores
@@ -186,7 +186,7 @@ class Cells:
     sizes: NDArray[np.int64]
     vectors: Floats
     features: NDArray[np.floating]
-    positions: NDArray[np.int64]
+    positions: NDArray[np.uint8]
     embeddings: Floats | None = None
 
     @property
@@ -198,7 +198,7 @@ class Cells:
 
     def tokens(self, cells: NDArray[np.int64]) -> Tokens:
         """The tokens of these cells."""
-        return Tokens(torch.tensor(self.features[cells]), torch.tensor(self.positions[cells]))
+        return Tokens(torch.tensor(self.features[cells]), torch.tensor(self.positions[cells].astype(np.int64)))
 
 
 class SearchedIndex(Protocol):
@@ -303,7 +303,7 @@ class IndexGallery:
             index.cluster_sizes,
             index.vectors.centroids,
             index.centroids.features.numpy(),
-            index.centroids.positions.numpy(),
+            index.centroids.positions.numpy().astype(np.uint8),
             None if index.embeddings is None else index.embeddings.centroids,
         )
         self._matcher = matcher
@@ -398,7 +398,9 @@ class IndexGallery:
             likeness = _likeness(values, find.mean, find.liked)
         cells = self.index.vectors.cells_of(rows)
         unscored = np.full(len(rows), np.nan, np.float32)
-        return Table(rows, self.index.ids[rows], cells, values.numpy(), by_vector, by_word, likeness, unscored)
+        return Table(
+            rows, self.index.ids[rows], cells, values.numpy().astype(np.float16), by_vector, by_word, likeness, unscored
+        )
 
     def _known(
         self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], torch.Tensor | None]

@@ -261,7 +261,7 @@ class GallerySearcher:
         find = self._find(asked, np.sort(cells), "ret", EXAMPLES, None)
         best = self.gallery.find(replace(find, features=find.features[:, :0], clip=None))
         best = best[best_first(best.ids, best.by_word, EXAMPLES)]
-        return torch.tensor(best.vectors) if len(best) else torch.zeros(1, best.vectors.shape[1])
+        return torch.tensor(best.vectors).float() if len(best) else torch.zeros(1, best.vectors.shape[1])
 
     # Stage 1: cells.
 

@@ -114,7 +114,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: ScoredBy) -> bool:
     return bool(support[torch.from_numpy(kind)].sum() >= FAR_AHEAD * support.sum())
 
 
-def group_kinds(vectors: Floats, mean: Floats) -> Groups:
+def group_kinds(vectors: NDArray[np.floating], mean: Floats) -> Groups:
     """The kinds of photos with these vectors, (m, d), in a gallery whose vectors have this mean, (d,).
 
     Each kind is an array of indices of photos, ascending: the first is its best photo. Kinds are in the order of

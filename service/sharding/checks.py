@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from service.sharding.errors import ShardsRefused
+from service.search import Ids
+from service.sharding.errors import ShardsRefused, SharedId
 from service.sharding.shard import Overview
 
-# Ids are kept in four bytes each, since those of all photos are in the memory of the searching process.
-MOST_ID = 2**31 - 1
 _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
 
 
@@ -38,11 +37,9 @@ def check_fits(overviews: Sequence[Overview | None], number: int, names: Sequenc
     Args:
         overviews: of all shards. number: of the one that is looked at. names: of all.
     """
-    one, name = overviews[number], names[number]
+    one = overviews[number]
     if one is None:
         return
-    if len(one.ids) and int(one.ids.max()) > MOST_ID:
-        raise ShardsRefused(f"the shard {name} has photo ids beyond {MOST_ID}; {_TOGETHER} anew.")
     for place, other in enumerate(overviews):
         if place == number or other is None:
             continue
@@ -51,14 +48,25 @@ def check_fits(overviews: Sequence[Overview | None], number: int, names: Sequenc
             raise ShardsRefused(f"{both} were made with different checkpoints; {_TOGETHER}.")
         if (one.embedder.kind, one.embedder.sha256) != (other.embedder.kind, other.embedder.sha256):
             raise ShardsRefused(f"{both} were clustered by different embedders; {_TOGETHER}.")
-        if (shared := _shared(one, other)) is not None:
-            raise ShardsRefused(f"{both} both have a photo with the id {shared}; {_TOGETHER}.")
 
 
-def _shared(one: Overview, other: Overview) -> int | None:
-    """An id that both have; None where there is none."""
-    # Shards that were built together have all ids of one before those of the next.
-    if not len(one.ids) or not len(other.ids) or one.ids.max() < other.ids.min() or other.ids.max() < one.ids.min():
-        return None
-    shared = np.intersect1d(one.ids, other.ids)
-    return int(shared[0]) if len(shared) else None
+def check_ids(ids: Mapping[int, Ids], names: Sequence[str]) -> None:
+    """Looks at the ids of shards, each of which may have those alone that no shard before it has.
+
+    Args:
+        ids: by the number of the shard. names: of all shards.
+
+    Raises:
+        SharedId: two shards have a photo with one id.
+    """
+    seen = np.zeros(1 + max((int(some.max()) for some in ids.values() if len(some)), default=0), np.bool_)
+    for number, some in ids.items():
+        if (shared := seen[some]).any():
+            photo = some[shared][0]
+            other = next(other for other in ids if (ids[other] == photo).any())
+            first, second = sorted((other, number))
+            raise SharedId(
+                number,
+                f"the shards {names[first]} and {names[second]} both have a photo with the id {photo}; {_TOGETHER}.",
+            )
+        seen[some] = True

@@ -12,6 +12,18 @@ class ShardsRefused(Refusal):
     """These shards cannot be searched together, or cannot be served at all; the message says what to do."""
 
 
+class SharedId(ShardsRefused):
+    """Two shards have a photo with one id.
+
+    Attributes:
+        shard: the number of the later one.
+    """
+
+    def __init__(self, shard: int, told: str) -> None:
+        super().__init__(told)
+        self.shard = shard
+
+
 class ShardUnavailable(Refusal):
     """A shard did not answer, or not in time."""
 

@@ -126,8 +126,9 @@ class ShardedGallery:
 
     @property
     def ids(self) -> Ids:
-        """(p,): of all photos."""
-        return self._layout.ids
+        """(p,): of all photos, by row."""
+        answers = self._ask_all("all_ids")
+        return np.concatenate([np.empty(0, np.int64), *(answers[shard] for shard in self._layout.asked)])
 
     @property
     def embedder(self) -> EmbedderEntry:
@@ -196,5 +197,5 @@ class ShardedGallery:
 def _nothing(find: Find) -> Table:
     """A table without photos."""
     none, numbers = np.empty(0, np.float32), np.empty(0, np.int64)
-    vectors = np.empty((0, len(find.mean)), np.float32)
+    vectors = np.empty((0, len(find.mean)), np.float16)
     return Table(numbers, numbers, numbers, vectors, none, none, none, none)

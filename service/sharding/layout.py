@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import EmbedderEntry
-from service.search import Cells, Ids, Rows
+from service.search import Cells, Rows
 from service.sharding.shard import Overview
 
 
@@ -27,7 +27,7 @@ class Layout:
         """missing: numbers of the shards that do not answer now."""
         self.overviews = tuple(overviews)
         self._missing = missing
-        photos = [0 if one is None or number in missing else len(one.ids) for number, one in enumerate(overviews)]
+        photos = [0 if one is None or number in missing else one.photos for number, one in enumerate(overviews)]
         cells = [0 if one is None else len(one.cells.sizes) for one in overviews]
         self._ends, self._cell_ends = np.cumsum(photos), np.cumsum(cells)
         self._starts, self._cell_starts = self._ends - photos, self._cell_ends - cells
@@ -47,12 +47,6 @@ class Layout:
             np.concatenate([cells.positions for cells in every]),
             np.concatenate(embeddings) if len(embeddings) == len(every) else None,
         )
-
-    @property
-    def ids(self) -> Ids:
-        """(p,): the ids of all photos, by row."""
-        there = [one.ids for number, one in enumerate(self.overviews) if one is not None and number in self.asked]
-        return np.concatenate([np.empty(0, np.int64), *there])
 
     @property
     def embedder(self) -> EmbedderEntry:

@@ -23,13 +23,13 @@ class Overview:
 
     Attributes:
         made: names the generation, also among those of other indexes. generation: its name in the shard's folder.
-        ids: (p,) int64 by row. cells: the shard's.
+        photos: how many it has. cells: the shard's.
         origin: the network that made the rows. embedder: what the photos were clustered by.
     """
 
     made: str
     generation: str
-    ids: Ids
+    photos: int
     cells: Cells
     origin: Origin
     embedder: EmbedderEntry
@@ -48,7 +48,12 @@ class Shard(IndexGallery):
     def overview(self) -> Overview:
         """What must be known of it."""
         index = self.index
-        return Overview(index.made, index.generation, index.ids, self.cells, index.manifest.origin, index.embedder)
+        origin, embedder = index.manifest.origin, index.embedder
+        return Overview(index.made, index.generation, index.photo_count, self.cells, origin, embedder)
+
+    def all_ids(self) -> Ids:
+        """(p,): the ids of all photos, by row."""
+        return self.index.ids
 
     def known_rows(self, ids: Sequence[int]) -> Rows:
         """(m,): where the photos are that files with these ids belong to; -1 for those that are in other shards."""
@@ -86,6 +91,7 @@ Asked = Literal[
     "entries",
     "sent_tokens",
     "nearness",
+    "all_ids",
     "cluster_ids",
     "open_photo",
     "part_of_photo",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from service.schemas import ShardInfo
-from service.sharding.checks import check_fits
-from service.sharding.errors import ShardRefuses, ShardsRefused, ShardUnavailable
+from service.search import Ids
+from service.sharding.checks import check_fits, check_ids
+from service.sharding.errors import ShardRefuses, ShardsRefused, ShardUnavailable, SharedId
 from service.sharding.layout import Layout
 from service.sharding.links import Pending, Round, ShardLink
-from service.sharding.shard import Overview
+from service.sharding.shard import Call, Overview
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,34 @@ class Shards:
                 for number in reversed(taken):
                     looked_at = number
                     check_fits(together, number, names)
+                check_ids(self._ids(together, taken), names)
+            except SharedId as error:
+                if strict:
+                    raise
+                refused[error.shard] = str(error)
             except ShardsRefused as error:
                 if strict:
                     raise
                 refused[looked_at] = str(error)
             else:
                 return refused
+
+    def _ids(self, overviews: Sequence[Overview | None], fresh: Collection[int]) -> dict[int, Ids]:
+        """The ids of the photos of these generations, as far as their shards answer; those of fresh ones last.
+
+        They are not kept: nothing in this process grows with the photos but the cells.
+        """
+        order = sorted(range(len(overviews)), key=lambda number: (number in fresh, number))
+        pending: dict[int, Pending[Ids]] = {}
+        for number in order:
+            one = overviews[number]
+            if one is not None:
+                pending[number] = self.links[number].ask(one.made, Call("all_ids"))
+        found: dict[int, Ids] = {}
+        for number, ids in pending.items():
+            with suppress(ShardUnavailable):
+                found[number] = ids.result(self._seconds)
+        return found
 
     def _heard(self, pending: Pending[str]) -> str | ShardUnavailable:
         try:
@@ -172,6 +196,6 @@ def _info(name: str, known: _Known) -> ShardInfo:
         answers=known.answers,
         reason=known.reason,
         generation=None if overview is None else overview.generation,
-        photos=0 if overview is None else len(overview.ids),
+        photos=0 if overview is None else overview.photos,
         clusters=0 if overview is None else len(overview.cells.sizes),
     )

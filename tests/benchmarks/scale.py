@@ -15,14 +15,14 @@ from indexer.store import MOST_ID
 from model.network import preset
 from model.ranking import SHORTLIST
 from service.commands.serving_shards import SEARCHES_AT_ONCE
-from service.search.plan import RERANK
+from service.search.plan import NPROBE, RERANK
 from service.sharding.on_ray import ENCODERS
 from tests.benchmarks.results import Result, ResultError, Row, read_results, rewrite_page, table
 
 GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}
 GIGABITS = 10.0
-# Bytes of a row, a score and a number of [Ret]; of an id as a shard tells it, and as all shards are searched by it.
-ROW, FLOAT, TOLD_ID, ID = 8, 4, 8, 4
+# Bytes of a number, of a score, and of a number of a vector.
+NUMBER, FLOAT, HALF = 8, 4, 2
 # Bytes that the driver of a build keeps of each file; docs/many-machines.md says so, and no bench measures it.
 LISTED = 2000
 # How often rows are on the disk while shards are built again: in slices, in the new shards and in those before.
@@ -47,7 +47,10 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
     per_shard, alone = number(largest, "photos"), "a query alone (ms)"
     grown = number(largest, "index on disk (MiB)") - number(smaller, "index on disk (MiB)")
     photo = grown * MIB / (per_shard - number(smaller, "photos"))
-    ret = preset("zse-ti16").width * FLOAT
+    network = preset("zse-ti16")
+    vector = network.width * HALF
+    # A photo in the table of a search, and a cell as the ingress keeps it.
+    found, cell = row_bytes(network.width), cell_bytes(network.width, network.token_count("photo"))
     # Encoding and diffusion take longer with more shards only because processes share the cores of the bench.
     between = [number(row, alone) - number(row, "encode (ms)") - number(row, "diffuse (ms)") for row in (one, many)]
     further_ms = (between[1] - between[0]) / (int(str(many["gallery"]).split()[0]) - 1)
@@ -56,23 +59,24 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
         shards = -(-photos // round(per_shard))
         parts = {name: number(largest, f"{name} (ms)") for name in ("encode", "choose", "score", "diffuse")}
         parts["HTTP"] = number(plain, alone) - number(plain, "all stages (ms)")
-        gathered = shards * SHORTLIST * (ROW + FLOAT + ret)
+        # A shard holds whole cells, and only those that have an opened one are asked.
+        asked = min(shards, NPROBE)
+        gathered = asked * SHORTLIST * found
         if shards > 1:
             ray_ms, wire_ms = number(one, alone) - number(plain, alone), gathered * 8 / (gigabits * 1e6)
             parts["Ray itself"] = ray_ms
-            parts["what further shards add to the gather"] = (shards - 1) * further_ms
+            parts["what further shards that are asked add to the gather"] = (asked - 1) * further_ms
             parts[f"network of {gigabits:g} Gbit/s"] = wire_ms
             rates = {
-                "the shards": 1000 / (parts["choose"] + parts["score"] / shards),
+                "the shards": 1000 / (parts["choose"] + parts["score"] / asked) * shards / asked,
                 "the encoders": ENCODERS * 1000 / parts["encode"],
-                "the ingress": 1000 / (parts["diffuse"] + parts["HTTP"] + ray_ms + (shards - 1) * further_ms),
+                "the ingress": 1000 / (parts["diffuse"] + parts["HTTP"] + ray_ms + (asked - 1) * further_ms),
                 "the network of the ingress": 1000 / wire_ms,
             }
         else:
             rates = {"the machine": 1000 / sum(parts.values())}
-        ids = photos * (TOLD_ID + ID)
-        clusters = shards * number(largest, "clusters") * (ret + ROW)
-        scores = photos * FLOAT * SEARCHES_AT_ONCE
+        cells = shards * number(largest, "clusters") * cell
+        tables = gathered * SEARCHES_AT_ONCE
 
         def of_shards(size: float) -> str:
             return in_bytes(size) if shards > 1 else "none"
@@ -81,12 +85,13 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
         wall = min(rates, key=rates.__getitem__)
         scale: Row = {
             "shards": shards,
+            "of them asked by a query, at most": asked,
             "machines that search": shards + (shards > 1),
             "index on disk": in_bytes(photos * photo),
             "of it on each machine": in_bytes(photos * photo / shards),
             "on each machine, while it is built again": in_bytes(TIMES_ON_DISK * photos * photo / shards),
             "memory of the process of a shard": in_bytes(number(largest, "whole process (MiB)") * MIB),
-            "memory of the ingress, beside the network": of_shards(ids + clusters + scores),
+            "memory of the ingress, beside the network": of_shards(cells + tables),
             "memory of a worker that builds": in_bytes(number(whole, "memory (MiB)") * MIB),
             "memory of the driver of a build": in_bytes(photos * LISTED),
             "building, small photos, by one machine (h)": hours["s"],
@@ -100,11 +105,10 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
         }
         walls: Row = {
             "gather: what shards send the ingress for a query": of_shards(gathered),
-            "the same, if rows and scores came first": of_shards(shards * SHORTLIST * (ROW + FLOAT) + SHORTLIST * ret),
+            "the same without vectors": of_shards(asked * SHORTLIST * (found - vector)),
             "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
-            "ids that the ingress keeps": of_shards(ids),
-            "clusters that the ingress keeps": of_shards(clusters),
-            f"scores of {SEARCHES_AT_ONCE} searches at once": of_shards(scores),
+            "cells that the ingress keeps": of_shards(cells),
+            f"tables of {SEARCHES_AT_ONCE} searches at once": of_shards(tables),
             "list of files that the driver of a build keeps": in_bytes(photos * LISTED),
             "ids given, of those there are": f"{photos / MOST_ID:.2%}",
         }
@@ -119,6 +123,16 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
         for name in ("Large galleries", "Shards", "Indexing")
     )
     return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}", "Walls": table(walls)}
+
+
+def row_bytes(width: int) -> int:
+    """The bytes of a photo in the table that a shard sends: three numbers, four scores, its vector."""
+    return 3 * NUMBER + 4 * FLOAT + width * HALF
+
+
+def cell_bytes(width: int, tokens: int) -> int:
+    """The bytes of a cell in the ingress: its size, its mean vector, its mean tokens and where these are."""
+    return NUMBER + width * FLOAT + tokens * width * HALF + tokens - 1
 
 
 def number(row: Row, column: str) -> float:

@@ -22,7 +22,12 @@ class BuildShards(Protocol):
     """Builds shards of a gallery as the tests do: by [Ret], in small slices."""
 
     def __call__(
-        self, photos: Path, shards: Path, number: int | None = None, progress: Progress | None = None
+        self,
+        photos: Path,
+        shards: Path,
+        number: int | None = None,
+        progress: Progress | None = None,
+        clusters: int | None = None,
     ) -> ShardsReport: ...
 
 

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
-    def run(photos: Path, shards: Path, number: int | None = None, progress: Progress | None = None) -> ShardsReport:
+    def run(
+        photos: Path,
+        shards: Path,
+        number: int | None = None,
+        progress: Progress | None = None,
+        clusters: int | None = None,
+    ) -> ShardsReport:
         return build_shards(
             [photos],
             shards,
@@ -35,6 +41,7 @@ def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
             slice_files=SLICE,
             workers=2,
             progress=progress,
+            clusters=clusters,
         )
 
     with connection(ray_cluster.address):

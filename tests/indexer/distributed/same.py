@@ -76,14 +76,15 @@ def check_same(shards: Path, plain: Path) -> None:
     whole = held(plain)
     files = sorted((file for part in parts for file in part.files), key=lambda file: file.id)
     assert files == whole.files
-    # One shard after the other, in the order of ids, each photo once.
-    assert [photo for part in parts for photo in sorted(part.photos)] == sorted(whole.photos)
+    # Each photo is there once, and each cluster is in one shard, with all of its photos.
+    assert sorted(photo for part in parts for photo in part.photos) == sorted(whole.photos)
+    cells = [{kept.centroid for kept in part.photos.values()} for part in parts]
+    assert sum(map(len, cells)) == len(set().union(*cells)) == len(whole.centroids)
     together = {photo: kept for part in parts for photo, kept in part.photos.items()}
     assert together == whole.photos
     order = {centroid.tobytes(): number for number, centroid in enumerate(whole.centroids)}
     for part, entry in zip(parts, manifest.shards, strict=True):
-        assert (min(part.photos), max(part.photos)) == (entry.first_id, entry.last_id)
-        assert len(part.photos) == entry.photos
+        assert (len(part.photos), len(part.centroids)) == (entry.photos, entry.clusters)
         numbers = [order[centroid.tobytes()] for centroid in part.centroids]
         assert numbers == sorted({order[kept.centroid] for kept in part.photos.values()})
     assert manifest.clusters == len(whole.centroids)

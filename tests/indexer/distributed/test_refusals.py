@@ -148,6 +148,14 @@ def test_more_shards_than_photos_are_refused_before_and_after_photos_are_read(
         assert not list((tmp_path / "shards").glob("shard*"))
 
 
+def test_more_shards_than_clusters_are_refused_since_a_shard_holds_whole_ones(
+    tmp_path: Path, sharded: BuildShards
+) -> None:
+    photos = save_photos(tmp_path / "photos", 4)
+    with pytest.raises(BadInvocation, match="3 shards are more than the 2 clusters: a shard holds whole ones"):
+        sharded(photos, tmp_path / "shards", 3, clusters=2)
+
+
 def test_shards_of_another_checkpoint_are_not_written_over(
     photos: Path, shards: Path, sharded: BuildShards, tmp_path: Path
 ) -> None:

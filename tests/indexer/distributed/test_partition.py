@@ -1,0 +1,51 @@
+"""Which clusters each shard gets: whole ones, neighbours together, in parts that are about equal."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.distributed.partition import partition, place_cells
+from indexer.store import GalleryFile
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_cluster_is_in_one_shard_and_every_shard_has_one(data: st.DataObject) -> None:
+    sizes = np.array(data.draw(st.lists(st.integers(1, 50), min_size=1, max_size=30)))
+    shards = data.draw(st.integers(1, len(sizes)))
+    # Few distinct points, so that some clusters lie in the same place.
+    centroids = np.random.default_rng(len(sizes)).integers(0, 3, (len(sizes), 4)).astype(np.float32)
+    placed = place_cells(centroids, sizes, shards)
+    assert set(placed.tolist()) == set(range(shards))
+    assert len(placed) == len(sizes)
+
+
+def test_shards_of_many_clusters_are_nearly_equal() -> None:
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(50, 150, 400)
+    placed = place_cells(generator.normal(size=(400, 8)).astype(np.float32), sizes, 7)
+    photos = np.bincount(placed, weights=sizes)
+    assert photos.max() < 1.15 * photos.min()
+
+
+def test_neighbours_are_in_one_shard() -> None:
+    groups = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
+    noise = 0.01 * np.random.default_rng(0).normal(size=groups.shape).astype(np.float32)
+    placed = place_cells(groups + noise, np.full(40, 5), 4)
+    assert [set(placed[start : start + 10].tolist()) for start in range(0, 40, 10)] == [
+        {shard} for shard in placed[::10].tolist()
+    ]
+
+
+def test_files_of_a_photo_are_together_and_others_are_dealt_out() -> None:
+    files = [
+        GalleryFile(0, "a.png", None, "x", id=1),
+        GalleryFile(0, "broken.png", None, None, "it is broken", id=2),
+        GalleryFile(0, "b.png", None, "y", id=3),
+        GalleryFile(0, "copy of a.png", None, "x", id=4),
+        GalleryFile(0, "gone.png", None, "z", id=5, gone=True),
+    ]
+    parts = partition(files, {"x": 1, "y": 0}, 2)
+    assert [[file.id for file in part] for part in parts] == [[2, 3], [1, 4, 5]]
