@@ -1,0 +1,41 @@
+"""Sketch search for programs: photos by a drawing, by a word, by what they look like.
+
+    from sketch_search import Gallery
+
+    gallery = Gallery.open("~/Pictures")
+    for photo in gallery.search("cat.png", k=5):
+        print(photo.path, photo.score)
+
+``Gallery`` searches in this process, ``Remote`` asks a server and loads no network. Both give the same answers. All
+that they refuse is a ``Refusal``, whose sentence says what to do. The names below are imported when they are first
+used, because PyTorch takes seconds to load.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+# As in typing, whose import would take longer than all else here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from model.terminal import Refusal
+    from sketch_search.answers import Explanation, Kind, Photo, Results
+    from sketch_search.gallery import Gallery, encode, rank
+    from sketch_search.remote import Remote
+
+__all__ = ["Explanation", "Gallery", "Kind", "Photo", "Refusal", "Remote", "Results", "encode", "rank"]
+
+_ROOMS = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remote": "remote"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = "model.terminal" if name == "Refusal" else f"{__name__}.{_ROOMS.get(name, 'answers')}"
+    return getattr(importlib.import_module(room), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

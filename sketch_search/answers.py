@@ -1,0 +1,282 @@
+"""What a search answers, and the one way to ask, which ``Gallery`` and ``Remote`` share."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.schemas import ExplainedPhoto, ExplainParams, ExplainResponse, SearchQuery, SearchResponse, SearchResult
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+# A file, the bytes of one, a picture, or its pixels: (H, W) or (H, W, 3) uint8.
+Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+# Side of the thumbnails that a notebook shows, in pixels.
+_SHOWN = 160
+# How many matches of a photo a notebook draws.
+_DRAWN = 5
+_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo found. A notebook shows it.
+
+    Attributes:
+        id: its number, which stays while the photo is in the index.
+        path: of the file: where it is on this machine, or as the server shows it. paths: the same of all its copies.
+        score: as the server and the page show it; higher is better.
+        rank: from 1.
+        copies: the ids of near duplicates, with ``fold=True``.
+    """
+
+    id: int
+    path: str
+    paths: tuple[str, ...]
+    score: float
+    rank: int
+    copies: tuple[int, ...]
+    _source: Searches = field(repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """The file. Raises Refusal where it is gone or has changed since it was indexed."""
+        return self._source._original(self.id)
+
+    def image(self) -> Image.Image:
+        """The picture, upright."""
+        from PIL import ImageOps
+
+        return ImageOps.exif_transpose(Image.open(io.BytesIO(self.read())))
+
+    def thumbnail(self, size: int = 256) -> bytes:
+        """A JPEG whose longest side has at most ``size`` pixels, 16 to 1024."""
+        return self._source._thumbnail(self.id, size)
+
+    def _repr_jpeg_(self) -> bytes:
+        return self.thumbnail()
+
+
+class Results(Sequence[Photo]):
+    """The photos of an answer, best first. A notebook shows them side by side.
+
+    Attributes:
+        answer: all that was answered, such as ``answer.guesses`` and ``answer.timings_ms``.
+    """
+
+    def __init__(self, photos: Iterable[Photo], answer: SearchResponse) -> None:
+        self._photos = tuple(photos)
+        self.answer = answer
+
+    @overload
+    def __getitem__(self, index: int) -> Photo: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Photo, ...]: ...
+    def __getitem__(self, index: int | slice) -> Photo | tuple[Photo, ...]:
+        return self._photos[index]
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __iter__(self) -> Iterator[Photo]:
+        return iter(self._photos)
+
+    def __repr__(self) -> str:
+        return f"Results({', '.join(photo.path for photo in self._photos)})"
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            f'<figure style="display:inline-block;margin:4px"><img src="{_data_url(photo.thumbnail(_SHOWN))}">'
+            f"<figcaption>{photo.rank}. {html.escape(Path(photo.path).name)} {photo.score:.3g}</figcaption></figure>"
+            for photo in self._photos
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Photos of a ranking that look alike.
+
+    Attributes:
+        best: the best of them. more: the next ones, four at most. size: how many there are among the 200 best photos.
+    """
+
+    best: Photo
+    more: tuple[Photo, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a photo matches a sketch: pairs of regions, strongest first. A notebook shows the strongest.
+
+    A region is a cell of a grid laid over the square that the network sees, counted row by row from the top left.
+
+    Attributes:
+        grid: cells along one side.
+        sketch_cells, photo_cells: (n,) int64, the cells of each pair.
+        cosines: (n,) float64 in [-1, 1], how alike the two are.
+        sketch_image, photo_image: the squares that the network saw.
+        answer: all that was answered of this photo.
+    """
+
+    grid: int
+    sketch_cells: NDArray[np.int64]
+    photo_cells: NDArray[np.int64]
+    cosines: NDArray[np.float64]
+    sketch_image: Image.Image
+    photo_image: Image.Image
+    answer: ExplainedPhoto
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            _outlined(image, self.grid, cells[:_DRAWN].tolist())
+            for image, cells in ((self.sketch_image, self.sketch_cells), (self.photo_image, self.photo_cells))
+        )
+
+
+class Searches(ABC):
+    """A collection of photos that can be searched."""
+
+    def search(
+        self,
+        sketch: Picture | None = None,
+        *,
+        k: int | None = None,
+        text: str | None = None,
+        like: Iterable[Photo | int] = (),
+        unlike: Iterable[Photo | int] = (),
+        **options: Any,
+    ) -> Results:
+        """The photos that match a sketch best, look like liked ones, and show what a word names.
+
+        Args:
+            sketch: what was drawn; with ``kind="photo"`` a photo whose look-alikes are wanted; None for a search by
+                ``text`` or ``like`` alone.
+            k: how many at most; None for 20.
+            text: a word of the vocabulary; any text where the index was clustered by CLIP.
+            like, unlike: photos that are wanted, and that are not.
+            options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
+
+        Raises:
+            ValueError: an option that does not exist, or is out of its range.
+            Refusal: a picture that cannot be read, an unknown word, and the like, with a sentence.
+        """
+        answer = self._answered(sketch, k=k, text=text, like=like, unlike=unlike, **options)
+        return Results(map(self._photo, answer.results), answer)
+
+    def kinds(self, sketch: Picture | None = None, **options: Any) -> list[Kind]:
+        """The best photos, grouped by look. The arguments are those of ``search``; ``k`` counts kinds."""
+        answer = self._answered(sketch, **options, view="kinds")
+        return [
+            Kind(self._photo(kind.best), tuple(map(self._photo, kind.more)), kind.size) for kind in answer.kinds or ()
+        ]
+
+    def explain(self, sketch: Picture | None, photo: Photo | int, **options: Any) -> Explanation:
+        """Why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""
+        options.setdefault("nearest", 0)
+        params = ExplainParams(photo=[_id(photo)], **options)
+        answer = self._explained(None if sketch is None else as_bytes(sketch), params)
+        found = answer.photos[0]
+        rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
+        cells = np.array(rows, np.int64).reshape(-1, 2)
+        return Explanation(
+            grid=answer.grid,
+            sketch_cells=cells[:, 0],
+            photo_cells=cells[:, 1],
+            cosines=np.array([match.cosine for match in found.matches], np.float64),
+            sketch_image=_of_data_url(answer.sketch.image),
+            photo_image=_of_data_url(found.image),
+            answer=found,
+        )
+
+    def _answered(
+        self,
+        sketch: Picture | None,
+        *,
+        like: Iterable[Photo | int] = (),
+        unlike: Iterable[Photo | int] = (),
+        **options: Any,
+    ) -> SearchResponse:
+        given = {name: value for name, value in options.items() if value is not None}
+        query = SearchQuery(like=tuple(map(_id, like)), unlike=tuple(map(_id, unlike)), **given)
+        return self._searched(None if sketch is None else as_bytes(sketch), query)
+
+    def _photo(self, found: SearchResult) -> Photo:
+        paths = tuple(map(self._path, found.paths))
+        return Photo(found.id, paths[0], paths, found.score, found.rank, found.copies or (), self)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of files or connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse: ...
+    @abstractmethod
+    def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse: ...
+    @abstractmethod
+    def _path(self, shown: str) -> str: ...
+    @abstractmethod
+    def _original(self, photo_id: int) -> bytes: ...
+    @abstractmethod
+    def _thumbnail(self, photo_id: int, size: int) -> bytes: ...
+
+
+def as_bytes(picture: Picture) -> bytes:
+    """A picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    if isinstance(picture, Image.Image):
+        out = io.BytesIO()
+        # PNG loses nothing, so the network sees the same pixels.
+        picture.save(out, "PNG")
+        return out.getvalue()
+    return Path(picture).expanduser().read_bytes()
+
+
+def _id(photo: Photo | int) -> int:
+    return photo.id if isinstance(photo, Photo) else photo
+
+
+def _data_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _of_data_url(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+
+
+def _outlined(image: Image.Image, grid: int, cells: Sequence[int]) -> str:
+    """The picture as HTML, with a coloured frame around some cells."""
+    out = io.BytesIO()
+    image.save(out, "JPEG")
+    frames = "".join(
+        f'<rect x="{cell % grid}" y="{cell // grid}" width="1" height="1" fill="none" stroke="{colour}" '
+        'stroke-width="0.2"/>'
+        for cell, colour in zip(cells, _COLOURS, strict=False)
+    )
+    return (
+        f'<svg width="224" height="224" viewBox="0 0 {grid} {grid}"><image href="{_data_url(out.getvalue())}" '
+        f'width="{grid}" height="{grid}"/>{frames}</svg>'
+    )

@@ -1,0 +1,165 @@
+"""A gallery on this machine, and what the network does without any index."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import IndexRefused, Progress, build, default_index_path, read_summary
+from model import Matcher
+from model.network import Modality, Tokens, seen_together
+from service.engine import Engine, index_path, open_matcher
+from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
+from service.settings import Settings
+from sketch_search.answers import Picture, Searches, as_bytes
+
+
+class Gallery(Searches):
+    """The photos of an index on this machine, searched in this process.
+
+    What is refused, such as an unknown word or a picture that cannot be read, is a ``Refusal`` with a sentence.
+    """
+
+    def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
+        """Opens the index that the settings name, as a server with these settings does."""
+        self.matcher = open_matcher(settings) if matcher is None else matcher
+        self.engine = Engine(settings, self.matcher)
+        manifest = read_summary(index_path(settings)).manifest
+        self._roots = {root.name: Path(root.path) for root in manifest.roots}
+
+    @classmethod
+    def open(
+        cls,
+        *folders: str | os.PathLike[str],
+        index: str | os.PathLike[str] | None = None,
+        update: bool = True,
+        progress: bool = True,
+        weights: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Indexes the photos below the folders, or brings their index up to date, and opens it.
+
+        Args:
+            folders: none for the folders that the index has.
+            index: the index's folder. None for the default index where it has just these folders, or where none are
+                named; else for one of these folders' own, beside it.
+            update: whether to look for photos that are new, changed or gone. Without an index they are read anyway.
+            progress: whether to draw a bar on standard error, where that is a terminal.
+            weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
+            device: "cpu", "cuda", or "auto", which takes the GPU where there is one.
+        """
+        places = [Path(folder).expanduser().absolute() for folder in folders]
+        place = Path(index).expanduser() if index is not None else _index_of(places)
+        given = {} if weights is None else {"weights": Path(weights)}
+        settings = Settings(index=place, device=device, **given)  # type: ignore[arg-type]
+        matcher = open_matcher(settings)
+        if (update and places) or not (place / "CURRENT").exists():
+            build(places, place, matcher, progress=Progress(bar=progress))
+        return cls(settings, matcher)
+
+    def __len__(self) -> int:
+        return self.engine.photo_count
+
+    def close(self) -> None:
+        """Lets go of the index's files."""
+        self.engine.close()
+
+    def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse:
+        prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind)
+        return self.engine.search(prepared, query)
+
+    def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse:
+        prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind)
+        return self.engine.explain(prepared, params)
+
+    def _path(self, shown: str) -> str:
+        if len(self._roots) == 1:
+            (root,) = self._roots.values()
+            return str(root / shown)
+        name, _, inside = shown.partition("/")
+        return str(self._roots[name] / inside)
+
+    def _original(self, photo_id: int) -> bytes:
+        entry = self.engine.photo(photo_id)
+        size, _ = self.engine.original(entry)
+        return self.engine.part_of_original(entry, size, 0, size)
+
+    def _thumbnail(self, photo_id: int, size: int) -> bytes:
+        return self.engine.thumbnail(self.engine.photo(photo_id), size)
+
+
+def encode(
+    pictures: Sequence[Picture], kind: Modality = "photo", *, weights: str | None = None, device: str = "auto"
+) -> NDArray[np.float32]:
+    """Vectors of sketches or photos, for a vector database of one's own.
+
+    A sketch's vector lies near those of photos of the same things: the cosine says how near.
+
+    Args:
+        kind: "sketch" or "photo"; each goes another way through the network.
+        weights, device: as for ``Gallery.open``.
+
+    Returns:
+        (n, d) float32, each row of length 1.
+    """
+    matcher = _matcher(weights, device)
+    if not len(pictures):
+        return np.empty((0, matcher.config.width), np.float32)
+    ret = torch.nn.functional.normalize(_tokens(matcher, pictures, kind).ret, dim=1)
+    return ret.cpu().numpy().astype(np.float32)
+
+
+def rank(
+    sketch: Picture, photos: Sequence[Picture], *, weights: str | None = None, device: str = "auto"
+) -> list[tuple[int, float]]:
+    """Ranks photos by how well they match a sketch, without any index.
+
+    Returns:
+        Best first: the place of the photo in ``photos``, and its score by the checkpoint's best method.
+    """
+    matcher = _matcher(weights, device)
+    if not len(photos):
+        return []
+    scores = matcher.scores(_tokens(matcher, [sketch], "sketch"), _tokens(matcher, photos, "photo"))[0]
+    order = scores.argsort(descending=True, stable=True).tolist()
+    return [(place, float(scores[place])) for place in order]
+
+
+@lru_cache(maxsize=2)
+def _matcher(weights: str | None, device: str) -> Matcher:
+    given = {} if weights is None else {"weights": Path(weights)}
+    return open_matcher(Settings(device=device, **given))  # type: ignore[arg-type]
+
+
+def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
+    parts = []
+    for picture in pictures:
+        image = matcher.open(io.BytesIO(as_bytes(picture)), kind)
+        # As a search does it: several variants of a sketch are seen together.
+        variants = matcher.variants_of(matcher.prepare(image, kind), kind)
+        parts.append(seen_together(matcher.encode(variants, kind)))
+    return Tokens.cat(parts)
+
+
+def _index_of(folders: Sequence[Path]) -> Path:
+    """The default index where it has just these folders; else one of their own."""
+    default = default_index_path()
+    if not folders:
+        return default
+    try:
+        known = {Path(root.path) for root in read_summary(default).manifest.roots}
+    except IndexRefused:
+        known = set()
+    if known == {folder.resolve() for folder in folders}:
+        return default
+    named = hashlib.sha256("\n".join(sorted(map(str, folders))).encode("utf-8", "surrogateescape")).hexdigest()
+    return default.parent / "galleries" / f"{folders[0].name}-{named[:8]}"

@@ -1,0 +1,37 @@
+"""A gallery on a server. Nothing here loads a network."""
+
+from __future__ import annotations
+
+from service.client import Client
+from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
+from sketch_search.answers import Searches
+
+
+class Remote(Searches):
+    """The photos of a server.
+
+    What the server refuses is a ``Refusal`` with its sentence; httpx.HTTPError says that no server answers.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0) -> None:
+        """Sends nothing yet; the arguments are those of ``service.client.Client``."""
+        self.client = Client(url, api_key, timeout)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self.client.close()
+
+    def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse:
+        return self.client.search(sketch, query)
+
+    def _explained(self, sketch: bytes | None, params: ExplainParams) -> ExplainResponse:
+        return self.client.explain(sketch, **params.model_dump(exclude_defaults=True))
+
+    def _path(self, shown: str) -> str:
+        return shown
+
+    def _original(self, photo_id: int) -> bytes:
+        return self.client.photo(photo_id)
+
+    def _thumbnail(self, photo_id: int, size: int) -> bytes:
+        return self.client.thumbnail(photo_id, size)

@@ -1,0 +1,202 @@
+"""The library for programs: it answers what the server answers, and shows what it found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import sketch_search
+from service.settings import Settings
+from sketch_search import Gallery, Refusal, Remote, encode, rank
+from tests.pictures import encoded
+from tests.programs import run_python
+from tests.service.served import Served
+from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
+from tests.service.test_client import timeless
+
+
+@pytest.fixture(scope="module")
+def opened(settings: Settings) -> Iterator[Gallery]:
+    with Gallery(settings) as gallery:
+        yield gallery
+
+
+@pytest.fixture(scope="module")
+def remote(server: Served) -> Iterator[Remote]:
+    with Remote(server.url) as gallery:
+        yield gallery
+
+
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "k": st.integers(1, 9),
+        "offset": st.integers(0, 4),
+        "method": st.sampled_from(["auto", "rn", "ret", "fused"]),
+        "nprobe": st.sampled_from([1, 2, "all"]),
+        "diffuse": st.booleans(),
+        "fold": st.booleans(),
+        "view": st.sampled_from(["photos", "kinds"]),
+        "like": st.lists(st.integers(1, 4), max_size=2, unique=True),
+        "folder": st.just(["größe"]),
+    },
+)
+
+
+@hypothesis_settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+@given(query=QUERIES)
+def test_library_and_server_give_the_same_answer_to_the_same_query(
+    query: dict[str, Any], opened: Gallery, remote: Remote, http: httpx.Client, sketch: bytes
+) -> None:
+    answers = []
+    for asked in (lambda: opened.search(sketch, **query).answer, lambda: remote.search(sketch, **query).answer):
+        try:
+            answers.append(timeless(asked()))
+        except Refusal as refused:
+            answers.append({"refused": type(refused).__name__})
+    over_http = http.post("/search", content=sketch, params=query)
+    if over_http.is_success:
+        assert answers[0] == answers[1] == timeless(over_http.json())
+    else:
+        assert "refused" in answers[0]
+        assert "refused" in answers[1]
+
+
+def test_a_photo_found_is_a_file_on_this_machine_and_a_picture(opened: Gallery, gallery: Path, sketch: bytes) -> None:
+    found = opened.search(sketch, k=4)
+    assert len(opened) == PHOTOS
+    assert [photo.rank for photo in found] == [1, 2, 3, 4]
+    assert [photo.score for photo in found] == sorted((photo.score for photo in found), reverse=True)
+    for photo in found:
+        assert Path(photo.path).is_relative_to(gallery)
+        assert photo.read() == Path(photo.path).read_bytes()
+        with Image.open(photo.path) as picture:
+            assert photo.image().size == picture.size
+        assert photo.thumbnail(32)[:2] == b"\xff\xd8"
+    again = opened.search(like=[found[0]], k=1)
+    assert again[0] == found[0].__class__(**{**vars(found[0]), "score": again[0].score})
+
+
+def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, sketch: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "sketch.png"
+    file.write_bytes(sketch)
+    picture = draw_sketch()
+    given_as = [sketch, file, str(file), picture, np.asarray(picture)]
+    assert len({tuple(photo.id for photo in opened.search(one, k=5)) for one in given_as}) == 1
+
+
+def test_kinds_are_groups_of_photos(opened: Gallery, remote: Remote, sketch: bytes) -> None:
+    kinds = opened.kinds(sketch, k=3)
+    assert 1 <= len(kinds) <= 3
+    assert [kind.best.id for kind in kinds] == [kind.best.id for kind in remote.kinds(sketch, k=3)]
+    assert all(kind.size >= 1 + len(kind.more) for kind in kinds)
+
+
+def test_an_explanation_is_pairs_of_cells_as_arrays(opened: Gallery, remote: Remote, sketch: bytes) -> None:
+    best = opened.search(sketch, k=1)[0]
+    here, there = opened.explain(sketch, best), remote.explain(sketch, best.id)
+    for why in (here, there):
+        assert why.sketch_cells.shape == why.photo_cells.shape == why.cosines.shape
+        assert len(why.cosines) > 0
+        assert bool((np.diff(why.cosines) <= 0).all())
+        assert int(max(why.sketch_cells.max(), why.photo_cells.max())) < why.grid**2
+    np.testing.assert_array_equal(here.photo_cells, there.photo_cells)
+    assert here.answer.photo_cells
+
+
+def test_a_notebook_shows_results_photos_and_explanations(opened: Gallery, sketch: bytes) -> None:
+    found = opened.search(sketch, k=2)
+    shown = found._repr_html_()
+    assert shown.count("<img") == 2
+    assert Path(found[0].path).name in shown
+    assert found[0]._repr_jpeg_()[:2] == b"\xff\xd8"
+    assert opened.explain(sketch, found[0])._repr_html_().count("<svg") == 2
+
+
+def test_vectors_of_sketches_and_photos_rank_as_the_search_by_ret_does(opened: Gallery, sketch: bytes) -> None:
+    weights = str(opened.engine._settings.weights)
+    pictures = [draw_photo(seed) for seed in range(PHOTOS)]
+    vectors, drawn = encode(pictures, weights=weights), encode([sketch], "sketch", weights=weights)
+    assert vectors.shape == (PHOTOS, drawn.shape[1])
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert encode([], weights=weights).shape == (0, drawn.shape[1])
+    order = np.argsort(-(vectors @ drawn[0]), kind="stable")
+    best = opened.search(sketch, k=1, method="ret", nprobe="all")[0]
+    assert encoded(pictures[order[0]]) == best.read()
+
+
+def test_photos_are_ranked_without_an_index_as_the_index_ranks_them(opened: Gallery, sketch: bytes) -> None:
+    weights = str(opened.engine._settings.weights)
+    pictures = [draw_photo(seed) for seed in range(PHOTOS)]
+    ranked = rank(sketch, pictures, weights=weights)
+    assert sorted(place for place, _ in ranked) == list(range(PHOTOS))
+    assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
+    best = opened.search(sketch, k=1, nprobe="all", diffuse=False)[0]
+    assert encoded(pictures[ranked[0][0]]) == best.read()
+    assert rank(sketch, [], weights=weights) == []
+
+
+def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, sketch: bytes
+) -> None:
+    monkeypatch.setenv("SBIR_INDEX", str(tmp_path / "data" / "index"))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(3):
+        draw_photo(seed).save(photos / f"{seed}.png")
+    with Gallery.open(photos, weights=weights, progress=False) as first:
+        assert len(first) == 3
+        place = first.engine._settings.index
+    assert place is not None
+    assert place.parent == tmp_path / "data" / "galleries"
+    draw_photo(3).save(photos / "3.png")
+    with Gallery.open(photos, weights=weights, progress=False, update=False) as old:
+        assert len(old) == 3
+    with Gallery.open(photos, weights=weights, progress=False) as new:
+        assert len(new) == 4
+        assert {Path(photo.path).parent for photo in new.search(sketch)} == {photos}
+    # The default index serves, where it has just this folder.
+    with Gallery.open(photos, index=tmp_path / "data" / "index", weights=weights, progress=False):
+        pass
+    with Gallery.open(photos, weights=weights, progress=False) as default:
+        assert default.engine._settings.index == tmp_path / "data" / "index"
+
+
+def test_what_cannot_be_done_is_a_refusal_with_a_sentence(opened: Gallery, remote: Remote, tmp_path: Path) -> None:
+    for gallery in (opened, remote):
+        with pytest.raises(Refusal, match="image"):
+            gallery.search(b"no picture")
+        with pytest.raises(ValueError, match="k"):
+            gallery.search(b"", k=0)
+    with pytest.raises(Refusal):
+        Gallery.open(tmp_path / "nowhere", index=tmp_path / "index", progress=False)
+    with pytest.raises(FileNotFoundError):
+        opened.search(tmp_path / "nothing.png")
+
+
+def test_a_program_that_asks_a_server_loads_no_network() -> None:
+    found = run_python(
+        "-c", "import sys, json, sketch_search; sketch_search.Remote; print(json.dumps(sorted(sys.modules)))"
+    )
+    loaded = set(json.loads(found.stdout))
+    assert "sketch_search.remote" in loaded
+    assert not loaded & {"torch", "faiss", "timm", "scipy"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(sketch_search, name) is not None for name in sketch_search.__all__)
+    with pytest.raises(AttributeError, match="Galery"):
+        getattr(sketch_search, "Galery")  # noqa: B009
