@@ -18,6 +18,7 @@ from PIL import Image
 import sketch_search
 from service.settings import Settings
 from sketch_search import Gallery, Refusal, Remote, encode, rank
+from sketch_search.answers import Picture
 from tests.pictures import encoded
 from tests.programs import run_python
 from tests.service.served import Served
@@ -61,9 +62,9 @@ def test_library_and_server_give_the_same_answer_to_the_same_query(
     query: dict[str, Any], opened: Gallery, remote: Remote, http: httpx.Client, sketch: bytes
 ) -> None:
     answers = []
-    for asked in (lambda: opened.search(sketch, **query).answer, lambda: remote.search(sketch, **query).answer):
+    for searched in (opened, remote):
         try:
-            answers.append(timeless(asked()))
+            answers.append(timeless(searched.search(sketch, **query).answer))
         except Refusal as refused:
             answers.append({"refused": type(refused).__name__})
     over_http = http.post("/search", content=sketch, params=query)
@@ -93,7 +94,7 @@ def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, s
     file = tmp_path / "sketch.png"
     file.write_bytes(sketch)
     picture = draw_sketch()
-    given_as = [sketch, file, str(file), picture, np.asarray(picture)]
+    given_as: list[Picture] = [sketch, file, str(file), picture, np.asarray(picture)]
     assert len({tuple(photo.id for photo in opened.search(one, k=5)) for one in given_as}) == 1
 
 
