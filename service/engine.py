@@ -42,7 +42,7 @@ from service.schemas import (
     WordsResponse,
     addresses,
 )
-from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches
+from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches, methods_of
 from service.settings import Settings
 from service.towers import ClipVectors, Towers
 
@@ -134,7 +134,7 @@ class GalleryEngine(ABC):
     @property
     def network(self) -> str:
         """The name of the network, and by which method it ranks where a search names none."""
-        return f"{self._matcher.config.name} by {self._matcher.best_method}"
+        return f"{self._matcher.config.name} by {self._best_method}"
 
     def prepare(self, sketch: bytes, *, kind: PictureKind = "sketch", quick: bool = False) -> PreparedSketch:
         """A sketch, or a photo where ``kind`` says so, given as an image file, for ``search`` and ``explain``.
@@ -271,8 +271,8 @@ class GalleryEngine(ABC):
                 name=matcher.config.name,
                 kind=matcher.network.kind,
                 checkpoint_sha256=matcher.checkpoint_sha256,
-                methods=matcher.methods,
-                best_method=matcher.best_method,
+                methods=methods_of(matcher, index.tokens_kept),
+                best_method=self._best_method,
                 diffuses=matcher.calibration.diffusion is not None,
                 vocabulary=len(matcher.words),
                 device=str(matcher.device),
@@ -296,6 +296,12 @@ class GalleryEngine(ABC):
         book = self._matcher.book
         found = book.complete(params.prefix, params.limit)
         return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
+
+    @property
+    def _best_method(self) -> str:
+        """The method of a search that names none."""
+        able = methods_of(self._matcher, self._index.tokens_kept)
+        return self._matcher.best_method if self._matcher.best_method in able else "ret"
 
     @property
     def _has_clip(self) -> bool:
@@ -354,7 +360,7 @@ class Engine(GalleryEngine):
 
     def try_out(self) -> None:
         """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
-        check_searches(self.searcher, self._matcher.methods, self._opened)
+        check_searches(self.searcher, self._opened)
 
     def close(self) -> None:
         """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""

@@ -1,6 +1,16 @@
 """From folders of photos to the next generation of an index."""
 
-from indexer.building.builds import Builder, BuildReport, StartingPoint, add, build, decide, run, wanted_embedder
+from indexer.building.builds import (
+    Builder,
+    BuildReport,
+    StartingPoint,
+    add,
+    build,
+    decide,
+    run,
+    wanted_embedder,
+    wanted_origin,
+)
 from indexer.building.folder_listing import (
     BadFile,
     FolderListing,
@@ -49,4 +59,5 @@ __all__ = [
     "shown_ids",
     "usable_ids",
     "wanted_embedder",
+    "wanted_origin",
 ]

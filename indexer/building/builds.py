@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files, list_gallery
 from indexer.building.plan import LiveState, Plan, catalog_entries, check_clusters, usable_ids
@@ -93,9 +94,20 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
     if request.embedder != "auto":
         # [Ret] has nothing to download.
         return WantedEmbedder(request.embedder, download=request.embedder != "ret")
-    if manifest is not None and manifest.origin == origin:
+    if manifest is not None and replace(manifest.origin, tokens=origin.tokens) == origin:
         return WantedEmbedder(manifest.embedder.spec, download=False)
     return WantedEmbedder("auto", download=False)
+
+
+def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher) -> Origin:
+    """The network of a build, with one token a photo where none but [Ret] is kept.
+
+    manifest: of the generation to go on from; None where there is none.
+    """
+    origin = Origin.of(matcher)
+    alone = replace(origin, tokens=1)
+    keeps = request.tokens == "all" or (request.tokens == "auto" and (manifest is None or manifest.origin != alone))
+    return origin if keeps else alone
 
 
 def decide(request: Request, start: StartingPoint, origin: Origin, embedder: ChosenEmbedder, index: Path) -> Decision:
@@ -207,7 +219,8 @@ class Builder:
         if not plan.work:
             return plan.settled, 0
         roots = [root.path for root in self._decision.roots]
-        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known)
+        keeps_tokens = self._decision.origin.tokens > 1
+        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known, keeps_tokens)
         return {**plan.settled, **stager.stage(plan.work, self._decision.request.batch, self._progress)}, stager.encoded
 
     def _finish(self, entries: list[GalleryFile], journal: Journal) -> Generation:
@@ -276,6 +289,7 @@ def build(
     *,
     clusters: int | None = None,
     embedder: str = "auto",
+    tokens: Literal["auto", "all", "none"] = "auto",
     recluster: bool = False,
     checksum: bool = False,
     progress: Progress | None = None,
@@ -288,6 +302,8 @@ def build(
         clusters: how many; None for about sqrt(photos), or for those that the live index has. Another number than the
             live index has makes the clusters anew.
         embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else "ret".
+        tokens: "none" for an index that is searched by vectors alone and a fraction as large; "all"; or "auto": as the
+            live index, else "all".
         recluster: make the clusters anew even if their number stays. Photos that are known are not computed again.
         checksum: read every file, also those whose size and times are as they were. Only photos that have changed are
             computed.
@@ -302,6 +318,7 @@ def build(
         folders=tuple(folders),
         clusters=clusters,
         embedder=embedder,
+        tokens=tokens,
         recluster=recluster,
         checksum=checksum,
         batch=batch,
@@ -337,13 +354,13 @@ def run(index: Path, request: Request, matcher: Matcher, progress: Progress | No
     with folder.writing():
         pass
     live = StartingPoint(live_generation_if_any(folder))
-    origin = Origin.of(matcher)
-    wanted = wanted_embedder(request, live.manifest, origin)
+    wanted = wanted_embedder(request, live.manifest, wanted_origin(request, live.manifest, matcher))
     while True:
         # Without the lock, because it may download.
         embedder = wanted.find(matcher.device)
         with folder.writing():
             start = StartingPoint(live_generation_if_any(folder))
+            origin = wanted_origin(request, start.manifest, matcher)
             wanted_now = wanted_embedder(request, start.manifest, origin)
             if wanted_now == wanted:
                 decision = decide(request, start, origin, embedder, folder.path)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from indexer.errors import BadInvocation
 from indexer.store import (
@@ -35,6 +36,8 @@ class Request:
         added: folders to add to the gallery, and files or folders in it to show again.
         clusters: how many; None for about sqrt(photos), or for those that the index has.
         embedder: "ret", "clip", "clip:..." or "auto".
+        tokens: whether tokens are kept, by which the relation network scores: "all", "none", or "auto" for what the
+            index has, else all.
         recluster: whether to make the clusters anew even if their number stays.
         checksum: whether to read every file, also those whose size and times are as they were.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
@@ -45,6 +48,7 @@ class Request:
     added: tuple[Path, ...] = ()
     clusters: int | None = None
     embedder: str = "auto"
+    tokens: Literal["auto", "all", "none"] = "auto"
     recluster: bool = False
     checksum: bool = False
     moved: tuple[tuple[Path, Path], ...] = ()

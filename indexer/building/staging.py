@@ -64,7 +64,7 @@ CREATE TABLE files (
 def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) -> str:
     """16 hex digits that name the folder of a build; rows that were staged with another key are never used."""
     network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
-    text = json.dumps([FORMAT_VERSION, *network, *(str(root.path) for root in roots)])
+    text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.path) for root in roots)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -273,6 +273,7 @@ class Stager:
         roots: the absolute paths of the gallery's roots.
         known: the contents that have a row, in the live index or the journal: by content hash the day on which each was
             taken, or None for one that says none.
+        keeps_tokens: whether more than the vectors of photos are kept.
 
     Attributes:
         encoded: how many photos the network has encoded.
@@ -285,12 +286,14 @@ class Stager:
         embedder: Embedder,
         journal: Staged,
         known: Mapping[str, date | None],
+        keeps_tokens: bool = True,
     ) -> None:
         self._roots = roots
         self._matcher = matcher
         self._embedder = embedder
         self._journal = journal
         self._known = dict(known)
+        self._keeps_tokens = keeps_tokens
         self.encoded = 0
 
     def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> dict[FileKey, GalleryFile]:
@@ -367,7 +370,7 @@ class Stager:
         vectors = normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)
         made = self._embedder.embed([photo.for_embedder for photo in photos])
         embeddings = None if made is None else made.astype(np.float16)
-        if tokens.features.shape[1] == 1:
+        if tokens.features.shape[1] == 1 or not self._keeps_tokens:
             return RowArrays(vectors, embeddings)
         # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot hold
         # becomes infinite, and is reported as not finite.

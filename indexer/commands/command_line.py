@@ -69,6 +69,12 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "clip:FOLDER); auto: what the index has, else [Ret]",
     )
     command.add_argument(
+        "--tokens",
+        choices=["auto", "all", "none"],
+        default="auto",
+        help="none: an index a fraction as large, which is searched by vectors alone (auto: as the index is, else all)",
+    )
+    command.add_argument(
         "--moved",
         action="store_true",
         help="the new folder is a renamed one: its photos keep their ids",

@@ -41,7 +41,8 @@ def encode_slice(work: SliceWork) -> SliceDone:
     if not slices.is_done(work.number):
         networks = opened(work.setup)
         staged = StagedSlice()
-        stager = Stager(work.setup.roots, networks.matcher, networks.embedder, staged, {})
+        keeps_tokens = work.setup.origin.tokens > 1
+        stager = Stager(work.setup.roots, networks.matcher, networks.embedder, staged, {}, keeps_tokens)
         # From here on, an end of this process counts as one with this slice.
         attempt = slices.begin(work.number)
         if attempt.deaths < _MOST_DEATHS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -16,6 +17,7 @@ from indexer.building import (
     Request,
     build_key,
     wanted_embedder,
+    wanted_origin,
 )
 from indexer.distributed.builder import ShardsBuilder, ShardsDecision, ShardsReport
 from indexer.distributed.connection import Workers, check_address, connected
@@ -50,6 +52,7 @@ def build_shards(
     device: str = "auto",
     clusters: int | None = None,
     embedder: str = "auto",
+    tokens: Literal["auto", "all", "none"] = "auto",
     recluster: bool = False,
     leave: bool = False,
     workers: int | None = None,
@@ -69,7 +72,7 @@ def build_shards(
         shards: how many; None for as many as there are, or one.
         weights: the checkpoint's file; None for the one that comes with the program.
         device: "auto", "cpu" or "cuda", of the workers.
-        clusters, embedder, batch: as of ``indexer.build``. Clusters are always made anew.
+        clusters, embedder, tokens, batch: as of ``indexer.build``. Clusters are always made anew.
         recluster: write the shards even if no photo has changed.
         leave: whether folders that the shards have, and that are not named, may leave the gallery.
         workers: how many work at once; None for as many as there is room for.
@@ -88,6 +91,7 @@ def build_shards(
         folders=tuple(folders),
         clusters=clusters,
         embedder=embedder,
+        tokens=tokens,
         recluster=recluster,
         batch=batch,
     )
@@ -122,11 +126,11 @@ def _decide(
     """Decide what to do, and make the folder in which it is done. Raises BadInvocation as ``build_shards`` does."""
     roots = _roots(request, folder, live, leave)
     manifest = None if live is None else live.generations[0].manifest
-    origin = Origin.of(matcher)
+    origin = wanted_origin(request, manifest, matcher)
     embedder = wanted_embedder(request, manifest, origin).find(matcher.device)
     if manifest is not None and not (manifest.origin == origin and manifest.embedder.same(embedder.entry)):
         raise BadInvocation(
-            f"{folder.path} holds shards of another checkpoint or of another embedder; name another "
+            f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
             "folder with --index, or delete that one."
         )
     key = build_key(origin, embedder.entry, roots)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -78,7 +78,9 @@ def opened(setup: Setup) -> Opened:
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device, torch.float32)
         embedder = WantedEmbedder(setup.embedder.spec, download=False).find(matcher.device)
-        if Origin.of(matcher) != setup.origin or not embedder.entry.same(setup.embedder):
+        if replace(Origin.of(matcher), tokens=setup.origin.tokens) != setup.origin or not embedder.entry.same(
+            setup.embedder
+        ):
             raise BadInvocation(
                 f"{here} has other networks than this machine; let it have the same files at the same paths."
             )

@@ -76,6 +76,7 @@ def trained(points: Floats, count: int) -> Floats:
         min_points_per_centroid=1,
         max_points_per_centroid=per_cluster,
         verbose=False,
+        gpu=faiss.get_num_gpus() > 0,
     )
     kmeans.train(np.ascontiguousarray(points))
     return np.asarray(kmeans.centroids, np.float32).reshape(count, width)

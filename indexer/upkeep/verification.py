@@ -21,6 +21,7 @@ from indexer.building import (
     decide,
     live_roots,
     wanted_embedder,
+    wanted_origin,
 )
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation, IndexRefused, OtherFormat, no_index
@@ -36,7 +37,6 @@ from indexer.store import (
     Generation,
     IndexFolder,
     Manifest,
-    Origin,
     Places,
     Root,
     RowShape,
@@ -337,7 +337,7 @@ def repair(
             if not diagnosis.problems:
                 return RepairReport(())
             request = _request(folder, diagnosis, matcher, batch)
-            origin = Origin.of(matcher)
+            origin = wanted_origin(request, diagnosis.manifest, matcher)
             wanted = wanted_embedder(request, diagnosis.start.manifest, origin)
             if not wanted.download:
                 found[wanted] = wanted.find(matcher.device)

@@ -12,7 +12,7 @@ from model import Matcher, Tokens
 from model.decoding import RunJob, run_here
 from model.explanation import NearestPatches, Replacement, assembled, nearest_replacements
 from model.images import Pixels
-from service.errors import ClientGone
+from service.errors import BadSearch, ClientGone
 from service.photos import prepared
 from service.search import SearchedIndex
 
@@ -42,8 +42,10 @@ def rebuild_from_gallery(
         run: decodes the photos.
 
     Raises:
-        ClientGone: ``gone`` says so.
+        ClientGone: ``gone`` says so. BadSearch: the index keeps no tokens.
     """
+    if index.tokens_kept == 1:
+        raise BadSearch("A sketch is rebuilt from tokens, and this index keeps none; build it with --tokens all.")
     nearest = NearestPatches(sketch, 2 * max(neighbours))
     for start in range(0, index.photo_count, BATCH):
         if gone():

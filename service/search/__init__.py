@@ -3,7 +3,7 @@
 from service.search.around import Near
 from service.search.gallery import Cells, Find, Floats, Gallery, Ids, IndexGallery, Rows, Scores, SearchedIndex, Table
 from service.search.parts import Encode
-from service.search.plan import Defaults
+from service.search.plan import Defaults, methods_of
 from service.search.searcher import GallerySearcher, Searcher
 from service.search.trial import check_searches
 
@@ -24,4 +24,5 @@ __all__ = [
     "Searcher",
     "Table",
     "check_searches",
+    "methods_of",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model import Matcher
+from model.network import Method
 from model.ranking import SHORTLIST, ScoredBy
 from service.errors import BadSearch
 from service.schemas import AskedView, Quality, SearchQuery
@@ -26,6 +27,11 @@ NPROBE = 64
 GROUPED = 200
 
 NO_CLIP = ClipVectors()
+
+
+def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
+    """The methods by which photos can be scored: without tokens, by vectors alone. tokens_kept: of each photo."""
+    return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ def plan_search(
     matcher: Matcher,
     defaults: Defaults,
     *,
+    tokens_kept: int,
     drawn: bool = True,
     at_least: int = 0,
     clip: ClipVectors = NO_CLIP,
@@ -89,6 +96,7 @@ def plan_search(
     """The plan for a query.
 
     Args:
+        tokens_kept: how many the gallery keeps of each photo, [Ret] included.
         drawn: whether a sketch, or a photo, came with it.
         at_least: how long the ranking must be, even if the page asked for needs less.
         clip: the query by CLIP.
@@ -99,7 +107,7 @@ def plan_search(
     if not drawn and not query.like and query.text is None:
         raise BadSearch("There is nothing to search by: send a sketch, or name a photo with like, or a word with text.")
     quality = query.quality or defaults.quality
-    method = _method(query, matcher, clip, quality, drawn=drawn)
+    method = _method(query, matcher, clip, quality, tokens_kept, drawn=drawn)
     by_vector = method in ("ret", "clip")
     diffuse = _diffuse(query, matcher)
     k = defaults.k if query.k is None else query.k
@@ -144,7 +152,9 @@ def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
     return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
-def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, quality: Quality, *, drawn: bool) -> ScoredBy:
+def _method(
+    query: SearchQuery, matcher: Matcher, clip: ClipVectors, quality: Quality, tokens_kept: int, *, drawn: bool
+) -> ScoredBy:
     sent_photo = drawn and query.kind == "photo"
     by_ret = bool(query.like) or sent_photo or not drawn
     if by_ret and query.method not in ("auto", "ret"):
@@ -153,14 +163,20 @@ def _method(query: SearchQuery, matcher: Matcher, clip: ClipVectors, quality: Qu
         raise BadSearch(f"{what} {are} compared by [Ret], not by method {query.method!r}: leave method out.")
     wanted = query.method
     if wanted == "auto":
-        wanted = "ret" if by_ret or quality == "fast" else matcher.best_method
+        wanted = "ret" if by_ret or quality == "fast" or tokens_kept == 1 else matcher.best_method
     if wanted == "clip" and clip.sketch is None:
         why = "this index was not clustered by CLIP; build it with --embedder clip, or use another method."
         raise BadSearch(f"Method clip compares what CLIP makes of the photos, and {clip.refusal or why}")
-    known_methods: tuple[ScoredBy, ...] = (*matcher.methods, "clip")
+    able = methods_of(matcher, tokens_kept)
+    if wanted in matcher.methods and wanted not in able:
+        raise BadSearch(
+            f"Method {wanted!r} compares tokens, and this index keeps none: leave method out, or build the index with "
+            "--tokens all."
+        )
+    known_methods: tuple[ScoredBy, ...] = (*able, "clip")
     method = next((known for known in known_methods if known == wanted), None)
     if method is None:
-        known = ", ".join(("auto", *matcher.methods))
+        known = ", ".join(("auto", *able))
         raise BadSearch(f"This checkpoint has no method {wanted!r}; it has {known}.")
     if method in ("ret", "clip") and query.rerank is not None:
         raise BadSearch(

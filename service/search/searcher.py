@@ -136,7 +136,7 @@ class GallerySearcher:
             BlankSketch: the sketch is a picture without ink.
             NotReady: a score is no number, which no answer could hold.
         """
-        asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip}
+        asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.index.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
         watch = Stopwatch(self.matcher.device, prepare_ms, clip.milliseconds)
         asked, wanted = self._asked(sketch, query, clip, plan, watch), plan.results

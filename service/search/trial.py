@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
 from indexer import Index, IndexRefused
 from service.schemas import SearchQuery
+from service.search.plan import methods_of
 from service.search.searcher import Searcher
 
 RESULTS = 5
 
 
-def check_searches(searcher: Searcher, methods: Sequence[str], index: Index) -> None:
-    """Search with a small drawing, once with nothing said but the number of results, and once by each of ``methods``.
+def check_searches(searcher: Searcher, index: Index) -> None:
+    """Search with a small drawing, once with nothing said but the number of results, and once by each method.
 
     Raises:
         IndexRefused: too few results, a score that is no number, or the search itself failed.
     """
-    for method in ("auto", *methods):
+    for method in ("auto", *methods_of(searcher.matcher, index.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:
             found = searcher.search(_drawing(), query)

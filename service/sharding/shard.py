@@ -40,7 +40,7 @@ class Shard(IndexGallery):
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
         """Raises IndexRefused where the index does not answer as one should."""
-        check_searches(Searcher(index, matcher), matcher.methods, index)
+        check_searches(Searcher(index, matcher), index)
         super().__init__(index, matcher)
         # A question may still use it when another generation is live. So the files are closed when none does.
         weakref.finalize(self, index.close)

@@ -9,10 +9,15 @@ from model import Matcher
 from model.ranking import SHORTLIST
 from service.errors import BadSearch
 from service.schemas import SearchQuery
-from service.search.plan import NPROBE, RERANK, RERANK_PLAIN, Defaults, default_rerank, plan_search
+from service.search import plan as planning
+from service.search.plan import NPROBE, RERANK, RERANK_PLAIN, Defaults, Plan, default_rerank, methods_of
 from tests.networks import tiny_checkpoint
 
 DEFAULTS = Defaults(k=7, nprobe=3)
+
+
+def plan_search(query: SearchQuery, matcher: Matcher, defaults: Defaults, tokens_kept: int = 5) -> Plan:
+    return planning.plan_search(query, matcher, defaults, tokens_kept=tokens_kept)
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +91,14 @@ def test_as_many_photos_are_scored_as_the_page_takes(results: int, diffuse: bool
 def test_with_diffusion_more_photos_have_a_place_than_are_scored(diffusing: Matcher) -> None:
     assert plan_search(SearchQuery(rerank=5), diffusing, DEFAULTS).count == SHORTLIST
     assert plan_search(SearchQuery(rerank=5, diffuse=False), diffusing, DEFAULTS).count == 5
+
+
+def test_an_index_without_tokens_is_searched_by_vectors_alone(matcher: Matcher) -> None:
+    assert methods_of(matcher, 1) == ("ret",)
+    for query in (SearchQuery(), SearchQuery(quality="best"), SearchQuery(nprobe=2)):
+        plan = plan_search(query, matcher, DEFAULTS, tokens_kept=1)
+        assert (plan.method, plan.rerank) == ("ret", None)
+    with pytest.raises(
+        BadSearch, match="this index keeps none: leave method out, or build the index with --tokens all"
+    ):
+        plan_search(SearchQuery(method="rn"), matcher, DEFAULTS, tokens_kept=1)

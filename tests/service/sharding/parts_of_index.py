@@ -29,7 +29,7 @@ class PartOfIndex:
         """rows: of the whole index, ascending."""
         self._whole, self._rows = whole, rows
         self.generation, self.made, self.manifest = whole.generation, f"{whole.made}-{name}", whole.manifest
-        self.embedder = whole.embedder
+        self.embedder, self.tokens_kept = whole.embedder, whole.tokens_kept
         self.ids, self.photo_count, self.cluster_count = whole.ids[rows], len(rows), whole.cluster_count
         ends = np.cumsum(whole.cluster_sizes)
         clusters = np.searchsorted(ends, rows, side="right")
