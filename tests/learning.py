@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -13,6 +15,7 @@ from PIL import Image
 
 from model.datasets.corpus import Corpus, read_class_folders
 from model.papers.recipe import ZseOptimiser, ZseRecipe
+from model.training import Loop
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {
@@ -70,6 +73,19 @@ def small_recipe(steps: int, **network: object) -> ZseRecipe:
         save_every=1000,
         bf16=False,
     )
+
+
+def assert_goes_on(begin: Callable[[Path], Loop[Any]], folder: Path, stops: tuple[int, ...] = (2, 3, 6)) -> None:
+    """A training that is stopped after each of these steps, the last one included, ends as one that never was."""
+    whole = begin(folder / "whole")
+    whole.run()
+    for stop in stops:
+        begin(folder / "parts").run(until=stop)
+    parts = begin(folder / "parts")
+    assert parts.step == whole.step == stops[-1]
+    for one, other in ((whole.network, parts.network), (whole.average, parts.average)):
+        state = other.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
 
 
 PATTERNS = ("bars", "columns", "dots", "frame", "grid", "rings")

@@ -35,6 +35,11 @@ TINY_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn")
 CALIBRATED = {field.name for field in dataclasses.fields(Calibration)}
 
 
+def randn(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Normally distributed numbers, float32 in this shape."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def tiny_config(**overrides: Any) -> ModelConfig:
     """The configuration of a network with a 4x4 grid and 32 dimensions; ``overrides`` are fields of ModelConfig."""
     return dataclasses.replace(TINY, **overrides)

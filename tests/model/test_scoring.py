@@ -13,8 +13,6 @@ from model.network.zse import Network
 from tests.benchmarks.command import Command
 from tests.benchmarks.scale import number
 from tests.benchmarks.scoring import (
-    compiled_way,
-    in_precision,
     measure,
     random_tokens,
     released_logits,
@@ -74,25 +72,3 @@ def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
     assert min(number(row, "microseconds") for row in result.rows) > 0
     assert result.rows[0]["times faster"] == result.rows[6]["times faster"] == 1
     assert "over 16 pairs: bfloat16 by at most 0.0" in result.said
-
-
-@torch.inference_mode()
-def test_a_compiled_way_is_one_more_row_and_no_error_where_nothing_can_be_compiled(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    network = tiny_network(methods=("rn",))
-    sketch, photos = random_tokens(network, 1, 0), random_tokens(network, 32, 1)
-    plain = in_precision(network, torch.float32)
-    # Dynamo's part of it alone: to compile takes long.
-    matcher = in_precision(network, torch.float32)
-    way = compiled_way("compiled", matcher, sketch, photos, backend="eager")
-    assert way is not None
-    assert (way.name, way.dtype, way.count) == ("compiled", "float32", 32)
-    assert torch.equal(matcher.relation_logits(sketch, photos), plain.relation_logits(sketch, photos))
-    assert matcher.network.relate != plain.network.relate
-    assert compiled_way("broken", plain, sketch, photos, backend=_broken) is None
-    assert "broken: left out: " in capsys.readouterr().err
-
-
-def _broken(*_: object) -> None:
-    raise OSError("no compiler")

@@ -17,7 +17,7 @@ from safetensors.torch import save
 import indexer.commands
 import model.commands.command_line
 from indexer.embedding.embedders import DEFAULT_CLIP, choose_embedder
-from model.checkpoint.download import KnownCheckpoint, default_record, fetch, known_checkpoint, known_checkpoints
+from model.checkpoint.download import KnownCheckpoint, fetch, known_checkpoint, known_checkpoints
 from model.errors import ModelError
 from model.network.backbone import read_backbone
 from model.network.config import PRESETS
@@ -235,7 +235,3 @@ def test_the_list_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
         assert known.use in printed
     with pytest.raises(SystemExit):
         model.commands.command_line.main(["fetch"])
-
-
-def test_the_record_lies_beside_the_index() -> None:
-    assert default_record().parent.name == "sketch-search"

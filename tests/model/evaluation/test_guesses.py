@@ -1,21 +1,39 @@
-"""Guessed words are counted as right where they name what was drawn."""
+"""Guessed words and composites are counted as right where they should be."""
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import model
 from model.commands.command_line import main
+from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import GroupedTask
 from model.errors import ModelError
+from model.evaluation.composites import (
+    CHANCE,
+    choose_composites,
+    compose,
+    measure_composites,
+    pointed_at,
+    quarters_of,
+)
 from model.evaluation.guesses import GuessFigures, guess_table, measure_guesses
+from model.evaluation.scoring import WORD, word_matrices
+from model.explanation.pair import Observed, SelfAttention, compare
 from model.matcher import Matcher
+from model.network.tokens import Tokens
+from model.ranking import led_by_word, named
 from model.terminal import BAD_INPUT
+from model.words import UnknownWord
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_network, with_words
-from tests.pictures import SHAPES
+from tests.pictures import SHAPES, drawing, photo
 
 FIRST, SECOND = SHAPES[:2]
 
@@ -58,3 +76,121 @@ def test_the_command_says_what_it_needs(
     monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
     assert main(["guesses", "--weights", str(weights)]) == BAD_INPUT
     assert "SKETCH_SEARCH_DATA" in capsys.readouterr().err
+
+
+WORDS = (("star",), ("house",), ("wine bottle",))
+
+
+LABELS = ("house", "wine_bottle", "house")
+
+
+@pytest.fixture(scope="module", params=[0.2, None], ids=["diffusing", "plain"])
+def matcher(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> model.Matcher:
+    file = tmp_path_factory.mktemp("words") / "tiny.safetensors"
+    return model.load(tiny_checkpoint(file, words=WORDS, diffusion=request.param), dtype=torch.float32)
+
+
+def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: model.Matcher) -> None:
+    pictures = [photo(SHAPES[seed % len(SHAPES)], 64, seed) for seed in range(9)]
+    gallery = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in pictures]), "photo")
+    sketch = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
+    alone = matcher.scores(sketch, gallery, "rn").numpy().repeat(len(LABELS), axis=0)
+    found = word_matrices(matcher, LABELS, gallery, {"rn": alone})
+    assert set(found) == {WORD, "rn+word"}
+    for row, label in enumerate(LABELS):
+        scores = matcher.word_scores(gallery, [matcher.book.find(label)])[0]
+        expected = led_by_word(torch.from_numpy(alone[row]), named(scores, scores.max()), "rn")
+        np.testing.assert_allclose(found["rn+word"][row], expected.numpy(), rtol=1e-5)
+        # The best by the word is among the first, whatever its photos look like.
+        assert int(scores.argmax()) in np.argsort(-found[WORD][row])[:3]
+    np.testing.assert_array_equal(found[WORD][0], found[WORD][2])
+    with pytest.raises(UnknownWord):
+        word_matrices(matcher, ("zebra",), gallery, {"rn": alone[:1]})
+
+
+def test_the_command_measures_words_on_large_galleries_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--words", "--data", str(tmp_path)]) == BAD_INPUT
+    assert "--words is for --protocol fresh, everything, everyday" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return write_class_folders(tmp_path_factory.mktemp("composites"), seeds=range(3))
+
+
+@pytest.fixture(scope="module")
+def default() -> Matcher:
+    return model.load(dtype=torch.float32)
+
+
+def test_the_things_photo_is_in_its_quarter_and_the_others_are_of_three_other_classes(corpus: Corpus) -> None:
+    composites = choose_composites(corpus, 20)
+    for composite in composites:
+        labels = [photo.label for photo in composite.photos]
+        assert labels[composite.quarter] == composite.sketch.label
+        assert len(set(labels)) == 4
+    assert set(collections.Counter(c.quarter for c in composites).values()) == {5}
+    assert {c.sketch.label for c in composites} == set(corpus.labels)
+
+
+def test_the_choice_depends_on_the_seed_alone(corpus: Corpus) -> None:
+    assert choose_composites(corpus, 10) == choose_composites(corpus, 10)
+    assert choose_composites(corpus, 10) != choose_composites(corpus, 10, seed=1)
+
+
+def test_too_few_classes_are_refused(corpus: Corpus) -> None:
+    with pytest.raises(ModelError, match="photos of 4 classes"):
+        choose_composites(corpus.of(corpus.labels[:3]))
+    with pytest.raises(ModelError, match="sketches of 0"):
+        choose_composites(Corpus((Picture(Path("x.png"), "no such thing", ""),), corpus.photos))
+
+
+def test_each_photo_fills_its_quarter() -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)]
+    canvas = np.asarray(compose([Image.new("RGB", (50 + n, 70), c) for n, c in enumerate(colours)], 64))
+    assert canvas.shape == (64, 64, 3)
+    corners = (canvas[:32, :32], canvas[:32, 32:], canvas[32:, :32], canvas[32:, 32:])
+    for corner, colour in zip(corners, colours, strict=True):
+        assert (corner == colour).all()
+
+
+def test_cells_belong_to_the_quarter_of_their_centre() -> None:
+    assert quarters_of(torch.arange(16), 4).reshape(4, 4).tolist() == [[0, 0, 1, 1]] * 2 + [[2, 2, 3, 3]] * 2
+    assert quarters_of(torch.tensor([6, 7, 97, 98, 104, 105]), 14).tolist() == [0, 1, 1, 2, 2, 3]
+
+
+def test_best_matches_are_counted_where_they_lie() -> None:
+    network = tiny_network(cross_attention=False)
+    patches = torch.eye(network.config.width)[:5]
+    cells = torch.tensor([[0, 1, 3, 10, 15]])  # quarters 0, 0, 1, 3, 3
+    nothing = SelfAttention(torch.zeros(1, 1, 4, 4), ())
+    ret = torch.ones(1, network.config.width)
+    photo = Tokens(torch.cat([ret, patches])[None], cells)
+    sketch = Tokens(torch.cat([ret, patches[[4, 3, 0, 2, 3]]])[None], torch.arange(5)[None])
+    explanation = compare(network, Observed(sketch, nothing), Observed(photo, nothing))
+    assert pointed_at(explanation).tolist() == [1, 1, 0, 3]
+
+
+def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(
+    corpus: Corpus, default: Matcher
+) -> None:
+    told: list[int] = []
+    found = measure_composites(default, corpus, 10, report=told.append)
+    assert told == list(range(1, 11))
+    assert (found.composites, found.classes) == (10, 9)
+    assert found.right.value > 0.5
+    assert found.right.low > 1.2 * CHANCE
+    assert found.right.low <= found.right.value <= found.right.high
+    senseless = measure_composites(Matcher(tiny_network(), "0" * 64), corpus, 80)
+    assert senseless.right.low < CHANCE < senseless.right.high
+    assert senseless.right.value < 0.4
+
+
+def test_sketches_of_other_things_do_not_point_at_the_thing(corpus: Corpus, default: Matcher) -> None:
+    # These are the canvases from above, where every sketch claims to be of the class after its own.
+    following = dict(zip(corpus.labels, (*corpus.labels[1:], corpus.labels[0]), strict=True))
+    mislabelled = tuple(Picture(s.path, following[s.label], s.source) for s in corpus.sketches)
+    found = measure_composites(default, Corpus(mislabelled, corpus.photos), 8)
+    assert found.right.value < 0.4

@@ -19,15 +19,11 @@ from model.explanation.rebuild import (
 )
 from model.images.ink import Pixels
 from model.network.tokens import Tokens
-from tests.networks import tiny_network
+from tests.networks import randn, tiny_network
 
 GRID, SIDE = 4, 16
 NETWORK = tiny_network(cross_attention=False)
 WIDTH = NETWORK.config.width
-
-
-def noise(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def square(seed: int) -> Pixels:
@@ -46,7 +42,7 @@ def piece(image: Image.Image, cell: int) -> Pixels:
 
 def test_a_sketch_whose_patches_a_photo_holds_is_rebuilt_of_that_photos_patches() -> None:
     cells, places = [0, 5, 6, 15], [3, 4, 8, 11]
-    patches = noise(4, WIDTH, seed=0)
+    patches = randn(4, WIDTH, seed=0)
     sketch = observed(cells, patches)
     photo = observed(places, 2 * patches[[2, 0, 3, 1]])
     pixels = square(1)
@@ -60,8 +56,8 @@ def test_a_sketch_whose_patches_a_photo_holds_is_rebuilt_of_that_photos_patches(
 
 def test_of_several_photos_each_patch_comes_from_the_one_that_has_it() -> None:
     cells = [1, 2, 9]
-    patches = noise(3, WIDTH, seed=0)
-    other = noise(9, WIDTH, seed=5)
+    patches = randn(3, WIDTH, seed=0)
+    other = randn(9, WIDTH, seed=5)
     photos = [
         observed([0, 7, 8], torch.stack([other[0], patches[1], other[1]])),
         observed([4, 5, 6], torch.stack([other[2], other[3], patches[0]])),
@@ -94,8 +90,8 @@ def test_several_patches_are_averaged() -> None:
 
 
 def test_the_nearest_patches_do_not_depend_on_the_chunks_they_come_in() -> None:
-    sketch = Tokens(noise(1, 6, WIDTH, seed=0), torch.tensor([[0, 1, 2, 3, 4]]))
-    photos = Tokens(noise(20, 8, WIDTH, seed=1), torch.arange(7).expand(20, -1) * 2)
+    sketch = Tokens(randn(1, 6, WIDTH, seed=0), torch.tensor([[0, 1, 2, 3, 4]]))
+    photos = Tokens(randn(20, 8, WIDTH, seed=1), torch.arange(7).expand(20, -1) * 2)
     ids = np.arange(100, 120)
     cosines = torch.cosine_similarity(sketch.patches[0][:, None], photos.patches.flatten(0, 1)[None], dim=2)
     wanted = [
@@ -110,9 +106,9 @@ def test_the_nearest_patches_do_not_depend_on_the_chunks_they_come_in() -> None:
 
 
 def test_fewer_patches_than_wanted_are_all_there_are() -> None:
-    nearest = NearestPatches(Tokens(noise(1, 2, WIDTH, seed=0), torch.tensor([[9]])), 50)
+    nearest = NearestPatches(Tokens(randn(1, 2, WIDTH, seed=0), torch.tensor([[9]])), 50)
     assert nearest.found() == [(9, ())]
-    nearest.add(np.array([4]), Tokens(noise(1, 4, WIDTH, seed=1), torch.tensor([[1, 2, 3]])))
+    nearest.add(np.array([4]), Tokens(randn(1, 4, WIDTH, seed=1), torch.tensor([[1, 2, 3]])))
     ((cell, patches),) = nearest.found()
     assert cell == 9
     assert sorted(patch.cell for patch in patches) == [1, 2, 3]

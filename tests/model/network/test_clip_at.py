@@ -26,14 +26,11 @@ from model.network import (
 )
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone
+from tests.networks import randn
 from tests.pictures import drawing, photo
 
 LAYOUT = VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64)
 CONFIG = ClipAtConfig(name="small", vit=LAYOUT, image_size=64)
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def disturbed(network: ClipAtNetwork) -> ClipAtNetwork:
@@ -62,7 +59,7 @@ def test_without_prompts_it_gives_what_open_clip_gives(clip_folder: Path) -> Non
     clip = read_clip(str(clip_folder))
     network = clip_at_network_from(clip_config(clip_folder, prompts=0), clip.encoder.weights).eval()
     plain = open_clip.create_model(f"local-dir:{clip_folder}").eval()
-    images = random(3, 3, 32, 32)
+    images = randn(3, 3, 32, 32)
     with torch.no_grad():
         expected = plain.encode_image(images)
         for modality in ("sketch", "photo"):
@@ -74,7 +71,7 @@ def test_prompts_stand_among_the_tokens_of_the_picture_before_the_first_layer_no
     clip = read_clip(str(clip_folder))
     network = disturbed(clip_at_network_from(clip_config(clip_folder), clip.encoder.weights))
     visual = open_clip.create_model(f"local-dir:{clip_folder}").eval().visual
-    images = random(2, 3, 32, 32)
+    images = randn(2, 3, 32, 32)
     for modality in ("sketch", "photo"):
         prompts, norms = network.learned.of(modality)
         visual.ln_pre.load_state_dict(norms.first.state_dict())
@@ -107,7 +104,7 @@ def test_a_vit_of_timm_without_prompts_gives_its_class_token() -> None:
         img_size=64, embed_dim=32, depth=4, num_heads=2, mlp_ratio=2.0, num_classes=10
     )
     plain.eval().load_state_dict(small_backbone())
-    images = random(2, 3, 64, 64)
+    images = randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = plain.forward_features(images)[:, 0]
         torch.testing.assert_close(network.encode(images, "photo").ret, expected, atol=1e-5, rtol=1e-5)
@@ -132,7 +129,7 @@ def test_the_width_of_an_mlp_is_kept_exactly(width: int) -> None:
 
 def test_sketches_and_photos_have_prompts_and_layer_norms_of_their_own_and_one_frozen_encoder() -> None:
     network = disturbed(clip_at_network_from(CONFIG, small_backbone()))
-    images = random(2, 3, 64, 64)
+    images = randn(2, 3, 64, 64)
     with torch.no_grad():
         assert not torch.allclose(network.encode(images, "sketch").ret, network.encode(images, "photo").ret)
     learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -146,7 +143,7 @@ def test_sketches_and_photos_have_prompts_and_layer_norms_of_their_own_and_one_f
 def test_a_shared_encoder_gives_both_the_same() -> None:
     shared = dataclasses.replace(CONFIG, shared_prompts=True, shared_norms=True)
     network = disturbed(clip_at_network_from(shared, small_backbone()))
-    images = random(2, 3, 64, 64)
+    images = randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(network.encode(images, "sketch").ret, network.encode(images, "photo").ret)
     assert set(network.learned.prompts) == set(network.learned.norms) == {"both"}
@@ -155,7 +152,7 @@ def test_a_shared_encoder_gives_both_the_same() -> None:
 def test_other_learned_parts_use_the_same_encoder() -> None:
     network = clip_at_network_from(CONFIG, small_backbone()).eval()
     other = disturbed(clip_at_network_from(CONFIG, small_backbone(), seed=1))
-    images = random(1, 3, 64, 64)
+    images = randn(1, 3, 64, 64)
     with torch.no_grad():
         found = with_learned(network, other.learned)
         assert torch.equal(found.encode(images, "sketch").ret, other.encode(images, "sketch").ret)

@@ -1,13 +1,31 @@
+"""The network against a slow one, its cross-attention, sizes and precisions."""
+
 from __future__ import annotations
 
-import pytest
-import torch
+import dataclasses
+from pathlib import Path
 
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+import model
+from model.commands import main
 from model.matcher import Matcher
-from model.network.config import kept_count
+from model.network import precision
+from model.network.config import kept_count, preset
+from model.network.layers.cross import CrossAttention, Side, StdNorm, dot_product_attention
 from model.network.layers.encoder import EncoderTrace, select_tokens
+from model.network.layers.relation import kernel_matrix
+from model.network.precision import fastest_dtype, multiplies_bf16
+from model.network.tokens import Tokens
+from model.papers.recipe import RECIPES
+from tests.learning import write_class_folders
 from tests.model import plain
-from tests.networks import tiny_network
+from tests.networks import randn, tiny_network
+from tests.pictures import drawing, photo
 
 CASES = [
     {},
@@ -117,3 +135,135 @@ def test_the_best_match_score_ignores_where_tokens_sit() -> None:
     shuffled = type(photo)(features, photo.positions)
     scores = [network.relate(network.project(sketch, "sketch"), network.project(p, "photo")) for p in (photo, shuffled)]
     torch.testing.assert_close(*scores)
+
+
+# Which of query, key and value are one image's for all: the paper's two directions, and the released network's.
+SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("counts", SHARED, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+def test_one_image_beside_many_gathers_what_it_does_beside_each(
+    counts: tuple[int, int, int], dtype: torch.dtype, tolerance: float
+) -> None:
+    query, key, value = (
+        randn(count, 3, tokens, 8, seed=seed).to(dtype)
+        for seed, (count, tokens) in enumerate(zip(counts, (7, 11, 11), strict=True))
+    )
+    gathered = dot_product_attention(query, key, value)
+    assert gathered.shape == (max(counts), 3, 7, 8)
+    for image in range(max(counts)):
+        q, k, v = (t[image % len(t)].double() for t in (query, key, value))
+        expected = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v
+        torch.testing.assert_close(gathered[image].double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_gradients_go_through_the_fused_attention_in_any_precision() -> None:
+    query = randn(2, 3, 7, 8).bfloat16().requires_grad_()
+    key, value = randn(2, 3, 11, 8, seed=1).bfloat16(), randn(2, 3, 11, 8, seed=2).bfloat16()
+    assert torch.equal(dot_product_attention(query, key, value), F.scaled_dot_product_attention(query, key, value))
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_one_sketch_beside_many_photos_aligns_as_beside_each(released: bool) -> None:
+    config = dataclasses.replace(
+        preset("zse-ti16"), width=48, cross_ffn=64, released_value_from_query=released, released_cross_norm=released
+    )
+    cross = CrossAttention(config).requires_grad_(False).eval()
+
+    def side(count: int, modality: str) -> Side:
+        features = randn(count, 9, 48, seed=count)
+        return cross.project(Tokens(features, torch.arange(8).expand(count, -1)), modality)  # type: ignore[arg-type]
+
+    sketch, photos = side(1, "sketch"), side(4, "photo")
+    together = cross(sketch, photos)
+    for index in range(4):
+        alone = cross(sketch, photos.rows(slice(index, index + 1)))
+        for whole, part in zip(together, alone, strict=True):
+            torch.testing.assert_close(whole.features[index], part.features[0], atol=1e-5, rtol=0)
+            assert torch.equal(whole.positions[index], part.positions[0])
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 30.0])
+def test_the_released_norm_divides_by_the_unbiased_std_and_its_eps(spread: float) -> None:
+    norm = StdNorm(48).requires_grad_(False)
+    norm.weight[:], norm.bias[:] = randn(48, seed=1), randn(48, seed=2)
+    x = randn(5, 7, 48) * spread + 0.1
+    expected = norm.weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6) + norm.bias
+    torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(norm(torch.full((1, 48), 0.5)), norm.bias[None])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_kernel_in_any_precision_holds_cosines_and_zeros_for_a_zero_token(dtype: torch.dtype) -> None:
+    sketch, photo = randn(2, 5, 48), randn(2, 7, 48, seed=1)
+    sketch[0, 2] = 0
+    kernel = kernel_matrix(sketch.to(dtype), photo.to(dtype))
+    assert kernel.dtype == torch.float32
+    assert (kernel[0, 2] == 0).all()
+    expected = F.cosine_similarity(sketch[:, :, None], photo[:, None], dim=-1)
+    torch.testing.assert_close(kernel, expected, atol=1e-5 if dtype == torch.float32 else 1e-2, rtol=0)
+
+
+def write_backbone(tag: str, path: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state: dict[str, torch.Tensor] = timm.create_model(tag, pretrained=False).state_dict()
+    save_file({name: tensor.half() for name, tensor in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("preset", "tag", "width"),
+    [
+        ("zse-s16", "vit_small_patch16_224", 384),
+        pytest.param("zse-b16", "vit_base_patch16_224", 768, marks=pytest.mark.soak),
+    ],
+)
+def test_a_larger_preset_starts_from_its_vit_and_trains_by_the_papers_recipe(
+    preset: str, tag: str, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    backbone = write_backbone(tag, tmp_path / "vit.safetensors")
+    assert main(["init", preset, "--backbone", str(backbone), str(tmp_path / "new.safetensors")]) == 0
+    matcher = model.load(tmp_path / "new.safetensors", dtype=torch.float32)
+    sketch = matcher.encode(matcher.prepare(drawing("star", 96, 0), "sketch")[None], "sketch")
+    gallery = matcher.encode(matcher.prepare(photo("star", 96, 0), "photo")[None], "photo")
+    assert sketch.features.shape == (1, matcher.token_count("sketch"), width)
+    assert -2 <= float(matcher.scores(sketch, gallery, "ret")) <= 0
+    del matcher
+
+    recipe = tmp_path / "one-step.toml"
+    recipe.write_text(
+        f'base = "{RECIPES / "paper.toml"}"\npreset = "{preset}"\nsteps = 1\n'
+        "[network]\nimage_size = 64\n[quadruplets]\nsamples = 1\n"
+    )
+    write_class_folders(tmp_path / "data", seeds=range(1))
+    command = ["train", str(recipe), "--backbone", str(backbone), "--data", str(tmp_path / "data")]
+    assert main([*command, "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]) == 0
+    assert model.load(tmp_path / "out.safetensors", dtype=torch.float32).config.width == width
+
+
+@pytest.mark.parametrize(("native", "faster"), [(True, True), (True, False), (False, True)])
+def test_bfloat16_is_for_cpus_that_have_it_and_are_faster_with_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, faster: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(precision, "_faster_in_bf16", lambda: faster)
+    multiplies_bf16.cache_clear()
+    try:
+        assert multiplies_bf16() == (native and faster)
+        chosen = fastest_dtype(tiny_network(), torch.device("cpu"))
+        assert (native and faster) or chosen == torch.float32
+    finally:
+        multiplies_bf16.cache_clear()
+
+
+def test_measuring_the_precisions_leaves_the_threads_as_they_were() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        precision._faster_in_bf16()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

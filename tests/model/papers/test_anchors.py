@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ from model.papers.sketch_an_anchor import (
     word_anchors,
 )
 from model.papers.word_vectors import WordVectors, read_word_vectors
-from tests.learning import small_backbone, write_class_folders
+from tests.learning import assert_goes_on, small_backbone, write_class_folders
+from tests.networks import randn
 from tests.pictures import SHAPES, drawing
 from tests.requirements import needs_shared_data
 
@@ -63,10 +65,6 @@ SMALL = (
 )
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
@@ -84,12 +82,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
 
 @pytest.fixture(scope="module")
 def anchors() -> SemanticAnchors:
-    visual = VisualAnchors(random(4, 32, seed=1), random(4, 32, seed=2).abs() / 10)
-    return SemanticAnchors(WordAnchors(random(4, 20, seed=3), random(4, 5, 20, seed=4)), visual)
+    visual = VisualAnchors(randn(4, 32, seed=1), randn(4, 32, seed=2).abs() / 10)
+    return SemanticAnchors(WordAnchors(randn(4, 20, seed=3), randn(4, 5, 20, seed=4)), visual)
 
 
 def test_equation_1_is_the_log_share_of_each_sketchs_own_photo() -> None:
-    sketches, photos = random(5, 7), random(5, 7, seed=1)
+    sketches, photos = randn(5, 7), randn(5, 7, seed=1)
     expected = 0.0
     for i in range(5):
         shares = softmax([cosine(sketches[i], photos[j]) / 0.1 for j in range(5)])
@@ -98,7 +96,7 @@ def test_equation_1_is_the_log_share_of_each_sketchs_own_photo() -> None:
 
 
 def test_equation_2_has_the_cosines_of_all_pairs_of_anchors() -> None:
-    anchors = random(4, 6)
+    anchors = randn(4, 6)
     found = similarities(anchors)
     for i in range(4):
         for j in range(4):
@@ -107,7 +105,7 @@ def test_equation_2_has_the_cosines_of_all_pairs_of_anchors() -> None:
 
 @pytest.mark.parametrize("sharpness", [1.0, 10.0])
 def test_equation_3_compares_each_vector_with_every_anchor(sharpness: float) -> None:
-    vectors, anchors, labels = random(3, 6), random(5, 6, seed=1), [4, 0, 4]
+    vectors, anchors, labels = randn(3, 6), randn(5, 6, seed=1), [4, 0, 4]
     expected = 0.0
     for i, label in enumerate(labels):
         target = softmax([sharpness * cosine(anchors[label], anchors[y]) for y in range(5)])
@@ -120,7 +118,12 @@ def test_equation_3_compares_each_vector_with_every_anchor(sharpness: float) -> 
 
 
 def test_equation_4_compares_each_sketch_with_every_photo_by_the_anchors_of_their_classes() -> None:
-    sketches, photos, anchors, labels = random(3, 6), random(3, 6, seed=1), random(5, 8, seed=2), [1, 3, 2]
+    sketches, photos, anchors, labels = (
+        randn(3, 6),
+        randn(3, 6, seed=1),
+        randn(5, 8, seed=2),
+        [1, 3, 2],
+    )
     expected = 0.0
     for i in range(3):
         target = softmax([cosine(anchors[labels[i]], anchors[labels[j]]) for j in range(3)])
@@ -132,7 +135,7 @@ def test_equation_4_compares_each_sketch_with_every_photo_by_the_anchors_of_thei
 
 
 def test_equation_5_mixes_each_anchor_with_its_own_graph_and_its_twin() -> None:
-    words, visuals = random(3, 4), random(3, 6, seed=1)
+    words, visuals = randn(3, 4), randn(3, 6, seed=1)
     graph = AnchorGraph(units=6, layers=2, sharpness=2.0)
     nodes = [[float(x) for x in row] for row in torch.cat([widened(words, 6), visuals])]
     edges = [[0.0] * 6 for _ in range(6)]
@@ -295,23 +298,10 @@ def test_a_training_lowers_its_losses(data: TrainingSet, anchors: SemanticAnchor
 def test_a_stopped_training_goes_on_exactly_where_it_was(
     data: TrainingSet, anchors: SemanticAnchors, tmp_path: Path
 ) -> None:
-    whole = trainer(data, anchors, tmp_path / "whole")
-    whole.run()
-    for stop in (2, 3, 6):
-        trainer(data, anchors, tmp_path / "parts").run(until=stop)
-    parts = trainer(data, anchors, tmp_path / "parts")
-    assert parts.step == 6
-    state = parts.average.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.average.state_dict().items())
-    other = SemanticAnchors(WordAnchors(random(4, 20), random(4, 5, 20)), anchors.visual)
+    assert_goes_on(partial(trainer, data, anchors), tmp_path)
+    other = SemanticAnchors(WordAnchors(randn(4, 20), randn(4, 5, 20)), anchors.visual)
     with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
         trainer(data, other, tmp_path / "parts")
-
-
-def test_photos_of_one_class_cannot_be_trained_on(anchors: SemanticAnchors, tmp_path: Path) -> None:
-    alone = training_set(write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1]), tmp_path / "px")
-    with pytest.raises(ModelError, match="of 1 class only; at least 2 are needed"):
-        trainer(alone, anchors, tmp_path / "run")
 
 
 def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() -> None:
@@ -319,7 +309,7 @@ def test_a_new_network_gives_what_the_pretrained_vit_gives_to_its_class_token() 
     network = anchor_network_from(config, small_backbone())
     plain = timm.models.VisionTransformer(img_size=64, num_classes=10, **SIZES).eval()
     plain.load_state_dict(small_backbone())
-    images = random(2, 3, 64, 64)
+    images = randn(2, 3, 64, 64)
     with torch.no_grad():
         found, expected = network.eval().retrieval_tokens(images), plain.forward_features(images)[:, :1]
     torch.testing.assert_close(found, expected)

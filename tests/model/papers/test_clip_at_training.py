@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ from model.papers.clip_at import (
 from model.papers.pictures import TrainingSet, training_set
 from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe, read_recipe
 from tests.indexer.clip_models import READING, saved_clip
-from tests.learning import small_backbone, write_class_folders
+from tests.learning import assert_goes_on, small_backbone, write_class_folders
+from tests.networks import randn
 from tests.pictures import SHAPES, drawing, photo
 from tests.requirements import needs_shared_data
 
@@ -60,10 +62,6 @@ RECIPE = ClipAtRecipe(
     bf16=False,
 )
 SMALL = 'method = "clip-at"\nbackbone = "clip"\nsteps = 4\nbatch = 4\ncategories = 2\nbf16 = false\nsave_every = 2\n'
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -90,21 +88,21 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
 
 @pytest.fixture(scope="module")
 def texts() -> torch.Tensor:
-    return torch.nn.functional.normalize(random(3, 12), dim=1)
+    return torch.nn.functional.normalize(randn(3, 12), dim=1)
 
 
 def test_the_triplet_loss_wants_the_right_photo_nearer_by_the_margin() -> None:
-    sketches, right, wrong = random(5, 7), random(5, 7, seed=1), random(5, 7, seed=2)
+    sketches, right, wrong = randn(5, 7), randn(5, 7, seed=1), randn(5, 7, seed=2)
     expected = sum(
         max(0.0, 0.2 + distance(s, p) - distance(s, n)) for s, p, n in zip(sketches, right, wrong, strict=True)
     )
     assert float(triplet_loss(sketches, right, wrong, 0.2)) == pytest.approx(expected / 5, abs=1e-6)
-    assert float(cosine_distance(random(7), random(7))) == pytest.approx(0, abs=1e-6)
+    assert float(cosine_distance(randn(7), randn(7))) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_classification_is_the_log_share_of_the_right_text() -> None:
-    vectors, labels = random(3, 6), [2, 0, 2]
-    texts = torch.nn.functional.normalize(random(4, 6, seed=1), dim=1)
+    vectors, labels = randn(3, 6), [2, 0, 2]
+    texts = torch.nn.functional.normalize(randn(4, 6, seed=1), dim=1)
     expected = 0.0
     for vector, label in zip(vectors, labels, strict=True):
         powers = [math.exp((1 - distance(vector, text)) / 0.1) for text in texts]
@@ -114,7 +112,7 @@ def test_the_classification_is_the_log_share_of_the_right_text() -> None:
 
 
 def test_hard_triplets_take_the_nearest_other_photo_of_the_category() -> None:
-    sketches, photos = random(2, 3, 5), random(2, 3, 5, seed=1)
+    sketches, photos = randn(2, 3, 5), randn(2, 3, 5, seed=1)
     expected = 0.0
     for c, i in itertools.product(range(2), range(3)):
         nearest = min(distance(sketches[c, i], photos[c, j]) for j in range(3) if j != i)
@@ -123,7 +121,7 @@ def test_hard_triplets_take_the_nearest_other_photo_of_the_category() -> None:
 
 
 def test_relative_distances_are_those_of_all_triplets_of_a_category() -> None:
-    sketches, photos = random(2, 3, 5), random(2, 3, 5, seed=1)
+    sketches, photos = randn(2, 3, 5), randn(2, 3, 5, seed=1)
     found = relative_distances(category_distances(sketches, photos))
     for c in range(2):
         expected = [
@@ -145,7 +143,7 @@ def test_densities_are_sums_of_normal_kernels() -> None:
 
 
 def test_equation_1_is_the_mean_divergence_of_all_pairs_of_categories() -> None:
-    logs = random(4, 9).log_softmax(dim=1)
+    logs = randn(4, 9).log_softmax(dim=1)
     d = logs.exp().tolist()
     expected = 0.0
     for i, j in itertools.product(range(4), range(4)):
@@ -156,7 +154,7 @@ def test_equation_1_is_the_mean_divergence_of_all_pairs_of_categories() -> None:
 
 @pytest.mark.parametrize("grid", [2, 3])
 def test_shuffled_patches_are_those_of_the_picture_in_their_new_places(grid: int) -> None:
-    images = random(2, 3, 6 * grid, 6 * grid)
+    images = randn(2, 3, 6 * grid, 6 * grid)
     orders = torch.stack([torch.randperm(grid * grid, generator=torch.Generator().manual_seed(n)) for n in (0, 1)])
     found = shuffled(images, orders)
     for picture in range(2):
@@ -225,14 +223,7 @@ def test_only_prompts_and_layer_norms_change(
 def test_a_stopped_training_goes_on_exactly_where_it_was(
     pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
 ) -> None:
-    whole = trainer(pairs, texts, tmp_path / "whole", level="fine-grained")
-    whole.run()
-    for stop in (2, 3, 6):
-        trainer(pairs, texts, tmp_path / "parts", level="fine-grained").run(until=stop)
-    parts = trainer(pairs, texts, tmp_path / "parts", level="fine-grained")
-    assert parts.step == 6
-    state = parts.average.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.average.state_dict().items())
+    assert_goes_on(partial(trainer, pairs, texts, level="fine-grained"), tmp_path)
     with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
         trainer(pairs, -texts, tmp_path / "parts", level="fine-grained")
 

@@ -23,7 +23,7 @@ from model.papers.zse.words import (
     word_list,
 )
 from tests.learning import small_backbone, write_class_folders
-from tests.networks import tiny_network, with_words
+from tests.networks import randn, tiny_network, with_words
 from tests.pictures import SHAPES
 
 
@@ -140,7 +140,7 @@ def test_some_photos_of_each_class_are_spread_over_it() -> None:
 def test_a_networks_vocabulary_can_be_given_to_another() -> None:
     first = with_words(tiny_network(), (("dog",), ("cat",)))
     second = tiny_network(seed=4).vocabulary_replaced(first.vocabulary, first.config.words)
-    photos = Tokens.of_ret(torch.randn(3, 32, generator=torch.Generator().manual_seed(1)))
+    photos = Tokens.of_ret(randn(3, 32, seed=1))
     assert torch.equal(*(Matcher(network, "0").word_scores(photos, [0, 1]) for network in (first, second)))
     assert second.vocabulary_replaced(None, ()).vocabulary is None
 

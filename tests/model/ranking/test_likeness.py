@@ -1,18 +1,28 @@
-"""Photos are compared by the cosines of centred [Ret], without a centred copy of them."""
+"""Kinds, copies and likes against plain walks over all pairs of photos."""
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import model
 import model.ranking.likeness
+from indexer.samples import draw_photo
+from model.network import Tokens
+from model.ranking import SAME, first_of_same, likeness, pairs_to_compare, sameness
 from model.ranking.diffusion import centred
-from model.ranking.likeness import ALIKE, Likeness, mean_direction
+from model.ranking.likeness import ALIKE, LOOK, LOOKED_AT, SAME_BY_RET, Likeness, kinds_of, mean_direction
+from tests.pictures import SHAPES, photo
 
 
-def gallery(seed: int, photos: int) -> torch.Tensor:
+def of_all_lengths(seed: int, photos: int) -> torch.Tensor:
     """[Ret] in a few loose groups, of all lengths."""
     generator = torch.Generator().manual_seed(seed)
     groups = torch.randn(4, 8, generator=generator)
@@ -25,7 +35,7 @@ def gallery(seed: int, photos: int) -> torch.Tensor:
 def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(
     seed: int, photos: int, examples: int, batch: int
 ) -> None:
-    ret = gallery(seed, photos)
+    ret = of_all_lengths(seed, photos)
     chosen = torch.arange(photos)[:examples]
     directions = centred(ret, mean_direction(ret))
     expected = (directions @ directions[chosen].T).max(dim=1).values
@@ -35,17 +45,17 @@ def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(
         assert likeness.to(chosen) == pytest.approx(expected, abs=1e-4)
         some = torch.arange(photos).flip(0)[: photos // 2]
         assert likeness.to(chosen, some) == pytest.approx(expected[some], abs=1e-4)
-        # These photos are taken as if they were not in the gallery.
+        # These photos are taken as if they were not in the of_all_lengths.
         assert likeness.to(chosen[:1], some, others=ret[chosen]) == pytest.approx(expected[some], abs=1e-4)
 
 
 def test_a_photo_is_as_much_like_itself_as_can_be() -> None:
-    assert Likeness(gallery(1, 20)).to(torch.tensor([3]))[3] == pytest.approx(1)
+    assert Likeness(of_all_lengths(1, 20)).to(torch.tensor([3]))[3] == pytest.approx(1)
 
 
 def test_without_examples_nothing_is_like_them() -> None:
     nobody = torch.empty(0, dtype=torch.int64)
-    assert Likeness(gallery(1, 3)).to(nobody).tolist() == [-1] * 3
+    assert Likeness(of_all_lengths(1, 3)).to(nobody).tolist() == [-1] * 3
     assert Likeness(torch.empty(0, 8)).to(nobody).tolist() == []
 
 
@@ -56,7 +66,7 @@ def test_a_photo_that_is_exactly_the_mean_is_like_no_photo() -> None:
 
 
 def test_unliked_photos_leave_with_their_kind_and_liked_ones_hold_theirs() -> None:
-    ret = gallery(2, 40)
+    ret = of_all_lengths(2, 40)
     directions = centred(ret, mean_direction(ret))
     cosines = directions @ directions.T
     likeness = Likeness(ret)
@@ -69,3 +79,203 @@ def test_unliked_photos_leave_with_their_kind_and_liked_ones_hold_theirs() -> No
     assert both[5]
     assert not both[friend]
     assert int(both.sum()) < int(alone.sum())
+
+
+def gallery(seed: int, photos: int, groups: int = 4) -> torch.Tensor:
+    """[Ret] in a few loose groups, with something that all of them share."""
+    generator = torch.Generator().manual_seed(seed)
+    middles = torch.randn(groups, 8, generator=generator)
+    ret = middles[torch.randint(groups, (photos,), generator=generator)]
+    return 3 * (ret + 0.5 * torch.randn(photos, 8, generator=generator) + 0.7)
+
+
+def walked(ret: torch.Tensor, mean: torch.Tensor, threshold: float) -> list[int]:
+    unit = F.normalize(F.normalize(ret.float(), dim=1) - mean, dim=1)
+    cosines = (unit @ unit.T).tolist()
+    firsts: list[int] = []
+    kinds: list[int] = []
+    for row in range(len(ret)):
+        like = [kind for kind, first in enumerate(firsts) if cosines[first][row] > threshold]
+        kinds.append(like[0] if like else len(firsts))
+        if not like:
+            firsts.append(row)
+    return kinds
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    photos=st.integers(0, 40),
+    threshold=st.sampled_from([-0.5, 0.0, ALIKE, 0.8, 0.99]),
+)
+def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int, photos: int, threshold: float) -> None:
+    ret = gallery(seed, photos)
+    mean = mean_direction(gallery(seed + 1, 50))
+    found = kinds_of(ret, mean, threshold)
+    assert found.dtype == torch.int64
+    assert found.tolist() == walked(ret, mean, threshold)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 1000), photos=st.integers(1, 60), groups=st.integers(1, 9))
+def test_kinds_are_numbered_in_the_order_of_their_first_photos_which_are_unlike_each_other(
+    seed: int, photos: int, groups: int
+) -> None:
+    ret = gallery(seed, photos, groups)
+    mean = mean_direction(ret)
+    found = kinds_of(ret, mean).tolist()
+    firsts = [found.index(kind) for kind in range(max(found) + 1)]
+    assert firsts == sorted(firsts)
+    assert sorted(set(found)) == list(range(len(firsts)))
+    directions = centred(ret, mean)
+    cosines = directions @ directions.T
+    assert all(cosines[a, b] <= ALIKE for a in firsts for b in firsts if a != b)
+    assert all(cosines[firsts[kind], photo] > ALIKE for photo, kind in enumerate(found) if photo != firsts[kind])
+
+
+def test_a_longer_ranking_leaves_the_kinds_of_its_beginning_as_they_are() -> None:
+    ret = gallery(seed=5, photos=80)
+    mean = mean_direction(ret)
+    whole = kinds_of(ret, mean)
+    for photos in (1, 2, 17, 79):
+        assert kinds_of(ret[:photos], mean).tolist() == whole[:photos].tolist()
+
+
+def test_a_photo_joins_the_better_kind_also_where_it_looks_more_like_a_later_one() -> None:
+    angles = torch.tensor([0.0, 100.0, 57.0]).deg2rad()
+    ret = torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert kinds_of(ret, torch.zeros(2)).tolist() == [0, 1, 0]
+
+
+def test_what_all_photos_of_the_gallery_share_makes_none_the_kind_of_another() -> None:
+    ret = torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.0, -0.1]])
+    assert kinds_of(ret, mean_direction(ret)).tolist() == [0, 1, 2, 3]
+    assert kinds_of(ret, torch.zeros(3)).tolist() == [0, 0, 0, 0]
+
+
+def test_what_only_the_photos_of_the_ranking_share_makes_them_a_kind() -> None:
+    gallery = torch.tensor([[1.0, 0.05], [1.0, -0.05], [-1.0, 0.05], [-1.0, -0.05]])
+    mean = mean_direction(gallery)
+    assert kinds_of(gallery[:2], mean).tolist() == [0, 0]
+    assert kinds_of(gallery[:2], mean_direction(gallery[:2])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("photos", [1, 5])
+def test_photos_that_are_exactly_the_mean_are_each_of_a_kind(photos: int) -> None:
+    ret = gallery(seed=2, photos=1).expand(photos, -1)
+    assert kinds_of(ret, mean_direction(ret)).tolist() == list(range(photos))
+
+
+def test_the_mean_is_that_of_directions_whatever_their_lengths_and_in_whatever_portions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ret = gallery(seed=9, photos=50)
+    unit = ret.double().numpy()
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    lengths = torch.rand(50, 1, generator=torch.Generator().manual_seed(1)) + 0.1
+    for batch in (1, 7, 50, 1000):
+        monkeypatch.setattr(likeness, "_BATCH", batch)
+        mean = mean_direction(ret * lengths)
+        assert mean.dtype == torch.float32
+        np.testing.assert_allclose(mean.numpy(), unit.mean(axis=0), atol=1e-6)
+
+
+def test_the_mean_of_no_photos_is_zero() -> None:
+    assert mean_direction(torch.empty(0, 8)).tolist() == [0.0] * 8
+
+
+GRID = 4
+
+
+def pictures(seed: int, count: int, patches: int = 5) -> Tokens:
+    """Pictures of which some are nearly alike, with tokens at some cells of the grid."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(3, (count,), generator=generator)
+    features = torch.randn(3, patches + 1, 6, generator=generator)[kinds]
+    features = features + 0.3 * torch.randn(features.shape, generator=generator)
+    cells = [torch.randperm(GRID * GRID, generator=generator)[:patches].sort().values for _ in range(count)]
+    return Tokens(features, torch.stack(cells) if cells else torch.empty(0, patches, dtype=torch.int64))
+
+
+def plain_sameness(tokens: Tokens, one: int, other: int) -> float:
+    def best(here: int, there: int) -> float:
+        total = 0.0
+        for patch, cell in zip(tokens.patches[here], tokens.positions[here].tolist(), strict=True):
+            found = 0.0
+            for another, place in zip(tokens.patches[there], tokens.positions[there].tolist(), strict=True):
+                if abs(cell // GRID - place // GRID) <= 1 and abs(cell % GRID - place % GRID) <= 1:
+                    found = max(found, float(F.cosine_similarity(patch, another, dim=0)))
+            total += found
+        return total / len(tokens.positions[here])
+
+    return (best(one, other) + best(other, one)) / 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(0, 9))
+def test_each_photo_is_compared_with_the_most_similar_ones_before_it(seed: int, count: int) -> None:
+    ret = pictures(seed, count).ret
+    expected = []
+    for later in range(count):
+        cosines = [(float(F.cosine_similarity(ret[later], ret[place], dim=0)), place) for place in range(later)]
+        nearest = sorted(cosines, reverse=True)[:LOOKED_AT]
+        expected += [(later, place) for cosine, place in nearest if cosine > LOOK]
+    assert [tuple(pair) for pair in pairs_to_compare(ret).tolist()] == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(2, 6), batch=st.integers(1, 4))
+def test_sameness_is_what_the_best_matches_nearby_say(seed: int, count: int, batch: int) -> None:
+    tokens = pictures(seed, count)
+    pairs = torch.tensor([(one, other) for one in range(count) for other in range(count)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(likeness, "_PAIRS", batch)
+        found = sameness(tokens, pairs, GRID)
+    expected = torch.tensor([plain_sameness(tokens, one, other) for one, other in pairs.tolist()])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found[pairs[:, 0] == pairs[:, 1]], torch.ones(count))
+
+
+def test_without_patch_tokens_only_ret_decides() -> None:
+    angles = torch.tensor([0.0, 0.5 * (1 - SAME_BY_RET), 1.0])
+    ret = torch.stack([angles.cos(), angles.sin()], dim=1)
+    pairs = torch.tensor([(1, 0), (2, 0), (2, 1)])
+    assert sameness(Tokens.of_ret(ret), pairs, GRID).tolist() == [1.0, 0.0, 0.0]
+    assert sameness(Tokens.of_ret(ret), pairs[:0], GRID).tolist() == []
+
+
+def test_a_burst_is_one_and_photos_that_somebody_named_stand_for_themselves() -> None:
+    burst = [(1, 0), (3, 1), (4, 3), (4, 2), (5, 2)]
+    assert first_of_same(7, burst).tolist() == [0, 0, 2, 0, 0, 2, 6]
+    assert first_of_same(7, burst, own=4).tolist() == [0, 1, 2, 3, 3, 2, 6]
+    assert first_of_same(0, []).tolist() == []
+
+
+def saved(picture: Image.Image, quality: int = 85) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
+    matcher = model.load("default", dtype=torch.float32)
+    originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:4])]
+    copies = []
+    for original in originals:
+        width, height = original.size
+        copies += [
+            saved(original, 40),
+            saved(original.resize((width // 2, height // 2), Image.Resampling.LANCZOS)),
+            saved(original.crop((6, 6, width - 6, height - 4))),
+        ]
+    others = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[4:8], 4)]
+    # Drawings of one thing, in styles that are alike.
+    others += [draw_photo("star", 1), draw_photo("star", 3), draw_photo("star", 4)]
+    others += [draw_photo("bicycle", 1), draw_photo("bicycle", 4)]
+    opened = [*originals, *(matcher.open(data, "photo") for data in copies), *others]
+    tokens = matcher.encode(torch.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
+    grid = matcher.config.grid
+    pairs = pairs_to_compare(tokens.ret)
+    same = pairs[sameness(tokens, pairs, grid) > SAME].tolist()
+    firsts = first_of_same(len(opened), [(photo, earlier) for photo, earlier in same]).tolist()
+    assert firsts == [*range(4), *(number for number in range(4) for _ in range(3)), *range(16, len(opened))]

@@ -1,0 +1,340 @@
+"""Trainings of ZSE: the paper's quadruplets, and all pairs of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from model.checkpoint.file import load_network, read_metadata, save_checkpoint
+from model.commands import main
+from model.datasets.corpus import Corpus
+from model.errors import ModelError
+from model.evaluation import measure, score_matrices
+from model.network.config import Modality
+from model.network.layers.encoder import EncoderTrace
+from model.network.tokens import Tokens
+from model.network.zse import Network
+from model.papers.pictures import SIDE, Augmentation, TrainingSet, training_set
+from model.papers.recipe import Quadruplets, Weights, ZseOptimiser, ZseRecipe
+from model.papers.zse.objectives import MATCH, NO_MATCH, QuadrupletObjective, bank_loss, calibration_loss, listwise_loss
+from model.papers.zse.teacher import Teacher
+from model.papers.zse.trainer import ZseTrainer
+from model.training import DIFFUSIONS, calibrated, trained_matcher
+from tests.learning import assert_goes_on, small_backbone, small_recipe, write_class_folders, write_patterns
+from tests.networks import randn
+from tests.pictures import SHAPES
+
+SMALL_RECIPE = (
+    'preset = "zse-ti16"\nbf16 = false\nsteps = 4\nclasses = 3\n'
+    "[network]\nwidth = 32\ndepth = 4\nheads = 2\nmlp_ratio = 2.0\ntokenizer_widths = [4, 8, 16]\n"
+    "select_after = [1, 2]\ncross_heads = 2\ncross_ffn = 32\nimage_size = 64\n"
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return write_class_folders(tmp_path_factory.mktemp("training"), seeds=range(6))
+
+
+@pytest.fixture(scope="module")
+def data(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    return training_set(corpus, tmp_path_factory.mktemp("pixels"))
+
+
+@pytest.fixture(scope="module")
+def backbone() -> dict[str, torch.Tensor]:
+    return small_backbone()
+
+
+def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
+    backbone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)), tmp_path / "pixels")
+    fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 106))
+    recipe = dataclasses.replace(
+        small_recipe(60),
+        # The beliefs of a random teacher are not worth learning.
+        weights=Weights(bank=1.0, labels=0.0, teacher=0.0, relation=1.0),
+        optimiser=ZseOptimiser(encoder_rate=4e-3, head_rate=8e-3, warmup=5, average=0.9),
+    )
+    trainer = ZseTrainer(recipe, data, backbone, tmp_path / "run")
+    before = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    trainer.run()
+    after = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+
+    def total(entries: list[dict[str, float]]) -> float:
+        return sum(entry[name] for entry in entries for name in ("bank", "relation"))
+
+    assert total(log[-10:]) < 0.9 * total(log[:10])
+    for method in ("ret", "rn"):
+        assert after.figures[method]["all"]["map_all"] > before.figures[method]["all"]["map_all"] + 0.1
+
+
+def test_a_stopped_training_goes_on_exactly_where_it_was(
+    data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(small_recipe(6), save_every=2)
+    assert_goes_on(partial(ZseTrainer, recipe, data, backbone), tmp_path)
+
+
+def test_a_state_of_another_recipe_or_backbone_is_not_gone_on_with(
+    data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    ZseTrainer(small_recipe(1), data, backbone, tmp_path).run()
+    for recipe, weights in ((small_recipe(2), backbone), (small_recipe(1), small_backbone(seed=1))):
+        with pytest.raises(ModelError, match="belongs to another recipe, backbone or data"):
+            ZseTrainer(recipe, data, weights, tmp_path)
+
+
+def test_a_class_without_photos_cannot_be_trained_on(corpus: Corpus, tmp_path: Path) -> None:
+    lacking = Corpus(corpus.sketches, tuple(p for p in corpus.photos if p.label != "star"))
+    with pytest.raises(
+        ModelError, match="there are no photos of star; every class that is trained on needs sketches and photos"
+    ):
+        training_set(lacking, tmp_path)
+
+
+def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation(
+    corpus: Corpus, data: TrainingSet, backbone: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    trainer = ZseTrainer(small_recipe(2), data, backbone, tmp_path)
+    trainer.run()
+    network, figures = calibrated(trainer.average, corpus)
+    chosen = network.calibration
+    best = chosen.best_method
+    assert set(chosen.methods) == {"rn", "ret", "fused"}
+    assert set(figures) == {"rn", "ret", "fused", f"{best}+diffusion"}
+    assert figures[best] == max(figures[method] for method in chosen.methods)
+    assert chosen.fusion is not None
+    assert chosen.diffusion in DIFFUSIONS
+
+
+def test_the_command_trains_stops_goes_on_and_evaluates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_class_folders(tmp_path / "data", seeds=range(2))
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(SMALL_RECIPE)
+    command = ["train", str(recipe), "--backbone", str(tmp_path / "vit.safetensors"), "--data", str(tmp_path / "data")]
+    command += ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.safetensors")]
+    assert main([*command, "--until", "2"]) == 0
+    assert "stopped at step 2 of 4" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "wrote" in capsys.readouterr().out
+    measure = ["evaluate", "--weights", str(tmp_path / "out.safetensors"), "--data", str(tmp_path / "data")]
+    assert main([*measure, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    methods = {"rn", "ret", "fused"}
+    assert set(result["methods"]) == methods | {f"{method}+diffusion" for method in methods}
+    assert set(result["methods"]["rn"]["all"]) == {"map_all", "map_200", "precision_100", "precision_200"}
+    assert main(measure) == 0
+    assert "mAP@all" in capsys.readouterr().out
+    assert read_metadata(tmp_path / "out.safetensors")["origin"].endswith("from vit.safetensors")
+    assert main([*command, "--start", str(tmp_path / "out.safetensors"), "--run", str(tmp_path / "more")]) == 2
+    assert "ZSE-SBIR starts from a backbone alone" in capsys.readouterr().err
+
+
+def teacher(seed: int = 0) -> Teacher:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.nn.functional.normalize(torch.randn(9, 4, generator=generator), dim=1)
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    beliefs = torch.randn(9, 5, generator=generator).softmax(dim=1)
+    return Teacher(features, labels, beliefs, torch.randn(5, 4, generator=generator), torch.zeros(5))
+
+
+def test_the_bank_loss_is_the_cross_entropy_of_mean_class_similarity() -> None:
+    ret, bank = randn(3, 4, seed=1), teacher()
+    labels = torch.tensor([2, 0, 1])
+    expected = []
+    for row, label in zip(torch.nn.functional.normalize(ret, dim=1), labels, strict=True):
+        means = []
+        for number in range(3):
+            photos = bank.features[bank.labels == number]
+            means.append(sum(float(torch.exp(row @ photo / 0.1)) for photo in photos) / len(photos))
+        expected.append(-torch.log(torch.tensor(means[int(label)] / sum(means))))
+    torch.testing.assert_close(bank_loss(ret, labels, bank, 0.1), torch.stack(expected).mean())
+
+
+def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> None:
+    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
+    rows = -(torch.log_softmax(logits, 1).diagonal().mean())
+    columns = -(torch.log_softmax(logits, 0).diagonal().mean())
+    torch.testing.assert_close(listwise_loss(logits), (rows + columns) / 2)
+    torch.testing.assert_close(listwise_loss(logits + 7), listwise_loss(logits))
+
+
+def test_the_calibration_loss_moves_the_bias_alone() -> None:
+    logits, bias = torch.randn(3, 3, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+    torch.autograd.backward(calibration_loss(logits + bias, bias))
+    assert logits.grad is None
+    assert bias.grad is not None
+    assert bias.grad != 0
+
+
+def test_variations_stay_in_range_and_follow_from_their_seed(data: TrainingSet) -> None:
+    ink = 1 - data.sketches[:5].float() / 255
+    photos = data.photos[:5].float() / 255
+    results = []
+    for seed in (1, 1, 2):
+        vary = Augmentation(seed)
+        results.append([vary.sketches(ink), vary.photos(photos)])
+    for made in results[0]:
+        assert made.shape[-2:] == (SIDE, SIDE)
+        assert 0 <= float(made.min()) < float(made.max()) <= 1.0001
+    assert all(torch.equal(a, b) for a, b in zip(results[0], results[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(results[0], results[2], strict=True))
+
+
+WITHOUT_SELECTION = {"keep_sketch": 1.0, "keep_photo": 1.0}
+
+
+def quadruplets(recipe: ZseRecipe, how: Quadruplets, **network: object) -> ZseRecipe:
+    return dataclasses.replace(recipe, quadruplets=how, network={**recipe.network, **network})
+
+
+class Told(Network):
+    """Remembers what it was asked to encode, and answers with pixels as tokens: two of them, and [Ret] in front."""
+
+    def encode(self, images: torch.Tensor, modality: str, trace: object = None) -> Tokens:
+        self.seen = {**getattr(self, "seen", {}), modality: images}
+        rows = images.mean(dim=1).flatten(1)[:, : 3 * self.config.width].reshape(len(images), 3, -1)
+        return Tokens(rows, torch.tensor([[0, 1]]).expand(len(images), -1))
+
+
+def test_a_quadruplet_is_two_sketches_and_a_photo_of_a_class_and_a_photo_of_another(data: TrainingSet) -> None:
+    how = Quadruplets(samples=200)
+    objective = QuadrupletObjective(small_recipe(1), data, how)
+    sketches, photos = objective._batch(torch.Generator().manual_seed(0))
+
+    def classes(rows: torch.Tensor, of_class: tuple[torch.Tensor, ...]) -> list[int]:
+        return [next(c for c, own in enumerate(of_class) if row in own) for row in rows.tolist()]
+
+    drawn, shown = classes(sketches, data.sketch_rows), classes(photos, data.photo_rows)
+    assert drawn[:200] == drawn[200:] == shown[:200]
+    assert all(own != other for own, other in zip(drawn[:200], shown[200:], strict=True))
+    assert set(drawn) == set(shown[200:]) == set(range(len(SHAPES)))
+
+
+def test_the_papers_losses_are_a_triplet_of_tokens_and_the_squared_error_of_relation_scores(
+    data: TrainingSet,
+) -> None:
+    how = Quadruplets(samples=3, triplet=2.0, relation=4.0, margin=1.0)
+    recipe = quadruplets(small_recipe(1), how, cross_attention=False, **WITHOUT_SELECTION)
+    network = Told(recipe.config)
+    losses = QuadrupletObjective(recipe, data, how).losses(network, step=5)
+    s, p = network.encode(network.seen["sketch"], "sketch"), network.encode(network.seen["photo"], "photo")
+    triplets, squares = [], []
+    for i in range(3):
+        a, b, c = s.ret[i], p.ret[i], p.ret[3 + i]
+        triplets.append(max(0.0, float((a - b).norm() - (a - c).norm()) + 1.0))
+    scores = network.relate(network.project(s, "sketch"), network.project(p, "photo")).sigmoid().tolist()
+    squares = [(score - MATCH) ** 2 for score in scores[:3]] + [(score - NO_MATCH) ** 2 for score in scores[3:]]
+    assert losses["triplet"].item() == pytest.approx(2 * sum(triplets) / 3, abs=1e-4)
+    assert losses["relation"].item() == pytest.approx(4 * sum(squares) / 6, abs=1e-5)
+
+
+def test_the_regulariser_holds_the_mean_cosine_of_sketches_and_that_of_photos_at_a_target(data: TrainingSet) -> None:
+    how = Quadruplets(samples=3, relation=0.0, spread=0.5, cosine=0.3)
+    recipe = quadruplets(small_recipe(1), how, cross_attention=False, **WITHOUT_SELECTION)
+    network = Told(recipe.config)
+    losses = QuadrupletObjective(recipe, data, how).losses(network, step=5)
+    expected = 0.0
+    for half in ("sketch", "photo"):
+        vectors = network.encode(network.seen[half], half).ret
+        cosines = [
+            float(vectors[i] @ vectors[j] / (vectors[i].norm() * vectors[j].norm()))
+            for i in range(6)
+            for j in range(6)
+            if i != j
+        ]
+        expected += 0.5 * abs(sum(cosines) / len(cosines) - 0.3)
+    assert set(losses) == {"triplet", "spread"}
+    assert losses["spread"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Path) -> None:
+    data = training_set(write_patterns(tmp_path / "seen", seeds=range(12)), tmp_path / "pixels")
+    fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 106))
+    how = Quadruplets(samples=8)
+    recipe = quadruplets(small_recipe(60), how, relation="kernel-mlp", relation_ret=False, **WITHOUT_SELECTION)
+    recipe = dataclasses.replace(
+        recipe, optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, last=1.0)
+    )
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
+    before = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    trainer.run()
+    after = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert sum(entry["relation"] for entry in log[-10:]) < 0.95 * sum(entry["relation"] for entry in log[:10])
+    assert not list((tmp_path / "run").glob("teacher*"))
+    assert after.figures["ret"]["all"]["map_all"] > before.figures["ret"]["all"]["map_all"] + 0.05
+
+
+class Remembered(Network):
+    """Remembers the tokens that it encoded."""
+
+    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        tokens = super().encode(images, modality, trace)
+        self.tokens = {**getattr(self, "tokens", {}), modality: tokens}
+        return tokens
+
+
+def test_a_step_compares_every_sketch_with_every_photo(data: TrainingSet, tmp_path: Path) -> None:
+    recipe = small_recipe(1)
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
+    network = Remembered(recipe.config)
+    network.load_state_dict(trainer.network.state_dict())
+    found = trainer.objective.losses(network, step=3)["relation"]
+    count = recipe.classes
+    sketches, photos = network.tokens["sketch"], network.tokens["photo"]
+    assert sketches.features.shape[1] == photos.features.shape[1] == 1 + 9
+    logits = torch.empty(count, count)
+    for i in range(count):
+        sketch = network.project(sketches[i : i + 1], "sketch")
+        for j in range(count):
+            photo = network.project(photos[j : j + 1], "photo")
+            logits[i, j] = network.relate(sketch, photo)[0]
+    expected = -(logits.log_softmax(dim=1).diagonal() + logits.log_softmax(dim=0).diagonal()).mean() / 2
+    torch.testing.assert_close(found, expected)
+    weights = dict(network.named_parameters())
+    taught, slowly = (
+        torch.autograd.grad(loss, list(weights.values()), retain_graph=True, allow_unused=True)
+        for loss in (found, expected)
+    )
+    for name, one, other in zip(weights, taught, slowly, strict=True):
+        assert (one is None) == (other is None), name
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6, msg=name)
+    assert dict(zip(weights, taught, strict=True))["encoder.blocks.0.attn.qkv.weight"] is not None
+
+
+@pytest.mark.parametrize(
+    ("how", "network", "methods"),
+    [
+        (Quadruplets(samples=2, relation=0.0), {}, ("ret",)),
+        (Quadruplets(samples=2, triplet=0.0), {"relation": "kernel-mlp", "relation_ret": False}, ("rn",)),
+    ],
+)
+def test_a_network_is_offered_by_what_it_was_trained_for(
+    how: Quadruplets, network: dict[str, object], methods: tuple[str, ...], data: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = quadruplets(small_recipe(1), how, **network)
+    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
+    trainer.run()
+    validation = write_class_folders(tmp_path / "validation", seeds=range(2), shapes=SHAPES[:3])
+    chosen, figures = calibrated(trainer.average, validation, methods=recipe.methods)
+    assert chosen.calibration.methods == methods
+    assert set(figures) == {*methods, f"{chosen.calibration.best_method}+diffusion"}
+    save_checkpoint(chosen, tmp_path / "out.safetensors")
+    again = load_network(tmp_path / "out.safetensors")
+    assert (again.config, again.calibration) == (chosen.config, chosen.calibration)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in chosen.state_dict().items())
