@@ -51,7 +51,7 @@ _RETRIES = 20
 
 @dataclass(frozen=True)
 class ShardsReport:
-    """What a build on many machines did.
+    """The outcome of a build on many machines.
 
     Attributes:
         changed: False where nothing had to be written.
@@ -86,7 +86,7 @@ class ShardsReport:
 
 @dataclass(frozen=True)
 class ShardsDecision:
-    """What a build is to do, decided before any photo is read.
+    """One build of shards, decided before any photo is read.
 
     Attributes:
         live: the shards that are there; None where there are none. state: what they hold.

@@ -133,7 +133,7 @@ def cluster_photos(
 
 
 def _portions(stretches: Sequence[Stretch], rows: int) -> Iterator[tuple[Stretch, ...]]:
-    """The same rows in portions of at most so many."""
+    """Cuts the same rows into portions of at most so many."""
     portion: list[Stretch] = []
     room = rows
     for stretch in stretches:

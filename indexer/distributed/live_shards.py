@@ -1,4 +1,4 @@
-"""What the shards that are there give to the next build, and where rows are read from: shards and slices."""
+"""The shards that are there, as the next build goes on from them, and where rows are read from: shards and slices."""
 
 from __future__ import annotations
 

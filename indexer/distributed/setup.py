@@ -1,4 +1,4 @@
-"""What each worker has to have before it can encode: the storage that all share, and the same networks."""
+"""Before it can encode, each worker has to have the storage that all share, and the same networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = "token"
 
 @dataclass(frozen=True)
 class Setup:
-    """What a build tells every worker.
+    """The message of a build to every worker.
 
     Attributes:
         slices: the folder in which the build works. token: what a file in it holds, so that whoever reads it is known

@@ -1,4 +1,4 @@
-"""What a worker does to write a shard: an ordinary index of its part of the photos, by an ordinary writer."""
+"""A worker writes a shard: an ordinary index of its part of the photos, by an ordinary writer."""
 
 from __future__ import annotations
 

@@ -203,7 +203,8 @@ class Vectors:
 
     def _near(self, direction: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
         rows, products = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        wanted = torch.from_numpy(np.ascontiguousarray(direction))
+        # A copy, since what came from elsewhere may lie in memory that is not to be written.
+        wanted = torch.from_numpy(np.array(direction, np.float32))
         for part in self._opened(cells):
             some = np.arange(part.start, part.stop)
             values = torch.from_numpy(np.array(self._values[part])).float() @ wanted

@@ -65,7 +65,7 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
 
 @dataclass(frozen=True)
 class Find:
-    """What is looked for in some cells of a gallery.
+    """A wish: the photos that are looked for in some cells of a gallery.
 
     Attributes:
         cells: (n,) int64, the cells that are opened.
@@ -202,7 +202,7 @@ class Cells:
 
 
 class SearchedIndex(Protocol):
-    """What the service asks of an index, beside what it searches by.
+    """An index as the service asks it, beside the search.
 
     Attributes:
         generation: its name. made: tells generations of different indexes apart, too.
@@ -257,7 +257,7 @@ class SearchedIndex(Protocol):
 
 
 class Gallery(Protocol):
-    """What a search asks of a gallery, on this machine or on others. ``IndexGallery`` says more of each."""
+    """A gallery as a search asks it, on this machine or on others. ``IndexGallery`` says more of each method."""
 
     @property
     def index(self) -> SearchedIndex: ...
@@ -278,7 +278,7 @@ class Gallery(Protocol):
         """The photos that are looked for."""
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
-        """What is known of these photos, in their order."""
+        """The entries of these photos, in their order."""
 
     def tokens(self, rows: Rows) -> Tokens:
         """The tokens of these photos."""
@@ -331,7 +331,7 @@ class IndexGallery:
         return found
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
-        """What the index knows of these photos, in their order."""
+        """The entries of these photos, in their order."""
         return tuple(self.index.photo(photo) for photo in self.index.ids[rows].tolist())
 
     def find(self, find: Find) -> Table:

@@ -36,7 +36,7 @@ def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a search does where its query does not say; a service takes these from its settings.
+    """The choices of a search whose query does not say; a service takes these from its settings.
 
     Attributes:
         k: results. quality: how much is scored. nprobe: cells to open at least.

@@ -32,11 +32,10 @@ from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, addresses
 from service.search.around import Surroundings
+from service.search.encoding import Encode, Sketch, Stopwatch, encode_picture
 from service.search.gallery import Find, Floats, Gallery, IndexGallery, Scores, Table, Word, best_first
-from service.search.parts import Encode, Sketch, encode_picture
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
 from service.search.shown import FOLDED, NO_ROWS, Folded, fold, group_kinds, grouped_places, is_far_ahead
-from service.search.stopwatch import Stopwatch
 from service.towers import ClipVectors, TextVector
 
 # Cells that are scored by the method where it chooses cells: the best of all by vector. The seed's system has 125.
@@ -47,7 +46,7 @@ MORE = 4
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is searched for.
+    """A query that is encoded.
 
     Attributes:
         tokens: what photos are compared with, a batch of one: the sketch, or where photos are liked a [Ret] near

@@ -1,4 +1,4 @@
-"""What is shown of a ranking: near duplicates as one result, and photos that look alike as one kind."""
+"""A ranking as it is shown: near duplicates as one result, and photos that look alike as one kind."""
 
 from __future__ import annotations
 

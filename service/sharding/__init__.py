@@ -1,13 +1,12 @@
 """A gallery in several shards on several machines: what each shard answers, and the one search over all of them."""
 
-from service.sharding.checks import check_folders, shard_names
 from service.sharding.errors import GenerationGone, ShardRefuses, ShardsLost, ShardsRefused, ShardUnavailable
 from service.sharding.links import Pending, ShardLink
 from service.sharding.live import ShardedLive
 from service.sharding.on_ray import deployed
 from service.sharding.server import ShardServer
 from service.sharding.shard import Call, Overview, Shard
-from service.sharding.shards import Shards
+from service.sharding.shards import Shards, check_folders, shard_names
 
 __all__ = [
     "Call",

@@ -35,12 +35,12 @@ class ShardedGallery:
 
     @property
     def index(self) -> ShardedGallery:
-        """What else is known of the photos."""
+        """The index that the service asks, beside the search: this gallery itself."""
         return self
 
     @property
     def cells(self) -> Cells:
-        """Those of all shards."""
+        """The cells of all shards."""
         return self._layout.cells
 
     def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
@@ -80,7 +80,7 @@ class ShardedGallery:
         return found
 
     def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
-        """What is known of these photos, in their order."""
+        """The entries of these photos, in their order."""
         found: dict[int, PhotoEntry] = {}
         for places, shard, entries in self._ask_of("entries", rows):
             first = self._layout.cell_start(shard)
@@ -111,7 +111,7 @@ class ShardedGallery:
 
     @property
     def made(self) -> str:
-        """As in ``SearchedIndex``."""
+        """The names that tell the generations of all shards apart from others, joined by '+'."""
         return "+".join("-" if one is None else one.made for one in self._layout.overviews)
 
     @property
@@ -132,20 +132,20 @@ class ShardedGallery:
 
     @property
     def embedder(self) -> EmbedderEntry:
-        """As in ``SearchedIndex``."""
+        """The embedder that the photos were clustered by."""
         return self._layout.embedder
 
     @property
     def tokens_kept(self) -> int:
-        """As in ``SearchedIndex``."""
+        """How many tokens of each photo are kept, [Ret] included."""
         return self._layout.tokens_kept
 
     def photo(self, photo: int) -> PhotoEntry:
-        """As in ``SearchedIndex``. Raises ShardsLost where the photo may be in a shard that is missing."""
+        """The photo of an id. Raises UnknownPhoto; ShardsLost where a shard that is missing may have it."""
         return self.photos([photo])[0]
 
     def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
-        """As in ``SearchedIndex``: all of them in two rounds."""
+        """The photos of several ids, in their order, in two rounds."""
         return self.entries(self.rows_of_ids(list(photos)))
 
     def photo_at(self, target: str) -> PhotoEntry:
@@ -153,7 +153,7 @@ class ShardedGallery:
         raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")
 
     def open_photo(self, photo: int) -> bytes:
-        """As in ``SearchedIndex``: read on a machine of the shard."""
+        """The bytes that were indexed as a photo, read on a machine of its shard."""
         return self._ask_home("open_photo", photo)
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
@@ -166,7 +166,7 @@ class ShardedGallery:
         return self._ask.ask(calls)[shard]
 
     def cluster_ids(self, number: int) -> Ids:
-        """As in ``SearchedIndex``. Raises ShardsLost where its shard is missing."""
+        """(m,) ascending: the ids of a cluster's photos. Raises IndexError; ShardsLost where its shard is missing."""
         if not 0 <= number < self.cluster_count:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         shard = self._layout.shard_of_cell(number)

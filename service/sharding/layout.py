@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def embedder(self) -> EmbedderEntry:
-        """What the photos of all shards were clustered by."""
+        """The embedder that the photos of all shards were clustered by."""
         return self._known().embedder
 
     @property

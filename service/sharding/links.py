@@ -33,7 +33,7 @@ class ShardLink(Protocol):
         """The ``made`` of the generation in use. ShardRefuses where there is none."""
 
     def overview(self, made: str) -> Pending[Overview]:
-        """What is known of a generation."""
+        """The summary of a generation."""
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """Ask a generation."""

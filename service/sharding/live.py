@@ -51,7 +51,7 @@ class ShardedLive:
         self.swaps = 0
 
     def engine(self) -> ShardedEngine:
-        """As in ``LiveEngine``: there is one as soon as a shard answers, and as long as one does."""
+        """The engine that answers now: there is one as soon as a shard answers, and as long as one does."""
         if self._engine is None or len(self._shards.missing) == len(self._shards.links):
             reasons = "; ".join(f"{shard.name}: {shard.reason}" for shard in self._shards.infos())
             raise NotReady(f"No shard of the gallery answers ({reasons}).")
@@ -59,22 +59,22 @@ class ShardedLive:
 
     @property
     def refused(self) -> str | None:
-        """As in ``LiveEngine``."""
+        """Why shards do not use their newest generation; None where all do."""
         return self._shards.refused
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:
-        """As in ``LiveEngine``."""
+        """The shards, as they are told to users."""
         return self._shards.infos()
 
     async def watch(self) -> None:
-        """As in ``LiveEngine``."""
+        """Looks for other generations for as long as the service runs."""
         while True:
             await self.refresh()
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:
-        """As in ``LiveEngine``."""
+        """Asks the shards once what they have, and takes it into use."""
         before = {shard.name for shard in self.shards if shard.answers}
         if await asyncio.to_thread(self._shards.refresh) or self._engine is None:
             await self._swap()

@@ -27,9 +27,8 @@ from service.search import Encode
 from service.settings import Settings
 from service.sharding.errors import ShardsRefused, ShardUnavailable
 from service.sharding.links import Pending
-from service.sharding.sent import SentTokens, to_tensor
 from service.sharding.server import ShardServer
-from service.sharding.shard import Call, Overview
+from service.sharding.shard import Call, Overview, SentTokens, to_tensor
 
 T = TypeVar("T")
 
@@ -91,15 +90,15 @@ class ShardReplica:
             time.sleep(POLL_SECONDS)
 
     def state(self) -> _Told[str]:
-        """As ``ShardServer.state``."""
+        """The answer of ``ShardServer.state``."""
         return _told(self._server.state)
 
     def overview(self, made: str) -> _Told[Overview]:
-        """As ``ShardServer.overview``."""
+        """The answer of ``ShardServer.overview``."""
         return _told(lambda: self._server.overview(made))
 
     def answer(self, made: str, question: Call[T]) -> _Told[T]:
-        """As ``ShardServer.answer``."""
+        """The answer of ``ShardServer.answer``."""
         with self._turn:
             return _told(lambda: self._server.answer(made, question))
 
@@ -126,7 +125,7 @@ class _Response(Generic[T]):
         self._send, self._sent = send, send()
 
     def result(self, seconds: float) -> T:
-        """As of ``Pending``."""
+        """The answer; see ``Pending``."""
         from ray.exceptions import RayActorError, RayError
         from ray.serve.exceptions import BackPressureError, RayServeException
 
@@ -160,21 +159,21 @@ class RayShard:
         self.name, self._handle = name, handle
 
     def state(self) -> Pending[str]:
-        """As in ``ShardLink``."""
+        """The ``made`` of the generation in use."""
         return _Response(self._handle.state.remote)
 
     def overview(self, made: str) -> Pending[Overview]:
-        """As in ``ShardLink``."""
+        """The summary of a generation."""
         return _Response(lambda: self._handle.overview.remote(made))
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
-        """As in ``ShardLink``."""
+        """The answer of a generation to a call."""
         return _Response(lambda: self._handle.answer.remote(made, question))
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What was deployed on a cluster.
+    """The way to what was deployed on a cluster.
 
     Attributes:
         links: to the shards, in their order.

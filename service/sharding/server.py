@@ -1,4 +1,4 @@
-"""What answers for a shard: the generation that is live, and the one before for searches that began with it."""
+"""The server of a shard answers by the generation that is live, and the one before for searches that began with it."""
 
 from __future__ import annotations
 

@@ -8,18 +8,41 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from indexer import EmbedderEntry, Index, Origin, UnknownPhoto
-from model import Matcher
+from model import Matcher, Tokens
 from service.search import Cells, Ids, IndexGallery, Rows, Searcher, check_searches
-from service.sharding.sent import SentTokens
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
+class SentTokens:
+    """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
+
+    features: NDArray[Any]
+    positions: NDArray[np.int64]
+
+    @staticmethod
+    def of(tokens: Tokens) -> SentTokens:
+        """These tokens, from whatever device they are on."""
+        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy())
+
+    def tokens(self, device: torch.device) -> Tokens:
+        """The tokens on a device."""
+        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device))
+
+
+def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
+    return torch.from_numpy(np.array(array)).to(device)
+
+
+@dataclass(frozen=True)
 class Overview:
-    """What the searching process must know of a shard before it can ask it.
+    """A summary of a shard, which the searching process must know before it can ask it.
 
     Attributes:
         made: names the generation, also among those of other indexes. generation: its name in the shard's folder.
@@ -46,7 +69,7 @@ class Shard(IndexGallery):
         weakref.finalize(self, index.close)
 
     def overview(self) -> Overview:
-        """What must be known of it."""
+        """Its summary."""
         index = self.index
         origin, embedder = index.manifest.origin, index.embedder
         return Overview(index.made, index.generation, index.photo_count, self.cells, origin, embedder)

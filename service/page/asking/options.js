@@ -8,7 +8,7 @@ const VIEW = "sketch-search-view";
 const UNFOLDED = "sketch-search-unfolded";
 
 export class Options extends EventTarget {
-  #careful = true;
+  #quality = "good";
   #view = "auto";
   #count = part("count");
   #fold = part("fold");
@@ -19,7 +19,7 @@ export class Options extends EventTarget {
     super();
     choose("view", forSite.get(VIEW));
     choice("view", (value) => this.#show(value));
-    choice("care", (value) => this.#changed(() => (this.#careful = value === "careful")));
+    choice("care", (value) => this.#changed(() => (this.#quality = value)));
     this.#count.addEventListener("change", () => this.#changed(() => undefined));
     this.#fold.checked = forSite.get(UNFOLDED) === null;
     this.#fold.addEventListener("change", () => this.#turn());
@@ -27,8 +27,8 @@ export class Options extends EventTarget {
 
   /** The parameters of a search. */
   get params() {
-    const method = this.#careful ? "auto" : "ret";
-    return { method, k: this.#count.value || "20", view: this.#view, fold: String(this.#fold.checked) };
+    const [quality, fold] = [this.#quality, String(this.#fold.checked)];
+    return { quality, k: this.#count.value || "20", view: this.#view, fold };
   }
 
   /** How many results to ask for at a time, and how many one may. */
@@ -40,7 +40,7 @@ export class Options extends EventTarget {
   /** Offer what this server can do. @param model and limits as /info tells them */
   offer(model, limits) {
     this.#most = limits.max_k;
-    part("care").hidden = !(model.methods.includes("ret") && (model.best_method !== "ret" || model.diffuses));
+    part("care").hidden = !(model.methods.includes("ret") && model.best_method !== "ret");
     const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
     const wanted = sizes.has(Number(this.#count.value)) ? this.#count.value : String(limits.default_k);
     const sorted = [...sizes].sort((a, b) => a - b);

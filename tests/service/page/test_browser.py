@@ -68,14 +68,16 @@ def test_what_is_searched_and_by_what_is_told_in_words(desk: Browser, server: Se
     check_quiet(desk, server)
 
 
-def test_one_can_search_quickly_or_carefully(desk: Browser, server: Served) -> None:
+def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("circle"))
     wait_for_photos(desk)
     desk.find_element(By.ID, "took-in").click()
-    for value, said in [("quick", "whole picture, [Ret]."), ("careful", "pictures square by square.")]:
+    for value, said in [("fast", "whole picture, [Ret]."), ("best", "pictures square by square.")]:
         desk.find_element(By.XPATH, f"//input[@value='{value}']/..").click()
         wait(desk).until(partial(ends_with, name="timings", end=said))
+    urls = "".join(browser.requested(desk))
+    assert all(f"quality={value}" in urls for value in ("good", "fast", "best"))
     check_quiet(desk, server)
 
 

@@ -14,10 +14,9 @@ from indexer import Index
 from model import Matcher
 from model.network import Calibration, Method
 from service.schemas import SearchQuery
+from service.search.encoding import Stopwatch, encode_picture
 from service.search.gallery import BATCH, Find, IndexGallery, Table, best_first
-from service.search.parts import encode_picture
 from service.search.searcher import Searcher
-from service.search.stopwatch import Stopwatch
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 CPU = torch.device("cpu")

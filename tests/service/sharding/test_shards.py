@@ -16,8 +16,8 @@ from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
 from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsRefused
-from service.sharding.checks import check_folders, shard_names
 from service.sharding.shard import Call
+from service.sharding.shards import check_folders, shard_names
 from tests.requirements import need_ray
 from tests.service.sharding.cut_indexes import cut
 from tests.service.sharding.parts_of_index import Answered

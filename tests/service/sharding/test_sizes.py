@@ -9,8 +9,7 @@ import numpy as np
 from indexer import Index
 from model import Matcher
 from service.search import Find
-from service.search.parts import encode_picture
-from service.search.stopwatch import Stopwatch
+from service.search.encoding import Stopwatch, encode_picture
 from service.sharding.layout import Layout
 from tests.benchmarks import scale
 from tests.service.sharding.parts_of_index import gallery_of, shards_of

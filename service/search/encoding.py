@@ -1,12 +1,17 @@
-"""How long each stage of a search takes."""
+"""The pictures of a query, encoded: a sketch, or a photo in its place; and how long each stage of a search takes."""
 
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
+from PIL import Image
 
+from model import Matcher, Tokens
+from model.images import Pixels
+from model.network import Modality
 from service.schemas import StageTimings
 
 Stage = Literal["prepare", "encode", "clusters", "photos", "diffusion"]
@@ -44,3 +49,22 @@ class Stopwatch:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+#: A sketch, or the photo of a query: an RGB picture, or its pixels as ``Preprocessing.pixels`` prepares them.
+Sketch: TypeAlias = Image.Image | Pixels
+
+#: What encodes pictures: ``Matcher.encode``, here or on another machine.
+Encode: TypeAlias = Callable[[torch.Tensor, Modality], Tokens]
+
+
+def encode_picture(given: Sketch, modality: Modality, matcher: Matcher, watch: Stopwatch, encode: Encode) -> Tokens:
+    """Crops, resizes and encodes a picture: tokens of a batch of one. Raises BlankSketch for a sketch without ink."""
+    if isinstance(given, Image.Image):
+        pixels = matcher.prepare(given, modality)
+    else:
+        pixels = matcher.preprocessing.to_tensor(given)
+    watch.lap("prepare")
+    tokens = encode(pixels.unsqueeze(0), modality)
+    watch.lap("encode")
+    return tokens
