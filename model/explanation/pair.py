@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from model.errors import ModelError
 from model.network import (
     BestMatchRelation,
-    ConvolutionalEncoder,
-    CrossAttention,
     CrossSide,
     EncoderTrace,
     Modality,
@@ -74,7 +71,7 @@ class Explanation:
         grid: patches along one side.
         sketch, photo: self-attention and selection of each.
         sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared: those whose
-            tokens left the encoder and, of the photo, were kept in the cross-attention (r_CA).
+            tokens left the encoder.
         sketch_to_photo, photo_to_sketch: (heads, n_s, n_p) and (heads, n_p, n_s) cross-attention between patch
             tokens, None without cross-attention.
         ret_to_photo: (heads, n_p), cross-attention of the sketch's [Ret] to the photo's patch tokens, or None.
@@ -123,10 +120,8 @@ def observe(network: RetNetwork, variants: torch.Tensor, modality: Modality) -> 
     """Encodes one image and records its attention.
 
     variants: (v, 3, H, W), the image, prepared, on the network's device; of a sketch further variants may follow
-    (``sketch_variants``), which have a part in [Ret] alone. Raises ModelError for an encoder without self-attention.
+    (``sketch_variants``), which have a part in [Ret] alone.
     """
-    if isinstance(network, Network) and isinstance(network.encoder, ConvolutionalEncoder):
-        raise ModelError(f"{network.config.name} has no self-attention, so that there is nothing to explain by")
     trace = EncoderTrace()
     tokens = seen_together(network.encode(variants, modality, trace))
     area = network.config.grid**2
@@ -153,7 +148,7 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
     s_out, p_out = sketch.tokens, photo.tokens
     if isinstance(network, Network):
         if network.cross is not None and isinstance(s_side, CrossSide) and isinstance(p_side, CrossSide):
-            forth, back = _cross_attention(network.cross, s_side, p_side)
+            forth, back = (weights[0].cpu() for weights in network.cross.attention(s_side, p_side))
         s_out, p_out = network.align(s_side, p_side)
     trained = network.calibration.relation_trained
     return Explanation(
@@ -213,18 +208,6 @@ def _distinct(tokens: Tokens) -> torch.Tensor:
     cosines = kernel_matrix(tokens.patches, tokens.patches)[0].fill_diagonal_(-1)
     distinct = cosines.amax(dim=1) <= _REPEATED
     return (distinct if distinct.any() else torch.ones_like(distinct)).nonzero()[:, 0]
-
-
-def _cross_attention(cross: CrossAttention, sketch: CrossSide, photo: CrossSide) -> tuple[torch.Tensor, torch.Tensor]:
-    """(heads, 1+n_s, 1+n_p) and (heads, 1+n_p, 1+n_s) over the tokens that r_CA keeps, [Ret] in front."""
-    forth, back = (weights[0].cpu() for weights in cross.attention(sketch, photo))
-    if cross.keep < 1:
-        chosen = cross.selected_patches(sketch, photo)[0].cpu()
-        rows = torch.cat([torch.zeros(1, dtype=chosen.dtype), chosen + 1])
-        # In the layer, the softmax runs over the kept keys only: the same weights, scaled so that they sum to 1.
-        forth = forth[:, :, rows] / forth[:, :, rows].sum(dim=2, keepdim=True)
-        back = back[:, rows]
-    return forth, back
 
 
 STRONGEST = 10

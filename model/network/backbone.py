@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from model.errors import ModelError
 from model.network.config import ModelConfig
-from model.network.layers import Encoder
+from model.network.encoder import Encoder
 from model.network.zse import Network
 from model.terminal import expanded
 
@@ -51,7 +51,7 @@ def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: i
     """A network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
 
     The class token becomes [Ret], and the learnable tokenizer starts at zero. Position embeddings are resampled to
-    the config's grid. A convolutional encoder takes nothing from a ViT. The calibration is UNCALIBRATED, because the
+    the config's grid. The calibration is UNCALIBRATED, because the
     relation network is untrained.
 
     Raises ModelError where the ViT has other dimensions than the config.

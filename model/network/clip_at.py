@@ -13,7 +13,7 @@ from torch import nn
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality
-from model.network.layers import EncoderTrace
+from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attention

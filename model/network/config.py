@@ -37,10 +37,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 # Of a vocabulary: ten times as many words as the largest one has, and what its names have at most.
 _MOST_WORDS = 20_000
 _MOST_NAMES = 16
-_POOLED = (
-    "the checkpoint pools its patch tokens into groups, which this version no longer does; "
-    "train it again without groups_sketch and groups_photo"
-)
+# Fields that earlier versions wrote, with the only value that this one can still do.
+_GONE: dict[str, object] = {"groups_sketch": None, "groups_photo": None, "pooling": "token", "keep_cross": 1.0}
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,20 @@ class ModelConfig:
         image_size, patch_size: side of the square input and of one patch, in pixels.
         width, depth, heads, mlp_ratio, norm_eps: the ViT encoder (3.2).
         encoder: "vit"; "two-sided", a ViT that is frozen for photos and tuned for sketches
-            (``model.network.layers.two_sided``), which selects tokens once, after its last block; "resnet50" takes the
-            map of a ResNet-50 as tokens (the ablation "w/o SA" of Table 3), without self-attention and selection;
-            [Ret] is then their mean.
+            (``model.network.two_sided``), which selects tokens once, after its last block.
         encoder_width: width of the two-sided ViT, whose tokens are projected to ``width``; 0 for other encoders.
         second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
         photo_side: SHA-256 of the file with all that photos need of a two-sided ViT; "" for other encoders.
         tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
         tokenizer_widths: channels of its first three convolutions; the last has ``width``.
-        pooling: what [Ret] is: the "token", as it leaves the encoder, or the "mean" of the patch tokens there (the
-            baseline ViT-Vis).
         select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
-        keep_sketch, keep_photo, keep_cross: keep rates r_S, r_I and r_CA in (0, 1].
+        keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1].
         cross_attention: False feeds the encoder's tokens to the relation network (the ablation "w/o CA").
         cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
         relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5); "best-match"
-            weights each token's best match on the other side; "pair-mlp" is the paper's with a metric learned on each
-            concatenated pair instead of the cosine (the ablation "w/o Cos-K").
-        kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp, pair-mlp).
-        relation_hidden: hidden widths of the paper's relation network (kernel-mlp, pair-mlp).
+            weights each token's best match on the other side.
+        kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp).
+        relation_hidden: hidden widths of the paper's relation network (kernel-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
         prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without one.
         words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is the
@@ -90,22 +83,20 @@ class ModelConfig:
     patch_size: int = 16
     mlp_ratio: float = 4.0
     norm_eps: float = 1e-6
-    encoder: Literal["vit", "two-sided", "resnet50"] = "vit"
+    encoder: Literal["vit", "two-sided"] = "vit"
     encoder_width: int = 0
     second_width: int = 0
     second_heads: int = 1
     photo_side: str = ""
     tokenizer: Literal["learnable", "plain"] = "learnable"
     tokenizer_widths: tuple[int, int, int] = (64, 128, 256)
-    pooling: Literal["token", "mean"] = "token"
     select_after: tuple[int, ...] = (3, 6, 9)
     keep_sketch: float = 1.0
     keep_photo: float = 1.0
-    keep_cross: float = 1.0
     cross_attention: bool = True
     cross_heads: int = 8
     cross_ffn: int = 1024
-    relation: Literal["kernel-mlp", "best-match", "pair-mlp"] = "kernel-mlp"
+    relation: Literal["kernel-mlp", "best-match"] = "kernel-mlp"
     kernel_width: int = 512
     relation_hidden: tuple[int, int] = (343, 49)
     relation_ret: bool = False
@@ -139,7 +130,7 @@ class ModelConfig:
             problems.append(
                 f"{inner} is not a multiple of heads {self.heads}, or width {self.width} of {self.cross_heads}"
             )
-        if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo, self.keep_cross)):
+        if any(not 0 < rate <= 1 for rate in (self.keep_sketch, self.keep_photo)):
             problems.append("keep rates must lie in (0, 1]")
         if list(self.select_after) != sorted(set(self.select_after)):
             problems.append(f"select_after {self.select_after} must ascend")
@@ -156,10 +147,8 @@ class ModelConfig:
             problems.append("patch_size must be 16, the total stride of the tokenizer's four convolutions")
         if self.relation != "best-match" and (self.image_size // self.patch_size) % 2:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
-        if self.released_value_from_query and (self.keep_sketch != self.keep_photo or self.keep_cross != 1):
+        if self.released_value_from_query and self.keep_sketch != self.keep_photo:
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
-        if self.encoder == "resnet50" and self.keep_sketch * self.keep_photo < 1:
-            problems.append("tokens are selected by self-attention, which only a ViT has: keep rates must be 1")
         if problem := problem_of_words(self.words, self.drawn):
             problems.append(problem)
         if problems:
@@ -198,8 +187,8 @@ class ModelConfig:
 
     @staticmethod
     def from_json(text: str) -> ModelConfig:
-        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint; and for pooled tokens."""
-        return from_json(ModelConfig, text, "configuration", dict.fromkeys(("groups_sketch", "groups_photo"), _POOLED))
+        """Raises ModelError for unknown or missing fields, a newer or damaged checkpoint, and for what is gone."""
+        return from_json(ModelConfig, text, "configuration", _GONE)
 
 
 def within(value: float | tuple[float, ...], least: float, most: float) -> bool:

@@ -22,12 +22,12 @@ def to_json(record: DataclassInstance) -> str:
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
 
 
-def from_json(kind: type[Record], text: str, title: str, gone: Mapping[str, str] | None = None) -> Record:
+def from_json(kind: type[Record], text: str, title: str, gone: Mapping[str, object] | None = None) -> Record:
     """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
 
     Args:
         title: says in errors what is read.
-        gone: fields that earlier versions wrote, each with the sentence that refuses any value but null.
+        gone: fields that earlier versions wrote, each with the one value that still means what it meant.
 
     Raises:
         ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
@@ -35,9 +35,11 @@ def from_json(kind: type[Record], text: str, title: str, gone: Mapping[str, str]
     known = {field.name for field in dataclasses.fields(kind)}
     try:
         values: dict[str, Any] = json.loads(text)
-        for name, refusal in (gone or {}).items():
-            if values.pop(name, None) is not None:
-                raise ModelError(refusal)
+        for name, harmless in (gone or {}).items():
+            if values.pop(name, harmless) != harmless:
+                raise ModelError(
+                    f"the checkpoint was trained with {name}, which this version no longer has; train it again without"
+                )
         unknown = sorted(set(values) - known)
         if unknown:
             raise ModelError(

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from model.network.config import Modality, ModelConfig
-from model.network.layers import TwoSidedEncoder
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
+from model.network.two_sided import TwoSidedEncoder
 from model.network.zse import Network
 
 TOLERANCE = 1e-2

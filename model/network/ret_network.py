@@ -15,7 +15,8 @@ from torch import nn
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality
-from model.network.layers import EncoderTrace, Side
+from model.network.encoder import EncoderTrace
+from model.network.relation import Side
 from model.network.tokens import Tokens
 from model.words import Names
 

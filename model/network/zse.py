@@ -9,25 +9,15 @@ import torch
 from model.errors import ModelError
 from model.network.calibration import UNCALIBRATED, Calibration
 from model.network.config import Modality, ModelConfig
-from model.network.layers import (
-    RELATIONS,
-    BestMatchRelation,
-    ConvolutionalEncoder,
-    CrossAttention,
-    Encoder,
-    EncoderTrace,
-    KernelRelation,
-    RetTerm,
-    Side,
-    TwoSidedEncoder,
-)
+from model.network.encoder import Encoder, EncoderTrace
+from model.network.relation import RELATIONS, BestMatchRelation, CrossAttention, KernelRelation, RetTerm, Side
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
+from model.network.two_sided import TwoSidedEncoder
 
-_ENCODERS: dict[str, type[Encoder | TwoSidedEncoder | ConvolutionalEncoder]] = {
+_ENCODERS: dict[str, type[Encoder | TwoSidedEncoder]] = {
     "vit": Encoder,
     "two-sided": TwoSidedEncoder,
-    "resnet50": ConvolutionalEncoder,
 }
 
 
@@ -42,7 +32,7 @@ class Network(RetNetwork):
 
     def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__(config, calibration)
-        self.encoder: Encoder | TwoSidedEncoder | ConvolutionalEncoder = _ENCODERS[config.encoder](config)
+        self.encoder: Encoder | TwoSidedEncoder = _ENCODERS[config.encoder](config)
         self.cross = CrossAttention(config) if config.cross_attention else None
         self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
         self.ret_term = RetTerm() if config.relation_ret else None

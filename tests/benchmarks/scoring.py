@@ -22,9 +22,8 @@ from indexer.samples import SKETCHED, draw_photo, draw_sketch
 from model.checkpoint.conversion import released_config
 from model.matcher import Matcher
 from model.network.config import Modality
-from model.network.layers.cross import CrossBranch, Side
-from model.network.layers.relation import KernelRelation
 from model.network.precision import fastest_dtype
+from model.network.relation import CrossBranch, KernelRelation, Side
 from model.network.tokens import Tokens
 from model.network.zse import Network, as_zse
 from tests.benchmarks.command import Command, by_matcher, least_seconds, named, peak_said

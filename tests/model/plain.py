@@ -99,26 +99,16 @@ def branch(state: State, name: str, x: torch.Tensor, attended: torch.Tensor) -> 
     return layer_norm(z, state[f"{name}.norm2.weight"], state[f"{name}.norm2.bias"], 1e-5)
 
 
-def cross(
-    config: ModelConfig, state: State, s: torch.Tensor, p: torch.Tensor, p_cells: list[int]
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Tokens of one sketch and one photo after cross-attention, and the photo's cells after r_CA."""
+def cross(config: ModelConfig, state: State, s: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of one sketch and one photo after cross-attention."""
     if not config.cross_attention:
-        return s, p, p_cells
-    if config.keep_cross < 1:
-        weights = attention_rows(
-            linear(s[:1], state, "cross.sketch.query"), linear(p, state, "cross.sketch.key"), config.cross_heads
-        )
-        chosen = best(weights[:, 0, 1:].mean(0), config.keep_cross)
-        p = torch.stack([p[0]] + [p[1 + i] for i in chosen])
-        p_cells = [p_cells[i] for i in chosen]
+        return s, p
     heads = config.cross_heads
     forth = attention_rows(linear(s, state, "cross.sketch.query"), linear(p, state, "cross.sketch.key"), heads)
     back = attention_rows(linear(p, state, "cross.photo.query"), linear(s, state, "cross.photo.key"), heads)
     return (
         branch(state, "cross.sketch", s, mix(forth, linear(p, state, "cross.sketch.value"))),
         branch(state, "cross.photo", p, mix(back, linear(s, state, "cross.photo.value"))),
-        p_cells,
     )
 
 
@@ -154,16 +144,10 @@ def relation_logit(config: ModelConfig, state: State, sketch: torch.Tensor, phot
     state = {name: tensor.double() for name, tensor in state.items()}
     s, s_cells = encode(config, state, sketch.double(), "sketch")
     p, p_cells = encode(config, state, photo.double(), "photo")
-    s2, p2, p2_cells = cross(config, state, s, p, p_cells)
+    s2, p2 = cross(config, state, s, p)
     if config.relation == "kernel-mlp":
-        rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p2_cells)
+        rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p_cells)
         logit = mlp(state, torch.stack([cosine(a, b) for a in rows for b in columns]))
-    elif config.relation == "pair-mlp":
-        rows, columns = downsampled(config, state, s2, s_cells), downsampled(config, state, p2, p2_cells)
-        parts = [state["relation.sketch_part.weight"], state["relation.photo_part.weight"]]
-        weight, bias = torch.cat(parts, dim=1), state["relation.sketch_part.bias"]
-        hidden = [(weight @ torch.cat([a, b]) + bias).clamp(min=0) for a in rows for b in columns]
-        logit = mlp(state, torch.cat([linear(h, state, "relation.metric").sigmoid() for h in hidden]))
     else:
         w = softmax(linear(s2[1:], state, "relation.sketch_worth")[:, 0])
         v = softmax(linear(p2[1:], state, "relation.photo_worth")[:, 0])

@@ -54,7 +54,7 @@ def test_scores_do_not_depend_on_batch_or_order_at_one_chunk_size(
 
 # The ten tokens of 16 photos fill whole vectors of the CPU, those of 4 do not.
 @pytest.mark.parametrize("chunk", [4, 16])
-@pytest.mark.parametrize("overrides", [{}, {"keep_cross": 0.5}, {"relation": "kernel-mlp"}], ids=str)
+@pytest.mark.parametrize("overrides", [{}, {"relation": "kernel-mlp"}], ids=str)
 def test_scores_in_bfloat16_do_not_depend_on_batch_or_order_either(
     overrides: dict[str, Any], chunk: int, sketches: Tokens, photos: Tokens
 ) -> None:
@@ -210,12 +210,3 @@ def test_an_explanation_shows_what_the_network_computed(matcher: Matcher) -> Non
     cosines = [cosine for _, _, cosine in explanation.matches()]
     assert cosines == sorted(cosines, reverse=True)
     assert len(cosines) == s.positions.shape[1]
-
-
-def test_cross_selection_shows_in_the_explanation_and_drops_photo_tokens() -> None:
-    matcher = Matcher(tiny_network(keep_cross=0.5), "0" * 64)
-    explanation = matcher.explain(drawing("star"), photo("star"))
-    kept = matcher.token_count("photo") - 1
-    assert explanation.photo_cells.shape[0] == -(-kept // 2)
-    assert explanation.photo_to_sketch is not None
-    assert explanation.photo_to_sketch.shape[1] == -(-kept // 2)

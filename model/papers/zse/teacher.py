@@ -78,9 +78,7 @@ def ask_teacher(
 
     pixels: (n, 3, 224, 224) uint8; labels: (n,) int64. Raises ModelError if the ViT does not fit ``config``.
     """
-    whole = dataclasses.replace(
-        config, encoder="vit", image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0, keep_cross=1.0
-    )
+    whole = dataclasses.replace(config, encoder="vit", image_size=pixels.shape[-1], keep_sketch=1.0, keep_photo=1.0)
     dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
     encoder = from_backbone(whole, weights).encoder.eval().to(dtype)
     preprocessing = Preprocessing(mean=config.mean, std=config.std)

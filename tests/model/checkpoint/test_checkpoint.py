@@ -18,7 +18,7 @@ from model.errors import ModelError
 from model.network.backbone import from_backbone
 from model.network.calibration import Calibration
 from model.network.config import ModelConfig, preset
-from model.network.layers.encoder import Encoder
+from model.network.encoder import Encoder
 from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
 from tests.programs import run_python
 
@@ -117,10 +117,8 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(tmp_path: Pat
         ({"drop": "relation.bias"}, "does not hold the tensors"),
         ({"spoil": "encoder.norm.weight"}, "not finite"),
         ({"config": {"novel": 1}}, "fields this version does not know"),
-        (
-            {"config": {"groups_sketch": 5}},
-            "pools its patch tokens into groups, .* again without groups_sketch",
-        ),
+        ({"config": {"groups_sketch": 5}}, "was trained with groups_sketch, .* train it again without"),
+        ({"config": {"keep_cross": 0.5}}, "was trained with keep_cross"),
         ({"config": {"depth": "12"}}, "depth: Input should be a valid integer"),
         ({"config": {"tokenizer_widths": [1, 2]}}, "tokenizer_widths"),
         ({"config": {"name": None}}, "name: Input should be a valid string"),
@@ -141,7 +139,9 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
 
 def test_a_field_that_was_never_used_may_be_there(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "net.safetensors")
-    rewrite(path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "groups_photo": None})})
+    rewrite(
+        path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "groups_photo": None, "pooling": "token"})}
+    )
     assert model.load(path).config == TINY
 
 

@@ -17,7 +17,7 @@ from model.datasets.corpus import Corpus
 from model.errors import ModelError
 from model.evaluation import measure, score_matrices
 from model.network.config import Modality
-from model.network.layers.encoder import EncoderTrace
+from model.network.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.papers.pictures import SIDE, Augmentation, TrainingSet, training_set

@@ -1,14 +1,13 @@
-"""Cross-modal attention between the tokens of a sketch and of a photo (section 3.3).
+"""From the tokens of a sketch and of a photo to a relation logit: cross-attention (3.3) and relation network (3.5).
 
-How the tokens of one pair flow; ``project`` runs once for each image, all else once for each pair::
+The tokens of one pair flow through the cross-attention like this; ``project`` runs once for each image, all else once
+for each pair::
 
       sketch tokens x_s                               photo tokens x_p
           |                                               |
           | project                                       | project
           v                                               v
       q_s, k_s, v_s                                   q_p, k_p, v_p
-          |                                               |
-          |  if r_CA < 1: [Ret] of the sketch selects the photo's patch tokens
           |                                               |
           v                                               v
       attention(q_s, k_p, v_p)                        attention(q_p, k_s, v_s)
@@ -32,7 +31,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.network.config import Modality, ModelConfig
-from model.network.layers.encoder import gather, select_tokens
 from model.network.tokens import Tokens
 
 # The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows
@@ -146,7 +144,6 @@ class CrossAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.heads = config.cross_heads
-        self.keep = config.keep_cross
         self.value_from_query = config.released_value_from_query
         self.sketch = CrossBranch(config)
         self.photo = CrossBranch(config)
@@ -164,13 +161,7 @@ class CrossAttention(nn.Module):
         return CrossSide(x, tokens.positions, tokens.ret, q, k, v)
 
     def forward(self, sketch: CrossSide, photo: CrossSide) -> tuple[Tokens, Tokens]:
-        """b sketches, or one for all of them, with b photos -> the b tokens of each, informed by the other.
-
-        With r_CA < 1 only the photo tokens that the sketch's [Ret] selects take part, as keys and as queries
-        (section 3.4).
-        """
-        if self.keep < 1:
-            photo = self._at_selected(sketch, photo)
+        """b sketches, or one for all of them, with b photos -> the b tokens of each, informed by the other."""
         own_values = self.value_from_query
         for_sketch = dot_product_attention(sketch.query, photo.key, sketch.value if own_values else photo.value)
         for_photo = dot_product_attention(photo.query, sketch.key, photo.value if own_values else sketch.value)
@@ -181,36 +172,12 @@ class CrossAttention(nn.Module):
 
     def attention(self, sketch: CrossSide, photo: CrossSide) -> tuple[torch.Tensor, torch.Tensor]:
         """The attention weights, for explanations: (b, heads, n_s, n_p) float32, from sketch tokens to photo tokens,
-        and (b, heads, n_p, n_s), from photo tokens to sketch tokens. All photo tokens take part, whatever r_CA is.
+        and (b, heads, n_p, n_s), from photo tokens to sketch tokens.
         """
         scale = sketch.query.shape[-1] ** -0.5
         forth = (sketch.query.float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)
         back = (photo.query.float() @ sketch.key.float().transpose(-2, -1) * scale).softmax(-1)
         return forth, back
-
-    def selected_patches(self, sketch: CrossSide, photo: CrossSide) -> torch.Tensor:
-        """(b, ceil(r_CA*n)) int64: indices of the photo patch tokens to which the sketch's [Ret] attends most, in
-        ascending order (eq. 7, across modalities).
-        """
-        scale = sketch.query.shape[-1] ** -0.5
-        row = (sketch.query[:, :, :1].float() @ photo.key.float().transpose(-2, -1) * scale).softmax(-1)
-        return select_tokens(row[:, :, 0, 1:].mean(dim=1), self.keep)
-
-    def _at_selected(self, sketch: CrossSide, photo: CrossSide) -> CrossSide:
-        chosen = self.selected_patches(sketch, photo)
-        rows = torch.cat([torch.zeros_like(chosen[:, :1]), chosen + 1], dim=1)
-
-        def by_head(t: torch.Tensor) -> torch.Tensor:
-            return t.gather(2, rows[:, None, :, None].expand(-1, t.shape[1], -1, t.shape[3]))
-
-        return CrossSide(
-            gather(photo.features, rows),
-            photo.positions.gather(1, chosen),
-            photo.ret,
-            by_head(photo.query),
-            by_head(photo.key),
-            by_head(photo.value),
-        )
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         b, n, d = x.shape
@@ -236,3 +203,121 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
     # dimension but one, because only there does it work on whole vectors.
     weights: torch.Tensor = (key @ (query * width**-0.5).transpose(-2, -1)).softmax(dim=-2)
     return weights.transpose(-2, -1) @ value
+
+
+def kernel_matrix(sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+    """Cosines of all token pairs (eq. 8): (b, n, d), (b, m, d) -> (b, n, m) float32; a zero token gives zeros.
+
+    Computed in the tokens' precision.
+    """
+    # float16 knows no 1e-12, and a zero token must not be divided by zero.
+    eps = max(1e-12, torch.finfo(sketch.dtype).tiny)
+    return (F.normalize(sketch, dim=-1, eps=eps) @ F.normalize(photo, dim=-1, eps=eps).transpose(-2, -1)).float()
+
+
+class RetTerm(nn.Module):
+    """A learned multiple of the cosine of the two [Ret] tokens as they left the encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, sketch_ret: torch.Tensor, photo_ret: torch.Tensor) -> torch.Tensor:
+        """(b, d), (b, d) -> (b,) float32."""
+        return self.scale * F.cosine_similarity(sketch_ret.float(), photo_ret.float(), dim=-1)
+
+
+class KernelRelation(nn.Module):
+    """The paper's relation network: the kernel matrix of downsampled tokens, flattened, goes through an MLP (eq. 9).
+
+    The tokens are put back on the patch grid, a strided 2x2 convolution makes one cell of four, and the kernel matrix
+    holds the cosines of all pairs of cells.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.grid = config.grid
+        self.untransposed = config.released_kernel_view
+        cells = (config.grid // 2) ** 2
+        first, second = config.relation_hidden
+        self.downsample = nn.Conv2d(config.width, config.kernel_width, 2, stride=2)
+        self.mlp = nn.Sequential(
+            nn.Linear(cells**2, first),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(second, 1),
+        )
+
+    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        """(b, cells, cells) cosines, rows sketch, columns photo; zero where a cell has no kept token (Fig. 2d)."""
+        return kernel_matrix(self._cells(sketch), self._cells(photo))
+
+    def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
+        logits: torch.Tensor = self.mlp(self.kernel(sketch, photo).flatten(1))
+        return logits[:, 0]
+
+    def _cells(self, tokens: Tokens) -> torch.Tensor:
+        patches = tokens.patches.to(self.downsample.weight.dtype)
+        b, n, d = patches.shape
+        area = self.grid**2
+        if self.untransposed and n == area:
+            return self._downsampled(patches.reshape(b, d, self.grid, self.grid))
+        index = tokens.positions.unsqueeze(-1).expand(-1, -1, d)
+        on_grid = patches.new_zeros(b, area, d).scatter(1, index, patches)
+        cells = self._downsampled(on_grid.transpose(1, 2).reshape(b, d, self.grid, self.grid))
+        if n == area:
+            return cells
+        kept = patches.new_zeros(b, area).scatter(1, tokens.positions, 1.0)
+        any_kept = F.max_pool2d(kept.reshape(b, 1, self.grid, self.grid), 2).reshape(b, -1, 1)
+        return cells * any_kept
+
+    def _downsampled(self, maps: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.downsample(maps)
+        return out.flatten(2).transpose(1, 2)
+
+
+class BestMatchRelation(nn.Module):
+    """The cosines of each token's best match on the other side, averaged with learned token weights.
+
+    With K_ij the cosine of sketch patch i and photo patch j, w_i and v_j the weights of the tokens, each computed from
+    the token itself and summing to 1 over its image,
+
+        logit = scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias.
+
+    Positions on the grid play no part, so that a thing may be drawn anywhere; and the logit is a sum over matched
+    pairs, so that each pair's share of it is known.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.sketch_worth = nn.Linear(config.width, 1)
+        self.photo_worth = nn.Linear(config.width, 1)
+        self.scale = nn.Parameter(torch.tensor(20.0))
+        self.bias = nn.Parameter(torch.tensor(-15.0))
+
+    def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        """(b, n_s, n_p): the cosine of every pair of patch tokens."""
+        return kernel_matrix(sketch.patches, photo.patches)
+
+    def token_weights(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, n_s) and (b, n_p) float32 of aligned tokens; each row sums to 1."""
+        w = self.sketch_worth(sketch.patches.float())[..., 0].softmax(dim=-1)
+        v = self.photo_worth(photo.patches.float())[..., 0].softmax(dim=-1)
+        return w, v
+
+    def forward(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
+        """Tokens after cross-attention, of b pairs -> (b,) float32 logits."""
+        kernel = self.kernel(sketch, photo)
+        w, v = self.token_weights(sketch, photo)
+        matched = (w * kernel.amax(dim=2)).sum(dim=1) + (v * kernel.amax(dim=1)).sum(dim=1)
+        return self.scale * matched / 2 + self.bias
+
+
+RELATIONS: dict[str, type[KernelRelation | BestMatchRelation]] = {
+    "kernel-mlp": KernelRelation,
+    "best-match": BestMatchRelation,
+}

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.network.layers.encoder import EncoderTrace, gather
+from model.network.encoder import EncoderTrace, gather
 from model.network.tokens import Tokens
 
 if TYPE_CHECKING:

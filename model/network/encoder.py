@@ -1,0 +1,232 @@
+"""The ViT encoder: tokenizer (section 3.1), retrieval token (section 3.2) and token selection (section 3.4).
+
+Blocks compute what timm's do, with its names of weights and its initialisation. They are not taken from timm, because
+importing timm brings torchvision and PyTorch's compiler: seconds and memory for every program that searches or indexes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.network.config import Modality, ModelConfig, kept_count
+from model.network.tokens import Tokens
+
+
+class LearnableTokenizer(nn.Module):
+    """Four convolutions of stride 2 without bias. They see far beyond one patch, because strokes are sparse.
+
+    No ReLU follows the last one: it starts at zero in a new network, and behind a ReLU it would get no gradient.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = (3, *config.tokenizer_widths, config.width)
+        layers: list[nn.Module] = []
+        for index, kernel in enumerate((7, 3, 3, 3)):
+            if index:
+                layers.append(nn.ReLU())
+            layers.append(
+                nn.Conv2d(widths[index], widths[index + 1], kernel, stride=2, padding=kernel // 2, bias=False)
+            )
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(b, 3, H, W) -> (b, d, H/16, W/16)."""
+        out: torch.Tensor = self.layers(images)
+        return out
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution whose output is added to the patch projection's."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    def start_at_zero(self) -> None:
+        """Zeroes the last convolution, so that a pretrained patch projection starts undisturbed."""
+        nn.init.zeros_(self.last.weight)
+
+
+class Tokenizer(nn.Module):
+    """X = Tokenizer(S) + S': the learnable tokenizer's output plus the patch projection's."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
+        self.learnable = LearnableTokenizer(config) if config.tokenizer == "learnable" else None
+        self.average = config.released_tokenizer_average
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(b, 3, H, W) normalised pixels -> (b, grid*grid, d), cells counted row by row."""
+        tokens: torch.Tensor = self.patch(images)
+        if self.learnable is not None:
+            tokens = tokens + self.learnable(images)
+            if self.average:
+                tokens = tokens / 2
+        return tokens.flatten(2).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """A pre-norm block; dropout follows both projections and the perceptron's hidden layer."""
+
+    def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float, norm_eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attn = SelfAttention(width, heads, dropout)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = Perceptron(width, int(width * mlp_ratio), dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, n, d) -> (b, n, d)."""
+        return self.transformed(x + self.attn(self.norm1(x)))
+
+    def attended(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first half of the block, and the attention weights of [Ret] in it: see `SelfAttention.with_ret_row`."""
+        output, ret_row = self.attn.with_ret_row(self.norm1(x))
+        return x + output, ret_row
+
+    def transformed(self, x: torch.Tensor) -> torch.Tensor:
+        """The second half of the block, (b, n, d) -> (b, n, d)."""
+        hidden: torch.Tensor = x + self.mlp(self.norm2(x))
+        return hidden
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with several heads (eqs. 4 and 5)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.proj_drop = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, n, d) -> (b, n, d)."""
+        return self._output(*self._split(x))
+
+    def with_ret_row(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output, and the attention weights of [Ret] (eq. 7).
+
+        x (b, n, d) -> output (b, n, d) and weights (b, heads, n-1) of [Ret] for each patch token; the softmax is over
+        all n keys. The fused kernel computes the output but does not return weights, so the one row of [Ret] is
+        computed again.
+        """
+        q, k, v = self._split(x)
+        ret_row = (q[:, :, :1].float() @ k.float().transpose(-2, -1) * self.scale).softmax(dim=-1)
+        return self._output(q, k, v), ret_row[:, :, 0, 1:]
+
+    def _split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries, keys and values, each (b, heads, n, d / heads)."""
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def _output(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        output: torch.Tensor = self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))
+        return output
+
+
+class Perceptron(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU()
+        self.drop1 = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(hidden, width)
+        self.drop2 = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(b, n, d) -> (b, n, d)."""
+        output: torch.Tensor = self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
+        return output
+
+
+@dataclass
+class EncoderTrace:
+    """A record of one forward pass, for explanations. Pass an empty one to ``Encoder``; it appends to the lists.
+
+    Attributes:
+        attention: for each block (b, heads, n), the attention of [Ret] to the patch tokens that were left.
+        positions: for each block (b, n), the grid cells of those tokens.
+        kept: for each selection (b, n), the grid cells of the tokens that it kept.
+    """
+
+    attention: list[torch.Tensor] = field(default_factory=list)
+    positions: list[torch.Tensor] = field(default_factory=list)
+    kept: list[torch.Tensor] = field(default_factory=list)
+
+
+class Encoder(nn.Module):
+    """Tokenizer, [Ret], position embedding and pre-norm blocks; both modalities share its weights."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config)
+        self.ret = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(
+                config.width,
+                config.heads,
+                mlp_ratio=config.mlp_ratio,
+                dropout=config.dropout,
+                norm_eps=config.norm_eps,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        nn.init.trunc_normal_(self.ret, std=0.02)
+        nn.init.trunc_normal_(self.position, std=0.02)
+
+    def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+        """(b, 3, H, W) -> tokens (b, 1 + kept, d) after the final norm; ``trace`` records the pass."""
+        patches = self.tokenizer(images)
+        x = torch.cat([self.ret.expand(len(images), -1, -1), patches], dim=1) + self.position
+        x = self.dropout(x)
+        positions = torch.arange(patches.shape[1], device=x.device).expand(len(images), -1)
+        rate = self.config.keep_rate(modality)
+        block: Any
+        for index, block in enumerate(self.blocks):
+            selects = rate < 1 and index in self.config.select_after
+            if not selects and trace is None:
+                x = block(x)
+                continue
+            x, attention = block.attended(x)
+            if trace is not None:
+                trace.attention.append(attention)
+                trace.positions.append(positions)
+            if selects:
+                chosen = select_tokens(attention.mean(dim=1), rate)
+                x = torch.cat([x[:, :1], gather(x[:, 1:], chosen)], dim=1)
+                positions = positions.gather(1, chosen)
+            if trace is not None and index in self.config.select_after:
+                trace.kept.append(positions)
+            x = block.transformed(x)
+        return Tokens(self.norm(x), positions)
+
+
+def select_tokens(importance: torch.Tensor, rate: float) -> torch.Tensor:
+    """Indices (b, ceil(rate*n)) of the most important of n tokens, in ascending order; ties go to the first.
+
+    importance: (b, n), higher is kept.
+    """
+    count = kept_count(importance.shape[1], rate)
+    order = importance.argsort(dim=1, descending=True, stable=True)
+    return order[:, :count].sort(dim=1).values
+
+
+def gather(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows ``index`` (b, k) of ``tokens`` (b, n, d)."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
