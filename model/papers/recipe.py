@@ -162,19 +162,8 @@ class Recipe(Table, ABC):
 
 
 @dataclass(frozen=True)
-class Weights(Table):
-    """Weights of the losses; 0 switches one off. See ``model.papers.zse.objectives``."""
-
-    bank: float = 1.0
-    contrast: float = 0.0
-    labels: float = 1.0
-    teacher: float = 1.0
-    relation: float = 1.0
-
-
-@dataclass(frozen=True)
 class Quadruplets(Table):
-    """The paper's samples and losses, instead of ``classes`` and ``weights``; see ``QuadrupletObjective``.
+    """The paper's samples and losses; see ``QuadrupletObjective``.
 
     Attributes:
         samples: in one step, of four pictures each.
@@ -213,7 +202,7 @@ class ZseRecipe(Recipe):
 
     Attributes:
         preset: a configuration, whose fields ``network`` changes.
-        quadruplets: the paper's samples and losses; None for those of ``classes`` and ``weights``.
+        quadruplets: the paper's samples and losses; None for those of ``ListwiseObjective``, on ``classes``.
         classes: of each step, a sketch and a photo of each.
         temperature: of the bank loss.
     """
@@ -225,7 +214,6 @@ class ZseRecipe(Recipe):
     steps: Count = 250
     quadruplets: Quadruplets | None = None
     classes: Several = 16
-    weights: Weights = Weights()
     optimiser: ZseOptimiser = ZseOptimiser()
     temperature: Positive = 0.07
 
@@ -235,12 +223,9 @@ class ZseRecipe(Recipe):
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        if self.quadruplets is not None:
-            relation, ret = self.quadruplets.relation, self.quadruplets.triplet
-        else:
-            weights = dataclasses.asdict(self.weights)
-            relation, ret = weights.pop("relation"), sum(weights.values())
-        trained: dict[Method, float] = {"rn": relation, "ret": ret}
+        if self.quadruplets is None:
+            return ("rn", "ret")
+        trained: dict[Method, float] = {"rn": self.quadruplets.relation, "ret": self.quadruplets.triplet}
         return tuple(method for method, weight in trained.items() if weight)
 
     @property

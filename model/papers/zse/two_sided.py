@@ -32,9 +32,8 @@ from model.papers.pictures import (
 )
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.runs import Run, Trainer, run_steps
-from model.papers.zse.objectives import listwise_loss
 from model.papers.zse.prior import with_chosen_prior, with_prior
-from model.papers.zse.trainer import large_validation
+from model.papers.zse.trainer import large_validation, listwise_loss
 from model.training import calibrated, digest, warmed_cosine
 
 # Photos encoded at once.

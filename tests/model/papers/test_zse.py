@@ -21,10 +21,17 @@ from model.network.encoder import EncoderTrace
 from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.papers.pictures import SIDE, Augmentation, TrainingSet, training_set
-from model.papers.recipe import Quadruplets, Weights, ZseOptimiser, ZseRecipe
-from model.papers.zse.objectives import MATCH, NO_MATCH, QuadrupletObjective, bank_loss, calibration_loss, listwise_loss
+from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
 from model.papers.zse.teacher import Teacher
-from model.papers.zse.trainer import ZseTrainer
+from model.papers.zse.trainer import (
+    MATCH,
+    NO_MATCH,
+    QuadrupletObjective,
+    ZseTrainer,
+    bank_loss,
+    calibration_loss,
+    listwise_loss,
+)
 from model.training import DIFFUSIONS, calibrated, trained_matcher
 from tests.learning import assert_goes_on, small_backbone, small_recipe, write_class_folders, write_patterns
 from tests.networks import randn
@@ -59,8 +66,6 @@ def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
     fresh = write_patterns(tmp_path / "fresh", seeds=range(100, 106))
     recipe = dataclasses.replace(
         small_recipe(60),
-        # The beliefs of a random teacher are not worth learning.
-        weights=Weights(bank=1.0, labels=0.0, teacher=0.0, relation=1.0),
         optimiser=ZseOptimiser(encoder_rate=4e-3, head_rate=8e-3, warmup=5, average=0.9),
     )
     trainer = ZseTrainer(recipe, data, backbone, tmp_path / "run")
