@@ -61,7 +61,7 @@ coverage: $(STAMP) ## run the tests, and print how much of the code they run
 demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
 	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-bench: $(STAMP) ## measure the speeds in docs/figures.md and docs/scale.md anew and write them there; QUICK=1: in minutes, only printed
+bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)
@@ -70,13 +70,13 @@ bench: $(STAMP) ## measure the speeds in docs/figures.md and docs/scale.md anew 
 	$(BIN)/python -m tests.benchmarks.sharded --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.query_parts --output $(RESULTS) $(if $(QUICK),--quick)
-	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/figures.md)
+	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
 	@$(if $(QUICK),,$(BIN)/python -m tests.benchmarks.scale $(RESULTS) --page docs/scale.md)
 
-soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/figures.md
+soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/speed.md
 	@rm -rf build/soak
 	$(BIN)/python -m pytest -m "soak or fuzz" --hypothesis-profile=soak
-	@$(BIN)/python -m tests.benchmarks.results build/soak --page docs/figures.md
+	@$(BIN)/python -m tests.benchmarks.results build/soak --page docs/speed.md
 
 dist: $(STAMP) ## build sdist and wheel in dist/, and check them
 	@rm -rf dist build/lib build/bdist.*

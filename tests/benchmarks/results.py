@@ -1,4 +1,4 @@
-"""Results of benches and soaks, and the blocks of docs/figures.md that show them.
+"""Results of benches and soaks, and the blocks of docs/speed.md that show them.
 
 ``python -m tests.benchmarks.results DIR`` prints the tables of what benches or soaks wrote to DIR. With ``--page`` it
 also writes them into a page, each between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, and leaves all other
