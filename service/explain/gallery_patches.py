@@ -44,7 +44,7 @@ def rebuild_from_gallery(
     Raises:
         ClientGone: ``gone`` says so. BadSearch: the index keeps no tokens.
     """
-    if index.tokens_kept == 1:
+    if index.tokens_kept == 1 and sketch.positions.shape[1]:
         raise BadSearch("A sketch is rebuilt from tokens, and this index keeps none; build it with --tokens all.")
     nearest = NearestPatches(sketch, 2 * max(neighbours))
     for start in range(0, index.photo_count, BATCH):
