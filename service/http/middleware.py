@@ -243,9 +243,8 @@ class Inner:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        # A copy, because the HTTP server looks into its own one whether a body may be sent. No answer comes in parts.
-        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
-        asked = {**scope, "headers": headers, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        # A copy, because the HTTP server looks into its own one whether a body may be sent.
+        asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         try:
             await self._app(asked, receive, send)
         finally:
