@@ -40,6 +40,7 @@ from indexer.store import (
     content_columns,
     file_of_columns,
     has_schema,
+    make_folder,
     normalised,
     read_below,
     sync_folder,
@@ -152,7 +153,7 @@ class Journal:
 
 
 def _opened(folder: Path) -> sqlite3.Connection:
-    folder.mkdir(exist_ok=True)
+    make_folder(folder, to_work_in=True)
     path = folder / "journal.sqlite"
     database = sqlite3.connect(path)
     if not has_schema(database, _SCHEMA):

@@ -40,6 +40,7 @@ from indexer.store import (
     cluster,
     generation_name,
     generation_number,
+    make_folder,
     mean_distance,
     read_centroids,
     software_version,
@@ -181,7 +182,7 @@ class GenerationWriter:
         if not even_if_unchanged and live.generation is not None and self._unchanged(layout, contents, live):
             return live.generation
         with told_if_unwritable(self._folder.path):
-            self._building.mkdir(exist_ok=True)
+            make_folder(self._building, to_work_in=True)
             segments = list(layout.segments)
             if layout.to_write:
                 refs = [contents.refs[content] for content in layout.to_write]

@@ -31,6 +31,7 @@ from indexer.store import (
     Origin,
     Root,
     ShardsFolder,
+    make_folder,
     software_version,
     write_atomically,
 )
@@ -184,7 +185,7 @@ def _set_up(
     weights: str | None,
 ) -> Setup:
     token = uuid.uuid4().hex
-    slices.mkdir(exist_ok=True)
+    make_folder(slices)
     write_atomically(slices / TOKEN, token.encode())
     return Setup(
         slices=slices,

@@ -70,6 +70,7 @@ from indexer.store.location import (
     generation_name,
     generation_number,
     live_stamp,
+    make_folder,
     told_if_unwritable,
 )
 from indexer.store.reader import ClusterRows, Index, PhotoEntry, open_index
@@ -176,6 +177,7 @@ __all__ = [
     "live_generation_if_any",
     "live_stamp",
     "locate",
+    "make_folder",
     "map_array",
     "mean_distance",
     "name_of_text",

@@ -108,9 +108,11 @@ def sync_folder(folder: Path) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the content of ``path`` by ``data``. A reader sees the old content or the new one, never a part."""
-    # The name is always the same, so that the next write overwrites what a killed process has left.
+    # The name is always the same, so that the next write clears away what a killed process has left. It may also be a
+    # link that somebody has put there, so nothing is written into what exists.
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

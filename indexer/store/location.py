@@ -117,7 +117,7 @@ class IndexFolder:
         ours = {"CURRENT", "segments", ".lock", "progress.json"}
         if names and not names & ours and not any(name.startswith(_BUILDING) for name in names):
             raise BadInvocation(f"{self.path} holds files that are no index; name an empty or new folder with --index.")
-        self.segments.mkdir(exist_ok=True)
+        make_folder(self.segments)
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the index's lock, see ``hold_lock``."""
@@ -192,6 +192,21 @@ def names_in(folder: Path) -> set[str]:
         raise BadInvocation(f"{folder} is a file; name a folder with --index.")
     folder.mkdir(parents=True, exist_ok=True)
     return {entry.name for entry in folder.iterdir()}
+
+
+def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
+    """Make a folder of an index, unless it is there.
+
+    An index of somebody else may have links in it, through which a build would write, and delete, elsewhere. So where
+    the folder is a link, OSError is raised. With ``to_work_in`` it is also emptied where it has anything but plain
+    files and folders: what a stopped build has left there is computed again.
+    """
+    folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+    if to_work_in and any(entry.is_symlink() or not (entry.is_file() or entry.is_dir()) for entry in folder.iterdir()):
+        shutil.rmtree(folder)
+        folder.mkdir()
 
 
 @contextmanager

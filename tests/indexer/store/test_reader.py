@@ -15,6 +15,7 @@ from indexer import (
     IndexUnwritable,
     PhotoUnavailable,
     UnknownPhoto,
+    add,
     build,
     compact,
     open_index,
@@ -26,6 +27,7 @@ from indexer import (
 from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder, default_index_path
 from tests.indexer.galleries import save_photos
+from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +248,47 @@ def test_a_stray_link_in_the_folder_of_an_index_is_left_alone(
     assert (copy / name).is_symlink()
     assert len(list(kept.rglob("*.png"))) == 3
     assert verify(copy) == []
+
+
+@pytest.mark.parametrize("name", [".CURRENT.partial", ".progress.json.partial"])
+def test_a_build_writes_through_no_link_to_a_file(
+    name: str, copy: Path, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (copy / name).symlink_to(mine)
+    assert build([], copy, matcher, recluster=True).generation == "g000002"
+    assert mine.read_text() == "mine"
+
+
+def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
+    gallery: Path, index_path: Path, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    with pytest.raises(Stopped):
+        build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
+    (left,) = index_path.glob(".building-*")
+    mine = Path(shutil.copytree(left, tmp_path / "mine"))
+    for file in left.iterdir():
+        file.unlink()
+        file.symlink_to(mine / file.name)
+    before = {file: file.read_bytes() for file in mine.iterdir()}
+    assert build([gallery], index_path, matcher).encoded == 12
+    left.symlink_to(mine)
+    with pytest.raises(IndexUnwritable, match="move away what lies there"):
+        build([gallery], index_path, matcher, recluster=True)
+    assert {file: file.read_bytes() for file in mine.iterdir()} == before
+
+
+def test_segments_of_another_index_are_not_deleted_through_a_link(
+    copy: Path, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    mine = Path(shutil.copytree(copy, tmp_path / "mine"))
+    add([save_photos(tmp_path / "more", 2, start=50)], mine, matcher)
+    shutil.rmtree(copy / "segments")
+    (copy / "segments").symlink_to(mine / "segments")
+    with pytest.raises(IndexUnwritable, match="move away what lies there"):
+        build([], copy, matcher, recluster=True)
+    assert verify(mine) == []
 
 
 def test_something_in_the_place_of_a_folder_of_the_index_is_told(copy: Path) -> None:
