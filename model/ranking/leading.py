@@ -32,7 +32,7 @@ WIDTH = 4.0
 EXAMPLES = 5
 # The best of _FITS_FROM photos has a score of at least 0 by a word that fits. The best of more photos has a higher one,
 # because a photo that does not show the word reaches more by chance then. Both numbers were chosen so that a word of
-# one to three photos is seldom said not to fit: docs/using.md has the figures.
+# one to three photos is seldom said not to fit.
 _FITS_FROM = 50
 _FITS_SLOPE = 2 / 3
 

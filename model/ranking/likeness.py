@@ -159,8 +159,8 @@ class Likeness:
 # is nearer to its original than 98 of 100 other photos are.
 LOOK = 0.8
 LOOKED_AT = 3
-# Two pictures are one from this sameness on: see docs/using.md for the measurement. A new default network needs it
-# measured again. To this one photos are more alike than to the one before, for which it was 0.78.
+# Two pictures are one from this sameness on. A new default network needs it measured again: to this one photos are more
+# alike than to the one before, for which it was 0.78.
 SAME = 0.82
 # Networks without patch tokens compare the cosine of [Ret] with this: far fewer copies are found.
 SAME_BY_RET = 0.97
