@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import time
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from indexer import BadInvocation, Index, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
+from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.images import Pixels, media_type
-from service.errors import BadSearch, NotFound
+from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
 from service.photos import ThumbnailCache, thumbnail
 from service.schemas import (
@@ -42,7 +42,16 @@ from service.schemas import (
     WordsResponse,
     addresses,
 )
-from service.search import Defaults, GallerySearcher, SearchedIndex, Searcher, check_searches, methods_of
+from service.search import (
+    Defaults,
+    Encode,
+    Gallery,
+    GallerySearcher,
+    IndexGallery,
+    SearchedIndex,
+    check_searches,
+    methods_of,
+)
 from service.settings import Settings
 from service.towers import ClipVectors, Towers
 
@@ -85,8 +94,57 @@ class PreparedSketch:
     milliseconds: float
 
 
-class GalleryEngine(ABC):
-    """One checkpoint and a gallery. Its methods may be called from any thread, and block."""
+class Galleries(Protocol):
+    """The gallery of an engine: one index, or shards of which some may not answer now.
+
+    Attributes:
+        encode: encodes the sketches and photos of queries; None for the matcher.
+    """
+
+    encode: Encode | None
+
+    def gallery(self, without: frozenset[str] = frozenset()) -> Gallery:
+        """The gallery as it can be searched now. Raises NotReady where nothing of it can be.
+
+        without: names of shards that have not answered this search.
+        """
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Takes note that shards with these names did not answer."""
+
+    def close(self) -> None:
+        """Lets go of files."""
+
+
+class OneIndex:
+    """The gallery of an engine that is one index on this machine."""
+
+    encode: Encode | None = None
+
+    def __init__(self, settings: Settings, matcher: Matcher) -> None:
+        """Opens the index that the settings name. Raises IndexerError with what to do."""
+        index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
+        # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
+        self._close = weakref.finalize(self, index.close)
+        self._gallery = IndexGallery(index, matcher)
+
+    def gallery(self, without: frozenset[str] = frozenset()) -> IndexGallery:
+        """The photos of the index."""
+        return self._gallery
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Nothing of one index is lost."""
+
+    def close(self) -> None:
+        """Lets go of the index's files; without this, that happens when nothing refers to the engine any more."""
+        self._close()
+
+
+class Engine:
+    """One checkpoint and a gallery: one index, or shards; the same generations for as long as it is used.
+
+    Its methods may be called from any thread, and block.
+    """
 
     def __init__(
         self,
@@ -95,31 +153,45 @@ class GalleryEngine(ABC):
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
         towers: Towers | None = None,
+        galleries: Galleries | None = None,
     ) -> None:
         """
         Args:
+            matcher: the checkpoint that made the index.
             thumbnails: keeps thumbnails from one generation to the next; None to keep none.
             run: decodes the sketches and photos that HTTP asks about, in this process or in others.
             towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
+            galleries: None to open the index that the settings name.
+
+        Raises IndexerError with what to do.
         """
         self._settings = settings
         self._matcher = matcher
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
         self._towers = Towers(matcher.device) if towers is None else towers
+        self._galleries = OneIndex(settings, matcher) if galleries is None else galleries
 
     @property
-    @abstractmethod
     def _index(self) -> SearchedIndex:
-        """What is known of the photos."""
+        """The index as it is asked beside the search."""
+        return self._galleries.gallery().index
 
-    @abstractmethod
-    def _searcher_now(self) -> GallerySearcher:
-        """What searches the photos."""
+    @property
+    def searcher(self) -> GallerySearcher:
+        """The search over what can be searched now."""
+        return self._searcher(self._galleries.gallery())
 
-    @abstractmethod
+    def _searcher(self, gallery: Gallery) -> GallerySearcher:
+        return GallerySearcher(gallery, self._matcher, search_defaults(self._settings), self._galleries.encode)
+
+    def try_out(self) -> None:
+        """Searches once in each way. Raises IndexRefused where this index does not answer as one should."""
+        check_searches(self.searcher, self._index)
+
     def close(self) -> None:
-        """Let go of files; without this, that happens when nothing refers to the engine any more."""
+        """Lets go of files; without this, that happens when nothing refers to the engine any more."""
+        self._galleries.close()
 
     @property
     def generation(self) -> str:
@@ -168,31 +240,41 @@ class GalleryEngine(ABC):
     ) -> SearchResponse:
         """The answer to a sketch, or without one to the photos and the word of the query.
 
+        Where a shard is lost meanwhile, the search begins anew without that shard, and the answer says so.
+
         clip: from ``by_clip``; None to have it computed here.
 
-        Raises BadSearch, UnknownPhoto and UnknownWord.
+        Raises BadSearch, UnknownPhoto and UnknownWord; ShardsLost where the query names a photo that may be in a shard
+        that does not answer.
         """
         self._check_page_size(query.k)
         if clip is None:
             clip = self.by_clip(sketch, query)
-        return self._searched(self._searcher_now(), sketch, query, clip)
-
-    def _searched(
-        self, searcher: GallerySearcher, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors
-    ) -> SearchResponse:
-        if sketch is None:
-            return searcher.search(None, query, clip)
-        return searcher.search(sketch.pixels, query, clip, sketch.milliseconds)
+        pixels, milliseconds = (None, 0.0) if sketch is None else (sketch.pixels, sketch.milliseconds)
+        without: frozenset[str] = frozenset()
+        while True:
+            gallery = self._galleries.gallery(without)
+            try:
+                return self._searcher(gallery).search(pixels, query, clip, milliseconds)
+            except ShardsLost as lost:
+                self._galleries.lose(lost.names)
+                if without.issuperset(lost.names) or set(gallery.missing).issuperset(lost.names):
+                    raise
+                without |= frozenset(lost.names)
 
     def explain(
         self, sketch: PreparedSketch | None, params: ExplainParams, gone: Callable[[], bool] = lambda: False
     ) -> ExplainResponse:
         """Why photos match a sketch, or are like a photo.
 
-        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``.
+        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``; ShardsLost where a shard is
+        missing, since ranks among all photos would be wrong.
         """
+        gallery = self._galleries.gallery()
+        if gallery.missing:
+            raise ShardsLost(gallery.missing)
         return explain(
-            self._searcher_now(),
+            self._searcher(gallery),
             None if sketch is None else sketch.pixels,
             params,
             originals=self._settings.serve_originals,
@@ -332,46 +414,12 @@ class GalleryEngine(ABC):
         self._check_page_size(k)
         return self._settings.default_k if k is None else k
 
-
-class Engine(GalleryEngine):
-    """One checkpoint and one generation of an index on this machine; what the command line asks, too."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        matcher: Matcher,
-        thumbnails: ThumbnailCache | None = None,
-        run: RunJob = run_here,
-        towers: Towers | None = None,
-    ) -> None:
-        """Opens the index that the settings name; as ``GalleryEngine``. Raises IndexerError with what to do."""
-        self._opened = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
-        # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
-        self._close = weakref.finalize(self, self._opened.close)
-        self.searcher = Searcher(self._opened, matcher, search_defaults(settings))
-        super().__init__(settings, self.searcher.matcher, thumbnails, run, towers)
-
-    @property
-    def _index(self) -> Index:
-        return self._opened
-
-    def _searcher_now(self) -> Searcher:
-        return self.searcher
-
-    def try_out(self) -> None:
-        """Search once in each way. Raises IndexRefused where this index does not answer as one should."""
-        check_searches(self.searcher, self._opened)
-
-    def close(self) -> None:
-        """Let go of the index's files; without this, that happens when nothing refers to the engine any more."""
-        self._close()
-
     def photo_at(self, path: str) -> PhotoEntry:
-        """The same of the photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
+        """The photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
         return self._index.photo_at(path)
 
     def entry_of(self, file: Path) -> PhotoEntry | None:
-        """The same of a file on disk; None if it is none of the index's photos."""
+        """The photo of a file on disk; None if it is none of the index's photos."""
         try:
             return self._index.photo_at(str(file.absolute()))
         except BadInvocation:

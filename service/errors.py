@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer import PhotoUnavailable, UnknownPhoto
@@ -47,6 +48,19 @@ class NotFound(ServiceFault):
 
 class NotReady(ServiceFault):
     """The checkpoint or the index could not be opened; the message says why and what to do."""
+
+
+class ShardsLost(NotReady):
+    """Shards did not answer while they were asked.
+
+    Attributes:
+        names: theirs.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        which = f"The shard {names[0]} does" if len(names) == 1 else f"The shards {', '.join(names)} do"
+        super().__init__(f"{which} not answer now. Try again in a moment.")
+        self.names = tuple(names)
 
 
 class ClientGone(ServiceFault):

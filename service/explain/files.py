@@ -30,7 +30,7 @@ from service.explain.response import (
 )
 from service.photos import picture, thumbnail
 from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, Rebuilt, SearchQuery
-from service.search import Near, Searcher
+from service.search import GallerySearcher, Near
 
 # Photos of the index that are shown beside each picture, and their longest side.
 NEAREST = 6
@@ -57,7 +57,7 @@ class NamedPhoto:
 
 
 def best_of_index(
-    searcher: Searcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
+    searcher: GallerySearcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
 ) -> list[NamedPhoto]:
     """At most ``count`` photos, best first, as ``searcher`` finds them, without those that are gone or have changed.
 
@@ -110,7 +110,7 @@ class ExplainedFiles(BaseModel):
 
 
 def write_explanation(
-    searcher: Searcher,
+    searcher: GallerySearcher,
     given: Image.Image,
     photos: Sequence[NamedPhoto],
     out: Path,
@@ -151,7 +151,7 @@ def write_file(file: Path, data: bytes) -> None:
 
 
 def _explained(
-    searcher: Searcher, given: Image.Image, photos: Sequence[NamedPhoto], kind: Modality, own: PhotoEntry | None
+    searcher: GallerySearcher, given: Image.Image, photos: Sequence[NamedPhoto], kind: Modality, own: PhotoEntry | None
 ) -> ExplainedFiles:
     matcher = searcher.matcher
     sketch = encode_picture(matcher, given, kind)
@@ -179,7 +179,7 @@ def _explained(
     )
 
 
-def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearPhoto]:
+def _near(searcher: GallerySearcher, near: Iterable[Near]) -> list[NearPhoto]:
     """The photos with small pictures of them, but for those that cannot be read any more."""
     shown = []
     for photo in near_photos(searcher.index, near, originals=False):

@@ -21,7 +21,7 @@ from service.errors import BadSearch
 from service.explain.files import NamedPhoto, best_of_index, write_file
 from service.explain.gallery_patches import rebuild_from_gallery
 from service.explain.response import TOGETHER, EncodedPicture, Pair, encode_picture, explain_pair
-from service.search import Searcher
+from service.search import GallerySearcher
 
 TOP = 5
 EXPLAINED = 3
@@ -62,7 +62,7 @@ class Found:
     pairs: Sequence[Pair]
 
 
-def figures(searcher: Searcher, sketches: Sequence[Path], out: Path, *, max_pixels: int) -> tuple[Path, ...]:
+def figures(searcher: GallerySearcher, sketches: Sequence[Path], out: Path, *, max_pixels: int) -> tuple[Path, ...]:
     """Draw figures 3 to 8, a row a sketch, into ``out``, which is made if need be; the files written.
 
     - ``figure3.png``: the five best photos; framed in red where the folder they are in has another name than the
@@ -105,7 +105,7 @@ def figures(searcher: Searcher, sketches: Sequence[Path], out: Path, *, max_pixe
     return tuple(drawn)
 
 
-def _found(searcher: Searcher, path: Path, max_pixels: int) -> Found:
+def _found(searcher: GallerySearcher, path: Path, max_pixels: int) -> Found:
     matcher = searcher.matcher
     image = open_image(path, max_pixels=max_pixels, sketch=True)
     sketch = encode_picture(matcher, image, "sketch")
@@ -166,7 +166,7 @@ def _regions(found: Found) -> list[Tile]:
     return tiles
 
 
-def _rebuilt(searcher: Searcher, found: Found) -> list[Tile]:
+def _rebuilt(searcher: GallerySearcher, found: Found) -> list[Tile]:
     explanations, squares = [pair.explanation for pair in found.pairs], [seen.pixels for seen in found.seen]
     together = from_photos(explanations[:TOGETHER], squares[:TOGETHER])
     tiles = [Tile(found.sketch.pixels, "sketch"), Tile(together, f"of {min(len(squares), TOGETHER)} photos")]

@@ -265,6 +265,10 @@ class Gallery(Protocol):
     @property
     def cells(self) -> Cells: ...
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of the parts of the gallery that are not searched, because they do not answer."""
+
     def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
         """(c,): how many photos of each cell pass a filter."""
 
@@ -294,8 +298,10 @@ class IndexGallery:
     keeps in memory for as long as nothing else needs it.
 
     Attributes:
-        index: the generation. cells: what a query is compared with first.
+        index: the generation. cells: what a query is compared with first. missing: nothing.
     """
+
+    missing: tuple[str, ...] = ()
 
     def __init__(self, index: Index, matcher: Matcher) -> None:
         self.index = index

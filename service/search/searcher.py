@@ -165,6 +165,8 @@ class GallerySearcher:
             words=None if asked.word is None else "vocabulary" if clip.text is None else "clip",
             word_fits=word_fits,
             timings_ms=watch.timings(),
+            complete=not self.gallery.missing,
+            missing_shards=self.gallery.missing,
             method=plan.method,
             generation=self.index.generation,
             model=self.matcher.config.name,

@@ -6,15 +6,16 @@ import math
 
 from PIL import Image, ImageDraw
 
-from indexer import Index, IndexRefused
+from indexer import IndexRefused
 from service.schemas import SearchQuery
+from service.search.gallery import SearchedIndex
 from service.search.plan import methods_of
-from service.search.searcher import Searcher
+from service.search.searcher import GallerySearcher
 
 RESULTS = 5
 
 
-def check_searches(searcher: Searcher, index: Index) -> None:
+def check_searches(searcher: GallerySearcher, index: SearchedIndex) -> None:
     """Search with a small drawing, once with nothing said but the number of results, and once by each method.
 
     Raises:
@@ -43,7 +44,7 @@ def _drawing() -> Image.Image:
     return picture
 
 
-def _refused(index: Index, problem: str) -> IndexRefused:
+def _refused(index: SearchedIndex, problem: str) -> IndexRefused:
     return IndexRefused(
         f"generation {index.generation} did not stand its trial: {problem}; run `sketch-search index verify`."
     )

@@ -11,7 +11,7 @@ from typing import Protocol
 from indexer import IndexerError, live_stamp
 from model import Matcher, ModelError
 from model.decoding import RunJob, run_here
-from service.engine import Engine, GalleryEngine, index_path, open_matcher
+from service.engine import Engine, index_path, open_matcher
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
@@ -56,7 +56,7 @@ class LiveEngine(Protocol):
 
     swaps: int
 
-    def engine(self) -> GalleryEngine:
+    def engine(self) -> Engine:
         """The engine in use. Raises NotReady, saying why, where there is none."""
 
     @property

@@ -1,6 +1,7 @@
 """A gallery in several shards on several machines: what each shard answers, and the one search over all of them."""
 
-from service.sharding.errors import GenerationGone, ShardRefuses, ShardsLost, ShardsRefused, ShardUnavailable
+from service.errors import ShardsLost
+from service.sharding.errors import GenerationGone, ShardRefuses, ShardsRefused, ShardUnavailable
 from service.sharding.links import Pending, ShardLink
 from service.sharding.live import ShardedLive
 from service.sharding.on_ray import deployed

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from model.terminal import Refusal
-from service.errors import NotReady
 
 
 class ShardsRefused(Refusal):
@@ -34,16 +31,3 @@ class ShardRefuses(ShardUnavailable):
 
 class GenerationGone(ShardUnavailable):
     """A shard no longer has the generation that a search began with."""
-
-
-class ShardsLost(NotReady):
-    """Shards did not answer while they were asked.
-
-    Attributes:
-        names: theirs.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        which = f"The shard {names[0]} does" if len(names) == 1 else f"The shards {', '.join(names)} do"
-        super().__init__(f"{which} not answer now. Try again in a moment.")
-        self.names = tuple(names)

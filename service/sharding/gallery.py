@@ -27,9 +27,9 @@ from service.sharding.shard import Asked, Call
 class ShardedGallery:
     """The photos of the shards that are there, as ``Gallery`` and ``SearchedIndex``. For one search, in one thread."""
 
-    def __init__(self, layout: Layout, ask: Round) -> None:
-        """layout: the photos. ask: the way to the shards that have them."""
-        self._layout, self._ask = layout, ask
+    def __init__(self, layout: Layout, ask: Round, missing: tuple[str, ...] = ()) -> None:
+        """layout: the photos. ask: the way to the shards that have them. missing: the names of other shards."""
+        self._layout, self._ask, self.missing = layout, ask, missing
 
     # What a search asks of the photos.
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from service.sharding.errors import ShardsLost, ShardUnavailable
+from service.errors import ShardsLost
+from service.sharding.errors import ShardUnavailable
 from service.sharding.shard import Call, Overview
 
 T = TypeVar("T")

@@ -92,13 +92,16 @@ class Shards:
         """The names of some shards, in their order."""
         return tuple(self.links[number].name for number in sorted(numbers))
 
-    def lose(self, names: Iterable[str]) -> frozenset[int]:
-        """Shards with these names did not answer. Returns their numbers."""
-        numbers = frozenset(number for number, link in enumerate(self.links) if link.name in set(names))
+    def numbers(self, names: Iterable[str]) -> frozenset[int]:
+        """The numbers of the shards with these names."""
+        wanted = set(names)
+        return frozenset(number for number, link in enumerate(self.links) if link.name in wanted)
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Takes note that shards with these names did not answer."""
         with self._lock:
-            for number in numbers:
+            for number in self.numbers(names):
                 self._known[number] = replace(self._known[number], answers=False, reason="it did not answer a search")
-        return numbers
 
     def round(self, generations: Generations, missing: frozenset[int]) -> Round:
         """For one search of these generations, without the shards that are missing."""
