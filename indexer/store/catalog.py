@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
 from indexer.store.clusters import Drift
-from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp
+from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp, open_regular
 from indexer.store.roots import FileKey
 from indexer.store.rows import SegmentRow
 
@@ -328,13 +328,15 @@ class Catalog:
     def __init__(self, path: Path, *, roots: int | None = None, clusters: int | None = None) -> None:
         self._path, self._roots, self._clusters = path, roots, clusters
         self._budget = self._allowed = _LEAST_BUDGET
-        with suppress(OSError):
-            self._allowed += path.stat().st_size // _BYTES_A_BUDGET
         try:
+            # SQLite would wait for ever for a pipe.
+            with open_regular(path) as file:
+                self._allowed += os.fstat(file.fileno()).st_size // _BYTES_A_BUDGET
             # A server's threads share the connection, and the reader guards every call with a lock.
             self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise IndexRefused(f"{path} cannot be opened ({error}); check its permissions.") from error
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise IndexRefused(f"{path} cannot be opened ({reason}); check its permissions.") from error
         try:
             self._check_schema()
         except BaseException:

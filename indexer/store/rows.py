@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
-from indexer.store.files import ArrayWriter, sync_folder
+from indexer.store.files import ArrayWriter, open_regular, sync_folder
 
 Array = npt.NDArray[Any]
 # Which rows, as arrays are indexed.
@@ -290,6 +290,8 @@ def map_array(path: Path, shape: Shape | None = None, dtype: npt.DTypeLike = np.
         IndexRefused: it is missing, is no array of numbers in rows, or is another one.
     """
     try:
+        # NumPy would wait for ever for a pipe.
+        open_regular(path).close()
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise unreadable(path, error) from error

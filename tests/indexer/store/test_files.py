@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import BadInvocation, IndexRefused
+from indexer.store.catalog import read_catalog
 from indexer.store.files import ArrayWriter, FileChanging, FileStamp, hash_file, read_below, read_regular, write_array
 from indexer.store.generation import read_manifest
 from indexer.store.location import IndexFolder
 from indexer.store.roots import resolve_roots, shown_path
+from indexer.store.rows import map_array
 
 
 @pytest.fixture
@@ -162,6 +164,10 @@ def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> No
         read_manifest(tmp_path / "manifest.json")
     with pytest.raises(OSError, match="no regular file"):
         hash_file(tmp_path / "manifest.json")
+    with pytest.raises(IndexRefused, match="no regular file"):
+        read_catalog(tmp_path / "manifest.json")
+    with pytest.raises(IndexRefused, match="no regular file"):
+        map_array(tmp_path / "manifest.json")
     with pytest.raises(OSError, match="no regular file"):
         read_regular(Path("/dev/zero"), 10)
 
