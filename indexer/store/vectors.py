@@ -66,15 +66,17 @@ class Places:
             segments: the name of each segment, and how many rows it has. clusters: how many there are.
         """
         numbers = {name: number for number, (name, _) in enumerate(segments)}
+        hidden = [np.ones(rows, np.bool_) for _, rows in segments]
         first: dict[SegmentRow, tuple[int, int]] = {}
         for file in files:
             if file.status == "indexed" and file.indexed is not None:
-                first.setdefault(file.indexed.row, (file.indexed.cluster, file.id))
+                row = file.indexed.row
+                first.setdefault(row, (file.indexed.cluster, file.id))
+                hidden[numbers[row.segment]][row.number] = False
         shown = sorted((cluster, photo, row) for row, (cluster, photo) in first.items())
         table = [(photo, cluster, numbers[row.segment], row.number) for cluster, photo, row in shown]
-        for number, (name, rows) in enumerate(segments):
-            hidden = (row for row in range(rows) if SegmentRow(name, row) not in first)
-            table += [(0, clusters, number, row) for row in hidden]
+        for number, of_segment in enumerate(hidden):
+            table += [(0, clusters, number, row) for row in np.flatnonzero(of_segment).tolist()]
         return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
 
     def table(self) -> Numbers:

@@ -380,33 +380,28 @@ class IndexGallery:
 
     def _compared(self, rows: Rows, find: Find) -> Table:
         """The table of these photos, before any is scored by more than vectors."""
-        nothing = np.zeros(len(rows), np.float32)
-        by_vector, by_word = nothing, nothing
-        likeness = nothing - 1
+        return Table.joined([self._compared_block(block, find) for block in _blocks(rows)])
+
+    def _compared_block(self, rows: Rows, find: Find) -> Table:
+        matcher, nothing = self._matcher, np.zeros(len(rows), np.float32)
+        by_vector, by_word, likeness = nothing, nothing, nothing - 1
         values = self.index.vectors.of(rows)
-        ret = Tokens.of_ret(values.to(self._matcher.device))
+        ret = Tokens.of_ret(values.to(matcher.device))
         if find.clip is not None:
             by_vector = self._by_clip(find.clip, rows)
         elif find.features.size:
-            sketch = find.tokens(self._matcher.device)
-            priors = self._known(self._priors, rows, ret, self._matcher.priors)
-            by_vector = _in_blocks(
-                len(rows), lambda part: self._matcher.scores(sketch, ret[part], "ret", _of(priors, part))[0]
-            )
+            priors = self._known(self._priors, rows, ret, matcher.priors)
+            by_vector = matcher.scores(find.tokens(matcher.device), ret, "ret", priors)[0].numpy()
         if isinstance(find.word, TextVector):
             by_word = self._by_clip(find.word.values, rows)
         elif find.word is not None:
-            word, levels = find.word, self._known(self._levels, rows, ret, self._matcher.word_levels)
-            by_word = _in_blocks(
-                len(rows), lambda part: self._matcher.word_scores(ret[part], [word], _of(levels, part))[0]
-            )
+            levels = self._known(self._levels, rows, ret, matcher.word_levels)
+            by_word = matcher.word_scores(ret, [find.word], levels)[0].numpy()
         if find.liked is not None:
             likeness = _likeness(values, find.mean, find.liked)
-        cells = self.index.vectors.cells_of(rows)
-        unscored = np.full(len(rows), np.nan, np.float32)
-        return Table(
-            rows, self.index.ids[rows], cells, values.numpy().astype(np.float16), by_vector, by_word, likeness, unscored
-        )
+        ids, cells = self.index.ids[rows], self.index.vectors.cells_of(rows)
+        vectors = values.numpy().astype(np.float16)
+        return Table(rows, ids, cells, vectors, by_vector, by_word, likeness, np.full(len(rows), np.nan, np.float32))
 
     def _known(
         self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], torch.Tensor | None]
@@ -468,9 +463,8 @@ class IndexGallery:
         embeddings = self._embeddings
         if (embeddings.width,) != vector.shape:
             raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_BUILD_AGAIN}")
-        wanted = torch.tensor(vector)
         # Not by BLAS, whose sums depend on how many photos are compared at once.
-        scores = _in_blocks(len(rows), lambda part: (embeddings.of(rows[part]) * wanted).sum(dim=1))
+        scores: Scores = (embeddings.of(rows) * torch.tensor(vector)).sum(dim=1).numpy()
         if not np.isfinite(scores).all():
             raise IndexRefused(f"the CLIP vectors of the index are damaged; {_BUILD_AGAIN}")
         return scores
@@ -486,20 +480,15 @@ class IndexGallery:
 
         It is minus the distance to a sketch, and the likeness to a photo. mean: (d,) that of the whole gallery.
         """
-        vectors, given = self.index.vectors, torch.tensor(ret)
-        if modality == "photo":
-            near = _in_blocks(
-                vectors.count,
-                lambda part: torch.from_numpy(_likeness(vectors.of(_range(part)), mean, ret)),
-            )
-        else:
-            device, sketch = self._matcher.device, Tokens.of_ret(given.to(self._matcher.device))
-
-            def distances(part: slice) -> torch.Tensor:
-                return self._matcher.scores(sketch, Tokens.of_ret(vectors.of(_range(part)).to(device)), "ret")[0]
-
-            near = _in_blocks(vectors.count, distances)
-        return self.index.ids, near
+        matcher, near = self._matcher, [np.empty(0, np.float32)]
+        sketch = Tokens.of_ret(torch.tensor(ret, device=matcher.device))
+        for block in _blocks(np.arange(self.index.photo_count)):
+            values = self.index.vectors.of(block)
+            if modality == "photo":
+                near.append(_likeness(values, mean, ret))
+            else:
+                near.append(matcher.scores(sketch, Tokens.of_ret(values.to(matcher.device)), "ret")[0].numpy())
+        return self.index.ids, np.concatenate(near)
 
     def _fits(self) -> bool:
         """Whether the matcher's device is a GPU with room for the tokens of all photos, and a method needs them."""
@@ -536,15 +525,6 @@ def _likeness(values: torch.Tensor, mean: Floats, examples: Floats) -> Scores:
     return likeness
 
 
-def _in_blocks(count: int, compute: Callable[[slice], torch.Tensor]) -> Scores:
-    """(count,) float32: what is computed of blocks of so many photos."""
-    blocks = (slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
-    return np.concatenate([np.empty(0, np.float32), *(compute(block).cpu().numpy() for block in blocks)])
-
-
-def _of(values: torch.Tensor | None, part: slice) -> torch.Tensor | None:
-    return None if values is None else values[part]
-
-
-def _range(part: slice) -> Rows:
-    return np.arange(part.start, part.stop)
+def _blocks(rows: Rows) -> list[Rows]:
+    """Rows in blocks of as many photos as are compared at a time; at least one block."""
+    return np.split(rows, range(BLOCK, len(rows), BLOCK))
