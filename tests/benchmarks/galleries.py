@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,18 +42,19 @@ class Query:
         return self.source if isinstance(self.source, Image.Image) else open_image(self.source)
 
 
-def prepare(place: Path, matcher: Matcher, drawn: int | None) -> list[Query]:
+def prepare(place: Path, matcher: Matcher, drawn: int | None, per_class: Mapping[str, int] = PER_CLASS) -> list[Query]:
     """Build or update the index at ``place``. Returns the queries for it.
 
     The class of a photo is the name of its folder. A build that was killed goes on where it was.
 
     Args:
         drawn: how many pictures to draw; None for all photos of SKETCH_SEARCH_DATA, where that is set.
+        per_class: how many sketches of each class of a part of the data's split are queries, by the name of the part.
     """
     if drawn is None and os.environ.get(DATA_VARIABLE):
         corpus = read_data(data_folder())
         build(sorted({photo.path.parents[1] for photo in corpus.photos}), place, matcher, embedder="ret")
-        return _sketches(corpus)
+        return _sketches(corpus, per_class)
     folder = place.with_name(f"{place.name}-photos")
     draw_gallery(folder, drawn or 500)
     build([folder], place, matcher, embedder="ret")
@@ -70,12 +72,12 @@ def draw_gallery(folder: Path, count: int) -> None:
             draw_photo(name, number // len(names) + 1).save(file, quality=90)
 
 
-def _sketches(corpus: Corpus) -> list[Query]:
-    """PER_CLASS sketches of every class that has photos."""
+def _sketches(corpus: Corpus, per_class: Mapping[str, int]) -> list[Query]:
+    """So many sketches of every class that has photos."""
     there = {photo.label for photo in corpus.photos}
     queries: list[Query] = []
-    for part, per_class in PER_CLASS.items():
-        chosen = [p for p in labelled_sketches(None, per_class, part) if p.label in there]
+    for part, count in per_class.items():
+        chosen = [p for p in labelled_sketches(None, count, part) if p.label in there]
         queries += [Query(f"{p.source}/{p.path.name}", p.label, part == "unseen", p.path) for p in chosen]
     # First the first sketch of every class, then the second ones, so that the head of the list is a fair sample, too.
     turns: Counter[str] = Counter()

@@ -3,6 +3,9 @@
 The gallery is all photos of SKETCH_SEARCH_DATA, or else drawn ones. Drawn photos are no harder than the sample gallery:
 the ratios then say what a way saves, and little about the network. Every query goes through all ways and is written
 down before the next one begins, so that a run that was stopped goes on where it was.
+
+What a search does without options is chosen with the sketches of validation classes alone (--split val): how many cells
+and photos, and whether cells are found by vector or by pairs.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults, Searcher
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher, named, peak_said
-from tests.benchmarks.galleries import Query, prepare
+from tests.benchmarks.galleries import PER_CLASS, Query, prepare
 from tests.benchmarks.results import Row
 
 K = 100
@@ -164,6 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = Command("two_stage", __doc__, device=True)
     command.add_argument("--drawn", type=int, metavar="N", help="draw so many photos (without real ones 500)")
     command.add_argument("--queries", type=int, metavar="N", help="only the first N queries")
+    command.add_argument(
+        "--split", choices=["train", "val", "unseen"], help="only sketches of this part of the data's split"
+    )
+    command.add_argument(
+        "--per-class", type=int, default=10, metavar="N", help="with --split: sketches of each class (10)"
+    )
     options = command.begin(arguments)
     matcher = command.load()
     if "rn" not in matcher.methods:
@@ -171,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drawn = options.drawn or (DRAWN_QUICKLY if options.quick else None)
     name = "all_photos" if drawn is None else f"drawn-{drawn}"
     place = options.output / f"{name}-{matcher.checkpoint_sha256[:8]}"
-    queries = prepare(place, matcher, drawn)[: options.queries or (QUICK_QUERIES if options.quick else None)]
+    per_class = PER_CLASS if options.split is None else {options.split: options.per_class}
+    queries = prepare(place, matcher, drawn, per_class)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
         found = measure(index, matcher, queries, place.with_suffix(".jsonl"))
         kind = "photos" if any(isinstance(query.source, Path) for query in queries) else "drawn pictures"
