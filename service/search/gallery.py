@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -189,7 +189,7 @@ class Cells:
     positions: NDArray[np.uint8]
     embeddings: Floats | None = None
 
-    @property
+    @cached_property
     def mean(self) -> Floats:
         """(d,): the mean of all vectors of photos."""
         weights = self.sizes / max(1, self.sizes.sum())

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from indexer import Index, PhotoFilter
 from model import Matcher, Tokens
 from model.network import Modality
-from model.ranking import EXAMPLES, fits, led, led_by_word, named, pulled, support_of
+from model.ranking import EXAMPLES, ScoredBy, fits, led, led_by_word, named, pulled, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, addresses
@@ -70,6 +70,11 @@ class _Asked:
     homes: NDArray[np.int64]
     sizes: NDArray[np.int64]
     guesses: tuple[Guessed, ...] = ()
+
+    @property
+    def parts(self) -> int:
+        """How many parts of the query choose cells: the sketch, the word, and each liked photo."""
+        return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
 
     @property
     def is_drawing(self) -> bool:
@@ -313,11 +318,11 @@ class GallerySearcher:
     def _found(self, asked: _Asked, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
         """The photos of the best cells, the most promising of them scored.
 
-        At least ``nprobe`` cells are opened, and more where these do not fill the page: also where what may not be
-        found has emptied them.
+        At least ``nprobe`` cells are opened for each part of the query, and more where these do not fill the page: also
+        where what may not be found has emptied them.
         """
         enough = int(np.searchsorted(np.cumsum(asked.sizes[order]), plan.results)) + 1
-        least = len(order) if plan.nprobe == "all" else plan.nprobe
+        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else asked.parts)
         opened = max(least, enough, len(asked.homes))
         while True:
             left = None if plan.budget_ms is None else max(plan.budget_ms - watch.passed(), 1e-6)
@@ -339,7 +344,7 @@ class GallerySearcher:
         self,
         asked: _Asked,
         cells: NDArray[np.int64],
-        method: Any,
+        method: ScoredBy,
         count: int | None,
         rerank: int | None,
         budget_ms: float | None = None,
