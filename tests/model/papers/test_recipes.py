@@ -36,38 +36,6 @@ def test_the_committed_recipes_can_be_read() -> None:
         assert read_recipe(name) == recipe
 
 
-def test_the_rows_of_the_anchors_table_differ_in_their_anchors() -> None:
-    read = {path.stem: read_recipe(path) for path in (RECIPES / "sketch-an-anchor").glob("*.toml")}
-    found = {name: recipe for name, recipe in read.items() if isinstance(recipe, AnchorRecipe)}
-    assert {name: (r.config.anchors, r.anchoring.graph, r.anchoring.randomised) for name, r in found.items()} == {
-        "baseline": ((), 4, True),
-        "visual-anchors": (("visual",), 0, False),
-        "both-anchors": (("word", "visual"), 0, False),
-        "randomised": (("word", "visual"), 0, True),
-        "graph": (("word", "visual"), 4, False),
-        "whole": (("word", "visual"), 4, True),
-        "paper": (("word", "visual"), 4, True),
-    }
-    paper = found["paper"]
-    assert (paper.steps, paper.batch, paper.backbone, paper.config.grid) == (1500, 16, "vit_small_patch8_224", 28)
-    assert (paper.optimiser.warmup, paper.optimiser.rate, paper.optimiser.last_rate) == (150, 5e-6, 1e-6)
-
-
-def test_recipes_of_clip_at_are_for_clip_or_for_a_small_vit() -> None:
-    read = {path.stem: read_recipe(path) for path in (RECIPES / "clip-at").glob("*.toml")}
-    found = {name: recipe for name, recipe in read.items() if isinstance(recipe, ClipAtRecipe)}
-    assert {name: (recipe.backbone, recipe.level) for name, recipe in found.items()} == {
-        "category": ("vit_tiny_patch16_224", "category"),
-        "fine-grained": ("vit_tiny_patch16_224", "fine-grained"),
-        "clip": ("clip", "category"),
-        "clip-fine-grained": ("clip", "fine-grained"),
-    }
-    public = found["clip"]
-    assert (public.optimiser.encoder_rate, public.optimiser.prompt_rate, public.batch) == (1e-6, 1e-4, 192)
-    assert (public.losses.margin, public.network["prompts"]) == (0.2, 3)
-    assert found["category"].pictures == found["fine-grained"].pictures
-
-
 def test_the_recipes_of_the_comparison_see_as_many_pictures_of_one_size() -> None:
     for path in (RECIPES / "comparison").glob("*.toml"):
         recipe = read_recipe(path)
