@@ -17,7 +17,9 @@ class SearchResult(Photo):
     """A photo found."""
 
     rank: int = Field(description="From 1, over all pages.")
-    score: float = Field(description="From 0 to 1, higher is better. It orders photos and is no probability.")
+    score: float = Field(
+        description="From 0 to 1, which the best photo of the ranking has. It orders photos and is no probability."
+    )
     raw_score: float = Field(description="The score by the method, in its own range; what it means depends on that.")
     cluster: int = Field(description="The cluster it was found in.")
     # Left out rather than null, so that searches without folding are answered as they were before.

@@ -441,8 +441,7 @@ class GallerySearcher:
         """The photos at these places of the ranking, counted from 0."""
         table, folded, shown = ranking.table, ranking.folded, list(places)
         chosen = folded.order[shown]
-        raw = torch.from_numpy(ranking.scores)
-        support = support_of(raw, raw.max(), plan.method).numpy() if len(raw) else ranking.scores
+        support = _support(ranking.scores, plan.method)
         results: list[SearchResult] = []
         for place, n, photo in zip(shown, chosen.tolist(), self.gallery.entries(table.rows[chosen]), strict=True):
             copies = None if folded.copies is None else tuple(table.ids[folded.copies.get(n, NO_ROWS)].tolist())
@@ -479,6 +478,16 @@ class Searcher(GallerySearcher):
 def _highest(plan: Plan) -> np.float32:
     """The score of a photo that is the query: photos are liked where distances are compared."""
     return np.float32(0 if plan.method == "ret" else 1)
+
+
+def _support(scores: Scores, method: ScoredBy) -> Scores:
+    """(m,) in 0..1: the support of each score (``model.ranking.support``), as a share of that of the best."""
+    if not len(scores):
+        return scores
+    raw = torch.from_numpy(scores)
+    support = support_of(raw, raw.max(), method)
+    shares: Scores = (support / support.max().clamp(min=torch.finfo(torch.float32).tiny)).numpy()
+    return shares
 
 
 def _clusters(table: Table, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:
