@@ -5,7 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from model.papers import Run, give_words, make_photo_side, train
+from model.papers import (
+    AnchorRecipe,
+    ClipAtRecipe,
+    Run,
+    TwoSidedRecipe,
+    check_target,
+    give_words,
+    make_photo_side,
+    read_recipe,
+    train_anchors,
+    train_clip_at,
+    train_two_sided,
+    train_zse,
+)
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -15,7 +28,17 @@ def run_train(options: argparse.Namespace) -> None:
     run = Run(
         options.recipe, options.backbone, folder, target, options.data, options.start, options.until, options.words
     )
-    train(run, print)
+    # First what takes no time: preparing many pictures takes minutes, and a training hours.
+    recipe = read_recipe(run.recipe)
+    check_target(run.target, run.folder)
+    if isinstance(recipe, AnchorRecipe):
+        train_anchors(recipe, run, print)
+    elif isinstance(recipe, ClipAtRecipe):
+        train_clip_at(recipe, run, print)
+    elif isinstance(recipe, TwoSidedRecipe):
+        train_two_sided(recipe, run, print)
+    else:
+        train_zse(recipe, run, print)
 
 
 def run_photo_side(options: argparse.Namespace) -> None:

@@ -367,7 +367,7 @@ def read_start(recipe: ClipAtRecipe, backbone: str, words: Path | None) -> Start
 def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network of CLIP-AT, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``report`` and the answer are those of ``train``.
+    ``report`` and the answer are those of ``run_steps``.
     """
     training, validation = validated_corpora(recipe, run, report)
     start = read_start(recipe, run.backbone, run.words)

@@ -85,7 +85,7 @@ def run_steps(
 ) -> bool:
     """Makes the steps, and measures the network on the validation classes on the way.
 
-    ``report`` is that of ``train``. Returns whether the recipe was completed; if not, the same run
+    ``report`` gets sentences about the progress. Returns whether the recipe was completed; if not, the same run
     continues where it stopped.
     """
 

@@ -376,7 +376,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
 def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network of Sketch-an-Anchor, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``report`` and the answer are those of ``train``.
+    ``report`` and the answer are those of ``run_steps``.
     """
     training, validation = validated_corpora(recipe, run, report)
     backbone = read_backbone(run.backbone)

@@ -246,7 +246,7 @@ class ZseTrainer(Trainer[Network]):
 def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network of ZSE-SBIR, calibrates it on the validation classes, and writes the checkpoint.
 
-    ``report`` and the answer are those of ``train``.
+    ``report`` and the answer are those of ``run_steps``.
     """
     training, validation = validated_corpora(recipe, run, report)
     backbone = read_backbone(run.backbone)

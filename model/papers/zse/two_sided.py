@@ -241,7 +241,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
 
     ``run.backbone`` is the file of the photo side. Without ``run.start`` the sketch side begins as the photo side is.
     A recipe that trains on the validation classes keeps the calibration of ``run.start``, and the weights of its
-    prior. ``report`` as for ``train``.
+    prior. ``report`` as for ``run_steps``.
     """
     photo_side = Path(run.backbone)
     network = load_zse_network(run.start) if run.start else new_network(recipe, photo_side)
