@@ -318,8 +318,8 @@ def calibrated(
 ) -> tuple[Calibrated, dict[str, float]]:
     """Chooses a calibration by mAP@all on the validation classes.
 
-    The fusion weight is the best of FUSIONS. The best method is the one with the highest mAP@all, and the diffusion
-    threshold is the best of DIFFUSIONS for it.
+    The fusion weight is the best of FUSIONS. The best method and the diffusion threshold, one of DIFFUSIONS, are those
+    with the highest mAP@all after diffusion.
 
     Args:
         dtype: precision in which the scores are computed.
@@ -351,10 +351,9 @@ def calibrated(
     if len(scores) == 2:
         fusion = max(FUSIONS, key=lambda weight: figure(logits - weight * distances))
         scores["fused"] = logits - fusion * distances
-    figures = {method: figure(matrix) for method, matrix in scores.items()}
-    best = max(figures, key=lambda method: figures[method])
-    after = {c: figure(diffused(scores[best], gallery.ret, c, best)) for c in DIFFUSIONS}
-    diffusion = max(after, key=lambda threshold: after[threshold])
+    figures = {str(method): figure(matrix) for method, matrix in scores.items()}
+    after = {(m, c): figure(diffused(matrix, gallery.ret, c, m)) for m, matrix in scores.items() for c in DIFFUSIONS}
+    best, diffusion = max(after, key=lambda chosen: after[chosen])
     calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
-    all_figures = {str(name): value for name, value in figures.items()} | {f"{best}+diffusion": after[diffusion]}
+    all_figures = figures | {f"{best}+diffusion": after[best, diffusion]}
     return network.with_calibration(calibration), {name: round(value, 4) for name, value in all_figures.items()}

@@ -175,10 +175,15 @@ def _add_evaluate(commands: Subparsers) -> None:
     command = commands.add_parser(
         "evaluate",
         help="measure how well a checkpoint retrieves",
-        usage="%(prog)s [--weights FILE] [--split NAME | --data DIR] [options]",
+        usage="%(prog)s [--weights FILE | --network clip:MODEL] [--split NAME | --data DIR] [options]",
         epilog="example: %(prog)s --split unseen --intervals queries --csv figures.csv",
     )
     _add_weights(command)
+    command.add_argument(
+        "--network",
+        metavar="clip:MODEL",
+        help="instead: CLIP's own vectors, by open_clip, such as clip:ViT-B-32/laion2b_s34b_b79k or clip:ViT-B-32@FILE",
+    )
     group = command.add_argument_group("what is measured")
     group.add_argument("--protocol", choices=_PROTOCOLS, default="zero-shot", metavar="NAME", help=_listed(_PROTOCOLS))
     splits = (*_PARTS, *_STANDARD_SPLITS)

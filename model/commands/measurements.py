@@ -1,16 +1,18 @@
-"""Commands that measure a checkpoint: evaluate, composites, guesses, folders."""
+"""Commands that measure a checkpoint, or CLIP beside it: evaluate, composites, guesses, folders."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 
 import torch
 from tqdm import tqdm
 
 from model.checkpoint import default_checkpoint
-from model.datasets import read_class_folders, read_large_task, read_protocol, write_folders
+from model.datasets import Corpus, read_class_folders, read_large_task, read_protocol, subsampled, write_folders
+from model.errors import ModelError
 from model.evaluation import (
     CHANCE,
     EvaluationRequest,
@@ -19,13 +21,52 @@ from model.evaluation import (
     measure_guesses,
     run_evaluation,
 )
-from model.matcher import load
+from model.matcher import Matcher, load
+from model.network import ClipAtConfig, clip_at_network_from, read_clip
+from model.training import calibrated
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """evaluate [--weights FILE] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
-    given = {name: value for name, value in vars(options).items() if name != "command"}
-    run_evaluation(EvaluationRequest(**given), print)
+    """evaluate [--weights FILE | --network clip:MODEL] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "network")}
+    request = EvaluationRequest(**given)
+    baseline = None
+    if options.network is not None:
+        if options.weights is not None:
+            raise ModelError("--network goes without --weights: name the one that is to be measured")
+        # As for the networks that are trained here, diffusion is chosen on the validation classes, where they are.
+        validation = None if options.data else subsampled(read_protocol("val"), 2, 2)
+        baseline = clip_matcher(options.network, validation, options.device, options.variants or 1)
+    run_evaluation(request, print, baseline)
+
+
+def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
+    """CLIP's own image vectors of sketches and photos, with nothing learned.
+
+    Args:
+        network: "clip:" and a CLIP, as for ``read_clip``.
+        validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
+        variants: how often a sketch is encoded.
+
+    Raises ModelError for any other name, and for a CLIP that cannot be had.
+    """
+    kind, _, source = network.partition(":")
+    if kind != "clip" or not source:
+        raise ModelError(f"--network {network} is unknown; name clip:MODEL, such as clip:ViT-B-32/laion2b_s34b_b79k")
+    encoder = read_clip(source).encoder
+    config = ClipAtConfig(
+        name=network,
+        vit=encoder.layout,
+        image_size=encoder.image_size,
+        prompts=0,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+    plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
+    if validation is not None:
+        plain, _ = calibrated(plain, validation, methods=("ret",))
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
+    return Matcher(plain.to(device), digest, variants=variants)
 
 
 def run_composites(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from model.datasets.corpus import (
     with_pairs,
 )
 from model.datasets.layouts import STANDARD_SPLITS, class_key
-from model.datasets.optional import IMAGENET_PART, Further, read_imagenet, read_synonyms, too_near
+from model.datasets.optional import IMAGENET_PART, Further, read_drawings, read_imagenet, read_synonyms, too_near
 from model.datasets.pixels import normalised, pictures_key, prepared_pixels
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,

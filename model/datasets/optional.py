@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from model.datasets.corpus import Corpus, Picture, cache_folder, read_class_folders, unpacked
+from model.datasets.corpus import Corpus, Picture, cache_folder, in_class_folders, read_class_folders, unpacked
 from model.errors import ModelError
 
 # Photos of ImageNet's classes, for their looks alone: their classes are not those of the data.
@@ -37,6 +41,56 @@ def read_imagenet(folder: Path) -> Corpus:
     """The photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
     root = _unpacked(folder, IMAGENET_PART)
     return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
+
+
+def read_drawings(folder: Path) -> Corpus:
+    """The sketches in ``folder``/data/more2: those of people.tar.gz, and those of strokes.tar.gz, which are drawn once.
+
+    Empty without that folder.
+    """
+    sketches: list[Picture] = []
+    people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
+    if people.is_file():
+        root = unpacked(people, cache_folder() / "images")
+        for child in sorted(path for path in root.iterdir() if path.is_dir()):
+            sketches += in_class_folders(child / "sketch", child.name)
+    if strokes.is_file():
+        drawn = _drawn(unpacked(strokes, cache_folder() / "images"))
+        sketches += in_class_folders(drawn, "strokes")
+    return Corpus(tuple(sketches), ())
+
+
+def _drawn(root: Path) -> Path:
+    """The folder <class>/*.png of the strokes in ``root``, which are drawn at the first call."""
+    target = root / "drawn"
+    if target.exists():
+        return target
+    partial = Path(tempfile.mkdtemp(prefix="drawn", suffix=".partial", dir=root))
+    for packed in sorted((root / "strokes").glob("*.jsonl.gz")):
+        folder = partial / packed.name.removesuffix(".jsonl.gz")
+        folder.mkdir()
+        with gzip.open(packed, "rt") as lines:
+            for number, line in enumerate(lines):
+                # Four widths by turns: sketches come with thin and with thick lines.
+                _drawing(json.loads(line), 4 + 2 * (number % 4)).save(folder / f"{number:04}.png")
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another process has drawn them meanwhile.
+        shutil.rmtree(partial)
+    return target
+
+
+def _drawing(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int) -> Image.Image:
+    """Strokes, each (x, ...) and (y, ...) in 0 to 255, as black lines with round ends on white, 512 x 512."""
+    image = Image.new("L", (512, 512), 255)
+    draw = ImageDraw.Draw(image)
+    for xs, ys in strokes:
+        points = [(40 + x * 1.69, 40 + y * 1.69) for x, y in zip(xs, ys, strict=True)]
+        draw.line(points, fill=0, width=width, joint="curve")
+        for x, y in (points[0], points[-1]):
+            draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)
+    return image
 
 
 def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:

@@ -34,7 +34,7 @@ from model.evaluation.per_query import (
     write_csv,
 )
 from model.evaluation.scoring import check_classes, score_matrices
-from model.matcher import load
+from model.matcher import Matcher, load
 from model.network import Method
 
 
@@ -76,9 +76,12 @@ class EvaluationRequest:
     against: Path | None
 
 
-def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) -> None:
+def run_evaluation(
+    request: EvaluationRequest, report: Callable[[str], object], baseline: Matcher | None = None
+) -> None:
     """Measures, passes the figures as text to ``report``, then writes the requested file.
 
+    ``baseline`` is measured in the place of the checkpoint.
     Raises ModelError for options that contradict each other, ImageError and OSError for files that cannot be read or
     written.
     """
@@ -103,7 +106,7 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
         corpus = answerable(corpus)
         labels = sorted({sketch.label for sketch in corpus.sketches})
         task = GroupedTask(corpus, {label: frozenset({label}) for label in labels})
-    result, measured = _measured(request, task, corpus)
+    result, measured = _measured(request, task, corpus, baseline)
     resampled = request.intervals or RESAMPLED[0]
     paired = against(result.per_query, other, resampled) if other else ()
     if request.json:
@@ -122,15 +125,18 @@ def run_evaluation(request: EvaluationRequest, report: Callable[[str], object]) 
 
 
 def _measured(
-    request: EvaluationRequest, task: Task | GroupedTask, corpus: Corpus
+    request: EvaluationRequest, task: Task | GroupedTask, corpus: Corpus, baseline: Matcher | None
 ) -> tuple[Evaluation, dict[str, str | int]]:
     """The figures, and the identity of what scored."""
-    path = default_checkpoint(request.weights)
-    dtype = None if request.dtype == "auto" else getattr(torch, request.dtype)
-    matcher = load(path, request.device, dtype, variants=request.variants)
+    if baseline is None:
+        path = default_checkpoint(request.weights)
+        dtype = None if request.dtype == "auto" else getattr(torch, request.dtype)
+        matcher, name = load(path, request.device, dtype, variants=request.variants), path.name
+    else:
+        matcher, name = baseline, baseline.config.name
     matrices = score_matrices(matcher, corpus, request.methods, words=request.words)
     identity: dict[str, str | int] = {
-        "checkpoint": path.name,
+        "checkpoint": name,
         "checkpoint_sha256": matcher.checkpoint_sha256,
         "dtype": str(matcher.dtype).removeprefix("torch."),
         "variants": matcher.variants,

@@ -21,6 +21,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "heads": (1, 256),
     "depth": (1, 128),
     "image_size": (1, 2048),
+    "sketch_size": (0, 2048),
     "patch_size": (1, 2048),
     "mlp_ratio": (0.1, 64),
     "norm_eps": (0, 1),
@@ -52,6 +53,7 @@ class ModelConfig:
         encoder: "vit"; "two-sided", a ViT that is frozen for photos and tuned for sketches
             (``model.network.two_sided``), which selects tokens once, after its last block.
         encoder_width: width of the two-sided ViT, whose tokens are projected to ``width``; 0 for other encoders.
+        sketch_size: side of the square to which a two-sided encoder scales sketches, in pixels; 0 for ``image_size``.
         second_width, second_heads: of the ViT beside it that sees photos alone, with patches of 16 pixels.
         photo_side: SHA-256 of the file with all that photos need of a two-sided ViT; "" for other encoders.
         tokenizer: "learnable" adds a stack of four convolutions to the patch projection (3.1); "plain" does without.
@@ -85,6 +87,7 @@ class ModelConfig:
     norm_eps: float = 1e-6
     encoder: Literal["vit", "two-sided"] = "vit"
     encoder_width: int = 0
+    sketch_size: int = 0
     second_width: int = 0
     second_heads: int = 1
     photo_side: str = ""
@@ -123,8 +126,11 @@ class ModelConfig:
             bounds = ", ".join(f"{name} must lie in {_BOUNDS[name][0]:g} to {_BOUNDS[name][1]:g}" for name in wrong)
             raise ModelError(f"unusable network configuration: {bounds}")
         problems = []
-        if self.image_size % self.patch_size:
-            problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        for name in ("image_size", "sketch_size"):
+            if getattr(self, name) % self.patch_size:
+                problems.append(f"{name} {getattr(self, name)} is not a multiple of patch_size {self.patch_size}")
+        if self.sketch_size > (self.image_size if self.encoder == "two-sided" else 0):
+            problems.append("sketch_size belongs to a two-sided encoder, and is at most image_size")
         inner = self.encoder_width if self.encoder == "two-sided" else self.width
         if inner % self.heads or self.width % self.cross_heads:
             problems.append(
@@ -159,6 +165,15 @@ class ModelConfig:
         """Patches along one side of the input."""
         return self.image_size // self.patch_size
 
+    @property
+    def sketch_grid(self) -> int:
+        """Patches along one side of a sketch."""
+        return (self.sketch_size or self.image_size) // self.patch_size
+
+    def patches(self, modality: Modality) -> int:
+        """Patches along one side of a sketch or of a photo."""
+        return self.sketch_grid if modality == "sketch" else self.grid
+
     def keep_rate(self, modality: Modality) -> float:
         """r_S or r_I."""
         return self.keep_sketch if modality == "sketch" else self.keep_photo
@@ -166,7 +181,7 @@ class ModelConfig:
     def kept(self, modality: Modality) -> tuple[int, ...]:
         """How many patch tokens are left after each selection, in order; the last number leaves the encoder."""
         counts = []
-        left = self.grid**2
+        left = self.patches(modality) ** 2
         for _ in self.select_after:
             left = kept_count(left, self.keep_rate(modality))
             counts.append(left)
@@ -179,7 +194,7 @@ class ModelConfig:
 
     def token_count(self, modality: Modality) -> int:
         """How many tokens an encoded image has, [Ret] included."""
-        return 1 + (self.kept(modality) or (self.grid**2,))[-1]
+        return 1 + (self.kept(modality) or (self.patches(modality) ** 2,))[-1]
 
     def to_json(self) -> str:
         """As stored in a checkpoint."""
@@ -249,11 +264,12 @@ PRESETS: dict[str, ModelConfig] = {
         heads=6,
         patch_size=14,
         encoder_width=384,
+        sketch_size=168,
         second_width=192,
         second_heads=3,
         select_after=(11,),
-        keep_sketch=0.125,
-        keep_photo=0.09375,
+        keep_sketch=0.1111,
+        keep_photo=0.0625,
         cross_heads=6,
         cross_ffn=256,
         relation="best-match",

@@ -25,6 +25,7 @@ from model.datasets import (
     prepared_pixels,
     read_class_folders,
     read_data,
+    read_drawings,
     read_imagenet,
     read_more,
     read_split,
@@ -55,6 +56,7 @@ class TrainingSet:
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         pairs: for each of these classes, (photo, rows of the sketches drawn from it) for each photo that has such
             sketches.
+        sources: (n,) int64, a number for the data set of each sketch.
         further_rows: for each class without photos, its rows in ``sketches``.
         key: digest that changes with the pictures and their labels.
     """
@@ -65,6 +67,7 @@ class TrainingSet:
     photo_rows: tuple[torch.Tensor, ...]
     drawn_from: torch.Tensor
     pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
+    sources: torch.Tensor
     further_rows: tuple[torch.Tensor, ...]
     key: str
 
@@ -116,7 +119,8 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     everything = first
     if {"more", "ship", IMAGENET_PART} & set(recipe.split):
         more = read_more(data)
-        everything = Corpus(first.sketches + more.sketches, first.photos + more.photos)
+        drawings = read_drawings(data).sketches if recipe.further else ()
+        everything = Corpus(first.sketches + more.sketches + drawings, first.photos + more.photos)
         wanted -= too_near(data, recipe.split)
     seen, fresh = split_fresh(everything.of(wanted))
     allowed = _allowed(seen, recipe)
@@ -188,9 +192,22 @@ def training_set(corpus: Corpus, cache: Path, further: Further | None = None) ->
         photo_rows=rows[1],
         drawn_from=torch.cat([targets, torch.full((len(further.sketches),), -1)]),
         pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
+        sources=torch.tensor(_numbered([sketch.source for sketch in sketches]), dtype=torch.int64),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
         key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos)),
     )
+
+
+def _numbered(names: Sequence[str]) -> list[int]:
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return [numbers[name] for name in names]
+
+
+def balanced(rows: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
+    """Repeats rows (n,) of one class until each of its sources has nearly as many; sources: (m,), of all rows."""
+    parts = [rows[sources[rows] == source] for source in sorted(set(sources[rows].tolist()))]
+    most = max(map(len, parts))
+    return torch.cat([part.repeat(most // len(part)) for part in parts])
 
 
 def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

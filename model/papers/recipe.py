@@ -254,21 +254,26 @@ class TwoSidedOptimiser(Optimiser):
     tuning_rate: float = 1.5e-3
     head_rate: float = 1e-3
     point_rate: float = 1e-2
-    pair_rate: float = 1e-3
+    pair_rate: float = 3e-4
     warmup: Count = 10
     clip: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoSidedRecipe(Recipe):
-    """A training of the sketch side of a two-sided network, and then of what compares pairs.
+    """A training of the sketch side of a two-sided network, and of what compares pairs.
 
     Attributes:
         preset: a configuration, whose fields ``network`` changes.
-        sketch_steps, pair_steps: of both phases, in this order.
-        classes, pair_classes: of each step, a sketch of each.
+        classes: of each step, a sketch of each.
+        pair_classes: of these, at most as many that have photos are compared pair by pair.
         contrast: weight of the contrast of sketches with photos of the batch, beside that with all classes.
-        temperature: by which the cosines of the first phase are divided at the beginning; it is learned.
+        pairs: weight of the loss of pairs.
+        temperature: by which the cosines are divided at the beginning; it is learned.
+        kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in
+            the end; less finds more of what the training did not show.
+        anew: whether to begin from the photo side although a start is given; only the calibration of that one, and
+            the weights of its prior, are taken.
         evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes none.
     """
 
@@ -278,24 +283,21 @@ class TwoSidedRecipe(Recipe):
     further: ClassVar[bool] = True
 
     preset: str = "two-sided-s14"
-    sketch_steps: Count = 140
-    pair_steps: Count = 200
+    steps: Count = 140
     classes: Several = 64
-    pair_classes: Several = 16
+    pair_classes: Several = 32
     contrast: float = 0.5
+    pairs: float = 1.0
     temperature: Positive = 0.07
+    kept: Positive = 1.0
+    anew: bool = False
     optimiser: TwoSidedOptimiser = TwoSidedOptimiser()
     evaluate_everything: int = 0
 
     @property
-    def steps(self) -> int:
-        """The number of steps of both phases."""
-        return self.sketch_steps + self.pair_steps
-
-    @property
     def pictures(self) -> int:
         """How many sketches the network sees in the whole training; photos are encoded once."""
-        return self.sketch_steps * self.classes + self.pair_steps * self.pair_classes
+        return self.steps * self.classes
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -108,8 +108,8 @@ def photo_features(
     with torch.inference_mode():
         for start in tqdm(range(0, len(pixels), _PHOTOS), desc="looking at photos", disable=None):
             images = normalised(pixels[start : start + _PHOTOS], look)
-            x, importance = side.vit(side.vit.embed(images, side.tuning), side.tuning)
-            y, _ = side.second_vit(side.second_vit.embed(images, side.second_tuning), side.second_tuning)
+            x, importance = side.vit(images, side.tuning)
+            y, _ = side.second_vit(images, side.second_tuning)
             best = importance.topk(kept, dim=1).indices
             patches = x[:, 1:].gather(1, best[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1)
             beliefs = F.linear(y[:, 0], *classifier).log_softmax(dim=1)

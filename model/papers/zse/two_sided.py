@@ -1,14 +1,16 @@
-"""Training of a two-sided network: its sketch side against photos that do not change, then what compares pairs.
+"""Training of a two-sided network: its sketch side, and what compares pairs, against photos that do not change.
 
-Photos are encoded once. In the first phase sketches learn to lie where photos of their class do; in the second the
-sketch side is left as it is, and cross-attention and relation network learn which photo of a batch each sketch fits.
+Photos are encoded once. Sketches learn to lie where photos of their class do; their patch tokens, cross-attention and
+relation network learn which photo of a batch each sketch fits. Cross-attention begins as the identity: best matches of
+tokens that nobody trained find more than [Ret] does, and random weights would destroy that.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
-from model.datasets import cache_folder, normalised, subsampled
+from model.datasets import cache_folder, normalised, rows_by_class, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.images import Preprocessing
@@ -24,6 +26,7 @@ from model.network import Network, Tokens, TwoSidedEncoder
 from model.papers.pictures import (
     Augmentation,
     TrainingSet,
+    balanced,
     kept_tensors,
     one_of_each,
     sized,
@@ -32,6 +35,7 @@ from model.papers.pictures import (
 )
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.runs import Run, Trainer, run_steps
+from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.papers.zse.prior import with_chosen_prior, with_prior
 from model.papers.zse.trainer import large_validation, listwise_loss
 from model.training import calibrated, digest, warmed_cosine
@@ -40,8 +44,45 @@ from model.training import calibrated, digest, warmed_cosine
 _PHOTOS = 16
 # The largest factor of cosines: without a bound it grows for as long as sketches can be told apart.
 _MOST_SCALE = 60.0
+# Of the regression from words to photos, chosen by how well it places words of classes that it was not fitted on.
+_RIDGE = 0.2
 # Sketches of each class that give the first point of a class without photos.
 _FIRST_SKETCHES = 3
+
+
+@dataclass(frozen=True)
+class ClassWords:
+    """The words by which a class that no photo shows finds its place among photos.
+
+    Attributes:
+        words: their vectors.
+        classes: the names of all classes of a training, those with photos first.
+        photos: the name of what each photo shows, classes without sketches included.
+    """
+
+    words: WordVectors
+    classes: tuple[str, ...]
+    photos: tuple[str, ...]
+
+    def points(self, ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where photos of each class would lie, by the ridge regression from words to the means of photos.
+
+        ret: (m, d), [Ret] of each photo. Returns (c, d) points of length 1, and (c,) bool: False, and a point of
+        zeros, where the word vectors lack the class.
+        """
+        shown = rows_of_labels(self.photos)
+        rows = class_rows(self.words, [*shown, *self.classes], {}, lacking=True)
+        fitted = [name for name in shown if rows[name]]
+        x = class_vectors(self.words, {name: rows[name] for name in fitted})
+        y = F.normalize(torch.stack([F.normalize(ret[shown[name]], dim=1).mean(dim=0) for name in fitted]), dim=1)
+        x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+        x = x - x_mean
+        weights = torch.linalg.solve(x @ x.T + _RIDGE * torch.eye(len(x)), y - y_mean)
+        known = torch.tensor([bool(rows[name]) for name in self.classes])
+        points = torch.zeros(len(self.classes), ret.shape[1])
+        asked = class_vectors(self.words, {name: rows[name] for name in self.classes if rows[name]})
+        points[known] = F.normalize((asked - x_mean) @ x.T @ weights + y_mean, dim=1)
+        return points, known
 
 
 class SketchSide(nn.Module):
@@ -49,7 +90,7 @@ class SketchSide(nn.Module):
 
     Attributes:
         points: (k, d), where sketches of the k classes without photos are to lie.
-        log_scale: the logarithm of what cosines are multiplied by in the first phase.
+        log_scale: the logarithm of what the cosines of [Ret] are multiplied by.
     """
 
     def __init__(self, network: Network, points: int, temperature: float) -> None:
@@ -62,11 +103,6 @@ class SketchSide(nn.Module):
         self.points = nn.Parameter(torch.zeros(points, network.config.width))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
-    @property
-    def pairs(self) -> list[nn.Module]:
-        """The modules of the second phase."""
-        return [self.head.tokens, self.cross, self.relation, self.ret_term]
-
 
 class TwoSidedTrainer(Trainer[SketchSide]):
     """A training of the sketch side.
@@ -76,22 +112,27 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         data: the training pictures.
         network: a new or trained network; its photo side stays as it is.
         folder: of the training's state, as for ``Loop``; the photos' tokens are kept there, too.
+        words: of its classes; None where classes without photos have to find their places by themselves.
     """
 
     recipe: TwoSidedRecipe
 
-    def __init__(self, recipe: TwoSidedRecipe, data: TrainingSet, network: Network, folder: Path) -> None:
+    def __init__(
+        self, recipe: TwoSidedRecipe, data: TrainingSet, network: Network, folder: Path, words: ClassWords | None = None
+    ) -> None:
         self.recipe, self.data, self.base = recipe, data, network
         network.requires_grad_(False).set_precision(recipe.dtype)
         if network.cross is not None:
             network.cross.float()
-        self.rows = (*data.sketch_rows, *data.further_rows)
+        # Each data set has an equal part in a class, however many sketches it has.
+        self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
         side = SketchSide(network, len(data.further_rows), recipe.temperature).requires_grad_(True)
         state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
         super().__init__(recipe, side, folder, digest(repr(recipe) + data.key + network.config.photo_side, state))
         self.photos = self._encoded_photos()
         rets = F.normalize(self.photos.ret, dim=1)
         self.means = F.normalize(torch.stack([rets[rows].mean(dim=0) for rows in data.photo_rows]), dim=1)
+        self.places, self.placed = self._places(words)
         if not self.state_path.exists():
             self._begin()
         self.resume()
@@ -109,93 +150,84 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             ("ret_term", average.ret_term),
         ):
             state |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+        for key in average.tuning.state_dict():
+            photos, name = state[f"encoder.photo_side.tuning.{key}"], f"encoder.tuning.{key}"
+            state[name] = photos + self.recipe.kept * (state[name] - photos)
         other = Network(network.config, network.calibration)
         other.load_state_dict({name: value.float() for name, value in state.items()})
         return other.requires_grad_(False).eval()
 
     def make_optimiser(self) -> torch.optim.AdamW:
-        """AdamW; what a phase does not train has no gradient in it."""
+        """AdamW with a rate for each kind of parameter."""
         chosen, side = self.recipe.optimiser, self.network
-        points, first = [side.points], [*side.tuning.parameters(), side.log_scale]
-        head = [side.head.ret.weight, side.head.centre]
-        pairs = [parameter for module in side.pairs for parameter in module.parameters()]
+        pairs = [side.head.tokens, side.cross, side.relation, side.ret_term]
         return torch.optim.AdamW(
             [
-                {"params": first, "rate": chosen.tuning_rate, "phase": 0},
-                {"params": head, "rate": chosen.head_rate, "phase": 0},
-                {"params": points, "rate": chosen.point_rate, "phase": 0},
-                {"params": pairs, "rate": chosen.pair_rate, "phase": 1},
+                {"params": [*side.tuning.parameters(), side.log_scale], "rate": chosen.tuning_rate},
+                {"params": [side.head.ret.weight, side.head.centre], "rate": chosen.head_rate},
+                {"params": [side.points], "rate": chosen.point_rate},
+                {"params": [p for module in pairs for p in module.parameters()], "rate": chosen.pair_rate},
             ],
             weight_decay=0.0,
             betas=(0.9, 0.99),
         )
 
     def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next; what the other phase trains stays as it is."""
+        """Sets the learning rates of the step that comes next."""
         recipe = self.recipe
-        second = self.step >= recipe.sketch_steps
-        step, steps = (
-            (self.step - recipe.sketch_steps, recipe.pair_steps) if second else (self.step, recipe.sketch_steps)
-        )
-        factor = warmed_cosine(step, steps, recipe.optimiser.warmup, 1.0, 0.001)
+        factor = warmed_cosine(self.step, recipe.steps, recipe.optimiser.warmup, 1.0, 0.001)
         for group in self.optimiser.param_groups:
-            trained = group["phase"] == int(second)
-            group["lr"] = factor * group["rate"] if trained else 0.0
-            for parameter in group["params"]:
-                parameter.requires_grad_(trained)
+            group["lr"] = factor * group["rate"]
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes the losses of the phase that the step belongs to."""
-        augment = Augmentation(self.recipe.seed * 1_000_003 + self.step)
-        return self._sketch_losses(augment) if self.step < self.recipe.sketch_steps else self._pair_losses(augment)
+        """Three losses of some classes' sketches, one sketch of each.
 
-    def _sketch_losses(self, augment: Augmentation) -> dict[str, torch.Tensor]:
-        """Two losses of some classes' sketches, one sketch of each.
-
-        classes: the cross entropy of their cosines to all classes, where a class lies at the mean of its photos, or at
-        a point of its own. contrast: the cross entropy of their cosines to one photo of each class in the batch.
+        classes: the cross entropy of their cosines to all classes. A class lies at the mean of its photos; without any,
+        where its word says; without a word, at a point that is learned. contrast: the cross entropy of their cosines
+        to one photo of each class in the batch. pairs: the list-wise loss of the relation logits of all pairs of
+        sketches and such photos. Half of the sketches that were drawn from a photo meet that one, so that instances are
+        learned, too.
         """
+        augment = Augmentation(self.recipe.seed * 1_000_003 + self.step)
         recipe, side, generator = self.recipe, self.network, augment.generator
         classes = torch.randperm(len(self.rows), generator=generator)[: recipe.classes]
-        ret = F.normalize(self._sketches(classes, augment).ret, dim=1)
+        # Classes with photos come first, so that the pairs are those of the first rows.
+        classes = classes[(classes >= len(self.means)).int().argsort(stable=True)]
+        sketches = one_of_each(self.rows, classes, generator)
+        tokens = self._encoded(sketches, augment)
+        ret = F.normalize(tokens.ret, dim=1)
         scale = side.log_scale.exp().clamp(max=_MOST_SCALE)
-        all_classes = torch.cat([self.means, F.normalize(side.points, dim=1)])
-        losses = {"classes": F.cross_entropy(scale * ret @ all_classes.T, classes)}
-        shown = classes < len(self.means)
-        if recipe.contrast and int(shown.sum()) > 1:
-            photos = one_of_each(self.data.photo_rows, classes[shown], generator)
-            cosines = ret[shown] @ F.normalize(self.photos.ret[photos], dim=1).T
-            losses["contrast"] = recipe.contrast * F.cross_entropy(scale * cosines, torch.arange(len(photos)))
+        places = torch.where(self.placed[:, None], self.places, self._padded(F.normalize(side.points, dim=1)))
+        losses = {"classes": F.cross_entropy(scale * ret @ places.T, classes)}
+        shown = int((classes < len(self.means)).sum())
+        if shown > 1:
+            photos = one_of_each(self.data.photo_rows, classes[:shown], generator)
+            own = self.data.drawn_from[sketches[:shown]]
+            photos = torch.where((own >= 0) & (torch.rand(shown, generator=generator) < 0.5), own, photos)
+            cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
+            losses["contrast"] = recipe.contrast * F.cross_entropy(scale * cosines, torch.arange(shown))
+            few, network = min(shown, recipe.pair_classes), self.base
+            sketch_side = network.project(tokens[:few], "sketch")
+            photo_side = network.project(self.photos[photos[:few]], "photo")
+            rows = [sketch_side.rows(slice(row, row + 1)) for row in range(len(sketch_side))]
+            logits = torch.stack([network.relate(row, photo_side) for row in rows])
+            losses["pairs"] = recipe.pairs * listwise_loss(logits)
         return losses
 
-    def _pair_losses(self, augment: Augmentation) -> dict[str, torch.Tensor]:
-        """The list-wise loss of all pairs of some classes' sketches and photos, half of them classes that look alike.
+    def _places(self, words: ClassWords | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(c, d), where photos of each class lie, and (c,) bool, whether that is known."""
+        places, known = self._padded(torch.zeros_like(self.network.points)), torch.zeros(len(self.rows)).bool()
+        if words is not None and len(self.network.points):
+            places, known = words.points(self.photos.ret.cpu())
+        places[: len(self.means)], known[: len(self.means)] = self.means.cpu(), True
+        return places.to(self.device), known.to(self.device)
 
-        Half of the sketches that were drawn from a photo have that one, so that instances are learned, too.
-        """
-        recipe, generator = self.recipe, augment.generator
-        first = int(torch.randint(len(self.means), (1,), generator=generator))
-        near = (self.means @ self.means[first]).topk(min(recipe.pair_classes // 2, len(self.means))).indices
-        others = [c for c in torch.randperm(len(self.means), generator=generator).tolist() if c not in near.tolist()]
-        classes = torch.cat([near, torch.tensor(others[: recipe.pair_classes - len(near)], dtype=torch.int64)])
-        sketches = one_of_each(self.rows, classes, generator)
-        photos = one_of_each(self.data.photo_rows, classes, generator)
-        own = self.data.drawn_from[sketches]
-        take = (own >= 0) & (torch.rand(len(own), generator=generator) < 0.5)
-        photos = torch.where(take, own, photos)
-        network = self.base
-        tokens = self._encoded(sketches, augment)
-        sketch_side, photo_side = network.project(tokens, "sketch"), network.project(self.photos[photos], "photo")
-        logits = torch.stack(
-            [network.relate(sketch_side.rows(slice(row, row + 1)), photo_side) for row in range(len(classes))]
-        )
-        return {"pairs": listwise_loss(logits)}
-
-    def _sketches(self, classes: torch.Tensor, augment: Augmentation) -> Tokens:
-        """The tokens of one sketch of each of these classes, varied."""
-        return self._encoded(one_of_each(self.rows, classes, augment.generator), augment)
+    def _padded(self, points: torch.Tensor) -> torch.Tensor:
+        """The rows of all classes from those of classes without photos."""
+        return torch.cat([torch.zeros_like(self.means), points])
 
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
+        """The tokens of these sketches, varied."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
         return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
 
@@ -220,18 +252,23 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return Tokens(kept["features"].float(), kept["positions"]).to(self.device)
 
     def _begin(self) -> None:
-        """Takes the mean direction of sketches off, and puts the points of classes without photos where theirs lie."""
+        """Takes the means of sketches off, and puts the points of classes without photos where theirs lie."""
         augment = Augmentation(self.recipe.seed)
         with torch.inference_mode():
-            rets = [
-                self._sketches(torch.full((_FIRST_SKETCHES,), number), augment).ret for number in range(len(self.rows))
+            some = [
+                one_of_each(self.rows, torch.full((_FIRST_SKETCHES,), number), augment.generator)
+                for number in range(len(self.rows))
             ]
+            tokens = [self._encoded(sketches, augment) for sketches in some]
+            rets = [found.ret for found in tokens]
             mean = F.normalize(torch.cat(rets), dim=1).mean(dim=0)
+            mean_patch = torch.cat([found.patches.flatten(0, 1) for found in tokens]).mean(dim=0)
             first = len(self.means)
             points = torch.stack([found.mean(dim=0) for found in rets[first:]]) if rets[first:] else None
         for side in (self.network, self.average):
             if not bool(side.head.centre.any()):
                 side.head.centre.data.copy_(mean)
+                side.head.tokens.bias.data.sub_(mean_patch)
             if points is not None:
                 side.points.data.copy_(points - mean)
 
@@ -248,6 +285,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     if network.config.photo_side != file_sha256(photo_side):
         raise ModelError(f"{run.start} was trained against another photo side than {photo_side}; name that one")
     start = network if run.start else None
+    if recipe.anew:
+        network = new_network(recipe, photo_side)
     pictures = training_corpora(run.data, recipe)
     training, validation, further = pictures.training, pictures.validation, pictures.further
     if validation is None and start is None:
@@ -258,7 +297,12 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     )
     data = training_set(training, cache_folder() / "pixels", further)
     plain = network.without_prior().without_vocabulary()
-    trainer = TwoSidedTrainer(recipe, data, plain, run.folder)
+    words = None
+    if run.data is None and further.sketches:
+        names = (*training.labels, *rows_by_class(further.sketches))
+        shown = tuple(_named(photo.label) for photo in (*training.photos, *further.photos))
+        words = ClassWords(read_word_vectors(run.words), names, shown)
+    trainer = TwoSidedTrainer(recipe, data, plain, run.folder, words)
     if not run_steps(trainer, run, validation, report):
         return False
     trained, notes = trainer.trained, {"origin": run.origin}
@@ -286,11 +330,28 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     return True
 
 
+def _named(label: str) -> str:
+    """The name of a class of ImageNet without its number, as in "401_accordion"; any other name as it is."""
+    number, _, name = label.partition("_")
+    return name if number.isdigit() else label
+
+
+def rows_of_labels(labels: Sequence[str]) -> dict[str, list[int]]:
+    """The rows that have each label, in the order in which labels first occur."""
+    rows: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    return rows
+
+
 def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
-    """A network on a photo side, whose sketch side is that of photos; cross-attention and relation network are random.
+    """A network on a photo side, whose sketch side is that of photos, and whose pairs are compared by best matches.
 
     [Ret] of sketches begins where a linear map from class token and mean patch comes nearest to that of photos.
     """
+    # Imported here, as elsewhere: timm takes a second to load.
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
     state = photo_side_state(photo_side)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -299,8 +360,18 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
     for name, value in state.items():
         if ".tuning." in name and "second" not in name:
             own[name.replace("photo_side.", "")] = value
+    position, side = state["encoder.photo_side.vit.position"][None], network.config.sketch_grid
+    own["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
     own["encoder.head.tokens.weight"] = state["encoder.photo_side.head.tokens.weight"]
     own["encoder.head.tokens.bias"] = state["encoder.photo_side.head.tokens.bias"]
+    # The photos' projection evens the spreads of its axes out halfway; tokens are compared as they were before.
+    spread = state["encoder.photo_side.head.tokens.weight"].norm(dim=1).reciprocal()
+    for branch in ("sketch", "photo"):
+        own[f"cross.{branch}.norm2.weight"] = spread / spread.mean()
+        for name in ("out.weight", "out.bias", "ffn.3.weight", "ffn.3.bias"):
+            own[f"cross.{branch}.{name}"] = torch.zeros_like(own[f"cross.{branch}.{name}"])
+    for name in ("sketch_worth", "photo_worth"):
+        own[f"relation.{name}.weight"] = torch.zeros_like(own[f"relation.{name}.weight"])
     own["encoder.head.ret.weight"] = state["encoder.photo_side.head.from_first.weight"]
     network.load_state_dict(own)
     return network

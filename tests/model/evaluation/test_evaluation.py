@@ -4,19 +4,26 @@ import json
 import os
 import re
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
+import torch
 
 from model.commands import main
+from model.commands.measurements import clip_matcher
 from model.datasets import corpus as corpora
+from model.datasets import read_class_folders
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
 from model.datasets.tasks import read_task
 from model.errors import ModelError
 from model.evaluation import measure
 from model.metrics import category_metrics
+from model.network import Modality
+from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo
@@ -286,3 +293,42 @@ def test_the_unseen_protocols_have_as_many_pictures_as_the_data_gives() -> None:
     crossed = read_task("cross-data-set", "unseen", "sketchy").corpus
     assert {p.source for p in crossed.sketches} == {"tuberlin", "quickdraw"}
     assert "sketchy" not in {p.source for p in crossed.photos}
+
+
+def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = saved_clip(folder / "clip", READING)
+    result = printed(capsys, "--network", f"clip:{clip}", "--data", folder / "data")
+    assert result["checkpoint"] == f"clip:{clip}"
+    assert set(result["methods"]) == {"ret"}
+    corpus = read_class_folders(folder / "data")
+    matcher = clip_matcher(f"clip:{clip}", None)
+    plain = open_clip.create_model(f"local-dir:{clip}").eval()
+
+    def vectors(pictures: Sequence[Picture], modality: Modality) -> torch.Tensor:
+        inputs = [matcher.prepare(matcher.open(picture.path, modality), modality) for picture in pictures]
+        with torch.no_grad():
+            return torch.nn.functional.normalize(plain.encode_image(torch.stack(inputs)), dim=1)
+
+    scores = (vectors(corpus.sketches, "sketch") @ vectors(corpus.photos, "photo").T).numpy()
+    expected = measure(corpus, {"ret": scores}).figures["ret"]["all"]
+    assert result["methods"]["ret"]["all"] == pytest.approx(expected, abs=1e-6)
+    validated = clip_matcher(f"clip:{clip}", corpus)
+    assert validated.calibration.diffusion is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--network", "resnet"], "name clip:MODEL"),
+        (["--network", "clip:"], "name clip:MODEL"),
+        (["--network", "clip:ViT-B-32/x", "--weights", "tiny.safetensors"], "goes without --weights"),
+        (["--network", "clip:nowhere"], "such as ViT-B-32"),
+    ],
+)
+def test_a_baseline_that_cannot_be_had_is_a_sentence(
+    folder: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *arguments, "--data", str(folder / "data")]) == 2
+    assert sentence in capsys.readouterr().err

@@ -9,7 +9,9 @@ import torch
 from model.checkpoint import file_sha256, load_network, photo_side_state, save_checkpoint, save_photo_side
 from model.errors import ModelError
 from model.matcher import Matcher, load
-from model.network import Calibration, ModelConfig, Network, TwoSidedEncoder, preset
+from model.network import Calibration, ModelConfig, Network, preset
+from model.network.encoder import EncoderTrace
+from model.network.two_sided import cells_of_patches
 
 SMALL = dataclasses.replace(
     preset("two-sided-s14"),
@@ -17,6 +19,7 @@ SMALL = dataclasses.replace(
     heads=2,
     depth=2,
     image_size=112,
+    sketch_size=84,
     encoder_width=16,
     second_width=8,
     second_heads=1,
@@ -79,14 +82,17 @@ def test_the_tokens_of_a_sketch_do_not_depend_on_the_sketches_beside_it() -> Non
         assert torch.allclose(alone.features[0], together.features[row], atol=1e-5)
 
 
-def test_patches_of_white_paper_are_left_out_while_there_are_enough_with_ink() -> None:
-    encoder = two_sided().encoder
-    assert isinstance(encoder, TwoSidedEncoder)
-    image = drawing(3)
-    cells, mask = encoder.with_ink(image[None])
-    dark = (image.amax() - image).amax(dim=0).unfold(0, 14, 14).unfold(1, 14, 14).amax(dim=(2, 3)).flatten() > 1
-    assert int(mask.sum()) == 1 + max(int(dark.sum()), SMALL.token_count("sketch") - 1)
-    assert set(dark.nonzero().flatten().tolist()) <= set(cells[0].tolist())
+def test_patches_of_a_smaller_sketch_are_told_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
+    assert cells_of_patches(6, 8).view(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
+    assert cells_of_patches(6, 8).view(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]
+    assert cells_of_patches(8, 8).tolist() == list(range(64))
+    ink = torch.zeros(1, 1, 112, 112)
+    ink[:, :, 84:, :28] = 1
+    network, trace = two_sided(), EncoderTrace()
+    tokens = network.encode(1 - ink.expand(-1, 3, -1, -1), "sketch", trace)
+    assert tokens.positions.max() < 64
+    assert trace.attention[0].shape == (1, 2, 64)
+    assert float(trace.attention[-1].sum(dim=2).max()) < 1
 
 
 def test_the_sketch_side_does_not_change_what_photos_become() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 
 from indexer import open_index
 from indexer.commands import main as indexer
@@ -18,7 +19,10 @@ from model.commands import main
 from model.errors import ModelError
 from model.matcher import load
 from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSidedEncoder, VitShape, preset
+from model.papers.pictures import balanced
+from model.papers.word_vectors import WordVectors
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
+from model.papers.zse.two_sided import ClassWords
 from tests.learning import write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES
@@ -55,7 +59,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:4])
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in NETWORK.items())
     (tmp_path / "my.toml").write_text(
-        'base = "two-sided/own"\nbf16 = false\nsketch_steps = 2\npair_steps = 2\nclasses = 3\npair_classes = 3\n'
+        'base = "two-sided/own"\nbf16 = false\nsteps = 4\nclasses = 3\npair_classes = 3\n'
         # Rates that are seen in half precision after two steps.
         "save_every = 1\n[optimiser]\nwarmup = 1\ntuning_rate = 0.05\npair_rate = 0.05\n"
         f"[network]\n{lines}"
@@ -140,7 +144,7 @@ def timm_weights(shape: VitShape, seed: int, scaled: bool) -> dict[str, torch.Te
 
 @pytest.mark.parametrize("scaled", [True, False], ids=["with LayerScale", "without"])
 def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
-    shape = VitShape.main(dataclasses.replace(SMALL, image_size=56))
+    shape = VitShape.main(dataclasses.replace(SMALL, image_size=56, sketch_size=56))
     weights = timm_weights(shape, 1, scaled)
     vit: Any = timm.create_model(
         "vit_small_patch14_dinov2" if scaled else "vit_tiny_patch16_224",
@@ -153,12 +157,12 @@ def test_a_vit_from_timm_gives_the_tokens_that_timm_gives(scaled: bool) -> None:
         num_heads=shape.heads,
     ).eval()
     vit.load_state_dict(weights)
-    network = Network(dataclasses.replace(SMALL, image_size=56, second_width=8), Calibration())
+    network = Network(dataclasses.replace(SMALL, image_size=56, sketch_size=56, second_width=8), Calibration())
     side = photo_side_of(network)
     side.load_state_dict(vit_tensors(weights, shape), strict=False)
     images = torch.randn(2, 3, 56, 56)
     with torch.inference_mode():
-        ours, _ = side.vit(side.vit.embed(images, side.tuning), side.tuning)
+        ours, _ = side.vit(images, side.tuning)
         assert torch.allclose(ours, vit.forward_features(images), atol=1e-5)
 
 
@@ -205,3 +209,51 @@ def test_a_checkpoint_takes_a_fraction_of_its_photo_side(work: Path) -> None:
     save_checkpoint(network.half(), path)
     shared = (work / "photo-side.safetensors").stat().st_size
     assert path.stat().st_size < shared
+
+
+def test_a_class_without_photos_lies_where_photos_of_what_its_word_means_lie() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(12, 6)
+    shown = F.normalize(vectors @ torch.randn(6, 4), dim=1)
+    names = tuple(f"thing{number}" for number in range(12))
+    words = ClassWords(WordVectors("test", names, vectors), (*names[9:], "unheard of"), names[:9] + names[:9])
+    points, known = words.points(torch.cat([shown[:9], shown[:9]]))
+    assert known.tolist() == [True, True, True, False]
+    cosines = points[:3] @ shown[9:].T
+    assert cosines.argmax(dim=1).tolist() == [0, 1, 2]
+    assert torch.equal(points[3], torch.zeros(4))
+
+
+def test_each_data_set_of_a_class_is_drawn_from_as_often() -> None:
+    sources = torch.tensor([0, 0, 0, 0, 1, 2, 2, 1])
+    rows = balanced(torch.tensor([0, 1, 2, 3, 4, 5, 6]), sources)
+    assert torch.bincount(sources[rows]).tolist() == [4, 4, 4]
+
+
+def test_a_recipe_may_keep_a_part_of_what_was_learned(work: Path) -> None:
+    assert main([*COMMAND, "--run", "whole"]) == 0
+    text = (work / "my.toml").read_text()
+    (work / "my.toml").write_text(text.replace("steps = 4", "steps = 4\nkept = 0.5"))
+    assert main([*COMMAND, "--run", "half"]) == 0
+    whole, half = (load_network(work / name / "final.safetensors").state_dict() for name in ("whole", "half"))
+    name = "tuning.qkv_bias"
+    photos = whole[f"encoder.photo_side.{name}"]
+    expected = photos + 0.5 * (whole[f"encoder.{name}"] - photos)
+    assert torch.allclose(half[f"encoder.{name}"], expected, atol=1e-2)
+    assert not torch.allclose(whole[f"encoder.{name}"], expected, atol=1e-2)
+
+
+def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Path) -> None:
+    text = (work / "my.toml").read_text()
+    (work / "my.toml").write_text(text.replace("steps = 4", "steps = 4\nanew = true"))
+    other = two_sided(SMALL, seed=9)
+    other.calibration = dataclasses.replace(other.calibration, fusion=7.0)
+    # Both starts stand on one photo side.
+    state = two_sided(SMALL).state_dict()
+    other.load_state_dict(other.state_dict() | {key: value for key, value in state.items() if "photo_side" in key})
+    written(work, other, "other.safetensors")
+    assert main([*COMMAND, "--run", "one"]) == 0
+    assert main([*COMMAND[:-1], "other.safetensors", "--run", "two"]) == 0
+    one, two = (load_network(work / name / "final.safetensors") for name in ("one", "two"))
+    assert two.calibration.fusion == 7.0
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
