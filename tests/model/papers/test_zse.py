@@ -16,6 +16,7 @@ from model.commands import main
 from model.datasets.corpus import Corpus
 from model.errors import ModelError
 from model.evaluation import measure, relevance, score_matrices
+from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network.config import Modality
 from model.network.encoder import EncoderTrace
@@ -120,7 +121,7 @@ def test_a_trained_network_is_offered_with_the_method_that_is_best_on_validation
     assert chosen.fusion is not None
     assert chosen.diffusion in DIFFUSIONS
     # What a search does is a diffused ranking: by no method would another threshold, or this one, find more.
-    matcher = trained_matcher(network)
+    matcher = Matcher(network, "made here")
     queries, gallery = encoded(matcher, corpus)
     after = {
         method: category_metrics(
