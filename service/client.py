@@ -88,7 +88,7 @@ class Client:
         elif options:
             raise TypeError("give a query or options, not both")
         params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        body = b"" if sketch is None else _as_bytes(sketch)
+        body = b"" if sketch is None else as_bytes(sketch)
         return self._model(SearchResponse, self._http.post("/search", params=params, content=body))
 
     def explain(
@@ -104,7 +104,7 @@ class Client:
             ValueError: an option that does not exist, or is out of its range; or no ``photo``.
         """
         params = ExplainParams(**options).model_dump(mode="json", exclude_defaults=True)
-        body = b"" if sketch is None else _as_bytes(sketch)
+        body = b"" if sketch is None else as_bytes(sketch)
         return self._model(ExplainResponse, self._http.post("/explain", params=params, content=body))
 
     def photos(self, *ids: int) -> PhotosResponse:
@@ -169,7 +169,8 @@ def _unexpected(response: httpx.Response) -> ServiceError:
     )
 
 
-def _as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
+def as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
+    """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
     if isinstance(sketch, bytes):
         return sketch
     if isinstance(sketch, Image.Image):

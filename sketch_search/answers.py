@@ -1,4 +1,4 @@
-"""What a search answers, and the one way to ask, which ``Gallery`` and ``Remote`` share."""
+"""This module holds the answers of a search, and the one way to ask, which ``Gallery`` and ``Remote`` share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.client import as_bytes
 from service.schemas import ExplainedPhoto, ExplainParams, ExplainResponse, SearchQuery, SearchResponse, SearchResult
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Searches(ABC):
         """Why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""
         options.setdefault("nearest", 0)
         params = ExplainParams(photo=[_id(photo)], **options)
-        answer = self._explained(None if sketch is None else as_bytes(sketch), params)
+        answer = self._explained(None if sketch is None else picture_bytes(sketch), params)
         found = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
         cells = np.array(rows, np.int64).reshape(-1, 2)
@@ -211,7 +212,7 @@ class Searches(ABC):
     ) -> SearchResponse:
         given = {name: value for name, value in options.items() if value is not None}
         query = SearchQuery(like=tuple(map(_id, like)), unlike=tuple(map(_id, unlike)), **given)
-        return self._searched(None if sketch is None else as_bytes(sketch), query)
+        return self._searched(None if sketch is None else picture_bytes(sketch), query)
 
     def _photo(self, found: SearchResult) -> Photo:
         paths = tuple(map(self._path, found.paths))
@@ -241,18 +242,11 @@ class Searches(ABC):
     def _thumbnail(self, photo_id: int, size: int) -> bytes: ...
 
 
-def as_bytes(picture: Picture) -> bytes:
-    """A picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
-    if isinstance(picture, bytes):
-        return picture
+def picture_bytes(picture: Picture) -> bytes:
+    """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
     if isinstance(picture, np.ndarray):
-        picture = Image.fromarray(picture)
-    if isinstance(picture, Image.Image):
-        out = io.BytesIO()
-        # PNG loses nothing, so the network sees the same pixels.
-        picture.save(out, "PNG")
-        return out.getvalue()
-    return Path(picture).expanduser().read_bytes()
+        return as_bytes(Image.fromarray(picture))
+    return as_bytes(picture if isinstance(picture, bytes | Image.Image) else Path(picture).expanduser())
 
 
 def _id(photo: Photo | int) -> int:

@@ -20,7 +20,7 @@ from model.network import Modality, Tokens, seen_together
 from service.engine import Engine, index_path, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
-from sketch_search.answers import Picture, Searches, as_bytes
+from sketch_search.answers import Picture, Searches, picture_bytes
 
 
 class Gallery(Searches):
@@ -59,8 +59,7 @@ class Gallery(Searches):
         """
         places = [Path(folder).expanduser().absolute() for folder in folders]
         place = Path(index).expanduser() if index is not None else _index_of(places)
-        given = {} if weights is None else {"weights": Path(weights)}
-        settings = Settings(index=place, device=device, **given)  # type: ignore[arg-type]
+        settings = _settings(weights, device, index=place)
         matcher = open_matcher(settings)
         if (update and places) or not (place / "CURRENT").exists():
             build(places, place, matcher, progress=Progress(bar=progress))
@@ -136,14 +135,20 @@ def rank(
 
 @lru_cache(maxsize=2)
 def _matcher(weights: str | None, device: str) -> Matcher:
-    given = {} if weights is None else {"weights": Path(weights)}
-    return open_matcher(Settings(device=device, **given))  # type: ignore[arg-type]
+    return open_matcher(_settings(weights, device))
+
+
+def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path) -> Settings:
+    """Makes the settings of a server; what is not given comes from the environment."""
+    if weights is not None:
+        given["weights"] = Path(weights)
+    return Settings.model_validate({"device": device, **given})
 
 
 def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
     parts = []
     for picture in pictures:
-        image = matcher.open(io.BytesIO(as_bytes(picture)), kind)
+        image = matcher.open(io.BytesIO(picture_bytes(picture)), kind)
         # As a search does it: several variants of a sketch are seen together.
         variants = matcher.variants_of(matcher.prepare(image, kind), kind)
         parts.append(seen_together(matcher.encode(variants, kind)))

@@ -33,6 +33,7 @@ from model.datasets.tasks import (
     read_large_task,
     read_task,
     rows_by_class,
+    rows_by_label,
     rows_of_each,
     some_of_each,
     subsampled,

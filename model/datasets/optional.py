@@ -26,7 +26,7 @@ _NEAR = {"val": "near_val", "ship": "near_unseen"}
 
 @dataclass(frozen=True)
 class Further:
-    """What a training uses beside its classes with sketches and photos.
+    """This holds what a training uses beside its classes with sketches and photos.
 
     Attributes:
         sketches: of classes without photos.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -123,9 +123,14 @@ def subsampled(corpus: Corpus, sketches: int, photos: int) -> Corpus:
 
 def rows_by_class(pictures: Sequence[Picture]) -> dict[str, list[int]]:
     """The places of each class's pictures; classes are in the order of their first pictures."""
+    return rows_by_label(picture.label for picture in pictures)
+
+
+def rows_by_label(labels: Iterable[str]) -> dict[str, list[int]]:
+    """Finds the places of each label; labels are in the order in which they first occur."""
     rows: dict[str, list[int]] = {}
-    for row, picture in enumerate(pictures):
-        rows.setdefault(picture.label, []).append(row)
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
     return rows
 
 

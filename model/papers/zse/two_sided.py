@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
-from model.datasets import cache_folder, normalised, rows_by_class, subsampled
+from model.datasets import cache_folder, normalised, rows_by_class, rows_by_label, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
 from model.images import Preprocessing
@@ -70,7 +70,7 @@ class ClassWords:
         ret: (m, d), [Ret] of each photo. Returns (c, d) points of length 1, and (c,) bool: False, and a point of
         zeros, where the word vectors lack the class.
         """
-        shown = rows_of_labels(self.photos)
+        shown = rows_by_label(self.photos)
         rows = class_rows(self.words, [*shown, *self.classes], {}, lacking=True)
         fitted = [name for name in shown if rows[name]]
         x = class_vectors(self.words, {name: rows[name] for name in fitted})
@@ -334,14 +334,6 @@ def _named(label: str) -> str:
     """The name of a class of ImageNet without its number, as in "401_accordion"; any other name as it is."""
     number, _, name = label.partition("_")
     return name if number.isdigit() else label
-
-
-def rows_of_labels(labels: Sequence[str]) -> dict[str, list[int]]:
-    """The rows that have each label, in the order in which labels first occur."""
-    rows: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
-        rows.setdefault(label, []).append(row)
-    return rows
 
 
 def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:

@@ -1,4 +1,4 @@
-"""What networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
+"""These tests cover what networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def without(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Ma
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher, without: Path) -> Iterator[Both]:
-    """The same gallery without and with tokens."""
+    """Makes one gallery twice: without and with tokens."""
     folder = tmp_path_factory.mktemp("with") / "index"
     build([gallery], folder, matcher, clusters=CLUSTERS, embedder="ret")
     with open_index(without, matcher) as small, open_index(folder, matcher) as whole:
