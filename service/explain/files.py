@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from indexer import PhotoEntry, PhotoUnavailable
 from model.network import Modality
 from model.terminal import Refusal
+from service.explain.nearest import Near, Surroundings
 from service.explain.response import (
     encode_picture,
     explain_pair,
@@ -30,7 +31,7 @@ from service.explain.response import (
 )
 from service.photos import picture, thumbnail
 from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, Rebuilt, SearchQuery
-from service.search import GallerySearcher, Near
+from service.search import GallerySearcher
 
 # Photos of the index that are shown beside each picture, and their longest side.
 NEAREST = 6
@@ -157,7 +158,7 @@ def _explained(
     sketch = encode_picture(matcher, given, kind)
     seen = [encode_picture(matcher, photo.image, "photo") for photo in photos]
     pairs = [explain_pair(matcher, sketch, photo) for photo in seen]
-    around = searcher.around(sketch.observed.tokens, kind)
+    around = Surroundings(searcher.gallery, sketch.observed.tokens, kind)
     return ExplainedFiles(
         grid=matcher.config.grid,
         kind=kind,

@@ -19,7 +19,7 @@ from model.images import Pixels, open_image
 from model.terminal import Refusal
 from service.errors import BadSearch
 from service.explain.files import NamedPhoto, best_of_index, write_file
-from service.explain.gallery_patches import rebuild_from_gallery
+from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import TOGETHER, EncodedPicture, Pair, encode_picture, explain_pair
 from service.search import GallerySearcher
 

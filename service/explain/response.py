@@ -26,7 +26,7 @@ from model.explanation import (
 from model.images import Pixels
 from model.network import Modality
 from service.errors import BadSearch
-from service.explain.gallery_patches import rebuild_from_gallery
+from service.explain.nearest import Near, Surroundings, rebuild_from_gallery
 from service.photos import prepared
 from service.schemas import (
     CrossAttention,
@@ -42,7 +42,7 @@ from service.schemas import (
     Rebuilt,
     addresses,
 )
-from service.search import GallerySearcher, Near, SearchedIndex
+from service.search import GallerySearcher, SearchedIndex
 
 # Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
 TOGETHER = 3
@@ -117,7 +117,7 @@ def explain(
     compared = time.perf_counter()
     influence = [_influence(matcher, given, photo) for photo in photos]
     weighed = time.perf_counter()
-    around = searcher.around(given.observed.tokens, given.modality)
+    around = Surroundings(searcher.gallery, given.observed.tokens, given.modality)
     liked = None if params.like is None else index.photo(params.like)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = [

@@ -1,9 +1,19 @@
 """The search in two stages over one generation of an index; ``searcher`` tells it in one screen."""
 
-from service.search.around import Near
-from service.search.encoding import Encode
-from service.search.gallery import Cells, Find, Floats, Gallery, Ids, IndexGallery, Rows, Scores, SearchedIndex, Table
-from service.search.plan import Defaults, methods_of
+from service.search.gallery import (
+    Cells,
+    Find,
+    Floats,
+    Gallery,
+    Ids,
+    IndexGallery,
+    Rows,
+    Scores,
+    SearchedIndex,
+    Table,
+    best_first,
+)
+from service.search.plan import Defaults, Encode, methods_of
 from service.search.searcher import GallerySearcher, Searcher
 from service.search.trial import check_searches
 
@@ -17,12 +27,12 @@ __all__ = [
     "GallerySearcher",
     "Ids",
     "IndexGallery",
-    "Near",
     "Rows",
     "Scores",
     "SearchedIndex",
     "Searcher",
     "Table",
+    "best_first",
     "check_searches",
     "methods_of",
 ]

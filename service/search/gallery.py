@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Protocol, TypeAlias
 
@@ -65,49 +65,63 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
 
 @dataclass(frozen=True)
 class Find:
-    """A wish: the photos that are looked for in some cells of a gallery.
+    """A query that is encoded: what is looked for in some cells of a gallery, and how much of it.
 
     Attributes:
-        cells: (n,) int64, the cells that are opened.
-        features, positions: of the query's tokens, (1, n, d) and (1, n-1). With no token nothing is compared with the
-            sketch: (1, 0, d).
         method: what scores photos; "ret" and "clip" compare vectors alone.
-        count: how many photos come into the table, the best by vector; None for all of the opened cells.
-        rerank: how many of them ``method`` scores; None for all.
         mean: (d,) the mean of all vectors of the gallery.
-        wanted: the filter that photos have to pass; None for none.
+        features, positions: of the query's tokens, (1, n, d) and (1, n-1). The tokens are the sketch's, or where photos
+            are liked one [Ret] near theirs. With no token nothing is compared with the sketch: (1, 0, d).
         clip: (e,) the sketch by CLIP, where that is the method.
-        word: the query's word. named: how many photos come into the table as the best by it.
+        word: the query's word. wanted: the filter that photos have to pass. None for none.
         liked, unliked: (l, d) and (u, d) vectors of photos. kept: ids of liked photos of the gallery.
         dropped: ids of unliked photos.
+        cells: (n,) int64, the cells that are opened.
+        count: how many photos come into the table, the best by vector, and so many more by the word; None for all of
+            the opened cells.
+        rerank: how many of them ``method`` scores; None for all.
         budget_ms: milliseconds after which no further photos are scored; None for no limit.
     """
 
-    cells: NDArray[np.int64]
-    features: Floats
-    positions: NDArray[np.int64]
     method: ScoredBy
-    count: int | None
-    rerank: int | None
     mean: Floats
-    wanted: PhotoFilter | None = None
+    features: Floats = field(default_factory=lambda: np.empty((1, 0, 0), np.float32))
+    positions: Rows = field(default_factory=lambda: np.empty((1, 0), np.int64))
     clip: Floats | None = None
     word: Word | None = None
-    named: int = 0
+    wanted: PhotoFilter | None = None
     liked: Floats | None = None
     unliked: Floats | None = None
     kept: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
+    cells: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    count: int | None = None
+    rerank: int | None = None
     budget_ms: float | None = None
+
+    def of_tokens(self, tokens: Tokens) -> Find:
+        """This query with the tokens of a batch of one."""
+        features, positions = tokens.features.float().cpu().numpy(), tokens.positions.cpu().numpy()
+        return replace(self, features=features, positions=positions)
 
     def tokens(self, device: torch.device) -> Tokens:
         """The query's tokens on a device."""
         return Tokens(torch.tensor(self.features, device=device), torch.tensor(self.positions, device=device))
 
+    @property
+    def parts(self) -> int:
+        """How many parts of the query choose cells: the sketch, the word, and each liked photo."""
+        return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the query is a drawing and nothing else."""
+        return self.liked is None and self.unliked is None and self.word is None
+
 
 @dataclass(frozen=True)
 class Table:
-    """Photos that were found, one row each, in the order of ``rows``.
+    """Photos that were found, a row each: in the order of ``rows``, until they are put in the order of a ranking.
 
     Attributes:
         rows, ids, cells: (m,) int64, their places in the gallery, their ids, and the cells that they are in.
@@ -115,7 +129,10 @@ class Table:
         by_vector: (m,) float32, the query's score with each by [Ret], or by CLIP where that is the method.
         by_word: (m,) how much each shows what the word names, as logits; 0 without a word.
         likeness: (m,) how much each looks like the most similar liked photo, -1 to 1; -1 without one.
-        scores: (m,) by the method; not a number where it was not scored.
+        scores: (m,) by the method; not a number where it was not scored. Diffusion, likes and words change them.
+        before: (m,) the scores before diffusion; None where a ranking is not changed by diffusion alone.
+        firsts: (m,) where in the ranking the photo is that stands for this near duplicate, or the photo itself; None
+            where nothing was to be folded.
         complete: whether all were scored that were to be: the time may have been over before.
     """
 
@@ -127,20 +144,40 @@ class Table:
     by_word: Scores
     likeness: Scores
     scores: Scores
+    before: Scores | None = None
+    firsts: NDArray[np.int64] | None = None
     complete: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, chosen: NDArray[np.int64] | Mask) -> Table:
-        return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        return replace(self, **{name: column[chosen] for name, column in columns.items() if column is not None})
 
     @staticmethod
     def joined(parts: Sequence[Table]) -> Table:
         """The photos of several tables, by row."""
-        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        found = [name for name in _COLUMNS if getattr(parts[0], name) is not None]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in found}
         every = replace(parts[0], **columns, complete=all(part.complete for part in parts))
         return every[np.argsort(every.rows)]
+
+    @property
+    def scored(self) -> Mask:
+        """(m,): whether a photo has a score."""
+        scored: Mask = np.isfinite(self.scores)
+        return scored
+
+    @property
+    def results(self) -> NDArray[np.int64]:
+        """(r,): the rows of the table that are results, those that do not stand behind another one."""
+        every = np.arange(len(self))
+        return every if self.firsts is None else np.flatnonzero(self.firsts == every)
+
+    def copies(self, row: int) -> tuple[int, ...] | None:
+        """The ids of the near duplicates for which a row of the table stands; None where nothing was to be folded."""
+        return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())
 
     def best(self, find: Find) -> Table:
         """Of photos among which are all that were looked for, only these, and scores of those alone that are wanted."""
@@ -151,7 +188,7 @@ class Table:
                 # The liked ones are the nearest to themselves, but others may be as near.
                 chosen += [best_first(self.ids, self.likeness, NEAREST), np.flatnonzero(np.isin(self.ids, find.kept))]
             if find.word is not None:
-                chosen.append(best_first(self.ids, self.by_word, find.named))
+                chosen.append(best_first(self.ids, self.by_word, find.count))
             table = self[np.unique(np.concatenate([np.empty(0, np.int64), *chosen]))]
         scored = np.zeros(len(table), np.bool_)
         scored[table.to_score(find)] = True
@@ -170,7 +207,7 @@ class Table:
         return np.concatenate([chosen, named[~np.isin(named, chosen)]])
 
 
-_COLUMNS = [field.name for field in fields(Table) if field.name != "complete"]
+_COLUMNS = [column.name for column in fields(Table) if column.name != "complete"]
 
 
 @dataclass(frozen=True)
@@ -361,7 +398,7 @@ class IndexGallery:
         if find.count is None:
             rows = vectors.rows_of(cells)
             return rows if mask is None else rows[mask[rows]]
-        wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * max(find.count, find.named))
+        wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * find.count)
         found = [np.empty(0, np.int64)]
         if find.clip is not None:
             found.append(self._embeddings.near(find.clip[None], wanted, mask, cells))

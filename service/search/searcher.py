@@ -1,8 +1,8 @@
 """One search in two stages: the sketch against cells, then against the photos of the best cells.
 
-    encode     the sketch becomes a vector and tokens; liked photos and a word become vectors, too     ``_asked``
-    stage 1    the sketch against the centroids of all cells; photos of the best cells, by vector      ``_opened``
-    stage 2    cross-attention and relation network on the best of these photos                        ``_found``
+    encode     the sketch becomes a vector and tokens; liked photos and a word become vectors, too     ``_encoded``
+    stage 1    the sketch against the centroids of all cells                                           ``_cells``
+    stage 2    photos of the best cells, by vector; cross-attention and relation network on the best   ``_photos``
     diffusion  photos that look alike lend each other their scores                                     ``_diffused``
     leads      photos that look like liked ones, and those that show the query's word, come forward    ``_led``
     order      liked photos first, then by score; near duplicates fold into one                        ``_ordered``
@@ -26,16 +26,13 @@ from numpy.typing import NDArray
 
 from indexer import Index, PhotoFilter
 from model import Matcher, Tokens
-from model.network import Modality
 from model.ranking import EXAMPLES, ScoredBy, fits, led, led_by_word, named, pulled, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, addresses
-from service.search.around import Surroundings
-from service.search.encoding import Encode, Sketch, Stopwatch, encode_picture
-from service.search.gallery import Find, Floats, Gallery, IndexGallery, Scores, Table, Word, best_first
-from service.search.plan import GROUPED, NO_CLIP, Defaults, Plan, plan_search
-from service.search.shown import FOLDED, NO_ROWS, Folded, fold, group_kinds, grouped_places, is_far_ahead
+from service.search.gallery import Find, Gallery, IndexGallery, Scores, Table, Word, best_first
+from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
+from service.search.shown import FOLDED, fold, group_kinds, grouped_places, is_far_ahead
 from service.towers import ClipVectors, TextVector
 
 # Cells that are scored by the method where it chooses cells: the best of all by vector. The seed's system has 125.
@@ -49,58 +46,15 @@ class _Asked:
     """A query that is encoded.
 
     Attributes:
-        tokens: what photos are compared with, a batch of one: the sketch, or where photos are liked a [Ret] near
-            theirs.
-        clip: the sketch by CLIP, where that is the method.
-        word: the query's word; None without one. wanted: the filter; None without one.
-        liked, unliked: (l, d) and (u, d) vectors; None without. kept, dropped: ids of these photos.
-        homes: the cells that the liked photos are in.
-        sizes: (c,) how many photos of each cell may be found.
+        find: what is looked for, in no cell yet.
+        homes: the cells that the liked photos are in. sizes: (c,) how many photos of each cell may be found.
         guesses: what the sketch may show.
     """
 
-    tokens: Tokens
-    clip: Floats | None
-    word: Word | None
-    wanted: PhotoFilter | None
-    liked: Floats | None
-    unliked: Floats | None
-    kept: tuple[int, ...]
-    dropped: tuple[int, ...]
+    find: Find
     homes: NDArray[np.int64]
     sizes: NDArray[np.int64]
     guesses: tuple[Guessed, ...] = ()
-
-    @property
-    def parts(self) -> int:
-        """How many parts of the query choose cells: the sketch, the word, and each liked photo."""
-        return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
-
-    @property
-    def is_drawing(self) -> bool:
-        """Whether the query is a drawing and nothing else."""
-        return self.liked is None and self.unliked is None and self.word is None
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """The photos of a search in order.
-
-    Attributes:
-        table: all photos that have a place. scores: (m,) those that decide it. before: those before diffusion; None
-            where there was none, or where more than a drawing decides the order.
-        folded: the order of those that are results.
-        clusters: the cells of the photos that were scored, best first. pairs: centroids and photos that were scored.
-        best_named: the best score by the word.
-    """
-
-    table: Table
-    scores: Scores
-    before: Scores | None
-    folded: Folded
-    clusters: tuple[Cluster, ...]
-    pairs: int
-    best_named: float
 
 
 class GallerySearcher:
@@ -143,31 +97,40 @@ class GallerySearcher:
         asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.index.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
         watch = Stopwatch(self.matcher.device, prepare_ms, clip.milliseconds)
-        asked, wanted = self._asked(sketch, query, clip, plan, watch), plan.results
-        ranking = self._ranking(asked, plan, watch)
-        while (missing := wanted - len(ranking.folded.order)) > 0 and self._may_grow(ranking, asked, plan):
+        asked, wanted = self._encoded(sketch, query, clip, plan, watch), plan.results
+        while True:
+            order, by_cell, pairs = self._cells(asked, plan)
+            watch.lap("clusters")
+            found = self._photos(asked, plan, order, watch)
+            watch.lap("photos")
+            table = self._led(self._diffused(found, plan), asked.find)
+            watch.lap("diffusion")
+            table = self._ordered(table, asked.find, fold_too=plan.fold)
+            missing = wanted - len(table.results)
+            if missing <= 0 or not plan.fold or plan.budget_ms is not None:
+                break
+            if not plan.results <= len(table) < asked.sizes.sum():
+                break
             # Near duplicates took places. A longer ranking has others for them.
-            at_least = max(FOLDED, len(ranking.table)) + missing
-            plan = plan_search(query, self.matcher, self._defaults, at_least=at_least, **asks)
-            ranking = self._ranking(asked, plan, watch)
-        results, kinds, view = self._page(ranking, plan)
+            plan = plan_search(query, self.matcher, self._defaults, at_least=max(FOLDED, len(table)) + missing, **asks)
+        results, kinds, view = self._page(table, plan)
         watch.lap("photos")
         word_fits = None
-        if isinstance(asked.word, int):
-            word_fits = fits(ranking.best_named, int(asked.sizes.sum()))
+        if isinstance(asked.find.word, int):
+            word_fits = fits(float(table.by_word.max(initial=-np.inf)), int(asked.sizes.sum()))
         return SearchResponse(
             results=results,
             kinds=kinds,
             view=view if plan.view == "auto" else None,
             guesses=asked.guesses,
-            clusters=ranking.clusters,
-            candidates=len(ranking.table),
-            pairs_scored=ranking.pairs,
+            clusters=_clusters(found, asked.sizes, by_cell),
+            candidates=len(table),
+            pairs_scored=pairs + int(found.scored.sum()),
             quality=plan.quality,
             rerank=plan.rerank,
             diffused=plan.diffuse,
-            budget_spent=not ranking.table.complete,
-            words=None if asked.word is None else "vocabulary" if clip.text is None else "clip",
+            budget_spent=not table.complete,
+            words=None if asked.find.word is None else "vocabulary" if clip.text is None else "clip",
             word_fits=word_fits,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
@@ -178,43 +141,19 @@ class GallerySearcher:
             embedder=self.index.embedder.name,
         )
 
-    def around(self, given: Tokens, modality: Modality) -> Surroundings:
-        """The photos around a sketch, or a photo in its place, that is encoded: a batch of one."""
-        return Surroundings(self.gallery, given, modality)
-
-    def _ranking(self, asked: _Asked, plan: Plan, watch: Stopwatch) -> _Ranking:
-        """All stages between the encoding and the page."""
-        order, by_cell, related = self._opened(asked, plan)
-        watch.lap("clusters")
-        table = self._found(asked, plan, order, watch)
-        watch.lap("photos")
-        pairs = related + int(np.isfinite(table.scores).sum())
-        clusters = _clusters(table, asked.sizes, by_cell)
-        scores, before = self._diffused(table, plan)
-        if not plan.diffuse:
-            scored = np.isfinite(table.scores)
-            table, scores = table[scored], scores[scored]
-        best_named = float(table.by_word.max(initial=-np.inf)) if asked.word is not None else -np.inf
-        scores = self._led(table, scores, asked, plan)
-        watch.lap("diffusion")
-        folded = self._ordered(table, scores, asked, plan)
-        scores = np.where(np.isin(table.ids, asked.kept), _highest(plan), scores) if asked.kept else scores
-        return _Ranking(table, scores, before if asked.is_drawing else None, folded, clusters, pairs, best_named)
-
     # Encode.
 
-    def _asked(
+    def _encoded(
         self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors, plan: Plan, watch: Stopwatch
     ) -> _Asked:
         """The query as it is compared with photos."""
-        word = self._word(query, clip)
-        liked, unliked = (np.unique(self.gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
-        entries = self.gallery.entries(np.concatenate([liked, unliked])) if len(liked) + len(unliked) else ()
+        gallery, word = self.gallery, self._word(query, clip)
+        liked, unliked = (np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
+        entries = gallery.entries(np.concatenate([liked, unliked])) if len(liked) + len(unliked) else ()
         if len(both := np.intersect1d(liked, unliked)):
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
             raise BadSearch(f"like and unlike name the same photo, {photo}: leave one of them out.")
-        kept, dropped = (tuple(one.id for one in some) for some in (entries[: len(liked)], entries[len(liked) :]))
-        examples = [self.gallery.vectors(liked)] if len(liked) else []
+        examples = [gallery.vectors(liked)] if len(liked) else []
         drawn: Tokens | None = None
         if sketch is not None:
             tokens = encode_picture(sketch, query.kind, self.matcher, watch, self._encode)
@@ -222,26 +161,30 @@ class GallerySearcher:
                 examples.append(tokens.ret.float().cpu().numpy())
             else:
                 drawn = tokens
-        wanted: PhotoFilter | None = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
-        wanted = None if wanted == PhotoFilter() else wanted
-        asked = _Asked(
-            tokens=Tokens.of_ret(torch.zeros(1, self.matcher.config.width)) if drawn is None else drawn,
+        wanted = PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
+        find = Find(
+            method=plan.method,
+            mean=gallery.cells.mean,
+            wanted=None if wanted == PhotoFilter() else wanted,
             clip=clip.sketch if plan.method == "clip" else None,
             word=word,
-            wanted=wanted,
             liked=np.concatenate(examples) if examples else None,
-            unliked=self.gallery.vectors(unliked) if len(unliked) else None,
-            kept=kept,
-            dropped=dropped,
-            homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
-            sizes=self.gallery.cells.sizes if wanted is None else self.gallery.passing(wanted),
+            unliked=gallery.vectors(unliked) if len(unliked) else None,
+            kept=tuple(entry.id for entry in entries[: len(liked)]),
+            dropped=tuple(entry.id for entry in entries[len(liked) :]),
         )
-        if asked.liked is not None or drawn is None:
-            leading = self._examples(asked) if asked.liked is None else torch.tensor(asked.liked)
-            ret = pulled(None if drawn is None else drawn.ret.cpu(), leading)
-            asked = replace(asked, tokens=Tokens.of_ret(ret))
-        guesses = () if drawn is None else self.matcher.guesses(drawn)
-        return replace(asked, guesses=tuple(Guessed(word=one.word, probability=one.probability) for one in guesses))
+        asked = _Asked(
+            find.of_tokens(drawn) if drawn is not None else find,
+            homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
+            sizes=gallery.cells.sizes if find.wanted is None else gallery.passing(find.wanted),
+            guesses=() if drawn is None else _guesses(self.matcher, drawn),
+        )
+        if drawn is not None and find.liked is None:
+            return asked
+        # What is liked, or the best photos by a word alone, leads the sketch.
+        leading = self._examples(asked) if find.liked is None else torch.tensor(find.liked)
+        ret = pulled(None if drawn is None else drawn.ret.cpu(), leading)
+        return replace(asked, find=find.of_tokens(Tokens.of_ret(ret)))
 
     def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
         """The query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
@@ -264,48 +207,48 @@ class GallerySearcher:
     def _examples(self, asked: _Asked) -> torch.Tensor:
         """(e, d): the vectors of the photos that stand for a word alone, the best ones by it."""
         cells = self._order(asked, None)[: self._defaults.nprobe]
-        find = self._find(asked, np.sort(cells), "ret", EXAMPLES, None)
-        best = self.gallery.find(replace(find, features=find.features[:, :0], clip=None))
+        best = self.gallery.find(replace(asked.find, cells=np.sort(cells), method="ret", clip=None, count=EXAMPLES))
         best = best[best_first(best.ids, best.by_word, EXAMPLES)]
         return torch.tensor(best.vectors).float() if len(best) else torch.zeros(1, best.vectors.shape[1])
 
     # Stage 1: cells.
 
-    def _opened(self, asked: _Asked, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
+    def _cells(self, asked: _Asked, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
         """The cells that have photos which may be found, best first; each cell's score; and how many pairs it took.
 
         Where the plan says so, the RELATED best by vector are scored by the method, and come first.
         """
-        cells, method = self.gallery.cells, plan.method
-        if method == "clip" and cells.embeddings is not None and asked.clip is not None:
-            by_vector = (cells.embeddings @ asked.clip).astype(np.float32)
+        cells, method, find = self.gallery.cells, plan.method, asked.find
+        sketch = find.tokens(self.matcher.device)
+        if find.clip is not None and cells.embeddings is not None:
+            by_vector = (cells.embeddings @ find.clip).astype(np.float32)
         else:
-            by_vector = self._against(asked.tokens, Tokens.of_ret(torch.from_numpy(cells.vectors)))
+            by_vector = self._scores(Tokens.of_ret(sketch.ret), Tokens.of_ret(torch.from_numpy(cells.vectors)), "ret")
         order = self._order(asked, by_vector)
         if not plan.by_pairs or method == "ret" or method == "clip":
             return order, by_vector, len(cells.sizes) if plan.by_pairs else 0
-        first = order[:RELATED]
-        scores = by_vector.copy()
-        scores[first] = self.matcher.scores(asked.tokens, cells.tokens(first), method)[0].numpy()
+        first, scores = order[:RELATED], by_vector.copy()
+        scores[first] = self._scores(sketch, cells.tokens(first), method)
         order = np.concatenate([first[best_first(first, scores[first])], order[RELATED:]])
         return order, scores, len(first)
 
-    def _against(self, tokens: Tokens, cells: Tokens) -> Scores:
+    def _scores(self, sketch: Tokens, cells: Tokens, method: Any) -> Scores:
+        """(c,): the sketch against centroids."""
         if not len(cells):
             return np.empty(0, np.float32)
-        scores: Scores = self.matcher.scores(Tokens.of_ret(tokens.ret), cells, "ret")[0].numpy()
+        scores: Scores = self.matcher.scores(sketch, cells, method)[0].numpy()
         return scores
 
     def _order(self, asked: _Asked, by_vector: Scores | None) -> NDArray[np.int64]:
         """The cells that have photos which may be found: by turns one by each part of the query, the best first."""
-        cells = self.gallery.cells
+        cells, word, liked = self.gallery.cells, asked.find.word, asked.find.liked
         columns = [] if by_vector is None else [by_vector]
-        if isinstance(asked.word, TextVector):
-            columns += [] if cells.embeddings is None else [cells.embeddings @ asked.word.values]
-        elif asked.word is not None:
-            columns.append(cells.vectors @ self.matcher.word_direction(asked.word).cpu().numpy())
-        if asked.liked is not None:
-            columns += list((cells.vectors @ (asked.liked - cells.mean).T).T)
+        if isinstance(word, TextVector):
+            columns += [] if cells.embeddings is None else [cells.embeddings @ word.values]
+        elif word is not None:
+            columns.append(cells.vectors @ self.matcher.word_direction(word).cpu().numpy())
+        if liked is not None:
+            columns += list((cells.vectors @ (liked - cells.mean).T).T)
         numbers = np.arange(len(cells.sizes))
         turns = np.stack([best_first(numbers, column) for column in columns], axis=1).ravel()
         every = np.concatenate([asked.homes, turns])
@@ -315,149 +258,114 @@ class GallerySearcher:
 
     # Stage 2: photos.
 
-    def _found(self, asked: _Asked, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
+    def _photos(self, asked: _Asked, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
         """The photos of the best cells, the most promising of them scored.
 
         At least ``nprobe`` cells are opened for each part of the query, and more where these do not fill the page: also
         where what may not be found has emptied them.
         """
         enough = int(np.searchsorted(np.cumsum(asked.sizes[order]), plan.results)) + 1
-        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else asked.parts)
+        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else asked.find.parts)
         opened = max(least, enough, len(asked.homes))
+        wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
         while True:
             left = None if plan.budget_ms is None else max(plan.budget_ms - watch.passed(), 1e-6)
-            find = self._find(asked, np.sort(order[:opened]), plan.method, plan.count, plan.rerank, left)
+            cells = np.sort(order[:opened])
+            find = replace(asked.find, cells=cells, count=plan.count, rerank=plan.rerank, budget_ms=left)
             table = self.gallery.find(find)
-            wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
             if len(table) >= wanted or opened >= len(order) or not table.complete:
                 break
             opened *= 4
-        known = table.scores[np.isfinite(table.scores)]
-        if len(known) < len(table.to_score(find)) and table.complete:
+        if table.scored.sum() < len(table.to_score(find)) and table.complete:
             raise NotReady(
                 "The network gives scores that are no numbers: the checkpoint or the index is damaged. Take another "
                 "checkpoint, or run `sketch-search index verify`."
             )
         return table
 
-    def _find(
-        self,
-        asked: _Asked,
-        cells: NDArray[np.int64],
-        method: ScoredBy,
-        count: int | None,
-        rerank: int | None,
-        budget_ms: float | None = None,
-    ) -> Find:
-        return Find(
-            cells=cells,
-            features=asked.tokens.features.float().cpu().numpy(),
-            positions=asked.tokens.positions.cpu().numpy(),
-            method=method,
-            count=count,
-            rerank=rerank,
-            mean=self.gallery.cells.mean,
-            wanted=asked.wanted,
-            clip=asked.clip,
-            word=asked.word,
-            named=0 if asked.word is None else count or 0,
-            liked=asked.liked,
-            unliked=asked.unliked,
-            kept=asked.kept,
-            dropped=asked.dropped,
-            budget_ms=budget_ms,
-        )
+    # Further columns.
 
-    # Scores.
-
-    def _diffused(self, table: Table, plan: Plan) -> tuple[Scores, Scores | None]:
-        """The scores after diffusion, and those before it where there is any: unscored photos are estimated for it."""
-        if not plan.diffuse or not len(table):
-            return table.scores, None
+    def _diffused(self, table: Table, plan: Plan) -> Table:
+        """The table after diffusion, for which unscored photos are estimated; without it, the scored photos alone."""
+        if not plan.diffuse:
+            return table[table.scored]
+        if not len(table):
+            return table
         method, ret = plan.method, torch.from_numpy(table.vectors)
         # By id, since the order of a sum decides its last bit.
         order = torch.from_numpy(table.ids.argsort())
-        before, known = torch.from_numpy(table.scores)[order], torch.from_numpy(np.isfinite(table.scores))[order]
+        before, known = torch.from_numpy(table.scores)[order], torch.from_numpy(table.scored)[order]
         if not bool(known.all()):
             distances = -torch.from_numpy(table.by_vector)[order]
             before = self.matcher.estimate(torch.nan_to_num(before), known, distances, ret[order], method)
         after = self.matcher.diffuse(before[None], ret[order], method)[0]
         back = order.argsort()
-        return after[back].numpy(), before[back].numpy()
+        return replace(table, scores=after[back].numpy(), before=before[back].numpy())
 
-    def _led(self, table: Table, scores: Scores, asked: _Asked, plan: Plan) -> Scores:
-        """The scores led by likeness to liked photos, and by what the word names (``model.ranking``)."""
-        if not len(table):
-            return scores
-        led_scores = torch.from_numpy(scores)
-        if asked.liked is not None:
-            led_scores = led(led_scores, torch.from_numpy(table.likeness))
-        if asked.word is not None:
+    def _led(self, table: Table, find: Find) -> Table:
+        """The table led by likeness to liked photos, and by what the word names (``model.ranking``)."""
+        if find.is_drawing or not len(table):
+            return table
+        scores = torch.from_numpy(table.scores)
+        if find.liked is not None:
+            scores = led(scores, torch.from_numpy(table.likeness))
+        if find.word is not None:
             by_word = torch.from_numpy(table.by_word)
-            led_scores = led_by_word(led_scores, named(by_word, by_word.max()), plan.method)
-        found: Scores = led_scores.numpy()
-        return found
+            scores = led_by_word(scores, named(by_word, by_word.max()), find.method)
+        # More than a drawing decides now, so that the scores before diffusion say little.
+        return replace(table, scores=scores.numpy(), before=None)
 
-    def _ordered(self, table: Table, scores: Scores, asked: _Asked, plan: Plan) -> Folded:
-        """The order of the results: liked photos by id, then the others by score; near duplicates folded."""
-        order = best_first(table.ids, scores)
-        liked = np.isin(table.ids, asked.kept)
-        if liked.any():
-            order = np.concatenate([np.flatnonzero(liked)[table.ids[liked].argsort()], order[~liked[order]]])
-        if not plan.fold:
-            return Folded(order)
-        return fold(self.gallery, table, order, int(liked.sum()), self.matcher.config.grid)
-
-    def _may_grow(self, ranking: _Ranking, asked: _Asked, plan: Plan) -> bool:
-        """Whether a plan for a longer ranking would give one: the time is not limited, and there are more photos."""
-        return plan.fold and plan.budget_ms is None and plan.results <= len(ranking.table) < asked.sizes.sum()
+    def _ordered(self, table: Table, find: Find, *, fold_too: bool) -> Table:
+        """The table in the order of the ranking: liked photos by id, then the others by score; duplicates folded."""
+        liked = np.isin(table.ids, find.kept)
+        # A liked photo is the query itself. Photos are liked where distances are compared.
+        scores = np.where(liked, np.float32(0 if find.method == "ret" else 1), table.scores)
+        table = replace(table, scores=scores)[np.lexsort((table.ids, -scores, ~liked))]
+        if not fold_too:
+            return table
+        return replace(table, firsts=fold(self.gallery, table, int(liked.sum()), self.matcher.config.grid))
 
     # The page.
 
-    def _page(self, ranking: _Ranking, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, Any]:
+    def _page(self, table: Table, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, Any]:
         """The photos, or the kinds, that were asked for; and which of both."""
-        order, view = ranking.folded.order, plan.view
-        page = slice(plan.offset, plan.offset + plan.k)
+        page, view = slice(plan.offset, plan.offset + plan.k), plan.view
+        if view != "photos":
+            # What is decided and what is shown go by one grouping.
+            shown = table[table.results]
+            grouped = grouped_places(shown.ids, shown.before, GROUPED)
+            groups = group_kinds(shown.vectors[grouped], self.gallery.cells.mean)
+            if view == "auto":
+                view = "photos" if is_far_ahead(shown.scores[grouped], groups, plan.method) else "kinds"
         if view == "photos":
-            return self._results(ranking, plan, range(len(order))[page]), None, view
-        # What is decided and what is shown go by one grouping.
-        before = None if ranking.before is None else ranking.before[order]
-        grouped = grouped_places(ranking.table.ids[order], before, GROUPED)
-        groups = group_kinds(ranking.table.vectors[order[grouped]], self.gallery.cells.mean)
-        if view == "auto":
-            view = "photos" if is_far_ahead(ranking.scores[order[grouped]], groups, plan.method) else "kinds"
-        if view == "photos":
-            return self._results(ranking, plan, range(len(order))[page]), None, view
-        shown = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
+            return self._results(table, plan, range(len(table.results))[page]), None, view
+        places = [grouped[group[: 1 + MORE]].tolist() for group in groups[page]]
         # All at once, since each time may be a round of questions to other machines.
-        results = iter(self._results(ranking, plan, [place for of_kind in shown for place in of_kind]))
+        results = iter(self._results(table, plan, [place for of_kind in places for place in of_kind]))
         kinds: list[Kind] = []
-        for rank, (group, of_kind) in enumerate(zip(groups[page], shown, strict=True), plan.offset + 1):
+        for rank, (group, of_kind) in enumerate(zip(groups[page], places, strict=True), plan.offset + 1):
             best, *more = islice(results, len(of_kind))
             kinds.append(Kind(rank=rank, size=len(group), best=best, more=tuple(more)))
         return (), tuple(kinds), view
 
-    def _results(self, ranking: _Ranking, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
-        """The photos at these places of the ranking, counted from 0."""
-        table, folded, shown = ranking.table, ranking.folded, list(places)
-        chosen = folded.order[shown]
-        support = _support(ranking.scores, plan.method)
-        results: list[SearchResult] = []
-        for place, n, photo in zip(shown, chosen.tolist(), self.gallery.entries(table.rows[chosen]), strict=True):
-            copies = None if folded.copies is None else tuple(table.ids[folded.copies.get(n, NO_ROWS)].tolist())
-            results.append(
-                SearchResult(
-                    id=photo.id,
-                    rank=place + 1,
-                    score=float(support[n]),
-                    raw_score=float(ranking.scores[n]),
-                    cluster=photo.cluster,
-                    paths=photo.paths,
-                    **addresses(photo.id, self._defaults.originals),
-                    copies=copies,
-                )
+    def _results(self, table: Table, plan: Plan, places: Iterable[int]) -> tuple[SearchResult, ...]:
+        """The results at these places of the ranking, counted from 0."""
+        shown = list(places)
+        chosen, support = table.results[shown], _support(table.scores, plan.method)
+        entries = self.gallery.entries(table.rows[chosen])
+        return tuple(
+            SearchResult(
+                id=photo.id,
+                rank=place + 1,
+                score=float(support[n]),
+                raw_score=float(table.scores[n]),
+                cluster=photo.cluster,
+                paths=photo.paths,
+                **addresses(photo.id, self._defaults.originals),
+                copies=table.copies(n),
             )
-        return tuple(results)
+            for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
+        )
 
 
 class Searcher(GallerySearcher):
@@ -475,9 +383,8 @@ class Searcher(GallerySearcher):
         super().__init__(IndexGallery(index, matcher), matcher, defaults)
 
 
-def _highest(plan: Plan) -> np.float32:
-    """The score of a photo that is the query: photos are liked where distances are compared."""
-    return np.float32(0 if plan.method == "ret" else 1)
+def _guesses(matcher: Matcher, drawn: Tokens) -> tuple[Guessed, ...]:
+    return tuple(Guessed(word=one.word, probability=one.probability) for one in matcher.guesses(drawn))
 
 
 def _support(scores: Scores, method: ScoredBy) -> Scores:
@@ -492,6 +399,6 @@ def _support(scores: Scores, method: ScoredBy) -> Scores:
 
 def _clusters(table: Table, sizes: NDArray[np.int64], scores: Scores) -> tuple[Cluster, ...]:
     """The cells of the photos that were scored, best first, ties by number, with how many photos may be found there."""
-    there = np.unique(table.cells[np.isfinite(table.scores)])
+    there = np.unique(table.cells[table.scored])
     order = there[best_first(there, scores[there])].tolist()
     return tuple(Cluster(id=cell, score=float(scores[cell]), size=int(sizes[cell])) for cell in order)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -19,14 +17,12 @@ from model.ranking import (
     sameness,
     support_of,
 )
-from service.search.gallery import Floats, Gallery, Ids, Rows, Scores, Table, best_first
+from service.search.gallery import Floats, Gallery, Ids, Scores, Table, best_first
 
 # How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.
 FOLDED = 1000
 
-NO_ROWS: Rows = np.empty(0, np.int64)
-Order = NDArray[np.int64]
 # Kinds in the order of their first photos: each the indices of its photos among those that are grouped, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
@@ -37,33 +33,21 @@ Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 FAR_AHEAD = 0.3
 
 
-@dataclass(frozen=True)
-class Folded:
-    """The order of a ranking whose near duplicates are folded.
-
-    Attributes:
-        order: (m,) the indices of the photos that are results, in the order of the ranking.
-        copies: for the index of each photo that stands for others, their indices, in the order of the ranking; None
-            where nothing was to be folded.
-    """
-
-    order: Order
-    copies: Mapping[int, Order] | None = field(default=None)
-
-
-def fold(gallery: Gallery, table: Table, order: Order, liked: int, grid: int) -> Folded:
-    """Folds the near duplicates of a ranking.
+def fold(gallery: Gallery, table: Table, liked: int, grid: int) -> NDArray[np.int64]:
+    """Finds the near duplicates in a ranking.
 
     Args:
-        order: (p,) the indices of its photos, best first.
-        liked: how many of them, the first, are liked: each is a result of its own, since somebody named it.
+        table: in the order of the ranking.
+        liked: how many of its photos, the first, are liked: each is a result of its own, since somebody named it.
         grid: cells in a row of the network's patch grid.
+
+    Returns:
+        (m,): for each photo the place of the one that stands for it, or its own (see ``Table.firsts``).
     """
-    best = order[:FOLDED]
-    firsts = first_of_same(len(best), _duplicates(gallery, table[best], grid), own=liked).numpy()
-    results = firsts == np.arange(len(best))
-    copies = {int(best[first]): best[(firsts == first) & ~results] for first in np.unique(firsts[~results]).tolist()}
-    return Folded(np.concatenate([best[results], order[FOLDED:]]), copies)
+    firsts = np.arange(len(table))
+    best = table[np.arange(min(len(table), FOLDED))]
+    firsts[:FOLDED] = first_of_same(len(best), _duplicates(gallery, best, grid), own=liked).numpy()
+    return firsts
 
 
 def _duplicates(gallery: Gallery, table: Table, grid: int) -> list[tuple[int, int]]:

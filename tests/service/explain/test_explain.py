@@ -23,8 +23,8 @@ from model.explanation.rebuild import cut
 from model.images.files import open_image
 from model.images.ink import Pixels
 from service.errors import BadSearch, ClientGone
-from service.explain import gallery_patches
-from service.explain.gallery_patches import rebuild_from_gallery
+from service.explain import nearest
+from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import explain
 from service.schemas.explain import MOST_PHOTOS, ExplainParams, ExplainResponse
 from service.search import Searcher
@@ -304,7 +304,7 @@ def test_rebuilding_from_the_gallery_averages_the_nearest_patches_of_all_photos(
 def test_rebuilding_from_the_gallery_ends_when_nobody_waits_for_it(
     index: Index, matcher: Matcher, sketch: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery_patches, "BATCH", PHOTOS // 3)
+    monkeypatch.setattr(nearest, "BATCH", PHOTOS // 3)
     asked: list[bool] = []
 
     def gone() -> bool:

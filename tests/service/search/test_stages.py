@@ -14,8 +14,8 @@ from indexer import Index
 from model import Matcher
 from model.network import Calibration, Method
 from service.schemas import SearchQuery
-from service.search.encoding import Stopwatch, encode_picture
 from service.search.gallery import BATCH, Find, IndexGallery, Table, best_first
+from service.search.plan import Stopwatch, encode_picture
 from service.search.searcher import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
@@ -31,15 +31,7 @@ def gallery_of_index(index: Index, matcher: Matcher) -> IndexGallery:
 def find(gallery_of_index: IndexGallery, matcher: Matcher) -> Find:
     """For all photos of all cells, each scored."""
     tokens = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(CPU), matcher.encode)
-    return Find(
-        cells=np.arange(CLUSTERS),
-        features=tokens.features.numpy(),
-        positions=tokens.positions.numpy(),
-        method="rn",
-        count=None,
-        rerank=None,
-        mean=gallery_of_index.cells.mean,
-    )
+    return Find("rn", gallery_of_index.cells.mean, cells=np.arange(CLUSTERS)).of_tokens(tokens)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import model
 from indexer import Index, build, open_index
 from model import Matcher
+from service.explain.nearest import Surroundings
 from service.schemas import SearchQuery, SearchResponse
 from service.search import Searcher
 from service.towers import ClipVectors, TextVector
@@ -181,9 +182,9 @@ def test_the_photos_around_a_picture_are_those_of_one_index(index: Index, matche
     links = shards_of(index, matcher, parts([0, 1, 2, 1] * 5 + [0, 1, 2]))
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     photo = matcher.encode(matcher.prepare(draw_photo(3), "photo")[None], "photo")
-    around, expected = searcher_of(links, matcher).around(sketch, "sketch"), whole.around(sketch, "sketch")
+    gallery = gallery_of(links)
+    around, expected = (Surroundings(one, sketch, "sketch") for one in (gallery, whole.gallery))
     assert [near.id for near in around.of_given(6)] == [near.id for near in expected.of_given(6)]
     assert [near.id for near in around.of_photo(photo, 6)] == [near.id for near in expected.of_photo(photo, 6)]
-    gallery = gallery_of(links)
     assert [around.rank(gallery.photo(n)) for n in (1, 5, 9)] == [expected.rank(index.photo(n)) for n in (1, 5, 9)]
     assert gallery.open_photo(5) == index.open_photo(5)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 
 from indexer import Index
 from model import Matcher
 from service.search import Find
-from service.search.encoding import Stopwatch, encode_picture
+from service.search.plan import Stopwatch, encode_picture
 from service.sharding.layout import Layout
 from tests.benchmarks import scale
 from tests.service.sharding.parts_of_index import gallery_of, shards_of
@@ -26,10 +24,8 @@ def test_the_sizes_that_are_computed_are_those_of_what_is_kept_and_sent(index: I
     assert kept == SHARDS * index.cluster_count * scale.cell_bytes(width, tokens)
     sketch = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(matcher.device), matcher.encode)
     every = np.arange(SHARDS * index.cluster_count)
-    found = gallery_of(links).find(
-        Find(every, sketch.features.numpy(), sketch.positions.numpy(), "rn", count=4, rerank=2, mean=cells.mean)
-    )
-    sent = sum(getattr(found, field.name).nbytes for field in fields(found) if field.name != "complete")
+    found = gallery_of(links).find(Find("rn", cells.mean, cells=every, count=4, rerank=2).of_tokens(sketch))
+    sent = sum(column.nbytes for column in vars(found).values() if isinstance(column, np.ndarray))
     assert sent == 4 * scale.row_bytes(width)
 
 
@@ -40,7 +36,5 @@ def test_only_shards_with_an_opened_cell_are_asked_and_in_one_round(index: Index
     sketch = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(matcher.device), matcher.encode)
     # Shard n has all photos of cluster n, and the other clusters without photos.
     cells = np.array([0, 3]) * index.cluster_count + np.array([0, 3])
-    gallery.find(
-        Find(cells, sketch.features.numpy(), sketch.positions.numpy(), "rn", None, None, mean=gallery.cells.mean)
-    )
+    gallery.find(Find("rn", gallery.cells.mean, cells=cells).of_tokens(sketch))
     assert [len(link.asked) for link in links] == [1, 0, 0, 1, 0]
