@@ -1,3 +1,3 @@
-"""The program `python -m model`: one module for each family of commands, which adds their options and runs them."""
+"""The program `python -m model`: ``command_line`` says what may be written, ``program`` what each command does."""
 
 from model.commands.command_line import main

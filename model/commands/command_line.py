@@ -30,13 +30,6 @@ SBIR_WEIGHTS names the checkpoint where a command is not given one.
 """
 # The names that options choose among stand in the rooms, too, which take seconds to import; a test compares them.
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
-_LAYOUTS = ("folders", "lists")
-# For each command, the module that has a function run_COMMAND for it.
-_MODULES = {
-    "checkpoints": ("info", "fetch", "convert", "init"),
-    "trainings": ("train", "words", "photo-side"),
-    "measurements": ("evaluate", "composites", "guesses", "folders"),
-}
 _LARGE = ("fresh", "everything", "everyday")
 _METHODS = ("rn", "ret", "fused")
 _PARTS = ("val", "unseen", "train")
@@ -62,10 +55,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
         options = parser(prog).parse_args(arguments)
         with importing():
             # Imported late: the libraries of the networks take seconds to load.
-            room = next(room for room, names in _MODULES.items() if options.command in names)
-            module = importlib.import_module(f"model.commands.{room}")
-        run = getattr(module, f"run_{options.command.replace('-', '_')}")
-        run(options)
+            program = importlib.import_module("model.commands.program")
+        getattr(program, f"run_{options.command.replace('-', '_')}")(options)
         return 0
 
     return run_program(
@@ -167,7 +158,12 @@ def _add_train(commands: Subparsers) -> None:
     command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
     command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
-    _add_words_file(command)
+    command.add_argument(
+        "--words",
+        type=a_path,
+        metavar="FILE",
+        help="sketch-an-anchor, clip-at: word vectors, such as word2vec's (default: those of SKETCH_SEARCH_DATA)",
+    )
     _add_data(command)
 
 
@@ -176,7 +172,7 @@ def _add_evaluate(commands: Subparsers) -> None:
         "evaluate",
         help="measure how well a checkpoint retrieves",
         usage="%(prog)s [--weights FILE | --network clip:MODEL] [--split NAME | --data DIR] [options]",
-        epilog="example: %(prog)s --split unseen --intervals queries --csv figures.csv",
+        epilog="example: %(prog)s --split unseen --intervals queries",
     )
     _add_weights(command)
     command.add_argument(
@@ -197,10 +193,7 @@ def _add_evaluate(commands: Subparsers) -> None:
         f"{_STANDARD_SPLITS[0]} and so on; generalised, fine-grained, fresh, everything: parts such as train+val",
     )
     _add_data(group)
-    group.add_argument(
-        "--layout", choices=_LAYOUTS, default="folders", metavar="NAME", help=f"--data: {_listed(_LAYOUTS)}"
-    )
-    _add_every(group)
+    group.add_argument("--every", type=_every, metavar="S,P", help="use every S-th sketch and every P-th photo only")
     methods = f"{_listed(_METHODS)} (default: all)"
     group.add_argument("--method", action="append", dest="methods", choices=_METHODS, metavar="NAME", help=methods)
     group.add_argument(
@@ -215,8 +208,6 @@ def _add_evaluate(commands: Subparsers) -> None:
     _add_json(group)
     intervals = "95%% intervals by resampling queries or classes"
     group.add_argument("--intervals", choices=_RESAMPLED, metavar="NAME", help=intervals)
-    group.add_argument("--csv", type=a_path, metavar="FILE", help="write the figures of each query")
-    group.add_argument("--against", type=a_path, metavar="FILE.csv", help="compare with what --csv wrote elsewhere")
 
 
 def _add_composites(commands: Subparsers) -> None:
@@ -256,15 +247,6 @@ def _add_backbone(command: Parser, purpose: str) -> None:
     command.add_argument("--backbone", required=True, metavar="FILE|TIMM-TAG", help=purpose)
 
 
-def _add_words_file(command: Options) -> None:
-    command.add_argument(
-        "--words",
-        type=a_path,
-        metavar="FILE",
-        help="sketch-an-anchor, clip-at: word vectors, such as word2vec's (default: those of SKETCH_SEARCH_DATA)",
-    )
-
-
 def _add_data(command: Options) -> None:
     command.add_argument(
         "--data",
@@ -277,10 +259,6 @@ def _add_data(command: Options) -> None:
 def _add_variants(command: Options) -> None:
     explained = "variants of each sketch that are encoded: as it is, larger, turned (default: as the checkpoint says)"
     command.add_argument("--variants", type=int, choices=_VARIANTS, help=explained)
-
-
-def _add_every(command: Options) -> None:
-    command.add_argument("--every", type=_every, metavar="S,P", help="use every S-th sketch and every P-th photo only")
 
 
 def _add_json(command: Options) -> None:

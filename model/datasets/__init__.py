@@ -15,22 +15,15 @@ from model.datasets.corpus import (
     thin_classes,
     with_pairs,
 )
-from model.datasets.layouts import STANDARD_SPLITS, class_key
-from model.datasets.optional import IMAGENET_PART, Further, read_drawings, read_imagenet, read_synonyms, too_near
+from model.datasets.optional import IMAGENET_PART, read_drawings, read_imagenet, read_synonyms, too_near
 from model.datasets.pixels import normalised, pictures_key, prepared_pixels
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
-    LAYOUTS,
-    PROTOCOLS,
-    SPLITS,
-    GroupedTask,
-    Layout,
-    Protocol,
     Task,
-    answerable,
+    check_classes,
+    class_key,
     hold_out,
     one_data_set,
-    read_large_task,
     read_task,
     rows_by_class,
     rows_by_label,

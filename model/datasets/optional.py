@@ -24,19 +24,6 @@ _WITHOUT_PHOTOS = "abstract"
 _NEAR = {"val": "near_val", "ship": "near_unseen"}
 
 
-@dataclass(frozen=True)
-class Further:
-    """This holds what a training uses beside its classes with sketches and photos.
-
-    Attributes:
-        sketches: of classes without photos.
-        photos: of classes without sketches.
-    """
-
-    sketches: tuple[Picture, ...] = ()
-    photos: tuple[Picture, ...] = ()
-
-
 def read_imagenet(folder: Path) -> Corpus:
     """The photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
     root = _unpacked(folder, IMAGENET_PART)

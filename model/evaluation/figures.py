@@ -1,19 +1,24 @@
-"""Figures of the scores of a corpus: by category, by the one photo that a sketch was drawn from, and by groups."""
+"""Figures of the scores of a task: by category, by the one photo that a sketch was drawn from, by groups of queries."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, GroupedTask, drawn_from
+from model.datasets import LARGE_PROTOCOLS, Corpus, Picture, Task, check_classes, drawn_from
 from model.errors import ModelError
-from model.evaluation.per_query import PerQuery
-from model.evaluation.scoring import check_classes
 from model.metrics import first_page, query_metrics, target_ranks
 
+# Resampled are single queries, or whole classes with all their queries. Queries of one class look for the same
+# photos, so intervals over queries are too narrow for statements about other classes; those over classes hold for them.
+Resampled = Literal["queries", "classes"]
+RESAMPLED: tuple[Resampled, ...] = ("queries", "classes")
+RESAMPLES = 2000
+LEVEL = 0.95
 TITLES = {
     "map_all": "mAP@all",
     "map_200": "mAP@200",
@@ -27,12 +32,24 @@ TITLES = {
     "gallery_acc_1": "all@1",
     "gallery_acc_10": "all@10",
 }
-ALL, HARMONIC, SUBSET = "all", "harmonic mean", "without namesake"
+ALL, HARMONIC = "all", "harmonic mean"
 # Results that a person sees before scrolling.
 FIRST = 10
 # Ranks that count as found: among the photos of the sketch's class and source, and in the whole gallery.
-WITHIN = (1, 5, 10)
-GALLERY = (1, 10)
+WITHIN, GALLERY = (1, 5, 10), (1, 10)
+_CHUNK_ELEMENTS = 1 << 22
+
+# The figures of each query, (q,) float64, by method and by the name of the figure.
+PerQuery = dict[str, dict[str, NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over queries, and the interval that holds LEVEL of its resamples."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -40,26 +57,43 @@ class Evaluation:
     """The figures of some methods.
 
     Attributes:
-        queries, photos, classes: how many were measured.
+        corpus: what was measured.
+        queries: the q sketches that count.
+        per_query: the figures of each of them.
         groups: how many queries each group has; the first is ALL.
         figures: for each method and group, means over queries by name, each in 0..1. A method may have groups of its
             own without a number of queries: HARMONIC, or sizes of things.
-        per_query: the figures of every query that has a relevant photo.
     """
 
-    queries: int
-    photos: int
-    classes: int
+    corpus: Corpus
+    queries: tuple[Picture, ...]
+    per_query: PerQuery
     groups: dict[str, int]
     figures: dict[str, dict[str, dict[str, float]]]
-    per_query: PerQuery
+
+    @staticmethod
+    def of(
+        corpus: Corpus, queries: tuple[Picture, ...], per_query: PerQuery, groups: Mapping[str, NDArray[np.bool_]]
+    ) -> Evaluation:
+        """Averages the figures of all queries, and of groups, (q,) bool each."""
+        rows = {ALL: np.ones(len(queries), np.bool_), **groups}
+        figures = {
+            method: {
+                group: {name: float(column[chosen].mean()) for name, column in columns.items()}
+                for group, chosen in rows.items()
+            }
+            for method, columns in per_query.items()
+        }
+        counts = {name: int(chosen.sum()) for name, chosen in rows.items()}
+        return Evaluation(corpus, queries, per_query, counts, figures)
 
     def table(self) -> str:
         """One line for each method and group, under the titles of the figures."""
         names = list(next(iter(self.figures.values()))[ALL])
         width = max(len(name) for name in ("method", *self.figures)) + 2
+        sizes = self._sizes()
         lines = [
-            f"{self.queries} sketches of {self.classes} classes against {self.photos} photos",
+            f"{sizes['queries']} sketches of {sizes['classes']} classes against {sizes['photos']} photos",
             "",
             f"{'method':<{width}}{'queries':<26}" + "".join(f"{TITLES[name]:>10}" for name in names),
         ]
@@ -70,73 +104,102 @@ class Evaluation:
                 lines.append(f"{method if group == ALL else '':<{width}}{title:<26}{cells}".rstrip())
         return "\n".join(lines)
 
-    def json(self) -> dict[str, object]:
-        """All but the figures of single queries."""
-        counts = {"queries": self.queries, "photos": self.photos, "classes": self.classes, "groups": self.groups}
-        return {"methods": self.figures, **counts}
+    def interval_table(self, resampled: Resampled) -> str:
+        """One line for each method, with the intervals of its figures."""
+        found = self.intervals(resampled)
+        head = "".join(f"{TITLES[name]:>28}" for name in next(iter(found.values())))
+        lines = [f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}", "", f"{'method':<34}{head}"]
+        for method, row in found.items():
+            cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
+            lines.append(f"{method:<34}" + "".join(f"{cell:>28}" for cell in cells))
+        return "\n".join(lines)
+
+    def intervals(self, resampled: Resampled) -> dict[str, dict[str, Interval]]:
+        """The interval of every figure of every method, over all queries."""
+        columns = np.stack([column for figures in self.per_query.values() for column in figures.values()], axis=1)
+        groups = [query.label for query in self.queries] if resampled == "classes" else None
+        found = iter(bootstrap(columns, groups))
+        return {method: {name: next(found) for name in figures} for method, figures in self.per_query.items()}
+
+    def json(self, resampled: Resampled) -> dict[str, object]:
+        """All figures and their intervals, but not those of single queries."""
+        methods = {m: {f: asdict(i) for f, i in row.items()} for m, row in self.intervals(resampled).items()}
+        intervals = {"level": LEVEL, "resamples": RESAMPLES, "resampled": resampled, "methods": methods}
+        return {"methods": self.figures, **self._sizes(), "groups": self.groups, "intervals": intervals}
+
+    def _sizes(self) -> dict[str, int]:
+        corpus = self.corpus
+        classes = {picture.label for picture in corpus.sketches}
+        return {"queries": len(corpus.sketches), "photos": len(corpus.photos), "classes": len(classes)}
 
 
-def measure(corpus: Corpus, matrices: Mapping[str, NDArray[np.floating]], subset: Collection[str] = ()) -> Evaluation:
-    """Category retrieval: a photo is relevant where it shows the class of the sketch. Groups are the sketches' sources.
+def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
+    """The figures that the task's protocol has.
 
-    Args:
-        matrices: of each method the scores (sketches, photos), higher is better.
-        subset: classes whose queries are a group, too.
-
-    Raises ModelError where no class has both a sketch and a photo.
+    matrices: of each method the scores (sketches, photos), higher is better. Raises ModelError where no class has both
+    a sketch and a photo, or, in the fine-grained protocol, a sketch was drawn from none of the photos.
     """
-    check_classes(corpus)
-    relevant = relevance(corpus)
-    scored = tuple(corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
+    if task.protocol in LARGE_PROTOCOLS or task.each_class:
+        return _measure_groups(task, matrices)
+    return (_measure_instances if task.protocol == "fine-grained" else _measure_categories)(task, matrices)
+
+
+def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
+    """Category retrieval: a photo is relevant where it shows the class of the sketch. Sources are groups, too."""
+    check_classes(task.corpus)
+    relevant = relevance(task.corpus)
+    scored = tuple(task.corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}
-    if (named := np.array([p.label in subset for p in scored])).any():
-        groups[SUBSET] = named
-    values = {method: query_metrics(matrix, relevant) for method, matrix in matrices.items()}
-    return _evaluation(corpus, PerQuery(scored, values), dict(sorted(groups.items())))
+    for name, labels in task.groups.items():
+        if (named := np.array([p.label in labels for p in scored])).any():
+            groups[name] = named
+    per_query = {method: query_metrics(matrix, relevant) for method, matrix in matrices.items()}
+    return Evaluation.of(task.corpus, scored, per_query, dict(sorted(groups.items())))
 
 
-def measure_instances(corpus: Corpus, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
+def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Fine-grained retrieval: how often the photo that a sketch was drawn from is among the best ones.
 
     "acc_k" is among the photos of the sketch's class and source, "gallery_acc_k" among all photos. The method "chance"
-    is a random order. Raises ModelError for a sketch that was drawn from none of the photos.
+    is a random order.
     """
+    corpus = task.corpus
     targets = drawn_from(corpus)
     if (targets < 0).any():
         raise ModelError(f"{corpus.sketches[int(targets.argmin())].path} was drawn from none of the photos")
     kinds: dict[tuple[str, str], int] = {}
     of_photo = np.array([kinds.setdefault((p.source, p.label), len(kinds)) for p in corpus.photos])
     among = of_photo[targets][:, None] == of_photo[None]
-    values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    per_query: PerQuery = {}
     for method, scores in matrices.items():
         within, whole = target_ranks(scores, targets, among), target_ranks(scores, targets)
-        values[method] = {f"acc_{k}": (within < k).astype(np.float64) for k in WITHIN}
-        values[method] |= {f"gallery_acc_{k}": (whole < k).astype(np.float64) for k in GALLERY}
-    found = _evaluation(corpus, PerQuery(corpus.sketches, values), {})
+        per_query[method] = {f"acc_{k}": (within < k).astype(np.float64) for k in WITHIN}
+        per_query[method] |= {f"gallery_acc_{k}": (whole < k).astype(np.float64) for k in GALLERY}
+    found = Evaluation.of(corpus, corpus.sketches, per_query, {})
     chance = {f"acc_{k}": float(np.minimum(k / among.sum(axis=1), 1).mean()) for k in WITHIN}
     chance |= {f"gallery_acc_{k}": min(k / len(corpus.photos), 1.0) for k in GALLERY}
     found.figures["chance"] = {ALL: chance}
     return found
 
 
-def measure_groups(task: GroupedTask, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
+def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Figures of groups of queries against one gallery: of the first page, and of the whole ranking.
 
     HARMONIC is the mean of two groups, where the task names two. "covering ..." is mAP of finding the photos whose
     thing has that size, with those where it has another size left out of the ranking.
     """
     relevant, queries = relevance(task.corpus), task.corpus.sketches
-    values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    per_query: PerQuery = {}
     for method, scores in matrices.items():
         precision, hit = first_page(scores, relevant, FIRST)
         whole = query_metrics(scores, relevant)["map_all"]
-        values[method] = {"precision_10": precision, "hit_10": hit, "map_all": whole}
+        per_query[method] = {"precision_10": precision, "hit_10": hit, "map_all": whole}
     groups = {name: np.array([q.label in labels for q in queries]) for name, labels in task.groups.items()}
-    found = _evaluation(task.corpus, PerQuery(queries, values), groups)
+    found = Evaluation.of(task.corpus, queries, per_query, groups)
     for method, of_groups in found.figures.items():
         if task.harmonic:
-            first, second = (of_groups[name] for name in task.harmonic)
-            of_groups[HARMONIC] = {name: _harmonic(first[name], second[name]) for name in first}
+            pairs = {n: (of_groups[task.harmonic[0]][n], of_groups[task.harmonic[1]][n]) for n in of_groups[ALL]}
+            of_groups[HARMONIC] = {n: 2 * a * b / (a + b) if a + b else 0.0 for n, (a, b) in pairs.items()}
         for size, right in task.sizes.items():
             if right.any():
                 # Photos that are right, but of another size, are neither found nor missed: they go behind all others.
@@ -158,23 +221,34 @@ def relevance(corpus: Corpus) -> NDArray[np.bool_]:
     return matches
 
 
-def _evaluation(corpus: Corpus, per_query: PerQuery, groups: Mapping[str, NDArray[np.bool_]]) -> Evaluation:
-    rows = {ALL: np.ones(len(per_query.queries), np.bool_), **groups}
-    return Evaluation(
-        len(corpus.sketches),
-        len(corpus.photos),
-        len({picture.label for picture in corpus.sketches}),
-        {name: int(chosen.sum()) for name, chosen in rows.items()},
-        {
-            method: {
-                name: {figure: float(column[chosen].mean()) for figure, column in columns.items()}
-                for name, chosen in rows.items()
-            }
-            for method, columns in per_query.values.items()
-        },
-        per_query,
-    )
+def bootstrap(
+    values: NDArray[np.float64], groups: Sequence[str] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Percentile intervals of the means of the columns of ``values`` (q, m) over its q rows.
 
+    Every column is resampled with the same rows, so the interval of a column of differences is that of paired
+    differences. The same seed gives the same rows.
 
-def _harmonic(a: float, b: float) -> float:
-    return 2 * a * b / (a + b) if a + b else 0.0
+    Args:
+        groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
+        resamples: their number, at least 1.
+
+    Raises:
+        ValueError: there are no rows, or the groups do not fit them.
+    """
+    if values.ndim != 2 or not len(values) or (groups is not None and len(groups) != len(values)):
+        raise ValueError(f"a bootstrap needs (rows, columns) and one group a row, not {values.shape}")
+    numbers = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    counts = np.bincount(numbers).astype(np.float64)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, numbers, values)
+    generator = np.random.default_rng(seed)
+    share = np.full(len(counts), 1 / len(counts))
+    means = np.empty((resamples, values.shape[1]))
+    rows = max(1, _CHUNK_ELEMENTS // len(counts))
+    for start in range(0, resamples, rows):
+        part = means[start : start + rows]
+        times = generator.multinomial(len(counts), share, size=len(part)).astype(np.float64)
+        part[:] = times @ sums / (times @ counts)[:, None]
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return tuple(Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Picture
+from model.datasets import Corpus, Picture, check_classes
 from model.errors import ImageError, ModelError
 from model.matcher import Matcher
 from model.network import METHODS, Method, Modality, Tokens
@@ -105,12 +105,6 @@ def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> torch.T
         return matcher.prepare(matcher.open(picture.path, modality), modality)
     except ImageError as error:
         raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
-
-
-def check_classes(corpus: Corpus) -> None:
-    """Raises ModelError where no class has both a sketch and a photo."""
-    if not {p.label for p in corpus.sketches} & {p.label for p in corpus.photos}:
-        raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
 
 
 def counts(corpus: Corpus) -> str:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import Corpus, cache_folder, drawn_from, with_pairs
+from model.datasets import Corpus, Task, cache_folder, drawn_from, with_pairs
 from model.errors import ModelError
-from model.evaluation import measure_instances, score_matrices
+from model.evaluation import measure, score_matrices
 from model.network import (
     ClipAtNetwork,
     Learned,
@@ -316,7 +316,7 @@ class ClipAtTrainer(Trainer[Trained]):
             return {}
         pairs = with_pairs(part)
         matrices = score_matrices(trained_matcher(self.trained, recipe.dtype, recipe.methods), pairs)
-        return {"val_acc_1": round(measure_instances(pairs, matrices).figures["ret"]["all"]["acc_1"], 4)}
+        return {"val_acc_1": round(measure(Task(pairs, "fine-grained"), matrices).figures["ret"]["all"]["acc_1"], 4)}
 
 
 @dataclass(frozen=True)

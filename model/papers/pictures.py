@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from model.datasets import (
     IMAGENET_PART,
     Corpus,
-    Further,
     Picture,
     data_folder,
     drawn_from,
@@ -92,7 +91,7 @@ class TrainingCorpora:
     """
 
     training: Corpus
-    further: Further
+    further: Corpus
     validation: Corpus | None
     fresh: tuple[Picture, ...] = ()
 
@@ -139,7 +138,7 @@ def _of_folders(folder: Path, recipe: Recipe) -> TrainingCorpora:
             f"validation; at least {FEWEST_CLASSES} are needed, because a network learns by telling them apart: "
             'add class folders, or name a recipe that trains on all of them (split = ["train", "val"])'
         )
-    return TrainingCorpora(_allowed(corpus.of(trained), recipe), Further(), corpus.of(held) if held else None)
+    return TrainingCorpora(_allowed(corpus.of(trained), recipe), Corpus((), ()), corpus.of(held) if held else None)
 
 
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
@@ -154,23 +153,23 @@ def _part(data: Path, corpus: Corpus, part: str) -> tuple[str, ...]:
     return thin_classes(data, corpus) if part == "thin" else read_split(data, part)
 
 
-def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Further:
+def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
     """Chooses the pictures that the recipe uses beside those of its classes with sketches and photos."""
     if not recipe.further:
-        return Further()
+        return Corpus((), ())
     trained = set(training.labels)
     photos = tuple(p for p in allowed.photos if p.label not in trained)
     if IMAGENET_PART in recipe.split:
         photos += split_fresh(read_imagenet(data))[0].photos
-    return Further(tuple(p for p in allowed.sketches if p.label not in trained), photos)
+    return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
-def training_set(corpus: Corpus, cache: Path, further: Further | None = None) -> TrainingSet:
+def training_set(corpus: Corpus, cache: Path, further: Corpus | None = None) -> TrainingSet:
     """The pixels of a corpus, and of further pictures.
 
     Raises ModelError for a class of the corpus that lacks sketches or photos: no step could use it.
     """
-    further = further or Further()
+    further = further or Corpus((), ())
     labels = corpus.labels
     rows = []
     for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):

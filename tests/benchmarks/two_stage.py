@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import model
 from indexer import Index, open_index
-from model.evaluation.per_query import bootstrap
+from model.evaluation import bootstrap
 from model.metrics import list_metrics
 from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults, Searcher

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Further, GroupedTask, some_of_each
+from model.datasets import Corpus, Task, some_of_each
 from model.errors import ModelError
-from model.evaluation import HARMONIC, encode_pictures, measure_groups
+from model.evaluation import HARMONIC, encode_pictures, measure
 from model.network import Method, Network, Prior
 from model.training import encoded, trained_matcher
 
@@ -30,7 +30,7 @@ _FIGURE = "precision_10"
 
 
 def with_prior(
-    network: Network, training: Corpus, further: Further, ret_weight: float, relation_weight: float
+    network: Network, training: Corpus, further: Corpus, ret_weight: float, relation_weight: float
 ) -> Network:
     """A copy of the network with the prior of its training sketches; a prior that it has already is replaced.
 
@@ -60,8 +60,8 @@ def with_prior(
 def with_chosen_prior(
     network: Network,
     training: Corpus,
-    further: Further,
-    large: GroupedTask,
+    further: Corpus,
+    large: Task,
     methods: Sequence[Method],
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Network, dict[str, float]]:
@@ -95,10 +95,10 @@ def with_chosen_prior(
 
 
 def best_weight(
-    scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: GroupedTask
+    scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: Task
 ) -> tuple[float, float, float]:
     """The best of the weights, and the harmonic means without it and with it."""
-    found = measure_groups(large, {str(weight): scores - weight * priors for weight in weights}).figures
+    found = measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
     trained = {
         weight: groups[large.harmonic[0]][_FIGURE] if large.harmonic else 0.0 for weight, groups in found.items()
     }

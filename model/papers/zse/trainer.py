@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import IMAGENET_PART, GroupedTask, cache_folder, read_large_task
+from model.datasets import IMAGENET_PART, Task, cache_folder, read_task
 from model.network import BestMatchRelation, Network, from_backbone, read_backbone
 from model.papers.pictures import (
     Augmentation,
@@ -254,9 +254,9 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object]) -> b
     return train_and_calibrate(trainer, run, validation, {}, report)
 
 
-def large_validation(recipe: TwoSidedRecipe) -> GroupedTask | None:
-    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_large_task``."""
+def large_validation(recipe: TwoSidedRecipe) -> Task | None:
+    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_task``."""
     if not recipe.evaluate_everything:
         return None
     trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
-    return read_large_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)
+    return read_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)

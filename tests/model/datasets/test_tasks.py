@@ -21,18 +21,19 @@ from model.datasets.corpus import (
 from model.datasets.tasks import (
     TRAINED,
     UNSEEN,
+    Task,
     answerable,
     cross_data_set,
     fine_grained,
     generalised,
     hold_out,
     one_data_set,
-    read_large_task,
+    read_task,
     subsampled,
     write_folders,
 )
 from model.errors import ModelError
-from model.evaluation import measure_instances
+from model.evaluation import measure
 from tests.archives import pack
 from tests.pictures import drawing, encoded, photo
 
@@ -160,7 +161,7 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
     )
     # Sketch i prefers the photos 0, 1, 2 ..., so its own comes i-th among its class, after the 8 of another source.
     scores = np.concatenate([np.tile(-np.arange(8.0), (8, 1)), np.full((8, 8), 1.0)], axis=1)
-    result = measure_instances(corpus, {"rn": scores})
+    result = measure(Task(corpus, "fine-grained"), {"rn": scores})
     assert result.figures["rn"]["all"] == {
         "acc_1": 1 / 8,
         "acc_5": 5 / 8,
@@ -175,9 +176,9 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
         "gallery_acc_1": 1 / 16,
         "gallery_acc_10": 10 / 16,
     }
-    assert result.per_query.values["rn"]["acc_1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert result.per_query["rn"]["acc_1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     with pytest.raises(ModelError, match="was drawn from none"):
-        measure_instances(pairs(), {"rn": np.zeros((8, 6))})
+        measure(Task(pairs(), "fine-grained"), {"rn": np.zeros((8, 6))})
 
 
 TRAINING, NEW = "airplane", "dog"
@@ -207,7 +208,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_gallery_of_everything_has_fresh_photos_all_unseen_ones_and_the_ordinary_ones(folder: Path) -> None:
-    task = read_large_task("everything", "unseen", "train")
+    task = read_task("everything", "unseen", "train")
     names = {label: [p.path.stem for p in task.corpus.photos if p.label == label] for label in (TRAINING, NEW)}
     assert len(names[NEW]) == 40
     fresh = [f"{i:03}" for i in range(40) if is_fresh(TRAINING, f"{i:03}", FRESH_PHOTOS)]
@@ -218,20 +219,20 @@ def test_the_gallery_of_everything_has_fresh_photos_all_unseen_ones_and_the_ordi
 
 
 def test_queries_of_trained_classes_are_fresh_and_those_of_unseen_ones_are_the_protocols(folder: Path) -> None:
-    task = read_large_task("everything", "unseen", "train")
+    task = read_task("everything", "unseen", "train")
     trained = [p.path.stem for p in task.corpus.sketches if p.label == TRAINING]
     assert trained == [f"{i:03}" for i in range(60) if is_fresh(TRAINING, f"{i:03}", FRESH_SKETCHES)]
     assert [p.path.stem for p in task.corpus.sketches if p.label == NEW] == [f"{i:03}" for i in range(10)]
 
 
 def test_the_fresh_protocol_has_trained_classes_alone(folder: Path) -> None:
-    task = read_large_task("fresh", trained_on="train")
+    task = read_task("fresh", trained_on="train")
     assert {p.label for p in (*task.corpus.sketches, *task.corpus.photos)} == {TRAINING}
     assert not task.groups
 
 
 def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(folder: Path) -> None:
-    task = read_large_task("everyday")
+    task = read_task("everyday")
     first, second = task.corpus.photos
     assert (first.label, first.also) == (TRAINING, (NEW,))
     assert (second.label, second.also) == ("", ())
@@ -243,7 +244,7 @@ def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(
 
 
 def test_every_n_th_sketch_and_photo_keeps_groups_and_sizes(folder: Path) -> None:
-    task = read_large_task("everyday")
+    task = read_task("everyday")
     part = task.subsampled(2, 2)
     assert part.corpus.sketches == task.corpus.sketches[::2]
     assert part.sizes["below 5%"].shape == (len(part.corpus.sketches), 1)
@@ -251,18 +252,18 @@ def test_every_n_th_sketch_and_photo_keeps_groups_and_sizes(folder: Path) -> Non
 
 def test_what_does_not_go_together_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="has no split"):
-        read_large_task("fresh", "val")
+        read_task("fresh", "val")
     with pytest.raises(ModelError, match="leave out --trained-on"):
-        read_large_task("everyday", trained_on="train")
+        read_task("everyday", trained_on="train")
     with pytest.raises(ModelError, match="has classes of"):
-        read_large_task("everything", "unseen", "train+unseen")
+        read_task("everything", "unseen", "train+unseen")
     (folder / "data" / "more" / "everyday.tar.gz").unlink()
     with pytest.raises(ModelError, match="no ordinary photos"):
-        read_large_task("everyday")
+        read_task("everyday")
 
 
 def test_the_gallery_of_everything_is_written_as_class_folders(folder: Path, tmp_path: Path) -> None:
-    task = read_large_task("everything", "unseen", "train")
+    task = read_task("everything", "unseen", "train")
     write_folders(task, tmp_path / "out")
     written = sorted(str(path.relative_to(tmp_path / "out").parent) for path in (tmp_path / "out").rglob("*.*"))
     assert written.count(f"photo/{NEW}") == 41, "40 photos, and the ordinary one that shows a dog, too"

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from model.commands import main
-from model.commands.measurements import clip_matcher
+from model.commands.program import clip_matcher
 from model.datasets import corpus as corpora
 from model.datasets import read_class_folders
 from model.datasets.corpus import DATA_VARIABLE, Corpus, Picture
-from model.datasets.tasks import read_task
+from model.datasets.tasks import SUBSET, Task, read_task
 from model.errors import ModelError
 from model.evaluation import measure
 from model.metrics import category_metrics
@@ -42,7 +42,7 @@ def test_a_known_ranking_has_its_known_figures() -> None:
         labelled("photo", "ant", "bee", "ant", "bee"),
     )
     scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
-    result = measure(corpus, {"rn": scores}, subset=("bee",))
+    result = measure(Task(corpus, groups={SUBSET: frozenset({"bee"})}), {"rn": scores})
     # The ant finds hits at ranks 1 and 3; the bee at 2 and 4, each with precision 1/2; the fly has no photo.
     ant, bee = (1 + 2 / 3) / 2, 1 / 2
     rn = result.figures["rn"]
@@ -51,8 +51,8 @@ def test_a_known_ranking_has_its_known_figures() -> None:
     assert {group: row["map_all"] for group, row in rn.items()} == pytest.approx(
         {"all": (ant + bee) / 2, "a": ant, "b": bee, "without namesake": bee}
     )
-    assert [p.label for p in result.per_query.queries] == ["ant", "bee"]
-    assert result.per_query.values["rn"]["map_all"] == pytest.approx([ant, bee])
+    assert [p.label for p in result.queries] == ["ant", "bee"]
+    assert result.per_query["rn"]["map_all"] == pytest.approx([ant, bee])
 
 
 def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
@@ -64,7 +64,7 @@ def test_parts_are_measured_as_if_their_queries_were_alone() -> None:
     )
     scores = chance.uniform(size=(30, 80))
     relevant = np.array([[s.label == p.label for p in corpus.photos] for s in corpus.sketches])
-    found = measure(corpus, {"rn": scores}, subset=("0", "2")).figures["rn"]
+    found = measure(Task(corpus, groups={SUBSET: frozenset("02")}), {"rn": scores}).figures["rn"]
     assert found["all"] == category_metrics(scores, relevant)
     assert found["b"] == category_metrics(scores[1::2], relevant[1::2])
     rows = [i for i, label in enumerate(labels) if label != "1"]
@@ -96,9 +96,6 @@ def test_json_has_the_figures_of_the_table_and_their_intervals(
             interval = result["intervals"]["methods"][method][figure]
             assert interval["value"] == pytest.approx(value)
             assert interval["low"] <= value <= interval["high"]
-    difference = next(d for d in result["differences"] if d["figure"] == "map_all")
-    rn, ret = (result["methods"][method]["all"]["map_all"] for method in ("rn", "ret"))
-    assert difference["value"] == pytest.approx(rn - ret)
 
 
 def test_the_table_shows_intervals_only_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,22 +107,6 @@ def test_the_table_shows_intervals_only_when_asked(folder: Path, capsys: pytest.
     with_intervals = capsys.readouterr().out
     assert with_intervals.startswith(plain)
     assert "95% intervals by 2000 resamples of classes" in with_intervals
-    assert "rn - ret" in with_intervals
-
-
-def test_a_measurement_is_compared_with_another_s_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = ("--data", folder / "data")
-    other = tiny_checkpoint(folder / "other.safetensors", seed=5)
-    start = printed(capsys, "--weights", other, *data, "--csv", folder / "start.csv")
-    result = printed(capsys, "--weights", folder / "tiny.safetensors", *data, "--against", folder / "start.csv")
-    value = next(
-        d["value"] for d in result["against"] if (d["first"], d["second"], d["figure"]) == ("rn", "rn", "map_all")
-    )
-    first, second = (of["methods"]["rn"]["all"]["map_all"] for of in (result, start))
-    assert value == pytest.approx(first - second)
-    lines = (folder / "start.csv").read_text().splitlines()
-    assert len(lines) == 13
-    assert {line.split(",")[1] for line in lines[1:]} == set(FOUR)
 
 
 def test_the_fine_grained_protocol_prints_chance_beside_its_figures(
@@ -174,10 +155,8 @@ def test_every_nth_picture_can_be_measured_alone(folder: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--layout", "lists"), "needs a folder"),
+        (("--protocol", "fresh", "--data", "DATA"), "goes without --data"),
         (("--protocol", "cross-data-set", "--data", "DATA"), "name their split with --trained-on"),
-        (("--layout", "lists", "--data", "DATA", "--split", "val"), "have the parts train and unseen"),
-        (("--layout", "lists", "--data", "DATA"), "cname_cid_zero.txt cannot be read"),
         (("--split", "sketchy_104_21", "--data", "DATA"), "none of the classes asked for"),
         (("--protocol", "fine-grained", "--data", "DATA"), "no sketch is named after a photo"),
         (("--trained-on", "sketchy", "--data", "DATA"), "--trained-on belongs to --protocol cross-data-set"),
@@ -312,7 +291,7 @@ def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
             return torch.nn.functional.normalize(plain.encode_image(torch.stack(inputs)), dim=1)
 
     scores = (vectors(corpus.sketches, "sketch") @ vectors(corpus.photos, "photo").T).numpy()
-    expected = measure(corpus, {"ret": scores}).figures["ret"]["all"]
+    expected = measure(Task(corpus), {"ret": scores}).figures["ret"]["all"]
     assert result["methods"]["ret"]["all"] == pytest.approx(expected, abs=1e-6)
     validated = clip_matcher(f"clip:{clip}", corpus)
     assert validated.calibration.diffusion is not None

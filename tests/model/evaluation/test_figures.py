@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from model.datasets.corpus import Corpus, Picture
-from model.datasets.tasks import GroupedTask
-from model.errors import ModelError
-from model.evaluation import measure_groups, relevance
-from model.evaluation.per_query import (
-    LEVEL,
-    PerQuery,
-    against,
-    bootstrap,
-    differences,
-    intervals,
-    read_csv,
-    write_csv,
-)
+from model.datasets.tasks import Task
+from model.evaluation import bootstrap, measure, relevance
+from model.evaluation.figures import LEVEL
 
 
 def picture(name: str, label: str, *also: str) -> Picture:
@@ -44,9 +35,9 @@ PHOTOS = (
 SCORES = np.array([[0.9, 0.1, 0.8, 0.7, 0.2], [0.9, 0.8, 0.1, 0.2, 0.3]])
 
 
-def task(**more: object) -> GroupedTask:
+def task(sizes: Mapping[str, NDArray[np.bool_]] | None = None) -> Task:
     groups = {"trained": frozenset({"ant"}), "unseen": frozenset({"bee"})}
-    return GroupedTask(Corpus(SKETCHES, PHOTOS), groups, ("trained", "unseen"), **more)  # type: ignore[arg-type]
+    return Task(Corpus(SKETCHES, PHOTOS), "everything", groups, ("trained", "unseen"), sizes or {})
 
 
 def test_a_photo_is_right_for_every_class_that_it_shows() -> None:
@@ -57,7 +48,7 @@ def test_a_photo_is_right_for_every_class_that_it_shows() -> None:
 
 
 def test_groups_are_measured_apart_and_their_harmonic_mean_is_told() -> None:
-    result = measure_groups(task(), {"ret": SCORES})
+    result = measure(task(), {"ret": SCORES})
     groups = result.figures["ret"]
     assert result.groups == {"all": 2, "trained": 1, "unseen": 1}
     assert groups["all"]["hit_10"] == 1.0
@@ -68,26 +59,20 @@ def test_groups_are_measured_apart_and_their_harmonic_mean_is_told() -> None:
 
 
 def test_precision_of_the_first_page_can_reach_one_where_few_photos_are_right() -> None:
-    result = measure_groups(task(), {"ret": relevance(Corpus(SKETCHES, PHOTOS)).astype(float)})
+    result = measure(task(), {"ret": relevance(Corpus(SKETCHES, PHOTOS)).astype(float)})
     assert result.figures["ret"]["all"]["precision_10"] == 1.0
-    assert result.per_query.values["ret"]["precision_10"].tolist() == [1.0, 1.0]
+    assert result.per_query["ret"]["precision_10"].tolist() == [1.0, 1.0]
 
 
 def test_photos_whose_thing_has_another_size_are_left_out_of_the_figures_of_a_size() -> None:
     small = np.array([[True, False, False, False, False], [False, False, False, True, False]])
-    result = measure_groups(task(sizes={"small": small}), {"ret": SCORES})
+    result = measure(task(sizes={"small": small}), {"ret": SCORES})
     # The ant is first; of the bees the small one comes behind two wrong photos.
     assert result.figures["ret"]["covering small"]["map_all"] == pytest.approx((1 + 1 / 3) / 2)
 
 
 def draws(seed: int, rows: int, columns: int) -> NDArray[np.float64]:
     return np.random.default_rng(seed).uniform(size=(rows, columns))
-
-
-def measured(*values: float, other: float = 0.0) -> PerQuery:
-    queries = tuple(Picture(Path(f"/here/{i:02}.png"), f"class{i % 3}", "doodles") for i in range(len(values)))
-    column = np.array(values)
-    return PerQuery(queries, {"rn": {"map_all": column}, "ret": {"map_all": column + other}})
 
 
 def test_intervals_are_those_of_a_loop_over_resamples() -> None:
@@ -135,7 +120,7 @@ def test_queries_that_agree_within_their_class_make_class_intervals_wider() -> N
 def test_large_sets_are_resampled_in_chunks_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     values = draws(6, 50, 3)
     whole = bootstrap(values, resamples=100)
-    monkeypatch.setattr("model.evaluation.per_query._CHUNK_ELEMENTS", 700)
+    monkeypatch.setattr("model.evaluation.figures._CHUNK_ELEMENTS", 700)
     for chunked, once in zip(bootstrap(values, resamples=100), whole, strict=True):
         assert dataclasses.astuple(chunked) == pytest.approx(dataclasses.astuple(once))
 
@@ -144,60 +129,3 @@ def test_large_sets_are_resampled_in_chunks_to_the_same_result(monkeypatch: pyte
 def test_what_cannot_be_resampled_is_refused(shape: tuple[int, ...], groups: list[str] | None) -> None:
     with pytest.raises(ValueError, match="bootstrap needs"):
         bootstrap(np.zeros(shape), groups)
-
-
-def test_a_constant_difference_has_no_spread_though_the_figures_do() -> None:
-    result = measured(0.1, 0.9, 0.4, 0.6, other=0.25)
-    (difference,) = differences(result, "queries")
-    assert (difference.first, difference.second, difference.figure) == ("rn", "ret", "map_all")
-    assert (difference.interval.low, difference.interval.high) == pytest.approx((-0.25, -0.25))
-    spread = intervals(result, "classes")["rn"]["map_all"]
-    assert spread.low < spread.value < spread.high
-
-
-def test_a_csv_gives_back_what_was_written(tmp_path: Path) -> None:
-    result = measured(0.1, 1 / 3, 0.4)
-    write_csv(result, tmp_path / "each.csv")
-    lines = (tmp_path / "each.csv").read_text().splitlines()
-    assert lines[0] == "query,class,source,rn.map_all,ret.map_all"
-    assert lines[1] == "/here/00.png,class0,doodles,0.1,0.1"
-    again = read_csv(tmp_path / "each.csv")
-    assert again.queries == result.queries
-    assert np.array_equal(again.values["rn"]["map_all"], result.values["rn"]["map_all"])
-
-
-def test_two_measurements_are_compared_query_by_query_in_any_order() -> None:
-    first = measured(0.5, 0.6, 0.7)
-    elsewhere = tuple(Picture(Path("/there") / p.path.name, p.label, p.source) for p in first.queries[::-1])
-    second = PerQuery(elsewhere, {"rn": {"map_all": np.array([0.6, 0.5, 0.4])}})
-    (difference,) = against(first, second, "queries")
-    assert (difference.first, difference.second) == ("rn", "rn")
-    assert dataclasses.astuple(difference.interval) == pytest.approx((0.1, 0.1, 0.1))
-
-
-def test_without_a_common_method_each_is_compared_with_each() -> None:
-    other = PerQuery(measured(0.5, 0.6, 0.7).queries, {"vit-ret": {"map_all": np.array([0.1, 0.2, 0.3])}})
-    found = against(measured(0.5, 0.6, 0.7), other, "queries")
-    assert [(d.first, d.second) for d in found] == [("rn", "vit-ret"), ("ret", "vit-ret")]
-
-
-def test_measurements_of_other_queries_are_not_compared() -> None:
-    with pytest.raises(ModelError, match="1 of 3 are not among the other's 2"):
-        against(measured(0.5, 0.6, 0.7), measured(0.5, 0.6), "queries")
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("", ":1: no columns"),
-        ("query,class,source\n", ":1: no columns"),
-        ("query,class,source,rn.map_all\n", "holds no query"),
-        ("query,class,source,rn.map_all\na.png,ant,,0.5\nb.png,ant,,much\n", ":3: could not convert"),
-        ("query,class,source,rn.map_all\na.png,ant,,0.5,0.6\n", ":2: 5 fields, not 4"),
-    ],
-)
-def test_another_csv_is_refused_by_file_and_line(tmp_path: Path, content: str, reason: str) -> None:
-    (tmp_path / "each.csv").write_text(content)
-    with pytest.raises(ModelError, match=reason) as caught:
-        read_csv(tmp_path / "each.csv")
-    assert "each.csv" in str(caught.value)

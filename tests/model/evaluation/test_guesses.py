@@ -13,17 +13,19 @@ from PIL import Image
 import model
 from model.commands.command_line import main
 from model.datasets.corpus import Corpus, Picture
-from model.datasets.tasks import GroupedTask
+from model.datasets.tasks import Task
 from model.errors import ModelError
-from model.evaluation.composites import (
+from model.evaluation.answers import (
     CHANCE,
+    GuessFigures,
     choose_composites,
     compose,
+    guess_table,
     measure_composites,
+    measure_guesses,
     pointed_at,
     quarters_of,
 )
-from model.evaluation.guesses import GuessFigures, guess_table, measure_guesses
 from model.evaluation.scoring import WORD, word_matrices
 from model.explanation.pair import Observed, SelfAttention, compare
 from model.matcher import Matcher
@@ -39,12 +41,12 @@ FIRST, SECOND = SHAPES[:2]
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> GroupedTask:
+def task(tmp_path: Path) -> Task:
     corpus = write_class_folders(tmp_path, seeds=range(2), shapes=SHAPES[:2])
-    return GroupedTask(corpus, {FIRST: frozenset({FIRST}), SECOND: frozenset({SECOND})})
+    return Task(corpus, groups={FIRST: frozenset({FIRST}), SECOND: frozenset({SECOND})})
 
 
-def test_guesses_are_right_where_they_name_the_class(task: GroupedTask) -> None:
+def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     network = with_words(tiny_network(), ((FIRST,), ("sea lion",)))
     assert network.vocabulary is not None
     # All sketches look like the first word most, and a little like the other.
@@ -64,7 +66,7 @@ def test_guesses_are_right_where_they_name_the_class(task: GroupedTask) -> None:
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
 
 
-def test_a_checkpoint_without_words_guesses_nothing(task: GroupedTask) -> None:
+def test_a_checkpoint_without_words_guesses_nothing(task: Task) -> None:
     with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):
         measure_guesses(Matcher(tiny_network(), "0"), task)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, is_fresh, split_fresh
-from model.datasets.optional import Further, too_near
-from model.datasets.tasks import GroupedTask, hold_out
+from model.datasets.optional import too_near
+from model.datasets.tasks import Task, hold_out
 from model.errors import ModelError
 from model.papers.pictures import training_corpora, training_set
 from model.papers.recipe import TwoSidedRecipe
@@ -66,7 +66,7 @@ def test_classes_with_sketches_or_photos_alone_are_beside_those_with_both() -> N
     assert {p.label for p in pictures.further.sketches} == {SKETCHED}, "not what is near an unseen class, or abstract"
     kept = [f"{n}" for n in range(6) if not is_fresh(FRAME, f"{n}", FRESH_PHOTOS)]
     assert [p.path.stem for p in pictures.further.photos] == kept, "no training sees the fresh ones"
-    assert training_corpora(None, PLAIN).further == Further()
+    assert training_corpora(None, PLAIN).further == Corpus((), ())
 
 
 def test_a_training_sees_no_fresh_pictures_and_leaves_validation_classes_out_unless_it_names_them() -> None:
@@ -124,7 +124,7 @@ def test_the_prior_of_a_network_stands_on_the_sketches_of_its_training() -> None
     assert network.prior is not None
     assert 0 < len(network.prior.prototypes) == network.config.prototypes
     assert (float(network.prior.ret_weight), float(network.prior.relation_weight)) == (1.5, 8.0)
-    again = with_prior(network, pictures.training, Further(), 1.0, 2.0)
+    again = with_prior(network, pictures.training, Corpus((), ()), 1.0, 2.0)
     assert again.prior is not None
     assert float(again.prior.ret_weight) == 1.0, "a prior that it has already is replaced"
 
@@ -136,7 +136,7 @@ def test_the_prior_counts_as_much_as_helps_new_things_and_hardly_harms_trained_o
     photos = tuple(picture(label, n) for label in ("old", "new") for n in range(10))
     queries = (picture("old", 0), picture("new", 0))
     groups = {"trained": frozenset({"old"}), "unseen": frozenset({"new"})}
-    large = GroupedTask(Corpus(queries, photos), groups, ("trained", "unseen"))
+    large = Task(Corpus(queries, photos), "everything", groups, ("trained", "unseen"))
     # Photos of what was trained are ahead by 2 for the one sketch, and by 1 for the other.
     priors = np.array([1.0] * 10 + [0.0] * 10)
     scores = np.array([[2.0] * 10 + [0.0] * 10, [1.0] * 10 + [0.0] * 10])

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from model.checkpoint.file import load_network, read_metadata, save_checkpoint
 from model.commands import main
 from model.datasets.corpus import Corpus
+from model.datasets.tasks import Task
 from model.errors import ModelError
 from model.evaluation import measure, relevance, score_matrices
 from model.metrics import category_metrics
@@ -72,9 +73,9 @@ def test_training_lowers_the_loss_and_finds_pictures_it_never_saw_better(
         optimiser=ZseOptimiser(encoder_rate=4e-3, head_rate=8e-3, warmup=5, average=0.9),
     )
     trainer = ZseTrainer(recipe, data, backbone, tmp_path / "run")
-    before = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    before = measure(Task(fresh), score_matrices(trained_matcher(trainer.average), fresh))
     trainer.run()
-    after = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    after = measure(Task(fresh), score_matrices(trained_matcher(trainer.average), fresh))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
 
     def total(entries: list[dict[str, float]]) -> float:
@@ -292,9 +293,9 @@ def test_training_by_quadruplets_finds_pictures_it_never_saw_better(tmp_path: Pa
         recipe, optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.0, last=1.0)
     )
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path / "run")
-    before = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    before = measure(Task(fresh), score_matrices(trained_matcher(trainer.average), fresh))
     trainer.run()
-    after = measure(fresh, score_matrices(trained_matcher(trainer.average), fresh))
+    after = measure(Task(fresh), score_matrices(trained_matcher(trainer.average), fresh))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert sum(entry["relation"] for entry in log[-10:]) < 0.95 * sum(entry["relation"] for entry in log[:10])
     assert not list((tmp_path / "run").glob("teacher*"))

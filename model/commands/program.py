@@ -1,0 +1,263 @@
+"""What each command does: ``run_COMMAND`` for the options that ``command_line`` has parsed."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from model.checkpoint import (
+    DESCRIPTION,
+    convert,
+    default_checkpoint,
+    fetch,
+    file_sha256,
+    known_checkpoint,
+    known_checkpoints,
+    load_network,
+    read_metadata,
+    save_checkpoint,
+)
+from model.datasets import (
+    LARGE_PROTOCOLS,
+    Corpus,
+    read_class_folders,
+    read_protocol,
+    read_task,
+    subsampled,
+    write_folders,
+)
+from model.errors import ModelError
+from model.evaluation import (
+    CHANCE,
+    RESAMPLED,
+    guess_table,
+    measure,
+    measure_composites,
+    measure_guesses,
+    score_matrices,
+)
+from model.matcher import Matcher, load
+from model.network import (
+    ClipAtConfig,
+    ClipAtNetwork,
+    Network,
+    clip_at_network_from,
+    from_backbone,
+    preset,
+    read_backbone,
+    read_clip,
+)
+from model.terminal import printable
+from model.training import calibrated
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """info [CHECKPOINT]"""
+    path = default_checkpoint(options.checkpoint)
+    metadata = read_metadata(path)
+    network = load_network(path)
+    config, calibration = network.config, network.calibration
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    lines = {
+        "file": str(path),
+        "sha256": file_sha256(path),
+        "network": f"{config.name}, {parameters / 1e6:.1f} M parameters",
+        "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
+        "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
+    }
+    if isinstance(network, ClipAtNetwork):
+        shared = network.config.shared_norms
+        whose = "that sketches and photos share" if shared else "of their own for sketches and photos"
+        lines["clip-at"] = f"{network.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
+    if calibration.fusion is not None:
+        lines["fusion weight"] = f"{calibration.fusion:g}"
+    if calibration.diffusion is not None:
+        lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
+    if config.words:
+        lines["vocabulary"] = f"{len(config.words):,} words"
+    if isinstance(network, Network) and not calibration.relation_trained:
+        lines["relation network"] = "untrained, not offered"
+    lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
+    released = [
+        field.name.removeprefix("released_")
+        for field in dataclasses.fields(config)
+        if field.name.startswith("released_") and getattr(config, field.name)
+    ]
+    if released:
+        lines["released quirks"] = ", ".join(released)
+    for name, value in lines.items():
+        print(printable(f"{name + ':':<21}{value}"))
+
+
+def run_fetch(options: argparse.Namespace) -> None:
+    """fetch NAME [--out DIR], fetch --list"""
+    if options.list:
+        for entry in known_checkpoints():
+            origin = f"https://huggingface.co/{entry.repository}" if entry.repository else "by hand"
+            print(f"{entry.name}\n  {entry.kind}, about {entry.megabytes} MB: {entry.purpose}")
+            print(f"  licence: {entry.licence}\n  from: {entry.source}; {origin}\n  then: {entry.use}\n")
+        return
+    entry = known_checkpoint(options.name)
+    fetched = fetch(entry, options.out)
+    checks = {
+        "registry": "as it should be",
+        "record": "as when it was first fetched",
+        "nothing": "not known before; written down, and compared from now on",
+    }
+    print(printable(f"file:    {fetched.path}"))
+    print(f"sha256:  {fetched.sha256}, {checks[fetched.checked]}\nlicence: {entry.licence}")
+    print(printable(f"then:    {entry.command(fetched.path, cached=options.out is None)}"))
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """convert RELEASED.pth OUT.safetensors"""
+    convert(options.source, options.target)
+    print(printable(f"wrote {options.target}"))
+
+
+def run_init(options: argparse.Namespace) -> None:
+    """init PRESET --backbone FILE|TIMM-TAG OUT.safetensors"""
+    network = from_backbone(preset(options.preset), read_backbone(options.backbone), options.seed)
+    origin = f"encoder started from {Path(options.backbone).name}; relation network untrained"
+    save_checkpoint(network, options.target, {"origin": origin})
+    print(printable(f"wrote {options.target}: {origin}, so it matches by [Ret] alone until trained"))
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """train RECIPE --backbone FILE|TIMM-TAG [--start FILE] [--run DIR] [--until STEP] [--out FILE] [--words FILE]"""
+    # Imported here, as below: what trains takes seconds to load.
+    from model.papers import TRAININGS, Run, check_target, read_recipe
+
+    folder = options.folder or Path("runs") / options.recipe.stem
+    target = options.out or folder / "final.safetensors"
+    # First what takes no time: preparing many pictures takes minutes, and a training hours.
+    recipe = read_recipe(options.recipe)
+    check_target(target, folder)
+    run = Run(
+        options.recipe, options.backbone, folder, target, options.data, options.start, options.until, options.words
+    )
+    TRAININGS[type(recipe)](recipe, run, print)
+
+
+def run_photo_side(options: argparse.Namespace) -> None:
+    """photo-side ENCODER SECOND OUT.safetensors"""
+    from model.papers import make_photo_side
+
+    make_photo_side(options.encoder, options.second, options.target, print)
+
+
+def run_words(options: argparse.Namespace) -> None:
+    """words IN.safetensors --backbone FILE|TIMM-TAG [--recipe RECIPE] OUT.safetensors"""
+    from model.papers import give_words
+
+    give_words(options.source, options.backbone, options.target, print, recipe=options.recipe, data=options.data)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """evaluate [--weights FILE | --network clip:MODEL] [--protocol NAME] [--split NAME | --data DIR] [--json] ..."""
+    large = options.protocol in LARGE_PROTOCOLS
+    if options.words and not large:
+        raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
+    if options.by_class and (large or options.protocol == "fine-grained"):
+        raise ModelError("--by-class is for category protocols")
+    if options.network is not None and options.weights is not None:
+        raise ModelError("--network goes without --weights: name the one that is to be measured")
+    task = read_task(options.protocol, options.split, options.trained_on, options.data)
+    task = task.subsampled(*options.every) if options.every else task
+    task = task.by_class() if options.by_class else task
+    if options.network is None:
+        path = default_checkpoint(options.weights)
+        dtype = None if options.dtype == "auto" else getattr(torch, options.dtype)
+        matcher, name = load(path, options.device, dtype, variants=options.variants), path.name
+    else:
+        # As for the networks that are trained here, diffusion is chosen on the validation classes, where they are.
+        validation = None if options.data else subsampled(read_protocol("val"), 2, 2)
+        matcher = clip_matcher(options.network, validation, options.device, options.variants or 1)
+        name = options.network
+    found = measure(task, score_matrices(matcher, task.corpus, options.methods, words=options.words))
+    if options.json:
+        identity = {
+            "checkpoint": name,
+            "checkpoint_sha256": matcher.checkpoint_sha256,
+            "dtype": str(matcher.dtype).removeprefix("torch."),
+            "variants": matcher.variants,
+            "protocol": task.protocol,
+            "about": task.about,
+        }
+        print(json.dumps(found.json(options.intervals or RESAMPLED[0]) | identity))
+        return
+    print(found.table())
+    for sentence in task.about:
+        print(f"\n{task.protocol}: {sentence}")
+    if options.intervals:
+        print("\n" + found.interval_table(options.intervals))
+
+
+def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
+    """CLIP's own image vectors of sketches and photos, with nothing learned.
+
+    Args:
+        network: "clip:" and a CLIP, as for ``read_clip``.
+        validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
+        variants: how often a sketch is encoded.
+
+    Raises ModelError for any other name, and for a CLIP that cannot be had.
+    """
+    kind, _, source = network.partition(":")
+    if kind != "clip" or not source:
+        raise ModelError(f"--network {network} is unknown; name clip:MODEL, such as clip:ViT-B-32/laion2b_s34b_b79k")
+    encoder = read_clip(source).encoder
+    config = ClipAtConfig(
+        name=network,
+        vit=encoder.layout,
+        image_size=encoder.image_size,
+        prompts=0,
+        mean=encoder.mean,
+        std=encoder.std,
+    )
+    plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
+    if validation is not None:
+        plain, _ = calibrated(plain, validation, methods=("ret",))
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
+    return Matcher(plain.to(device), digest, variants=variants)
+
+
+def run_composites(options: argparse.Namespace) -> None:
+    """composites [--weights FILE] [--split NAME | --data DIR] [--count N] [--seed N] [--json]"""
+    matcher = load(default_checkpoint(options.weights), dtype=torch.float32)
+    corpus = read_protocol(options.split) if options.data is None else read_class_folders(options.data)
+    with tqdm(desc="explaining", unit="composite", total=options.count, disable=None) as bar:
+        result = measure_composites(matcher, corpus, options.count, options.seed, lambda _: bar.update())
+    if options.json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    print(f"{result.composites} composites of {result.classes} classes; by chance {CHANCE:.3f}")
+    for name, interval in (
+        ("best matches in the right quarter", result.right),
+        ("compared tokens in the right quarter", result.tokens),
+        ("composites most matches of which are there", result.most),
+    ):
+        print(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
+
+
+def run_guesses(options: argparse.Namespace) -> None:
+    """guesses [--weights FILE] [--protocol NAME] [--split NAME] [--trained-on PARTS] [--variants N] [--json]"""
+    matcher = load(default_checkpoint(options.weights), variants=options.variants)
+    found = measure_guesses(matcher, read_task(options.protocol, options.split, options.trained_on))
+    if options.json:
+        print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
+    else:
+        print(guess_table(found))
+
+
+def run_folders(options: argparse.Namespace) -> None:
+    """folders OUT [--split NAME] [--trained-on PARTS]"""
+    task = read_task("everything", options.split, options.trained_on)
+    write_folders(task, options.out)
+    print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {options.out}")
