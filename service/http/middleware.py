@@ -175,20 +175,37 @@ class Outer:
 
     def _is_of_another_page(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
-        if headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
-            return False
-        link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+        origin = headers.get("origin")
         # Its img elements name no origin.
-        listed = self._origins and ("*" in self._origins or headers.get("origin") in (None, *self._origins))
-        return not (link or listed)
+        if self._origins and ("*" in self._origins or origin in (None, *self._origins)):
+            return False
+        site = headers.get("sec-fetch-site")
+        if site is None:
+            return origin is not None and self._is_foreign(origin, headers.get("host", ""))
+        # A frame follows links, too, without anybody who clicks on them.
+        link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        clicked = link and headers.get("sec-fetch-dest", "document") == "document"
+        return site in ("cross-site", "same-site") and not clicked
+
+    def _is_foreign(self, origin: str, host: str) -> bool:
+        """Whether a page of this origin is not the service's own, which was asked for under this host and port.
+
+        Browsers say ``Sec-Fetch-Site`` only to servers with TLS or on their own machine; others have the origin alone.
+        A proxy may have put another host into the place of the one that the browser knows, which is listed then.
+        """
+        place = origin.partition("://")[2].lower()
+        name, own = (_PORT.sub("", one) for one in (place, host.lower()))
+        return place != host.lower() and (name == own or "*" in self._hosts or not self._knows(name))
 
     def _is_for_us(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
         if len(named) != 1:
             return not named and scope["http_version"] == "1.0"
         # "localhost." is localhost: the dot at the end only says that the name is complete.
-        host = _PORT.sub("", named[0].lower()).removesuffix(".")
-        return not named[0] or any(
+        return not named[0] or self._knows(_PORT.sub("", named[0].lower()).removesuffix("."))
+
+    def _knows(self, host: str) -> bool:
+        return any(
             known in ("*", host) or (known.startswith("*.") and host.endswith(known[1:])) for known in self._hosts
         )
 

@@ -120,9 +120,10 @@ def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, ske
     form, image, link = (
         {"sec-fetch-site": site, "sec-fetch-mode": mode} for mode in ("navigate", "no-cors", "navigate")
     )
-    script = image | {"origin": "https://a.example"}
+    script, frame = image | {"origin": "https://a.example"}, link | {"sec-fetch-dest": "iframe"}
     for verb, path, headers in (
         ("POST", "/search", form),
+        ("GET", "/thumbnails/1", frame),
         ("GET", "/thumbnails/1", image),
         ("POST", "/search", script),
     ):
@@ -134,6 +135,24 @@ def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, ske
             assert httpx.get(f"{server.url}/thumbnails/1", headers=headers, timeout=PATIENCE).status_code == 200
         answer = httpx.post(f"{server.url}/search", headers=image | {"origin": "https://b.example"}, timeout=PATIENCE)
         assert error(answer) == (400, "bad_request")
+
+
+def test_a_browser_that_names_the_origin_alone_is_refused_what_other_pages_ask(settings: Settings) -> None:
+    hosts = ("192.168.1.20", "photos.example")
+    for allowed, origin, status in (
+        (hosts, "http://192.168.1.20:8000", 422),
+        (hosts, "http://192.168.1.20:9000", 400),
+        (hosts, "http://192.168.1.20", 400),
+        (hosts, "https://a.example", 400),
+        (hosts, "null", 400),
+        # A proxy has put its own address into the place of the host.
+        (hosts, "http://photos.example", 422),
+        (("*",), "http://192.168.1.20:8000", 422),
+        (("*",), "https://a.example", 400),
+    ):
+        with served(settings.model_copy(update={"allowed_hosts": allowed})) as server:
+            headers = {"host": "192.168.1.20:8000", "origin": origin}
+            assert httpx.post(f"{server.url}/search", headers=headers, timeout=PATIENCE).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/info", "/photos/1", "/no/such/path"])
