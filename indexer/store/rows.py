@@ -25,6 +25,8 @@ Choice = slice | Sequence[int] | npt.NDArray[Any]
 Shape = tuple[int | None, ...]
 # Rows copied at a time. It bounds memory at some 40 MiB for the largest network, four times that as float32.
 BLOCK = 256
+# Arrays up to so many bytes are read at once: whoever cuts the file of a mapped one short ends the process.
+_READ = 2**20
 TOKEN_FILES = ("tokens", "positions", "scales")
 # Tokens are kept as -127..127: the same number of steps to either side of 0.
 _STEPS = 127
@@ -281,7 +283,7 @@ def has(array: Array | Picked, shape: Shape, dtype: npt.DTypeLike) -> bool:
 
 
 def map_array(path: Path, shape: Shape | None = None, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Map one .npy file into memory.
+    """Map one .npy file into memory, or read it where it is small.
 
     Args:
         shape, dtype: what the array must have, with any number for a None in its shape; None where the caller checks.
@@ -303,4 +305,4 @@ def map_array(path: Path, shape: Shape | None = None, dtype: npt.DTypeLike = np.
     numbers = isinstance(array, np.ndarray) and array.dtype.kind in "iuf" and array.ndim > 1
     if not numbers or (shape is not None and not has(array, shape, dtype)):
         raise IndexRefused(f"{path} is not the array that the manifest says; {REPAIR}.")
-    return array
+    return np.array(array) if array.nbytes <= _READ else array

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 import model
 from indexer import (
@@ -297,6 +299,20 @@ def test_something_in_the_place_of_a_folder_of_the_index_is_told(copy: Path) -> 
     folder = IndexFolder(copy)
     with pytest.raises(IndexUnwritable, match=r"segments cannot be written: .*; move away what lies"), folder.writing():
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the signal that ends who reads what is gone is to end a fork")
+def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(
+    copy: Path, matcher: model.Matcher
+) -> None:
+    with open_index(copy, matcher) as index:
+        before = index.cluster(0).tokens.features
+        for file in copy.rglob("*.npy"):
+            os.truncate(file, 0)
+        child = os.fork()
+        if not child:
+            os._exit(not torch.equal(index.cluster(0).tokens.features, before))
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher: model.Matcher) -> None:
