@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from model.datasets.corpus import Corpus, read_class_folders
-from model.papers.recipe import ZseOptimiser, ZseRecipe
-from model.training import Loop
+from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
+from model.papers.runs import Trainer
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {
@@ -68,14 +68,14 @@ def small_recipe(steps: int, **network: object) -> ZseRecipe:
         preset="zse-ti16",
         steps=steps,
         network={**NETWORK, "image_size": 64, **network},
-        classes=6,
+        quadruplets=Quadruplets(samples=4),
         optimiser=ZseOptimiser(encoder_rate=1e-3, head_rate=2e-3, warmup=5, average=0.9),
         save_every=1000,
         bf16=False,
     )
 
 
-def assert_goes_on(begin: Callable[[Path], Loop[Any]], folder: Path, stops: tuple[int, ...] = (2, 3, 6)) -> None:
+def assert_goes_on(begin: Callable[[Path], Trainer[Any]], folder: Path, stops: tuple[int, ...] = (2, 3, 6)) -> None:
     """A training that is stopped after each of these steps, the last one included, ends as one that never was."""
     whole = begin(folder / "whole")
     whole.run()

@@ -39,7 +39,7 @@ from model.papers.pictures import (
 from model.papers.recipe import CLIP, ClipAtRecipe
 from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
-from model.training import digest, trained_matcher, warmed_cosine
+from model.training import digest, trained_matcher
 
 # The paper's sentence for a class.
 SENTENCE = "a photo of a {}"
@@ -164,7 +164,7 @@ class ClipAtTrainer(Trainer[Trained]):
         data: the training pictures.
         texts: (c, d) L2-normalised, the text vectors of their classes.
         vit: the pretrained ViT.
-        folder: of the training's state, as for ``Loop``.
+        folder: of the training's state, as for ``Trainer``.
 
     Raises:
         ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
@@ -224,13 +224,6 @@ class ClipAtTrainer(Trainer[Trained]):
         if self.network.to_text is not None:
             groups.append({"params": list(self.network.to_text.parameters()), "rate": chosen.text_rate})
         return torch.optim.Adam(groups)
-
-    def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine."""
-        chosen = self.recipe.optimiser
-        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
-        for group in self.optimiser.param_groups:
-            group["lr"] = share * group["rate"]
 
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes the losses of categories, or those of fine-grained pairs."""

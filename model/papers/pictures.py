@@ -70,14 +70,6 @@ class TrainingSet:
     further_rows: tuple[torch.Tensor, ...]
     key: str
 
-    @property
-    def photo_labels(self) -> torch.Tensor:
-        """(m,) int64: the class of each photo, -1 for one whose class has no sketches."""
-        labels = torch.full((len(self.photos),), -1, dtype=torch.int64)
-        for number, rows in enumerate(self.photo_rows):
-            labels[rows] = number
-        return labels
-
 
 @dataclass(frozen=True)
 class TrainingCorpora:
@@ -246,33 +238,18 @@ def check_classes(data: TrainingSet) -> None:
         )
 
 
-def drawn_rows(
+def class_batch(
     data: TrainingSet, size: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws classes (b,), and the rows of a sketch and of a photo of each, (b,) int64.
+    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, float32 in [0, 1].
 
     No class comes twice as long as there are others.
     """
     classes = len(data.photo_rows)
     rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
     labels = torch.cat(rounds)[:size]
-    return labels, one_of_each(data.sketch_rows, labels, generator), one_of_each(data.photo_rows, labels, generator)
-
-
-def class_batch(
-    data: TrainingSet, size: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, float32 in [0, 1]."""
-    labels, sketches, photos = drawn_rows(data, size, generator)
+    sketches, photos = (one_of_each(rows, labels, generator) for rows in (data.sketch_rows, data.photo_rows))
     return labels, data.sketches[sketches].float() / 255, data.photos[photos].float() / 255
-
-
-def varied(
-    data: TrainingSet, sketches: torch.Tensor, photos: torch.Tensor, augment: Augmentation
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sketches (b, 1, H, W) and the photos (b, 3, H, W) in these rows, varied, float32 in [0, 1]."""
-    ink = augment.sketches(1 - data.sketches[sketches].float() / 255)
-    return 1 - ink, augment.photos(data.photos[photos].float() / 255)
 
 
 def one_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -300,19 +277,6 @@ class Augmentation:
         grid = self._affine(len(ink), turn=15, scale=(0.85, 1.2), shear=0.15, shift=0.08) + self._bend(ink, 0.05)
         ink = F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False)
         return self._erase(ink, share=0.3)
-
-    def photos(self, photos: torch.Tensor) -> torch.Tensor:
-        """Photos cropped, mirrored, with other brightness, contrast and colours."""
-        grid = self._affine(len(photos), turn=8, scale=(0.6, 1.0), shear=0.05, shift=0.15)
-        photos = F.grid_sample(photos, grid, padding_mode="reflection", align_corners=False)
-        b = len(photos)
-        grey = photos.mean(dim=1, keepdim=True)
-        saturation = self._uniform(b, 0.3, 1.4).view(b, 1, 1, 1)
-        saturation = torch.where(self._uniform(b, 0, 1).view(b, 1, 1, 1) < 0.1, torch.zeros(()), saturation)
-        photos = grey + (photos - grey) * saturation
-        mean = photos.mean(dim=(1, 2, 3), keepdim=True)
-        contrast, light = self._uniform(b, 0.7, 1.3).view(b, 1, 1, 1), self._uniform(b, -0.15, 0.15).view(b, 1, 1, 1)
-        return ((photos - mean) * contrast + mean + light).clamp(0, 1)
 
     def _pen(self, ink: torch.Tensor) -> torch.Tensor:
         choice = torch.randint(0, 4, (len(ink), 1, 1, 1), generator=self.generator)

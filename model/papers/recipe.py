@@ -28,7 +28,6 @@ from model.network import (
     preset,
     vit_layout,
 )
-from model.training import Pace
 
 # Recipes of the published checkpoints and tables lie here.
 RECIPES = Path(__file__).parent / "recipes"
@@ -56,11 +55,13 @@ class Optimiser(Table):
         warmup: steps in which the learning rates rise.
         clip: the largest norm of the gradients.
         average: the share of the running average of the weights that each step keeps; 0 for no average.
+        last: the share of the rates that is left at the end; 1 for constant rates.
     """
 
     warmup: Count
     clip: float = float("inf")
     average: float = 0.0
+    last: Share = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +86,9 @@ class Recipe(Table, ABC):
             takes many times longer than float32.
     """
 
-    # The method's name, how messages call it, and its learning rates.
+    # The method's name, and how messages call it.
     method: ClassVar[str | None] = None
     title: ClassVar[str]
-    rates: ClassVar[tuple[str, ...]]
     # True if classes that lack sketches or photos are used, too.
     further: ClassVar[bool] = False
 
@@ -125,12 +125,6 @@ class Recipe(Table, ABC):
         return torch.bfloat16 if self.bf16 and multiplies_bf16() else torch.float32
 
     @property
-    def pace(self) -> Pace:
-        """The part of the recipe that the training loop reads."""
-        chosen = self.optimiser
-        return Pace(self.steps, self.seed, chosen.clip, chosen.average, self.save_every, self.evaluate_every)
-
-    @property
     def sizes(self) -> dict[str, Any]:
         """The sizes of a ViT that differ from timm's."""
         return dict(self.network.get("sizes", {}))
@@ -163,29 +157,23 @@ class Recipe(Table, ABC):
 
 @dataclass(frozen=True)
 class Quadruplets(Table):
-    """The paper's samples and losses; see ``QuadrupletObjective``.
+    """The paper's samples and losses; see ``ZseTrainer``.
 
     Attributes:
         samples: in one step, of four pictures each.
         triplet, relation: weights of the two losses (eq. 12); 0 switches one off.
         margin: of the triplet loss.
-        spread: weight of the regulariser MCC (IJCAI 2024), which holds the mean cosine of the sketches of a batch, and
-            that of its photos, at ``cosine``; 0 switches it off. Without it the triplet loss may pull all sketches
-            together, and away from the photos.
-        cosine: see ``spread``.
     """
 
-    samples: int = 15
+    samples: Count = 15
     triplet: float = 2.0
     relation: float = 4.0
     margin: float = 1.0
-    spread: float = 0.0
-    cosine: float = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZseOptimiser(Optimiser):
-    """AdamW. ``last`` is the share of the rates that is left at the end; 1 for constant rates."""
+    """AdamW."""
 
     encoder_rate: float = 1e-4
     head_rate: float = 5e-4
@@ -200,31 +188,22 @@ class ZseOptimiser(Optimiser):
 class ZseRecipe(Recipe):
     """A training of ZSE-SBIR. Recipes of this kind do not name their method.
 
-    Attributes:
-        preset: a configuration, whose fields ``network`` changes.
-        quadruplets: the paper's samples and losses; None for those of ``ListwiseObjective``, on ``classes``.
-        classes: of each step, a sketch and a photo of each.
-        temperature: of the bank loss.
+    ``preset`` is a configuration, whose fields ``network`` changes.
     """
 
     title: ClassVar[str] = "ZSE-SBIR"
-    rates: ClassVar[tuple[str, ...]] = ("encoder_rate", "head_rate")
 
     preset: str
     steps: Count = 250
-    quadruplets: Quadruplets | None = None
-    classes: Several = 16
+    quadruplets: Quadruplets = Quadruplets()
     optimiser: ZseOptimiser = ZseOptimiser()
-    temperature: Positive = 0.07
 
     @property
     def pictures(self) -> int:
-        return self.steps * (2 * self.classes if self.quadruplets is None else 4 * self.quadruplets.samples)
+        return self.steps * 4 * self.quadruplets.samples
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        if self.quadruplets is None:
-            return ("rn", "ret")
         trained: dict[Method, float] = {"rn": self.quadruplets.relation, "ret": self.quadruplets.triplet}
         return tuple(method for method, weight in trained.items() if weight)
 
@@ -279,7 +258,6 @@ class TwoSidedRecipe(Recipe):
 
     method: ClassVar[str | None] = "two-sided"
     title: ClassVar[str] = "the default network"
-    rates: ClassVar[tuple[str, ...]] = ("tuning_rate", "head_rate", "pair_rate")
     further: ClassVar[bool] = True
 
     preset: str = "two-sided-s14"
@@ -358,14 +336,14 @@ class AnchorOptimiser(Optimiser):
     """Adam with a linear warm-up and a cosine decay (section 4.2).
 
     Attributes:
-        rate: after the warm-up. last_rate: at the end; equal to ``rate`` for a constant rate.
+        rate: after the warm-up.
         backbone_gradient: factor of the gradient that enters the ViT. Adam divides gradients by their own size, so
             that it changes little.
     """
 
     rate: float = 5e-6
-    last_rate: float = 1e-6
     warmup: Count = 150
+    last: Share = 0.2
     backbone_gradient: float = 0.1
 
 
@@ -378,7 +356,6 @@ class AnchorRecipe(VectorRecipe):
 
     method: ClassVar[str | None] = AnchorNetwork.kind
     title: ClassVar[str] = "Sketch-an-Anchor"
-    rates: ClassVar[tuple[str, ...]] = ("rate", "last_rate")
 
     temperature: Positive = 0.07
     anchoring: Anchoring = Anchoring()
@@ -431,20 +408,18 @@ class ClipAtLosses(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAtOptimiser(Optimiser):
-    """Adam with a linear warm-up and a cosine decay.
+    """Adam; the public code has constant rates.
 
     Attributes:
         encoder_rate: of the LayerNorms, all that is learned of the encoder; 1e-6 is that of the public code.
         prompt_rate: of the prompts; 1e-4 is that of the public code.
         text_rate: of the projection to the text vectors, which only a ViT of timm needs.
-        last: the share of the rates that is left at the end; 1 for constant rates, as the public code has them.
     """
 
     encoder_rate: float = 1e-6
     prompt_rate: float = 1e-4
     text_rate: float = 1e-3
     warmup: Count = 20
-    last: Share = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -463,7 +438,6 @@ class ClipAtRecipe(VectorRecipe):
 
     method: ClassVar[str | None] = ClipAtNetwork.kind
     title: ClassVar[str] = "CLIP-AT"
-    rates: ClassVar[tuple[str, ...]] = ("encoder_rate", "prompt_rate", "text_rate")
 
     level: Literal["category", "fine-grained"] = "category"
     categories: int = 4

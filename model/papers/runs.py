@@ -1,15 +1,27 @@
-"""Trainings of all methods, from the first step to the checkpoint."""
+"""Trainings of all methods: a loop that goes on where it was stopped, from the first step to the checkpoint."""
 
 from __future__ import annotations
 
+import copy
 import json
-from abc import abstractmethod
+import os
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from types import FrameType
+from typing import Generic, Self, TypeVar
 
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
 
 from model.checkpoint import save_checkpoint
 from model.datasets import Corpus, subsampled
@@ -18,7 +30,7 @@ from model.evaluation import counts
 from model.network import RetNetwork
 from model.papers.pictures import training_corpora
 from model.papers.recipe import Recipe
-from model.training import Loop, calibrated, validation_figures
+from model.training import calibrated, validation_figures, warmed_cosine
 
 Trained = TypeVar("Trained", bound=nn.Module)
 
@@ -53,13 +65,36 @@ class Run:
         return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.backbone)).name}"
 
 
-class Trainer(Loop[Trained]):
-    """A training by a recipe; ``origin`` is as for ``Loop``."""
+class Trainer(ABC, Generic[Trained]):
+    """A training by a recipe: what is trained, the running average of its weights, the optimiser, its state on disk.
+
+    A subclass says what a step computes. It calls ``resume`` at the end of its constructor. On a CPU, a training that
+    was stopped and goes on gives exactly the weights of one that was not stopped.
+
+    Args:
+        recipe: how to train.
+        network: this is trained; it is moved to the device.
+        folder: keeps state.safetensors and log.jsonl; a training found there is continued.
+        origin: a digest of everything that determines the state of the training.
+        device: where it computes.
+    """
 
     recipe: Recipe
 
-    def __init__(self, recipe: Recipe, network: Trained, folder: Path, origin: str) -> None:
-        super().__init__(network, recipe.pace, folder, origin, dtype=recipe.dtype)
+    def __init__(
+        self, recipe: Recipe, network: Trained, folder: Path, origin: str, device: torch.device | str = "cpu"
+    ) -> None:
+        self.recipe, self.folder, self.origin = recipe, folder, origin
+        self.device, self.dtype = torch.device(device), recipe.dtype
+        folder.mkdir(parents=True, exist_ok=True)
+        self.network: Trained = network.to(self.device).train()
+        self.average: Trained = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser: torch.optim.Optimizer = self.make_optimiser()
+        self.step = 0
+
+    @abstractmethod
+    def make_optimiser(self) -> torch.optim.Optimizer:
+        """Makes a new optimiser of the network's parameters, each group with its "rate" after the warm-up."""
 
     @property
     @abstractmethod
@@ -69,6 +104,161 @@ class Trainer(Loop[Trained]):
     def figures(self, validation: Corpus) -> dict[str, float]:
         """Measures what only this method has, for the log."""
         return {}
+
+    def prepare(self) -> None:
+        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine."""
+        chosen = self.recipe.optimiser
+        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
+        for group in self.optimiser.param_groups:
+            group["lr"] = share * group["rate"]
+
+    @abstractmethod
+    def losses(self) -> dict[str, torch.Tensor]:
+        """Computes the losses of the step by name; the same step gives the same losses."""
+
+    def autocast(self) -> torch.autocast:
+        """Within this block, the device computes in the recipe's precision what autocast allows."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def resume(self) -> None:
+        """Continues the training whose state is in the folder, if there is one.
+
+        Raises ModelError for a state of another origin.
+        """
+        if self.state_path.exists():
+            self._restore()
+        elif self.log_path.exists():
+            # The training was stopped before its first saved state.
+            self._cut_log()
+
+    @property
+    def state_path(self) -> Path:
+        """This file holds everything that is needed to continue."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def log_path(self) -> Path:
+        """This file has one JSON object for each step: losses, seconds and, at times, validation figures."""
+        return self.folder / "log.jsonl"
+
+    def run(self, validate: Callable[[], Mapping[str, float]] | None = None, until: int | None = None) -> None:
+        """Trains to the end, or to step ``until``.
+
+        SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
+        once. ``validate`` is called every ``evaluate_every`` steps and at the end; its figures are added to the log.
+        """
+        recipe = self.recipe
+        last = min(until or recipe.steps, recipe.steps)
+        bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
+        with bar, _Signals() as signals:
+            while self.step < last and signals.noted is None:
+                began = time.monotonic()
+                losses = self.train_step()
+                entry: dict[str, float | int] = {"step": self.step, "of": recipe.steps, **losses}
+                entry["seconds"] = round(time.monotonic() - began, 3)
+                bar.update()
+                bar.set_postfix(losses, refresh=False)
+                if validate is not None and (self.step % recipe.evaluate_every == 0 or self.step == recipe.steps):
+                    entry |= validate()
+                with self.log_path.open("a") as log:
+                    log.write(json.dumps(entry) + "\n")
+                if self.step % recipe.save_every == 0 or self.step == last or signals.noted is not None:
+                    self.save()
+        if signals.noted is not None:
+            signal.raise_signal(signals.noted)
+
+    def train_step(self) -> dict[str, float]:
+        """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
+        self.prepare()
+        with ExitStack() as stack:
+            index = [] if self.device.type == "cpu" else [self.device.index or 0]
+            stack.enter_context(torch.random.fork_rng(index, device_type=self.device.type if index else "cuda"))
+            torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
+            if not index:
+                # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            losses = self.losses()
+            total = torch.stack(list(losses.values())).sum()
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(total)
+        if not torch.isfinite(total):
+            raise ModelError(f"training diverged at step {self.step}; lower the learning rates in the recipe")
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip)
+        self.optimiser.step()
+        self.step += 1
+        kept = min(self.recipe.optimiser.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, 1 - kept)
+        return {name: round(float(loss.detach()), 4) for name, loss in losses.items()}
+
+    def save(self) -> None:
+        """Writes the state of the training, atomically."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
+        partial = self.state_path.with_suffix(".partial")
+        metadata = {"step": str(self.step), "origin": self.origin}
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
+        os.replace(partial, self.state_path)
+
+    def _restore(self) -> None:
+        with safe_open(self.state_path, framework="pt") as file:
+            metadata = file.metadata()
+            if metadata.get("origin") != self.origin:
+                raise ModelError(
+                    f"{self.state_path} belongs to another recipe, backbone or data; "
+                    "name another folder with --run, or remove this one to start again"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        self.step = int(metadata["step"])
+        self._cut_log()
+        for part, network in (("network.", self.network), ("average.", self.average)):
+            network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
+        parameters = dict(self.network.named_parameters())
+        for full, tensor in tensors.items():
+            if full.startswith("optimiser."):
+                _, key, name = full.split(".", 2)
+                # Optimisers count their steps on the CPU.
+                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
+
+    def _cut_log(self) -> None:
+        """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
+        lines = []
+        for line in self.log_path.read_text().splitlines() if self.log_path.exists() else ():
+            with suppress(json.JSONDecodeError):
+                if json.loads(line)["step"] <= self.step:
+                    lines.append(line + "\n")
+        self.log_path.write_text("".join(lines))
+
+
+class _Signals:
+    """While this is entered, the first SIGINT or SIGTERM is only noted; a second one acts as before."""
+
+    def __init__(self) -> None:
+        self.noted: int | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int] = {}
+
+    def __enter__(self) -> Self:
+        # Only the main thread may set handlers, and signals that are ignored stay so.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if handler is not None and handler != signal.SIG_IGN:
+                    self._handlers[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.noted = number
+        self.__exit__()
 
 
 def check_target(target: Path, folder: Path | None = None) -> None:

@@ -34,7 +34,7 @@ from model.papers.pictures import (
 from model.papers.recipe import AnchorRecipe
 from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
-from model.training import digest, warmed_cosine
+from model.training import digest
 
 # The pretrained ViT is asked about so many photos at once.
 _PHOTOS_AT_ONCE = 32
@@ -293,7 +293,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         data: the training pictures.
         anchors: of the same classes; those that the recipe's network has.
         backbone: weights of the pretrained ViT, under timm's key names.
-        folder: of the training's state, as for ``Loop``.
+        folder: of the training's state, as for ``Trainer``.
 
     Raises:
         ModelError: the pictures are of one class only, or the backbone is not the recipe's.
@@ -331,14 +331,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     def make_optimiser(self) -> torch.optim.Adam:
         """Makes Adam."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=self.recipe.optimiser.rate, eps=_EPSILON)
-
-    def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine (4.2)."""
-        chosen = self.recipe.optimiser
-        rate = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, chosen.rate, chosen.last_rate)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        return torch.optim.Adam([{"params": trained, "rate": self.recipe.optimiser.rate}], eps=_EPSILON)
 
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5)."""

@@ -13,26 +13,32 @@ import torch
 from torch import nn
 
 from model.errors import ModelError
-from model.training import Loop, Pace, digest, warmed_cosine
+from model.network import RetNetwork
+from model.papers.recipe import ZseOptimiser, ZseRecipe
+from model.papers.runs import Trainer
+from model.training import digest, warmed_cosine
 
 
-class Fitting(Loop[nn.Linear]):
+class Fitting(Trainer[nn.Linear]):
     """Fits random numbers; a step may get a signal."""
 
-    def __init__(self, folder: Path, pace: Pace, origin: str = "a", signals: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, recipe: ZseRecipe, origin: str = "a", signals: dict[int, int] | None = None
+    ) -> None:
         self.signals = signals or {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = nn.Linear(3, 2)
-        super().__init__(network, pace, folder, origin, dtype=torch.bfloat16)
+        super().__init__(recipe, network, folder, origin)
+        self.dtype = torch.bfloat16
         self.resume()
 
-    def make_optimiser(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.network.parameters())
+    @property
+    def trained(self) -> RetNetwork:
+        raise NotImplementedError
 
-    def prepare(self) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = warmed_cosine(self.step, self.pace.steps, 2, 0.1, 0.01)
+    def make_optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([{"params": list(self.network.parameters()), "rate": 0.1}])
 
     def losses(self) -> dict[str, torch.Tensor]:
         if self.step in self.signals:
@@ -50,17 +56,18 @@ def steps_of(loop: Fitting) -> list[int]:
     return [json.loads(line)["step"] for line in loop.log_path.read_text().splitlines()]
 
 
-PACE = Pace(steps=7, seed=3, average=0.5, clip=1.0, save_every=3, evaluate_every=3)
+OPTIMISER = ZseOptimiser(warmup=2, last=0.1, average=0.5, clip=1.0)
+RECIPE = ZseRecipe(preset="zse-ti16", steps=7, seed=3, optimiser=OPTIMISER, save_every=3, evaluate_every=3)
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    whole = Fitting(tmp_path / "whole", PACE)
+    whole = Fitting(tmp_path / "whole", RECIPE)
     whole.run()
     for stop in (1, 4, 5):
-        Fitting(tmp_path / "parts", PACE).run(until=stop)
+        Fitting(tmp_path / "parts", RECIPE).run(until=stop)
     with (tmp_path / "parts" / "log.jsonl").open("a") as log:
         log.write('{"step": 6}\n{"step": 7, "fi')  # as a kill after the last save leaves it
-    parts = Fitting(tmp_path / "parts", PACE)
+    parts = Fitting(tmp_path / "parts", RECIPE)
     assert (parts.step, steps_of(parts)) == (5, [1, 2, 3, 4, 5])
     parts.run()
     assert steps_of(parts) == steps_of(whole) == list(range(1, 8))
@@ -69,23 +76,23 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_saves_the_state_and_acts_as_usual(number: int, tmp_path: Path) -> None:
-    whole = Fitting(tmp_path / "whole", PACE)
+    whole = Fitting(tmp_path / "whole", RECIPE)
     whole.run()
     before = signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            Fitting(tmp_path / "parts", PACE, signals={1: number}).run()
+            Fitting(tmp_path / "parts", RECIPE, signals={1: number}).run()
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)
-    rest = Fitting(tmp_path / "parts", PACE)
+    rest = Fitting(tmp_path / "parts", RECIPE)
     assert (rest.step, steps_of(rest)) == (2, [1, 2])
     rest.run()
     assert all(torch.equal(one, other) for one, other in zip(values(whole), values(rest), strict=True))
 
 
 def test_figures_of_the_validation_are_in_the_log(tmp_path: Path) -> None:
-    loop = Fitting(tmp_path, PACE)
+    loop = Fitting(tmp_path, RECIPE)
     loop.run(lambda: {"val": loop.step / 10})
     entries = [json.loads(line) for line in loop.log_path.read_text().splitlines()]
     assert {entry["step"]: entry["val"] for entry in entries if "val" in entry} == {3: 0.3, 6: 0.6, 7: 0.7}
@@ -93,19 +100,19 @@ def test_figures_of_the_validation_are_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_state_of_another_origin_is_not_gone_on_with(tmp_path: Path) -> None:
-    Fitting(tmp_path, PACE).run(until=1)
+    Fitting(tmp_path, RECIPE).run(until=1)
     with pytest.raises(ModelError, match="belongs to another recipe, backbone or data; name another folder with --run"):
-        Fitting(tmp_path, PACE, origin="b")
+        Fitting(tmp_path, RECIPE, origin="b")
 
 
 def test_without_an_average_over_steps_the_average_is_the_network(tmp_path: Path) -> None:
-    loop = Fitting(tmp_path, Pace(steps=2))
+    loop = Fitting(tmp_path, ZseRecipe(preset="zse-ti16", steps=2, optimiser=ZseOptimiser(average=0.0)))
     loop.run()
     assert all(torch.equal(*pair) for pair in zip(loop.average.parameters(), loop.network.parameters(), strict=True))
 
 
 def test_a_training_that_diverges_is_stopped_with_a_sentence(tmp_path: Path) -> None:
-    loop = Fitting(tmp_path, PACE)
+    loop = Fitting(tmp_path, RECIPE)
     nn.init.constant_(loop.network.weight, math.inf)
     with pytest.raises(ModelError, match="training diverged at step 0; lower the learning rates"):
         loop.run()

@@ -1,9 +1,8 @@
-"""Trainings of ZSE-SBIR, from a recipe to a checkpoint file, by either of two objectives."""
+"""Trainings of ZSE-SBIR by the paper's samples and losses, from a recipe to a checkpoint file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,176 +10,29 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.datasets import IMAGENET_PART, Task, cache_folder, read_task
-from model.network import BestMatchRelation, Network, from_backbone, read_backbone
-from model.papers.pictures import (
-    Augmentation,
-    TrainingSet,
-    check_classes,
-    drawn_rows,
-    kept_tensors,
-    one_of_each,
-    sized,
-    training_set,
-    varied,
-)
-from model.papers.recipe import Quadruplets, TwoSidedRecipe, ZseRecipe
+from model.network import Network, from_backbone, read_backbone
+from model.papers.pictures import TrainingSet, check_classes, one_of_each, sized, training_set
+from model.papers.recipe import TwoSidedRecipe, ZseRecipe
 from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
-from model.papers.zse.teacher import Teacher, ask_teacher
-from model.training import digest, warmed_cosine
+from model.training import digest
 
 # Targets for the relation scores of matching pairs and of other pairs.
 MATCH, NO_MATCH = 0.99, 0.01
-# The loss that keeps the vectors of photos where the teacher has them counts twice.
-_TEACHER_WEIGHT = 2.0
-
-
-class ListwiseObjective:
-    """A batch holds a sketch and a photo of some classes.
-
-    Every sketch is compared with every photo of the batch, and with the teacher's features of all photos.
-    """
-
-    def __init__(self, recipe: ZseRecipe, data: TrainingSet, teacher: Teacher) -> None:
-        self.recipe, self.data, self.teacher = recipe, data, teacher
-        self.class_probabilities = teacher.class_means(teacher.probabilities)
-
-    def losses(
-        self, network: Network, step: int, autocast: AbstractContextManager[object] | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Computes the losses by name; seed and step decide all random choices.
-
-        autocast: the network encodes and compares within this block.
-        """
-        recipe, teacher = self.recipe, self.teacher
-        augment = Augmentation(recipe.seed * 1_000_003 + step)
-        count = min(recipe.classes, len(self.data.photo_rows))
-        labels, sketch_rows, photo_rows = drawn_rows(self.data, count, augment.generator)
-        sketches, photos = varied(self.data, sketch_rows, photo_rows, augment)
-        with autocast or nullcontext():
-            s = network.encode(sized(sketches, network.config), "sketch")
-            p = network.encode(sized(photos, network.config), "photo")
-            rows, columns = torch.arange(count).repeat_interleave(count), torch.arange(count).repeat(count)
-            sketch_side, photo_side = network.project(s, "sketch"), network.project(p, "photo")
-            logits = network.relate(sketch_side.rows(rows), photo_side.rows(columns)).view(count, count)
-        drawn, shown = s.ret.float(), p.ret.float()
-        cosines = F.normalize(drawn, dim=1) @ F.normalize(shown, dim=1).T
-        alike = F.cosine_similarity(shown, teacher.features[photo_rows], dim=1)
-        losses = {
-            "bank": bank_loss(drawn, labels, teacher, recipe.temperature),
-            "contrast": listwise_loss(cosines / recipe.temperature),
-            "teacher": _TEACHER_WEIGHT * (1 - alike).mean(),
-            "relation": listwise_loss(logits),
-        }
-        if teacher.probabilities.shape[1]:
-            # Sketches are to be called as photos of their class are on average, and photos as the photo itself.
-            targets = torch.cat([self.class_probabilities[labels], teacher.probabilities[photo_rows]])
-            losses["labels"] = label_loss(torch.cat([drawn, shown]), targets, teacher)
-        if isinstance(network.relation, BestMatchRelation):
-            losses["calibration"] = 0.1 * calibration_loss(logits, network.relation.bias)
-        return losses
-
-
-class QuadrupletObjective:
-    """The paper's objective (section 3.6): a sketch, another one of its class, a photo of it, and one of another class.
-
-    Where the paper leaves something open, this does what the released code does.
-
-    The first sketch goes with the photo of its class through the cross-attention, the second one with the other
-    photo. The relation scores of those pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it
-    leaves the cross-attention: first sketch, its photo, the other photo. So is the regulariser of mean cosines.
-    """
-
-    def __init__(self, recipe: ZseRecipe, data: TrainingSet, options: Quadruplets) -> None:
-        self.recipe, self.data, self.options = recipe, data, options
-
-    def losses(
-        self, network: Network, step: int, autocast: AbstractContextManager[object] | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Computes the losses by name (eq. 12), with arguments as for ``ListwiseObjective``."""
-        sketch_rows, photo_rows = self._batch(torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step))
-        count, config = self.options.samples, network.config
-        with autocast or nullcontext():
-            drawn = network.encode(sized(self.data.sketches[sketch_rows].float() / 255, config), "sketch")
-            shown = network.encode(sized(self.data.photos[photo_rows].float() / 255, config), "photo")
-            s = network.project(drawn, "sketch")
-            p = network.project(shown, "photo")
-            sketches, pictures = network.align(s, p)
-            logits = network.relation_logits(sketches, pictures, s, p)
-        losses: dict[str, torch.Tensor] = {}
-        if self.options.triplet:
-            anchor, photo = sketches.ret.float()[:count], pictures.ret.float()
-            triplet = F.triplet_margin_loss(anchor, photo[:count], photo[count:], self.options.margin)
-            losses["triplet"] = self.options.triplet * triplet
-        if self.options.spread:
-            gaps = [(mean_cosine(tokens.ret.float()) - self.options.cosine).abs() for tokens in (sketches, pictures)]
-            losses["spread"] = self.options.spread * torch.stack(gaps).sum()
-        if self.options.relation:
-            target = torch.full((2 * count,), NO_MATCH)
-            target[:count] = MATCH
-            losses["relation"] = self.options.relation * F.mse_loss(logits.sigmoid(), target)
-        return losses
-
-    def _batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws rows of the sketches, first ones before second ones, and of the photos, matching ones before others."""
-        classes = len(self.data.photo_rows)
-        own = torch.randint(classes, (self.options.samples,), generator=generator)
-        other = (own + torch.randint(1, classes, (self.options.samples,), generator=generator)) % classes
-        sketches = one_of_each(self.data.sketch_rows, torch.cat([own, own]), generator)
-        return sketches, one_of_each(self.data.photo_rows, torch.cat([own, other]), generator)
-
-
-def mean_cosine(vectors: torch.Tensor) -> torch.Tensor:
-    """Averages the cosines of all pairs of different vectors (n, d), n at least 2."""
-    directions = F.normalize(vectors, dim=1)
-    count = len(directions)
-    # The sum over all pairs has the cosine of each vector with itself, which is 1.
-    return (directions.sum(dim=0).square().sum() - count) / (count * (count - 1))
-
-
-def bank_loss(ret: torch.Tensor, labels: torch.Tensor, teacher: Teacher, temperature: float) -> torch.Tensor:
-    """Cross-entropy of finding an image's class among the teacher's photos.
-
-    A class's logit is the log of the mean of exp(cosine / temperature) over its photos, so that large classes
-    weigh no more than small ones. ret: (b, d); labels: (b,) int64 training classes.
-    """
-    cosines = F.normalize(ret, dim=1) @ teacher.features.T / temperature
-    # Cosines are at most 1, so this shift keeps the exponentials finite.
-    mass = torch.exp(cosines - 1 / temperature)
-    means = teacher.class_means(mass.T).T
-    return F.cross_entropy(means.clamp(min=1e-30).log(), labels)
-
-
-def label_loss(ret: torch.Tensor, targets: torch.Tensor, teacher: Teacher) -> torch.Tensor:
-    """Cross-entropy between the teacher's classifier, applied to ``ret`` (b, d), and class probabilities (b, k)."""
-    log_probabilities = F.linear(ret, teacher.head_weight, teacher.head_bias).log_softmax(dim=1)
-    return -(targets * log_probabilities).sum(dim=1).mean()
-
-
-def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
-    target = torch.arange(len(logits))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-def calibration_loss(logits: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy of the pair matrix (c, c); matching pairs together weigh as much as all others.
-
-    It trains only the bias, which does not change the list-wise loss, so that relation scores become probabilities.
-    """
-    target = torch.eye(len(logits))
-    weight = torch.where(target > 0, 0.5 / len(logits), 0.5 / max(1, target.numel() - len(logits)))
-    level = logits.detach() - bias.detach() + bias
-    return F.binary_cross_entropy_with_logits(level, target, weight=weight, reduction="sum")
 
 
 class ZseTrainer(Trainer[Network]):
-    """A training of a network of ZSE-SBIR.
+    """A training of a network of ZSE-SBIR (section 3.6). Where the paper leaves something open, it does as released.
+
+    A sample is a sketch, another one of its class, a photo of it, and one of another class. The first sketch goes with
+    the photo of its class through the cross-attention, the second one with the other photo. The relation scores of
+    those pairs have targets (eq. 11); the triplet loss (eq. 10) is on [Ret] as it leaves the cross-attention: first
+    sketch, its photo, the other photo.
 
     Args:
         recipe: how to train.
         data: the training pictures.
-        backbone: pretrained weights to start from, under timm's key names; the teacher uses them, too.
-        folder: of the training's state, as for ``Loop``.
+        backbone: pretrained weights to start from, under timm's key names.
+        folder: of the training's state, as for ``Trainer``.
 
     Raises:
         ModelError: the pictures are of one class only, or the backbone is another ViT's.
@@ -193,11 +45,6 @@ class ZseTrainer(Trainer[Network]):
         self.recipe, self.data = recipe, data
         network = from_backbone(recipe.config, backbone, recipe.seed)
         super().__init__(recipe, network, folder, digest(repr(recipe) + data.key, backbone))
-        self.objective: ListwiseObjective | QuadrupletObjective
-        if recipe.quadruplets is None:
-            self.objective = ListwiseObjective(recipe, data, self._teacher(backbone))
-        else:
-            self.objective = QuadrupletObjective(recipe, data, recipe.quadruplets)
         self.resume()
 
     @property
@@ -205,16 +52,35 @@ class ZseTrainer(Trainer[Network]):
         """The network as it would be saved now: the average over steps."""
         return self.average
 
-    def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine."""
-        chosen = self.recipe.optimiser
-        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
-        for group in self.optimiser.param_groups:
-            group["lr"] = share * group["rate"]
-
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes the losses of the objective."""
-        return self.objective.losses(self.network, self.step, self.autocast())
+        """Computes the losses by name (eq. 12)."""
+        network, options = self.network, self.recipe.quadruplets
+        count, config = options.samples, network.config
+        sketch_rows, photo_rows = self.batch(torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step))
+        with self.autocast():
+            drawn = network.encode(sized(self.data.sketches[sketch_rows].float() / 255, config), "sketch")
+            shown = network.encode(sized(self.data.photos[photo_rows].float() / 255, config), "photo")
+            s, p = network.project(drawn, "sketch"), network.project(shown, "photo")
+            sketches, pictures = network.align(s, p)
+            logits = network.relation_logits(sketches, pictures, s, p)
+        losses: dict[str, torch.Tensor] = {}
+        if options.triplet:
+            anchor, photo = sketches.ret.float()[:count], pictures.ret.float()
+            triplet = F.triplet_margin_loss(anchor, photo[:count], photo[count:], options.margin)
+            losses["triplet"] = options.triplet * triplet
+        if options.relation:
+            target = torch.full((2 * count,), NO_MATCH)
+            target[:count] = MATCH
+            losses["relation"] = options.relation * F.mse_loss(logits.sigmoid(), target)
+        return losses
+
+    def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draws rows of the sketches, first ones before second ones, and of the photos, matching ones before others."""
+        classes, samples = len(self.data.photo_rows), self.recipe.quadruplets.samples
+        own = torch.randint(classes, (samples,), generator=generator)
+        other = (own + torch.randint(1, classes, (samples,), generator=generator)) % classes
+        sketches = one_of_each(self.data.sketch_rows, torch.cat([own, own]), generator)
+        return sketches, one_of_each(self.data.photo_rows, torch.cat([own, other]), generator)
 
     def make_optimiser(self) -> torch.optim.AdamW:
         """AdamW; the pretrained part of the encoder has a rate of its own."""
@@ -235,13 +101,6 @@ class ZseTrainer(Trainer[Network]):
             ]
         )
 
-    def _teacher(self, backbone: dict[str, torch.Tensor]) -> Teacher:
-        path = self.folder / f"teacher-{digest(self.data.key, backbone)[:16]}.safetensors"
-        config, data = self.network.config, self.data
-        return Teacher(
-            **kept_tensors(path, lambda: vars(ask_teacher(backbone, config, data.photos, data.photo_labels)))
-        )
-
 
 def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object]) -> bool:
     """Trains a network of ZSE-SBIR, calibrates it on the validation classes, and writes the checkpoint.
@@ -252,6 +111,12 @@ def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object]) -> b
     backbone = read_backbone(run.backbone)
     trainer = ZseTrainer(recipe, training_set(training, cache_folder() / "pixels"), backbone, run.folder)
     return train_and_calibrate(trainer, run, validation, {}, report)
+
+
+def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def large_validation(recipe: TwoSidedRecipe) -> Task | None:

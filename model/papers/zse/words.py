@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
 from model.datasets import (
@@ -16,6 +18,7 @@ from model.datasets import (
     Picture,
     cache_folder,
     data_folder,
+    normalised,
     prepared_pixels,
     read_synonyms,
     rows_of_each,
@@ -24,14 +27,23 @@ from model.datasets import (
 from model.errors import ModelError
 from model.evaluation import encode_pictures
 from model.images import Preprocessing
-from model.network import Network, Vocabulary, guess_log_probabilities, read_backbone
+from model.network import (
+    Network,
+    VitLayout,
+    Vocabulary,
+    guess_log_probabilities,
+    load_vit,
+    multiplies_bf16,
+    read_backbone,
+)
 from model.papers.pictures import TrainingCorpora, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
-from model.papers.zse.teacher import ask_teacher, imagenet_names, vit_config
 from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
+# Classes of ImageNet-1k, and photos that the ViT is asked about at once.
+_CLASSES, _AT_ONCE = 1000, 32
 # Photos of each class that it is fitted on; twice as many would take twice the time to encode.
 PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
@@ -61,14 +73,47 @@ def give_words(
     def ask(rows: Sequence[int]) -> torch.Tensor:
         some = [photos[row] for row in rows]
         pixels = prepared_pixels(some, "photo", Preprocessing(), cache_folder() / "pixels")
-        config = vit_config(weights) if network.config.photo_side else network.config
-        return ask_teacher(weights, config, pixels, torch.full((len(rows),), -1)).probabilities
+        return vit_beliefs(weights, pixels)
 
     worded = with_words(network, pictures, ask, read_synonyms(data_folder()) if data is None else ())
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
     count = len(rows_of_each(photos, PHOTOS_PER_CLASS))
     report(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {count:,} photos")
+
+
+@torch.no_grad()
+def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """What a pretrained ViT believes that photos show: (n, k) float32 probabilities for the k classes it knows.
+
+    weights: under timm's key names; k is 0 without a classifier. pixels: (n, 3, 224, 224) uint8. Raises ModelError for
+    another network than a ViT whose heads are 64 wide.
+    """
+    try:
+        hidden, width = weights["blocks.0.mlp.fc1.weight"].shape
+        patch = weights["patch_embed.proj.weight"].shape[-1]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"this is no plain ViT: {error}") from error
+    depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
+    vit = VitLayout(patch, width, depth, max(1, width // 64), hidden).build(pixels.shape[-1])
+    load_vit(vit, weights)
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+    vit.eval().to(dtype)
+    batches = tqdm(torch.split(pixels, _AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None)
+    tokens = torch.cat([vit(normalised(some, Preprocessing()).to(dtype)).float() for some in batches])
+    if "head.weight" not in weights:
+        return tokens[:, :0]
+    return F.linear(tokens, weights["head.weight"].float(), weights["head.bias"].float()).softmax(dim=1)
+
+
+@cache
+def imagenet_names() -> tuple[tuple[str, ...], ...]:
+    """The names of each class of ImageNet-1k, such as ("goldfish", "Carassius auratus"), in the classifier's order."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo()
+    described = (info.index_to_description(index) for index in range(_CLASSES))
+    return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
 
 
 def with_words(
@@ -254,20 +299,16 @@ def _regressed(
     """The weights (d, w) and biases (w,) that fit targets (n, w), held back from leaving the given ones."""
     moves = torch.zeros_like(weights).requires_grad_()
     shifts = torch.zeros_like(biases).requires_grad_()
+
+    def loss() -> torch.Tensor:
+        logits = inputs @ (weights + moves) + biases + shifts + masks
+        total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
+        return total + ridge * (moves.square().sum() + 0.01 * shifts.square().sum())
+
     optimiser = torch.optim.LBFGS(
         [moves, shifts], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe", tolerance_grad=1e-6
     )
-
-    def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        logits = inputs @ (weights + moves) + biases + shifts + masks
-        total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
-        total = total + ridge * (moves.square().sum() + 0.01 * shifts.square().sum())
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    _minimise(loss, optimiser)
     return (weights + moves).detach(), (biases + shifts).detach()
 
 
@@ -279,18 +320,26 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
     targets = torch.where(things >= 0, things, logits.shape[1])
-    optimiser = torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        total = F.nll_loss(guess_log_probabilities(logits, log_scale.exp(), none), targets)
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
+        return F.nll_loss(guess_log_probabilities(logits, log_scale.exp(), none), targets)
 
-    with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    _minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
     chosen = log_scale.detach().exp().clamp(max=100), none.detach().clamp(-MOST_NONE, MOST_NONE)
     return float(chosen[0]), float(chosen[1])
+
+
+def _minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
+    """Lets the optimiser find the parameters for which the loss is least."""
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        found = loss()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    with torch.enable_grad():
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
 
 
 def _word_of(label: str, book: WordBook) -> int:

@@ -53,7 +53,7 @@ RECIPE = AnchorRecipe(
     network={"sizes": SIZES, "image_size": 64, "units": 40},
     steps=6,
     batch=4,
-    optimiser=AnchorOptimiser(rate=1e-3, last_rate=1e-4, warmup=2),
+    optimiser=AnchorOptimiser(rate=1e-3, last=0.1, warmup=2),
     anchoring=Anchoring(graph=2),
     save_every=2,
     bf16=False,
@@ -286,7 +286,7 @@ def test_a_step_has_seven_losses_with_both_anchors_and_one_without(
 
 
 def test_a_training_lowers_its_losses(data: TrainingSet, anchors: SemanticAnchors, tmp_path: Path) -> None:
-    faster = AnchorOptimiser(rate=3e-3, last_rate=1e-3, warmup=2)
+    faster = AnchorOptimiser(rate=3e-3, last=0.3, warmup=2)
     still = Anchoring(graph=2, randomised=False)
     run = trainer(data, anchors, tmp_path, steps=40, anchoring=still, optimiser=faster, save_every=40)
     run.run()

@@ -100,7 +100,6 @@ def test_rows_of_further_sketches_follow_those_of_the_classes_with_both(tmp_path
     data = training_set(pictures.training, tmp_path / "pixels", pictures.further)
     first = sum(len(rows) for rows in data.sketch_rows)
     assert [rows.tolist() for rows in data.further_rows] == [list(range(first, len(data.sketches)))]
-    assert (data.photo_labels[sum(len(rows) for rows in data.photo_rows) :] == -1).all()
 
 
 def test_a_training_on_folders_leaves_out_every_fifth_class_or_none_and_what_its_protocol_holds_out(

@@ -12,13 +12,13 @@ from model.datasets import rows_of_each
 from model.datasets.corpus import Picture
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
-from model.papers.zse.teacher import imagenet_names
 from model.papers.zse.words import (
     MOST_NONE,
     Entry,
     Shown,
     fit_guesses,
     fit_words,
+    imagenet_names,
     with_vocabulary,
     word_list,
 )
