@@ -130,7 +130,10 @@ def load_network(path: Path) -> RetNetwork:
             f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not know; "
             "install a newer sketch-search"
         )
-    config, calibration = kind.read_config(metadata["config"]), Calibration.from_json(metadata.get("calibration", ""))
+    config, calibration = (
+        kind.config_kind.from_json(metadata["config"]),
+        Calibration.from_json(metadata.get("calibration", "")),
+    )
     with torch.device("meta"):
         network = kind(config, calibration)
     try:

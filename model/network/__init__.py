@@ -8,20 +8,27 @@ it holds (``NETWORKS``).
 
 from collections.abc import Mapping
 
-from model.network.backbone import from_backbone, read_backbone
-from model.network.calibration import METHODS, UNCALIBRATED, Calibration, Method
 from model.network.clip import Clip, ClipSource, clip_encoder, clip_source, read_clip
 from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from, with_learned
-from model.network.config import PRESETS, Modality, ModelConfig, preset
+from model.network.config import (
+    METHODS,
+    PRESETS,
+    UNCALIBRATED,
+    Calibration,
+    Method,
+    Modality,
+    ModelConfig,
+    NetworkConfig,
+    preset,
+)
 from model.network.encoder import Encoder, EncoderTrace
-from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.relation import BestMatchRelation, CrossAttention, CrossSide, KernelRelation, Side, kernel_matrix
-from model.network.ret_network import NetworkConfig, Prior, RetNetwork, Vocabulary, guess_log_probabilities
+from model.network.ret_network import Prior, RetNetwork, Vocabulary, guess_log_probabilities
 from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, Representations, anchor_network_from
 from model.network.tokens import MOST_VARIANTS, Tokens, seen_together, sketch_variants
 from model.network.two_sided import PhotoSide, TwoSidedEncoder, VitShape
 from model.network.vit import PretrainedVit, VitLayout, load_vit, vit_layout
-from model.network.zse import Network, as_zse
+from model.network.zse import Network, as_zse, fastest_dtype, from_backbone, multiplies_bf16, read_backbone
 
 # All kinds of networks, by the name that the metadata of a checkpoint has for each.
 NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network, AnchorNetwork, ClipAtNetwork)}

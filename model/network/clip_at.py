@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from model.errors import ModelError
-from model.network.calibration import UNCALIBRATED, Calibration
-from model.network.config import Modality
+from model.network.config import UNCALIBRATED, Bounds, Calibration, Modality
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
@@ -46,9 +45,7 @@ class ClipAtConfig(OneVectorConfig):
     shared_prompts: bool = False
     shared_norms: bool = False
 
-    @staticmethod
-    def own_bounds() -> dict[str, tuple[float, float]]:
-        return {"prompts": (0, 4096)}
+    bounds: ClassVar[Bounds] = {**OneVectorConfig.bounds, "prompts": (0, 4096)}
 
     @property
     def width(self) -> int:
@@ -136,6 +133,7 @@ class ClipAtNetwork(RetNetwork):
     """
 
     kind: ClassVar[str] = "clip-at"
+    config_kind = ClipAtConfig
     config: ClipAtConfig
 
     def __init__(self, config: ClipAtConfig, calibration: Calibration = UNCALIBRATED) -> None:
@@ -143,11 +141,6 @@ class ClipAtNetwork(RetNetwork):
         self.encoder = FrozenVit(config.vit, config.image_size)
         self.learned = Learned(config)
         self._add_parts()
-
-    @staticmethod
-    def read_config(text: str) -> ClipAtConfig:
-        """The configuration in a checkpoint's metadata. Raises ModelError for one that cannot be used."""
-        return ClipAtConfig.from_json(text)
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the vectors of the pictures."""

@@ -1,54 +1,227 @@
-"""The architecture and preprocessing of a network; it travels in the checkpoint's metadata."""
+"""The configuration and the calibration of a network; both travel as JSON in the checkpoint's metadata."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from model.errors import ModelError
-from model.network.json_fields import from_json, to_json
+from model.network.tokens import MOST_VARIANTS
 from model.words import Names, spelling, why_no_name
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Modality = Literal["sketch", "photo"]
-# What each number, or each number of a tuple, may be: several times what the largest networks of this kind have.
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "width": (1, 8192),
-    "encoder_width": (0, 8192),
-    "second_width": (0, 8192),
-    "second_heads": (1, 256),
-    "heads": (1, 256),
-    "depth": (1, 128),
-    "image_size": (1, 2048),
-    "sketch_size": (0, 2048),
-    "patch_size": (1, 2048),
-    "mlp_ratio": (0.1, 64),
-    "norm_eps": (0, 1),
-    "tokenizer_widths": (1, 65536),
-    "cross_heads": (1, 256),
-    "cross_ffn": (1, 65536),
-    "kernel_width": (1, 65536),
-    "relation_hidden": (1, 65536),
-    "prototypes": (0, 65536),
-    "dropout": (0, 1),
-    "mean": (-1000, 1000),
-    "std": (1e-6, 1000),
-}
+Method = Literal["rn", "ret", "fused"]
+METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
+# What numbers, or each number of a tuple, may be: several times what the largest networks of this kind have.
+Bounds = dict[str, tuple[float, float]]
 # Of a vocabulary: ten times as many words as the largest one has, and what its names have at most.
 _MOST_WORDS = 20_000
 _MOST_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
-_GONE: dict[str, object] = {"groups_sketch": None, "groups_photo": None, "pooling": "token", "keep_cross": 1.0}
+_GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0}
+
+Record = TypeVar("Record", bound="DataclassInstance")
+
+
+def to_json(record: DataclassInstance) -> str:
+    """One JSON object with a key for each field, sorted by name."""
+    return json.dumps(dataclasses.asdict(record), sort_keys=True)
+
+
+def from_json(kind: type[Record], text: str, title: str) -> Record:
+    """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
+
+    Args:
+        title: says in errors what is read.
+
+    Raises:
+        ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    try:
+        values: dict[str, Any] = json.loads(text)
+        for name, harmless in _GONE.items():
+            if values.pop(name, harmless) != harmless:
+                raise ModelError(
+                    f"the checkpoint was trained with {name}, which this version no longer has; train it again without"
+                )
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ModelError(
+                f"the checkpoint's {title} has fields this version does not know ({', '.join(unknown)}); "
+                "install a newer sketch-search"
+            )
+        return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"the checkpoint's {title} cannot be read: {field}: {first['msg']}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"the checkpoint's {title} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Everything needed to rebuild a network and to feed it. Sections are the ZSE-SBIR paper's.
+class Calibration:
+    """Travels with the weights in the checkpoint's metadata, apart from the architecture (``ModelConfig``).
+
+    Attributes:
+        methods: the ways of scoring that were trained: "rn" by the relation network, "ret" by the distance of [Ret],
+            "fused" by both.
+        best_method: the one with the highest mAP@all on the validation classes; "auto" means it.
+        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance; None without it.
+        diffusion: cosine in [-1, 1) from which two photos lend each other their scores (``model.ranking.diffusion``);
+            None where none was chosen, so that rankings cannot be diffused.
+        variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MOST_VARIANTS.
+
+    Raises:
+        ModelError: the values contradict each other.
+    """
+
+    methods: tuple[Method, ...] = ("ret",)
+    best_method: Method = "ret"
+    fusion: float | None = None
+    diffusion: float | None = None
+    variants: int = MOST_VARIANTS
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.methods or set(self.methods) - set(METHODS) or self.best_method not in self.methods:
+            problems.append(f"methods {self.methods} must be some of {METHODS} and hold best_method")
+        if "fused" in self.methods and self.fusion is None:
+            problems.append('method "fused" needs a fusion weight')
+        if self.fusion is not None and not math.isfinite(self.fusion):
+            problems.append("fusion must be a finite number")
+        if self.diffusion is not None and not -1 <= self.diffusion < 1:
+            problems.append("diffusion must lie in [-1, 1)")
+        if not 1 <= self.variants <= MOST_VARIANTS:
+            problems.append(f"variants must be 1 to {MOST_VARIANTS}")
+        if problems:
+            raise ModelError("unusable calibration: " + "; ".join(problems))
+
+    @property
+    def relation_trained(self) -> bool:
+        """True if the relation network was trained, so that its score means something."""
+        return bool(set(self.methods) - {"ret"})
+
+    def to_json(self) -> str:
+        """As stored in a checkpoint."""
+        return to_json(self)
+
+    @staticmethod
+    def from_json(text: str) -> Calibration:
+        """Raises ModelError for unknown fields or unusable values: a newer or damaged checkpoint."""
+        return from_json(Calibration, text, "calibration")
+
+
+# For a network whose relation network is untrained: only [Ret] may be used for scores.
+UNCALIBRATED = Calibration()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Everything that is needed to rebuild any network and to feed it.
 
     Attributes:
         name: the preset or recipe it came from, shown to users.
-        image_size, patch_size: side of the square input and of one patch, in pixels.
+        image_size: side of the square input in pixels.
+        prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without one.
+        words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is the
+            one that is shown; none for a network without one.
+        drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 where no word
+            names it.
+        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
+
+    Raises:
+        ModelError: the values contradict each other, or lie outside their bounds.
+    """
+
+    name: str
+    image_size: int = 224
+    prototypes: int = 0
+    words: tuple[Names, ...] = ()
+    drawn: tuple[int, ...] = ()
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    bounds: ClassVar[Bounds] = {
+        "image_size": (1, 2048),
+        "prototypes": (0, 65536),
+        "mean": (-1000, 1000),
+        "std": (1e-6, 1000),
+    }
+
+    if TYPE_CHECKING:
+        # Fields of some configurations, and properties of others.
+        @property
+        def width(self) -> int:
+            """Numbers of [Ret]."""
+
+    def __post_init__(self) -> None:
+        # A checkpoint may come from anywhere: first what would let the network, or the checks below, take for ever.
+        problems = out_of_bounds(self, self.bounds) or self.problems()
+        if problem := problem_of_words(self.words, self.drawn):
+            problems.append(problem)
+        if problems:
+            raise ModelError("unusable network configuration: " + "; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """Why these values do not go together."""
+        return []
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the input."""
+        raise NotImplementedError
+
+    @property
+    def released_preprocessing(self) -> bool:
+        """Whether photos are squashed, and sketches cropped, as for released ZSE-SBIR networks."""
+        return False
+
+    @property
+    def released_padding(self) -> bool:
+        """Whether pictures are padded to squares as for released CLIP-AT networks."""
+        return False
+
+    def token_count(self, modality: Modality) -> int:
+        """How many tokens an encoded image has, [Ret] included."""
+        raise NotImplementedError
+
+    def to_json(self) -> str:
+        """As stored in a checkpoint."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ModelError for unknown or missing fields, a newer or damaged checkpoint, and for what is gone."""
+        return from_json(cls, text, "configuration")
+
+
+def out_of_bounds(record: DataclassInstance, bounds: Bounds) -> list[str]:
+    """Says which numbers of a record lie outside their bounds; NaN does."""
+    values = {name: getattr(record, name) for name in bounds}
+    return [
+        f"{name} must lie in {bounds[name][0]:g} to {bounds[name][1]:g}"
+        for name, value in values.items()
+        if not all(bounds[name][0] <= n <= bounds[name][1] for n in (value if isinstance(value, tuple) else (value,)))
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(NetworkConfig):
+    """The configuration of a network of ZSE-SBIR. Sections are its paper's.
+
+    Attributes:
+        patch_size: side of one patch in pixels.
         width, depth, heads, mlp_ratio, norm_eps: the ViT encoder (3.2).
         encoder: "vit"; "two-sided", a ViT that is frozen for photos and tuned for sketches
             (``model.network.two_sided``), which selects tokens once, after its last block.
@@ -67,21 +240,13 @@ class ModelConfig:
         kernel_width: channels of the kernel's 2x2 downsampling convolution (kernel-mlp).
         relation_hidden: hidden widths of the paper's relation network (kernel-mlp).
         relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
-        prototypes: how many the prior of photos has (``model.network.ret_network``); 0 for a network without one.
-        words: the words of the vocabulary (``model.network.ret_network``), each by its names, of which the first is the
-            one that is shown; none for a network without one.
-        drawn: for each kind of thing that the vocabulary knows in sketches, the number of its word; -1 where no word
-            names it.
         dropout: in encoder, cross-attention and relation network, while training only.
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_*: what released ZSE-SBIR checkpoints were trained with; a new network leaves them False.
     """
 
-    name: str
     width: int
     heads: int
     depth: int = 12
-    image_size: int = 224
     patch_size: int = 16
     mlp_ratio: float = 4.0
     norm_eps: float = 1e-6
@@ -103,12 +268,7 @@ class ModelConfig:
     kernel_width: int = 512
     relation_hidden: tuple[int, int] = (343, 49)
     relation_ret: bool = False
-    prototypes: int = 0
-    words: tuple[Names, ...] = ()
-    drawn: tuple[int, ...] = ()
     dropout: float = 0.1
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     # The released loader squashes photos and crops sketches by fixed thresholds and margins.
     released_preprocessing: bool = False
     # The released tokenizer averages its two branches where the paper adds them.
@@ -120,11 +280,28 @@ class ModelConfig:
     # The released cross-attention divides by the unbiased standard deviation plus epsilon.
     released_cross_norm: bool = False
 
-    def __post_init__(self) -> None:
-        # A checkpoint may come from anywhere: first what would let the network, or the checks below, take for ever.
-        if wrong := [name for name, (least, most) in _BOUNDS.items() if not within(getattr(self, name), least, most)]:
-            bounds = ", ".join(f"{name} must lie in {_BOUNDS[name][0]:g} to {_BOUNDS[name][1]:g}" for name in wrong)
-            raise ModelError(f"unusable network configuration: {bounds}")
+    bounds: ClassVar[Bounds] = {
+        **NetworkConfig.bounds,
+        "width": (1, 8192),
+        "encoder_width": (0, 8192),
+        "second_width": (0, 8192),
+        "second_heads": (1, 256),
+        "heads": (1, 256),
+        "depth": (1, 128),
+        "sketch_size": (0, 2048),
+        "patch_size": (1, 2048),
+        "mlp_ratio": (0.1, 64),
+        "norm_eps": (0, 1),
+        "tokenizer_widths": (1, 65536),
+        "cross_heads": (1, 256),
+        "cross_ffn": (1, 65536),
+        "kernel_width": (1, 65536),
+        "relation_hidden": (1, 65536),
+        "dropout": (0, 1),
+    }
+
+    def problems(self) -> list[str]:
+        """Why these values do not go together."""
         problems = []
         for name in ("image_size", "sketch_size"):
             if getattr(self, name) % self.patch_size:
@@ -155,10 +332,7 @@ class ModelConfig:
             problems.append("the kernel's 2x2 downsampling needs an even patch grid")
         if self.released_value_from_query and self.keep_sketch != self.keep_photo:
             problems.append("released_value_from_query needs equal numbers of sketch and photo tokens")
-        if problem := problem_of_words(self.words, self.drawn):
-            problems.append(problem)
-        if problems:
-            raise ModelError("unusable network configuration: " + "; ".join(problems))
+        return problems
 
     @property
     def grid(self) -> int:
@@ -187,28 +361,9 @@ class ModelConfig:
             counts.append(left)
         return tuple(counts)
 
-    @property
-    def released_padding(self) -> bool:
-        """Whether pictures are padded as for released CLIP-AT networks: never."""
-        return False
-
     def token_count(self, modality: Modality) -> int:
         """How many tokens an encoded image has, [Ret] included."""
         return 1 + (self.kept(modality) or (self.patches(modality) ** 2,))[-1]
-
-    def to_json(self) -> str:
-        """As stored in a checkpoint."""
-        return to_json(self)
-
-    @staticmethod
-    def from_json(text: str) -> ModelConfig:
-        """Raises ModelError for unknown or missing fields, a newer or damaged checkpoint, and for what is gone."""
-        return from_json(ModelConfig, text, "configuration", _GONE)
-
-
-def within(value: float | tuple[float, ...], least: float, most: float) -> bool:
-    """Whether a number, or each of several, lies in these bounds; NaN does not."""
-    return all(least <= number <= most for number in (value if isinstance(value, tuple) else (value,)))
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:

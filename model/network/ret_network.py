@@ -6,15 +6,14 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from model.errors import ModelError
-from model.network.calibration import UNCALIBRATED, Calibration
-from model.network.config import Modality
+from model.network.config import UNCALIBRATED, Calibration, Modality, NetworkConfig
 from model.network.encoder import EncoderTrace
 from model.network.relation import Side
 from model.network.tokens import Tokens
@@ -137,37 +136,6 @@ def guess_log_probabilities(logits: torch.Tensor, scale: torch.Tensor, none: tor
     return torch.cat([scale * logits, none.expand(len(logits), 1)], dim=1).log_softmax(dim=1)
 
 
-class NetworkConfig(Protocol):
-    """The fields that any network's configuration has; ``ModelConfig`` explains each."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def grid(self) -> int: ...
-    @property
-    def mean(self) -> tuple[float, float, float]: ...
-    @property
-    def std(self) -> tuple[float, float, float]: ...
-    @property
-    def released_preprocessing(self) -> bool: ...
-    @property
-    def released_padding(self) -> bool: ...
-    @property
-    def prototypes(self) -> int: ...
-    @property
-    def words(self) -> tuple[Names, ...]: ...
-    @property
-    def drawn(self) -> tuple[int, ...]: ...
-    def token_count(self, modality: Modality) -> int: ...
-    def to_json(self) -> str: ...
-
-
 class RetNetwork(nn.Module, ABC):
     """A network as searching and measuring know it.
 
@@ -175,13 +143,14 @@ class RetNetwork(nn.Module, ABC):
     pairs (``relate``). A subclass calls ``_add_parts`` at the end of its constructor.
 
     Attributes:
-        kind: the name in the metadata of checkpoints, by which they are loaded.
+        kind: the name in the metadata of checkpoints, by which they are loaded. config_kind: the class of ``config``.
         config: architecture and preprocessing.
         calibration: what was chosen for the weights; no computation here depends on it.
         prior, vocabulary: None for a network without one.
     """
 
     kind: ClassVar[str]
+    config_kind: ClassVar[type[NetworkConfig]]
     config: NetworkConfig
     prior: Prior | None
     vocabulary: Vocabulary | None
@@ -190,11 +159,6 @@ class RetNetwork(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.calibration = calibration
-
-    @staticmethod
-    @abstractmethod
-    def read_config(text: str) -> NetworkConfig:
-        """The configuration in a checkpoint's metadata. Raises ModelError for one that cannot be used."""
 
     def _add_parts(self) -> None:
         """Adds the prior and the vocabulary that the configuration asks for."""

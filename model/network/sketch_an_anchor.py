@@ -8,9 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from model.errors import ModelError
-from model.network.calibration import UNCALIBRATED, Calibration
-from model.network.config import Modality
+from model.network.config import UNCALIBRATED, Bounds, Calibration, Modality
 from model.network.encoder import EncoderTrace
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
@@ -37,14 +35,12 @@ class AnchorConfig(OneVectorConfig):
     units: int = 512
     average: Literal["projected", "backbone"] = "projected"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.anchors != tuple(name for name in ANCHORS if name in self.anchors):
-            raise ModelError(f"anchors {self.anchors} must be some of {ANCHORS}, in this order")
+    bounds: ClassVar[Bounds] = {**OneVectorConfig.bounds, "units": (1, 8192)}
 
-    @staticmethod
-    def own_bounds() -> dict[str, tuple[float, float]]:
-        return {"units": (1, 8192)}
+    def problems(self) -> list[str]:
+        """Why these values do not go together."""
+        known = self.anchors == tuple(name for name in ANCHORS if name in self.anchors)
+        return super().problems() + ([] if known else [f"anchors must be some of {ANCHORS}, in this order"])
 
     @property
     def width(self) -> int:
@@ -105,6 +101,7 @@ class AnchorNetwork(RetNetwork):
     """
 
     kind: ClassVar[str] = "sketch-an-anchor"
+    config_kind = AnchorConfig
     config: AnchorConfig
 
     def __init__(self, config: AnchorConfig, calibration: Calibration = UNCALIBRATED) -> None:
@@ -119,11 +116,6 @@ class AnchorNetwork(RetNetwork):
         self.average = DynamicAverage(config.width) if count > 1 else None
         nn.init.trunc_normal_(self.tokens, std=0.02)
         self._add_parts()
-
-    @staticmethod
-    def read_config(text: str) -> AnchorConfig:
-        """The configuration in a checkpoint's metadata. Raises ModelError for one that cannot be used."""
-        return AnchorConfig.from_json(text)
 
     def start_as_class_token(self) -> None:
         """Makes each retrieval token a copy of the class token, position included."""

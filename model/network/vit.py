@@ -9,20 +9,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from model.errors import ModelError
-from model.network.config import Modality, problem_of_words, within
-from model.network.json_fields import from_json, to_json
-from model.words import Names
+from model.network.config import Bounds, Modality, NetworkConfig, out_of_bounds
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-_BOUNDS: dict[str, tuple[float, float]] = {
+_BOUNDS: Bounds = {
     "patch_size": (1, 512),
     "width": (1, 8192),
     "depth": (1, 128),
@@ -59,11 +57,7 @@ class VitLayout:
     projection: int = 0
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} must lie in {least:g} to {most:g}"
-            for name, (least, most) in _BOUNDS.items()
-            if not within(getattr(self, name), least, most)
-        ]
+        problems = out_of_bounds(self, _BOUNDS)
         if not problems and self.width % self.heads:
             problems.append(f"width {self.width} is not a multiple of heads {self.heads}")
         if problems:
@@ -107,79 +101,32 @@ class PretrainedVit:
     std: tuple[float, float, float]
 
 
-_CONFIG_BOUNDS: dict[str, tuple[float, float]] = {
-    "image_size": (1, 2048),
-    "prototypes": (0, 65536),
-    "mean": (-1000, 1000),
-    "std": (1e-6, 1000),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
-class OneVectorConfig:
+class OneVectorConfig(NetworkConfig):
     """Everything that the networks with one vector for each picture have in common.
 
     Attributes:
-        name: the recipe it came from, shown to users.
         vit: the ViT.
-        image_size: side of the square input in pixels.
-        prototypes, words, drawn: of the prior and of the vocabulary, as in ``ModelConfig``.
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
         released_padding: whether pictures are padded to squares, in black, and none is cropped, as the public code of
             CLIP-AT has it.
     """
 
-    name: str
     vit: VitLayout
-    image_size: int = 224
-    prototypes: int = 0
-    words: tuple[Names, ...] = ()
-    drawn: tuple[int, ...] = ()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     released_padding: bool = False
 
-    def __post_init__(self) -> None:
-        bounds = {**_CONFIG_BOUNDS, **self.own_bounds()}
-        problems = [
-            f"{name} must lie in {least:g} to {most:g}"
-            for name, (least, most) in bounds.items()
-            if not within(getattr(self, name), least, most)
-        ]
-        if not problems and self.image_size % self.vit.patch_size:
-            problems.append(f"{self.image_size} pixels are no whole number of patches of {self.vit.patch_size}")
-        if problem := problem_of_words(self.words, self.drawn):
-            problems.append(problem)
-        if problems:
-            raise ModelError("unusable network configuration: " + "; ".join(problems))
-
-    @staticmethod
-    def own_bounds() -> dict[str, tuple[float, float]]:
-        """The least and the greatest value of each further number."""
-        return {}
+    def problems(self) -> list[str]:
+        """Why these values do not go together."""
+        size, patch = self.image_size, self.vit.patch_size
+        return [f"{size} pixels are no whole number of patches of {patch}"] if size % patch else []
 
     @property
     def grid(self) -> int:
         """Patches along one side of the input."""
         return self.image_size // self.vit.patch_size
 
-    @property
-    def released_preprocessing(self) -> bool:
-        """False: no sketch is cropped as for released ZSE-SBIR networks."""
-        return False
-
     def token_count(self, modality: Modality) -> int:
         """1: an encoded picture is its vector alone."""
         return 1
-
-    def to_json(self) -> str:
-        """The text that a checkpoint stores."""
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Raises ModelError for unknown or missing fields: a newer or damaged checkpoint."""
-        return from_json(cls, text, "configuration")
 
 
 def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | None = None) -> VitLayout:

@@ -1,24 +1,46 @@
-"""The whole network: encoder, cross-attention and relation network, composed as in Figure 2 of the paper."""
+"""The network of ZSE-SBIR, composed as in Figure 2 of the paper; new ones from pretrained ViTs; and its precision.
+
+timm is imported where it is used. That takes seconds, and programs that only search or index do not need it.
+"""
 
 from __future__ import annotations
 
+import copy
+import math
+import time
+from functools import cache
 from typing import ClassVar, Self
 
 import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from model.errors import ModelError
-from model.network.calibration import UNCALIBRATED, Calibration
-from model.network.config import Modality, ModelConfig
+from model.network.config import UNCALIBRATED, Calibration, Modality, ModelConfig
 from model.network.encoder import Encoder, EncoderTrace
 from model.network.relation import RELATIONS, BestMatchRelation, CrossAttention, KernelRelation, RetTerm, Side
 from model.network.ret_network import RetNetwork
 from model.network.tokens import Tokens
 from model.network.two_sided import TwoSidedEncoder
+from model.terminal import expanded
 
 _ENCODERS: dict[str, type[Encoder | TwoSidedEncoder]] = {
     "vit": Encoder,
     "two-sided": TwoSidedEncoder,
 }
+# Names of the encoder for those of timm.
+_RENAMED = {
+    "cls_token": "ret",
+    "pos_embed": "position",
+    "patch_embed.proj.weight": "tokenizer.patch.weight",
+    "patch_embed.proj.bias": "tokenizer.patch.bias",
+}
+# The most that a reduced precision may change a relation score.
+TOLERANCE = 1e-2
+# Rows and width of the product by which precisions are compared, and how often.
+_LINEAR, _TURNS = (256, 384), 9
+_PRECISIONS = (torch.float32, torch.bfloat16)
 
 
 class Network(RetNetwork):
@@ -28,6 +50,7 @@ class Network(RetNetwork):
     """
 
     kind: ClassVar[str] = "zse"
+    config_kind = ModelConfig
     config: ModelConfig
 
     def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
@@ -37,11 +60,6 @@ class Network(RetNetwork):
         self.relation: KernelRelation | BestMatchRelation = RELATIONS[config.relation](config)
         self.ret_term = RetTerm() if config.relation_ret else None
         self._add_parts()
-
-    @staticmethod
-    def read_config(text: str) -> ModelConfig:
-        """The configuration in a checkpoint's metadata. Raises ModelError for one that cannot be used."""
-        return ModelConfig.from_json(text)
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
@@ -102,3 +120,142 @@ def as_zse(network: RetNetwork) -> Network:
             "picture; this needs a network of ZSE-SBIR, such as the default one"
         )
     return network
+
+
+def read_backbone(source: str) -> dict[str, torch.Tensor]:
+    """Weights under timm's key names, from a safetensors file or, downloaded if needed, by timm tag.
+
+    Raises ModelError saying what to do.
+    """
+    import timm
+
+    path = expanded(source)
+    if path.is_file():
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ModelError(f"{path} is not a safetensors file ({error})") from error
+    if path.suffix == ".safetensors" or "/" in source or not timm.is_model(source):
+        raise ModelError(f"{source} is neither a safetensors file nor a timm model tag")
+    try:
+        state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights of {source} could not be fetched ({error}); give a safetensors file instead"
+        ) from error
+    return state
+
+
+def from_backbone(config: ModelConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
+    """A network whose encoder starts as the given ViT. All other weights are random, and follow from ``seed``.
+
+    The class token becomes [Ret], and the learnable tokenizer starts at zero. Position embeddings are resampled to
+    the config's grid. The calibration is UNCALIBRATED, because the
+    relation network is untrained.
+
+    Raises ModelError where the ViT has other dimensions than the config.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(config)
+    encoder = network.encoder
+    if not isinstance(encoder, Encoder):
+        return network
+    if encoder.tokenizer.learnable is not None:
+        encoder.tokenizer.learnable.start_at_zero()
+    state = encoder.state_dict()
+    given = {_RENAMED.get(name, name): tensor.float() for name, tensor in weights.items()}
+    if "position" in given and given["position"].ndim == 3 and given["position"].shape != state["position"].shape:
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
+        given["position"] = resample_abs_pos_embed(
+            given["position"], new_size=[config.grid, config.grid], num_prefix_tokens=1
+        )
+    for name, tensor in state.items():
+        if name.startswith("tokenizer.learnable."):
+            continue
+        if name not in given:
+            raise ModelError(f"the backbone has no {name}; {config.name} needs a plain ViT with a class token")
+        if given[name].shape != tensor.shape:
+            raise ModelError(
+                f"the backbone's {name} is {tuple(given[name].shape)}, {config.name} needs {tuple(tensor.shape)}; "
+                "use the preset of its size"
+            )
+        state[name] = given[name]
+    encoder.load_state_dict(state)
+    return network
+
+
+def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
+    """float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32.
+
+    The reduced precision is chosen only where relation scores of probes stay within TOLERANCE of those in float32. A
+    two-sided encoder takes it in any case: it selects tokens at its end alone. ``network`` is in float32 and on
+    ``device``; it is not changed.
+    """
+    if device.type == "cuda":
+        candidate = torch.float16
+    elif device.type == "cpu" and multiplies_bf16():
+        candidate = torch.bfloat16
+    else:
+        return torch.float32
+    if not isinstance(network, Network) or network.cross is None:
+        return torch.float32
+    if not network.calibration.relation_trained:
+        return candidate if isinstance(network.encoder, TwoSidedEncoder) else torch.float32
+    exact = probe_logits(network, device)
+    # The logits are shifted to where the sigmoid is steepest: elsewhere it would hide their differences.
+    middle = exact.mean()
+    other = probe_logits(copy.deepcopy(network).set_precision(candidate), device)
+    close = ((other - middle).sigmoid() - (exact - middle).sigmoid()).abs().amax() <= TOLERANCE
+    return candidate if bool(close) else torch.float32
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """True if this CPU multiplies bfloat16 natively, and faster than float32; False where PyTorch cannot tell.
+
+    It is measured once in a process, in some 20 ms: an AMD Zen 4 takes half the time of float32, and an Intel CPU whose
+    AMX a virtual machine hides nearly twice the time.
+    """
+    tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(tell is not None and tell()) and _faster_in_bf16()
+
+
+@torch.inference_mode()
+def _faster_in_bf16() -> bool:
+    """Times the linear layer of a ViT in both. They take turns, and the least times count: other work disturbs both."""
+    rows, width = _LINEAR
+    ways = [(torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype)) for dtype in _PRECISIONS]
+    least = [math.inf] * len(ways)
+    for _ in range(_TURNS):
+        for number, (x, weight) in enumerate(ways):
+            began = time.perf_counter()
+            F.linear(x, weight)
+            least[number] = min(least[number], time.perf_counter() - began)
+    return least[1] < least[0]
+
+
+@torch.inference_mode()
+def probe_logits(network: Network, device: torch.device) -> torch.Tensor:
+    """(4, 4) on the CPU, float32: relation logits of all pairs of synthetic sketches and photos.
+
+    For a two-sided network they are tokens, because its encoder, which would take seconds, is no part of the choice.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(network.encoder, TwoSidedEncoder):
+        sketches, photos = (_probe_tokens(network.config, modality, generator) for modality in ("sketch", "photo"))
+    else:
+        size = network.config.image_size
+        coarse = torch.rand(8, 3, size // 16, size // 16, generator=generator) * 2 - 1
+        images = coarse.repeat_interleave(16, 2).repeat_interleave(16, 3).to(device)
+        sketches, photos = network.encode(images[:4], "sketch"), network.encode(images[4:], "photo")
+    sketch, photo = network.project(sketches.to(device), "sketch"), network.project(photos.to(device), "photo")
+    return torch.stack([network.relate(sketch.rows(slice(row, row + 1)), photo) for row in range(4)]).cpu()
+
+
+def _probe_tokens(config: ModelConfig, modality: Modality, generator: torch.Generator) -> Tokens:
+    """Four images' tokens, of length 1 each."""
+    count = config.token_count(modality)
+    features = F.normalize(torch.randn(4, count, config.width, generator=generator), dim=-1)
+    return Tokens(features, torch.arange(count - 1).expand(4, -1))

@@ -22,10 +22,9 @@ from indexer.samples import SKETCHED, draw_photo, draw_sketch
 from model.checkpoint.conversion import released_config
 from model.matcher import Matcher
 from model.network.config import Modality
-from model.network.precision import fastest_dtype
 from model.network.relation import CrossBranch, KernelRelation, Side
 from model.network.tokens import Tokens
-from model.network.zse import Network, as_zse
+from model.network.zse import Network, as_zse, fastest_dtype
 from tests.benchmarks.command import Command, by_matcher, least_seconds, named, peak_said
 from tests.benchmarks.results import Result, Row
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import model
 from model.errors import BlankSketch, ModelError
 from model.matcher import Matcher, fixed_chunks
-from model.network.calibration import METHODS
+from model.network.config import METHODS
 from model.network.tokens import Tokens
 from tests.networks import tiny_checkpoint, tiny_network
 from tests.pictures import drawing, photo

@@ -15,10 +15,9 @@ import model
 from model.checkpoint.file import default_checkpoint, load_network, read_metadata
 from model.commands import main
 from model.errors import ModelError
-from model.network.backbone import from_backbone
-from model.network.calibration import Calibration
-from model.network.config import ModelConfig, preset
+from model.network.config import Calibration, ModelConfig, preset
 from model.network.encoder import Encoder
+from model.network.zse import from_backbone
 from tests.networks import TINY, TINY_CALIBRATION, tiny_calibration, tiny_checkpoint, tiny_config
 from tests.programs import run_python
 
@@ -117,7 +116,7 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(tmp_path: Pat
         ({"drop": "relation.bias"}, "does not hold the tensors"),
         ({"spoil": "encoder.norm.weight"}, "not finite"),
         ({"config": {"novel": 1}}, "fields this version does not know"),
-        ({"config": {"groups_sketch": 5}}, "was trained with groups_sketch, .* train it again without"),
+        ({"config": {"pooling": "mean"}}, "was trained with pooling, .* train it again without"),
         ({"config": {"keep_cross": 0.5}}, "was trained with keep_cross"),
         ({"config": {"depth": "12"}}, "depth: Input should be a valid integer"),
         ({"config": {"tokenizer_widths": [1, 2]}}, "tokenizer_widths"),

@@ -19,8 +19,8 @@ import model.commands.command_line
 from indexer.embedding.embedders import DEFAULT_CLIP, choose_embedder
 from model.checkpoint.download import KnownCheckpoint, fetch, known_checkpoint, known_checkpoints
 from model.errors import ModelError
-from model.network.backbone import read_backbone
 from model.network.config import PRESETS
+from model.network.zse import read_backbone
 from tests.patience import join
 
 CPU = torch.device("cpu")

@@ -7,8 +7,7 @@ from model.commands.command_line import parser
 from model.datasets.tasks import LARGE_PROTOCOLS, PARTS, PROTOCOLS, STANDARD_SPLITS
 from model.evaluation.answers import COMPOSITES
 from model.evaluation.figures import RESAMPLED
-from model.network.calibration import METHODS
-from model.network.config import PRESETS
+from model.network.config import METHODS, PRESETS
 from model.network.tokens import MOST_VARIANTS
 from model.papers.recipe import RECIPES
 

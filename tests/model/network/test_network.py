@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 import model
 from model.commands import main
 from model.matcher import Matcher
-from model.network import precision
+from model.network import zse as precision
 from model.network.config import kept_count, preset
 from model.network.encoder import EncoderTrace, select_tokens
-from model.network.precision import fastest_dtype, multiplies_bf16
 from model.network.relation import CrossAttention, Side, StdNorm, dot_product_attention, kernel_matrix
 from model.network.tokens import Tokens
+from model.network.zse import fastest_dtype, multiplies_bf16
 from model.papers.recipe import RECIPES
 from tests.learning import write_class_folders
 from tests.model import plain

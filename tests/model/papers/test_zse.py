@@ -30,7 +30,7 @@ from tests.learning import assert_goes_on, small_backbone, small_recipe, write_c
 from tests.pictures import SHAPES
 
 SMALL_RECIPE = (
-    'preset = "zse-ti16"\nbf16 = false\nsteps = 4\nclasses = 3\n'
+    'preset = "zse-ti16"\nbf16 = false\nsteps = 4\n'
     "[network]\nwidth = 32\ndepth = 4\nheads = 2\nmlp_ratio = 2.0\ntokenizer_widths = [4, 8, 16]\n"
     "select_after = [1, 2]\ncross_heads = 2\ncross_ffn = 32\nimage_size = 64\n[quadruplets]\nsamples = 3\n"
 )

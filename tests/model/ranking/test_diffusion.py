@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import model
 import model.ranking.diffusion
 from model.errors import ModelError
-from model.network.calibration import Method
+from model.network.config import Method
 from model.ranking.diffusion import PRIOR_WEIGHT, diffused, estimated
 from tests.networks import tiny_calibration, tiny_checkpoint
 

@@ -18,7 +18,7 @@ from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.errors import BlankSketch
 from model.images.files import open_image
-from model.network.calibration import Method
+from model.network.config import Method
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search import plan
