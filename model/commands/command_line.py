@@ -67,46 +67,29 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
 def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     """The command line of a program that calls itself ``prog``."""
     top, commands = program_parser(prog, "Make, train, measure and inspect checkpoints.", _EXAMPLES)
-    _add_info(commands)
-    _add_fetch(commands)
-    _add_convert(commands)
-    _add_init(commands)
-    _add_words(commands)
-    _add_photo_side(commands)
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_composites(commands)
-    _add_guesses(commands)
-    _add_folders(commands)
+    _add_checkpoints(commands)
+    _add_trainings(commands)
+    _add_measurements(commands)
     return top
 
 
-def _add_info(commands: Subparsers) -> None:
+def _add_checkpoints(commands: Subparsers) -> None:
+    """Adds the commands about checkpoint files."""
     command = commands.add_parser("info", help="show what a checkpoint is")
     default = os.environ.get("SBIR_WEIGHTS") or None
     command.add_argument("checkpoint", type=a_path, nargs="?", default=default, help="default: the embedded one")
 
-
-def _add_fetch(commands: Subparsers) -> None:
     command = commands.add_parser("fetch", help="download a public checkpoint or backbone, or list them")
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", metavar="NAME", help="as --list prints it")
     which.add_argument("--list", action="store_true", help="print all that are known")
-    command.add_argument(
-        "--out",
-        type=a_path,
-        metavar="DIR",
-        help="default: the Hugging Face cache, where the indexer and timm find it",
-    )
+    cache = "default: the Hugging Face cache, where the indexer and timm find it"
+    command.add_argument("--out", type=a_path, metavar="DIR", help=cache)
 
-
-def _add_convert(commands: Subparsers) -> None:
     command = commands.add_parser("convert", help="turn a released file of ZSE-SBIR or CLIP-AT into a checkpoint")
     command.add_argument("source", type=a_path, metavar="RELEASED.pth")
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
 
-
-def _add_init(commands: Subparsers) -> None:
     command = commands.add_parser("init", help="make an untrained checkpoint from a pretrained ViT")
     command.add_argument("preset", choices=_PRESETS)
     _add_backbone(command, "the ViT: a safetensors file or a timm tag")
@@ -114,60 +97,40 @@ def _add_init(commands: Subparsers) -> None:
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
 
 
-def _add_photo_side(commands: Subparsers) -> None:
+def _add_trainings(commands: Subparsers) -> None:
+    """Adds the commands that train."""
+    command = commands.add_parser("words", help="give a checkpoint a vocabulary, to find photos by words")
+    command.add_argument("source", type=a_path, metavar="IN.safetensors")
+    _add_backbone(command, "the ViT that says what photos show: a safetensors file or a timm tag")
+    photos, purpose = Path("two-sided/shipped"), "of the photos (default: two-sided/shipped)"
+    command.add_argument("--recipe", type=a_path, metavar="RECIPE", default=photos, help=purpose)
+    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
+    _add_data(command)
+
     command = commands.add_parser("photo-side", help="make the photo side that two-sided networks share")
     command.add_argument("encoder", type=a_path, help="weights of the ViT of photos and sketches, under timm's names")
     command.add_argument("second", type=a_path, help="weights of the ViT that sees photos alone, with its classifier")
     command.add_argument("target", type=a_path, metavar="OUT.safetensors")
 
-
-def _add_words(commands: Subparsers) -> None:
-    command = commands.add_parser("words", help="give a checkpoint a vocabulary, to find photos by words")
-    command.add_argument("source", type=a_path, metavar="IN.safetensors")
-    _add_backbone(command, "the ViT that says what photos show: a safetensors file or a timm tag")
-    command.add_argument(
-        "--recipe",
-        type=a_path,
-        metavar="RECIPE",
-        default=Path("two-sided/shipped"),
-        help="of the photos (default: two-sided/shipped)",
-    )
-    command.add_argument("target", type=a_path, metavar="OUT.safetensors")
-    _add_data(command)
-
-
-def _add_train(commands: Subparsers) -> None:
     command = commands.add_parser(
         "train",
         help="train a network, or continue a training",
         epilog="example: %(prog)s paper --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100",
     )
-    command.add_argument(
-        "recipe",
-        type=a_path,
-        metavar="RECIPE",
-        help="a TOML file, or the name of one in recipes/ of this package, such as paper",
-    )
+    recipe = "a TOML file, or the name of one in recipes/ of this package, such as paper"
+    command.add_argument("recipe", type=a_path, metavar="RECIPE", help=recipe)
     _add_backbone(command, "what it starts from: a photo side, a ViT as a file or timm tag, CLIP by open_clip")
-    command.add_argument(
-        "--start",
-        type=a_path,
-        metavar="FILE",
-        help="two-sided: checkpoint to go on from",
-    )
+    command.add_argument("--start", type=a_path, metavar="FILE", help="two-sided: checkpoint to go on from")
     command.add_argument("--run", type=a_path, dest="folder", metavar="DIR", help="default: runs/NAME-OF-RECIPE")
     command.add_argument("--until", type=int, metavar="STEP", help="stop after this step; the next call continues")
     command.add_argument("--out", type=a_path, metavar="OUT.safetensors", help="default: DIR/final.safetensors")
-    command.add_argument(
-        "--words",
-        type=a_path,
-        metavar="FILE",
-        help="sketch-an-anchor, clip-at: word vectors, such as word2vec's (default: those of SKETCH_SEARCH_DATA)",
-    )
+    vectors = "sketch-an-anchor, clip-at: word vectors, such as word2vec's (default: those of SKETCH_SEARCH_DATA)"
+    command.add_argument("--words", type=a_path, metavar="FILE", help=vectors)
     _add_data(command)
 
 
-def _add_evaluate(commands: Subparsers) -> None:
+def _add_measurements(commands: Subparsers) -> None:
+    """Adds the commands that measure a checkpoint, or write what is measured."""
     command = commands.add_parser(
         "evaluate",
         help="measure how well a checkpoint retrieves",
@@ -175,17 +138,13 @@ def _add_evaluate(commands: Subparsers) -> None:
         epilog="example: %(prog)s --split unseen --intervals queries",
     )
     _add_weights(command)
-    command.add_argument(
-        "--network",
-        metavar="clip:MODEL",
-        help="instead: CLIP's own vectors, by open_clip, such as clip:ViT-B-32/laion2b_s34b_b79k or clip:ViT-B-32@FILE",
-    )
+    clip = "instead: CLIP's own vectors, by open_clip, such as clip:ViT-B-32/laion2b_s34b_b79k or clip:ViT-B-32@FILE"
+    command.add_argument("--network", metavar="clip:MODEL", help=clip)
     group = command.add_argument_group("what is measured")
     group.add_argument("--protocol", choices=_PROTOCOLS, default="zero-shot", metavar="NAME", help=_listed(_PROTOCOLS))
     splits = (*_PARTS, *_STANDARD_SPLITS)
-    group.add_argument(
-        "--split", choices=splits, metavar="NAME", help=f"{_listed(splits)} (default: val, or all of --data)"
-    )
+    default = " (default: val, or all of --data)"
+    group.add_argument("--split", choices=splits, metavar="NAME", help=_listed(splits) + default)
     group.add_argument(
         "--trained-on",
         metavar="NAME",
@@ -196,9 +155,8 @@ def _add_evaluate(commands: Subparsers) -> None:
     group.add_argument("--every", type=_every, metavar="S,P", help="use every S-th sketch and every P-th photo only")
     methods = f"{_listed(_METHODS)} (default: all)"
     group.add_argument("--method", action="append", dest="methods", choices=_METHODS, metavar="NAME", help=methods)
-    group.add_argument(
-        "--by-class", action="store_true", help="figures of each class by itself, with its first 10 results"
-    )
+    each = "figures of each class by itself, with its first 10 results"
+    group.add_argument("--by-class", action="store_true", help=each)
     group.add_argument("--words", action="store_true", help="large galleries: also by the word of each sketch's class")
     _add_variants(group)
     group = command.add_argument_group("where it is computed")
@@ -209,8 +167,6 @@ def _add_evaluate(commands: Subparsers) -> None:
     intervals = "95%% intervals by resampling queries or classes"
     group.add_argument("--intervals", choices=_RESAMPLED, metavar="NAME", help=intervals)
 
-
-def _add_composites(commands: Subparsers) -> None:
     command = commands.add_parser("composites", help="measure whether matching patches point at the thing drawn")
     _add_weights(command)
     command.add_argument("--split", choices=_PARTS, default="val", help="classes (default: val)")
@@ -219,20 +175,15 @@ def _add_composites(commands: Subparsers) -> None:
     _add_json(command)
     _add_data(command)
 
-
-def _add_guesses(commands: Subparsers) -> None:
     command = commands.add_parser("guesses", help="measure how often the words guessed for sketches are right")
     _add_weights(command)
-    command.add_argument(
-        "--protocol", choices=_LARGE, default="everyday", metavar="NAME", help=f"{_listed(_LARGE)} (default: everyday)"
-    )
+    large = f"{_listed(_LARGE)} (default: everyday)"
+    command.add_argument("--protocol", choices=_LARGE, default="everyday", metavar="NAME", help=large)
     command.add_argument("--split", choices=_PARTS, help="everything: classes not trained on (default: val)")
     command.add_argument("--trained-on", metavar="PARTS", help="parts whose fresh sketches are used, such as train+val")
     _add_variants(command)
     _add_json(command)
 
-
-def _add_folders(commands: Subparsers) -> None:
     command = commands.add_parser(
         "folders",
         help="write the protocol everything as class folders, for a server",
@@ -248,12 +199,8 @@ def _add_backbone(command: Parser, purpose: str) -> None:
 
 
 def _add_data(command: Options) -> None:
-    command.add_argument(
-        "--data",
-        type=a_path,
-        metavar="DIR",
-        help="sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names)",
-    )
+    default = "sketch/<class>/* and photo/<class>/* (default: the folder SKETCH_SEARCH_DATA names)"
+    command.add_argument("--data", type=a_path, metavar="DIR", help=default)
 
 
 def _add_variants(command: Options) -> None:
@@ -266,10 +213,8 @@ def _add_json(command: Options) -> None:
 
 
 def _add_weights(command: Parser) -> None:
-    default = os.environ.get("SBIR_WEIGHTS") or None
-    command.add_argument(
-        "--weights", type=a_path, default=default, metavar="FILE", help="checkpoint (default: the embedded one)"
-    )
+    default, purpose = os.environ.get("SBIR_WEIGHTS") or None, "checkpoint (default: the embedded one)"
+    command.add_argument("--weights", type=a_path, default=default, metavar="FILE", help=purpose)
 
 
 def _every(text: str) -> tuple[int, int]:

@@ -27,7 +27,7 @@ Bounds = dict[str, tuple[float, float]]
 _MOST_WORDS = 20_000
 _MOST_NAMES = 16
 # Fields that earlier versions wrote, with the only value that this one can still do.
-_GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0}
+_GONE: dict[str, object] = {"pooling": "token", "keep_cross": 1.0, "average": "projected"}
 
 Record = TypeVar("Record", bound="DataclassInstance")
 

@@ -26,14 +26,12 @@ class AnchorConfig(OneVectorConfig):
     Attributes:
         anchors: the anchors that the training had, in this order: a retrieval token and a projection for each (3.4);
             none for the paper's baseline (3.2), which has one of both.
-        units: of each gated linear projection (4.2).
-        average: what the self-attention averages to get the retrieval vector: the "projected" vectors, as Fig. 2 draws
-            it, or the retrieval tokens as they leave the "backbone", as the formula of section 3.4 has it.
+        units: of each gated linear projection (4.2). The retrieval vector is an average of the projected vectors, as
+            Fig. 2 draws it; the formula of section 3.4 has one of the tokens as they leave the ViT.
     """
 
     anchors: tuple[Anchor, ...] = ANCHORS
     units: int = 512
-    average: Literal["projected", "backbone"] = "projected"
 
     bounds: ClassVar[Bounds] = {**OneVectorConfig.bounds, "units": (1, 8192)}
 
@@ -45,7 +43,7 @@ class AnchorConfig(OneVectorConfig):
     @property
     def width(self) -> int:
         """Numbers in the retrieval vector of a picture."""
-        return self.units if self.average == "projected" else self.vit.width
+        return self.units
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,7 @@ class AnchorNetwork(RetNetwork):
     def represent(self, tokens: torch.Tensor) -> Representations:
         """(b, k, d) from ``retrieval_tokens`` -> the vectors that are compared and trained."""
         hidden = tuple(project(token) for project, token in zip(self.projections, tokens.unbind(1), strict=True))
-        averaged = torch.stack(hidden, dim=1) if self.config.average == "projected" else tokens
-        return Representations(averaged[:, 0] if self.average is None else self.average(averaged), hidden)
+        return Representations(hidden[0] if self.average is None else self.average(torch.stack(hidden, dim=1)), hidden)
 
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the retrieval vectors."""

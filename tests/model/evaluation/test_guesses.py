@@ -27,7 +27,7 @@ from model.evaluation.answers import (
     quarters_of,
 )
 from model.evaluation.scoring import WORD, word_matrices
-from model.explanation.pair import Observed, SelfAttention, compare
+from model.explanation import Observed, SelfAttention, compare
 from model.matcher import Matcher
 from model.network.tokens import Tokens
 from model.ranking import led_by_word, named

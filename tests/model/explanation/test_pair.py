@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from model.explanation.pair import (
+from model.explanation import (
     Observed,
     PairInfluence,
     SelfAttention,

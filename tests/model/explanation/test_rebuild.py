@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model.explanation.pair import Observed, SelfAttention, compare
-from model.explanation.rebuild import (
+from model.explanation import (
     NearestPatches,
+    Observed,
     Patch,
     Replacement,
+    SelfAttention,
     assembled,
     closest_patches,
+    compare,
     cut,
     from_photos,
     nearest_replacements,

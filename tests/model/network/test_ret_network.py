@@ -12,8 +12,7 @@ import torch.nn.functional as F
 import model
 from model.checkpoint.file import load_network, save_checkpoint
 from model.errors import ModelError
-from model.explanation import explain
-from model.explanation.pair import influential_pairs
+from model.explanation import explain, influential_pairs
 from model.matcher import MOST_GUESSES, Matcher
 from model.network.config import ModelConfig
 from model.network.ret_network import SHARE, SHARPNESS, Prior, Vocabulary

@@ -279,10 +279,10 @@ def test_a_step_has_seven_losses_with_both_anchors_and_one_without(
     }
     plain = {**RECIPE.network, "anchors": []}
     assert set(trainer(data, SemanticAnchors(None, None), tmp_path / "plain", network=plain).train_step()) == {"nce"}
-    alone = {**RECIPE.network, "anchors": ["visual"], "average": "backbone"}
+    alone = {**RECIPE.network, "anchors": ["visual"]}
     visual = trainer(data, SemanticAnchors(None, anchors.visual), tmp_path / "alone", network=alone)
     assert set(visual.train_step()) == {"nce", "visual_sketch", "visual_photo", "visual_sample"}
-    assert visual.network.network.config.width == 32
+    assert visual.network.network.config.width == 40
 
 
 def test_a_training_lowers_its_losses(data: TrainingSet, anchors: SemanticAnchors, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from indexer import Index, PhotoUnavailable, UnknownPhoto, build, open_index
 from model import Matcher
 from model.decoding import Job
 from model.errors import BlankSketch
-from model.explanation.rebuild import cut
+from model.explanation import cut
 from model.images.files import open_image
 from model.images.ink import Pixels
 from service.errors import BadSearch, ClientGone
