@@ -99,10 +99,7 @@ class Matcher:
         calibration: what was chosen for its weights: methods, fusion weight, diffusion threshold.
         checkpoint_sha256: hex digest of the file it came from.
         preprocessing_fingerprint: hex digest that changes when ``prepare`` would give other pixels.
-        device: where it computes.
-        dtype: precision of cross-attention and kernel; the encoder computes in float32.
-        chunk: pairs scored at once.
-        variants: how many variants of a sketch are encoded; see ``model.network.tokens``.
+        device, dtype, chunk, variants: as ``load`` has them.
         book: the words of its vocabulary, to look them up; without any for a checkpoint without a vocabulary.
     """
 
@@ -180,8 +177,7 @@ class Matcher:
     def encode(self, images: torch.Tensor, modality: Modality) -> Tokens:
         """Images (b, 3, H, W) from ``prepare`` -> float32 tokens on this matcher's device.
 
-        Images are encoded in chunks of one fixed size, the last one padded, so that the tokens of an image do not
-        depend on which others are encoded with it. Raises ModelError for another shape.
+        The tokens of an image do not depend on which others are encoded with it. Raises ModelError for another shape.
         """
         size = (3, self.config.image_size, self.config.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != size or not len(images):
@@ -238,7 +234,7 @@ class Matcher:
         methods: Sequence[Method],
         priors: torch.Tensor | None = None,
     ) -> dict[Method, torch.Tensor]:
-        """``scores`` by several methods, at the cost of the most expensive one. Raises ModelError for one it lacks."""
+        """Scores by several methods, at the cost of the most expensive one. Raises ModelError for one it lacks."""
         for method in methods:
             if method not in self.methods:
                 able = ", ".join(self.methods)
@@ -258,18 +254,9 @@ class Matcher:
 
     @torch.inference_mode()
     def diffuse(self, scores: torch.Tensor, ret: torch.Tensor, method: ScoredBy | None = None) -> torch.Tensor:
-        """The scores (s, p) of a gallery after photos that look alike have shared theirs; see ``model.ranking``.
+        """Scores (s, p) after photos that look alike have shared theirs, by ``model.ranking.diffused``.
 
-        Args:
-            scores: by ``method``, such as ``scores`` gives them.
-            ret: (p, d) retrieval tokens of the photos: ``photos.ret``.
-            method: None for the checkpoint's best.
-
-        Returns:
-            (s, p) float32 on the CPU, higher is better, in the range of the method's scores.
-
-        Raises:
-            ModelError: this checkpoint has no threshold for diffusion.
+        method: None for the checkpoint's best. Raises ModelError for a checkpoint without a threshold for diffusion.
         """
         return diffused(scores, ret, self._threshold(), method or self.best_method)
 
@@ -282,20 +269,9 @@ class Matcher:
         ret: torch.Tensor,
         method: ScoredBy | None = None,
     ) -> torch.Tensor:
-        """One sketch's scores of all photos, where only some were scored: the others' are estimated.
+        """Estimates the scores of photos that were not scored, by ``model.ranking.estimated``: (p,) on the CPU.
 
-        Args:
-            scores: (p,) by ``method``; only those of known photos are read.
-            known: (p,) bool, the photos that were scored.
-            distances: (p,) the photos' ``ret_distances`` to the sketch.
-            ret: (p, d) retrieval tokens of the photos.
-            method: "rn" or "fused"; None for the checkpoint's best.
-
-        Returns:
-            (p,) float32 on the CPU.
-
-        Raises:
-            ModelError: this checkpoint has no threshold for diffusion.
+        method: None for the checkpoint's best. Raises ModelError for a checkpoint without a threshold for diffusion.
         """
         threshold = self._threshold()
         return estimated(scores.cpu(), known.cpu(), distances.cpu(), ret.cpu(), threshold, method or self.best_method)

@@ -51,12 +51,6 @@ class KnownCheckpoint(BaseModel):
         return self.use.replace("FILE", shlex.quote(str(path)))
 
 
-class _Registry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    checkpoint: tuple[KnownCheckpoint, ...]
-
-
 @dataclass(frozen=True)
 class Fetched:
     """A file that was downloaded, now or before.
@@ -76,7 +70,7 @@ class Fetched:
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
     """All entries of weights/known.toml."""
     text = (importlib.resources.files("weights") / "known.toml").read_text("utf-8")
-    return _Registry.model_validate(tomllib.loads(text)).checkpoint
+    return TypeAdapter(tuple[KnownCheckpoint, ...]).validate_python(tomllib.loads(text)["checkpoint"])
 
 
 def known_checkpoint(name: str) -> KnownCheckpoint:

@@ -6,7 +6,6 @@ Vectors are compared by the cosine distance, 1 - cos(a, b).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -312,49 +311,34 @@ class ClipAtTrainer(Trainer[Trained]):
         return {"val_acc_1": round(measure(Task(pairs, "fine-grained"), matrices).figures["ret"]["all"]["acc_1"], 4)}
 
 
-@dataclass(frozen=True)
-class Start:
-    """A pretrained ViT and text vectors, from which a training starts.
-
-    Attributes:
-        vit: the pretrained ViT.
-        texts: the names of classes -> (c, d) float32, L2-normalised. Raises ModelError for a class without a vector.
-        texts_from: where text vectors come from, for messages and notes.
-    """
-
-    vit: PretrainedVit
-    texts: Callable[[Sequence[str]], torch.Tensor]
-    texts_from: str
-
-
-def read_start(recipe: ClipAtRecipe, backbone: str, words: Path | None) -> Start:
+def read_start(
+    recipe: ClipAtRecipe, backbone: str, words: Path | None, labels: Sequence[str]
+) -> tuple[PretrainedVit, torch.Tensor, str]:
     """Reads a CLIP, or a ViT of timm with a file of word vectors.
 
     Args:
         backbone: of a CLIP, as ``read_clip`` takes it; else a file or a timm tag.
         words: as for ``read_word_vectors``; a CLIP has its own.
+        labels: the names of c classes.
+
+    Returns:
+        The ViT, the text vectors of the classes, (c, d) float32, L2-normalised, and where these come from.
 
     Raises:
-        ModelError: they cannot be read, or do not fit the recipe.
+        ModelError: they cannot be read, do not fit the recipe, or lack a class.
     """
     if recipe.backbone == CLIP:
         if words is not None:
             raise ModelError("CLIP reads the names of classes itself: leave --words out")
         clip = read_clip(backbone)
-        return Start(
-            clip.encoder,
-            lambda labels: clip.text([SENTENCE.format(label.replace("_", " ")) for label in labels]),
-            f"CLIP's text encoder, {SENTENCE.format('[CLASS]')!r}",
-        )
+        texts = clip.text([SENTENCE.format(label.replace("_", " ")) for label in labels])
+        return clip.encoder, texts, f"CLIP's text encoder, {SENTENCE.format('[CLASS]')!r}"
     weights = read_backbone(backbone)
     size = int(recipe.network.get("image_size", SIDE))
     layout = vit_layout(recipe.backbone, size, recipe.sizes)
     vectors = read_word_vectors(words)
-
-    def texts(labels: Sequence[str]) -> torch.Tensor:
-        return F.normalize(class_vectors(vectors, class_rows(vectors, labels, recipe.names)), dim=1)
-
-    return Start(PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name)
+    texts = F.normalize(class_vectors(vectors, class_rows(vectors, labels, recipe.names)), dim=1)
+    return PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name
 
 
 def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object]) -> bool:
@@ -363,8 +347,7 @@ def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object
     ``report`` and the answer are those of ``run_steps``.
     """
     training, validation = validated_corpora(recipe, run, report)
-    start = read_start(recipe, run.backbone, run.words)
-    texts = start.texts(training.labels)
-    report(f"text vectors of {len(texts)} classes from {start.texts_from}")
-    trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, start.vit, run.folder)
-    return train_and_calibrate(trainer, run, validation, {"texts": start.texts_from}, report)
+    vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
+    report(f"text vectors of {len(texts)} classes from {source}")
+    trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, vit, run.folder)
+    return train_and_calibrate(trainer, run, validation, {"texts": source}, report)

@@ -222,7 +222,7 @@ class ZseRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoSidedOptimiser(Optimiser):
-    """AdamW with a linear warm-up and a cosine decay, in each of both phases.
+    """AdamW.
 
     Attributes:
         tuning_rate: of norms, biases and scales. head_rate: of the projection of sketches.
@@ -333,7 +333,7 @@ class Anchoring(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorOptimiser(Optimiser):
-    """Adam with a linear warm-up and a cosine decay (section 4.2).
+    """Adam (section 4.2).
 
     Attributes:
         rate: after the warm-up.

@@ -36,7 +36,7 @@ from model.network import (
     multiplies_bf16,
     read_backbone,
 )
-from model.papers.pictures import TrainingCorpora, training_corpora
+from model.papers.pictures import training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
 from model.training import trained_matcher
@@ -70,16 +70,20 @@ def give_words(
     pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
 
-    def ask(rows: Sequence[int]) -> torch.Tensor:
-        some = [photos[row] for row in rows]
-        pixels = prepared_pixels(some, "photo", Preprocessing(), cache_folder() / "pixels")
-        return vit_beliefs(weights, pixels)
-
-    worded = with_words(network, pictures, ask, read_synonyms(data_folder()) if data is None else ())
+    rows = rows_of_each(photos, PHOTOS_PER_CLASS)
+    shown = [photos[row] for row in rows]
+    beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing(), cache_folder() / "pixels"))
+    # Guesses are calibrated on fresh sketches and those of validation classes, or on any where there are none. They are
+    # learned from sketches of the training where others are left to calibrate them on.
+    training = pictures.training.sketches
+    left = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
+    calibrating = some_of_each(left or training, SKETCHES_PER_CLASS)
+    drawn = some_of_each(training + pictures.further.sketches, DRAWN_PER_CLASS) if left else ()
+    synonyms = read_synonyms(data_folder()) if data is None else ()
+    worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
-    count = len(rows_of_each(photos, PHOTOS_PER_CLASS))
-    report(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {count:,} photos")
+    report(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(rows):,} photos")
 
 
 @torch.no_grad()
@@ -114,29 +118,6 @@ def imagenet_names() -> tuple[tuple[str, ...], ...]:
     info = ImageNetInfo()
     described = (info.index_to_description(index) for index in range(_CLASSES))
     return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
-
-
-def with_words(
-    network: Network,
-    pictures: TrainingCorpora,
-    beliefs: Callable[[Sequence[int]], torch.Tensor],
-    synonyms: Sequence[Names],
-) -> Network:
-    """A copy of a network with a vocabulary of what these pictures show; it is trained on such pictures.
-
-    beliefs: rows of the photos -> (n, k), the pretrained ViT's probabilities for its classes; k = 0 where it was not
-        asked, so that words are classes alone.
-    """
-    training, further, validation = pictures.training, pictures.further, pictures.validation
-    photos = training.photos + further.photos
-    rows = rows_of_each(photos, PHOTOS_PER_CLASS)
-    # Guesses are calibrated on fresh sketches and those of validation classes, or on any where there are none. They are
-    # learned from sketches of the training where others are left to calibrate them on.
-    fresh = pictures.fresh + (validation.sketches if validation else ())
-    sketches = some_of_each(fresh or training.sketches, SKETCHES_PER_CLASS)
-    left = pictures.fresh or validation is not None
-    drawn = some_of_each(training.sketches + further.sketches, DRAWN_PER_CLASS) if left else ()
-    return with_vocabulary(network, [photos[row] for row in rows], beliefs(rows), sketches, drawn, synonyms)
 
 
 # A photo that has a class takes this share of its target from it, and the rest from what the ViT believes.

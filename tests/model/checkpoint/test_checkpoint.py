@@ -139,7 +139,7 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
 def test_a_field_that_was_never_used_may_be_there(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "net.safetensors")
     rewrite(
-        path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "groups_photo": None, "pooling": "token"})}
+        path, metadata={"config": json.dumps({**json.loads(TINY.to_json()), "keep_cross": 1.0, "pooling": "token"})}
     )
     assert model.load(path).config == TINY
 

@@ -246,10 +246,11 @@ def test_pictures_that_cannot_be_cut_are_refused(pairs: TrainingSet, texts: torc
 def test_every_training_class_has_a_text_vector() -> None:
     recipe = read_recipe(Path("clip-at/category"))
     assert isinstance(recipe, ClipAtRecipe)
-    start = read_start(recipe, str(data_folder() / "data" / "vit_tiny_patch16_224.safetensors"), None)
     labels = read_split(data_folder(), "train")
-    assert start.texts(labels).shape == (len(labels), 512)
-    assert (start.vit.layout.width, start.vit.layout.depth, start.vit.layout.norm_eps) == (192, 12, 1e-6)
+    weights = str(data_folder() / "data" / "vit_tiny_patch16_224.safetensors")
+    vit, texts, _ = read_start(recipe, weights, None, labels)
+    assert texts.shape == (len(labels), 512)
+    assert (vit.layout.width, vit.layout.depth, vit.layout.norm_eps) == (192, 12, 1e-6)
 
 
 def test_one_command_trains_on_clip_what_is_measured_indexed_and_searched(
