@@ -240,8 +240,7 @@ def influential_pairs(
         sketch, photo: one image each, as encoded, on the network's device.
         count: how many at most.
 
-    Returns:
-        No pairs where the relation network is untrained, or is the paper's, which compares blocks of patches.
+    Returns no pairs where the relation network is untrained, or is the paper's, which compares blocks of patches.
     """
     if not isinstance(network, Network) or not network.calibration.relation_trained:
         return ()
@@ -375,8 +374,7 @@ def nearest_replacements(
             each photo, and the square is not kept.
         grid: patches along one side.
 
-    Returns:
-        A replacement for each sketch patch that has any patches left, and the pixels of all patches in them.
+    Returns a replacement for each sketch patch that has any patches left, and the pixels of all patches in them.
     """
     candidates = list(found)
     gone: set[int] = set()

@@ -77,8 +77,7 @@ def load(
         variants: how many variants of a sketch are encoded, from 1 to MOST_VARIANTS; None for as many as the
             checkpoint's calibration says. See ``model.network.tokens``.
 
-    Raises:
-        ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
+    Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used; says what to do.
     """
     path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
     try:
@@ -307,8 +306,7 @@ class Matcher:
             words: their numbers, places in ``words``.
             levels: the photos' ``word_levels``, where they are known already.
 
-        Raises:
-            ModelError: this checkpoint has no vocabulary.
+        Raises ModelError: this checkpoint has no vocabulary.
         """
         vocabulary = self._vocabulary()
         chosen = torch.tensor(list(words), dtype=torch.int64, device=self.device)

@@ -42,9 +42,8 @@ def resolved(path: Path) -> Path:
 def expanded(path: str | Path) -> Path:
     """The path, with the home folder in the place of "~" or "~NAME".
 
-    Raises:
-        HomeUnknown: there is no user of that name; or for "~" alone, HOME is not set and the user has no entry in the
-            system's list of users.
+    Raises HomeUnknown: there is no user of that name; or for "~" alone, HOME is not set and the user has no entry in
+    the system's list of users.
     """
     full = os.path.expanduser(path)
     if full.startswith("~"):
@@ -95,8 +94,7 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, Subparsers]:
     """The command line of a program with commands, and the place to add these to; ``command`` is the name of one.
 
-    Args:
-        prog: what the program calls itself. examples: end its help; "{prog}" in them stands for ``prog``.
+    prog: what the program calls itself. examples: end its help; "{prog}" in them stands for ``prog``.
     """
     top = Parser(
         prog=prog,
@@ -111,9 +109,8 @@ def program_parser(prog: str, description: str, examples: str) -> tuple[Parser, 
 def a_path(text: str) -> Path:
     """A path on the command line.
 
-    Raises:
-        ArgumentTypeError: it is empty, as a shell's variable that is not set, and would mean the current folder; or it
-            begins with the name of a user whom nobody knows.
+    Raises ArgumentTypeError: it is empty, as a shell's variable that is not set, and would mean the current folder; or
+    it begins with the name of a user whom nobody knows.
     """
     if not text:
         raise argparse.ArgumentTypeError("a path is missing: '' names nothing; write . for the current folder")
@@ -167,10 +164,9 @@ def run_program(
         prefix: stands before the sentence on an error. prog: how the user called the program.
         stopped: what is said after Ctrl-C.
 
-    Returns:
-        the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend, such as a
-        closed standard output, into which results would be lost without a word; 130 after Ctrl-C; 141 where nobody
-        reads the output any more, as in ``program | head``.
+    Returns the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend, such
+    as a closed standard output, into which results would be lost without a word; 130 after Ctrl-C; 141 where nobody
+    reads the output any more, as in ``program | head``.
     """
     if sys.stdout is None:
         return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)

@@ -69,8 +69,7 @@ def validation_figures(
         dtype: precision in which the scores are computed.
         methods: those that are trained.
 
-    Returns:
-        mAP@all of each method, such as "val_ret".
+    Returns mAP@all of each method, such as "val_ret".
     """
     part = Corpus(validation.sketches[::share], validation.photos[::share])
     matcher = trained_matcher(network, dtype, methods)
@@ -101,8 +100,7 @@ def calibrated(
     Returns:
         A copy of the network with its calibration, and the mAP@all of each method and of the best one after diffusion.
 
-    Raises:
-        ModelError: there are no validation pictures.
+    Raises ModelError: there are no validation pictures.
     """
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")

@@ -40,8 +40,7 @@ _IRREGULAR = {
 class UnknownWord(ModelError):
     """A word that a vocabulary does not have.
 
-    Attributes:
-        nearest: words of the vocabulary that are spelt alike, the nearest first; empty where none is.
+    nearest: words of the vocabulary that are spelt alike, the nearest first; empty where none is.
     """
 
     def __init__(self, text: str, size: int, nearest: tuple[str, ...], reason: str = "") -> None:
@@ -55,8 +54,7 @@ class UnknownWord(ModelError):
 class WordBook:
     """The words of a vocabulary, by all of their names.
 
-    Attributes:
-        words: the name of each word that is shown, in the order of the vocabulary.
+    words: the name of each word that is shown, in the order of the vocabulary.
     """
 
     def __init__(self, vocabulary: Sequence[Names]) -> None:

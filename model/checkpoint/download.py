@@ -94,8 +94,7 @@ def fetch(entry: KnownCheckpoint, folder: Path | None = None, record: Path | Non
         folder: where it goes; None for the Hugging Face cache, where open_clip, timm and the indexer find it.
         record: file of recorded hashes; None for ``default_record()``.
 
-    Raises:
-        ModelError: it has to be fetched by hand, cannot be downloaded, or has another hash; says what to do.
+    Raises ModelError: it has to be fetched by hand, cannot be downloaded, or has another hash; says what to do.
     """
     if entry.repository is None:
         raise ModelError(f"{entry.name} has to be fetched by hand: {entry.source}. Then: {entry.use}")

@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
         arguments: the command and its options; None for those of this process.
         prog: what help calls the program, and what sentences tell the user to run.
 
-    Returns:
-        The exit code: 0, or what ``run_program`` makes of an error.
+    Returns the exit code: 0, or what ``run_program`` makes of an error.
     """
 
     def work() -> int:

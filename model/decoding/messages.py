@@ -94,8 +94,7 @@ _CLOCK_PER_CPU = 5
 class Limits:
     """The most that decoding one picture may cost.
 
-    Attributes:
-        cpu_seconds, clock_seconds: until it is done. memory: bytes of the decoding process.
+    cpu_seconds, clock_seconds: until it is done. memory: bytes of the decoding process.
     """
 
     cpu_seconds: int

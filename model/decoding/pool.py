@@ -36,8 +36,7 @@ _TUNING = {
 class DecoderDied(Exception):
     """The process ended while it decoded, and not because of a limit.
 
-    Attributes:
-        by_signal: the number of the signal that ended it, or None.
+    by_signal: the number of the signal that ended it, or None.
     """
 
     def __init__(self, by_signal: int | None) -> None:

@@ -45,8 +45,7 @@ class GuessFigures:
 def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
     """The figures of all sketches of a task as "all", and of its groups by their names.
 
-    Raises:
-        ModelError: this checkpoint has no vocabulary.
+    Raises ModelError: this checkpoint has no vocabulary.
     """
     if not matcher.words:
         raise ModelError(f"this checkpoint ({matcher.config.name}) has no vocabulary, and guesses nothing")

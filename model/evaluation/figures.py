@@ -233,8 +233,7 @@ def bootstrap(
         groups: a name for each row; groups are then drawn instead of rows, each with all its rows. None for rows.
         resamples: their number, at least 1.
 
-    Raises:
-        ValueError: there are no rows, or the groups do not fit them.
+    Raises ValueError: there are no rows, or the groups do not fit them.
     """
     if values.ndim != 2 or not len(values) or (groups is not None and len(groups) != len(values)):
         raise ValueError(f"a bootstrap needs (rows, columns) and one group a row, not {values.shape}")

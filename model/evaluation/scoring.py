@@ -62,12 +62,10 @@ def word_matrices(
         labels: of each sketch the class, which is its word. gallery: the photos' tokens.
         matrices: the scores of the sketches alone, by the names of ``score_matrices``.
 
-    Returns:
-        "word", the word alone: its best photos stand for it, and their [Ret] is searched by; and "rn+word",
-        "rn+diffusion+word" and so on for the word together with the sketch.
+    Returns "word", the word alone: its best photos stand for it, and their [Ret] is searched by; and "rn+word",
+    "rn+diffusion+word" and so on for the word together with the sketch.
 
-    Raises:
-        ModelError: this checkpoint has no vocabulary, or that does not have the name of a class.
+    Raises ModelError: this checkpoint has no vocabulary, or that does not have the name of a class.
     """
     kinds = sorted(set(labels))
     scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])

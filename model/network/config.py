@@ -40,11 +40,9 @@ def to_json(record: DataclassInstance) -> str:
 def from_json(kind: type[Record], text: str, title: str) -> Record:
     """The record that ``to_json`` wrote; lists become tuples, missing fields take their defaults.
 
-    Args:
-        title: says in errors what is read.
+    title: says in errors what is read.
 
-    Raises:
-        ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
+    Raises ModelError: a field is unknown or gone, a value has another type, or a field without a default is missing.
     """
     known = {field.name for field in dataclasses.fields(kind)}
     try:
@@ -82,8 +80,7 @@ class Calibration:
             None where none was chosen, so that rankings cannot be diffused.
         variants: how many variants of a sketch are encoded unless the caller says otherwise, 1 to MOST_VARIANTS.
 
-    Raises:
-        ModelError: the values contradict each other.
+    Raises ModelError: the values contradict each other.
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -140,8 +137,7 @@ class NetworkConfig:
             names it.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
 
-    Raises:
-        ModelError: the values contradict each other, or lie outside their bounds.
+    Raises ModelError: the values contradict each other, or lie outside their bounds.
     """
 
     name: str

@@ -165,8 +165,7 @@ class ClipAtTrainer(Trainer[Trained]):
         vit: the pretrained ViT.
         folder: of the training's state, as for ``Trainer``.
 
-    Raises:
-        ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
+    Raises ModelError: the pictures are of one class only, or do not fit the recipe otherwise; so does the ViT.
     """
 
     recipe: ClipAtRecipe
@@ -321,11 +320,8 @@ def read_start(
         words: as for ``read_word_vectors``; a CLIP has its own.
         labels: the names of c classes.
 
-    Returns:
-        The ViT, the text vectors of the classes, (c, d) float32, L2-normalised, and where these come from.
-
-    Raises:
-        ModelError: they cannot be read, do not fit the recipe, or lack a class.
+    Returns the ViT, the text vectors of the classes, (c, d) float32, L2-normalised, and where these come from.
+    Raises ModelError: they cannot be read, do not fit the recipe, or lack a class.
     """
     if recipe.backbone == CLIP:
         if words is not None:

@@ -70,9 +70,8 @@ class WordAnchors:
 class VisualAnchors:
     """Anchors of photos, as the pretrained network sees them (section 3.3).
 
-    Attributes:
-        means, deviations: (c, d) float32, of the features of each class's photos, number by number. The deviation of a
-            class with one photo is 0.
+    means, deviations: (c, d) float32, of the features of each class's photos, number by number. The deviation of a
+    class with one photo is 0.
     """
 
     means: torch.Tensor
@@ -146,8 +145,7 @@ def word_anchors(
         neighbours: how many of the nearest words, by cosine, the class itself left out; fewer where the file is small.
         kept_out: classes whose names are never among the neighbours: the training may not know them.
 
-    Raises:
-        ModelError: the file lacks classes.
+    Raises ModelError: the file lacks classes.
     """
     found = class_rows(words, labels, names)
     vectors, own = class_vectors(words, found), list(found.values())
@@ -295,8 +293,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         backbone: weights of the pretrained ViT, under timm's key names.
         folder: of the training's state, as for ``Trainer``.
 
-    Raises:
-        ModelError: the pictures are of one class only, or the backbone is not the recipe's.
+    Raises ModelError: the pictures are of one class only, or the backbone is not the recipe's.
     """
 
     recipe: AnchorRecipe

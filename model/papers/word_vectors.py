@@ -102,8 +102,7 @@ def class_rows(
         names: for classes that are called otherwise in the file, the words whose vectors are averaged.
         lacking: whether a class may lack: it has no rows then.
 
-    Raises:
-        ModelError: the file lacks classes.
+    Raises ModelError: the file lacks classes.
     """
     places: dict[str, int] = {}
     for number, word in enumerate(words.words):

@@ -72,8 +72,7 @@ def diffused(scores: torch.Tensor, ret: torch.Tensor, threshold: float, method: 
         threshold: cosine r_i . r_j up to which two photos do not share scores.
         method: how ``scores`` were computed.
 
-    Returns:
-        (s, p) float32 on the CPU, in the range of the scores of ``method``.
+    Returns (s, p) float32 on the CPU, in the range of the scores of ``method``.
     """
     before = scores.to("cpu", torch.float32)
     ret = ret.cpu()
@@ -134,8 +133,7 @@ def estimated(
         threshold: as in the diffusion.
         method: "rn" or "fused".
 
-    Returns:
-        (p,) float32. If no photo is known, the estimates rank the photos by distance.
+    Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.
     """
     x, d = scores[known].double(), distances.double()
     if method == "rn":

@@ -46,8 +46,7 @@ def pulled(sketch: torch.Tensor | None, liked: torch.Tensor) -> torch.Tensor:
         sketch: (1, d) retrieval token; None where there is no sketch.
         liked: (l, d) retrieval tokens of photos, at least one.
 
-    Returns:
-        (1, d) float32.
+    Returns (1, d) float32.
     """
     photos = F.normalize(F.normalize(liked.float(), dim=1).mean(dim=0, keepdim=True), dim=1)
     return photos if sketch is None else F.normalize(F.normalize(sketch.float(), dim=1) + PULL * photos, dim=1)
@@ -81,8 +80,7 @@ def named(scores: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
 
     With w_i the score of photo i by the word, its support is exp((w_i - best) / WIDTH).
 
-    Args:
-        scores: (p,) logits. best: the highest score of a photo that may be found; others may be above it.
+    scores: (p,) logits. best: the highest score of a photo that may be found; others may be above it.
     """
     return torch.exp((scores - best).clamp(max=0) / WIDTH)
 

@@ -52,8 +52,7 @@ def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) ->
             its photos have in common, which is what makes them a kind.
         threshold: cosine above which two photos are alike.
 
-    Returns:
-        (p,) int64 on the CPU: kinds are numbered from 0, in the order of their first photos.
+    Returns (p,) int64 on the CPU: kinds are numbered from 0, in the order of their first photos.
     """
     directions = centred(ret, mean).cpu()
     # In numpy, whose calls on a few hundred values take less time than PyTorch's.
@@ -86,8 +85,7 @@ class Likeness:
 
     where c_j is r_j - m, normalised.
 
-    Attributes:
-        mean: (d,) float32, as ``mean_direction`` gives it.
+    mean: (d,) float32, as ``mean_direction`` gives it.
     """
 
     def __init__(self, ret: torch.Tensor, mean: torch.Tensor | None = None) -> None:
@@ -115,8 +113,7 @@ class Likeness:
             examples: (e,) int64, rows of photos. rows: (m,) int64, those that are compared with them; None for all.
             others: (o, d) retrieval tokens of photos that are not in the gallery; None for none.
 
-        Returns:
-            (m,) float32 on the CPU, cosines from -1 to 1; -1 where there are no examples.
+        Returns (m,) float32 on the CPU, cosines from -1 to 1; -1 where there are no examples.
         """
         count = len(self._ret) if rows is None else len(rows)
         if not len(examples) and others is None:
@@ -173,12 +170,10 @@ _PAIRS = 128
 def pairs_to_compare(ret: torch.Tensor) -> torch.Tensor:
     """The pairs of a ranking that may be near duplicates: each photo with the most similar ones before it.
 
-    Args:
-        ret: (p, d) retrieval tokens, best first.
+    ret: (p, d) retrieval tokens, best first.
 
-    Returns:
-        (m, 2) int64 on the CPU: places of a photo and of an earlier one, from 0. In the order of the first, and for one
-        photo in that of falling cosine. All cosines are above LOOK.
+    Returns (m, 2) int64 on the CPU: places of a photo and of an earlier one, from 0. In the order of the first, and for
+    one photo in that of falling cosine. All cosines are above LOOK.
     """
     directions = F.normalize(ret.float(), dim=1).cpu()
     cosines = torch.tril(directions @ directions.T, diagonal=-1)
@@ -194,11 +189,9 @@ def sameness(tokens: Tokens, pairs: torch.Tensor, grid: int) -> torch.Tensor:
     the patch grid away, and 0 where there is none or it is negative. The result is the mean of all of them, for either
     picture, and of both. Without patch tokens it is 1 where the cosine of [Ret] is above SAME_BY_RET, else 0.
 
-    Args:
-        tokens: of photos. pairs: (m, 2) int64, which of them are compared. grid: cells in a row of the patch grid.
+    tokens: of photos. pairs: (m, 2) int64, which of them are compared. grid: cells in a row of the patch grid.
 
-    Returns:
-        (m,) float32 on the CPU, 0 to 1.
+    Returns (m,) float32 on the CPU, 0 to 1.
     """
     parts = [torch.empty(0)]
     for start in range(0, len(pairs), _PAIRS):
@@ -230,8 +223,7 @@ def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 
         count: photos in the ranking. duplicates: places of a photo and an earlier one, in the order of the first.
         own: the first so many photos stand for themselves, whatever they look like.
 
-    Returns:
-        (count,) int64: places in the ranking, from 0. No place is later than the photo's own.
+    Returns (count,) int64: places in the ranking, from 0. No place is later than the photo's own.
     """
     firsts = np.arange(count)
     for photo, earlier in duplicates:

@@ -70,8 +70,7 @@ def with_chosen_prior(
     For each method the weight with the best harmonic mean of the groups' precision@10 is taken, among those by which
     trained classes lose MOST_LOSS at most.
 
-    Returns:
-        The network, and the harmonic means without and with its prior, by method.
+    Returns the network, and the harmonic means without and with its prior, by method.
     """
     other = with_prior(network, training, further, 0.0, 0.0)
     prior = other.prior

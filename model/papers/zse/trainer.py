@@ -34,8 +34,7 @@ class ZseTrainer(Trainer[Network]):
         backbone: pretrained weights to start from, under timm's key names.
         folder: of the training's state, as for ``Trainer``.
 
-    Raises:
-        ModelError: the pictures are of one class only, or the backbone is another ViT's.
+    Raises ModelError: the pictures are of one class only, or the backbone is another ViT's.
     """
 
     recipe: ZseRecipe
