@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from model.datasets.corpus import DATA_VARIABLE, cache_folder, unpacked
+from model.datasets.corpus import DATA_VARIABLE, unpacked
 
 
 def golden(name: str) -> Path:
@@ -24,7 +24,7 @@ def data(name: str) -> Path:
 
 def archive(name: str) -> Path:
     """The folder with the contents of `data/<name>.tar.gz`, unpacked once for all runs and parallel workers."""
-    return unpacked(data(f"{name}.tar.gz"), cache_folder() / "images")
+    return unpacked(data(f"{name}.tar.gz"))
 
 
 def _root() -> Path:

@@ -15,7 +15,7 @@ from model.datasets.corpus import (
     thin_classes,
     with_pairs,
 )
-from model.datasets.optional import IMAGENET_PART, read_drawings, read_imagenet, read_synonyms, too_near
+from model.datasets.optional import IMAGENET_PART, read_drawings, read_imagenet, too_near
 from model.datasets.pixels import normalised, pictures_key, prepared_pixels
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,

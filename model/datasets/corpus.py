@@ -30,17 +30,7 @@ FURTHER_ARCHIVES = ("ship", "sketches")
 QUERIES_PER_CLASS = 10
 # Classes of the unseen split that are no class of ImageNet-1k, nor contain one: a network that was pretrained on it
 # never saw their names.
-WITHOUT_NAMESAKE = (
-    "bat",
-    "brain",
-    "cabin",
-    "pear",
-    "rollerblades",
-    "saw",
-    "skyscraper",
-    "sword",
-    "tree",
-)
+WITHOUT_NAMESAKE = ("bat", "brain", "cabin", "pear", "rollerblades", "saw", "skyscraper", "sword", "tree")
 
 
 @dataclass(frozen=True)
@@ -122,16 +112,11 @@ def data_folder() -> Path:
 def read_data(folder: Path) -> Corpus:
     """All labelled sets among the archives in ``folder``/data; they are unpacked once, to the user's cache."""
     packed = sorted((folder / "data").glob("*.tar.gz"))
-    return _corpus(
-        cache_folder() / "images", [p for p in packed if p.name.removesuffix(".tar.gz") not in UNLABELLED_SETS]
-    )
+    return _corpus(archive for archive in packed if archive.name.removesuffix(".tar.gz") not in UNLABELLED_SETS)
 
 
-def _corpus(cache: Path, archives: Iterable[Path]) -> Corpus:
-    names = set()
-    for packed in archives:
-        root = unpacked(packed, cache)
-        names |= {(root, child) for child in _children(root)}
+def _corpus(archives: Iterable[Path]) -> Corpus:
+    names = {(root, child) for root in map(unpacked, archives) for child in _children(root)}
     parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
 
     def in_order(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
@@ -143,7 +128,7 @@ def _corpus(cache: Path, archives: Iterable[Path]) -> Corpus:
 def read_more(folder: Path) -> Corpus:
     """The labelled sketches and photos of the archives in ``folder``/data/more: further classes. Empty without any."""
     archives = [folder / "data" / "more" / f"{name}.tar.gz" for name in FURTHER_ARCHIVES]
-    return _corpus(cache_folder() / "images", [archive for archive in archives if archive.is_file()])
+    return _corpus(archive for archive in archives if archive.is_file())
 
 
 def read_split(folder: Path, name: str) -> tuple[str, ...]:
@@ -174,11 +159,15 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("sketch-search")
 
 
-def unpacked(archive: Path, cache: Path) -> Path:
-    """The folder in ``cache`` with the files of a .tar.gz, which is unpacked once for all runs and parallel processes.
+def unpacked(archive: Path) -> Path:
+    """The folder with the files of a .tar.gz, which is unpacked once for all runs and parallel processes.
 
     The folder's name contains the size of the archive, so that another archive of the same name is unpacked again.
+    Raises ModelError where there is no such archive.
     """
+    if not archive.is_file():
+        raise ModelError(f"there is no {archive}; the optional data has it, and this needs it")
+    cache = cache_folder() / "images"
     target = cache / f"{archive.name.removesuffix('.tar.gz')}-{archive.stat().st_size}"
     if target.exists():
         return target

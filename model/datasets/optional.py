@@ -1,4 +1,4 @@
-"""Parts of the optional data: further classes, ordinary photos with boxes, and names of one thing."""
+"""Parts of the optional data: further classes, and ordinary photos with boxes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 
-from model.datasets.corpus import Corpus, Picture, cache_folder, in_class_folders, read_class_folders, unpacked
+from model.datasets.corpus import Corpus, Picture, in_class_folders, read_class_folders, unpacked
 from model.errors import ModelError
 
 # Photos of ImageNet's classes, for their looks alone: their classes are not those of the data.
@@ -26,7 +25,7 @@ _NEAR = {"val": "near_val", "ship": "near_unseen"}
 
 def read_imagenet(folder: Path) -> Corpus:
     """The photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
-    root = _unpacked(folder, IMAGENET_PART)
+    root = unpacked(folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz")
     return read_class_folders(root / IMAGENET_PART, IMAGENET_PART)
 
 
@@ -38,11 +37,11 @@ def read_drawings(folder: Path) -> Corpus:
     sketches: list[Picture] = []
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
     if people.is_file():
-        root = unpacked(people, cache_folder() / "images")
+        root = unpacked(people)
         for child in sorted(path for path in root.iterdir() if path.is_dir()):
             sketches += in_class_folders(child / "sketch", child.name)
     if strokes.is_file():
-        drawn = _drawn(unpacked(strokes, cache_folder() / "images"))
+        drawn = _drawn(unpacked(strokes))
         sketches += in_class_folders(drawn, "strokes")
     return Corpus(tuple(sketches), ())
 
@@ -95,35 +94,18 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
         raise ModelError(f"{path} holds no flags of classes ({error})") from error
 
 
-def _unpacked(folder: Path, name: str) -> Path:
-    archive = folder / "data" / "more" / f"{name}.tar.gz"
-    if not archive.is_file():
-        raise ModelError(f"there is no {archive}; this training needs it")
-    return unpacked(archive, cache_folder() / "images")
-
-
 ARCHIVE = Path("data") / "more" / "everyday.tar.gz"
 SOURCE = "voc2007"
 # PASCAL VOC's words, and the classes of things that are drawn. Nobody draws a dining table for its own sake.
+_SAME = ("bicycle", "bird", "bus", "car", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "train")
 CLASSES = {
+    **dict(zip(_SAME, _SAME, strict=True)),
     "aeroplane": "airplane",
-    "bicycle": "bicycle",
-    "bird": "bird",
     "boat": "sailboat",
     "bottle": "wine_bottle",
-    "bus": "bus",
-    "car": "car",
-    "cat": "cat",
-    "chair": "chair",
-    "cow": "cow",
-    "dog": "dog",
-    "horse": "horse",
     "motorbike": "motorcycle",
-    "person": "person",
     "pottedplant": "potted_plant",
-    "sheep": "sheep",
     "sofa": "couch",
-    "train": "train",
     "tvmonitor": "television",
 }
 
@@ -146,10 +128,7 @@ def read_scenes(folder: Path) -> tuple[Scene, ...]:
 
     Raises ModelError where they are missing or not laid out as expected.
     """
-    archive = folder / ARCHIVE
-    if not archive.is_file():
-        raise ModelError(f"there are no ordinary photos at {archive}; this protocol needs them")
-    photos = unpacked(archive, cache_folder() / "images") / SOURCE
+    photos = unpacked(folder / ARCHIVE) / SOURCE
     try:
         boxes = json.loads((photos / "labels.json").read_text())
         return tuple(_scene(photos / name, boxes[name]) for name in sorted(boxes))
@@ -165,29 +144,3 @@ def _scene(path: Path, boxes: list[tuple[str, bool, float, float, float, float]]
             shares[label] = max(shares.get(label, 0.0), (right - left) * (bottom - top))
     label, *others = sorted(shares, key=lambda name: (-shares[name], name)) or [""]
     return Scene(Picture(path, label, SOURCE, tuple(others)), shares)
-
-
-NAMES = Path("data") / "class_words.txt"
-# One row for each name. The names of one thing of the list's source were embedded together, and have equal rows.
-VECTORS = Path("data") / "class_words_clip_text.npy"
-
-
-def read_synonyms(folder: Path) -> tuple[tuple[str, ...], ...]:
-    """The names of each thing that has several, in the order of the list; none where the data has no such list.
-
-    Raises ModelError where the list and its vectors do not belong together.
-    """
-    names, vectors = folder / NAMES, folder / VECTORS
-    if not names.is_file() or not vectors.is_file():
-        return ()
-    try:
-        lines = names.read_text(encoding="utf-8").splitlines()
-        rows = np.load(vectors, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{names} or its vectors cannot be read ({error}); unpack the data anew") from error
-    if rows.ndim != 2 or len(rows) != len(lines):
-        raise ModelError(f"{names} has {len(lines)} names, and {vectors.name} has other rows; unpack the data anew")
-    things: dict[bytes, list[str]] = {}
-    for name, row in zip(lines, rows, strict=True):
-        things.setdefault(row.tobytes(), []).append(name.replace("_", " "))
-    return tuple(tuple(same) for same in things.values() if len(same) > 1)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from model.datasets import data_folder
 from model.errors import ModelError
-from model.words import spelling
+from model.words import Names, spelling
 
 # Vectors of CLIP's text tower for 2,301 names. They are no word2vec, and are called a stand-in.
 STAND_IN = "class_words_clip_text.npy"
@@ -61,10 +61,24 @@ def read_word_vectors(path: Path | None) -> WordVectors:
     return _of_word2vec(path)
 
 
+def read_synonyms() -> tuple[Names, ...]:
+    """The names of each thing that has several, in the order of the stand-in; none where the optional data has none.
+
+    One row of it was made for each name. The names of one thing were embedded together, and have equal rows.
+    """
+    if not (data_folder() / "data" / STAND_IN).is_file():
+        return ()
+    words = read_word_vectors(None)
+    things: dict[bytes, list[str]] = {}
+    for name, row in zip(words.words, words.vectors.numpy(), strict=True):
+        things.setdefault(row.tobytes(), []).append(name.replace("_", " "))
+    return tuple(tuple(same) for same in things.values() if len(same) > 1)
+
+
 def _of_numpy(vectors: Path, words: Path, name: str) -> WordVectors:
     try:
         names = tuple(words.read_text(encoding="utf-8").split("\n"))
-        table = np.load(vectors)
+        table = np.load(vectors, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"the word vectors {vectors} with their words {words.name} cannot be read: {error}") from error
     names = names[:-1] if names[-1] == "" else names

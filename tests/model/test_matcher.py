@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model
-from model.errors import BlankSketch, ModelError
+from model.errors import ModelError
 from model.matcher import Matcher, fixed_chunks
 from model.network.config import METHODS
 from model.network.tokens import Tokens
@@ -178,12 +178,6 @@ def test_the_precision_chosen_by_itself_keeps_scores_within_a_hundredth(tmp_path
         p = matcher.encode(torch.stack([matcher.prepare(image, "photo") for image in gallery]), "photo")
         scores.append(torch.stack([matcher.scores(s, p, "rn"), matcher.scores(s, p, "ret")]))
     torch.testing.assert_close(*scores, atol=1e-2, rtol=0)
-
-
-def test_a_blank_sketch_is_an_error(matcher: Matcher) -> None:
-    blank = drawing("circle").point(lambda _: 255)
-    with pytest.raises(BlankSketch):
-        matcher.prepare(blank, "sketch")
 
 
 @given(count=st.integers(1, 50), size=st.integers(1, 20))

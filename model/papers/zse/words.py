@@ -17,10 +17,8 @@ from model.datasets import (
     IMAGENET_PART,
     Picture,
     cache_folder,
-    data_folder,
     normalised,
     prepared_pixels,
-    read_synonyms,
     rows_of_each,
     some_of_each,
 )
@@ -39,6 +37,7 @@ from model.network import (
 from model.papers.pictures import training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
+from model.papers.word_vectors import read_synonyms
 from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
@@ -79,7 +78,7 @@ def give_words(
     left = pictures.fresh + (pictures.validation.sketches if pictures.validation else ())
     calibrating = some_of_each(left or training, SKETCHES_PER_CLASS)
     drawn = some_of_each(training + pictures.further.sketches, DRAWN_PER_CLASS) if left else ()
-    synonyms = read_synonyms(data_folder()) if data is None else ()
+    synonyms = read_synonyms() if data is None else ()
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.datasets import read_synonyms
 from model.datasets.corpus import Corpus, Picture
 from model.datasets.tasks import STANDARD_SPLITS, class_key, classes_named, standard_split
 from model.errors import ModelError
+from model.papers.word_vectors import read_synonyms
 from tests.requirements import needs_shared_data
 from tests.shared_data import data
 
@@ -53,23 +53,17 @@ def test_the_standard_splits_are_the_published_lists(name: str) -> None:
         assert list(classes) == published.read_text().splitlines()
 
 
-def write_list(folder: Path, names: list[str], vectors: list[float]) -> Path:
-    (folder / "data").mkdir(exist_ok=True)
+def write_list(folder: Path, names: list[str], vectors: list[float]) -> None:
     (folder / "data" / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     np.save(folder / "data" / "class_words_clip_text.npy", np.array(vectors, np.float16)[:, None])
-    return folder
 
 
-def test_names_with_equal_vectors_are_synonyms(tmp_path: Path) -> None:
-    assert read_synonyms(tmp_path) == ()
-    folder = write_list(tmp_path, ["chaise_longue", "couch", "tree", "sofa", "daybed"], [1, 2, 3, 2, 1])
-    assert read_synonyms(folder) == (("chaise longue", "daybed"), ("couch", "sofa"))
-
-
-def test_a_list_with_other_vectors_is_refused(tmp_path: Path) -> None:
-    folder = write_list(tmp_path, ["couch", "sofa"], [1, 2, 3])
-    with pytest.raises(ModelError, match=r"has 2 names, and class_words_clip_text\.npy has other rows"):
-        read_synonyms(folder)
-    (folder / "data" / "class_words_clip_text.npy").write_bytes(b"no array")
-    with pytest.raises(ModelError, match="cannot be read"):
-        read_synonyms(folder)
+def test_names_with_equal_vectors_are_synonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
+    assert read_synonyms() == ()
+    write_list(tmp_path, ["chaise_longue", "couch", "tree", "sofa", "daybed"], [1, 2, 3, 2, 1])
+    assert read_synonyms() == (("chaise longue", "daybed"), ("couch", "sofa"))
+    write_list(tmp_path, ["couch", "sofa"], [1, 2, 3])
+    with pytest.raises(ModelError, match="must have a row for each of the 2 words"):
+        read_synonyms()

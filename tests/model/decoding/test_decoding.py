@@ -70,11 +70,6 @@ def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFi
         assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
 
 
-def test_a_bomb_is_refused_for_its_count(decoders: Decoders) -> None:
-    with pytest.raises(CostlyImage, match="far more than a picture needs"):
-        decoders.open_image(scan_bomb())
-
-
 @pytest.mark.parametrize(("released", "padded"), [(False, False), (True, False), (False, True)])
 def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, released: bool, padded: bool) -> None:
     preprocessing = Preprocessing(96, released=released, padded=padded)
@@ -87,13 +82,6 @@ def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, releas
     assert np.array_equal(preprocessing.pixels(reduced, "photo"), here)
     with pytest.raises(ImageTooLarge):
         decoders.run(encoded(drawing("house")), Job.preparing(preprocessing, "sketch", max_pixels=1000))
-
-
-def test_a_picture_may_come_as_a_path(decoders: Decoders, tmp_path: Path) -> None:
-    (tmp_path / "star.png").write_bytes(encoded(drawing("star")))
-    assert decoders.open_image(tmp_path / "star.png") == drawing("star")
-    with pytest.raises(FileNotFoundError):
-        decoders.open_image(tmp_path / "moon.png")
 
 
 def test_many_threads_share_a_few_processes(decoders: Decoders) -> None:

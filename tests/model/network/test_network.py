@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,9 @@ import model
 from model.commands import main
 from model.matcher import Matcher
 from model.network import zse as precision
-from model.network.config import kept_count, preset
+from model.network.config import kept_count
 from model.network.encoder import EncoderTrace, select_tokens
-from model.network.relation import CrossAttention, Side, StdNorm, dot_product_attention, kernel_matrix
-from model.network.tokens import Tokens
+from model.network.relation import StdNorm, dot_product_attention, kernel_matrix
 from model.network.zse import fastest_dtype, multiplies_bf16
 from model.papers.recipe import RECIPES
 from tests.learning import write_class_folders
@@ -124,16 +122,6 @@ def test_a_kernel_cell_without_kept_tokens_is_zero_in_its_row_and_column() -> No
     assert (kernel[full][:, sorted(set(range(4)) - set(columns))] != 0).all()
 
 
-def test_the_best_match_score_ignores_where_tokens_sit() -> None:
-    network = tiny_network()
-    sketch, photo = network.encode(pictures(1, 1), "sketch"), network.encode(pictures(1, 2), "photo")
-    order = torch.tensor([3, 0, 2, 1, 8, 7, 4, 6, 5])
-    features = torch.cat([photo.features[:, :1], photo.features[:, 1:][:, order]], dim=1)
-    shuffled = type(photo)(features, photo.positions)
-    scores = [network.relate(network.project(sketch, "sketch"), network.project(p, "photo")) for p in (photo, shuffled)]
-    torch.testing.assert_close(*scores)
-
-
 # Which of query, key and value are one image's for all: the paper's two directions, and the released network's.
 SHARED = [(1, 5, 5), (5, 1, 1), (32, 1, 1), (1, 5, 1), (5, 1, 5), (5, 5, 5), (1, 1, 1)]
 
@@ -159,26 +147,6 @@ def test_gradients_go_through_the_fused_attention_in_any_precision() -> None:
     query = randn(2, 3, 7, 8).bfloat16().requires_grad_()
     key, value = randn(2, 3, 11, 8, seed=1).bfloat16(), randn(2, 3, 11, 8, seed=2).bfloat16()
     assert torch.equal(dot_product_attention(query, key, value), F.scaled_dot_product_attention(query, key, value))
-
-
-@pytest.mark.parametrize("released", [False, True])
-def test_one_sketch_beside_many_photos_aligns_as_beside_each(released: bool) -> None:
-    config = dataclasses.replace(
-        preset("zse-ti16"), width=48, cross_ffn=64, released_value_from_query=released, released_cross_norm=released
-    )
-    cross = CrossAttention(config).requires_grad_(False).eval()
-
-    def side(count: int, modality: str) -> Side:
-        features = randn(count, 9, 48, seed=count)
-        return cross.project(Tokens(features, torch.arange(8).expand(count, -1)), modality)  # type: ignore[arg-type]
-
-    sketch, photos = side(1, "sketch"), side(4, "photo")
-    together = cross(sketch, photos)
-    for index in range(4):
-        alone = cross(sketch, photos.rows(slice(index, index + 1)))
-        for whole, part in zip(together, alone, strict=True):
-            torch.testing.assert_close(whole.features[index], part.features[0], atol=1e-5, rtol=0)
-            assert torch.equal(whole.positions[index], part.positions[0])
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 30.0])
@@ -254,13 +222,3 @@ def test_bfloat16_is_for_cpus_that_have_it_and_are_faster_with_it(
         assert (native and faster) or chosen == torch.float32
     finally:
         multiplies_bf16.cache_clear()
-
-
-def test_measuring_the_precisions_leaves_the_threads_as_they_were() -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        precision._faster_in_bf16()
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ from model.explanation import explain, influential_pairs
 from model.matcher import MOST_GUESSES, Matcher
 from model.network.config import ModelConfig
 from model.network.ret_network import SHARE, SHARPNESS, Prior, Vocabulary
-from model.network.tokens import MOST_VARIANTS, Tokens, seen_together, sketch_variants
+from model.network.tokens import MOST_VARIANTS, Tokens, sketch_variants
 from model.network.zse import Network
 from tests.networks import randn, tiny_checkpoint, tiny_config, tiny_network, with_words
 from tests.pictures import drawing, photo
@@ -105,19 +105,6 @@ def test_sketches_that_are_encoded_together_do_not_change_each_other(three: Matc
     assert torch.equal(together[1:], three.encode(sketches[1:], "sketch").features)
 
 
-def test_an_explanation_tells_the_score_of_the_variants(three: Matcher) -> None:
-    sketch, shown = drawing("star"), photo("star")
-    found = three.explain(sketch, shown)
-    tokens = three.encode(three.prepare(sketch, "sketch")[None], "sketch")
-    photos = three.encode(three.prepare(shown, "photo")[None], "photo")
-    assert found.ret_distance == pytest.approx(three.ret_distances(tokens, photos).item(), abs=1e-5)
-
-
-def test_the_mean_is_of_directions_not_of_lengths() -> None:
-    variants = Tokens.of_ret(torch.tensor([[3.0, 0.0], [0.0, 100.0]]))
-    assert torch.allclose(seen_together(variants).ret, torch.tensor([[3.0, 3.0]]) / 2**0.5)
-
-
 def test_a_sketch_without_further_variants_keeps_its_tokens_bit_for_bit(one: Matcher) -> None:
     sketch = one.prepare(drawing("star"), "sketch")[None]
     assert torch.equal(one.encode(sketch, "sketch").features, one.network.encode(sketch, "sketch").features)
@@ -177,14 +164,6 @@ def test_relation_logits_and_distances_are_lowered_by_the_weighted_prior_of_each
     cosines = F.normalize(sketches.ret, dim=1) @ F.normalize(photos.ret, dim=1).T - 1.5 * priors
     expected = (2 - 2 * cosines).clamp(0, 4).sqrt()
     torch.testing.assert_close(after.ret_distances(sketches, photos), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_a_prior_without_weight_changes_nothing(plain: Network) -> None:
-    before = Matcher(plain, "0" * 64)
-    after = Matcher(with_prior(plain, ret_weight=0.0, relation_weight=0.0), "0" * 64)
-    sketches, photos = encoded(before)
-    for method in before.methods:
-        torch.testing.assert_close(after.scores(sketches, photos, method), before.scores(sketches, photos, method))
 
 
 def test_a_photos_prior_does_not_depend_on_the_photos_beside_it(plain: Network) -> None:
@@ -352,9 +331,3 @@ def test_things_that_cannot_be_are_refused(drawn: tuple[int, ...]) -> None:
 def test_words_that_cannot_be_are_refused(words: tuple[tuple[str, ...], ...], sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
         tiny_config(words=words)
-
-
-def test_a_configuration_with_words_of_another_type_is_refused(network: Network) -> None:
-    text = dataclasses.replace(network.config).to_json().replace('"cat"', "7")
-    with pytest.raises(ModelError, match="configuration cannot be read: words"):
-        ModelConfig.from_json(text)

@@ -87,21 +87,6 @@ def test_scores_stay_between_the_lowest_and_the_highest_and_follow_their_photos(
     torch.testing.assert_close(turned, after[:, order], atol=1e-5, rtol=1e-5)
 
 
-def test_a_photo_like_no_other_keeps_its_score() -> None:
-    scores = torch.tensor([[0.3, 0.9, 0.8]])
-    after = diffused(scores, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), THRESHOLD, "rn")
-    assert float(after[0, 0]) == pytest.approx(0.3)
-    assert 0.8 < float(after[0, 2]) < float(after[0, 1]) < 0.9
-
-
-def test_a_photo_misjudged_among_its_like_passes_a_stray_one() -> None:
-    scores = torch.tensor([[0.9, 0.8, 0.85, 0.2, 0.4]])
-    ret = torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [1.0, 0.15], [-1.0, 0.3]])
-    after = diffused(scores, ret, THRESHOLD, "rn")[0]
-    assert after[3] > after[4]
-    assert after[4] == pytest.approx(0.4)
-
-
 def test_what_all_photos_share_makes_none_the_like_of_another() -> None:
     ret = torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.0, -0.1]])
     scores = torch.tensor([[0.1, 0.4, 0.6, 0.9]])

@@ -49,10 +49,6 @@ def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(
         assert likeness.to(chosen[:1], some, others=ret[chosen]) == pytest.approx(expected[some], abs=1e-4)
 
 
-def test_a_photo_is_as_much_like_itself_as_can_be() -> None:
-    assert Likeness(of_all_lengths(1, 20)).to(torch.tensor([3]))[3] == pytest.approx(1)
-
-
 def test_without_examples_nothing_is_like_them() -> None:
     nobody = torch.empty(0, dtype=torch.int64)
     assert Likeness(of_all_lengths(1, 3)).to(nobody).tolist() == [-1] * 3
@@ -114,37 +110,6 @@ def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int,
     found = kinds_of(ret, mean, threshold)
     assert found.dtype == torch.int64
     assert found.tolist() == walked(ret, mean, threshold)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 1000), photos=st.integers(1, 60), groups=st.integers(1, 9))
-def test_kinds_are_numbered_in_the_order_of_their_first_photos_which_are_unlike_each_other(
-    seed: int, photos: int, groups: int
-) -> None:
-    ret = gallery(seed, photos, groups)
-    mean = mean_direction(ret)
-    found = kinds_of(ret, mean).tolist()
-    firsts = [found.index(kind) for kind in range(max(found) + 1)]
-    assert firsts == sorted(firsts)
-    assert sorted(set(found)) == list(range(len(firsts)))
-    directions = centred(ret, mean)
-    cosines = directions @ directions.T
-    assert all(cosines[a, b] <= ALIKE for a in firsts for b in firsts if a != b)
-    assert all(cosines[firsts[kind], photo] > ALIKE for photo, kind in enumerate(found) if photo != firsts[kind])
-
-
-def test_a_longer_ranking_leaves_the_kinds_of_its_beginning_as_they_are() -> None:
-    ret = gallery(seed=5, photos=80)
-    mean = mean_direction(ret)
-    whole = kinds_of(ret, mean)
-    for photos in (1, 2, 17, 79):
-        assert kinds_of(ret[:photos], mean).tolist() == whole[:photos].tolist()
-
-
-def test_a_photo_joins_the_better_kind_also_where_it_looks_more_like_a_later_one() -> None:
-    angles = torch.tensor([0.0, 100.0, 57.0]).deg2rad()
-    ret = torch.stack([angles.cos(), angles.sin()], dim=1)
-    assert kinds_of(ret, torch.zeros(2)).tolist() == [0, 1, 0]
 
 
 def test_what_all_photos_of_the_gallery_share_makes_none_the_kind_of_another() -> None:
