@@ -252,25 +252,26 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return Tokens(kept["features"].float(), kept["positions"]).to(self.device)
 
     def _begin(self) -> None:
-        """Takes the means of sketches off, and puts the points of classes without photos where theirs lie."""
-        augment = Augmentation(self.recipe.seed)
+        """Takes the means of sketches off, unless an earlier training did, and puts points where their sketches lie."""
+        augment, first = Augmentation(self.recipe.seed), len(self.means)
+        centred = bool(self.network.head.centre.any())
+        tokens: dict[int, Tokens] = {}
         with torch.inference_mode():
-            some = [
-                one_of_each(self.rows, torch.full((_FIRST_SKETCHES,), number), augment.generator)
-                for number in range(len(self.rows))
-            ]
-            tokens = [self._encoded(sketches, augment) for sketches in some]
-            rets = [found.ret for found in tokens]
-            mean = F.normalize(torch.cat(rets), dim=1).mean(dim=0)
-            mean_patch = torch.cat([found.patches.flatten(0, 1) for found in tokens]).mean(dim=0)
-            first = len(self.means)
-            points = torch.stack([found.mean(dim=0) for found in rets[first:]]) if rets[first:] else None
+            for number in range(len(self.rows)):
+                if not centred or not self.placed[number]:
+                    labels = torch.full((_FIRST_SKETCHES,), number)
+                    tokens[number] = self._encoded(one_of_each(self.rows, labels, augment.generator), augment)
+        mean = torch.zeros_like(self.network.head.centre)
+        if not centred:
+            mean = F.normalize(torch.cat([found.ret for found in tokens.values()]), dim=1).mean(dim=0)
+            mean_patch = torch.cat([found.patches.flatten(0, 1) for found in tokens.values()]).mean(dim=0)
         for side in (self.network, self.average):
-            if not bool(side.head.centre.any()):
+            if not centred:
                 side.head.centre.data.copy_(mean)
                 side.head.tokens.bias.data.sub_(mean_patch)
-            if points is not None:
-                side.points.data.copy_(points - mean)
+            for number, found in tokens.items():
+                if number >= first:
+                    side.points.data[number - first] = found.ret.mean(dim=0) - mean
 
 
 def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], object]) -> bool:
