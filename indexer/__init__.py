@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         UnknownPhoto,
     )
     from indexer.store import (
-        ClusterRows,
         Drift,
         EmbedderEntry,
         Index,
@@ -57,7 +56,6 @@ __all__ = [
     "BadInvocation",
     "BuildReport",
     "ClipTowers",
-    "ClusterRows",
     "Drift",
     "EmbedderEntry",
     "EmbedderUnavailable",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
-from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files, list_gallery
-from indexer.building.plan import LiveState, Plan, catalog_entries, check_clusters, usable_ids
+import numpy as np
+import numpy.typing as npt
+
+from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files
+from indexer.building.plan import LiveState, Plan, usable_ids
 from indexer.building.progress import Progress
-from indexer.building.request import DEFAULT_BATCH, Request
+from indexer.building.request import DEFAULT_BATCH, Request, TokensKept
 from indexer.building.staging import Journal, Stager, build_key
-from indexer.building.writer import Clustering, Contents, GenerationWriter, joined_clusters, new_clusters
+from indexer.building.writer import Contents, GenerationWriter, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
@@ -28,18 +32,23 @@ from indexer.store import (
     Removals,
     Root,
     RowArrays,
-    RowRef,
     Rows,
-    StagedRow,
+    SegmentRow,
+    ShardEntry,
+    assign,
     default_clusters,
+    keep_only,
     live_generation_if_any,
     locate,
-    names_in_use,
     open_rows,
-    previous_generation,
     read_drift,
 )
 from model import Matcher
+
+Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+# Names the journal of a build on one machine among the sources of rows.
+_JOURNAL = "journal"
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class Decision:
         roots: the gallery's. removals: what is not to be indexed.
         origin: the network that computes the rows. embedder: what the clusters are made by.
         recluster: whether all clusters are made anew. clusters: how many then; None for about sqrt(photos).
+        shards: how many are written. anew: whether they are even if no photo has changed.
     """
 
     request: Request
@@ -83,6 +93,13 @@ class Decision:
     embedder: ChosenEmbedder
     recluster: bool
     clusters: int | None
+    shards: int = 1
+    anew: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names the folder in which the build works."""
+        return build_key(self.origin, self.embedder.entry, self.roots)
 
 
 def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin) -> WantedEmbedder:
@@ -94,7 +111,7 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
     if request.embedder != "auto":
         # [Ret] has nothing to download.
         return WantedEmbedder(request.embedder, download=request.embedder != "ret")
-    if manifest is not None and replace(manifest.origin, tokens=origin.tokens) == origin:
+    if manifest is not None and manifest.origin.with_tokens(origin.tokens) == origin:
         return WantedEmbedder(manifest.embedder.spec, download=False)
     return WantedEmbedder("auto", download=False)
 
@@ -105,7 +122,7 @@ def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher)
     manifest: of the generation to go on from; None where there is none.
     """
     origin = Origin.of(matcher)
-    alone = replace(origin, tokens=1)
+    alone = origin.with_tokens(1)
     keeps = request.tokens == "all" or (request.tokens == "auto" and (manifest is None or manifest.origin != alone))
     return origin if keeps else alone
 
@@ -122,7 +139,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     manifest = start.manifest
     roots = request.roots(index, manifest)
     if start.generation is None or manifest is None:
-        live, recluster, clusters = LiveState.none(start.next_id), True, request.clusters
+        live, recluster, clusters = LiveState(next_id=start.next_id), True, request.clusters
     else:
         reusable = manifest.origin == origin and manifest.embedder.same(embedder.entry)
         live = LiveState.read(start.generation, roots, reusable, start.damaged, start.next_id, request.moved)
@@ -136,150 +153,271 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.readmitting(*location)
-    return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters)
+    anew = recluster or start.repairing
+    return Decision(request, start, live, roots, removals, origin, embedder, recluster, clusters, anew=anew)
 
 
 @dataclass(frozen=True)
-class BuildReport:
+class Staged:
+    """What was computed so far, also by builds of the same that were stopped.
+
+    Attributes:
+        records: what became of the files that were read, by their place. rows: where rows are, by content hash.
+    """
+
+    records: Mapping[FileKey, GalleryFile]
+    rows: Mapping[str, SegmentRow]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is live after a build.
+
+    Attributes:
+        generation: its name; of shards, those of all, joined by '+'. photos, files, clusters: as a manifest counts.
+        drift: how well the clusters fit the photos; None for shards, which are always clustered anew.
+        shards: those that were written; none for one index.
+    """
+
+    generation: str
+    photos: int
+    files: int
+    clusters: int
+    drift: Drift | None
+    shards: tuple[ShardEntry, ...] = ()
+
+    @property
+    def duplicates(self) -> int:
+        """How many files show a photo that another file shows."""
+        return self.files - self.photos
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport(Written):
     """The outcome of a build.
 
     Attributes:
-        generation: the live generation's name. changed: False where nothing had to be written.
-        photos, files, duplicates, clusters: the manifest's counts.
+        changed: False where nothing had to be written.
         encoded: photos that the network encoded in this run. gone: files that were there at the last build.
         bad: files that could not be used, by the paths that users see.
         unlisted: folders that could not be read. What was known of them stays, as far as this network computed it.
         skipped: what was passed over, because it is no image.
-        embedder: what the clusters were made by. drift: how well they fit.
+        embedder: what the clusters were made by. workers: how many processes worked at once.
         seconds: how long it took, without the time to find the embedder. index: the index's folder.
     """
 
-    generation: str
     changed: bool
-    photos: int
-    files: int
-    duplicates: int
-    clusters: int
     encoded: int
     gone: int
     bad: tuple[BadFile, ...]
     unlisted: tuple[BadFile, ...]
     skipped: Skipped
     embedder: str
-    drift: Drift
+    workers: int
     seconds: float
     index: Path
 
 
-class Builder:
-    """Does what was decided, in a folder whose lock the caller holds."""
+class Site(Protocol):
+    """Where a build computes and writes: this machine, or workers on many.
+
+    Attributes:
+        path: the folder of the index, or of its shards. workers: how many processes work at once.
+    """
+
+    path: Path
+    workers: int
+
+    def staged(self) -> Staged:
+        """What was computed so far."""
+
+    def encode(self, files: Iterator[GalleryFile]) -> int:
+        """Read these files, and stage their rows. Returns how many photos were encoded."""
+
+    def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
+        """Where these rows are read from."""
+
+    def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
+        """(m,): the number of the centroid (c, e) that is nearest to each row."""
+
+    def live(self) -> Written:
+        """What was live before the build."""
+
+    def write(self, contents: Contents) -> Written:
+        """Write these contents, and make them live."""
+
+    def clean(self) -> None:
+        """Delete what no build and no reader needs any more."""
+
+
+class LocalSite:
+    """This machine: rows are staged in one journal, and one index is written.
+
+    Args:
+        folder: the index's, whose lock the caller holds.
+    """
+
+    workers = 1
 
     def __init__(self, folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> None:
-        self._folder = folder
-        self._decision = decision
-        self._live = decision.live
-        self._key = build_key(decision.origin, decision.embedder.entry, decision.roots)
-        self._matcher = matcher
-        self._progress = progress
+        self.path = folder.path
+        self._folder, self._decision, self._matcher, self._progress = folder, decision, matcher, progress
+        if not decision.start.repairing:
+            keep_only(folder, decision.live.generation, building={decision.key})
+        self._journal = Journal(folder.building(decision.key))
 
-    def run(self) -> BuildReport:
-        """Do it, and keep the progress up to date. An error leaves the live generation as it was."""
-        with self._progress.of_build(self._folder.progress):
-            return self._run()
+    def staged(self) -> Staged:
+        """What is in the journal."""
+        rows = {content: SegmentRow(_JOURNAL, row) for content, row in self._journal.rows().items()}
+        return Staged(self._journal.records(), rows)
 
-    def _run(self) -> BuildReport:
-        started = time.monotonic()
-        self._progress.start("reading")
-        listing = list_gallery(self._decision.roots, self._folder.path, self._decision.removals, self._live.files)
-        if self._decision.recluster and not listing.unlisted:
-            check_clusters(self._decision.clusters, len(listing.files))
-        if not self._decision.start.repairing:
-            before = self._live.generation
-            self._folder.clean(*names_in_use(before, previous_generation(self._folder, before)), building={self._key})
-        journal = Journal(self._folder.building(self._key))
-        try:
-            records, encoded = self._stage(listing, journal)
-            entries = catalog_entries(listing, records, self._live)
-            generation = self._finish(entries, journal)
-        finally:
-            journal.close()
-        self._folder.clean(*names_in_use(generation, previous_generation(self._folder, generation)), building=set())
-        return self._report(generation, entries, listing, encoded, time.monotonic() - started)
+    def encode(self, files: Iterator[GalleryFile]) -> int:
+        """Compute the rows of these files, and put them into the journal."""
+        listed, decision = tuple(files), self._decision
+        self._progress.start("encoding", len(listed))
+        if not listed:
+            return 0
+        known = {**decision.live.days, **self._journal.days()}
+        roots, keeps_tokens = [root.path for root in decision.roots], decision.origin.tokens > 1
+        stager = Stager(roots, self._matcher, decision.embedder.load(), self._journal, known, keeps_tokens)
+        stager.stage(listed, decision.request.batch, self._progress)
+        return stager.encoded
 
-    def _stage(self, listing: FolderListing, journal: Journal) -> tuple[Mapping[FileKey, GalleryFile], int]:
-        """Read what is new. Gives the record of every file, and how many photos were encoded."""
-        known, staged = {**self._live.days, **journal.days()}, journal.records()
-        if self._decision.request.checksum:
-            # No file is known by its stamp. Rows that are known are used all the same, as contents are.
-            plan = Plan.make(listing.files, LiveState.none(), {}, known.keys())
-        else:
-            plan = Plan.make(listing.files, self._live, staged, known.keys())
-        self._progress.start("encoding", len(plan.work))
-        self._progress.advance(0, sum(record.reason is not None for record in plan.settled.values()))
-        if not plan.work:
-            return plan.settled, 0
-        roots = [root.path for root in self._decision.roots]
-        keeps_tokens = self._decision.origin.tokens > 1
-        stager = Stager(roots, self._matcher, self._decision.embedder.load(), journal, known, keeps_tokens)
-        return {**plan.settled, **stager.stage(plan.work, self._decision.request.batch, self._progress)}, stager.encoded
+    def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
+        """The live generation's segments, and the journal."""
+        live, found = self._decision.live, dict[str, RowArrays]()
+        if live.reusable and live.generation is not None:
+            found |= open_rows(self._folder, live.generation, live.places, self._decision.start.damaged)
+        if (arrays := self._journal.arrays()) is not None:
+            found[_JOURNAL] = arrays
+        return found
 
-    def _finish(self, entries: list[GalleryFile], journal: Journal) -> Generation:
-        anew = self._decision.recluster or self._live.clusters is None
-        ids = usable_ids(entries, self._decision.roots, self._decision.clusters if anew else None)
-        refs: dict[str, RowRef] = {
-            content: StagedRow(number) for content, number in journal.rows().items() if content in ids
-        }
-        refs |= {content: indexed.row for content, indexed in self._live.contents.items() if content in ids}
-        rows = Rows(self._segments(), journal.arrays())
-        clustering = self._cluster(ids, refs, rows)
-        contents = Contents(entries, self._decision.removals, rows, refs, clustering)
+    def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
+        """The nearest centroids, by FAISS."""
+        return assign(Rows(self.sources(refs)).clustered_by(refs), centroids)
+
+    def live(self) -> Written:
+        """The live generation."""
+        if (generation := self._decision.live.generation) is None:
+            raise ValueError("nothing is live before the first build")
+        return _written(generation)
+
+    def write(self, contents: Contents) -> Written:
+        """Write the next generation."""
         self._progress.start("writing")
-        writer = GenerationWriter(
-            self._folder, self._key, self._decision.origin, self._decision.embedder.entry, self._decision.roots
-        )
-        return writer.write(contents, self._live, even_if_unchanged=self._decision.start.repairing)
+        return _written(GenerationWriter(self._folder, self._decision.key, contents, self._decision.live).write())
 
-    def _segments(self) -> dict[str, RowArrays]:
-        """The segments whose rows are used, by name."""
-        live = self._live
-        if not live.reusable or live.generation is None or live.places is None:
-            return {}
-        return open_rows(self._folder, live.generation.manifest, live.places, self._decision.start.damaged)
+    def clean(self) -> None:
+        """Delete the journal, and generations that were live before the last but one."""
+        self.close()
+        keep_only(self._folder, live_generation_if_any(self._folder), building=set())
 
-    def _cluster(self, ids: Mapping[str, int], refs: Mapping[str, RowRef], rows: Rows) -> Clustering:
-        self._progress.start("clustering", 0)
-        live = self._live
-        if live.clusters is not None and not self._decision.recluster:
-            return joined_clusters(ids, refs, rows, live.clusters, live.contents)
-        asked = self._decision.clusters
-        return new_clusters(ids, refs, rows, default_clusters(len(ids)) if asked is None else asked, asked)
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
 
-    def _report(
-        self,
-        generation: Generation,
-        entries: list[GalleryFile],
-        listing: FolderListing,
-        encoded: int,
-        seconds: float,
-    ) -> BuildReport:
-        counts = generation.manifest.counts
-        return BuildReport(
-            generation=generation.name,
-            changed=self._live.generation is None or generation.name != self._live.generation.name,
-            photos=counts.photos,
-            files=counts.files,
-            duplicates=counts.duplicates,
-            clusters=counts.clusters,
-            encoded=encoded,
-            gone=self._live.gone_in(entries),
-            bad=bad_files(entries, generation.manifest.root_names),
-            unlisted=listing.unlisted,
-            skipped=listing.skipped,
-            embedder=self._decision.embedder.entry.description,
-            drift=read_drift(generation.path / "photos.sqlite"),
-            seconds=seconds,
-            index=self._folder.path,
-        )
+
+def _written(generation: Generation) -> Written:
+    counts = generation.manifest.counts
+    drift = read_drift(generation.path / "photos.sqlite")
+    return Written(generation.name, counts.photos, counts.files, counts.clusters, drift)
+
+
+def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildReport:
+    """Do what was decided. The caller holds the folder's lock. An error leaves what is live as it was."""
+    started = time.monotonic()
+    live, roots = decision.live, decision.roots
+    progress.start("reading")
+    listing = FolderListing(roots, site.path, decision.removals, {file.root for file in live.files if not file.gone})
+    staged = site.staged()
+    plan = Plan(live, staged.records, live.contents.keys() | staged.rows.keys(), decision.request.checksum)
+
+    def to_read() -> Iterator[GalleryFile]:
+        yield from plan.to_read(listing)
+        listing.check(live.files)
+        if not listing.unlisted:
+            check_counts(decision, listing.count)
+
+    encoded = site.encode(to_read())
+    progress.advance(0, plan.bad)
+    staged = site.staged()
+    entries = plan.entries(staged.records, listing)
+    ids = usable_ids(entries, roots)
+    check_counts(decision, len(ids))
+    changed = decision.anew or not live.holds(entries, roots, decision.removals)
+    if changed:
+        progress.start("clustering")
+        written = site.write(_contents(decision, site, entries, ids, staged.rows))
+    else:
+        written = site.live()
+    site.clean()
+    return BuildReport(
+        **{name.name: getattr(written, name.name) for name in fields(written)},
+        changed=changed,
+        encoded=encoded,
+        gone=live.gone_in(entries),
+        bad=bad_files(entries, [root.name for root in roots]),
+        unlisted=listing.unlisted,
+        skipped=listing.skipped,
+        embedder=decision.embedder.entry.description,
+        workers=site.workers,
+        seconds=time.monotonic() - started,
+        index=site.path,
+    )
+
+
+def _contents(
+    decision: Decision,
+    site: Site,
+    entries: Sequence[GalleryFile],
+    ids: Mapping[str, int],
+    staged: Mapping[str, SegmentRow],
+) -> Contents:
+    """Cluster the photos, and say what is to be written.
+
+    Args:
+        entries: the next catalog. ids, staged: the shown photos' ids, and the rows that were computed, by content hash.
+    """
+    live = decision.live
+    new = ids.keys() - live.contents.keys()
+    refs = {content: staged[content] if content in new else live.contents[content].row for content in ids}
+    rows = Rows(site.sources(refs.values()))
+    if decision.recluster or live.clusters is None:
+        # A shard holds whole clusters, at least one.
+        count = max(default_clusters(len(ids)), decision.shards) if decision.clusters is None else decision.clusters
+        clustering = new_clusters(ids, refs, rows, count, decision.clusters, site.nearest)
+    else:
+        clustering = joined_clusters(ids, refs, rows, live, site.nearest)
+    return Contents(
+        origin=decision.origin,
+        embedder=decision.embedder.entry,
+        roots=decision.roots,
+        entries=entries,
+        removals=decision.removals,
+        rows=rows,
+        refs=refs,
+        to_write=new,
+        clustering=clustering,
+    )
+
+
+def check_network(matcher: Matcher) -> None:
+    """Raises BadInvocation where an index cannot hold what a network makes."""
+    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_CELLS:
+        raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
+
+
+def check_counts(decision: Decision, photos: int) -> None:
+    """Raises BadInvocation where more clusters or shards are asked for than there are photos."""
+    if decision.recluster and decision.clusters is not None and decision.clusters > photos:
+        raise BadInvocation(f"{decision.clusters} clusters are more than the {photos} photos; give --clusters fewer.")
+    check_shards(decision.shards, photos, "photos")
+
+
+def check_shards(shards: int, most: int, what: str) -> None:
+    """Raises BadInvocation where there are more shards than can have something."""
+    if shards > most:
+        raise BadInvocation(f"{shards} shards are more than the {most} {what}; give --shards fewer.")
 
 
 def build(
@@ -289,7 +427,7 @@ def build(
     *,
     clusters: int | None = None,
     embedder: str = "auto",
-    tokens: Literal["auto", "all", "none"] = "auto",
+    tokens: TokensKept = "auto",
     recluster: bool = False,
     checksum: bool = False,
     progress: Progress | None = None,
@@ -344,12 +482,17 @@ def add(
     return run(index, Request(added=tuple(paths), batch=batch), matcher, progress)
 
 
+def run_here(folder: IndexFolder, decision: Decision, matcher: Matcher, progress: Progress) -> BuildReport:
+    """Do what was decided on this machine, in an index whose lock the caller holds."""
+    with progress.of_build(folder.progress), closing(LocalSite(folder, decision, matcher, progress)) as site:
+        return run_decided(decision, site, progress)
+
+
 def run(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
     """Do what is asked for. Raises what ``build`` does."""
     folder = IndexFolder(index)
     request.check(folder.path)
-    if matcher.token_count("photo") > 1 and matcher.config.grid**2 > MOST_CELLS:
-        raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
+    check_network(matcher)
     # Taken and released, so that an index that is busy or cannot be written is refused now and not after a download.
     with folder.writing():
         pass
@@ -364,6 +507,6 @@ def run(index: Path, request: Request, matcher: Matcher, progress: Progress | No
             wanted_now = wanted_embedder(request, start.manifest, origin)
             if wanted_now == wanted:
                 decision = decide(request, start, origin, embedder, folder.path)
-                return Builder(folder, decision, matcher, progress or Progress()).run()
+                return run_here(folder, decision, matcher, progress or Progress())
         # Another build ended before the lock was taken, and the index has another embedder now.
         wanted = wanted_now

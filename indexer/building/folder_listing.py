@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,122 +64,108 @@ class Skipped:
         return words
 
 
-@dataclass(frozen=True)
 class FolderListing:
-    """The image files of a gallery.
+    """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
+
+    They come in the order of their shown paths. Links, hidden names, the index itself and what was removed are left
+    out.
+
+    Args:
+        index: the index's folder. expected: the numbers of the roots in which files are known. Where nothing is left in
+            such a root, its disk may not be mounted, and it counts as a folder that could not be listed.
 
     Attributes:
-        files: the image files, in the order of their shown paths.
-        unlisted: the folders that could not be listed. unlisted_keys: where these are.
-        skipped: what else is there.
+        count: how many files were found so far.
     """
 
-    files: tuple[GalleryFile, ...]
-    unlisted: tuple[BadFile, ...]
-    unlisted_keys: frozenset[FileKey] = frozenset()
-    skipped: Skipped = Skipped()
+    def __init__(
+        self, roots: Sequence[Root], index: Path, removals: Removals | None = None, expected: Set[int] = frozenset()
+    ) -> None:
+        self.count = 0
+        self._roots, self._names = roots, [root.name for root in roots]
+        self._index, self._removals, self._expected = resolved(index), removals or Removals(), expected
+        self._unlisted: dict[FileKey, BadFile] = {}
+        self._links = self._special = 0
+        self._endings: Counter[str] = Counter()
+
+    @property
+    def unlisted(self) -> tuple[BadFile, ...]:
+        """The folders that could not be listed so far, by path."""
+        return tuple(sorted(self._unlisted.values(), key=lambda folder: folder.path))
+
+    @property
+    def skipped(self) -> Skipped:
+        """What else was there so far."""
+        endings = sorted(self._endings.items(), key=lambda item: (-item[1], item[0]))
+        return Skipped(self._links, tuple(endings), self._special)
 
     def may_hide(self, file: FileKey) -> bool:
         """Whether the file lies below a folder that could not be listed, so that it may still be there."""
         root, path = file
         parts = path.split("/")[:-1]
-        folders = ("/".join(parts[:end]) for end in range(len(parts) + 1))
-        return any((root, folder) in self.unlisted_keys for folder in folders)
+        return any((root, "/".join(parts[:end])) in self._unlisted for end in range(len(parts) + 1))
 
+    def check(self, known: Iterable[GalleryFile]) -> None:
+        """Raises BadInvocation where there is nothing to index.
 
-def list_photos(
-    roots: Sequence[Root], index: Path, removals: Removals | None = None, expected: Set[int] = frozenset()
-) -> FolderListing:
-    """Walk through the roots. Links, hidden names, the index itself and what was removed are left out.
-
-    Args:
-        expected: the numbers of the roots in which files are known. Where nothing is left in such a root, its disk may
-            not be mounted, and it counts as a folder that could not be listed.
-    """
-    walk = _Walk([root.name for root in roots], resolved(index), removals or Removals())
-    for number, root in enumerate(roots):
-        walk.through(number, root, expect_files=number in expected)
-    walk.files.sort(key=lambda file: shown_path(walk.names, file.root, file.path))
-    unlisted = tuple(sorted(walk.unlisted, key=lambda bad: bad.path))
-    return FolderListing(
-        tuple(walk.files),
-        unlisted,
-        frozenset(walk.unlisted_keys),
-        Skipped(walk.links, tuple(sorted(walk.endings.items(), key=lambda item: (-item[1], item[0]))), walk.special),
-    )
-
-
-def list_gallery(roots: Sequence[Root], index: Path, removals: Removals, known: Sequence[GalleryFile]) -> FolderListing:
-    """List the image files of a gallery for a build.
-
-    Args:
         known: the files of the generation that the build goes on from.
-
-    Raises:
-        BadInvocation: there is nothing to index.
-    """
-    there = [file for file in known if not file.gone]
-    listing = list_photos(roots, index, removals, {file.root for file in there})
-    if not listing.files and not any(listing.may_hide((file.root, file.path)) for file in there):
-        if listing.unlisted:
-            raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in listing.unlisted) + ".")
-        links = " (symbolic links are not followed)" if listing.skipped.links else ""
-        folders = ", ".join(str(root.path) for root in roots)
+        """
+        if self.count or any(self.may_hide(file.key) for file in known if not file.gone):
+            return
+        if self._unlisted:
+            raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in self.unlisted) + ".")
+        links = " (symbolic links are not followed)" if self._links else ""
+        folders = ", ".join(str(root.path) for root in self._roots)
         raise BadInvocation(f"there are no image files in {folders}{links}; name a folder of photos.")
-    return listing
 
+    def __iter__(self) -> Iterator[GalleryFile]:
+        for number in sorted(range(len(self._roots)), key=lambda number: f"{self._names[number]}/"):
+            # Folders may lie deeper in each other than Python's calls may.
+            folders = [self._entries(number, "")]
+            while folders:
+                for path, entry in folders[-1]:
+                    if entry.is_dir(follow_symlinks=False):
+                        if Path(entry.path) != self._index:
+                            folders.append(self._entries(number, path))
+                            break
+                    elif not self._removals.hides(number, text_of_name(path)) and self._is_photo(number, path, entry):
+                        self.count += 1
+                        yield _found(number, text_of_name(path), entry)
+                else:
+                    folders.pop()
 
-class _Walk:
-    """A walk through roots: it collects the files, and counts what it passes over."""
-
-    def __init__(self, names: Sequence[str], index: Path, removals: Removals) -> None:
-        self.names = names
-        self.files: list[GalleryFile] = []
-        self.unlisted: list[BadFile] = []
-        self.unlisted_keys: set[FileKey] = set()
-        self.links = 0
-        self.special = 0
-        self.endings: Counter[str] = Counter()
-        self._index = index
-        self._removals = removals
-
-    def through(self, number: int, root: Root, expect_files: bool) -> None:
-        """Look at everything in one root."""
-        folders = [""]
-        while folders:
-            folder = folders.pop()
-            try:
-                with os.scandir(root.path / folder) as listing:
-                    entries = [entry for entry in listing if not entry.name.startswith(".")]
-            except OSError as error:
-                self._leave_out(number, root, folder, f"the folder cannot be read: {error.strerror}")
-                continue
-            if expect_files and not folder and not entries:
-                self._leave_out(number, root, folder, "the folder is empty, as when its disk is not mounted")
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if Path(entry.path) != self._index:
-                        folders.append(path)
-                elif not self._removals.hides(number, text_of_name(path)):
-                    self._look_at(number, root, path, entry)
-
-    def _leave_out(self, number: int, root: Root, folder: str, reason: str) -> None:
-        text = text_of_name(folder)
-        self.unlisted_keys.add((number, text))
-        self.unlisted.append(BadFile(shown_path(self.names, number, text) if folder else str(root.path), reason))
-
-    def _look_at(self, number: int, root: Root, path: str, entry: os.DirEntry[str]) -> None:
-        if entry.is_symlink():
-            self.links += 1
-        elif entry.is_file(follow_symlinks=False):
-            ending = Path(entry.name).suffix.lower()
-            if ending in IMAGE_SUFFIXES or (not ending and _is_image(root, path)):
-                self.files.append(_found(number, text_of_name(path), entry))
-            else:
-                self.endings[text_of_name(ending)] += 1
+    def _entries(self, number: int, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """What is in a folder, with its path in the root, in the order of the shown paths of all below it."""
+        root = self._roots[number]
+        try:
+            with os.scandir(root.path / folder) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
+        except OSError as error:
+            self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
+            entries = []
         else:
-            self.special += 1
+            if not entries and not folder and number in self._expected:
+                self._leave_out(number, folder, "the folder is empty, as when its disk is not mounted")
+        entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * entry.is_dir(follow_symlinks=False))
+        return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
+
+    def _leave_out(self, number: int, folder: str, reason: str) -> None:
+        text = text_of_name(folder)
+        shown = shown_path(self._names, number, text) if folder else str(self._roots[number].path)
+        self._unlisted[number, text] = BadFile(shown, reason)
+
+    def _is_photo(self, number: int, path: str, entry: os.DirEntry[str]) -> bool:
+        """Whether it is an image file; what is not is counted."""
+        if entry.is_symlink():
+            self._links += 1
+        elif not entry.is_file(follow_symlinks=False):
+            self._special += 1
+        else:
+            ending = Path(entry.name).suffix.lower()
+            if ending in IMAGE_SUFFIXES or (not ending and _is_image(self._roots[number], path)):
+                return True
+            self._endings[text_of_name(ending)] += 1
+        return False
 
 
 def _is_image(root: Root, path: str) -> bool:

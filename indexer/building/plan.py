@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 from indexer.building.folder_listing import FolderListing
+from indexer.building.request import live_roots
 from indexer.errors import REPAIR, BadInvocation, IndexRefused
 from indexer.store import Catalog, Drift, FileKey, GalleryFile, Generation, IndexedContent, Places, Removals, Root
 
@@ -45,27 +46,29 @@ class LiveState:
         removals: what the user removed.
         next_id: the lowest id that no file has ever had.
         places: where its vectors are; None before the first build, and for shards.
+        roots: the folders of its photos, as they were.
     """
 
-    generation: Generation | None
-    files: tuple[GalleryFile, ...]
-    reusable: bool
-    contents: Mapping[str, IndexedContent]
-    days: Mapping[str, date | None]
-    clusters: LiveClusters | None
-    removals: Removals
-    next_id: int
+    generation: Generation | None = None
+    files: tuple[GalleryFile, ...] = ()
+    reusable: bool = False
+    contents: Mapping[str, IndexedContent] = field(default_factory=dict)
+    days: Mapping[str, date | None] = field(default_factory=dict)
+    clusters: LiveClusters | None = None
+    removals: Removals = field(default_factory=Removals)
+    next_id: int = 1
     places: Places | None = None
+    roots: tuple[Root, ...] = ()
+
+    def holds(self, entries: Sequence[GalleryFile], roots: Sequence[Root], removals: Removals) -> bool:
+        """Whether a generation with this catalog would hold what there is."""
+        before = self.roots, self.removals, [replace(file, indexed=None) for file in self.files]
+        return before == (tuple(roots), removals, [replace(file, indexed=None) for file in entries])
 
     def gone_in(self, entries: Iterable[GalleryFile]) -> int:
         """How many files that were there are gone in the next catalog."""
         there = {file.id for file in self.files if not file.gone}
         return sum(file.gone and file.id in there for file in entries)
-
-    @staticmethod
-    def none(next_id: int = 1) -> LiveState:
-        """The state where there is no generation to go on from."""
-        return LiveState(None, (), False, {}, {}, None, Removals(), next_id)
 
     @staticmethod
     def read(
@@ -108,7 +111,16 @@ class LiveState:
         next_id = max(next_id, manifest.next_id)
         places = Places.of_files(before, list(rows.items()), manifest.counts.clusters)
         return LiveState(
-            generation, tuple(files), reusable, contents, days, clusters, removals.renumbered(numbers), next_id, places
+            generation,
+            tuple(files),
+            reusable,
+            contents,
+            days,
+            clusters,
+            removals.renumbered(numbers),
+            next_id,
+            places,
+            live_roots(manifest),
         )
 
 
@@ -121,25 +133,14 @@ def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
     return ids
 
 
-def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root], clusters: int | None) -> dict[str, int]:
-    """Give the ids of the shown photos to a build that makes ``clusters`` clusters anew; None where it makes none.
-
-    Raises:
-        BadInvocation: there are none, or fewer than clusters.
-    """
+def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str, int]:
+    """The ids of the shown photos, as ``shown_ids`` gives them. Raises BadInvocation where there are none."""
     ids = shown_ids(files)
     if not ids:
         reason = next((file.reason for file in files if file.reason), "")
         folders = ", ".join(str(root.path) for root in roots)
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
-    check_clusters(clusters, len(ids))
     return ids
-
-
-def check_clusters(clusters: int | None, photos: int) -> None:
-    """Raises BadInvocation where more clusters are asked for than there are photos."""
-    if clusters is not None and clusters > photos:
-        raise BadInvocation(f"{clusters} clusters are more than the {photos} photos; give --clusters fewer.")
 
 
 def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
@@ -154,71 +155,68 @@ def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], co
     return members
 
 
-@dataclass(frozen=True)
 class Plan:
-    """The files of a gallery in two parts.
+    """The files of a gallery: those that are known, and those that have to be read.
+
+    Args:
+        live: what is taken over. staged: the records of files that the build, or one that was stopped, has read.
+        known: the content hashes that have a row. checksum: whether every file is to be read.
 
     Attributes:
-        settled: files that need not be read, with what is known of them. work: files to read, in path order.
+        bad: how many of the known files cannot be indexed.
     """
 
-    settled: Mapping[FileKey, GalleryFile]
-    work: tuple[GalleryFile, ...]
+    def __init__(
+        self, live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str], checksum: bool = False
+    ) -> None:
+        self._live, self._known = live, known
+        self._old = {file.key: file for file in live.files}
+        # Rows that are known are used all the same, as contents are.
+        self._seen = [] if checksum else [self._old if live.reusable else {}, staged]
+        self._records: dict[FileKey, GalleryFile | None] = {}
+        self.bad = 0
 
-    @staticmethod
-    def make(
-        files: Sequence[GalleryFile], live: LiveState, staged: Mapping[FileKey, GalleryFile], known: Set[str]
-    ) -> Plan:
-        """Settle every file whose size and times are those that the live index or the journal saw.
+    def to_read(self, files: Iterable[GalleryFile]) -> Iterator[GalleryFile]:
+        """Those of the files that have to be read: their size or times are not what was seen before."""
+        for file in files:
+            record = file if file.reason is not None else self._settled(file)
+            self._records[file.key] = record
+            if record is None:
+                yield file
+            else:
+                self.bad += record.reason is not None
+
+    def _settled(self, file: GalleryFile) -> GalleryFile | None:
+        for records in self._seen:
+            seen = records.get(file.key)
+            # A record without a stamp settles nothing: its file failed for a reason that may have gone by now.
+            if seen is None or seen.stamp is None or seen.stamp != file.stamp:
+                continue
+            if seen.reason is not None or seen.content_hash in self._known:
+                return replace(seen, gone=False, indexed=None)
+        return None
+
+    def entries(self, read: Mapping[FileKey, GalleryFile], listing: FolderListing) -> list[GalleryFile]:
+        """The next generation's catalog, by id, without rows. Files keep their ids; new ones get ids in path order.
+
+        What was known of a folder that could not be listed stays as it was.
 
         Args:
-            staged: the journal's records. known: the content hashes that have a row, in the live index or the journal.
+            read: what became of the files that had to be read.
         """
-        old = {file.key: file for file in live.files} if live.reusable else {}
-        settled: dict[FileKey, GalleryFile] = {}
-        work: list[GalleryFile] = []
-        for file in files:
-            if file.reason is not None:
-                settled[file.key] = file
-            elif record := _settle(file, old.get(file.key), staged.get(file.key), known):
-                settled[file.key] = record
+        old, next_id = dict(self._old), self._live.next_id
+        entries: list[GalleryFile] = []
+        for key, record in self._records.items():
+            before = old.pop(key, None)
+            if before is None:
+                number, next_id = next_id, next_id + 1
             else:
-                work.append(file)
-        return Plan(settled, tuple(work))
-
-
-def _settle(
-    file: GalleryFile, old: GalleryFile | None, staged: GalleryFile | None, known: Set[str]
-) -> GalleryFile | None:
-    # A record without a stamp settles nothing: its file failed for a reason that may have gone by now.
-    for seen in (old, staged):
-        if seen is None or seen.stamp is None or seen.stamp != file.stamp:
-            continue
-        if seen.reason is not None or seen.content_hash in known:
-            return replace(seen, gone=False, indexed=None)
-    return None
-
-
-def catalog_entries(
-    listing: FolderListing, records: Mapping[FileKey, GalleryFile], live: LiveState
-) -> list[GalleryFile]:
-    """The next generation's catalog, by id, without rows. Files keep their ids; new ones get ids in path order.
-
-    What was known of a folder that could not be listed stays as it was.
-    """
-    old = {file.key: file for file in live.files}
-    next_id = live.next_id
-    entries: list[GalleryFile] = []
-    for file in listing.files:
-        before = old.pop(file.key, None)
-        if before is None:
-            number, next_id = next_id, next_id + 1
-        else:
-            number = before.id
-        entries.append(replace(records[file.key], id=number))
-    # Files that are gone stay in the catalog. One that comes back gets its id again, and its row while that is there.
-    for key, unseen in old.items():
-        usable = unseen.status == "bad" or unseen.content_hash in live.contents
-        kept = usable and listing.may_hide(key)
-        entries.append(unseen if kept else replace(unseen, gone=True, reason=None))
-    return sorted(entries, key=lambda file: file.id)
+                number = before.id
+            entries.append(replace(read[key] if record is None else record, id=number))
+        # Files that are gone stay in the catalog. One that comes back gets its id again, and its row while that is
+        # there.
+        for key, unseen in old.items():
+            usable = unseen.status == "bad" or unseen.content_hash in self._live.contents
+            kept = usable and listing.may_hide(key)
+            entries.append(unseen if kept else replace(unseen, gone=True, reason=None))
+        return sorted(entries, key=lambda file: file.id)

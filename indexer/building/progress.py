@@ -89,9 +89,16 @@ class Progress:
         self._close_bar()
         self._phase, self._done, self._total = phase, 0, total
         self._phase_start = self._clock()
-        if self._bar_wanted and total:
-            self._bar = tqdm(total=total, desc=phase, unit="photo", dynamic_ncols=True, disable=None)
+        self.expect(0)
         self._write()
+
+    def expect(self, more: int) -> None:
+        """Add so many photos to this phase."""
+        self._total += more
+        if self._bar is not None:
+            self._bar.total = self._total
+        elif self._bar_wanted and self._total:
+            self._bar = tqdm(total=self._total, desc=self._phase, unit="photo", dynamic_ncols=True, disable=None)
 
     def advance(self, done: int = 1, bad: int = 0) -> None:
         """Count ``done`` more photos of this phase, and ``bad`` more files that cannot be indexed."""

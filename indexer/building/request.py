@@ -25,6 +25,8 @@ from model.terminal import expanded
 
 # As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
 DEFAULT_BATCH = 64
+# Whether tokens are kept, by which the relation network scores; "auto": as the index has it, else all.
+TokensKept = Literal["auto", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,21 @@ class Request:
         checksum: whether to read every file, also those whose size and times are as they were.
         moved: folders of the index that were renamed, old and new. Their files keep their ids.
         batch: files between two commits of the journal.
+        shards: how many, of a build on many machines; None for as many as there are, or one.
+        leave: whether folders that its shards have, and that are not named, may leave the gallery.
     """
 
     folders: tuple[Path, ...] = ()
     added: tuple[Path, ...] = ()
     clusters: int | None = None
     embedder: str = "auto"
-    tokens: Literal["auto", "all", "none"] = "auto"
+    tokens: TokensKept = "auto"
     recluster: bool = False
     checksum: bool = False
     moved: tuple[tuple[Path, Path], ...] = ()
     batch: int = DEFAULT_BATCH
+    shards: int | None = None
+    leave: bool = False
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """The roots of the next generation. Those of the live one come first and stay as they are.

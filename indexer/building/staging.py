@@ -18,7 +18,6 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,14 +33,15 @@ from indexer.store import (
     FileKey,
     GalleryFile,
     Origin,
+    Picked,
     Root,
     RowArrays,
-    TokenArrays,
     content_columns,
     file_of_columns,
     has_schema,
     make_folder,
     normalised,
+    quantised,
     read_below,
     sync_folder,
     told_if_unwritable,
@@ -72,14 +72,19 @@ def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) ->
 class Journal:
     """The journal in one folder, which is made where it does not exist. Close it before the folder is deleted.
 
-    One that another program has written is begun anew. IndexUnwritable: where it cannot be written.
+    Args:
+        complete: whether it is only read, by any number of processes; otherwise one that another program has written is
+            begun anew.
+
+    Raises:
+        IndexUnwritable: it cannot be opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, complete: bool = False) -> None:
         self._folder = folder
         with told_if_unwritable(folder):
-            self._database = _opened(folder)
-        self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
+            self._database = _opened_to_read(folder) if complete else _opened(folder)
+            self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
     def close(self) -> None:
         """Close the files."""
@@ -125,7 +130,7 @@ class Journal:
         self._count += len(hashes)
 
     def _append_arrays(self, arrays: RowArrays) -> None:
-        named = {name: np.asarray(array) for name, array in arrays.named().items()}
+        named = {name: np.asarray(array) for name, array in arrays.arrays.items()}
         with self._database:
             self._database.executemany(
                 "INSERT OR IGNORE INTO arrays (name, shape, dtype) VALUES (?, ?, ?)",
@@ -149,7 +154,12 @@ class Journal:
         for name, shape, dtype in self._database.execute("SELECT name, shape, dtype FROM arrays"):
             full = (self._count, *json.loads(shape))
             found[name] = np.memmap(self._folder / f"{name}.raw", dtype=dtype, mode="r", shape=full)
-        return RowArrays.of_named(found)
+        return RowArrays(found)
+
+
+def _opened_to_read(folder: Path) -> sqlite3.Connection:
+    path = folder / "journal.sqlite"
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 def _opened(folder: Path) -> sqlite3.Connection:
@@ -260,13 +270,6 @@ class _Opener:
         return opened.image
 
 
-class Staged(Protocol):
-    """Where computed rows are kept until the next generation is written, as ``Journal`` does."""
-
-    def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
-        """Keep one batch, see ``Journal.append``."""
-
-
 class Stager:
     """Computes the rows of new files and stages them in the journal.
 
@@ -285,7 +288,7 @@ class Stager:
         roots: Sequence[Path],
         matcher: Matcher,
         embedder: Embedder,
-        journal: Staged,
+        journal: Journal,
         known: Mapping[str, date | None],
         keeps_tokens: bool = True,
     ) -> None:
@@ -297,27 +300,24 @@ class Stager:
         self._keeps_tokens = keeps_tokens
         self.encoded = 0
 
-    def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> dict[FileKey, GalleryFile]:
-        """Read all ``files``, and commit them in batches of ``batch``. Gives what became of each file."""
-        records: dict[FileKey, GalleryFile] = {}
+    def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
+        """Read all ``files``, and commit them in batches of ``batch``."""
         workers = min(_MOST_DECODERS, torch.get_num_threads())
         with (
             Decoders(workers) as decoders,
             ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
-            # What is not handed over from process to process costs no time.
-            # A padded picture is not made of a squashed one.
+            # Only pixels as small as the network's are sent between processes, since copying costs time. A padded
+            # picture is not made of a squashed one.
             whole = self._embedder.uses_pictures or self._matcher.preprocessing.padded
             side = None if whole else self._matcher.config.image_size
             read = partial(self._read, make_opener=partial(_Opener, decoders, side))
             ready = _read_ahead(pool, read, files, window=batch + 2 * workers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
-                done = self._commit(group, encoder)
-                records.update({record.key: record for record in done})
-                progress.advance(len(done), sum(record.reason is not None for record in done))
-        return records
+                bad = self._commit(group, encoder)
+                progress.advance(len(group), bad)
 
     def _read(self, file: GalleryFile, make_opener: Callable[[], _Opener]) -> _ReadFile:
         unread = replace(file, stamp=None)
@@ -345,7 +345,8 @@ class Stager:
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> list[GalleryFile]:
+    def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> int:
+        """Compute and commit the rows of new photos. Returns how many of the files cannot be indexed."""
         new: dict[str, _Photo] = {}
         for file in group:
             if file.photo is not None and file.photo.content_hash not in self._known:
@@ -354,7 +355,7 @@ class Stager:
         arrays = None
         if new:
             arrays = self._compute(list(new.values()), encoder)
-            finite = np.all([_finite(np.asarray(array)) for array in arrays.named().values()], axis=0)
+            finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
             broken = {content for content, fine in zip(new, finite, strict=True) if not fine}
             if broken:
                 reason = "the network gives no finite values for it"
@@ -364,21 +365,21 @@ class Stager:
         self._journal.append(records, list(new), arrays if new else None)
         self._known.update({r.content_hash: r.taken for r in records if r.content_hash in new})
         self.encoded += len(new)
-        return records
+        return sum(record.reason is not None for record in records)
 
     def _compute(self, photos: Sequence[_Photo], encoder: PhotoEncoder) -> RowArrays:
         tokens = encoder.encode([photo.pixels for photo in photos])
-        vectors = normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)
-        made = self._embedder.embed([photo.for_embedder for photo in photos])
-        embeddings = None if made is None else made.astype(np.float16)
-        if tokens.features.shape[1] == 1 or not self._keeps_tokens:
-            return RowArrays(vectors, embeddings)
-        # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot hold
-        # becomes infinite, and is reported as not finite.
-        with np.errstate(over="ignore"):
-            features = tokens.features.float().cpu().numpy().astype(np.float16)
-        positions = tokens.positions.cpu().numpy().astype(np.uint8)
-        return RowArrays(vectors, embeddings, TokenArrays.of(features, positions))
+        arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
+        if (made := self._embedder.embed([photo.for_embedder for photo in photos])) is not None:
+            arrays["embeddings"] = made.astype(np.float16)
+        if tokens.features.shape[1] > 1 and self._keeps_tokens:
+            # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot
+            # hold becomes infinite, and is reported as not finite.
+            with np.errstate(over="ignore"):
+                features = tokens.features.float().cpu().numpy().astype(np.float16)
+            arrays["tokens"], arrays["scales"] = quantised(features)
+            arrays["positions"] = tokens.positions.cpu().numpy().astype(np.uint8)
+        return RowArrays(arrays)
 
 
 def _read_ahead(

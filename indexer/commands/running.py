@@ -25,12 +25,11 @@ from indexer.commands.tables import (
     plan_lines,
     remove_lines,
     sample_lines,
-    shards_lines,
     summary_lines,
     unlisted_lines,
     update_line,
 )
-from indexer.distributed import ShardsReport, build_shards
+from indexer.distributed import Cluster, build_shards
 from indexer.errors import BadInvocation, IndexerError
 from indexer.samples import write_samples
 from indexer.store import IndexFolder, default_index_path
@@ -77,8 +76,11 @@ def open_matcher(options: argparse.Namespace) -> model.Matcher:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     # The indexer only encodes photos, which is always done in float32. Looking for a faster precision would take time.
-    weights = options.weights or os.environ.get("SBIR_WEIGHTS") or None
-    return model.load(default_checkpoint(weights), device, torch.float32)
+    return model.load(default_checkpoint(_weights(options)), device, torch.float32)
+
+
+def _weights(options: argparse.Namespace) -> str | None:
+    return options.weights or os.environ.get("SBIR_WEIGHTS") or None
 
 
 def progress_of(options: argparse.Namespace) -> Progress:
@@ -96,7 +98,7 @@ def print_unless_quiet(options: argparse.Namespace, lines: Sequence[str]) -> Non
 SOME_UNREAD = 3
 
 
-def tell_unlisted(report: BuildReport | ShardsReport) -> int:
+def tell_unlisted(report: BuildReport) -> int:
     """Say on standard error which folders could not be read. Returns the exit code."""
     for line in unlisted_lines(report):
         print(printable(f"error: {line}"), file=sys.stderr, flush=True)
@@ -122,43 +124,12 @@ def ask(question: str, lines: Sequence[str] | None, alone: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def run_sharded_build(options: argparse.Namespace) -> int:
-    """build [FOLDER...] --ray ADDRESS [--shards N]"""
-    if options.ray is None:
-        raise BadInvocation(
-            "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
-        )
-    for name in ("watch", "moved", "checksum"):
-        if getattr(options, name):
-            raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
-    report = build_shards(
-        options.folders,
-        index_of(options),
-        ray=options.ray,
-        shards=options.shards,
-        weights=options.weights or os.environ.get("SBIR_WEIGHTS") or None,
-        device=options.device,
-        clusters=options.clusters,
-        embedder=options.embedder,
-        tokens=options.tokens,
-        recluster=options.recluster,
-        leave=options.yes,
-        workers=options.workers,
-        progress=progress_of(options),
-        batch=options.batch,
-    )
-    print_unless_quiet(options, shards_lines(report))
-    return tell_unlisted(report)
-
-
 # Seconds. No system can wait for any number of them.
 _LONGEST_INTERVAL = 7 * 24 * 3600
 
 
 def run_build(options: argparse.Namespace) -> int:
     """build [FOLDER...]"""
-    if (options.ray, options.shards, options.workers) != (None, None, None):
-        return run_sharded_build(options)
     request = Request(
         folders=tuple(options.folders),
         clusters=options.clusters,
@@ -167,7 +138,11 @@ def run_build(options: argparse.Namespace) -> int:
         recluster=options.recluster,
         checksum=options.checksum,
         batch=options.batch,
+        shards=options.shards,
+        leave=options.yes,
     )
+    if (options.ray, options.shards, options.workers) != (None, None, None):
+        return _build_shards(options, request)
     request = _confirmed(request, options)
     if not options.watch:
         return _build(options, request)
@@ -180,14 +155,31 @@ def run_build(options: argparse.Namespace) -> int:
     # nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        report = run(index, request, matcher, progress_of(options))
-        print_unless_quiet(options, build_lines(report))
-        tell_unlisted(report)
+        _tell_build(options, run(index, request, matcher, progress_of(options)))
         watcher = _Watcher(options, index, matcher)
         watch(watcher.read_state, watcher.update, _pauses(options.interval))
     except KeyboardInterrupt:
         print_unless_quiet(options, ["stopped watching."])
     return 0
+
+
+def _build_shards(options: argparse.Namespace, request: Request) -> int:
+    """build [FOLDER...] --ray ADDRESS [--shards N]"""
+    if options.ray is None:
+        raise BadInvocation(
+            "--shards and --workers are for a build on many machines; say with --ray where its Ray cluster is."
+        )
+    for name in ("watch", "moved", "checksum"):
+        if getattr(options, name):
+            raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
+    cluster = Cluster(options.ray, options.device, options.workers, _weights(options))
+    return _tell_build(options, build_shards(index_of(options), request, cluster, progress_of(options)))
+
+
+def _tell_build(options: argparse.Namespace, report: BuildReport) -> int:
+    """Print the report of a build. Returns the exit code."""
+    print_unless_quiet(options, build_lines(report))
+    return tell_unlisted(report)
 
 
 def _confirmed(request: Request, options: argparse.Namespace) -> Request:
@@ -242,9 +234,7 @@ def _build(options: argparse.Namespace, request: Request) -> int:
     request.check(index)
     progress = progress_of(options)
     matcher = open_matcher(options)
-    report = run(index, request, matcher, progress)
-    print_unless_quiet(options, build_lines(report))
-    return tell_unlisted(report)
+    return _tell_build(options, run(index, request, matcher, progress))
 
 
 @dataclass
@@ -355,8 +345,7 @@ def _repair(options: argparse.Namespace) -> int:
     report = repair(index, open_matcher(options), progress=progress_of(options), batch=options.batch)
     print_unless_quiet(options, [f"was damaged: {problem}" for problem in report.problems])
     if report.build is not None:
-        print_unless_quiet(options, build_lines(report.build))
-        unread = tell_unlisted(report.build)
+        unread = _tell_build(options, report.build)
     _tell(options, report.remaining, index)
     return 1 if report.remaining else unread
 

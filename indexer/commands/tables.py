@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from indexer.building import BuildReport
-from indexer.distributed import ShardsReport
 from indexer.samples import Samples
 from indexer.upkeep import IndexSummary, RemovalPlan, UpkeepReport
 
 
 def build_lines(report: BuildReport) -> list[str]:
-    """Tell of a build."""
-    lines = _photo_lines(report)
-    if report.drift.excessive:
-        lines.append(_line("drift", report.drift.describe()))
-    lines.append(_line("time", f"{report.seconds:.1f} s"))
-    lines.append(_line("index", f"{report.index}, {_state(report.generation, report.changed)}"))
-    return lines
-
-
-def shards_lines(report: ShardsReport) -> list[str]:
-    """Tell of a build on many machines."""
-    lines = _photo_lines(report)
-    for shard in report.shards:
-        told = f"{_count(shard.photos, 'photo')}, {_count(shard.clusters, 'cluster')}, {shard.generation}"
-        lines.append(_line(shard.folder, told))
-    lines.append(_line("time", f"{report.seconds:.1f} s, {_count(report.workers, 'worker')}"))
-    state = "now live" if report.changed else "nothing has changed; they stay as they are"
-    lines.append(_line("shards", f"{len(report.shards)} in {report.index}, {state}"))
-    return lines
-
-
-def _photo_lines(report: BuildReport | ShardsReport) -> list[str]:
-    """Count the photos, and name the files that were not indexed."""
+    """Tell of a build: count the photos, name the files that were not indexed, and the shards where there are any."""
     lines = [_line("not indexed", f"{bad.path}: {bad.reason}") for bad in report.bad]
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
     lines += [_line("skipped", told) for told in report.skipped.describe()]
@@ -42,17 +19,27 @@ def _photo_lines(report: BuildReport | ShardsReport) -> list[str]:
     if report.bad:
         lines.append(_line("bad", f"{len(report.bad)}, named above"))
     lines.append(_line("clusters", f"{report.clusters}, by {report.embedder}"))
-    return lines
+    if report.drift is not None and report.drift.excessive:
+        lines.append(_line("drift", report.drift.describe()))
+    for shard in report.shards:
+        told = f"{_count(shard.photos, 'photo')}, {_count(shard.clusters, 'cluster')}, {shard.generation}"
+        lines.append(_line(shard.folder, told))
+    if report.shards:
+        state = "now live" if report.changed else "nothing has changed; they stay as they are"
+        lines.append(_line("time", f"{report.seconds:.1f} s, {_count(report.workers, 'worker')}"))
+        return [*lines, _line("shards", f"{len(report.shards)} in {report.index}, {state}")]
+    lines.append(_line("time", f"{report.seconds:.1f} s"))
+    return [*lines, _line("index", f"{report.index}, {_state(report.generation, report.changed)}")]
 
 
-def unlisted_lines(report: BuildReport | ShardsReport) -> list[str]:
+def unlisted_lines(report: BuildReport) -> list[str]:
     """The folders that a build could not read."""
     return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
 
 
 def update_line(report: BuildReport) -> str:
     """Tell of a build in one line for a log."""
-    advice = f"; {report.drift.describe()}" if report.drift.excessive else ""
+    advice = f"; {report.drift.describe()}" if report.drift is not None and report.drift.excessive else ""
     return (
         f"generation {report.generation}: {report.photos} photos, {report.encoded} encoded now, {report.gone} gone, "
         f"{len(report.bad)} not indexed{advice}"

@@ -3,8 +3,5 @@
 Ray is the extra ``ray``, and is imported only where a build by it is asked for.
 """
 
-from indexer.distributed.builder import ShardsReport
+from indexer.distributed.builds import Cluster, build_shards
 from indexer.distributed.connection import check_address, connected
-from indexer.distributed.execution import build_shards
-
-__all__ = ["ShardsReport", "build_shards", "check_address", "connected"]

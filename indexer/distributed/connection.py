@@ -222,7 +222,9 @@ class Workers:
         try:
             with _told():
                 while True:
-                    waiting += [remote.remote(work) for work in islice(left, self._at_once - len(waiting))]
+                    # One after another: where no further work can be had, those that were sent are cancelled.
+                    for work in islice(left, self._at_once - len(waiting)):
+                        waiting.append(remote.remote(work))
                     if not waiting:
                         return
                     ended, waiting = ray.wait(waiting, num_returns=1)

@@ -1,9 +1,9 @@
-"""Slices: what workers have computed of files that were cut off the listing together, on the storage that all share.
+"""Slices: what workers have computed of files that were listed together, on the storage that all share.
 
-A slice is written in a folder of its worker's own, which gets the name of the slice when all is in it. So there are
-whole slices only, whoever is killed, and whoever does again what another is still doing. The name has the run of the
-build in it, because a worker of a build that was killed may still complete a slice. The folders that workers leave
-behind when they are killed say how often that has happened, and with which photo.
+A worker writes the journal of a slice in a folder of its own, which gets the name of the slice when all is in it. So
+there are whole slices only, whoever is killed, and whoever does again what another is still doing. The name has the run
+of the build in it, because a worker of a build that was killed may still complete a slice. The folders that workers
+leave behind when they are killed say how often that has happened, and with which photo.
 """
 
 from __future__ import annotations
@@ -13,67 +13,18 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
-
-from indexer.errors import IndexRefused
-from indexer.store import (
-    GalleryFile,
-    RowArrays,
-    Rows,
-    StagedRow,
-    read_regular,
-    sync_folder,
-    write_atomically,
-    write_segment,
-)
+from indexer.building import Journal
+from indexer.store import IndexFolder, RowArrays, open_generation, open_rows, sync_folder, write_atomically
 
 _SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
-_RECORDS = "records.json"
 _TRYING = "trying"
-# Bytes: some 300 a file, of a few thousand files.
-_LARGEST = 1 << 30
-
-
-@dataclass(frozen=True)
-class SliceRecords:
-    """What became of the files of a slice.
-
-    Attributes:
-        files: each of them. contents: the content hashes of its rows, in their order.
-    """
-
-    files: tuple[GalleryFile, ...]
-    contents: tuple[str, ...]
-
-
-_DOCUMENT = TypeAdapter(SliceRecords)
-
-
-class StagedSlice:
-    """The rows of a slice, in memory until it is complete."""
-
-    def __init__(self) -> None:
-        self.contents: list[str] = []
-        self._arrays: list[RowArrays] = []
-
-    def append(self, records: Sequence[GalleryFile], hashes: Sequence[str], arrays: RowArrays | None) -> None:
-        """Keep one batch, as a journal does."""
-        self.contents += hashes
-        if arrays is not None:
-            self._arrays.append(arrays)
-
-    def arrays(self) -> RowArrays | None:
-        """All rows; None where there are none."""
-        if not self._arrays:
-            return None
-        named = [arrays.named() for arrays in self._arrays]
-        parts = {name: [np.asarray(arrays[name]) for arrays in named] for name in named[0]}
-        return RowArrays.of_named({name: np.concatenate(of_name) for name, of_name in parts.items()})
+# Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
+_MOST_OPEN = 8_000
 
 
 class Slices:
@@ -98,13 +49,9 @@ class Slices:
         """The name of a slice of this run."""
         return f"slice-{number:06d}-{self._run}"
 
-    def records(self, name: str) -> SliceRecords:
-        """What became of its files. Raises IndexRefused: it is damaged."""
-        path = self.folder / name / _RECORDS
-        try:
-            return _DOCUMENT.validate_json(read_regular(path, _LARGEST))
-        except (OSError, ValidationError) as error:
-            raise IndexRefused(f"{path} cannot be read; delete {path.parent}, and run the same again.") from error
+    def journal(self, name: str) -> Journal:
+        """The journal of a complete slice, to be read. Raises IndexUnwritable: it cannot be."""
+        return Journal(self.folder / name, complete=True)
 
     def is_done(self, number: int) -> bool:
         """Whether it is complete."""
@@ -135,11 +82,11 @@ class Attempt:
     """One worker's attempt to write a slice.
 
     Attributes:
-        deaths: how many attempts before it have ended without a slice.
+        folder: in which it works. deaths: how many attempts before it have ended without a slice.
     """
 
     def __init__(self, folder: Path, final: Path, before: Sequence[Path]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._final = final
         self._before = before
         self.deaths = len(before)
@@ -156,18 +103,47 @@ class Attempt:
 
     def trying(self, file: int) -> None:
         """Say which file comes next, so that it is known if the worker ends with it."""
-        write_atomically(self._folder / _TRYING, str(file).encode())
+        write_atomically(self.folder / _TRYING, str(file).encode())
 
-    def complete(self, records: SliceRecords, staged: StagedSlice) -> None:
+    def complete(self) -> None:
         """Make it the slice, unless another attempt has come first."""
-        if (arrays := staged.arrays()) is not None:
-            refs = [StagedRow(number) for number in range(len(arrays))]
-            write_segment(self._folder / "rows", Rows({}, arrays), refs, with_vectors=True)
-        write_atomically(self._folder / _RECORDS, _DOCUMENT.dump_json(records))
         try:
-            os.rename(self._folder, self._final)
+            os.rename(self.folder, self._final)
         except OSError:
             if not self._final.is_dir():
                 raise
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         sync_folder(self._final.parent)
+
+
+class Sources(Mapping[str, RowArrays]):
+    """The folders that rows are read from, by name: slices, and segments of shards. One is opened when it is needed.
+
+    Args:
+        shards: the folder of the shards. names: "slice-000017-1f2e3d4c", or "shard-0003/g000002/s000001-0a1b2c3d", a
+            segment of a generation of a shard.
+    """
+
+    def __init__(self, shards: Path, slices: Slices, names: Iterable[str]) -> None:
+        self._shards, self._slices = shards, slices
+        self._names = tuple(sorted(set(names)))
+        self._open = lru_cache(maxsize=_MOST_OPEN)(self._open_now)
+
+    def __getitem__(self, name: str) -> RowArrays:
+        return self._open(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _open_now(self, name: str) -> RowArrays:
+        if "/" not in name:
+            with closing(self._slices.journal(name)) as journal:
+                return journal.arrays() or RowArrays({})
+        shard, generation, segment = name.split("/")
+        folder = IndexFolder(self._shards / shard)
+        opened = open_generation(folder, generation)
+        others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
+        return open_rows(folder, opened, damaged=others)[segment]

@@ -6,5 +6,3 @@ gives both towers of CLIP, for searches by text and by CLIP's vector of a sketch
 
 from indexer.embedding.embedders import ChosenEmbedder, Embedder, WantedEmbedder, choose_embedder
 from indexer.embedding.towers import ClipTowers, open_towers
-
-__all__ = ["ChosenEmbedder", "ClipTowers", "Embedder", "WantedEmbedder", "choose_embedder", "open_towers"]

@@ -244,16 +244,6 @@ _DRIFT_ROWS = TypeAdapter(list[tuple[_Number, _Distance, _Number, _Distance, _Nu
 Row = TypeVar("Row")
 
 
-@dataclass(frozen=True)
-class ShownRow:
-    """A row of a segment that is shown, and the lowest id among the indexed files that share it."""
-
-    id: int
-    cluster: int
-    segment: str
-    row: int
-
-
 def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, drift: Drift) -> None:
     """Write a new catalog. The same contents give the same bytes."""
     with closing(sqlite3.connect(path)) as database:
@@ -388,12 +378,6 @@ class Catalog:
         for clustered, distance, photos, distance_now, automatic in self._checked(_DRIFT_ROWS, found):
             return Drift(clustered, distance, photos, distance_now, bool(automatic))
         raise IndexRefused(f"{self._path} does not say how well the clusters fit; {REPAIR}.")
-
-    def shown(self) -> list[ShownRow]:
-        """Every row that is shown, by cluster and then by id."""
-        query = """SELECT MIN(id) AS first, cluster, segment, row FROM photos WHERE status = 'indexed'
-                   GROUP BY segment, row ORDER BY cluster, first"""
-        return [ShownRow(*row) for row in self._rows(query)]
 
     def sharing(self, photo: int) -> Sequence[GalleryFile]:
         """The indexed files that have the content of this indexed file, itself included, by id; else none."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.files import read_regular, write_array, write_atomically
-from indexer.store.rows import BLOCK, RowRef, Rows, map_array
+from indexer.store.rows import BLOCK, Rows, SegmentRow, map_array
 
 Floats = npt.NDArray[np.float32]
 SEED = 1234
@@ -37,35 +37,24 @@ def default_clusters(photos: int) -> int:
     return max(1, round(math.sqrt(photos)))
 
 
-def cluster(embeddings: Floats, count: int) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """k-means of L2-normalised embeddings. The seed is fixed, so every run gives the same clusters.
-
-    Args:
-        embeddings: (m, e) float32. count: how many clusters, 1..m.
-
-    Returns:
-        centroids (c, e) float32, and each photo's cluster (m,) int64 in 0..c-1. Empty clusters are dropped, so that c
-        may be less than ``count``.
-    """
-    centroids = trained(embeddings[training_points(len(embeddings), count)], count)
-    return without_empty(centroids, assign(embeddings, centroids))
-
-
-def training_points(points: int, count: int) -> slice | npt.NDArray[np.int64]:
+def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
     """Which of so many points k-means is trained on to make ``count`` clusters, in the order in which it takes them.
 
     It is FAISS's own choice. Made here, it lets a caller read no more than these.
     """
     most = count * math.ceil(min(points, _TRAINING_POINTS) / count)
     if points <= most:
-        return slice(points)
+        return np.arange(points)
     order = np.empty(points, np.int32)
     faiss.rand_perm(faiss.swig_ptr(order), points, SEED)  # type: ignore[attr-defined]
     return order[:most].astype(np.int64)
 
 
 def trained(points: Floats, count: int) -> Floats:
-    """The centroids (count, e) that k-means finds for the points (m, e) that ``training_points`` names."""
+    """The centroids (count, e) that k-means finds for the points (m, e) of unit length that ``training_points`` names.
+
+    The seed is fixed, so every run gives the same clusters.
+    """
     width = points.shape[1]
     per_cluster = math.ceil(len(points) / count)
     kmeans = faiss.Kmeans(
@@ -80,16 +69,6 @@ def trained(points: Floats, count: int) -> Floats:
     )
     kmeans.train(np.ascontiguousarray(points))
     return np.asarray(kmeans.centroids, np.float32).reshape(count, width)
-
-
-def without_empty(centroids: Floats, nearest: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """The centroids that are nearest to some photo, and each photo's number (m,) among these.
-
-    Args:
-        centroids: (c, e). nearest: (m,) the number of each photo's centroid.
-    """
-    kept, assignment = np.unique(nearest, return_inverse=True)
-    return centroids[kept], assignment.astype(np.int64)
 
 
 def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
@@ -142,44 +121,33 @@ def read_centroids(path: Path, count: int, width: int | None = None) -> Floats:
 
 
 @dataclass(frozen=True)
-class CentroidTokens:
-    """The tokens that stand for c clusters.
-
-    Attributes:
-        features: (c, n, d) float16, the mean of the photos' first tokens, [Ret], in row 0.
-        positions: (c, n-1) uint8, cells of the grid.
-    """
-
-    features: npt.NDArray[np.float16]
-    positions: npt.NDArray[np.uint8]
-
-    def named(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays there are, by the name of their file."""
-        return {"centroid_tokens": self.features, "centroid_positions": self.positions}
-
-
-@dataclass(frozen=True)
 class Centroids:
     """The vectors and tokens that stand for c clusters in a search.
 
     Attributes:
         ret: (c, d) float32, the mean of the photos' vectors.
-        tokens: None for networks that give a global vector only.
+        features: (c, n, d) float16, the mean of the photos' first tokens, [Ret], in row 0. positions: (c, n-1) uint8,
+            cells of the grid. Both are None for networks that give a global vector only.
     """
 
     ret: Floats
-    tokens: CentroidTokens | None
+    features: npt.NDArray[np.float16] | None = None
+    positions: npt.NDArray[np.uint8] | None = None
+
+    def named(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays there are, by the name of their file."""
+        arrays = {"centroid_ret": self.ret, "centroid_tokens": self.features, "centroid_positions": self.positions}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @staticmethod
     def empty(count: int, rows: Rows) -> Centroids:
         """Arrays of zeros for ``count`` clusters, to be filled in by ``copy`` and ``compute``."""
-        like = rows.take([])
-        ret = np.zeros((count, *like.vectors.shape[1:]), np.float32)
-        if like.tokens is None:
-            return Centroids(ret, None)
-        features = np.zeros((count, *like.tokens.steps.shape[1:]), np.float16)
-        positions = np.zeros((count, *like.tokens.positions.shape[1:]), np.uint8)
-        return Centroids(ret, CentroidTokens(features, positions))
+        like = rows.take([]).arrays
+        ret = np.zeros((count, *like["vectors"].shape[1:]), np.float32)
+        if "tokens" not in like:
+            return Centroids(ret)
+        features = np.zeros((count, *like["tokens"].shape[1:]), np.float16)
+        return Centroids(ret, features, np.zeros((count, *like["positions"].shape[1:]), np.uint8))
 
     @staticmethod
     def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
@@ -191,36 +159,31 @@ class Centroids:
         Raises:
             IndexRefused: a file is missing, or is not such an array.
         """
-        kept = None
-        if tokens > 1:
-            features = map_array(folder / "centroid_tokens.npy", (count, tokens, width), np.float16)
-            positions = map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8)
-            kept = CentroidTokens(features, positions)
-        return Centroids(map_array(folder / "centroid_ret.npy", (count, width)), kept)
+        ret = map_array(folder / "centroid_ret.npy", (count, width))
+        if tokens == 1:
+            return Centroids(ret)
+        features = map_array(folder / "centroid_tokens.npy", (count, tokens, width), np.float16)
+        return Centroids(ret, features, map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8))
 
     def write(self, folder: Path) -> None:
         """Write them into a generation's folder."""
-        write_array(folder / "centroid_ret.npy", self.ret)
-        if self.tokens is not None:
-            for name, array in self.tokens.named().items():
-                write_array(folder / f"{name}.npy", array)
+        for name, array in self.named().items():
+            write_array(folder / f"{name}.npy", array)
 
     def copy(self, number: int, old: Centroids) -> None:
         """Fill in cluster ``number`` with that of another generation, which was made by the same network."""
-        self.ret[number] = old.ret[number]
-        if self.tokens is not None and old.tokens is not None:
-            before = old.tokens.named()
-            for name, array in self.tokens.named().items():
-                array[number] = before[name][number]
+        for array, before in zip(self.named().values(), old.named().values(), strict=True):
+            array[number] = before[number]
 
-    def compute(self, number: int, rows: Rows, refs: Sequence[RowRef]) -> None:
+    def compute(self, number: int, rows: Rows, refs: Sequence[SegmentRow]) -> None:
         """Fill in cluster ``number`` from its photos, given in id order."""
         self.ret[number] = rows.vectors(refs).mean(axis=0, dtype=np.float32)
-        if self.tokens is not None and (found := mean_tokens(rows, refs)) is not None:
-            self.tokens.positions[number], self.tokens.features[number] = found
+        found = mean_tokens(rows, refs)
+        if self.features is not None and self.positions is not None and found is not None:
+            self.positions[number], self.features[number] = found
 
 
-def mean_tokens(rows: Rows, refs: Sequence[RowRef]) -> tuple[npt.NDArray[np.int64], Floats] | None:
+def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.int64], Floats] | None:
     """The tokens that stand for a cluster; None where none are kept.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
@@ -316,7 +279,7 @@ def _photos(photos: int) -> str:
     return f"{photos} photo{'' if photos == 1 else 's'}"
 
 
-def mean_distance(rows: Rows, refs: Sequence[RowRef], clusters: Sequence[int], centroids: Floats) -> float:
+def mean_distance(rows: Rows, refs: Sequence[SegmentRow], clusters: Sequence[int], centroids: Floats) -> float:
     """The mean Euclidean distance of embeddings to the centroids of their clusters; 0 for no rows.
 
     Args:

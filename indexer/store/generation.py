@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from indexer.errors import REPAIR, IndexRefused, OtherFormat, no_index, unreadable
 from indexer.store.files import hash_file, read_regular
 from indexer.store.location import IndexFolder
-from indexer.store.rows import Picked, RowArrays, RowShape, open_tokens
+from indexer.store.rows import Array, Picked, RowArrays, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, Places, open_vectors
 from model import Matcher
 
@@ -113,13 +113,12 @@ class Counts(_Frozen):
     rows: _Number
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(_Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same.
 
     Attributes:
         photo_sha256: hex digest of what decides the tokens of photos (``Matcher.photo_sha256``).
-            preprocessing_fingerprint: of how it prepares images.
+        preprocessing_fingerprint: of how it prepares images.
         network: its name. width: d, numbers in a token. tokens: n, tokens of one photo.
         cells: how many its patch grid has.
     """
@@ -127,29 +126,32 @@ class Origin:
     photo_sha256: str
     preprocessing_fingerprint: str
     network: str
-    width: int
-    tokens: int
-    cells: int
+    width: Annotated[_Number, Field(ge=1)]
+    tokens: Annotated[_Number, Field(ge=1)]
+    cells: Annotated[_Number, Field(ge=1)]
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
         """The origin of what this network makes."""
         return Origin(
-            matcher.photo_sha256,
-            matcher.preprocessing_fingerprint,
-            matcher.config.name,
-            matcher.config.width,
-            matcher.token_count("photo"),
-            matcher.config.grid**2,
+            photo_sha256=matcher.photo_sha256,
+            preprocessing_fingerprint=matcher.preprocessing_fingerprint,
+            network=matcher.config.name,
+            width=matcher.config.width,
+            tokens=matcher.token_count("photo"),
+            cells=matcher.config.grid**2,
         )
 
+    def with_tokens(self, tokens: int) -> Origin:
+        """The same network where so many tokens of each photo are kept."""
+        return self.model_copy(update={"tokens": tokens})
 
-class Manifest(_Frozen):
-    """Everything about one generation.
+
+class Manifest(Origin):
+    """Everything about one generation, and the network that made it.
 
     Attributes:
         previous: the generation before it; None for the first.
-        photo_sha256 ... cells: the network, see ``Origin``.
         dtype: the precision in which the newest rows were computed.
         clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
         centroids: how a cluster's tokens are made from its photos' tokens.
@@ -161,12 +163,6 @@ class Manifest(_Frozen):
     format_version: Literal[8] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
-    photo_sha256: str
-    preprocessing_fingerprint: str
-    network: str
-    width: Annotated[_Number, Field(ge=1)]
-    tokens: Annotated[_Number, Field(ge=1)]
-    cells: Annotated[_Number, Field(ge=1)]
     dtype: str
     embedder: EmbedderEntry
     roots: tuple[RootEntry, ...]
@@ -203,14 +199,7 @@ class Manifest(_Frozen):
     @property
     def origin(self) -> Origin:
         """The network that made the rows."""
-        return Origin(
-            self.photo_sha256,
-            self.preprocessing_fingerprint,
-            self.network,
-            self.width,
-            self.tokens,
-            self.cells,
-        )
+        return Origin(**{name: getattr(self, name) for name in Origin.model_fields})
 
 
 def software_version() -> str:
@@ -310,13 +299,6 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
     return Generation(name, path, manifest)
 
 
-def names_in_use(*generations: Generation | None) -> tuple[set[str], set[str]]:
-    """The names of these generations, and of all segments that they use: what must not be deleted."""
-    needed = [generation for generation in generations if generation is not None]
-    segments = {segment.id for generation in needed for segment in generation.manifest.segments}
-    return {generation.name for generation in needed}, segments
-
-
 def previous_generation(folder: IndexFolder, generation: Generation | None) -> Generation | None:
     """The generation before this one, which readers may still be opening; None where it is gone or incomplete."""
     if generation is None or generation.manifest.previous is None:
@@ -325,6 +307,21 @@ def previous_generation(folder: IndexFolder, generation: Generation | None) -> G
         return open_generation(folder, generation.manifest.previous)
     except IndexRefused:
         return None
+
+
+def keep_only(
+    folder: IndexFolder, live: Generation | None, *, previous: bool = True, building: set[str] | None = None
+) -> None:
+    """Deletes all generations but the live one, and all segments that no generation that stays uses.
+
+    Args:
+        previous: whether the generation before the live one stays, too, which readers may still be opening.
+        building: keys of the building folders that stay; None: all of them.
+    """
+    kept = [live, previous_generation(folder, live) if previous else None]
+    stay = [generation for generation in kept if generation is not None]
+    segments = {segment.id for generation in stay for segment in generation.manifest.segments}
+    folder.clean({generation.name for generation in stay}, segments, building)
 
 
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
@@ -337,27 +334,28 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
 
 
 def open_rows(
-    folder: IndexFolder, manifest: Manifest, places: Places, damaged: Collection[str] = ()
+    folder: IndexFolder, generation: Generation, places: Places | None = None, damaged: Collection[str] = ()
 ) -> dict[str, RowArrays]:
     """Maps the rows of a generation into memory, by segment.
 
     Args:
-        places: of its rows. damaged: segments that are left out.
+        places: of its rows; None for those in its folder. damaged: segments that are left out.
 
     Raises:
         IndexRefused: a file is missing, or is not the array that the manifest says.
     """
-    kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in damaged]
-    if not kept:
-        return {}
-    path, rows = folder.generation(manifest.generation), manifest.counts.rows
-    vectors = open_vectors(path, rows, manifest.width)
-    embeddings = open_vectors(path, rows, None, EMBEDDINGS_FILE) if manifest.has_embeddings else None
+    manifest, path = generation.manifest, generation.path
+    rows, width = manifest.counts.rows, manifest.width
+    if places is None:
+        places = Places.open(path, rows)
     found: dict[str, RowArrays] = {}
-    for number, segment in kept:
+    for number, segment in enumerate(manifest.segments):
+        if segment.id in damaged:
+            continue
         numbers = places.of_segment(number)
-        tokens = open_tokens(folder.segment(segment.id), RowShape(segment.rows, manifest.width, manifest.tokens))
-        found[segment.id] = RowArrays(
-            Picked(vectors, numbers), None if embeddings is None else Picked(embeddings, numbers), tokens
-        )
+        arrays: dict[str, Array | Picked] = {"vectors": Picked(open_vectors(path, rows, width), numbers)}
+        if manifest.has_embeddings:
+            arrays["embeddings"] = Picked(open_vectors(path, rows, None, EMBEDDINGS_FILE), numbers)
+        tokens = open_tokens(folder.segment(segment.id), segment.rows, width, manifest.tokens)
+        found[segment.id] = RowArrays({**arrays, **(tokens.arrays if tokens is not None else {})})
     return found

@@ -13,32 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import Catalog, GalleryFile, PhotoFilter
 from indexer.store.clusters import Centroids, read_centroids
-from indexer.store.files import read_below, read_part
-from indexer.store.generation import EmbedderEntry, Generation, Manifest, live_generation
+from indexer.store.files import name_of_text, read_below, read_part
+from indexer.store.generation import EmbedderEntry, Generation, live_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, place_meant, shown_path
-from indexer.store.rows import Array, Choice, RowShape, TokenArrays, open_tokens
+from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
 from model import Matcher, Tokens
 from model.terminal import expanded
-
-
-@dataclass(frozen=True)
-class ClusterRows:
-    """The photos of one cluster.
-
-    Attributes:
-        ids: (m,) int64, ascending. tokens: of these m photos, features (m, n, d) float32, on the CPU.
-    """
-
-    ids: npt.NDArray[np.int64]
-    tokens: Tokens
 
 
 @dataclass(frozen=True)
@@ -73,54 +60,38 @@ class Index:
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path], cells: int) -> None:
-        self.generation = generation.name
-        self.manifest: Manifest = generation.manifest
-        self._roots = tuple(roots)
-        self._lock = threading.Lock()
-        self._catalog = Catalog(generation.path / "photos.sqlite", roots=len(self.manifest.roots))
-        try:
-            width, tokens = self.manifest.width, self.manifest.tokens
-            self._segments = [
-                open_tokens(folder.segment(segment.id), RowShape(segment.rows, width, tokens))
-                for segment in self.manifest.segments
-            ]
-            self._read_places(generation.path)
-            self._read_vectors(generation.path)
-            self._cells = cells
-            self._check_cells(self.centroids.positions.numpy())
-        except BaseException:
-            self._catalog.close()
-            raise
-
-    def _read_places(self, path: Path) -> None:
-        counts = self.manifest.counts
-        self._numbers = {segment.id: number for number, segment in enumerate(self.manifest.segments)}
+        """roots: where the folders of photos are. cells: how many the network's patch grid has."""
+        manifest, counts, path = generation.manifest, generation.manifest.counts, generation.path
+        self.generation, self.manifest, self._roots, self._cells = generation.name, manifest, tuple(roots), cells
+        self.photo_count, self.cluster_count = counts.photos, counts.clusters
+        self._segments = [
+            open_tokens(folder.segment(segment.id), segment.rows, manifest.width, manifest.tokens)
+            for segment in manifest.segments
+        ]
+        self._numbers = {segment.id: number for number, segment in enumerate(manifest.segments)}
         places = Places.open(path, counts.rows)
-        sizes = np.array([segment.rows for segment in self.manifest.segments], np.int64)
+        sizes = np.array([segment.rows for segment in manifest.segments], np.int64)
         if counts.photos > counts.rows or not places.fit(sizes, counts.clusters, counts.photos):
             raise IndexRefused(f"{path / 'places.npy'} points past the end of a segment; {REPAIR}.")
-        self.photo_count, self.cluster_count = counts.photos, counts.clusters
         shown = slice(0, self.photo_count)
         self.ids, self._segment, self._row = places.ids[shown], places.segments[shown], places.rows[shown]
-        self._starts = np.searchsorted(places.clusters[shown], np.arange(self.cluster_count + 1))
-        self.cluster_sizes: npt.NDArray[np.int64] = np.diff(self._starts).astype(np.int64)
-
-    def _read_vectors(self, path: Path) -> None:
-        manifest = self.manifest
-        opened = Centroids.open(path, self.cluster_count, manifest.width, manifest.tokens)
-        rows = manifest.counts.rows
-        self.vectors = Vectors(open_vectors(path, rows, manifest.width), self.cluster_sizes, np.array(opened.ret))
+        self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
+        opened = Centroids.open(path, counts.clusters, manifest.width, manifest.tokens)
+        values = open_vectors(path, counts.rows, manifest.width)
+        self.vectors = Vectors(values, self.cluster_sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
         if manifest.has_embeddings:
-            values = open_vectors(path, rows, None, EMBEDDINGS_FILE)
-            means = read_centroids(path / "clusters.faiss", self.cluster_count, values.shape[1])
+            values = open_vectors(path, counts.rows, None, EMBEDDINGS_FILE)
+            means = read_centroids(path / "clusters.faiss", counts.clusters, values.shape[1])
             self.embeddings = Vectors(values, self.cluster_sizes, means)
-        if opened.tokens is not None:
-            features = np.array(opened.tokens.features)
-            positions = np.array(opened.tokens.positions, np.int64)
-            self.centroids = Tokens(torch.from_numpy(features), torch.from_numpy(positions))
-        else:
-            self.centroids = Tokens.of_ret(torch.from_numpy(self.vectors.centroids))
+        self.centroids = Tokens.of_ret(torch.from_numpy(self.vectors.centroids))
+        if opened.features is not None and opened.positions is not None:
+            positions = np.array(opened.positions, np.int64)
+            self._check_cells(positions)
+            self.centroids = Tokens(torch.from_numpy(np.array(opened.features)), torch.from_numpy(positions))
+        self._lock = threading.Lock()
+        # Last, since it has to be closed.
+        self._catalog = Catalog(path / "photos.sqlite", roots=len(manifest.roots))
 
     def _check_cells(self, positions: Array) -> None:
         """Raises IndexRefused where a token is at no cell of the patch grid."""
@@ -144,18 +115,39 @@ class Index:
         """How many tokens of each photo are kept, [Ret] included."""
         return self.manifest.tokens
 
-    def cluster(self, number: int) -> ClusterRows:
-        """All photos of a cluster with their tokens, in memory. IndexError where there is no such cluster."""
-        places = self._range(number)
-        return ClusterRows(self.ids[places], self._tokens(places))
-
-    def cluster_ids(self, number: int) -> npt.NDArray[np.int64]:
+    def cluster_ids(self, number: int) -> Numbers:
         """(m,) int64, ascending: the ids of a cluster's photos. IndexError where there is no such cluster."""
-        return self.ids[self._range(number)]
+        if not 0 <= number < self.cluster_count:
+            raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
+        return self.ids[self.vectors.rows_of(number)]
 
-    def photo_tokens(self, places: npt.NDArray[np.int64]) -> Tokens:
-        """The tokens of the photos at these places, as in ``ClusterRows``. No other photo's tokens are read."""
-        return self._tokens(places)
+    def photo_tokens(self, places: Numbers) -> Tokens:
+        """The tokens of the photos at these places: features (m, n, d) float32 on the CPU. No other's are read."""
+        if self.manifest.tokens == 1:
+            return Tokens.of_ret(self.vectors.of(places))
+        features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.cells)
+        self._check_cells(positions)
+        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
+
+    def _read(self, places: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
+        """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
+        arrays = [tokens for tokens in self._segments if tokens is not None]
+        segments, rows = self._segment[places], self._row[places]
+        if not len(rows):
+            return read(arrays[0], slice(0))
+        numbers = np.unique(segments)
+        if len(numbers) == 1:
+            in_one_piece = (np.diff(rows) == 1).all()
+            return read(arrays[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
+        parts = [read(arrays[number], rows[segments == number]) for number in numbers]
+        found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
+        for number, part in zip(numbers, parts, strict=True):
+            found[segments == number] = part
+        return found
+
+    def reading_order(self, places: Numbers) -> Numbers:
+        """(m,): the indices of these places in the order in which their tokens lie in the files."""
+        return np.lexsort((self._row[places], self._segment[places]))
 
     def photo(self, photo: int) -> PhotoEntry:
         """The photo that a file's id belongs to.
@@ -183,13 +175,30 @@ class Index:
         """
         names = self.manifest.root_names
         roots = [Root(name, path) for name, path in zip(names, self._roots, strict=True)]
-        name, _, inside = target.partition("/") if len(names) > 1 else (names[0], "", target)
-        shown = (names.index(name), inside) if name in names and self._id_at((names.index(name), inside)) else None
+        shown = self._key_of(target)
         place = place_meant(target, shown, lambda key: self._id_at(key) is not None, roots)
         number = None if place is None else self._id_at(place)
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
         return self.photo(number)
+
+    def path_on_disk(self, shown: str) -> Path:
+        """Where a file is on this machine that results show by this path, in a root that may have been moved.
+
+        Raises:
+            BadInvocation: no shown photo has a file with this path.
+        """
+        if (key := self._key_of(shown)) is None:
+            raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
+        root, path = key
+        return self._roots[root] / name_of_text(path)
+
+    def _key_of(self, shown: str) -> FileKey | None:
+        """The file of a shown photo that results show by this path; None where there is none."""
+        names = self.manifest.root_names
+        name, _, inside = shown.partition("/") if len(names) > 1 else (names[0], "", shown)
+        key = (names.index(name), inside) if name in names else None
+        return key if key is not None and self._id_at(key) is not None else None
 
     def passing(self, wanted: PhotoFilter) -> Mask:
         """(p,): whether a photo passes a filter, by place. It does if one of its files does."""
@@ -257,39 +266,6 @@ class Index:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _range(self, number: int) -> slice:
-        if not 0 <= number < self.cluster_count:
-            raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
-        return slice(int(self._starts[number]), int(self._starts[number + 1]))
-
-    def reading_order(self, places: Numbers) -> Numbers:
-        """(m,): the indices of these places in the order in which their tokens lie in the files."""
-        return np.lexsort((self._row[places], self._segment[places]))
-
-    def _tokens(self, places: slice | Numbers) -> Tokens:
-        if self.manifest.tokens == 1:
-            rows = np.arange(*places.indices(self.photo_count)) if isinstance(places, slice) else places
-            return Tokens.of_ret(self.vectors.of(rows))
-        features, positions = self._read(places, TokenArrays.features), self._read(places, TokenArrays.cells)
-        self._check_cells(positions)
-        return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
-
-    def _read(self, places: slice | Numbers, read: Callable[[TokenArrays, Choice], Array]) -> Array:
-        """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
-        arrays = [tokens for tokens in self._segments if tokens is not None]
-        segments, rows = self._segment[places], self._row[places]
-        if not len(rows):
-            return read(arrays[0], slice(0))
-        numbers = np.unique(segments)
-        if len(numbers) == 1:
-            in_one_piece = (np.diff(rows) == 1).all()
-            return read(arrays[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
-        parts = [read(arrays[number], rows[segments == number]) for number in numbers]
-        found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
-        for number, part in zip(numbers, parts, strict=True):
-            found[segments == number] = part
-        return found
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from indexer.errors import BadInvocation, IndexRefused, unreadable
 from indexer.store.files import read_regular, sync_folder, write_atomically
-from indexer.store.generation import names_in_use, open_generation, previous_generation
+from indexer.store.generation import keep_only, open_generation
 from indexer.store.location import (
     SHARD_MARK,
     SHARDS_FILE,
@@ -208,8 +208,7 @@ class ShardsFolder:
 
 def clean_shard(folder: IndexFolder, generation: str) -> None:
     """Delete all generations of a shard but this one and the one before it."""
-    live = open_generation(folder, generation)
-    folder.clean(*names_in_use(live, previous_generation(folder, live)), building=set())
+    keep_only(folder, open_generation(folder, generation), building=set())
 
 
 def read_shards(path: Path) -> ShardsManifest:

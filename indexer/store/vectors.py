@@ -19,7 +19,7 @@ from indexer.errors import REPAIR, IndexRefused
 from indexer.store.catalog import GalleryFile
 from indexer.store.clusters import normalised
 from indexer.store.files import ArrayWriter, write_array
-from indexer.store.rows import Array, RowRef, Rows, SegmentRow, map_array
+from indexer.store.rows import Array, Rows, SegmentRow, map_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # Cells that are opened at least. In made galleries of 20,000 and 100,000 photos with about as many cells as the square
@@ -109,16 +109,14 @@ class Places:
         return Places.of_table(map_array(folder / PLACES_FILE, (rows, 4), np.int64))
 
 
-def write_vectors(folder: Path, rows: Rows, refs: Sequence[RowRef]) -> None:
+def write_vectors(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
     """Writes the vectors of these rows, and what CLIP made of them where there is that, in the order of ``refs``."""
-    like = rows.take([])
-    for name, none in ((VECTORS_FILE, like.vectors), (EMBEDDINGS_FILE, like.embeddings)):
-        if none is None:
-            continue
-        read = rows.vectors if name == VECTORS_FILE else rows.clustered_by
-        with ArrayWriter(folder / name, (len(refs), none.shape[1]), np.float16) as writer:
-            for start in range(0, len(refs), _BLOCK):
-                writer.write(read(refs[start : start + _BLOCK]).astype(np.float16))
+    like = rows.take([]).arrays
+    for file, read in ((VECTORS_FILE, rows.vectors), (EMBEDDINGS_FILE, rows.clustered_by)):
+        if (none := like.get(file.removesuffix(".npy"))) is not None:
+            with ArrayWriter(folder / file, (len(refs), none.shape[1]), np.float16) as writer:
+                for start in range(0, len(refs), _BLOCK):
+                    writer.write(read(refs[start : start + _BLOCK]).astype(np.float16))
 
 
 def open_vectors(folder: Path, rows: int, width: int | None, name: str = VECTORS_FILE) -> Array:

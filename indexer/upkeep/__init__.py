@@ -3,20 +3,3 @@
 from indexer.upkeep.rewriting import RemovalPlan, UpkeepReport, compact, plan_removal, remove
 from indexer.upkeep.summary import IndexSummary, gallery_state, read_summary, watch
 from indexer.upkeep.verification import Comparison, RepairReport, compare, repair, verify
-
-__all__ = [
-    "Comparison",
-    "IndexSummary",
-    "RemovalPlan",
-    "RepairReport",
-    "UpkeepReport",
-    "compact",
-    "compare",
-    "gallery_state",
-    "plan_removal",
-    "read_summary",
-    "remove",
-    "repair",
-    "verify",
-    "watch",
-]

@@ -14,15 +14,13 @@ from indexer.store import (
     GalleryFile,
     Generation,
     IndexFolder,
-    Places,
     Removals,
     Root,
     Rows,
+    keep_only,
     live_generation,
-    names_in_use,
     open_rows,
     place_meant,
-    previous_generation,
     read_centroids,
     shown_path,
 )
@@ -82,16 +80,24 @@ def write_next(
         live: its state. roots, entries, removals: what the next generation has.
         to_write: the content hashes whose rows go into a new segment.
     """
-    places = Places.open(before.path, before.manifest.counts.rows)
-    rows = Rows(open_rows(folder, before.manifest, places))
-    ids = shown_ids(entries)
-    refs = {content: live.contents[content].row for content in ids}
+    if not to_write and live.holds(entries, roots, removals):
+        return before
+    manifest, ids = before.manifest, shown_ids(entries)
+    rows = Rows(open_rows(folder, before))
+    centroids = read_centroids(before.path / "clusters.faiss", manifest.counts.clusters, rows.clustered_by([]).shape[1])
     cluster_of = {content: live.contents[content].cluster for content in ids}
-    width = rows.clustered_by([]).shape[1]
-    centroids = read_centroids(before.path / "clusters.faiss", before.manifest.counts.clusters, width)
-    clustering = Clustering(centroids, cluster_of, to_write, before.manifest.clusters_asked, live.clusters)
-    writer = GenerationWriter(folder, _KEY, before.manifest.origin, before.manifest.embedder, roots)
-    written = writer.write(Contents(entries, removals, rows, refs, clustering), live)
+    contents = Contents(
+        origin=manifest.origin,
+        embedder=manifest.embedder,
+        roots=roots,
+        entries=entries,
+        removals=removals,
+        rows=rows,
+        refs={content: live.contents[content].row for content in ids},
+        to_write=to_write,
+        clustering=Clustering(centroids, cluster_of, manifest.clusters_asked, live.clusters),
+    )
+    written = GenerationWriter(folder, _KEY, contents, live).write()
     shutil.rmtree(folder.building(_KEY), ignore_errors=True)
     return written
 
@@ -110,14 +116,14 @@ def compact(index: Path) -> UpkeepReport:
     live_generation(folder)
     with folder.writing():
         before = live_generation(folder)
-        folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
+        keep_only(folder, before)
         roots = live_roots(before.manifest)
         live = LiveState.read(before, roots)
         ids = shown_ids(live.files)
         after = before
         if len(before.manifest.segments) > 1 or before.manifest.counts.rows > len(ids):
             after = write_next(folder, before, live, roots, live.files, live.removals, to_write=frozenset(ids))
-        folder.clean(*names_in_use(after), building=None)
+        keep_only(folder, after, previous=False)
         return UpkeepReport.of(before, after, files=0)
 
 
@@ -181,9 +187,9 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     with folder.writing():
         before = live_generation(folder)
         wanted = _next(before, targets, ids)
-        folder.clean(*names_in_use(before, previous_generation(folder, before)), building=None)
+        keep_only(folder, before)
         after = write_next(folder, before, wanted.live, wanted.roots, wanted.entries, wanted.removals)
-        folder.clean(*names_in_use(after, previous_generation(folder, after)), building=None)
+        keep_only(folder, after)
         return UpkeepReport.of(before, after, wanted.plan.files)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from indexer.building import BadFile, list_photos, live_roots
+from indexer.building import BadFile, FolderListing, live_roots
 from indexer.store import Catalog, Drift, IndexFolder, Manifest, generation_files, live_generation, shown_path
 
 
@@ -71,7 +71,7 @@ def gallery_state(index: Path) -> str:
     folder = IndexFolder(index)
     digest = hashlib.sha256()
     roots = live_roots(live_generation(folder).manifest)
-    for file in list_photos(roots, folder.path).files:
+    for file in FolderListing(roots, folder.path):
         digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())
     return digest.hexdigest()
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from indexer.building import (
     DEFAULT_BATCH,
-    Builder,
     BuildReport,
     Progress,
     Request,
     StartingPoint,
     decide,
     live_roots,
+    run_here,
     wanted_embedder,
     wanted_origin,
 )
@@ -37,11 +37,11 @@ from indexer.store import (
     Generation,
     IndexFolder,
     Manifest,
+    Picked,
     Places,
     Root,
-    RowShape,
+    RowArrays,
     SegmentRow,
-    TokenArrays,
     generation_files,
     hash_file,
     live_generation,
@@ -120,7 +120,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
     manifest = live.manifest
     for entry in manifest.segments:
         try:
-            opened = open_tokens(folder.segment(entry.id), RowShape(entry.rows, manifest.width, manifest.tokens))
+            opened = open_tokens(folder.segment(entry.id), entry.rows, manifest.width, manifest.tokens)
         except IndexRefused as error:
             yield Problem("segment", str(error), entry.id)
             continue
@@ -175,12 +175,12 @@ def _part(name: str) -> Literal["catalog", "clusters", "places", "vectors"]:
     return "places" if name == PLACES_FILE else "clusters"
 
 
-def _tokens(tokens: TokenArrays | None, manifest: Manifest) -> Iterator[str]:
+def _tokens(tokens: RowArrays | None, manifest: Manifest) -> Iterator[str]:
     if tokens is None:
         return
-    if not _finite(tokens.scales):
+    if not _finite(tokens.arrays["scales"]):
         yield "holds values in scales.npy that are not finite."
-    if not _on_grid(tokens.positions, manifest):
+    if not _on_grid(tokens.arrays["positions"], manifest):
         yield "names cells in positions.npy that the patch grid does not have, or one cell twice."
 
 
@@ -208,13 +208,13 @@ def _catalog(files: list[GalleryFile], live: Generation) -> Iterator[str]:
         yield "the catalog holds an id that the manifest has not given yet."
 
 
-def _on_grid(positions: Array, manifest: Manifest) -> bool:
+def _on_grid(positions: Array | Picked, manifest: Manifest) -> bool:
     """Whether each row has cells of the network's patch grid, ascending."""
     blocks = (positions[start : start + BLOCK].astype(np.int64) for start in range(0, len(positions), BLOCK))
     return all(bool((block < manifest.cells).all() and (np.diff(block, axis=-1) > 0).all()) for block in blocks)
 
 
-def _finite(array: Array) -> bool:
+def _finite(array: Array | Picked) -> bool:
     if array.dtype.kind != "f":
         return True
     return all(bool(np.isfinite(array[start : start + BLOCK]).all()) for start in range(0, len(array), BLOCK))
@@ -343,7 +343,7 @@ def repair(
                 found[wanted] = wanted.find(matcher.device)
             if wanted in found:
                 decision = decide(request, diagnosis.start, origin, found[wanted], folder.path)
-                report = Builder(folder, decision, matcher, progress or Progress()).run()
+                report = run_here(folder, decision, matcher, progress or Progress())
                 return RepairReport(diagnosis.problems, report, diagnose(folder).problems)
         # It may have to be downloaded, and for that the lock is not held. What is wrong is then found out again.
         found[wanted] = wanted.find(matcher.device)

@@ -33,7 +33,6 @@ from indexer.store import (
     RowArrays,
     SegmentEntry,
     SegmentRow,
-    TokenArrays,
     assign,
     default_clusters,
     generation_name,
@@ -43,7 +42,6 @@ from indexer.store import (
     write_catalog,
     write_centroids,
 )
-from indexer.store.clusters import CentroidTokens
 from indexer.store.files import ArrayWriter, FileStamp, sync_folder, write_atomically
 
 Floats = NDArray[np.float32]
@@ -105,16 +103,15 @@ def write_large_index(place: Path, source: Path, count: int, *, first: int = 0) 
         return
     shutil.rmtree(place, ignore_errors=True)
     folder.create()
-    places = Places.open(live.path, live.manifest.counts.rows)
-    real = open_rows(IndexFolder(source), live.manifest, places)[live.manifest.segments[0].id]
-    made = MadePhotos(real.vectors[:].astype(np.float32), first)
+    real = open_rows(IndexFolder(source), live)[live.manifest.segments[0].id]
+    made = MadePhotos(real.vectors(slice(None)), first)
     centroids = _clusters(made, count)
     clusters = np.concatenate([assign(made.block(*block)[0], centroids) for block in _blocks(count)])
     order = np.argsort(clusters, kind="stable")
     rows = folder.segment(SEGMENT)
     rows.mkdir()
-    if real.tokens is not None:
-        _write_tokens(rows, real.tokens, made, count)
+    if "tokens" in real.arrays:
+        _write_tokens(rows, real, made, count)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
     write_catalog(generation / "photos.sqlite", _files(clusters, first), Removals(), Drift(count, 0, count, 0, True))
@@ -154,10 +151,12 @@ def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         file.truncate(file.tell() + math.prod(shape) * dtype.itemsize)
 
 
-def _write_tokens(folder: Path, real: TokenArrays, made: MadePhotos, count: int) -> None:
+def _write_tokens(folder: Path, real: RowArrays, made: MadePhotos, count: int) -> None:
     """Writes the segment: photos have the cells and scales of those that they are made of, and no features."""
-    _empty(folder / "tokens.npy", (count, *real.steps.shape[1:]), real.steps.dtype)
-    for name, array in (("positions", real.positions), ("scales", real.scales)):
+    steps = real.arrays["tokens"]
+    _empty(folder / "tokens.npy", (count, *steps.shape[1:]), steps.dtype)
+    for name in ("positions", "scales"):
+        array = real.arrays[name]
         with ArrayWriter(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype) as writer:
             for block in _blocks(count):
                 writer.write(array[made.block(*block)[1]])
@@ -189,12 +188,11 @@ def _files(clusters: NDArray[np.int64], first: int) -> Iterator[GalleryFile]:
 def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     """What stands for the clusters: the tokens of the real photo that is nearest to each centroid."""
     nearest = faiss.IndexFlatL2(centroids.shape[1])
-    nearest.add(real.vectors[:].astype(np.float32))
+    nearest.add(real.vectors(slice(None)))
     rows = nearest.search(centroids, 1)[1][:, 0]
-    if real.tokens is None:
-        return Centroids(centroids, None)
-    tokens = CentroidTokens(real.tokens.features(rows).astype(np.float16), np.array(real.tokens.positions[rows]))
-    return Centroids(centroids, tokens)
+    if "tokens" not in real.arrays:
+        return Centroids(centroids)
+    return Centroids(centroids, real.features(rows).astype(np.float16), real.arrays["positions"][rows])
 
 
 def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, first: int) -> Manifest:

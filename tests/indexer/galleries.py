@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from indexer import Index
+from indexer.building.writer import new_clusters
 from indexer.store.catalog import read_catalog
+from indexer.store.clusters import assign
 from indexer.store.location import IndexFolder
+from indexer.store.rows import RowArrays, Rows, SegmentRow
+from model import Tokens
 from tests.pictures import SHAPES, photo
 
 
@@ -48,3 +56,17 @@ def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, in
             row = (file.indexed.cluster, file.indexed.row.segment, file.indexed.row.number)
         found[file.path] = (file.id, file.status, *row)
     return found
+
+
+def tokens_of(index: Index, cluster: int) -> Tokens:
+    """The tokens of a cluster's photos."""
+    return index.photo_tokens(index.vectors.rows_of(cluster))
+
+
+def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
+    rows, names = Rows({"s": RowArrays({"vectors": points})}), [str(number) for number in range(len(points))]
+    refs = {name: SegmentRow("s", int(name)) for name in names}
+    ids = {name: int(name) + 1 for name in names}
+    made = new_clusters(ids, refs, rows, count, None, lambda some, near: assign(rows.clustered_by(some), near))
+    return made.centroids, np.array([made.cluster_of[name] for name in names], np.int64)

@@ -12,7 +12,7 @@ from indexer import BadInvocation, build, open_index, verify
 from indexer.building.staging import PhotoEncoder
 from indexer.store.location import IndexFolder
 from model.images.files import open_image
-from tests.indexer.galleries import catalog, index_bytes, save_photo
+from tests.indexer.galleries import catalog, index_bytes, save_photo, tokens_of
 from tests.indexer.strange_networks import GlobalVector, ret_only
 from tests.networks import tiny_checkpoint
 from tests.pictures import photo
@@ -28,9 +28,8 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
         ret = index.vectors.of()
         seen: list[int] = []
         for number in range(index.cluster_count):
-            rows = index.cluster(number)
-            ids = index.cluster_ids(number)
-            assert ids.tolist() == sorted(rows.ids.tolist()) == rows.ids.tolist()
+            ids, tokens = index.cluster_ids(number), tokens_of(index, number)
+            assert ids.tolist() == sorted(ids.tolist())
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)
                 assert entry.cluster == number
@@ -38,8 +37,8 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
                 own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
                 # Half a step of int8, and what rounding to float16 before it may add.
                 bound = own.features[0].abs().amax(dim=-1, keepdim=True) / 127 / 2 + 2e-3
-                assert bool(((rows.tokens.features[place] - own.features[0]).abs() <= bound).all())
-                assert rows.tokens.positions[place].tolist() == own.positions[0].tolist()
+                assert bool(((tokens.features[place] - own.features[0]).abs() <= bound).all())
+                assert tokens.positions[place].tolist() == own.positions[0].tolist()
                 unit = torch.nn.functional.normalize(own.ret[0], dim=0)
                 torch.testing.assert_close(ret[len(seen)], unit, atol=1e-3, rtol=1e-3)
                 seen.append(photo)
@@ -124,9 +123,9 @@ def test_a_network_with_a_global_vector_only_keeps_no_patch_tokens(
     assert verify(index_path) == []
     with open_index(index_path, single) as index:  # type: ignore[arg-type]
         assert index.centroids.features.shape == (2, 1, 32)
-        rows = index.cluster(0)
-        assert rows.tokens.features.shape == (len(rows.ids), 1, 32)
-        assert matcher.scores(rows.tokens, index.centroids, "ret").shape == (len(rows.ids), 2)
+        tokens, ids = tokens_of(index, 0), index.cluster_ids(0)
+        assert tokens.features.shape == (len(ids), 1, 32)
+        assert matcher.scores(tokens, index.centroids, "ret").shape == (len(ids), 2)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import model
 from indexer import BadInvocation, EmbedderUnavailable, IndexBusy, add, build, open_index, remove, repair
 from indexer.building.builds import Decision, StartingPoint, decide, wanted_embedder
 from indexer.building.request import Request
-from indexer.building.staging import build_key
 from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder, choose_embedder
 from indexer.store.generation import Origin, live_generation
 from indexer.store.location import IndexFolder
@@ -35,10 +33,6 @@ def built(gallery: Path, index_path: Path, matcher: model.Matcher) -> Path:
 def clip(tmp_path: Path) -> str:
     """A small CLIP model, as ``--embedder`` names it."""
     return f"clip:{saved_clip(tmp_path / 'clip')}"
-
-
-def key_of(decision: Decision) -> str:
-    return build_key(decision.origin, decision.embedder.entry, decision.roots)
 
 
 def decided(index: Path, request: Request, matcher: model.Matcher, embedder: ChosenEmbedder = RET) -> Decision:
@@ -95,7 +89,7 @@ def test_another_network_or_another_embedder_reuses_no_row(
         assert (decision.recluster, decision.live.reusable, decision.live.contents) == (True, False, {})
         # The files keep their ids all the same.
         assert len(decision.live.files) == 12
-        assert key_of(decision) != key_of(decided(built, Request(), matcher))
+        assert decision.key != decided(built, Request(), matcher).key
 
 
 def test_what_is_added_again_is_no_longer_removed(built: Path, gallery: Path, matcher: model.Matcher) -> None:
@@ -111,7 +105,7 @@ def test_the_embedder_is_the_one_asked_for_else_the_indexs_own_else_automatic(
     assert wanted_embedder(Request(embedder="clip"), manifest, origin) == WantedEmbedder("clip", download=True)
     assert wanted_embedder(Request(), manifest, origin) == WantedEmbedder("ret", download=False)
     assert wanted_embedder(Request(), None, origin) == WantedEmbedder("auto", download=False)
-    other = replace(origin, photo_sha256="0" * 64)
+    other = origin.model_copy(update={"photo_sha256": "0" * 64})
     assert wanted_embedder(Request(), manifest, other) == WantedEmbedder("auto", download=False)
 
 

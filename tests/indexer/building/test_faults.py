@@ -17,7 +17,7 @@ from model.network.config import Modality
 from model.network.tokens import Tokens
 from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
-from tests.indexer.galleries import save_photo, save_photos
+from tests.indexer.galleries import save_photo, save_photos, tokens_of
 from tests.indexer.strange_networks import GlobalVector
 from tests.programs import started_python
 
@@ -88,7 +88,7 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(
     with read_only(disk):
         with open_index(index, matcher) as opened:
             assert opened.photo_count == 12
-            assert opened.cluster(0).tokens.features.shape[0] == len(opened.cluster(0).ids)
+            assert tokens_of(opened, 0).features.shape[0] == len(opened.cluster_ids(0))
             assert opened.photo(1).id == 1
         assert verify(index) == []
         assert read_summary(index).manifest.counts.photos == 12
@@ -160,10 +160,10 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
     build([gallery], tmp_path / "at rest", matcher)
     with open_index(index_path, matcher) as index, open_index(tmp_path / "at rest", matcher) as other:
         contents = {
-            index.photo(i).content_hash for n in range(index.cluster_count) for i in index.cluster(n).ids.tolist()
+            index.photo(i).content_hash for n in range(index.cluster_count) for i in index.cluster_ids(n).tolist()
         }
         expected = {
-            other.photo(i).content_hash for n in range(other.cluster_count) for i in other.cluster(n).ids.tolist()
+            other.photo(i).content_hash for n in range(other.cluster_count) for i in other.cluster_ids(n).tolist()
         }
         assert contents == expected
 

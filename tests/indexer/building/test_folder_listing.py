@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.building.folder_listing import BadFile, Skipped, list_photos
+from indexer.building.folder_listing import BadFile, FolderListing, Skipped
 from indexer.store.catalog import GalleryFile, Removals, content_columns, file_of_columns
 from indexer.store.files import FileStamp
-from indexer.store.roots import Root
+from indexer.store.roots import Root, shown_path
 from tests.pictures import SHAPES, encoded, photo
 
 
@@ -21,25 +21,38 @@ def roots(folder: Path) -> list[Root]:
 
 
 def test_files_are_listed_in_the_order_of_their_shown_paths_with_size_and_time(tmp_path: Path) -> None:
-    listing = list_photos(roots(tmp_path), tmp_path / "index")
-    assert [file.key for file in listing.files] == [(0, "in here/m.JPG"), (0, "z.png"), (1, "c.webp")]
-    assert {file.stamp for file in listing.files} == {
+    listing = FolderListing(roots(tmp_path), tmp_path / "index")
+    files = list(listing)
+    assert [file.key for file in files] == [(0, "in here/m.JPG"), (0, "z.png"), (1, "c.webp")]
+    assert {file.stamp for file in files} == {
         FileStamp.of(path.stat()) for path in tmp_path.rglob("*.*") if path.suffix != ".txt"
     }
     assert listing.unlisted == ()
 
 
+def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_path: Path) -> None:
+    names = ["a/x.png", "a b/x.png", "a.png", "a-2/x.png", "a/b/x.png", "b.png", "a/\udce9.png", "a/z.png", "a/é/x.png"]
+    for root in ("g", "g-2"):
+        for name in names:
+            (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / root / name).touch()
+    gallery = [Root("g", tmp_path / "g"), Root("g-2", tmp_path / "g-2")]
+    found = [shown_path(["g", "g-2"], *file.key) for file in FolderListing(gallery, tmp_path / "index")]
+    assert found == sorted(found)
+    assert len(found) == 2 * len(names)
+
+
 def test_what_was_removed_is_not_listed(tmp_path: Path) -> None:
     removals = Removals().removing(0, "in here").removing(1, "c.webp")
-    assert [file.path for file in list_photos(roots(tmp_path), tmp_path / "index", removals).files] == ["z.png"]
+    assert [file.path for file in FolderListing(roots(tmp_path), tmp_path / "index", removals)] == ["z.png"]
 
 
 def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_listed(tmp_path: Path) -> None:
-    listing = list_photos([*roots(tmp_path), Root("gone", tmp_path / "gone")], tmp_path / "index")
+    listing = FolderListing([*roots(tmp_path), Root("gone", tmp_path / "gone")], tmp_path / "index")
+    assert len(list(listing)) == 3
     assert [(bad.path, bad.reason) for bad in listing.unlisted] == [
         (str(tmp_path / "gone"), "the folder cannot be read: No such file or directory")
     ]
-    assert len(listing.files) == 3
 
 
 def test_links_and_files_of_other_types_are_counted_and_files_without_ending_are_looked_into(tmp_path: Path) -> None:
@@ -50,8 +63,8 @@ def test_links_and_files_of_other_types_are_counted_and_files_without_ending_are
     (tmp_path / "b" / "film.MOV").write_bytes(b"x")
     (tmp_path / "b" / "more.mov").write_bytes(b"x")
     (tmp_path / "b" / ".hidden").write_bytes(b"x")
-    listing = list_photos(gallery, tmp_path / "index")
-    assert [file.path for file in listing.files] == ["in here/m.JPG", "scan", "z.png", "c.webp"]
+    listing = FolderListing(gallery, tmp_path / "index")
+    assert [file.path for file in listing] == ["in here/m.JPG", "scan", "z.png", "c.webp"]
     assert (listing.skipped.links, dict(listing.skipped.endings)) == (1, {".mov": 2, ".txt": 1, "": 1})
     assert listing.skipped.describe() == [
         "1 symbolic link, not followed; name the folders instead",
@@ -66,8 +79,11 @@ def test_an_empty_root_counts_as_one_that_is_not_there_only_where_files_are_know
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".marker").touch()
     gallery = [*roots(tmp_path), Root("empty", tmp_path / "empty")]
-    assert list_photos(gallery, tmp_path / "index", expected={0, 1}).unlisted == ()
-    listing = list_photos(gallery, tmp_path / "index", expected={0, 1, 2})
+    listing = FolderListing(gallery, tmp_path / "index", expected={0, 1})
+    assert len(list(listing)) == 3
+    assert listing.unlisted == ()
+    listing = FolderListing(gallery, tmp_path / "index", expected={0, 1, 2})
+    assert len(list(listing)) == 3
     assert listing.unlisted == (
         BadFile(str(tmp_path / "empty"), "the folder is empty, as when its disk is not mounted"),
     )
@@ -83,6 +99,6 @@ def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_with_the_name_of_a_photo_is_counted_and_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "photo.jpg")
-    listing = list_photos([Root("a", tmp_path)], tmp_path / "index")
-    assert listing.files == ()
+    listing = FolderListing([Root("a", tmp_path)], tmp_path / "index")
+    assert list(listing) == []
     assert listing.skipped.describe() == ["1 that is no file: a pipe, socket or device"]

@@ -195,11 +195,11 @@ def test_rows_written_but_not_committed_are_overwritten(tmp_path: Path) -> None:
     journal.append([record], ["bb", "cc"], _rows(2.0, 3.0))
     arrays = journal.arrays()
     assert arrays is not None
-    assert arrays.vectors[:].tolist() == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+    assert arrays.vectors(slice(None)).tolist() == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
     assert journal.rows() == {"aa": 0, "bb": 1, "cc": 2}
     journal.close()
 
 
 def _rows(*values: float) -> RowArrays:
     ret = torch.tensor(values)[:, None].expand(-1, 2).numpy()
-    return RowArrays(ret)
+    return RowArrays({"vectors": ret})

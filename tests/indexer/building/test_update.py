@@ -12,7 +12,7 @@ import model
 from indexer import IndexBusy, UnknownPhoto, build, open_index, verify
 from indexer.store.files import FileStamp
 from indexer.store.location import IndexFolder
-from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos
+from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos, tokens_of
 
 
 def test_a_second_build_of_an_unchanged_gallery_changes_nothing(
@@ -42,7 +42,7 @@ def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(
     assert verify(index_path) == []
     with open_index(index_path, matcher) as index:
         for number in range(index.cluster_count):
-            ids = index.cluster(number).ids.tolist()
+            ids = index.cluster_ids(number).tolist()
             assert ids == sorted(ids)
             assert all(index.photo(photo).cluster == number for photo in ids)
 
@@ -75,7 +75,7 @@ def test_a_photo_that_is_gone_vanishes_and_comes_back_with_its_id_and_row(
     with open_index(index_path, matcher) as index:
         with pytest.raises(UnknownPhoto):
             index.photo(before[0])
-        assert all(before[0] not in index.cluster(number).ids for number in range(index.cluster_count))
+        assert all(before[0] not in index.cluster_ids(number) for number in range(index.cluster_count))
         assert index.cluster_sizes.sum() == 11
     shutil.move(tmp_path / "away.png", path)
     assert build([gallery], index_path, matcher).encoded == 0
@@ -89,13 +89,13 @@ def test_a_cluster_that_lost_all_its_photos_stays_in_its_place(
     build([gallery], index_path, matcher, clusters=6)
     with open_index(index_path, matcher) as index:
         smallest = int(index.cluster_sizes.argmin())
-        for photo in index.cluster(smallest).ids.tolist():
+        for photo in index.cluster_ids(smallest).tolist():
             (gallery / index.photo(photo).paths[0]).unlink()
         kept = index.centroids.features[smallest]
     build([gallery], index_path, matcher)
     with open_index(index_path, matcher) as index:
         assert index.cluster_sizes[smallest] == 0
-        assert len(index.cluster(smallest).ids) == len(index.cluster(smallest).tokens) == 0
+        assert len(index.cluster_ids(smallest)) == len(tokens_of(index, smallest)) == 0
         assert torch.equal(index.centroids.features[smallest], kept)
 
 
@@ -177,7 +177,7 @@ def test_files_of_equal_content_are_shown_once_with_all_their_paths(
         (entry,) = entries
         assert entry.paths == ("a copy.png", "in here/another.png", "Ännchen 001.png")
         assert entry.id == found["a copy.png"][0]
-        assert sum((index.cluster(number).ids == entry.id).sum() for number in range(index.cluster_count)) == 1
+        assert sum((index.cluster_ids(number) == entry.id).sum() for number in range(index.cluster_count)) == 1
     (gallery / "a copy.png").unlink()
     assert build([gallery], index_path, matcher).encoded == 0
     with open_index(index_path, matcher) as index:
@@ -218,7 +218,7 @@ def test_another_number_of_clusters_clusters_anew_without_computing(
     with open_index(index_path, matcher) as index, open_index(tmp_path / "at once", matcher) as other:
         assert torch.equal(index.centroids.features, other.centroids.features)
         for number in range(5):
-            assert torch.equal(index.cluster(number).tokens.features, other.cluster(number).tokens.features)
+            assert torch.equal(tokens_of(index, number).features, tokens_of(other, number).features)
     assert verify(index_path) == []
 
 
@@ -255,11 +255,10 @@ def test_old_generations_go_except_the_last(gallery: Path, index_path: Path, mat
 def test_a_reader_is_not_disturbed_by_later_builds(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
     build([gallery], index_path, matcher, clusters=2)
     with open_index(index_path, matcher) as index:
-        before = index.cluster(0)
-        features = before.tokens.features.clone()
+        before, features = index.cluster_ids(0), tokens_of(index, 0).features.clone()
         for clusters in (3, 4, 5):
             build([gallery], index_path, matcher, clusters=clusters)
         assert index.generation == "g000001"
-        assert torch.equal(index.cluster(0).tokens.features, features)
-        assert np.array_equal(index.cluster(0).ids, before.ids)
+        assert torch.equal(tokens_of(index, 0).features, features)
+        assert np.array_equal(index.cluster_ids(0), before)
         assert index.photo(1).id == 1

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from indexer.building import Progress
-from indexer.distributed import ShardsReport, build_shards
+from indexer.building import BuildReport, Progress, Request
+from indexer.distributed import Cluster, build_shards
 
 #: Files of a slice.
 SLICE = 5
@@ -28,7 +28,7 @@ class BuildShards(Protocol):
         number: int | None = None,
         progress: Progress | None = None,
         clusters: int | None = None,
-    ) -> ShardsReport: ...
+    ) -> BuildReport: ...
 
 
 class KillAtFirstSlice(Progress):
@@ -44,19 +44,9 @@ def main(address: str, photos: str, shards: str, weights: str) -> None:
     from tests.indexer.distributed.workers import connection
 
     with connection(address):
-        build_shards(
-            [Path(photos)],
-            Path(shards),
-            ray=address,
-            shards=3,
-            weights=weights,
-            device="cpu",
-            embedder="ret",
-            slice_files=SLICE,
-            # Each worker of another driver has to load torch.
-            workers=1,
-            progress=KillAtFirstSlice(),
-        )
+        # Each worker of another driver has to load torch.
+        cluster = Cluster(address, device="cpu", workers=1, weights=weights, slice_files=SLICE)
+        build_shards(Path(shards), Request((Path(photos),), embedder="ret", shards=3), cluster, KillAtFirstSlice())
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import pytest
 
 import model
 from indexer import build
-from indexer.building import Progress
-from indexer.distributed import ShardsReport, build_shards
+from indexer.building import BuildReport, Progress, Request
+from indexer.distributed import Cluster as Machines
+from indexer.distributed import build_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.workers import connection
 from tests.indexer.galleries import save_photos
@@ -29,20 +30,10 @@ def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
         number: int | None = None,
         progress: Progress | None = None,
         clusters: int | None = None,
-    ) -> ShardsReport:
-        return build_shards(
-            [photos],
-            shards,
-            ray=ray_cluster.address,
-            shards=number,
-            weights=str(weights),
-            device="cpu",
-            embedder="ret",
-            slice_files=SLICE,
-            workers=2,
-            progress=progress,
-            clusters=clusters,
-        )
+    ) -> BuildReport:
+        machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights), slice_files=SLICE)
+        request = Request((photos,), embedder="ret", shards=number, clusters=clusters)
+        return build_shards(shards, request, machines, progress)
 
     with connection(ray_cluster.address):
         yield run

@@ -11,7 +11,6 @@ from indexer.store import (
     GalleryFile,
     Generation,
     IndexFolder,
-    Places,
     Rows,
     ShardsFolder,
     live_generation,
@@ -49,8 +48,7 @@ def held(index: Path) -> Held:
     live: Generation = live_generation(folder)
     files = read_catalog(live.path / "photos.sqlite")
     centroids = read_centroids(live.path / "clusters.faiss", live.manifest.counts.clusters)
-    places = Places.open(live.path, live.manifest.counts.rows)
-    rows = Rows(open_rows(folder, live.manifest, places))
+    rows = Rows(open_rows(folder, live))
     photos: dict[int, PhotoBytes] = {}
     seen: set[str] = set()
     for file in files:
@@ -59,7 +57,7 @@ def held(index: Path) -> Held:
             continue
         seen.add(content)
         assert file.indexed is not None
-        arrays = rows.take([file.indexed.row]).named()
+        arrays = rows.take([file.indexed.row]).arrays
         kept = {name: np.asarray(array).tobytes() for name, array in arrays.items()}
         photos[file.id] = PhotoBytes(kept, centroids[file.indexed.cluster].tobytes())
     return Held([replace(file, indexed=None) for file in files], photos, centroids)

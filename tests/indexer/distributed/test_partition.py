@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.distributed.partition import partition, place_cells
+from indexer.distributed.builds import partition, place_cells
 from indexer.store import GalleryFile
 
 

@@ -9,10 +9,11 @@ import pytest
 
 import model
 from indexer import BadInvocation, IndexBusy, IndexRefused, build, compact, open_index, remove
+from indexer.building import Request
 from indexer.commands import main
-from indexer.distributed import build_shards
+from indexer.distributed import Cluster, build_shards
+from indexer.distributed.builds import check_ids
 from indexer.distributed.connection import Resources, connected
-from indexer.distributed.partition import check_ids
 from indexer.store import ShardsFolder, read_shards
 from tests.indexer.distributed.builds import BuildShards
 from tests.indexer.galleries import save_photos
@@ -23,7 +24,7 @@ from tests.requirements import need_ray
 def refused(photos: Path, shards: Path, ray: str, number: int | None = None) -> str:
     """The sentence."""
     with pytest.raises(BadInvocation) as refusal:
-        build_shards([photos], shards, ray=ray, shards=number)
+        build_shards(shards, Request((photos,), shards=number), Cluster(ray))
     assert not list(shards.glob("shard*"))
     return str(refusal.value)
 
@@ -162,7 +163,7 @@ def test_shards_of_another_checkpoint_are_not_written_over(
     other = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
     before = read_shards(shards)
     with pytest.raises(BadInvocation, match="holds shards of another checkpoint"):
-        build_shards([photos], shards, ray="auto", weights=str(other), device="cpu")
+        build_shards(shards, Request((photos,)), Cluster("auto", device="cpu", weights=str(other)))
     with pytest.raises(BadInvocation, match="out of the shards, because it is not named"):
         sharded(save_photos(tmp_path / "photos", 3), shards)
     assert read_shards(shards) == before
@@ -180,13 +181,13 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 
 def test_more_workers_than_there_is_room_for_are_refused(photos: Path, tmp_path: Path, sharded: BuildShards) -> None:
     with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, and not for 999"):
-        build_shards([photos], tmp_path / "shards", ray="auto", workers=999)
+        build_shards(tmp_path / "shards", Request((photos,)), Cluster("auto", workers=999))
 
 
 def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     folder = ShardsFolder(tmp_path / "shards")
     with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
-        build_shards([gallery], folder.path, ray="local")
+        build_shards(folder.path, Request((gallery,)), Cluster("local"))
 
 
 def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
@@ -195,4 +196,4 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
     for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged, or of another version")):
         (shards / "shards.json").write_text(text)
         with pytest.raises(IndexRefused, match=problem):
-            build_shards([gallery], shards, ray="local")
+            build_shards(shards, Request((gallery,)), Cluster("local"))

@@ -36,7 +36,7 @@ def connection(address: str) -> Iterator[None]:
 def install() -> None:
     """Make this process a worker of a test."""
     from indexer.building import staging
-    from indexer.distributed import encoding
+    from indexer.distributed import workers
     from indexer.store.files import FileContent, read_below
     from model.decoding import Decoders, Job
     from model.images import OpenedImage
@@ -56,6 +56,6 @@ def install() -> None:
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)
     # Each death costs another worker, which takes seconds to load torch.
-    patch.setattr(encoding, "_MOST_DEATHS", 1)
+    patch.setattr(workers, "_MOST_DEATHS", 1)
     patch.setattr(staging, "Decoders", InThisProcess)
     patch.setattr(staging, "read_below", read)

@@ -12,29 +12,31 @@ from indexer.errors import IndexRefused
 from indexer.store.clusters import (
     Centroids,
     assign,
-    cluster,
     default_clusters,
     mean_tokens,
     normalised,
     read_centroids,
     write_centroids,
 )
-from indexer.store.rows import RowArrays, RowRef, Rows, SegmentRow, StagedRow, TokenArrays
+from indexer.store.rows import RowArrays, Rows, SegmentRow, quantised
+from tests.indexer.galleries import clustered
 
 CELLS = 16
 
 
-def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list[RowRef], RowArrays]:
+def photos(seed: int, count: int, kept: int, width: int = 3) -> tuple[Rows, list[SegmentRow], RowArrays]:
     """Photos in a segment and in a journal, every one with ``kept`` of 16 cells; and all of them in one piece."""
     draw = np.random.default_rng(seed)
     tokens = draw.normal(size=(count, kept + 1, width)).astype(np.float16)
     positions = np.stack([np.sort(draw.permutation(CELLS)[:kept]) for _ in range(count)]).astype(np.uint8)
     ret = draw.normal(size=(count, width)).astype(np.float32)
     half = count // 2
-    together = RowArrays(normalised(ret).astype(np.float16), None, TokenArrays.of(tokens, positions))
-    rows = Rows({"s": together.take(slice(0, half))}, staged=together.take(slice(half, count)))
-    refs: list[RowRef] = [SegmentRow("s", row) for row in range(half)]
-    refs += [StagedRow(row) for row in range(count - half)]
+    steps, scales = quantised(tokens)
+    vectors = normalised(ret).astype(np.float16)
+    together = RowArrays({"vectors": vectors, "tokens": steps, "positions": positions, "scales": scales})
+    rows = Rows({"s": together.take(slice(0, half)), "journal": together.take(slice(half, count))})
+    refs = [SegmentRow("s", row) for row in range(half)]
+    refs += [SegmentRow("journal", row) for row in range(count - half)]
     return rows, refs, together
 
 
@@ -42,8 +44,7 @@ def plain_mean(arrays: RowArrays, kept: int) -> tuple[list[int], list[npt.NDArra
     """The definition, cell by cell."""
     found: dict[int, list[npt.NDArray[np.float64]]] = {}
     everything = slice(None)
-    assert arrays.tokens is not None
-    for photo, cells in zip(arrays.tokens.features(everything), arrays.tokens.cells(everything), strict=True):
+    for photo, cells in zip(arrays.features(everything), arrays.cells(everything), strict=True):
         for token, cell in zip(photo[1:], cells.tolist(), strict=True):
             found.setdefault(cell, []).append(token.astype(np.float64))
     most = sorted(found, key=lambda cell: (-len(found[cell]), cell))[:kept]
@@ -68,24 +69,23 @@ def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
     rows, refs, arrays = photos(3, 7, CELLS)
     centroids = Centroids.empty(2, rows)
     centroids.compute(1, rows, refs)
-    assert centroids.tokens is not None
-    assert arrays.tokens is not None
-    means = arrays.tokens.features(slice(None)).mean(0)
-    np.testing.assert_allclose(centroids.tokens.features[1], means, atol=2e-3, rtol=1e-3)
-    np.testing.assert_allclose(centroids.ret[1], arrays.vectors[:].mean(0, dtype=np.float32), atol=1e-6)
-    assert centroids.tokens.positions[1].tolist() == list(range(CELLS))
+    assert centroids.features is not None
+    assert centroids.positions is not None
+    means = arrays.features(slice(None)).mean(0)
+    np.testing.assert_allclose(centroids.features[1], means, atol=2e-3, rtol=1e-3)
+    np.testing.assert_allclose(centroids.ret[1], arrays.vectors(slice(None)).mean(0), atol=1e-6)
+    assert centroids.positions[1].tolist() == list(range(CELLS))
 
 
 def test_rows_come_back_in_the_order_asked_for() -> None:
     rows, refs, arrays = photos(5, 8, 4)
     order = [6, 0, 7, 3, 3]
     chosen = [refs[place] for place in order]
-    assert np.array_equal(rows.vectors(chosen), arrays.vectors[order])
+    assert np.array_equal(rows.vectors(chosen), arrays.vectors(order))
     found = rows.tokens(chosen)
     assert found is not None
-    assert arrays.tokens is not None
-    assert np.array_equal(found[0], arrays.tokens.features(order))
-    assert np.array_equal(found[1], arrays.tokens.cells(order))
+    assert np.array_equal(found[0], arrays.features(order))
+    assert np.array_equal(found[1], arrays.cells(order))
 
 
 def embeddings(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -98,7 +98,7 @@ def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data:
     wanted = data.draw(st.integers(1, count))
     # Few distinct points, so that some clusters must end empty.
     points = embeddings(count)[np.random.default_rng(count).integers(0, max(1, count // 2), count)]
-    centroids, assignment = cluster(points, wanted)
+    centroids, assignment = clustered(points, wanted)
     assert sorted(set(assignment.tolist())) == list(range(len(centroids)))
     assert len(assignment) == count
     assert len(centroids) <= wanted
@@ -108,7 +108,7 @@ def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data:
 def test_clear_groups_become_the_clusters() -> None:
     centres = np.eye(8, dtype=np.float32)[:2]
     points = normalised(np.repeat(centres, 20, axis=0) + 0.01 * embeddings(40))
-    _, assignment = cluster(points, 2)
+    _, assignment = clustered(points, 2)
     assert {tuple(assignment[:20].tolist()), tuple(assignment[20:].tolist())} == {(0,) * 20, (1,) * 20}
 
 

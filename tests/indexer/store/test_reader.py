@@ -324,7 +324,7 @@ def test_an_unknown_photo_and_an_unknown_cluster_are_errors(built: Path, matcher
                 index.open_photo(photo)
         for cluster in (-1, index.cluster_count):
             with pytest.raises(IndexError):
-                index.cluster(cluster)
+                index.cluster_ids(cluster)
 
 
 def test_roots_can_be_mapped_to_where_they_are_now(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:

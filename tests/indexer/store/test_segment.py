@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,20 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from indexer.store.rows import (
-    Picked,
-    RowArrays,
-    RowRef,
-    Rows,
-    RowShape,
-    SegmentRow,
-    StagedRow,
-    TokenArrays,
-    open_tokens,
-    open_written,
-    quantised,
-    write_segment,
-)
+from indexer.store.rows import Picked, RowArrays, Rows, SegmentRow, open_tokens, quantised, write_segment
 
 Floats = npt.NDArray[np.float32]
 # What float16 holds, which is all that is kept.
@@ -54,33 +42,35 @@ def test_what_is_not_finite_shows_in_the_scale_of_its_token_alone(value: float) 
 
 def test_rows_of_a_segment_and_a_journal_become_one_segment(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(np.float16)
-    vectors = np.arange(6, dtype=np.float16)[:, None]
-    together = RowArrays(vectors, vectors, TokenArrays.of(features, np.arange(12, dtype=np.uint8).reshape(6, 2)))
-    rows = Rows({"old": together.take(slice(0, 3))}, staged=together.take(slice(3, 6)))
-    refs: list[RowRef] = [StagedRow(2), SegmentRow("old", 0), StagedRow(0), SegmentRow("old", 2)]
-    write_segment(tmp_path / "all", rows, refs, with_vectors=True)
-    opened = open_written(tmp_path / "all")
-    order = [5, 0, 3, 2]
-    for name, array in together.named().items():
-        assert np.array_equal(opened.named()[name][:], array[order])
-        assert opened.named()[name].dtype == array.dtype
+    steps, scales = quantised(features)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "tokens": steps,
+        "positions": np.arange(12, dtype=np.uint8).reshape(6, 2),
+        "scales": scales,
+    }
+    together = RowArrays({"vectors": np.arange(6, dtype=np.float16)[:, None], **arrays})
+    rows = Rows({"old": together.take(slice(0, 3)), "journal": together.take(slice(3, 6))})
+    refs = [SegmentRow("journal", 2), SegmentRow("old", 0), SegmentRow("journal", 0), SegmentRow("old", 2)]
     write_segment(tmp_path / "s", rows, refs)
-    tokens = open_tokens(tmp_path / "s", RowShape(4, 4, 3))
+    tokens = open_tokens(tmp_path / "s", 4, 4, 3)
     assert tokens is not None
-    steps, scales = quantised(features[order])
-    assert np.array_equal(tokens.features([1, 2]), (steps * scales[..., None])[1:3])
+    order = [5, 0, 3, 2]
+    for name, array in arrays.items():
+        assert np.array_equal(tokens.arrays[name][:], array[order])
+        assert tokens.arrays[name].dtype == array.dtype
+    assert np.array_equal(tokens.features([1, 2]), (steps * scales[..., None])[order][1:3])
     assert tokens.cells([1, 2]).tolist() == [[0, 1], [6, 7]]
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["positions.npy", "scales.npy", "tokens.npy"]
 
 
 def test_a_segment_of_photos_without_tokens_has_no_file(tmp_path: Path) -> None:
-    vectors = np.arange(6, dtype=np.float16).reshape(3, 2)
-    rows = Rows({}, staged=RowArrays(vectors))
-    write_segment(tmp_path / "s", rows, [StagedRow(1), StagedRow(2)])
+    rows = Rows({"journal": RowArrays({"vectors": np.arange(6, dtype=np.float16).reshape(3, 2)})})
+    refs = [SegmentRow("journal", 1), SegmentRow("journal", 0)]
+    write_segment(tmp_path / "s", rows, refs)
     assert list((tmp_path / "s").iterdir()) == []
-    assert open_tokens(tmp_path / "s", RowShape(2, 2, 1)) is None
-    assert rows.tokens([StagedRow(1)]) is None
-    assert rows.clustered_by([StagedRow(1), StagedRow(0)]).tolist() == [[2, 3], [0, 1]]
+    assert open_tokens(tmp_path / "s", 2, 2, 1) is None
+    assert rows.tokens(refs) is None
+    assert rows.clustered_by(refs).tolist() == [[2, 3], [0, 1]]
 
 
 def test_rows_that_are_picked_out_of_an_array_are_read_as_an_array() -> None:

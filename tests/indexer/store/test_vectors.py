@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from indexer import IndexRefused
 from indexer.store import Places, Vectors, default_clusters, normalised
 from indexer.store.catalog import GalleryFile, IndexedContent
-from indexer.store.clusters import cluster
 from indexer.store.rows import SegmentRow
+from tests.indexer.galleries import clustered
 
 WIDTH = 8
 Floats = npt.NDArray[np.float32]
@@ -26,7 +26,7 @@ def photos(count: int, seed: int = 0) -> Floats:
 
 def vectors_of(values: Floats, cells: int | None = None) -> Vectors:
     """The vectors, in the order of their cells."""
-    centroids, of_photo = cluster(values, default_clusters(len(values)) if cells is None else cells)
+    centroids, of_photo = clustered(values, default_clusters(len(values)) if cells is None else cells)
     sizes = np.bincount(of_photo, minlength=len(centroids))
     return Vectors(values[np.argsort(of_photo, kind="stable")].astype(np.float16), sizes, centroids)
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import model
@@ -37,12 +38,8 @@ def known(index: Path) -> dict[str, tuple[int, str]]:
 def tokens(index: Path, matcher: model.Matcher) -> dict[int, bytes]:
     """What the index holds of every photo."""
     with open_index(index, matcher) as opened:
-        found: dict[int, bytes] = {}
-        for number in range(opened.cluster_count):
-            rows = opened.cluster(number)
-            features = rows.tokens.features.numpy()
-            found |= {photo: features[place].tobytes() for place, photo in enumerate(rows.ids.tolist())}
-        return found
+        features = opened.photo_tokens(np.arange(opened.photo_count)).features.numpy()
+        return {photo: features[place].tobytes() for place, photo in enumerate(opened.ids.tolist())}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())

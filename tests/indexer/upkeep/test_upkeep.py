@@ -24,7 +24,7 @@ from indexer import (
 )
 from indexer.upkeep import plan_removal
 from tests.indexer.disks import refuse_listing
-from tests.indexer.galleries import catalog, save_photo, save_photos
+from tests.indexer.galleries import catalog, save_photo, save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
@@ -38,19 +38,19 @@ def built(gallery: Path, index_path: Path, matcher: model.Matcher) -> Path:
 def shown(index: Path, matcher: model.Matcher) -> set[str]:
     """The paths of everything that a search can find."""
     with open_index(index, matcher) as opened:
-        ids = [photo for number in range(opened.cluster_count) for photo in opened.cluster(number).ids.tolist()]
+        ids = [photo for number in range(opened.cluster_count) for photo in opened.cluster_ids(number).tolist()]
         assert len(ids) == len(set(ids)) == opened.photo_count
         return {path for photo in ids for path in opened.photo(photo).paths}
 
 
 def answers(index: Index, matcher: model.Matcher) -> list[tuple[int, list[int], list[float]]]:
     """What searches are made of: centroids' and photos' scores, cluster by cluster."""
-    query = index.cluster(0).tokens[:1]
+    query = tokens_of(index, 0)[:1]
     found = []
     for number in range(index.cluster_count):
-        rows = index.cluster(number)
-        scores = matcher.scores(query, rows.tokens, "rn")[0].tolist() if len(rows.ids) else []
-        found.append((number, rows.ids.tolist(), scores))
+        ids = index.cluster_ids(number)
+        scores = matcher.scores(query, tokens_of(index, number), "rn")[0].tolist() if len(ids) else []
+        found.append((number, ids.tolist(), scores))
     return [(-1, [], matcher.scores(query, index.centroids, "rn")[0].tolist()), *found]
 
 

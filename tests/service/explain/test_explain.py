@@ -272,12 +272,12 @@ def nearest_by_hand(index: Index, matcher: Matcher, root: Path, k: int, gone: fr
     drawn = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     patches, squares = [], {}
     for cluster in range(index.cluster_count):
-        rows = index.cluster(cluster)
-        for n, number in enumerate(rows.ids.tolist()):
+        tokens = index.photo_tokens(index.vectors.rows_of(cluster))
+        for n, number in enumerate(index.cluster_ids(cluster).tolist()):
             if number not in gone:
                 image = open_image(root / index.photo(number).paths[0])
                 squares[number] = matcher.preprocessing.pixels(image, "photo")
-            for cell, token in zip(rows.tokens.positions[n].tolist(), rows.tokens.patches[n].float(), strict=True):
+            for cell, token in zip(tokens.positions[n].tolist(), tokens.patches[n].float(), strict=True):
                 patches.append((number, cell, token))
     canvas = np.full((GRID * SIDE, GRID * SIDE, 3), 255, np.uint8)
     everything = torch.stack([token for *_, token in patches])

@@ -258,7 +258,7 @@ def test_the_stages_take_no_more_time_than_all_of_the_search(searcher: Searcher)
 
 @pytest.fixture(scope="module")
 def candidates(index: Index) -> Tokens:
-    return Tokens.cat([index.cluster(cluster).tokens for cluster in range(index.cluster_count)])
+    return index.photo_tokens(np.arange(index.photo_count))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,465 @@
+"""A build on many machines: connect, decide, and do the steps of a build by workers, with a shard for every place.
+
+A shard holds whole clusters, those near each other together, so that a search asks few shards.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import model
+from indexer.building import (
+    BuildReport,
+    Contents,
+    Decision,
+    LiveState,
+    Progress,
+    Request,
+    Staged,
+    StartingPoint,
+    Written,
+    check_network,
+    check_shards,
+    run_decided,
+    shown_ids,
+    wanted_embedder,
+    wanted_origin,
+)
+from indexer.distributed.connection import Workers, check_address, connected
+from indexer.distributed.slices import Sources
+from indexer.distributed.workers import (
+    TOKEN,
+    Assigned,
+    AssignWork,
+    Setup,
+    ShardWork,
+    SliceDone,
+    SliceWork,
+    assign_rows,
+    encode_slice,
+    look,
+    write_shard,
+)
+from indexer.errors import BadInvocation
+from indexer.store import (
+    MOST_ID,
+    MOST_SHARDS,
+    Drift,
+    FileKey,
+    GalleryFile,
+    Generation,
+    IndexedContent,
+    Manifest,
+    Root,
+    RowArrays,
+    SegmentRow,
+    ShardEntry,
+    ShardsFolder,
+    ShardsManifest,
+    make_folder,
+    open_generation,
+    software_version,
+    write_atomically,
+    write_catalog,
+    write_centroids,
+)
+from model.checkpoint import default_checkpoint
+
+Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+# A work whose machines end again and again is given up in the end, where Ray is asked to do it again so often.
+_RETRIES = 20
+# Rows that one work assigns to clusters: less than a megabyte names them.
+_ROWS = 16_384
+_MOST_SLICE = 100_000
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines of a build.
+
+    Attributes:
+        address: of the Ray cluster: "auto", "local" or HOST:PORT. A process that is connected already stays so.
+        device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as there is
+            room for.
+        weights: the checkpoint's file; None for the one that comes with the program.
+        slice_files: how many files are a worker's work, which is kept as a whole or not at all. With 1,024 it is some
+            5 MB of rows of the default network, and less than a minute of a worker's time.
+    """
+
+    address: str
+    device: str = "auto"
+    workers: int | None = None
+    weights: str | None = None
+    slice_files: int = 1024
+
+
+def build_shards(index: Path, request: Request, cluster: Cluster, progress: Progress | None = None) -> BuildReport:
+    """Index photos on many machines, in shards; or bring them up to date. A build that was killed is continued.
+
+    Photos and ``index`` have to be on storage that all machines share, at the same path on each. Clusters are always
+    made anew.
+
+    Args:
+        index: the folder of the shards. request: with ``recluster``, shards are written even if no photo has changed.
+
+    Raises:
+        BadInvocation: what is asked for cannot be done here, or the cluster cannot do it.
+        IndexBusy: another build is writing these shards. IndexRefused: those that are there are damaged.
+        ModelError: there is no such checkpoint.
+    """
+    if request.shards is not None and not 1 <= request.shards <= MOST_SHARDS:
+        raise BadInvocation(f"the number of shards must be from 1 to {MOST_SHARDS:,}.")
+    if not 1 <= cluster.slice_files <= _MOST_SLICE:
+        raise BadInvocation(f"a slice must have from 1 to {_MOST_SLICE:,} files.")
+    check_address(cluster.address)
+    folder, progress = ShardsFolder(index), progress or Progress()
+    # Before anything slow. What is there may have changed once the lock is held, so all is looked at again.
+    _roots(request, folder, LiveShards.read(folder))
+    with folder.writing(), connected(cluster.address):
+        workers = Workers(cluster.device, cluster.workers)
+        matcher = model.load(default_checkpoint(cluster.weights), "cpu", torch.float32)
+        check_network(matcher)
+        live = LiveShards.read(folder)
+        if live is not None:
+            folder.settle(live.manifest)
+        decision = _decide(request, folder, live, matcher)
+        site = RaySite(folder, decision, live, workers, cluster, progress)
+        with progress.of_build(folder.progress):
+            return run_decided(decision, site, progress)
+
+
+def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, matcher: model.Matcher) -> Decision:
+    """Decide what to do. Raises BadInvocation as ``build_shards`` does."""
+    roots = _roots(request, folder, live)
+    before = None if live is None else live.first
+    origin = wanted_origin(request, before, matcher)
+    embedder = wanted_embedder(request, before, origin).find(matcher.device)
+    if before is not None and not (before.origin == origin and before.embedder.same(embedder.entry)):
+        raise BadInvocation(
+            f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
+            "folder with --index, or delete that one."
+        )
+    state, clusters, shards, anew = LiveState(), request.clusters, request.shards or 1, True
+    if live is not None:
+        state, there = live.state(roots), len(live.generations)
+        same_clusters = clusters in (None, live.manifest.clusters_asked, live.manifest.clusters)
+        clusters = live.manifest.clusters_asked if clusters is None else clusters
+        shards = request.shards or there
+        anew = request.recluster or not same_clusters or shards != there
+    start, removals = StartingPoint(None), state.removals
+    return Decision(request, start, state, roots, removals, origin, embedder, True, clusters, shards, anew)
+
+
+def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> tuple[Root, ...]:
+    """The roots of the next shards.
+
+    Raises:
+        BadInvocation: as ``Request.roots`` does; or folders would leave, and may not.
+    """
+    manifest = None if live is None else live.first
+    roots = request.roots(folder.path, manifest)
+    now = {str(root.path) for root in roots}
+    leaving = [root.path for root in (() if manifest is None else manifest.roots) if root.path not in now]
+    if leaving and not request.leave:
+        raise BadInvocation(
+            f"this takes {', '.join(leaving)} out of the shards, because it is not named; name it, too, or repeat it "
+            "with --yes."
+        )
+    return roots
+
+
+@dataclass(frozen=True)
+class LiveShards:
+    """The shards that the last build has committed.
+
+    Attributes:
+        manifest: what joins them. generations: theirs, in order.
+    """
+
+    manifest: ShardsManifest
+    generations: tuple[Generation, ...]
+
+    @staticmethod
+    def read(folder: ShardsFolder) -> LiveShards | None:
+        """Those in a folder; None where there are none. Raises IndexRefused: they are damaged."""
+        if (manifest := folder.manifest()) is None:
+            return None
+        shards = enumerate(manifest.shards)
+        return LiveShards(manifest, tuple(open_generation(folder.shard(n), shard.generation) for n, shard in shards))
+
+    @property
+    def first(self) -> Manifest:
+        """The manifest of the first shard: all are of the same network and folders."""
+        return self.generations[0].manifest
+
+    def state(self, roots: Sequence[Root]) -> LiveState:
+        """All of them as the state of one index, but for the clusters, which are always made anew.
+
+        The rows of its contents are in sources, see ``Sources``.
+
+        Args:
+            roots: those of the next build. Files of roots that leave the gallery are left out.
+        """
+        files: list[GalleryFile] = []
+        contents: dict[str, IndexedContent] = {}
+        states = [LiveState.read(generation, roots) for generation in self.generations]
+        for shard, state in zip(self.manifest.shards, states, strict=True):
+            place = f"{shard.folder}/{shard.generation}"
+            files += state.files
+            for content, indexed in state.contents.items():
+                row = SegmentRow(f"{place}/{indexed.row.segment}", indexed.row.number)
+                contents[content] = replace(indexed, row=row)
+        return LiveState(
+            files=tuple(sorted(files, key=lambda file: file.id)),
+            reusable=True,
+            contents=contents,
+            removals=states[0].removals,
+            next_id=max(self.manifest.next_id, *(state.next_id for state in states)),
+            roots=states[0].roots,
+        )
+
+
+class RaySite:
+    """The workers of a cluster: each slice of the files has a journal, and a shard is an index of some clusters.
+
+    Args:
+        folder: of the shards, whose lock the caller holds. live: the shards that are there.
+
+    Raises:
+        BadInvocation: the workers cannot begin.
+    """
+
+    def __init__(
+        self,
+        folder: ShardsFolder,
+        decision: Decision,
+        live: LiveShards | None,
+        workers: Workers,
+        cluster: Cluster,
+        progress: Progress,
+    ) -> None:
+        self.path, self.workers = folder.path, workers.count
+        self._folder, self._decision, self._live = folder, decision, live
+        self._ray, self._progress, self._slice_files = workers, progress, cluster.slice_files
+        self._manifest = None if live is None else live.manifest
+        folder.clean(self._manifest, decision.key)
+        self._setup = Setup(
+            shards=folder.path,
+            key=decision.key,
+            token=uuid.uuid4().hex,
+            roots=decision.roots,
+            there=tuple(root.path for root in decision.roots if root.path.is_dir()),
+            weights=cluster.weights,
+            origin=decision.origin,
+            embedder=decision.embedder.entry,
+            device=workers.resources.device,
+            threads=workers.resources.cpus,
+            batch=decision.request.batch,
+            clusters=decision.clusters,
+            software=software_version(),
+        )
+        self._slices = self._setup.slices
+        make_folder(self._slices.folder)
+        write_atomically(self._slices.folder / TOKEN, self._setup.token.encode())
+        workers.everywhere(look, self._setup)
+
+    def staged(self) -> Staged:
+        """What is in all slices, the last that was seen of each file."""
+        records: dict[FileKey, GalleryFile] = {}
+        rows: dict[str, SegmentRow] = {}
+        for name in self._slices.names():
+            with closing(self._slices.journal(name)) as journal:
+                records |= journal.records()
+                for content, row in journal.rows().items():
+                    rows.setdefault(content, SegmentRow(name, row))
+        return Staged(records, rows)
+
+    def encode(self, files: Iterator[GalleryFile]) -> int:
+        """Have the files encoded in slices, while the folders are still being listed."""
+        self._slices.forget_attempts()
+        self._progress.start("encoding")
+        encoded = 0
+
+        def done(part: SliceDone) -> None:
+            nonlocal encoded
+            encoded += part.rows
+            self._progress.advance(part.files, part.bad)
+
+        self._ray.each(encode_slice, self._cut(files), done, retries=-1, on_gpu=True)
+        return encoded
+
+    def _cut(self, files: Iterator[GalleryFile]) -> Iterator[SliceWork]:
+        for number in count(self._slices.next_number()):
+            if not (part := tuple(islice(files, self._slice_files))):
+                return
+            self._progress.expect(len(part))
+            yield SliceWork(self._setup, number, part)
+
+    def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
+        """The slices and the shards that have these rows."""
+        return Sources(self.path, self._slices, (ref.segment for ref in refs))
+
+    def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
+        """The nearest centroids, as workers find them."""
+        path = self._slices.folder / "centroids.faiss"
+        write_centroids(path, centroids)
+        self._progress.start("clustering", len(refs))
+        found = np.empty(len(refs), np.int64)
+
+        def done(part: Assigned) -> None:
+            found[part.first : part.first + len(part.nearest)] = part.nearest
+            self._progress.advance(len(part.nearest))
+
+        works = (
+            AssignWork(self._setup, first, tuple(refs[first : first + _ROWS]), path, len(centroids))
+            for first in range(0, len(refs), _ROWS)
+        )
+        self._ray.each(assign_rows, works, done, retries=_RETRIES)
+        return found
+
+    def live(self) -> Written:
+        """The shards that are there."""
+        if self._manifest is None:
+            raise ValueError("nothing is live before the first build")
+        return _written(self._manifest)
+
+    def write(self, contents: Contents) -> Written:
+        """Have all shards written, and make them live together."""
+        decision, clustering = self._decision, contents.clustering
+        ids, cells = shown_ids(contents.entries), len(clustering.centroids)
+        next_id = max(decision.live.next_id, *(file.id + 1 for file in contents.entries))
+        check_ids(next_id)
+        check_shards(decision.shards, cells, "clusters: a shard holds whole ones")
+        path = self._slices.folder / "clusters.faiss"
+        write_centroids(path, clustering.centroids)
+        self._progress.start("writing", len(ids))
+        written: list[ShardEntry] = []
+
+        def done(entry: ShardEntry) -> None:
+            written.append(entry)
+            self._progress.advance(entry.photos)
+
+        sizes = np.bincount(list(clustering.cluster_of.values()), minlength=cells)
+        shard_of_cell = place_cells(clustering.centroids, sizes, decision.shards).tolist()
+        shard_of = {content: shard_of_cell[cell] for content, cell in clustering.cluster_of.items()}
+        generations = () if self._live is None else self._live.generations
+
+        def works() -> Iterator[ShardWork]:
+            for number, files in enumerate(partition(contents.entries, shard_of, decision.shards)):
+                plan = self._slices.folder / f"plan-{number:04d}.sqlite"
+                _write_plan(plan, files, contents)
+                live = generations[number].name if number < len(generations) else None
+                yield ShardWork(self._setup, number, plan, live, path, cells, next_id)
+
+        self._ray.each(write_shard, works(), done, retries=_RETRIES)
+        self._manifest = ShardsManifest(
+            photo_sha256=decision.origin.photo_sha256,
+            preprocessing_fingerprint=decision.origin.preprocessing_fingerprint,
+            clusters=cells,
+            clusters_asked=decision.clusters,
+            next_id=next_id,
+            created=datetime.now(UTC).replace(microsecond=0),
+            software=self._setup.software,
+            shards=tuple(sorted(written, key=lambda entry: entry.folder)),
+        )
+        self._folder.commit(self._manifest)
+        return _written(self._manifest)
+
+    def clean(self) -> None:
+        """Delete the slices, and generations that were live before the last but one."""
+        self._folder.clean(self._manifest, None)
+
+
+def _written(manifest: ShardsManifest) -> Written:
+    generation = "+".join(sorted({shard.generation for shard in manifest.shards}))
+    files = sum(shard.files for shard in manifest.shards)
+    return Written(generation, manifest.photos, files, manifest.clusters, None, manifest.shards)
+
+
+def _write_plan(path: Path, files: Sequence[GalleryFile], contents: Contents) -> None:
+    """Write the plan of a shard with these files: a catalog that says where the rows of its photos are now."""
+    path.unlink(missing_ok=True)
+    refs, cluster_of = contents.refs, contents.clustering.cluster_of
+
+    def placed(file: GalleryFile) -> GalleryFile:
+        content = file.shown_content
+        return replace(file, indexed=None if content is None else IndexedContent(refs[content], cluster_of[content]))
+
+    write_catalog(path, map(placed, files), contents.removals, Drift(0, 0.0, 0, 0.0, automatic=True))
+
+
+def check_ids(next_id: int) -> None:
+    """Raises BadInvocation where ids are given that shards cannot have.
+
+    Args:
+        next_id: the lowest id that no file has ever had.
+    """
+    if next_id - 1 > MOST_ID:
+        raise BadInvocation(
+            f"the ids of the files go up to {next_id - 1:,}, and those of an index in shards end at {MOST_ID:,}; build "
+            "it anew in another folder, where they begin at 1."
+        )
+
+
+def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
+    """The shard of each cluster: neighbours are together, and shards are as equal as whole clusters allow.
+
+    The clusters are cut in two along the direction in which they differ most, and the parts again, until there is one
+    for each shard.
+
+    Args:
+        centroids: (c, e). sizes: (c,) photos in each. shards: 1..c.
+
+    Returns:
+        (c,) int64, from 0; each shard has at least one cluster.
+    """
+    placed = np.zeros(len(sizes), np.int64)
+    _cut(centroids.astype(np.float64), sizes, np.arange(len(sizes)), 0, shards, placed)
+    return placed
+
+
+def _cut(
+    centroids: npt.NDArray[np.float64],
+    sizes: Numbers,
+    cells: Numbers,
+    first: int,
+    shards: int,
+    placed: Numbers,
+) -> None:
+    """Places some cells into so many shards from ``first`` on."""
+    if shards == 1:
+        placed[cells] = first
+        return
+    left = shards // 2
+    points = centroids[cells] - centroids[cells].mean(axis=0)
+    along = points @ np.linalg.eigh(points.T @ points)[1][:, -1]
+    order = cells[np.argsort(along, kind="stable")]
+    wanted = sizes[order].sum() * left / shards
+    middle = int(np.searchsorted(np.cumsum(sizes[order]), wanted, side="right"))
+    middle = min(max(middle, left), len(order) - (shards - left))
+    _cut(centroids, sizes, order[:middle], first, left, placed)
+    _cut(centroids, sizes, order[middle:], first + left, shards - left, placed)
+
+
+def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
+    """The files of each shard: those of a photo are together, and files that are no photos are dealt out.
+
+    Args:
+        entries: all files, by id. shard_of: the shard of each photo, by content hash.
+    """
+    parts: list[list[GalleryFile]] = [[] for _ in range(shards)]
+    for file in entries:
+        content = file.shown_content
+        parts[file.id % shards if content is None else shard_of[content]].append(file)
+    return parts

@@ -1,0 +1,305 @@
+"""What workers do in a build: they encode slices of the photos, assign rows to clusters, and write shards.
+
+Before that, each has to have the storage that all share, and the same networks.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import model
+from indexer.building import Clustering, Contents, GenerationWriter, Journal, LiveState, Progress, Stager
+from indexer.distributed.slices import Attempt, Slices, Sources
+from indexer.embedding import Embedder, WantedEmbedder
+from indexer.errors import BadInvocation
+from indexer.store import (
+    Catalog,
+    EmbedderEntry,
+    GalleryFile,
+    Generation,
+    IndexFolder,
+    Origin,
+    Root,
+    Rows,
+    SegmentRow,
+    ShardEntry,
+    ShardsFolder,
+    assign,
+    clean_shard,
+    open_generation,
+    read_centroids,
+    shard_name,
+    software_version,
+)
+from model.checkpoint import default_checkpoint
+from model.terminal import Refusal
+
+TOKEN = "token"
+# After so many workers have ended with a slice its files are read one by one; after so many have ended with one file,
+# that file is left out. The first may have ended for a reason of its own, such as a machine that was switched off.
+_MOST_DEATHS = 2
+_KILLER = "the worker that read it ended, more than once; the next build tries again"
+# Seconds. A worker whose machine is taken to be lost may still be writing, and notices within a few that it is alone.
+_WAIT = 120
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a build tells every worker.
+
+    Attributes:
+        shards: the folder of the shards. key: names the folder in it in which the build works.
+        token: what a file there holds, so that whoever reads it is known to see the same storage.
+        roots: the gallery's folders. there: those of them that are there.
+        weights: the checkpoint's file; None for the one that comes with the program. origin: what it has to be.
+        embedder: what clusters are made by.
+        device: "cpu" or "cuda". threads: how many threads compute. batch: photos that are encoded together.
+        clusters: how many the user asked for; None for about sqrt(photos).
+        software: the version of the program.
+    """
+
+    shards: Path
+    key: str
+    token: str
+    roots: tuple[Root, ...]
+    there: tuple[Path, ...]
+    weights: str | None
+    origin: Origin
+    embedder: EmbedderEntry
+    device: str
+    threads: int
+    batch: int
+    clusters: int | None
+    software: str
+
+    @property
+    def slices(self) -> Slices:
+        """The slices of this run of the build."""
+        return Slices(ShardsFolder(self.shards).slices(self.key), self.token[:8])
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The networks of a worker."""
+
+    matcher: model.Matcher
+    embedder: Embedder
+
+
+@lru_cache(maxsize=1)
+def opened(setup: Setup) -> Opened:
+    """The networks, which a worker loads once in a build.
+
+    Raises:
+        BadInvocation: the worker does not see what it should, or has another checkpoint or version of the program.
+    """
+    here = f"the worker on {socket.gethostname()}"
+    _check_storage(setup, here)
+    if (version := software_version()) != setup.software:
+        raise BadInvocation(
+            f"{here} has version {version} of sketch-search, and not {setup.software}; install the same everywhere."
+        )
+    torch.set_num_threads(setup.threads)
+    faiss.omp_set_num_threads(setup.threads)
+    try:
+        matcher = model.load(default_checkpoint(setup.weights), setup.device, torch.float32)
+        embedder = WantedEmbedder(setup.embedder.spec, download=False).find(matcher.device)
+        same = Origin.of(matcher).with_tokens(setup.origin.tokens) == setup.origin
+        if not same or not embedder.entry.same(setup.embedder):
+            raise BadInvocation(
+                f"{here} has other networks than this machine; let it have the same files at the same paths."
+            )
+        return Opened(matcher, embedder.load())
+    except BadInvocation:
+        raise
+    except Refusal as error:
+        raise BadInvocation(f"{here} cannot begin: {error}") from error
+
+
+def look(setup: Setup) -> None:
+    """Find out whether a worker can begin. Raises what ``opened`` does."""
+    opened(setup)
+
+
+def _check_storage(setup: Setup, here: str) -> None:
+    advice = "photos and index have to be on storage that all machines share, at the same path on each."
+    try:
+        found = (setup.slices.folder / TOKEN).read_text()
+    except OSError:
+        found = ""
+    if found != setup.token:
+        raise BadInvocation(f"{here} does not see {setup.shards}; {advice}")
+    for root in setup.there:
+        if not root.is_dir():
+            raise BadInvocation(f"{here} does not see {root}; {advice}")
+
+
+@dataclass(frozen=True)
+class SliceWork:
+    """The files of a slice, to be encoded."""
+
+    setup: Setup
+    number: int
+    files: tuple[GalleryFile, ...]
+
+
+@dataclass(frozen=True)
+class SliceDone:
+    """What came of it: how many files there are, how many of them cannot be indexed, and how many rows were made."""
+
+    files: int
+    bad: int
+    rows: int
+
+
+def encode_slice(work: SliceWork) -> SliceDone:
+    """Encode a slice, and write it to the storage that all share. Raises BadInvocation, as ``opened`` does."""
+    setup, slices = work.setup, work.setup.slices
+    # A worker may end after it has written its slice and before it has said so.
+    if not slices.is_done(work.number):
+        networks = opened(setup)
+        # From here on, an end of this process counts as one with this slice.
+        attempt = slices.begin(work.number)
+        with closing(Journal(attempt.folder)) as journal:
+            roots, keeps_tokens = [root.path for root in setup.roots], setup.origin.tokens > 1
+            stager = Stager(roots, networks.matcher, networks.embedder, journal, {}, keeps_tokens)
+            if attempt.deaths < _MOST_DEATHS:
+                stager.stage(work.files, setup.batch, Progress())
+            else:
+                _one_by_one(work.files, stager, journal, attempt)
+        attempt.complete()
+    with closing(slices.journal(slices.name(work.number))) as journal:
+        records = journal.records().values()
+        return SliceDone(len(records), sum(file.reason is not None for file in records), len(journal))
+
+
+def _one_by_one(files: tuple[GalleryFile, ...], stager: Stager, journal: Journal, attempt: Attempt) -> None:
+    deaths = attempt.deaths_at()
+    for number, file in enumerate(files):
+        if deaths.get(number, 0) >= _MOST_DEATHS:
+            journal.append([replace(file, stamp=None, reason=_KILLER)], [], None)
+        else:
+            attempt.trying(number)
+            stager.stage([file], 1, Progress())
+
+
+@dataclass(frozen=True)
+class AssignWork:
+    """Rows whose nearest centroids are wanted.
+
+    Attributes:
+        first: the number of the first of them among all. centroids: the file of the centroids. count: how many.
+    """
+
+    setup: Setup
+    first: int
+    rows: tuple[SegmentRow, ...]
+    centroids: Path
+    count: int
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The numbers of the nearest centroids of rows from the first on, (m,) int32."""
+
+    first: int
+    nearest: npt.NDArray[np.int32]
+
+
+def assign_rows(work: AssignWork) -> Assigned:
+    """The nearest centroid of each row."""
+    centroids = _centroids(work.centroids, work.count, work.setup.token)
+    sources = Sources(work.setup.shards, work.setup.slices, (row.segment for row in work.rows))
+    return Assigned(work.first, assign(Rows(sources).clustered_by(work.rows), centroids).astype(np.int32))
+
+
+@lru_cache(maxsize=1)
+def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
+    """The centroids in a file. build: names the build, since its file has the name of another's."""
+    return read_centroids(path, count)
+
+
+@dataclass(frozen=True)
+class ShardWork:
+    """A shard to be written.
+
+    Attributes:
+        number: of the shard, from 0. plan: the file of its plan.
+        live: the name of its generation that is committed; None where it has none.
+        centroids: the file of all centroids. clusters: how many they are.
+        next_id: the lowest id that no file in any shard has ever had.
+    """
+
+    setup: Setup
+    number: int
+    plan: Path
+    live: str | None
+    centroids: Path
+    clusters: int
+    next_id: int
+
+
+def write_shard(work: ShardWork) -> ShardEntry:
+    """Write the next generation of a shard: an ordinary index of its part of the photos.
+
+    Readers go on with the one that is live.
+    """
+    setup = work.setup
+    with ShardsFolder(setup.shards).writing_shard(work.number, _WAIT) as folder:
+        live = _clean(folder, work.live)
+        with closing(Catalog(work.plan)) as plan:
+            planned, removals = plan.files(), plan.removals()
+        placed = {
+            file.shown_content: file.indexed
+            for file in planned
+            if file.shown_content is not None and file.indexed is not None
+        }
+        sources = Sources(setup.shards, setup.slices, (indexed.row.segment for indexed in placed.values()))
+        # Only the shard's own clusters, in the order of all.
+        present = sorted({indexed.cluster for indexed in placed.values()})
+        number = {cluster: position for position, cluster in enumerate(present)}
+        clustering = Clustering(
+            read_centroids(work.centroids, work.clusters)[np.array(present)],
+            {content: number[indexed.cluster] for content, indexed in placed.items()},
+            setup.clusters,
+        )
+        contents = Contents(
+            origin=setup.origin,
+            embedder=setup.embedder,
+            roots=setup.roots,
+            entries=[replace(file, indexed=None) for file in planned],
+            removals=removals,
+            rows=Rows(sources),
+            refs={content: indexed.row for content, indexed in placed.items()},
+            to_write=placed.keys(),
+            clustering=clustering,
+        )
+        state = LiveState(live, removals=removals, next_id=work.next_id)
+        written = GenerationWriter(folder, setup.key, contents, state).write(make_live=False)
+    counts = written.manifest.counts
+    return ShardEntry(
+        folder=shard_name(work.number),
+        generation=written.name,
+        photos=counts.photos,
+        files=counts.files,
+        bad=counts.bad,
+        clusters=counts.clusters,
+    )
+
+
+def _clean(folder: IndexFolder, live: str | None) -> Generation | None:
+    """Delete what an attempt before this one has left, so that all attempts write a generation of the same name."""
+    if live is None:
+        folder.clean(set(), set(), building=set())
+        return None
+    clean_shard(folder, live)
+    return open_generation(folder, live)
