@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from indexer.building import BuildReport, Progress, ProgressState, add, build, read_progress
+    from indexer.building import BuildReport, Progress, add, build, read_progress
     from indexer.embedding import ClipTowers, open_towers
     from indexer.errors import (
         BadInvocation,
@@ -37,10 +37,8 @@ if TYPE_CHECKING:
         UnknownPhoto,
     )
     from indexer.store import (
-        Drift,
         EmbedderEntry,
         Index,
-        Manifest,
         Origin,
         PhotoEntry,
         PhotoFilter,
@@ -50,31 +48,25 @@ if TYPE_CHECKING:
         open_index,
         shard_folders,
     )
-    from indexer.upkeep import IndexSummary, RepairReport, UpkeepReport, compact, read_summary, remove, repair, verify
+    from indexer.upkeep import compact, read_summary, remove, repair, verify
 
 __all__ = [
     "BadInvocation",
     "BuildReport",
     "ClipTowers",
-    "Drift",
     "EmbedderEntry",
     "EmbedderUnavailable",
     "Index",
     "IndexBusy",
     "IndexRefused",
-    "IndexSummary",
     "IndexUnwritable",
     "IndexerError",
-    "Manifest",
     "Origin",
     "PhotoEntry",
     "PhotoFilter",
     "PhotoUnavailable",
     "Progress",
-    "ProgressState",
-    "RepairReport",
     "UnknownPhoto",
-    "UpkeepReport",
     "Vectors",
     "add",
     "build",

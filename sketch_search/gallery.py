@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from indexer import IndexRefused, Progress, build, default_index_path, read_summary
 from model import Matcher
 from model.network import Modality, Tokens, seen_together
-from service.engine import Engine, index_path, open_matcher
+from service.engine import Engine, OneIndex, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
 from sketch_search.answers import Picture, Searches, picture_bytes
@@ -32,9 +32,9 @@ class Gallery(Searches):
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
         """Opens the index that the settings name, as a server with these settings does."""
         self.matcher = open_matcher(settings) if matcher is None else matcher
-        self.engine = Engine(settings, self.matcher)
-        manifest = read_summary(index_path(settings)).manifest
-        self._roots = {root.name: Path(root.path) for root in manifest.roots}
+        index = OneIndex(settings, self.matcher)
+        self.engine = Engine(settings, self.matcher, galleries=index)
+        self._index = index.gallery().index
 
     @classmethod
     def open(
@@ -81,11 +81,7 @@ class Gallery(Searches):
         return self.engine.explain(prepared, params)
 
     def _path(self, shown: str) -> str:
-        if len(self._roots) == 1:
-            (root,) = self._roots.values()
-            return str(root / shown)
-        name, _, inside = shown.partition("/")
-        return str(self._roots[name] / inside)
+        return str(self._index.path_on_disk(shown))
 
     def _original(self, photo_id: int) -> bytes:
         entry = self.engine.photo(photo_id)

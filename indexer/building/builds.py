@@ -240,14 +240,11 @@ class Site(Protocol):
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
         """(m,): the number of the centroid (c, e) that is nearest to each row."""
 
-    def live(self) -> Written:
-        """What was live before the build."""
+    def write(self, contents: Contents | None) -> Written:
+        """Write these contents and make them live; None where nothing has changed. Delete what nobody needs any more.
 
-    def write(self, contents: Contents) -> Written:
-        """Write these contents, and make them live."""
-
-    def clean(self) -> None:
-        """Delete what no build and no reader needs any more."""
+        Returns what is live then.
+        """
 
 
 class LocalSite:
@@ -296,31 +293,24 @@ class LocalSite:
         """The nearest centroids, by FAISS."""
         return assign(Rows(self.sources(refs)).clustered_by(refs), centroids)
 
-    def live(self) -> Written:
-        """The live generation."""
-        if (generation := self._decision.live.generation) is None:
-            raise ValueError("nothing is live before the first build")
-        return _written(generation)
-
-    def write(self, contents: Contents) -> Written:
-        """Write the next generation."""
-        self._progress.start("writing")
-        return _written(GenerationWriter(self._folder, self._decision.key, contents, self._decision.live).write())
-
-    def clean(self) -> None:
-        """Delete the journal, and generations that were live before the last but one."""
+    def write(self, contents: Contents | None) -> Written:
+        """Write the next generation. Delete the journal, and generations that were live before the last but one."""
+        live = self._decision.live
+        if contents is not None:
+            self._progress.start("writing")
+            written = GenerationWriter(self._folder, self._decision.key, contents, live).write()
+        elif live.generation is not None:
+            written = live.generation
+        else:
+            raise ValueError("the first build has contents")
         self.close()
-        keep_only(self._folder, live_generation_if_any(self._folder), building=set())
+        keep_only(self._folder, written, building=set())
+        counts, drift = written.manifest.counts, read_drift(written.path / "photos.sqlite")
+        return Written(written.name, counts.photos, counts.files, counts.clusters, drift)
 
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
-
-
-def _written(generation: Generation) -> Written:
-    counts = generation.manifest.counts
-    drift = read_drift(generation.path / "photos.sqlite")
-    return Written(generation.name, counts.photos, counts.files, counts.clusters, drift)
 
 
 def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildReport:
@@ -347,10 +337,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     changed = decision.anew or not live.holds(entries, roots, decision.removals)
     if changed:
         progress.start("clustering")
-        written = site.write(_contents(decision, site, entries, ids, staged.rows))
-    else:
-        written = site.live()
-    site.clean()
+    written = site.write(_contents(decision, site, entries, ids, staged.rows) if changed else None)
     return BuildReport(
         **{name.name: getattr(written, name.name) for name in fields(written)},
         changed=changed,

@@ -223,25 +223,18 @@ _MOST_DECODERS = 8
 
 
 @dataclass(frozen=True)
-class _Photo:
-    """A new photo, ready for the networks.
+class _ReadFile:
+    """A file that was read.
 
     Attributes:
-        content_hash: SHA-256 of its bytes, hex. pixels: (3, H, W), as the network wants them.
+        record: what became of it.
+        pixels: (3, H, W), as the network wants them; None where the content has a row or cannot be decoded.
         for_embedder: what the embedder wants.
     """
 
-    content_hash: str
-    pixels: torch.Tensor
-    for_embedder: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class _ReadFile:
-    """A file that was read: what became of it; and its photo, unless the content has a row or cannot be decoded."""
-
     record: GalleryFile
-    photo: _Photo | None = None
+    pixels: torch.Tensor | None = None
+    for_embedder: torch.Tensor | None = None
 
 
 class _Opener:
@@ -335,8 +328,7 @@ class Stager:
         try:
             image = self._matcher.open(content.data, "photo", opener)
             pixels = self._matcher.prepare(image, "photo")
-            photo = _Photo(content_hash, pixels, self._embedder.prepare(image))
-            return _ReadFile(replace(record, taken=opener.taken), photo)
+            return _ReadFile(replace(record, taken=opener.taken), pixels, self._embedder.prepare(image))
         except (UnsupportedImage, EndedDecoding) as error:
             # Tried again by the next build: a decoder may be installed by then, or there is more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -347,30 +339,35 @@ class Stager:
 
     def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> int:
         """Compute and commit the rows of new photos. Returns how many of the files cannot be indexed."""
-        new: dict[str, _Photo] = {}
+        records, days = [file.record for file in group], dict[str, date | None]()
+        pixels, inputs = list[torch.Tensor](), list[torch.Tensor | None]()
         for file in group:
-            if file.photo is not None and file.photo.content_hash not in self._known:
-                new.setdefault(file.photo.content_hash, file.photo)
-        records = [file.record for file in group]
-        arrays = None
-        if new:
-            arrays = self._compute(list(new.values()), encoder)
+            content = file.record.content_hash
+            if file.pixels is not None and content is not None and content not in self._known and content not in days:
+                days[content] = file.record.taken
+                pixels.append(file.pixels)
+                inputs.append(file.for_embedder)
+        arrays = self._compute(pixels, inputs, encoder) if pixels else None
+        if arrays is not None:
             finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
-            broken = {content for content, fine in zip(new, finite, strict=True) if not fine}
+            broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
             if broken:
                 reason = "the network gives no finite values for it"
                 records = [replace(r, reason=reason) if r.content_hash in broken else r for r in records]
                 arrays = arrays.take(finite)
-                new = {content: photo for content, photo in new.items() if content not in broken}
-        self._journal.append(records, list(new), arrays if new else None)
-        self._known.update({r.content_hash: r.taken for r in records if r.content_hash in new})
-        self.encoded += len(new)
+                days = {content: day for content, day in days.items() if content not in broken}
+        self._journal.append(records, list(days), arrays if days else None)
+        self._known |= days
+        self.encoded += len(days)
         return sum(record.reason is not None for record in records)
 
-    def _compute(self, photos: Sequence[_Photo], encoder: PhotoEncoder) -> RowArrays:
-        tokens = encoder.encode([photo.pixels for photo in photos])
+    def _compute(
+        self, pixels: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor | None], encoder: PhotoEncoder
+    ) -> RowArrays:
+        """The rows of photos. inputs: what the embedder wants of each."""
+        tokens = encoder.encode(pixels)
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
-        if (made := self._embedder.embed([photo.for_embedder for photo in photos])) is not None:
+        if (made := self._embedder.embed(inputs)) is not None:
             arrays["embeddings"] = made.astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
             # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot

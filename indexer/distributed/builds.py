@@ -328,14 +328,21 @@ class RaySite:
         self._ray.each(assign_rows, works, done, retries=_RETRIES)
         return found
 
-    def live(self) -> Written:
-        """The shards that are there."""
+    def write(self, contents: Contents | None) -> Written:
+        """Have all shards written, and make them live together. Delete the slices and older generations."""
+        if contents is not None:
+            self._manifest = self._write(contents)
+            self._folder.commit(self._manifest)
         if self._manifest is None:
-            raise ValueError("nothing is live before the first build")
-        return _written(self._manifest)
+            raise ValueError("the first build has contents")
+        self._folder.clean(self._manifest, None)
+        shards = self._manifest.shards
+        generation = "+".join(sorted({shard.generation for shard in shards}))
+        files = sum(shard.files for shard in shards)
+        return Written(generation, self._manifest.photos, files, self._manifest.clusters, None, shards)
 
-    def write(self, contents: Contents) -> Written:
-        """Have all shards written, and make them live together."""
+    def _write(self, contents: Contents) -> ShardsManifest:
+        """Have all shards written, and say what joins them. None of them is live yet."""
         decision, clustering = self._decision, contents.clustering
         ids, cells = shown_ids(contents.entries), len(clustering.centroids)
         next_id = max(decision.live.next_id, *(file.id + 1 for file in contents.entries))
@@ -363,7 +370,7 @@ class RaySite:
                 yield ShardWork(self._setup, number, plan, live, path, cells, next_id)
 
         self._ray.each(write_shard, works(), done, retries=_RETRIES)
-        self._manifest = ShardsManifest(
+        return ShardsManifest(
             photo_sha256=decision.origin.photo_sha256,
             preprocessing_fingerprint=decision.origin.preprocessing_fingerprint,
             clusters=cells,
@@ -373,18 +380,6 @@ class RaySite:
             software=self._setup.software,
             shards=tuple(sorted(written, key=lambda entry: entry.folder)),
         )
-        self._folder.commit(self._manifest)
-        return _written(self._manifest)
-
-    def clean(self) -> None:
-        """Delete the slices, and generations that were live before the last but one."""
-        self._folder.clean(self._manifest, None)
-
-
-def _written(manifest: ShardsManifest) -> Written:
-    generation = "+".join(sorted({shard.generation for shard in manifest.shards}))
-    files = sum(shard.files for shard in manifest.shards)
-    return Written(generation, manifest.photos, files, manifest.clusters, None, manifest.shards)
 
 
 def _write_plan(path: Path, files: Sequence[GalleryFile], contents: Contents) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -90,34 +90,22 @@ class GalleryFile:
 
 
 @dataclass(frozen=True)
-class Removal:
-    """One rule: a file or folder is removed, or was added again.
-
-    Attributes:
-        root, path: which file or folder, as in the catalog; path '' stands for the whole root.
-        removed: True where it is removed. False where it lies in a removed folder and was added again.
-    """
-
-    root: int
-    path: str
-    removed: bool
-
-
 class Removals:
-    """All rules of an index.
+    """What the user removed from an index, and what was added again.
 
     For a file the nearest rule holds: its own, else its folder's, else that of the folder around it, and so on. Rules
     go by path and stay when the files go: a file that comes later into a removed folder is not shown either.
+
+    Attributes:
+        rules: whether a file or folder is removed, by its place, where '' is the whole root; or lies in a removed
+            folder and was added again (False).
     """
 
-    def __init__(self, rules: Iterable[Removal] = ()) -> None:
-        self._rules: Mapping[tuple[int, str], bool] = {(rule.root, rule.path): rule.removed for rule in rules}
+    rules: Mapping[FileKey, bool] = field(default_factory=dict)
 
     def hides(self, root: int, path: str) -> bool:
         """Whether a file or folder is removed."""
-        if not self._rules:
-            return False
-        return next((self._rules[root, around] for around in _upwards(path) if (root, around) in self._rules), False)
+        return next((self.rules[root, around] for around in _upwards(path) if (root, around) in self.rules), False)
 
     def removing(self, root: int, path: str) -> Removals:
         """These rules, changed so that ``path`` and all below it are removed."""
@@ -128,22 +116,14 @@ class Removals:
         return self._changed(root, path, False)
 
     def _changed(self, root: int, path: str, removed: bool) -> Removals:
-        others = Removals(rule for rule in self if not (rule.root == root and path in _upwards(rule.path)))
-        return others if others.hides(root, path) == removed else Removals([*others, Removal(root, path, removed)])
+        kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in _upwards(key[1])}
+        others = Removals(kept)
+        return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})
 
     def renumbered(self, numbers: Sequence[int | None]) -> Removals:
         """The rules with new numbers of the roots: ``numbers[old]`` is the new one, None for a root that leaves."""
-        moved = [(numbers[rule.root], rule) for rule in self]
-        return Removals(Removal(number, rule.path, rule.removed) for number, rule in moved if number is not None)
-
-    def __iter__(self) -> Iterator[Removal]:
-        """By root and path."""
-        return iter([Removal(root, path, removed) for (root, path), removed in sorted(self._rules.items())])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Removals) and self._rules == other._rules
-
-    __hash__ = None  # type: ignore[assignment]
+        moved = [(numbers[root], path, removed) for (root, path), removed in self.rules.items()]
+        return Removals({(number, path): removed for number, path, removed in moved if number is not None})
 
 
 def _upwards(path: str) -> list[str]:
@@ -252,7 +232,7 @@ def write_catalog(path: Path, files: Iterable[GalleryFile], removals: Removals, 
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         marks = ", ".join("?" * len(_COLUMNS.split(", ")))
         database.executemany(f"INSERT INTO photos ({_COLUMNS}) VALUES ({marks})", map(_to_row, files))
-        rules = [(rule.root, rule.path, rule.removed) for rule in removals]
+        rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
         database.executemany("INSERT INTO removals (root, path, removed) VALUES (?, ?, ?)", rules)
         database.execute(
             "INSERT INTO drift VALUES (?, ?, ?, ?, ?)",
@@ -370,7 +350,7 @@ class Catalog:
         rules = self._checked(_REMOVAL_ROWS, self._rows("SELECT root, path, removed FROM removals"))
         for root, _, _ in rules:
             self._check_root(root)
-        return Removals(Removal(root, path, bool(removed)) for root, path, removed in rules)
+        return Removals({(root, path): bool(removed) for root, path, removed in rules})
 
     def drift(self) -> Drift:
         """How well the clusters fit the photos."""

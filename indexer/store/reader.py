@@ -176,6 +176,8 @@ class Index:
         names = self.manifest.root_names
         roots = [Root(name, path) for name, path in zip(names, self._roots, strict=True)]
         shown = self._key_of(target)
+        if shown is not None and self._id_at(shown) is None:
+            shown = None
         place = place_meant(target, shown, lambda key: self._id_at(key) is not None, roots)
         number = None if place is None else self._id_at(place)
         if number is None:
@@ -183,10 +185,13 @@ class Index:
         return self.photo(number)
 
     def path_on_disk(self, shown: str) -> Path:
-        """Where a file is on this machine that results show by this path, in a root that may have been moved.
+        """Where a file is on this machine, in a root that may have been moved. It need not be there any more.
+
+        Args:
+            shown: its path, as results show it.
 
         Raises:
-            BadInvocation: no shown photo has a file with this path.
+            BadInvocation: no root of the gallery has the name that the path begins with.
         """
         if (key := self._key_of(shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
@@ -194,11 +199,12 @@ class Index:
         return self._roots[root] / name_of_text(path)
 
     def _key_of(self, shown: str) -> FileKey | None:
-        """The file of a shown photo that results show by this path; None where there is none."""
+        """The place in the gallery that results show by this path; None where it begins with the name of no root."""
         names = self.manifest.root_names
-        name, _, inside = shown.partition("/") if len(names) > 1 else (names[0], "", shown)
-        key = (names.index(name), inside) if name in names else None
-        return key if key is not None and self._id_at(key) is not None else None
+        if len(names) == 1:
+            return 0, shown
+        name, _, inside = shown.partition("/")
+        return (names.index(name), inside) if name in names else None
 
     def passing(self, wanted: PhotoFilter) -> Mask:
         """(p,): whether a photo passes a filter, by place. It does if one of its files does."""

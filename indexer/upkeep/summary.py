@@ -45,7 +45,7 @@ def read_summary(path: Path) -> IndexSummary:
     names = live.manifest.root_names
     with closing(Catalog(live.path / "photos.sqlite", roots=len(names))) as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
-        removed = [shown_path(names, rule.root, rule.path) for rule in catalog.removals() if rule.removed]
+        removed = [shown_path(names, *place) for place, removed in sorted(catalog.removals().rules.items()) if removed]
         drift = catalog.drift()
     return IndexSummary(
         path=folder.path,

@@ -40,12 +40,12 @@ from indexer.store import (
     Picked,
     Places,
     Root,
-    RowArrays,
+    SegmentEntry,
     SegmentRow,
     generation_files,
     hash_file,
     live_generation,
-    map_array,
+    live_generation_if_any,
     open_tokens,
     open_vectors,
     read_below,
@@ -56,6 +56,8 @@ from indexer.store import (
 )
 from model import Matcher
 
+Part = Literal["catalog", "clusters", "places", "segment", "vectors"]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -65,7 +67,7 @@ class Problem:
         part: what has to be made anew. sentence: for people. segment: which one, where ``part`` is "segment".
     """
 
-    part: Literal["catalog", "clusters", "places", "segment", "vectors"]
+    part: Part
     sentence: str
     segment: str | None = None
 
@@ -81,15 +83,12 @@ def verify(path: Path) -> list[str]:
     """
     folder = IndexFolder(path)
     try:
-        nothing_there = folder.current() is None
+        live = live_generation_if_any(folder)
+        if live is not None:
+            return [problem.sentence for problem in examine(folder, live)]
     except IndexRefused as error:
         return [str(error)]
-    if nothing_there:
-        raise no_index(folder.path)
-    try:
-        return [problem.sentence for problem in examine(folder, live_generation(folder))]
-    except IndexRefused as error:
-        return [str(error)]
+    raise no_index(folder.path)
 
 
 def examine(folder: IndexFolder, generation: Generation) -> list[Problem]:
@@ -117,56 +116,29 @@ def _files(folder: IndexFolder, generation: Generation) -> Iterator[Problem]:
 
 
 def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
-    manifest = live.manifest
-    for entry in manifest.segments:
-        try:
-            opened = open_tokens(folder.segment(entry.id), entry.rows, manifest.width, manifest.tokens)
-        except IndexRefused as error:
-            yield Problem("segment", str(error), entry.id)
-            continue
-        for sentence in _tokens(opened, manifest):
-            yield Problem("segment", f"segment {entry.id} {sentence}", entry.id)
+    for entry in live.manifest.segments:
+        yield from _refused("segment", _of_segment(folder, live.manifest, entry), entry.id)
+    yield from _refused("vectors", _of_vectors(live))
+    files: list[GalleryFile] = []
+    damaged = list(_refused("catalog", _of_catalog(live, files)))
+    yield from damaged
+    yield from _refused("clusters", _of_clusters(live))
+    # What a damaged catalog says is compared with nothing.
+    yield from _refused("places", _of_places(live, None if damaged else files))
+
+
+def _refused(part: Part, sentences: Iterator[str], segment: str | None = None) -> Iterator[Problem]:
+    """The problems of a part: what is said of it, until it is refused, and why."""
     try:
-        for name in (VECTORS_FILE, *([EMBEDDINGS_FILE] if manifest.has_embeddings else [])):
-            width = manifest.width if name == VECTORS_FILE else None
-            if not _finite(open_vectors(live.path, manifest.counts.rows, width, name)):
-                yield Problem("vectors", f"{name} holds values that are not finite.")
-    except IndexRefused as error:
-        yield Problem("vectors", str(error))
-    files: list[GalleryFile] | None = None
-    try:
-        found = read_catalog(live.path / "photos.sqlite", roots=len(manifest.roots))
-        problems = list(_catalog(found, live))
-        yield from (Problem("catalog", sentence) for sentence in problems)
-        # What a damaged catalog says is compared with nothing.
-        files = None if problems else found
+        for sentence in sentences:
+            yield Problem(part, sentence, segment)
     except OtherFormat:
         raise
     except IndexRefused as error:
-        yield Problem("catalog", str(error))
-    try:
-        read_centroids(live.path / "clusters.faiss", manifest.counts.clusters)
-        for file in manifest.files:
-            if file.name.startswith("centroid_"):
-                array = map_array(live.path / file.name)
-                if len(array) != manifest.counts.clusters or not _finite(array):
-                    yield Problem("clusters", f"{file.name} does not have one finite row a cluster.")
-                if file.name == "centroid_positions.npy" and not _on_grid(array, manifest):
-                    yield Problem("clusters", f"{file.name} names cells that the patch grid does not have.")
-        Centroids.open(live.path, manifest.counts.clusters, manifest.width, manifest.tokens)
-    except IndexRefused as error:
-        yield Problem("clusters", str(error))
-    try:
-        places = Places.open(live.path, manifest.counts.rows)
-        sizes = [(entry.id, entry.rows) for entry in manifest.segments]
-        known = None if files is None else Places.of_files(files, sizes, manifest.counts.clusters)
-        if known is not None and not np.array_equal(places.table(), known.table()):
-            yield Problem("places", f"{PLACES_FILE} does not say what the catalog says.")
-    except IndexRefused as error:
-        yield Problem("places", str(error))
+        yield Problem(part, str(error), segment)
 
 
-def _part(name: str) -> Literal["catalog", "clusters", "places", "vectors"]:
+def _part(name: str) -> Part:
     """The part of a generation to which a file of its own folder belongs."""
     if name == "photos.sqlite":
         return "catalog"
@@ -175,20 +147,49 @@ def _part(name: str) -> Literal["catalog", "clusters", "places", "vectors"]:
     return "places" if name == PLACES_FILE else "clusters"
 
 
-def _tokens(tokens: RowArrays | None, manifest: Manifest) -> Iterator[str]:
-    if tokens is None:
-        return
-    if not _finite(tokens.arrays["scales"]):
-        yield "holds values in scales.npy that are not finite."
-    if not _on_grid(tokens.arrays["positions"], manifest):
-        yield "names cells in positions.npy that the patch grid does not have, or one cell twice."
+def _of_segment(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Iterator[str]:
+    tokens = open_tokens(folder.segment(entry.id), entry.rows, manifest.width, manifest.tokens)
+    if tokens is not None and not _finite(tokens.arrays["scales"]):
+        yield f"segment {entry.id} holds values in scales.npy that are not finite."
+    if tokens is not None and not _on_grid(tokens.arrays["positions"], manifest):
+        yield f"segment {entry.id} names cells in positions.npy that the patch grid does not have, or one cell twice."
 
 
-def _catalog(files: list[GalleryFile], live: Generation) -> Iterator[str]:
+def _of_vectors(live: Generation) -> Iterator[str]:
+    manifest = live.manifest
+    for name in (VECTORS_FILE, *([EMBEDDINGS_FILE] if manifest.has_embeddings else [])):
+        width = manifest.width if name == VECTORS_FILE else None
+        if not _finite(open_vectors(live.path, manifest.counts.rows, width, name)):
+            yield f"{name} holds values that are not finite."
+
+
+def _of_clusters(live: Generation) -> Iterator[str]:
+    manifest, clusters = live.manifest, live.manifest.counts.clusters
+    read_centroids(live.path / "clusters.faiss", clusters)
+    for name, array in Centroids.open(live.path, clusters, manifest.width, manifest.tokens).named().items():
+        if not _finite(array):
+            yield f"{name}.npy does not have finite values only."
+        if name == "centroid_positions" and not _on_grid(array, manifest):
+            yield f"{name}.npy names cells that the patch grid does not have."
+
+
+def _of_places(live: Generation, files: list[GalleryFile] | None) -> Iterator[str]:
+    """files: what the catalog holds; None where that is damaged."""
+    manifest = live.manifest
+    places = Places.open(live.path, manifest.counts.rows)
+    sizes = [(entry.id, entry.rows) for entry in manifest.segments]
+    known = None if files is None else Places.of_files(files, sizes, manifest.counts.clusters)
+    if known is not None and not np.array_equal(places.table(), known.table()):
+        yield f"{PLACES_FILE} does not say what the catalog says."
+
+
+def _of_catalog(live: Generation, found: list[GalleryFile]) -> Iterator[str]:
+    """Fills in ``found`` with what the catalog holds."""
+    found += read_catalog(live.path / "photos.sqlite", roots=len(live.manifest.roots))
     counts = live.manifest.counts
     rows = {entry.id: entry.rows for entry in live.manifest.segments}
     content_of: dict[SegmentRow, str | None] = {}
-    for file in files:
+    for file in found:
         if file.indexed is None:
             if file.status == "indexed":
                 yield f"photo {file.id} is indexed and has no row."
@@ -200,11 +201,11 @@ def _catalog(files: list[GalleryFile], live: Generation) -> Iterator[str]:
             yield f"photo {file.id} is in cluster {cluster} of {counts.clusters}."
         elif content_of.setdefault(row, file.content_hash) != file.content_hash:
             yield f"photo {file.id} shares a row with a photo of other content."
-    indexed = [file for file in files if file.status == "indexed"]
-    found = (len({file.content_hash for file in indexed}), len(indexed), sum(file.status == "bad" for file in files))
-    if found != (counts.photos, counts.files, counts.bad):
+    indexed = [file for file in found if file.status == "indexed"]
+    held = (len({file.content_hash for file in indexed}), len(indexed), sum(file.status == "bad" for file in found))
+    if held != (counts.photos, counts.files, counts.bad):
         yield "the catalog does not hold as many photos, files and bad files as the manifest says."
-    if any(file.id >= live.manifest.next_id for file in files):
+    if any(file.id >= live.manifest.next_id for file in found):
         yield "the catalog holds an id that the manifest has not given yet."
 
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from indexer import EmbedderUnavailable, open_towers
-from indexer.embedding.embedders import ClipEmbedder, choose_embedder
-from indexer.embedding.towers import ClipTowers
+from indexer.embedding.embedders import ClipEmbedder, ClipTowers, choose_embedder
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import drawing
 

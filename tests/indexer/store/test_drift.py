@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import model
-from indexer import Drift, build, read_summary, remove
+from indexer import build, read_summary, remove
+from indexer.store import Drift
 from tests.indexer.galleries import save_photos
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.store.catalog import Removal, Removals
+from indexer.store.catalog import Removals
 
 FILES = [(root, path) for root in (0, 1) for path in ("a", "b/a", "b/c/a", "b/c/d", "bc", "b c/a")]
 PLACES = [*FILES, *((root, path) for root in (0, 1) for path in ("", "b", "b/c", "b c"))]
@@ -21,9 +21,8 @@ def test_the_last_word_about_a_file_or_a_folder_around_it_holds(steps: list[tupl
             if file[0] == root and (not path or file[1] == path or file[1].startswith(f"{path}/"))
         }
         assert {file: removals.hides(*file) for file in FILES} == hidden
-    assert Removals(removals) == removals
 
 
 def test_rules_follow_their_roots_and_go_with_them() -> None:
-    removals = Removals([Removal(0, "a", True), Removal(1, "b", True), Removal(2, "c", True)])
-    assert list(removals.renumbered([1, None, 0])) == [Removal(0, "c", True), Removal(1, "a", True)]
+    removals = Removals({(0, "a"): True, (1, "b"): True, (2, "c"): True})
+    assert removals.renumbered([1, None, 0]) == Removals({(0, "c"): True, (1, "a"): True})

@@ -27,11 +27,11 @@ from tests.indexer.damages import not_finite, number, short, sign, sql, wider
         (short("g000001/vectors.npy"), "vectors.npy is not the array that the manifest says"),
         (short("segments/*/tokens.npy"), "is not the array that the manifest says"),
         (number("g000001/places.npy", 40, place=0), "places.npy does not say what the catalog says"),
-        (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy does not have one finite row a cluster"),
+        (not_finite("g000001/centroid_tokens.npy"), "centroid_tokens.npy does not have finite values only"),
         (number("segments/*/positions.npy", 255), "names cells in positions.npy that the patch grid does not have"),
         (number("segments/*/positions.npy", 0, place=1), "or one cell twice"),
         (number("g000001/centroid_positions.npy", 200), "centroid_positions.npy names cells that the patch grid"),
-        (short("g000001/centroid_ret.npy"), "centroid_ret.npy does not have one finite row a cluster"),
+        (short("g000001/centroid_ret.npy"), "centroid_ret.npy is not the array that the manifest says"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
