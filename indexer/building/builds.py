@@ -374,7 +374,7 @@ def _contents(
         count = max(default_clusters(len(ids)), decision.shards) if decision.clusters is None else decision.clusters
         clustering = new_clusters(ids, refs, rows, count, decision.clusters, site.nearest)
     else:
-        clustering = joined_clusters(ids, refs, rows, live, site.nearest)
+        clustering = joined_clusters(ids, refs, rows, live.clusters, live.contents, site.nearest)
     return Contents(
         origin=decision.origin,
         embedder=decision.embedder.entry,

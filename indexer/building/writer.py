@@ -94,13 +94,21 @@ def new_clusters(
 
 
 def joined_clusters(
-    ids: Mapping[str, int], refs: Mapping[str, SegmentRow], rows: Rows, live: LiveState, nearest: Nearest
+    ids: Mapping[str, int],
+    refs: Mapping[str, SegmentRow],
+    rows: Rows,
+    kept: LiveClusters,
+    contents: Mapping[str, IndexedContent],
+    nearest: Nearest,
 ) -> Clustering:
-    """Keeps the live clusters; photos that are new join the nearest one. Takes the same as ``new_clusters``."""
-    if (kept := live.clusters) is None:
-        raise ValueError("there are no clusters to join")
+    """Keeps the live clusters; photos that are new join the nearest one.
+
+    Args:
+        ids, refs, rows, nearest: as for ``new_clusters``. kept: the live clusters. contents: where the live index has
+            each content.
+    """
     centroids = read_centroids(kept.folder / "clusters.faiss", len(kept.members), rows.clustered_by([]).shape[1])
-    cluster_of = {content: live.contents[content].cluster for content in ids if content in live.contents}
+    cluster_of = {content: contents[content].cluster for content in ids if content in contents}
     new = sorted(ids.keys() - cluster_of.keys(), key=ids.__getitem__)
     if new:
         found = nearest([refs[content] for content in new], centroids)

@@ -417,7 +417,7 @@ def update_line(report: BuildReport) -> str:
 
 def plan_lines(plan: RemovalPlan) -> list[str]:
     """Name the files and folders that leave the index."""
-    return [_line("leaves", f"{leaving.path} ({_count(leaving.files, 'file')})") for leaving in plan.leaving]
+    return [_line("leaves", f"{path} ({_count(files, 'file')})") for path, files in plan.leaving]
 
 
 def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:

@@ -8,6 +8,5 @@ from indexer.embedding.embedders import (
     ClipTowers,
     Embedder,
     WantedEmbedder,
-    choose_embedder,
     open_towers,
 )

@@ -155,13 +155,12 @@ class Index:
         Raises:
             UnknownPhoto: no shown photo has a file with this id.
         """
-        with self._lock:
-            files = self._catalog.sharing(photo)
-        if not files or files[0].indexed is None or files[0].content_hash is None:
+        files = self._files_of(photo)
+        first, names = files[0], self.manifest.root_names
+        if first.indexed is None or first.content_hash is None:
             raise UnknownPhoto(f"no photo has the id {photo}.")
-        names = self.manifest.root_names
         paths = tuple(shown_path(names, file.root, file.path) for file in files)
-        return PhotoEntry(files[0].id, paths, files[0].indexed.cluster, files[0].content_hash)
+        return PhotoEntry(first.id, paths, first.indexed.cluster, first.content_hash)
 
     def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
         """Several photos, each as ``photo`` gives it, in the order of the ids."""

@@ -2,4 +2,4 @@
 
 from indexer.upkeep.rewriting import RemovalPlan, UpkeepReport, compact, plan_removal, remove
 from indexer.upkeep.summary import IndexSummary, gallery_state, read_summary, watch
-from indexer.upkeep.verification import Comparison, RepairReport, compare, repair, verify
+from indexer.upkeep.verification import compare, repair, verify

@@ -128,35 +128,18 @@ def compact(index: Path) -> UpkeepReport:
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """A file or folder that leaves the index.
-
-    Attributes:
-        path: as results show it; of a whole root, where it is on disk. files: how many files of the gallery it is.
-    """
-
-    path: str
-    files: int
-
-
-@dataclass(frozen=True)
 class RemovalPlan:
     """The effect that a removal would have.
 
     Attributes:
-        leaving: what was named. files: how many files that is together. of: how many the index has.
+        leaving: what was named, as results show it, or a whole root by where it is on disk; and how many files that is.
+        files: how many files that is together. of: how many the index has.
+        live: the state that the next generation goes on from. roots, entries, removals: what it has.
     """
 
-    leaving: tuple[Leaving, ...]
+    leaving: tuple[tuple[str, int], ...]
     files: int
     of: int
-
-
-@dataclass(frozen=True)
-class _Next:
-    """The contents of the generation after a removal."""
-
-    plan: RemovalPlan
     live: LiveState
     roots: Sequence[Root]
     entries: Sequence[GalleryFile]
@@ -165,7 +148,7 @@ class _Next:
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
     """Say what ``remove`` would do. Takes and raises the same, but nothing is written."""
-    return _next(live_generation(IndexFolder(index)), targets, ids).plan
+    return _planned(live_generation(IndexFolder(index)), targets, ids)
 
 
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> UpkeepReport:
@@ -186,15 +169,15 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     live_generation(folder)
     with folder.writing():
         before = live_generation(folder)
-        wanted = _next(before, targets, ids)
+        plan = _planned(before, targets, ids)
         keep_only(folder, before)
-        after = write_next(folder, before, wanted.live, wanted.roots, wanted.entries, wanted.removals)
+        after = write_next(folder, before, plan.live, plan.roots, plan.entries, plan.removals)
         keep_only(folder, after)
-        return UpkeepReport.of(before, after, wanted.plan.files)
+        return UpkeepReport.of(before, after, plan.files)
 
 
-def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> _Next:
-    """The contents that follow the generation ``before``. Raises BadInvocation as ``remove`` does."""
+def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
+    """What follows the generation ``before``. Raises BadInvocation as ``remove`` does."""
     roots = live_roots(before.manifest)
     live = LiveState.read(before, roots)
     there = [file for file in live.files if not file.gone]
@@ -216,15 +199,14 @@ def _next(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
     if not shown_ids(entries):
         raise BadInvocation("no photo would be left; to have done with an index, delete its folder.")
     files = len(there) - sum(not file.gone for file in entries)
-    plan = RemovalPlan(tuple(_leaving(place, there, roots) for place in found), files, len(there))
-    return _Next(plan, renumbered, staying, entries, removals)
+    named = tuple(_leaving(place, there, roots) for place in found)
+    return RemovalPlan(named, files, len(there), renumbered, staying, entries, removals)
 
 
-def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> Leaving:
+def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> tuple[str, int]:
     root, path = place
     files = sum(file.root == root and path in _with_folders(file.path) for file in there)
-    shown = shown_path([each.name for each in roots], root, path) if path else str(roots[root].path)
-    return Leaving(shown, files)
+    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].path), files
 
 
 def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:

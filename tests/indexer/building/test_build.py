@@ -11,9 +11,8 @@ import model
 from indexer import BadInvocation, build, open_index, verify
 from indexer.building.staging import PhotoEncoder
 from indexer.store.location import IndexFolder
-from model.images.files import open_image
 from tests.indexer.galleries import catalog, index_bytes, save_photo, tokens_of
-from tests.indexer.strange_networks import GlobalVector, ret_only
+from tests.indexer.strange_networks import GlobalVector
 from tests.networks import tiny_checkpoint
 from tests.pictures import photo
 
@@ -77,16 +76,6 @@ def test_chunks_encoded_side_by_side_are_what_the_network_gives_and_threads_are_
         torch.set_num_threads(before)
     assert torch.equal(tokens.positions, own.positions)
     torch.testing.assert_close(tokens.features, own.features)
-
-
-def test_a_photo_finds_itself(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], index_path, matcher)
-    with open_index(index_path, matcher) as index:
-        for photo in (1, 7, 12):
-            image = open_image(index.open_photo(photo))
-            query = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
-            scores = matcher.scores(query, ret_only(index.vectors.of()), "ret")[0]
-            assert index.ids[int(scores.argmax())] == photo
 
 
 def test_ids_are_given_in_sorted_path_order(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:

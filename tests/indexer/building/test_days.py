@@ -12,9 +12,8 @@ import pytest
 
 import model
 from indexer import PhotoFilter, build, compact, open_index, remove
-from indexer.building.staging import Journal, Stager
+from indexer.building.staging import Stager
 from indexer.store.catalog import GalleryFile, read_catalog
-from indexer.store.files import FileStamp
 from indexer.store.location import IndexFolder
 from tests.pictures import SHAPES, dated, encoded, photo
 
@@ -149,18 +148,6 @@ def test_a_build_that_was_killed_goes_on_with_the_days_that_it_has_read(
     build([photos], index_path, matcher, clusters=2, batch=3)
     assert len(read) == len(EXPECTED) - 6
     assert days(index_path) == EXPECTED
-
-
-def test_the_journal_keeps_what_was_read_of_days(tmp_path: Path) -> None:
-    records = [
-        GalleryFile(0, name, FileStamp(1, 1, 1), name, taken=taken) for name, taken in (("a", TAKEN), ("b", None))
-    ]
-    journal = Journal(tmp_path / "journal")
-    journal.append(records, [], None)
-    journal.close()
-    again = Journal(tmp_path / "journal")
-    assert list(again.records().values()) == records
-    again.close()
 
 
 def test_a_file_of_a_time_that_no_photo_can_have_is_of_no_day(

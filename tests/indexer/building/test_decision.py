@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import model
-from indexer import BadInvocation, EmbedderUnavailable, IndexBusy, add, build, open_index, remove, repair
+from indexer import EmbedderUnavailable, IndexBusy, add, build, open_index, remove, repair
 from indexer.building.builds import Decision, StartingPoint, decide, wanted_embedder
 from indexer.building.request import Request
 from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder, choose_embedder
@@ -50,12 +50,6 @@ def test_the_first_build_makes_as_many_clusters_as_were_asked_for(
         assert [root.path for root in decision.roots] == [gallery]
 
 
-def test_an_update_keeps_roots_rows_and_clusters(built: Path, gallery: Path, matcher: model.Matcher) -> None:
-    decision = decided(built, Request(), matcher)
-    assert (decision.recluster, decision.live.reusable, len(decision.live.contents)) == (False, True, 12)
-    assert [root.path for root in decision.roots] == [gallery]
-
-
 @pytest.mark.parametrize(
     ("asked", "recluster", "clusters"),
     [
@@ -90,12 +84,6 @@ def test_another_network_or_another_embedder_reuses_no_row(
         # The files keep their ids all the same.
         assert len(decision.live.files) == 12
         assert decision.key != decided(built, Request(), matcher).key
-
-
-def test_what_is_added_again_is_no_longer_removed(built: Path, gallery: Path, matcher: model.Matcher) -> None:
-    remove(["in here"], built)
-    assert decided(built, Request(), matcher).removals.hides(0, "in here/x.png")
-    assert not decided(built, Request(added=(gallery / "in here",)), matcher).removals.hides(0, "in here/x.png")
 
 
 def test_the_embedder_is_the_one_asked_for_else_the_indexs_own_else_automatic(
@@ -158,17 +146,6 @@ def test_a_busy_index_is_refused_before_an_embedder_is_looked_for(
     noted = before_one_is_found(monkeypatch)
     with IndexFolder(built).locked(), pytest.raises(IndexBusy, match="another build"):
         build([gallery], built, matcher, embedder="clip")
-    assert noted == []
-
-
-def test_a_folder_that_cannot_be_an_index_is_refused_before_an_embedder_is_looked_for(
-    gallery: Path, tmp_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noted = before_one_is_found(monkeypatch)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(BadInvocation, match="holds files that are no index"):
-        build([gallery], tmp_path / "home", matcher, embedder="clip")
     assert noted == []
 
 

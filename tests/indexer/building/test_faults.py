@@ -104,24 +104,6 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(
     assert not build([gallery], index, matcher).changed
 
 
-@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root writes everything")
-def test_an_index_folder_without_write_permission_is_searched_and_not_built(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher)
-    places = [index_path, *(path for path in index_path.rglob("*"))]
-    for path in places:
-        path.chmod(path.stat().st_mode & 0o555)
-    try:
-        with open_index(index_path, matcher) as opened:
-            assert opened.photo_count == 12
-        with pytest.raises(IndexUnwritable, match="Permission denied"):
-            build([gallery], index_path, matcher)
-    finally:
-        for path in places:
-            path.chmod(path.stat().st_mode | 0o200)
-
-
 class Meddler(GlobalVector):
     """The tiny network, which lets something happen when it is first given a photo."""
 

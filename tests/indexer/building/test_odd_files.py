@@ -14,7 +14,7 @@ from model.errors import DecodingUnavailable, EndedDecoding
 from model.images import OpenedImage
 from model.images.files import IMAGE_SUFFIXES
 from tests.bombs import BOMBS
-from tests.indexer.galleries import catalog, save_photo, save_photos
+from tests.indexer.galleries import catalog, save_photo
 from tests.indexer.strange_networks import Overflowing, ShortOfMemory
 from tests.pictures import ODD_FILES, OddFile
 
@@ -53,19 +53,6 @@ def test_bombs_are_reported_with_their_reason(tmp_path: Path, matcher: model.Mat
     report = build([tmp_path / "photos"], tmp_path / "index", matcher)
     assert (report.photos, {bad.path for bad in report.bad}) == (1, {bomb.name for bomb in BOMBS})
     assert all("far more than a picture needs" in bad.reason for bad in report.bad)
-
-
-def test_links_and_hidden_files_are_passed_over(
-    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
-) -> None:
-    elsewhere = save_photos(tmp_path / "elsewhere", 2, start=30)
-    (gallery / "linked").symlink_to(elsewhere)
-    (gallery / "linked.png").symlink_to(elsewhere / "Ännchen 031.png")
-    save_photo(gallery / ".hidden.png", 40)
-    save_photo(gallery / ".hidden" / "photo.png", 41)
-    os.mkfifo(gallery / "pipe.png")
-    report = build([gallery], index_path, matcher)
-    assert (report.files, report.bad) == (12, ())
 
 
 def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(

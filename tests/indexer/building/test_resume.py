@@ -139,29 +139,6 @@ def test_what_was_staged_is_used_whatever_the_precision_of_scores(
     assert index_bytes(index_path) == index_bytes(tmp_path / "at once")
 
 
-def test_what_was_staged_in_another_format_is_not_used(
-    gallery: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["indexer.building.staging"], "FORMAT_VERSION", 1)
-        with pytest.raises(Stopped):
-            build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
-    assert build([gallery], index_path, matcher, batch=4).encoded == 12
-    assert not list(index_path.glob(".building-*"))
-
-
-def test_while_an_update_is_stopped_the_old_generation_is_read(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher)
-    save_photos(gallery, 6, start=20)
-    with pytest.raises(Stopped):
-        build([gallery], index_path, matcher, batch=2, progress=StopAfter(2))
-    with open_index(index_path, matcher) as index:
-        assert (index.generation, index.photo_count) == ("g000001", 12)
-    assert build([gallery], index_path, matcher).photos == 18
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize("limit", [4096, 30_000], ids=["of the journal", "of the rows"])
 def test_a_full_disk_is_a_sentence_and_the_build_goes_on_when_there_is_room(

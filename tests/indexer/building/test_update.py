@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import model
-from indexer import IndexBusy, UnknownPhoto, build, open_index, verify
+from indexer import UnknownPhoto, build, open_index, verify
 from indexer.store.files import FileStamp
-from indexer.store.location import IndexFolder
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos, tokens_of
 
 
@@ -97,16 +96,6 @@ def test_a_cluster_that_lost_all_its_photos_stays_in_its_place(
         assert index.cluster_sizes[smallest] == 0
         assert len(index.cluster_ids(smallest)) == len(tokens_of(index, smallest)) == 0
         assert torch.equal(index.centroids.features[smallest], kept)
-
-
-def test_ids_are_never_given_twice(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    build([gallery], index_path, matcher)
-    last = max(catalog(index_path), key=lambda path: catalog(index_path)[path][0])
-    (gallery / last).unlink()
-    build([gallery], index_path, matcher)
-    save_photo(gallery / "zzz.png", 40)
-    build([gallery], index_path, matcher)
-    assert catalog(index_path)["zzz.png"][0] == 13
 
 
 def test_a_changed_file_keeps_its_id_and_gets_new_tokens(
@@ -235,14 +224,6 @@ def test_another_checkpoint_computes_everything_and_keeps_the_ids(
     assert after["Ännchen 001.png"][1] == "gone"
     assert after["a new one.png"][0] == 13
     assert verify(index_path) == []
-
-
-def test_a_second_builder_is_told(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    folder = IndexFolder(index_path)
-    folder.create()
-    with folder.locked(), pytest.raises(IndexBusy, match="another build"):
-        build([gallery], index_path, matcher)
-    assert build([gallery], index_path, matcher).photos == 12
 
 
 def test_old_generations_go_except_the_last(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:

@@ -8,7 +8,6 @@ import faiss
 import pytest
 import torch
 
-from indexer import read_summary
 from indexer.commands import main
 from model.terminal import installed_version
 
@@ -110,14 +109,6 @@ def test_threads_may_come_from_the_environment(gallery: Path, monkeypatch: pytes
     monkeypatch.setenv("SBIR_THREADS", "2")
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 2)
-
-
-def test_the_precision_of_scores_does_not_reach_the_index(
-    gallery: Path, index_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SBIR_DTYPE", "bfloat16")
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    assert read_summary(index_path).manifest.dtype == "float32"
 
 
 @pytest.mark.parametrize("value", ["", "auto"])

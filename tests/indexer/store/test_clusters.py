@@ -77,17 +77,6 @@ def test_without_pruning_a_centroid_is_the_plain_mean() -> None:
     assert centroids.positions[1].tolist() == list(range(CELLS))
 
 
-def test_rows_come_back_in_the_order_asked_for() -> None:
-    rows, refs, arrays = photos(5, 8, 4)
-    order = [6, 0, 7, 3, 3]
-    chosen = [refs[place] for place in order]
-    assert np.array_equal(rows.vectors(chosen), arrays.vectors(order))
-    found = rows.tokens(chosen)
-    assert found is not None
-    assert np.array_equal(found[0], arrays.features(order))
-    assert np.array_equal(found[1], arrays.cells(order))
-
-
 def embeddings(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return normalised(np.random.default_rng(seed).normal(size=(count, 8)))
 

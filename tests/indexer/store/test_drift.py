@@ -79,17 +79,6 @@ def test_a_gallery_that_grows_drifts_until_it_is_clustered_anew(
     assert (report.drift.clustered, report.drift.excessive) == (30, False)
 
 
-def test_clusters_made_anew_are_as_many_as_were_asked_for(
-    gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    build([gallery], index_path, matcher, clusters=5)
-    save_photos(gallery, 18, start=20)
-    report = build([gallery], index_path, matcher, recluster=True)
-    assert report.clusters == 5
-    assert report.drift is not None
-    assert not report.drift.automatic
-
-
 def test_removing_photos_is_measured_too(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
     build([gallery], index_path, matcher)
     remove([], index_path, ids=[1, 2])

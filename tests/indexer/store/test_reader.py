@@ -362,15 +362,6 @@ def test_a_photo_is_opened_from_whichever_of_its_files_is_still_what_was_indexed
             index.open_photo(photo)
 
 
-def test_a_photo_whose_file_is_gone_is_unavailable(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
-    (tmp_path / "empty").mkdir()
-    with (
-        open_index(built / "index", matcher, gallery_roots=[tmp_path / "empty"]) as index,
-        pytest.raises(PhotoUnavailable, match="build"),
-    ):
-        index.open_photo(1)
-
-
 def test_an_original_is_never_read_through_a_link(built: Path, tmp_path: Path, matcher: model.Matcher) -> None:
     moved = Path(shutil.copytree(built / "photos", tmp_path / "moved"))
     shutil.move(moved / "in here", tmp_path / "secret")
@@ -390,14 +381,6 @@ def test_an_original_is_never_read_through_a_link(built: Path, tmp_path: Path, m
             else:
                 assert index.open_photo(photo)
         assert refused == 5
-
-
-def test_info_tells_what_was_built(built: Path) -> None:
-    info = read_summary(built / "index")
-    assert (info.generation, info.manifest.counts.photos, info.bad) == ("g000001", 12, ())
-    assert info.manifest.embedder.kind == "ret"
-    assert "clip" not in info.manifest.embedder.model_dump_json().lower()
-    assert info.bytes_on_disk > 0
 
 
 def test_the_index_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
