@@ -89,7 +89,6 @@ from indexer.store.shards import (
     ShardsFolder,
     ShardsManifest,
     clean_shard,
-    read_shards,
     shard_folders,
     shard_name,
 )

@@ -211,18 +211,6 @@ def clean_shard(folder: IndexFolder, generation: str) -> None:
     keep_only(folder, open_generation(folder, generation), building=set())
 
 
-def read_shards(path: Path) -> ShardsManifest:
-    """The manifest of an index in shards.
-
-    Raises:
-        IndexRefused: there is none at ``path``, or it is damaged.
-    """
-    manifest = ShardsFolder(path).manifest()
-    if manifest is None:
-        raise IndexRefused(f"there is no index in shards at {path}; run `sketch-search index build` with --ray first.")
-    return manifest
-
-
 def shard_folders(path: Path) -> list[Path]:
     """The folders of the indexes that are searched for ``path``: the shards of an index in shards, or itself.
 

@@ -109,7 +109,7 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
             "token reads of a query, over all shards, at most": f"{in_bytes(RERANK * photo)} in {RERANK} places",
             "cells that the ingress keeps": of_shards(cells),
             f"tables of {SEARCHES_AT_ONCE} searches at once": of_shards(tables),
-            "list of files that the driver of a build keeps": in_bytes(photos * LISTED),
+            "records of files that the driver of a build keeps": in_bytes(photos * LISTED),
             "ids given, of those there are": f"{photos / MOST_ID:.2%}",
         }
         return scale, walls

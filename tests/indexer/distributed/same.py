@@ -13,12 +13,19 @@ from indexer.store import (
     IndexFolder,
     Rows,
     ShardsFolder,
+    ShardsManifest,
     live_generation,
     open_rows,
     read_catalog,
     read_centroids,
-    read_shards,
 )
+
+
+def read_shards(shards: Path) -> ShardsManifest:
+    """The manifest of an index in shards."""
+    manifest = ShardsFolder(shards).manifest()
+    assert manifest is not None
+    return manifest
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ import pytest
 import model
 from indexer import build, read_progress, verify
 from indexer.commands import main
-from indexer.store import read_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
-from tests.indexer.distributed.same import check_same, held
+from tests.indexer.distributed.same import check_same, held, read_shards
 from tests.indexer.distributed.workers import KILLS
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change

@@ -14,8 +14,9 @@ from indexer.commands import main
 from indexer.distributed import Cluster, build_shards
 from indexer.distributed.builds import check_ids
 from indexer.distributed.connection import Resources, connected
-from indexer.store import ShardsFolder, read_shards
+from indexer.store import ShardsFolder
 from tests.indexer.distributed.builds import BuildShards
+from tests.indexer.distributed.same import read_shards
 from tests.indexer.galleries import save_photos
 from tests.networks import tiny_checkpoint
 from tests.requirements import need_ray
