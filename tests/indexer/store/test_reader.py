@@ -28,7 +28,7 @@ from indexer import (
 )
 from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder, default_index_path
-from tests.indexer.galleries import save_photos
+from tests.indexer.galleries import save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
 
@@ -306,12 +306,12 @@ def test_a_small_index_that_is_cut_short_while_it_is_open_is_searched_as_before(
     copy: Path, matcher: model.Matcher
 ) -> None:
     with open_index(copy, matcher) as index:
-        before = index.cluster(0).tokens.features
+        before = tokens_of(index, 0).features
         for file in copy.rglob("*.npy"):
             os.truncate(file, 0)
         child = os.fork()
         if not child:
-            os._exit(not torch.equal(index.cluster(0).tokens.features, before))
+            os._exit(not torch.equal(tokens_of(index, 0).features, before))
         assert os.waitpid(child, 0)[1] == 0
 
 
