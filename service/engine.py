@@ -6,16 +6,15 @@ The server, the command line and so the client all answer through this one objec
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
-from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_path, open_index, read_progress
+from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_path, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
@@ -23,6 +22,7 @@ from model.errors import ImageError
 from model.images import Pixels, media_type
 from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
+from service.gallery import Gallery
 from service.photos import ThumbnailCache, thumbnail
 from service.schemas import (
     BuildInfo,
@@ -42,17 +42,9 @@ from service.schemas import (
     WordsResponse,
     addresses,
 )
-from service.search import (
-    Defaults,
-    Encode,
-    Gallery,
-    GallerySearcher,
-    IndexGallery,
-    SearchedIndex,
-    check_searches,
-    methods_of,
-)
+from service.search import Defaults, Encode, Searcher, methods_of
 from service.settings import Settings
+from service.sharding import ShardHere, Shards, ShardServer
 from service.towers import ClipVectors, Towers
 
 
@@ -67,9 +59,26 @@ def open_matcher(settings: Settings) -> Matcher:
     )
 
 
+def opening_matcher(settings: Settings) -> Callable[[], Matcher]:
+    """What opens the checkpoint that the settings name, once, when it is first asked for. It raises ModelError."""
+    return cache(lambda: open_matcher(settings))
+
+
 def index_path(settings: Settings) -> Path:
     """The folder of the index: the one named, or the default one."""
     return settings.index if settings.index is not None else default_index_path()
+
+
+def one_index(settings: Settings, matcher: Callable[[], Matcher]) -> Shards:
+    """The index that the settings name as the one shard of a gallery. It is opened when it is first asked what it has.
+
+    matcher: opens the checkpoint that made the index.
+    """
+    return Shards([ShardHere(_index_server(settings, matcher))])
+
+
+def _index_server(settings: Settings, matcher: Callable[[], Matcher]) -> ShardServer:
+    return ShardServer(index_path(settings), matcher, settings.gallery)
 
 
 def search_defaults(settings: Settings) -> Defaults:
@@ -94,52 +103,6 @@ class PreparedSketch:
     milliseconds: float
 
 
-class Galleries(Protocol):
-    """The gallery of an engine: one index, or shards of which some may not answer now.
-
-    Attributes:
-        encode: encodes the sketches and photos of queries; None for the matcher.
-    """
-
-    encode: Encode | None
-
-    def gallery(self, without: frozenset[str] = frozenset()) -> Gallery:
-        """The gallery as it can be searched now. Raises NotReady where nothing of it can be.
-
-        without: names of shards that have not answered this search.
-        """
-
-    def lose(self, names: Iterable[str]) -> None:
-        """Takes note that shards with these names did not answer."""
-
-    def close(self) -> None:
-        """Lets go of files."""
-
-
-class OneIndex:
-    """The gallery of an engine that is one index on this machine."""
-
-    encode: Encode | None = None
-
-    def __init__(self, settings: Settings, matcher: Matcher) -> None:
-        """Opens the index that the settings name. Raises IndexerError with what to do."""
-        index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
-        # A job may outlive the request that asked for it. So the files are closed when nothing refers to the engine.
-        self._close = weakref.finalize(self, index.close)
-        self._gallery = IndexGallery(index, matcher)
-
-    def gallery(self, without: frozenset[str] = frozenset()) -> IndexGallery:
-        """The photos of the index."""
-        return self._gallery
-
-    def lose(self, names: Iterable[str]) -> None:
-        """Nothing of one index is lost."""
-
-    def close(self) -> None:
-        """Lets go of the index's files; without this, that happens when nothing refers to the engine any more."""
-        self._close()
-
-
 class Engine:
     """One checkpoint and a gallery: one index, or shards; the same generations for as long as it is used.
 
@@ -153,7 +116,8 @@ class Engine:
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = run_here,
         towers: Towers | None = None,
-        galleries: Galleries | None = None,
+        shards: Shards | None = None,
+        encode: Encode | None = None,
     ) -> None:
         """
         Args:
@@ -161,7 +125,9 @@ class Engine:
             thumbnails: keeps thumbnails from one generation to the next; None to keep none.
             run: decodes the sketches and photos that HTTP asks about, in this process or in others.
             towers: keeps CLIP's towers from one generation to the next; None for those of this engine alone.
-            galleries: None to open the index that the settings name.
+            shards: what is searched, in the generations that they have now; None to open the index that the settings
+                name.
+            encode: encodes the sketches and photos of queries; None for the matcher.
 
         Raises IndexerError with what to do.
         """
@@ -170,38 +136,40 @@ class Engine:
         self._thumbnails = ThumbnailCache(0) if thumbnails is None else thumbnails
         self._run = run
         self._towers = Towers(matcher.device) if towers is None else towers
-        self._galleries = OneIndex(settings, matcher) if galleries is None else galleries
+        self._encode = encode
+        if shards is None:
+            server = _index_server(settings, lambda: matcher)
+            server.open(trial=False)
+            shards = Shards([ShardHere(server)])
+            shards.refresh()
+        self._shards, self._generations = shards, shards.generations
 
     @property
-    def _index(self) -> SearchedIndex:
-        """The index as it is asked beside the search."""
-        return self._galleries.gallery().index
+    def _gallery(self) -> Gallery:
+        """The photos that can be searched now."""
+        return self._shards.gallery(self._generations)
 
     @property
-    def searcher(self) -> GallerySearcher:
+    def searcher(self) -> Searcher:
         """The search over what can be searched now."""
-        return self._searcher(self._galleries.gallery())
+        return self._searcher(self._gallery)
 
-    def _searcher(self, gallery: Gallery) -> GallerySearcher:
-        return GallerySearcher(gallery, self._matcher, search_defaults(self._settings), self._galleries.encode)
-
-    def try_out(self) -> None:
-        """Searches once in each way. Raises IndexRefused where this index does not answer as one should."""
-        check_searches(self.searcher, self._index)
+    def _searcher(self, gallery: Gallery) -> Searcher:
+        return Searcher(gallery, self._matcher, search_defaults(self._settings), self._encode)
 
     def close(self) -> None:
         """Lets go of files; without this, that happens when nothing refers to the engine any more."""
-        self._galleries.close()
+        self._generations.close()
 
     @property
     def generation(self) -> str:
         """The name of the index generation."""
-        return self._index.generation
+        return self._gallery.generation
 
     @property
     def photo_count(self) -> int:
         """Photos shown."""
-        return self._index.photo_count
+        return self._gallery.photo_count
 
     @property
     def network(self) -> str:
@@ -228,12 +196,12 @@ class Engine:
         """
         if not self._has_clip:
             return ClipVectors()
-        return self._towers.vectors(self._index.embedder, query.text, _pixels_for_clip(sketch, query))
+        return self._towers.vectors(self._gallery.embedder, query.text, _pixels_for_clip(sketch, query))
 
     def is_by_clip_at_once(self, sketch: PreparedSketch | None, query: SearchQuery) -> bool:
         """Whether ``by_clip`` takes no time."""
         pixels = _pixels_for_clip(sketch, query)
-        return not self._has_clip or self._towers.is_at_once(self._index.embedder, query.text, pixels)
+        return not self._has_clip or self._towers.is_at_once(self._gallery.embedder, query.text, pixels)
 
     def search(
         self, sketch: PreparedSketch | None, query: SearchQuery, clip: ClipVectors | None = None
@@ -253,11 +221,11 @@ class Engine:
         pixels, milliseconds = (None, 0.0) if sketch is None else (sketch.pixels, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
-            gallery = self._galleries.gallery(without)
+            gallery = self._shards.gallery(self._generations, without)
             try:
                 return self._searcher(gallery).search(pixels, query, clip, milliseconds)
             except ShardsLost as lost:
-                self._galleries.lose(lost.names)
+                self._shards.lose(lost.names)
                 if without.issuperset(lost.names) or set(gallery.missing).issuperset(lost.names):
                     raise
                 without |= frozenset(lost.names)
@@ -270,7 +238,7 @@ class Engine:
         Raises BadSearch, UnknownPhoto, PhotoUnavailable; ClientGone where ``gone``; ShardsLost where a shard is
         missing, since ranks among all photos would be wrong.
         """
-        gallery = self._galleries.gallery()
+        gallery = self._gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
         return explain(
@@ -284,18 +252,18 @@ class Engine:
 
     def photo(self, photo_id: int) -> PhotoEntry:
         """What the index knows of a photo. Raises UnknownPhoto."""
-        return self._index.photo(photo_id)
+        return self._gallery.photo(photo_id)
 
     def photos(self, params: PhotosParams) -> PhotosResponse:
         """What results say of these photos. Raises UnknownPhoto."""
-        return PhotosResponse(photos=tuple(map(self._shown, self._index.photos(params.id))))
+        return PhotosResponse(photos=tuple(map(self._shown, self._gallery.photos(params.id))))
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
         """The size of the photo's file, in bytes, and its media type, once it is sure that it is what was indexed.
 
         Raises PhotoUnavailable: it is gone, is another one now, or is no image.
         """
-        data = self._index.open_photo(entry.id)
+        data = self._gallery.open_photo(entry.id)
         kind = media_type(data)
         if kind is None:
             # No build indexes such a file. Whoever wrote this index by hand may have named any file of this machine.
@@ -307,7 +275,7 @@ class Engine:
 
         Raises PhotoUnavailable: it is gone, or has another size now.
         """
-        return self._index.part_of_photo(entry.id, size, start, count)
+        return self._gallery.part_of_photo(entry.id, size, start, count)
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         """The same as ``thumbnail``, where that takes no time; else None."""
@@ -319,7 +287,7 @@ class Engine:
         if kept is not None:
             return kept
         try:
-            made = thumbnail(self._index.open_photo(entry.id), size, self._run)
+            made = thumbnail(self._gallery.open_photo(entry.id), size, self._run)
             self._thumbnails.keep(f"{entry.content_hash}-{size}", made)
             return made
         except ImageError as error:
@@ -329,7 +297,7 @@ class Engine:
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
         """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""
         self._check_cluster(cluster_id)
-        k, index = self._page_size(page.k), self._index
+        k, index = self._page_size(page.k), self._gallery
         ids = index.cluster_ids(cluster_id)
         shown = ids.tolist()[page.offset : page.offset + k]
         return ClusterResponse(
@@ -343,11 +311,11 @@ class Engine:
         """An ETag for what ``cluster`` answers: another answer has another tag. Raises like ``cluster``."""
         self._check_cluster(cluster_id)
         shown = f"{page.offset}-{self._page_size(page.k)}-{self._settings.serve_originals:d}"
-        return f"{self._index.made}-{cluster_id}-{shown}"
+        return f"{self._gallery.made}-{cluster_id}-{shown}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """What is loaded."""
-        matcher, index = self._matcher, self._index
+        matcher, index = self._matcher, self._gallery
         return (
             ModelInfo(
                 name=matcher.config.name,
@@ -382,22 +350,22 @@ class Engine:
     @property
     def _best_method(self) -> str:
         """The method of a search that names none."""
-        able = methods_of(self._matcher, self._index.tokens_kept)
+        able = methods_of(self._matcher, self._gallery.tokens_kept)
         return self._matcher.best_method if self._matcher.best_method in able else "ret"
 
     @property
     def _has_clip(self) -> bool:
-        return self._index.embedder.kind == "clip"
+        return self._gallery.embedder.kind == "clip"
 
     @property
     def _text_tower(self) -> str | None:
         """The name of the CLIP model that reads texts; None where there is none, or it could not be loaded."""
-        embedder = self._index.embedder
+        embedder = self._gallery.embedder
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 
     def _check_cluster(self, cluster_id: int) -> None:
-        if not 0 <= cluster_id < self._index.cluster_count:
-            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._index.cluster_count - 1}.")
+        if not 0 <= cluster_id < self._gallery.cluster_count:
+            raise NotFound(f"There is no cluster {cluster_id}; they are 0 to {self._gallery.cluster_count - 1}.")
 
     def _shown(self, entry: PhotoEntry) -> Photo:
         return Photo(
@@ -416,12 +384,12 @@ class Engine:
 
     def photo_at(self, path: str) -> PhotoEntry:
         """The photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
-        return self._index.photo_at(path)
+        return self._gallery.photo_at(path)
 
     def entry_of(self, file: Path) -> PhotoEntry | None:
         """The photo of a file on disk; None if it is none of the index's photos."""
         try:
-            return self._index.photo_at(str(file.absolute()))
+            return self._gallery.photo_at(str(file.absolute()))
         except BadInvocation:
             return None
 

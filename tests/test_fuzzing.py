@@ -42,6 +42,7 @@ from service.commands.command_line import build_parser
 from service.commands.command_line import main as service_main
 from service.engine import Engine
 from service.schemas import SearchQuery
+from service.search import check_searches
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign
@@ -220,7 +221,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
 def answers(index: Path, weights: Path, samples: Samples, matcher: model.Matcher) -> list[Any]:
     """The results of a search by each method and of a default one."""
     engine = Engine(Settings(index=index, weights=weights), matcher)
-    engine.try_out()
+    check_searches(engine.searcher)
     sketch = engine.prepare(samples.sketch.read_bytes())
     queries = [*(SearchQuery(nprobe="all", method=method) for method in matcher.methods), SearchQuery()]
     found = [engine.search(sketch, query).results for query in queries]

@@ -48,7 +48,7 @@ def explain(
         if like is not None:
             query = SearchQuery.model_validate({"like": [photo_id(engine, like)]})
             own = engine.photo(query.like[0])
-            given, kind = picture(searcher.index, matcher, own), "photo"
+            given, kind = picture(searcher.gallery, matcher, own), "photo"
             named = named or best_of_index(searcher, None, EXPLAINED, query)
         elif sketch is not None:
             given = open_image(sketch, max_pixels=settings.max_pixels, sketch=kind == "sketch")

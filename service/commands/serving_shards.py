@@ -14,8 +14,9 @@ from model.terminal import printable
 from service import PROGRAM
 from service.engine import open_matcher
 from service.http import create_app
+from service.serving import Live, deployed
 from service.settings import Settings
-from service.sharding import ShardedLive, Shards, ShardsRefused, check_folders, deployed, shard_names
+from service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
 # Searches of this process at a time: it mostly waits for the shards.
 SEARCHES_AT_ONCE = 8
@@ -48,7 +49,7 @@ def serve_shards(settings: Settings, run: Callable[[FastAPI], int]) -> int:
         return run(
             create_app(
                 settings,
-                lambda decode: ShardedLive(settings, matcher, shards, there.encode, decode),
+                lambda decode: Live(settings, decode, matcher=lambda: matcher, shards=shards, encode=there.encode),
                 at_once=SEARCHES_AT_ONCE,
             )
         )

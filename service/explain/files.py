@@ -31,7 +31,7 @@ from service.explain.response import (
 )
 from service.photos import picture, thumbnail
 from service.schemas import ExplainedImage, ExplainedPair, NearPhoto, PictureKind, Rebuilt, SearchQuery
-from service.search import GallerySearcher
+from service.search import Searcher
 
 # Photos of the index that are shown beside each picture, and their longest side.
 NEAREST = 6
@@ -58,7 +58,7 @@ class NamedPhoto:
 
 
 def best_of_index(
-    searcher: GallerySearcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
+    searcher: Searcher, sketch: Image.Image | None, count: int, query: SearchQuery | None = None
 ) -> list[NamedPhoto]:
     """At most ``count`` photos, best first, as ``searcher`` finds them, without those that are gone or have changed.
 
@@ -69,7 +69,7 @@ def best_of_index(
     Raises BlankSketch, and UnknownPhoto for an id in the query that no photo has.
     """
     asked = query or SearchQuery()
-    index, matcher = searcher.index, searcher.matcher
+    index, matcher = searcher.gallery, searcher.matcher
     found: list[NamedPhoto] = []
     looked_at = set(asked.like)
     for offset in range(0, index.photo_count, count):
@@ -111,7 +111,7 @@ class ExplainedFiles(BaseModel):
 
 
 def write_explanation(
-    searcher: GallerySearcher,
+    searcher: Searcher,
     given: Image.Image,
     photos: Sequence[NamedPhoto],
     out: Path,
@@ -152,7 +152,7 @@ def write_file(file: Path, data: bytes) -> None:
 
 
 def _explained(
-    searcher: GallerySearcher, given: Image.Image, photos: Sequence[NamedPhoto], kind: Modality, own: PhotoEntry | None
+    searcher: Searcher, given: Image.Image, photos: Sequence[NamedPhoto], kind: Modality, own: PhotoEntry | None
 ) -> ExplainedFiles:
     matcher = searcher.matcher
     sketch = encode_picture(matcher, given, kind)
@@ -175,17 +175,17 @@ def _explained(
         nearest=_near(searcher, around.of_given(NEAREST, own)),
         rebuilt=rebuilt_from(range(len(seen)), [pair.explanation for pair in pairs], [photo.pixels for photo in seen]),
         method="ret" if kind == "photo" else matcher.best_method,
-        generation=searcher.index.generation,
+        generation=searcher.gallery.generation,
         model=matcher.config.name,
     )
 
 
-def _near(searcher: GallerySearcher, near: Iterable[Near]) -> list[NearPhoto]:
+def _near(searcher: Searcher, near: Iterable[Near]) -> list[NearPhoto]:
     """The photos with small pictures of them, but for those that cannot be read any more."""
     shown = []
-    for photo in near_photos(searcher.index, near, originals=False):
+    for photo in near_photos(searcher.gallery, near, originals=False):
         try:
-            small = base64.b64encode(thumbnail(searcher.index.open_photo(photo.id), THUMBNAIL)).decode()
+            small = base64.b64encode(thumbnail(searcher.gallery.open_photo(photo.id), THUMBNAIL)).decode()
         except PhotoUnavailable:
             continue
         shown.append(photo.model_copy(update={"thumbnail_url": f"data:image/jpeg;base64,{small}"}))

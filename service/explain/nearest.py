@@ -20,8 +20,8 @@ from model.explanation import NearestPatches, Replacement, assembled, nearest_re
 from model.images import Pixels
 from model.network import Modality
 from service.errors import BadSearch, ClientGone
+from service.gallery import Gallery, Scores, best_first
 from service.photos import prepared
-from service.search import Gallery, Scores, SearchedIndex, best_first
 
 # Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
 BATCH = 64
@@ -87,7 +87,7 @@ class Surroundings:
 
 
 def rebuild_from_gallery(
-    index: SearchedIndex,
+    gallery: Gallery,
     matcher: Matcher,
     sketch: Tokens,
     neighbours: Sequence[int],
@@ -108,21 +108,22 @@ def rebuild_from_gallery(
         run: decodes the photos.
 
     Raises:
-        ClientGone: ``gone`` says so. BadSearch: the index keeps no tokens.
+        ClientGone: ``gone`` says so. BadSearch: the index keeps no tokens, or there are several shards.
     """
-    if index.tokens_kept == 1 and sketch.positions.shape[1]:
+    gallery.check_alone()
+    if gallery.tokens_kept == 1 and sketch.positions.shape[1]:
         raise BadSearch("A sketch is rebuilt from tokens, and this index keeps none; build it with --tokens all.")
-    nearest = NearestPatches(sketch, 2 * max(neighbours))
-    for start in range(0, index.photo_count, BATCH):
+    ids, nearest = gallery.ids, NearestPatches(sketch, 2 * max(neighbours))
+    for start in range(0, gallery.photo_count, BATCH):
         if gone():
             raise ClientGone("Whoever asked has hung up.")
-        rows = np.arange(start, min(start + BATCH, index.photo_count))
-        nearest.add(index.ids[rows], index.photo_tokens(rows))
+        rows = np.arange(start, min(start + BATCH, gallery.photo_count))
+        nearest.add(ids[rows], gallery.tokens(rows))
     found, grid, size = nearest.found(), matcher.config.grid, matcher.config.image_size
 
     def square(photo: int) -> Pixels | None:
         try:
-            return prepared(index, matcher, index.photo(photo), run)
+            return prepared(gallery, matcher, gallery.photo(photo), run)
         except PhotoUnavailable:
             return None
 

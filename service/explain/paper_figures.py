@@ -21,7 +21,7 @@ from service.errors import BadSearch
 from service.explain.files import NamedPhoto, best_of_index, write_file
 from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import TOGETHER, EncodedPicture, Pair, encode_picture, explain_pair
-from service.search import GallerySearcher
+from service.search import Searcher
 
 TOP = 5
 EXPLAINED = 3
@@ -62,7 +62,7 @@ class Found:
     pairs: Sequence[Pair]
 
 
-def figures(searcher: GallerySearcher, sketches: Sequence[Path], out: Path, *, max_pixels: int) -> tuple[Path, ...]:
+def figures(searcher: Searcher, sketches: Sequence[Path], out: Path, *, max_pixels: int) -> tuple[Path, ...]:
     """Draw figures 3 to 8, a row a sketch, into ``out``, which is made if need be; the files written.
 
     - ``figure3.png``: the five best photos; framed in red where the folder they are in has another name than the
@@ -85,7 +85,7 @@ def figures(searcher: GallerySearcher, sketches: Sequence[Path], out: Path, *, m
     """
     if not sketches:
         raise BadSearch("Name at least one sketch to draw the figures with.")
-    index = searcher.index
+    index = searcher.gallery
     rows = [_found(searcher, path, max_pixels) for path in sketches]
     patched = [found for found in rows if found.pairs[0].explanation.correspondence.numel()]
     folders = {_folder(path) for photo in index.ids.tolist() for path in index.photo(photo).paths}
@@ -105,7 +105,7 @@ def figures(searcher: GallerySearcher, sketches: Sequence[Path], out: Path, *, m
     return tuple(drawn)
 
 
-def _found(searcher: GallerySearcher, path: Path, max_pixels: int) -> Found:
+def _found(searcher: Searcher, path: Path, max_pixels: int) -> Found:
     matcher = searcher.matcher
     image = open_image(path, max_pixels=max_pixels, sketch=True)
     sketch = encode_picture(matcher, image, "sketch")
@@ -166,11 +166,11 @@ def _regions(found: Found) -> list[Tile]:
     return tiles
 
 
-def _rebuilt(searcher: GallerySearcher, found: Found) -> list[Tile]:
+def _rebuilt(searcher: Searcher, found: Found) -> list[Tile]:
     explanations, squares = [pair.explanation for pair in found.pairs], [seen.pixels for seen in found.seen]
     together = from_photos(explanations[:TOGETHER], squares[:TOGETHER])
     tiles = [Tile(found.sketch.pixels, "sketch"), Tile(together, f"of {min(len(squares), TOGETHER)} photos")]
-    nearest = rebuild_from_gallery(searcher.index, searcher.matcher, found.sketch.observed.tokens, NEIGHBOURS)
+    nearest = rebuild_from_gallery(searcher.gallery, searcher.matcher, found.sketch.observed.tokens, NEIGHBOURS)
     return tiles + [Tile(image, f"nearest {k} of the gallery") for k, image in zip(NEIGHBOURS, nearest, strict=True)]
 
 

@@ -27,6 +27,7 @@ from model.images import Pixels
 from model.network import Modality
 from service.errors import BadSearch
 from service.explain.nearest import Near, Surroundings, rebuild_from_gallery
+from service.gallery import Gallery
 from service.photos import prepared
 from service.schemas import (
     CrossAttention,
@@ -42,7 +43,7 @@ from service.schemas import (
     Rebuilt,
     addresses,
 )
-from service.search import GallerySearcher, SearchedIndex
+from service.search import Searcher
 
 # Photos that a sketch is rebuilt from together, as in the paper's Fig. 7a.
 TOGETHER = 3
@@ -81,7 +82,7 @@ def encode_pixels(matcher: Matcher, pixels: Pixels, modality: Modality) -> Encod
 
 
 def explain(
-    searcher: GallerySearcher,
+    searcher: Searcher,
     sketch: Pixels | None,
     params: ExplainParams,
     *,
@@ -107,7 +108,7 @@ def explain(
         PhotoUnavailable: a photo is gone or has changed since it was indexed.
     """
     start = time.perf_counter()
-    index, matcher = searcher.index, searcher.matcher
+    index, matcher = searcher.gallery, searcher.matcher
     entries = index.photos(params.photo)
     given = _given(index, matcher, sketch, params, run)
     by_photo = given.modality == "photo"
@@ -164,7 +165,7 @@ def explain(
     )
 
 
-def near_photos(index: SearchedIndex, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
+def near_photos(index: Gallery, near: Iterable[Near], originals: bool) -> list[NearPhoto]:
     """Photos of the index around a picture, as they are answered."""
     found = list(near)
     entries = index.photos(one.id for one in found)
@@ -186,7 +187,7 @@ def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture
 
 
 def _given(
-    index: SearchedIndex, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob
+    index: Gallery, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob
 ) -> EncodedPicture:
     """What the photos are compared with: the sketch or photo that was sent, or the liked photo."""
     if params.like is None:

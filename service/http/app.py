@@ -17,7 +17,7 @@ from service.http.middleware import Inner, Outer
 from service.http.page import page
 from service.http.routes import Context, api, health, monitoring, require_key
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, LiveEngine, Metrics, Shared, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, Metrics, Shared, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
@@ -29,7 +29,7 @@ READERS = 2
 
 
 def create_app(
-    settings: Settings | None = None, open_live: Callable[[RunJob], LiveEngine] | None = None, *, at_once: int = 1
+    settings: Settings | None = None, open_live: Callable[[RunJob], Live] | None = None, *, at_once: int = 1
 ) -> FastAPI:
     """The HTTP API as an ASGI application. It starts without index or checkpoint too, and then answers 503.
 
@@ -46,7 +46,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + READERS)
         decoders.start()
-        live: LiveEngine = Live(chosen, decoders.run) if open_live is None else open_live(decoders.run)
+        live = Live(chosen, decoders.run) if open_live is None else open_live(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
         # As many as may run and wait, so that sketches take at most twice their memory.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)

@@ -45,7 +45,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import LiveEngine, Metrics, Shared, Unready, Worker
+from service.serving import Live, Metrics, Shared, Unready, Worker
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Context:
 
     settings: Settings
     version: str
-    live: LiveEngine
+    live: Live
     worker: Worker
     uploads: Uploads
     metrics: Metrics

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import Index, PhotoFilter
+from indexer import PhotoFilter
 from model import Matcher, Tokens
 from model.ranking import EXAMPLES, ScoredBy, fits, led, led_by_word, named, pulled, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
+from service.gallery import Find, Gallery, Scores, Table, Word, best_first
 from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, addresses
-from service.search.gallery import Find, Gallery, IndexGallery, Scores, Table, Word, best_first
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_kinds, grouped_places, is_far_ahead
 from service.towers import ClipVectors, TextVector
@@ -57,11 +57,11 @@ class _Asked:
     guesses: tuple[Guessed, ...] = ()
 
 
-class GallerySearcher:
+class Searcher:
     """Searches a gallery with the checkpoint that made its tokens.
 
     Attributes:
-        matcher: the checkpoint. gallery: the photos. index: what else is known of them.
+        matcher: the checkpoint. gallery: the photos.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class GallerySearcher:
             defaults: what a search does where its query does not say; None for those of ``Defaults``.
             encode: what encodes the sketches and photos of queries; None for the matcher.
         """
-        self.matcher, self.gallery, self.index = matcher, gallery, gallery.index
+        self.matcher, self.gallery = matcher, gallery
         self._encode = matcher.encode if encode is None else encode
         self._defaults = defaults or Defaults()
 
@@ -94,7 +94,7 @@ class GallerySearcher:
             BlankSketch: the sketch is a picture without ink.
             NotReady: a score is no number, which no answer could hold.
         """
-        asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.index.tokens_kept}
+        asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.gallery.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
         watch = Stopwatch(self.matcher.device, prepare_ms, clip.milliseconds)
         asked, wanted = self._encoded(sketch, query, clip, plan, watch), plan.results
@@ -136,9 +136,9 @@ class GallerySearcher:
             complete=not self.gallery.missing,
             missing_shards=self.gallery.missing,
             method=plan.method,
-            generation=self.index.generation,
+            generation=self.gallery.generation,
             model=self.matcher.config.name,
-            embedder=self.index.embedder.name,
+            embedder=self.gallery.embedder.name,
         )
 
     # Encode.
@@ -366,21 +366,6 @@ class GallerySearcher:
             )
             for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
         )
-
-
-class Searcher(GallerySearcher):
-    """Searches one generation of an index on this machine.
-
-    Attributes:
-        index: the generation. gallery: its photos.
-    """
-
-    index: Index
-    gallery: IndexGallery
-
-    def __init__(self, index: Index, matcher: Matcher, defaults: Defaults | None = None) -> None:
-        """Opens the gallery; ``defaults`` as in ``GallerySearcher``."""
-        super().__init__(IndexGallery(index, matcher), matcher, defaults)
 
 
 def _guesses(matcher: Matcher, drawn: Tokens) -> tuple[Guessed, ...]:

@@ -17,7 +17,7 @@ from model.ranking import (
     sameness,
     support_of,
 )
-from service.search.gallery import Floats, Gallery, Ids, Scores, Table, best_first
+from service.gallery import Floats, Gallery, Ids, Scores, Table, best_first
 
 # How many of the best photos are folded. All pages are cut out of this one folding, so that what a result stands for
 # does not change from page to page; beyond them every photo is a result of its own. It takes some milliseconds.

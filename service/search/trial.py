@@ -8,32 +8,34 @@ from PIL import Image, ImageDraw
 
 from indexer import IndexRefused
 from service.schemas import SearchQuery
-from service.search.gallery import SearchedIndex
 from service.search.plan import methods_of
-from service.search.searcher import GallerySearcher
+from service.search.searcher import Searcher
 
 RESULTS = 5
 
 
-def check_searches(searcher: GallerySearcher, index: SearchedIndex) -> None:
+def check_searches(searcher: Searcher) -> None:
     """Search with a small drawing, once with nothing said but the number of results, and once by each method.
 
     Raises:
         IndexRefused: too few results, a score that is no number, or the search itself failed.
     """
-    for method in ("auto", *methods_of(searcher.matcher, index.tokens_kept)):
+    gallery = searcher.gallery
+    for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:
             found = searcher.search(_drawing(), query)
         # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
         except Exception as error:
-            raise _refused(index, f"a search by {method} failed ({type(error).__name__})") from error
-        wanted = min(RESULTS, index.photo_count)
+            raise _refused(gallery.generation, f"a search by {method} failed ({type(error).__name__})") from error
+        wanted = min(RESULTS, gallery.photo_count)
         if len(found.results) != wanted:
-            raise _refused(index, f"a search by {method} found {len(found.results)} photos instead of {wanted}")
+            raise _refused(
+                gallery.generation, f"a search by {method} found {len(found.results)} photos instead of {wanted}"
+            )
         scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
         if not all(map(math.isfinite, scores)):
-            raise _refused(index, f"a search by {method} gave a score that is no number")
+            raise _refused(gallery.generation, f"a search by {method} gave a score that is no number")
 
 
 def _drawing() -> Image.Image:
@@ -44,7 +46,7 @@ def _drawing() -> Image.Image:
     return picture
 
 
-def _refused(index: SearchedIndex, problem: str) -> IndexRefused:
+def _refused(generation: str, problem: str) -> IndexRefused:
     return IndexRefused(
-        f"generation {index.generation} did not stand its trial: {problem}; run `sketch-search index verify`."
+        f"generation {generation} did not stand its trial: {problem}; run `sketch-search index verify`."
     )

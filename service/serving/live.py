@@ -1,80 +1,28 @@
-"""The engine that answers now: opened at the start or as soon as it can be, replaced when a new generation is live."""
+"""The engine that answers now: opened at the start or as soon as it can be, replaced when new generations are live."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
-from indexer import IndexerError, live_stamp
-from model import Matcher, ModelError
+from model import Matcher
 from model.decoding import RunJob, run_here
-from service.engine import Engine, index_path, open_matcher
+from service.engine import Engine, one_index, opening_matcher
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
+from service.search import Encode
 from service.settings import Settings
+from service.sharding import Shards
 from service.towers import Towers
 
-# Each time costs one look at a file's date; a person hardly waits this long for a new index.
+# How often shards are asked what they have, which for one index is a look at a file's date. A person hardly waits this
+# long for a new index. So long a shard that comes back may be left out.
 POLL_SECONDS = 0.5
-# What was refused may be cured without a new generation: a disk mounted again, a checkpoint put in its place.
-RETRY_SECONDS = 10.0
 THUMBNAIL_BYTES = 32 * 1024 * 1024
 
-# Errors whose message is written for whoever runs the server; of any other the log needs the trace.
-_FORESEEN = (ModelError, IndexerError, OSError)
-
 log = logging.getLogger("sketch_search")
-
-# What tells generations on the disk apart (``indexer.live_stamp``); None where there is none.
-Stamp = tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """One attempt to open the live generation.
-
-    Attributes:
-        stamp: what was live on the disk. ended: when it was over, by the monotonic clock, in seconds.
-        refusal: why that generation is not used; None where it is.
-    """
-
-    stamp: Stamp
-    ended: float
-    refusal: str | None
-
-
-class LiveEngine(Protocol):
-    """What holds the engine in use. To be used from one event loop.
-
-    Attributes:
-        swaps: how many times a generation has taken another's place.
-    """
-
-    swaps: int
-
-    def engine(self) -> Engine:
-        """The engine in use. Raises NotReady, saying why, where there is none."""
-
-    @property
-    def refused(self) -> str | None:
-        """Why a newer generation is not used, while an older one still answers; None where there is none such."""
-
-    @property
-    def shards(self) -> tuple[ShardInfo, ...]:
-        """The shards of the gallery; none where it is one index on this machine."""
-
-    async def watch(self) -> None:
-        """Keep the engine up to date, until cancelled."""
-
-    async def refresh(self) -> None:
-        """Bring the engine up to date once."""
-
-    def close(self) -> None:
-        """Let go of the engine."""
 
 
 class Live:
@@ -84,106 +32,95 @@ class Live:
     nothing refers to it any more.
 
     Attributes:
-        swaps: how many times a generation has taken another's place.
+        swaps: how many times generations have taken others' places.
     """
 
-    def __init__(self, settings: Settings, run: RunJob = run_here) -> None:
-        """``run``: decodes the sketches and photos that are asked about."""
-        self._settings = settings
-        self._run = run
-        self._index = index_path(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        run: RunJob = run_here,
+        *,
+        matcher: Callable[[], Matcher] | None = None,
+        shards: Shards | None = None,
+        encode: Encode | None = None,
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            run: decodes the sketches and photos that are asked about.
+            matcher: opens the checkpoint; None for the one that the settings name.
+            shards: what is searched; None for the index that the settings name, as one shard.
+            encode: encodes sketches and photos of queries; None for the matcher.
+        """
+        self._settings, self._run, self._encode = settings, run, encode
+        self._matcher = opening_matcher(settings) if matcher is None else matcher
+        self._shards = one_index(settings, self._matcher) if shards is None else shards
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES)
-        self._matcher: Matcher | None = None
         self._towers: Towers | None = None
         self._engine: Engine | None = None
-        self._last: _Attempt | None = None
+        self._stopped = False
         self.swaps = 0
 
     def engine(self) -> Engine:
-        """The engine in use. Raises NotReady, saying why, where there is none."""
-        if self._engine is not None:
-            return self._engine
-        if self._last is None:
+        """The engine in use. Raises NotReady, saying why, where there is none, or no shard answers."""
+        if self._stopped:
+            raise NotReady("The service has been stopped.")
+        self._shards.check_any()
+        if self._engine is None:
             raise NotReady("The service has not been started.")
-        raise NotReady(self._last.refusal or "The service has been stopped.")
+        return self._engine
 
     @property
     def refused(self) -> str | None:
-        """Why what is live on the disk is not used, while an older generation still answers; None where it is used."""
-        return None if self._engine is None or self._last is None else self._last.refusal
+        """Why what is live on a disk is not used, while an older generation still answers; None where it is used."""
+        return self._shards.refused
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:
-        """As in ``LiveEngine``: the gallery is one index."""
-        return ()
+        """The shards of the gallery; none where it is one index on this machine."""
+        return self._shards.infos()
 
     async def watch(self) -> None:
-        """Keep the engine up to date, until cancelled."""
+        """Keeps the engine up to date, until cancelled."""
         while True:
             await self.refresh()
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:
-        """Open what is live on the disk, unless it is in use already or was just refused.
-
-        Where it cannot be opened, the engine in use stays.
-        """
-        while True:
-            stamp = await asyncio.to_thread(live_stamp, self._index)
-            if not self._is_worth_an_attempt(stamp):
-                return
-            try:
-                fresh = await asyncio.to_thread(self._open)
-            # Whatever is wrong with a new generation, the old one has to go on.
-            except Exception as error:
-                # Builds that end meanwhile delete the generation that was being opened: then the newest one counts.
-                if stamp == await asyncio.to_thread(live_stamp, self._index):
-                    self._refuse(error, stamp)
-                    return
-            else:
-                self._swap(fresh, stamp)
-
-    def _is_worth_an_attempt(self, stamp: Stamp) -> bool:
-        """Whether this generation was never tried, or was refused long enough ago."""
-        if self._last is None or self._last.stamp != stamp:
-            return True
-        return self._last.refusal is not None and time.monotonic() - self._last.ended >= RETRY_SECONDS
+        """Asks the shards once what they have, and takes it into use."""
+        before = {shard.name for shard in self.shards if shard.answers}
+        changed = await asyncio.to_thread(self._shards.refresh)
+        known = any(one is not None for one in self._shards.generations.overviews)
+        if changed or (self._engine is None and known):
+            fresh = await asyncio.to_thread(self._open)
+            self.swaps += self._engine is not None
+            # The one before is closed when nobody uses it any more.
+            self._engine = fresh
+            log.info(
+                "generation %s is live, %d photos, searched with %s", fresh.generation, fresh.photo_count, fresh.network
+            )
+        for shard in self.shards:
+            if shard.answers != (shard.name in before):
+                log.warning("shard %s %s", shard.name, "answers" if shard.answers else f"is missing: {shard.reason}")
 
     def _open(self) -> Engine:
-        if self._matcher is None:
-            self._matcher = open_matcher(self._settings)
+        """The engine over the generations that are known now."""
+        matcher = self._matcher()
         if self._towers is None:
-            self._towers = Towers(self._matcher.device)
-        engine = Engine(self._settings, self._matcher, self._thumbnails, self._run, self._towers)
-        try:
-            engine.try_out()
-        except BaseException:
-            engine.close()
-            raise
-        return engine
-
-    def _swap(self, fresh: Engine, stamp: Stamp) -> None:
-        self.swaps += self._engine is not None
-        # The one before is closed when nobody uses it any more.
-        self._engine = fresh
-        self._last = _Attempt(stamp, time.monotonic(), None)
-        log.info(
-            "generation %s is live, %d photos, searched with %s", fresh.generation, fresh.photo_count, fresh.network
+            self._towers = Towers(matcher.device)
+        return Engine(
+            self._settings,
+            matcher,
+            self._thumbnails,
+            self._run,
+            self._towers,
+            self._shards,
+            self._encode,
         )
 
-    def _refuse(self, error: Exception, stamp: Stamp) -> None:
-        foreseen = isinstance(error, _FORESEEN)
-        reason = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
-        # The same refusal again is no news.
-        if self._last is None or (reason, stamp) != (self._last.refusal, self._last.stamp):
-            kept = "not ready" if self._engine is None else f"generation {self._engine.generation} stays live"
-            unforeseen = error.__cause__ if foreseen else error
-            log.warning("%s: %s", kept, reason, exc_info=None if isinstance(unforeseen, _FORESEEN) else unforeseen)
-        self._last = _Attempt(stamp, time.monotonic(), reason)
-
     def close(self) -> None:
-        """Let go of the engine."""
-        if self._engine is not None and self._last is not None:
+        """Lets go of the engine."""
+        if self._engine is not None:
             self._engine.close()
             self._engine = None
-            self._last = _Attempt(self._last.stamp, self._last.ended, None)
+        self._stopped = True

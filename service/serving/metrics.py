@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from service.errors import NotReady
 from service.schemas import ShardInfo, StageTimings
-from service.serving.live import LiveEngine
+from service.serving.live import Live
 from service.serving.worker import Worker
 
 # From one stage of a small network on a fast machine to an exhaustive search on a slow one.
@@ -54,7 +54,7 @@ class Metrics:
         build = Gauge("sbir_build_info", "Always 1; the version of the program.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
-    def observe(self, live: LiveEngine, worker: Worker) -> None:
+    def observe(self, live: Live, worker: Worker) -> None:
         """Report the state of these, too, from now on. To be called once."""
         self.registry.register(_State(live, worker))
 
@@ -84,7 +84,7 @@ class Metrics:
 class _State(Collector):
     """The metrics that are read at the moment they are asked for."""
 
-    def __init__(self, live: LiveEngine, worker: Worker) -> None:
+    def __init__(self, live: Live, worker: Worker) -> None:
         self._live = live
         self._worker = worker
 

@@ -1,75 +1,136 @@
-"""The server of a shard answers by the generation that is live, and the one before for searches that began with it."""
+"""The server of a shard: it follows the generations of an index, and answers by that which a search began with."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from indexer import IndexerError, live_stamp, open_index
 from model import Matcher, ModelError
-from service.sharding.errors import GenerationGone, ShardRefuses
-from service.sharding.shard import Call, Overview, Shard
+from service.gallery import Call, Gallery, GenerationGone, Overview, Pending, Shard, ShardRefuses, State
+from service.search import Searcher, check_searches
 
 T = TypeVar("T")
 
-# The generation in use and the one before: a search that began with that one still ends with it.
-KEPT = 2
+# What was refused may be cured without a new generation: a disk mounted again, a checkpoint put in its place.
+RETRY_SECONDS = 10.0
+# Errors whose message is written for whoever runs the server; of any other the log needs the trace.
+_FORESEEN = (ModelError, IndexerError, OSError)
+
+log = logging.getLogger("sketch_search")
+
+# What tells generations on the disk apart (``indexer.live_stamp``); None where there is none.
+Stamp = tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt to open the live generation.
+
+    Attributes:
+        stamp: what was live on the disk. ended: when it was over, by the monotonic clock, in seconds.
+        refusal: why that generation is not used; None where it is.
+    """
+
+    stamp: Stamp
+    ended: float
+    refusal: str | None
 
 
 class ShardServer:
-    """Answers for one shard: by the generation that is live, or by the one before where a search began with that.
+    """Answers for one shard, which is an index on this machine, by the generation that is live or by an older one.
 
     Its methods may be called from any thread.
-
-    Attributes:
-        refusal: why what is live on the disk is not used; None where it is.
     """
 
-    def __init__(self, folder: Path, matcher: Matcher, gallery_roots: Sequence[Path] = ()) -> None:
-        """Opens nothing yet. gallery_roots: where the roots are on this machine; none for where they were built."""
+    def __init__(
+        self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Path] = (), keeps: int = 1
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            matcher: opens the checkpoint.
+            gallery_roots: where the roots are on this machine; none for where they were built.
+            keeps: generations that stay open, the newest ones; others only while somebody in this process has them.
+        """
         self._folder, self._matcher, self._roots = folder, matcher, gallery_roots or None
-        self._opened: OrderedDict[str, Shard] = OrderedDict()
+        self._newest: deque[Shard] = deque(maxlen=keeps)
+        self._opened: weakref.WeakValueDictionary[str, Shard] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
-        self._stamp: object = None
-        self.refusal: str | None = "it was not opened yet"
+        self._last: _Attempt | None = None
 
-    def refresh(self) -> str | None:
-        """Open what is live on the disk, if it is not in use. Returns the ``made`` of what is in use; None for none."""
-        with self._lock:
-            stamp = live_stamp(self._folder)
-            if stamp is None or stamp != self._stamp or self.refusal is not None:
-                self._open(stamp)
-            return next(reversed(self._opened), None)
+    def open(self, *, trial: bool = True) -> None:
+        """Opens what is live on the disk, and takes it into use.
 
-    def _open(self, stamp: object) -> None:
+        trial: whether it has to answer searches as an index should first.
+
+        Raises ModelError and IndexerError with what to do.
+        """
+        stamp, matcher = live_stamp(self._folder), self._matcher()
+        index = open_index(self._folder, matcher, gallery_roots=self._roots)
         try:
-            index = open_index(self._folder, self._matcher, gallery_roots=self._roots)
-            try:
-                fresh = Shard(index, self._matcher)
-            except BaseException:
-                index.close()
-                raise
-        except (IndexerError, ModelError, OSError) as error:
-            self.refusal = str(error)
-            return
-        self._stamp, self.refusal = stamp, None
+            fresh = Shard(index, matcher)
+            if trial:
+                check_searches(Searcher(Gallery.of(fresh), matcher))
+        except BaseException:
+            index.close()
+            raise
+        # A search may outlive its generation. So the files are closed when nothing refers to them any more.
+        weakref.finalize(fresh, index.close)
         self._opened[index.made] = fresh
-        while len(self._opened) > KEPT:
-            # Whoever still uses it has it to the end; its arrays go with the last of them.
-            self._opened.popitem(last=False)
+        self._newest.append(fresh)
+        self._last = _Attempt(stamp, time.monotonic(), None)
 
-    def state(self) -> str:
-        """The ``made`` of the generation in use. Raises ShardRefuses where there is none."""
-        made = next(reversed(self._opened), None) or self.refresh()
-        if made is None:
-            raise ShardRefuses(self.refusal or "it has no generation")
-        return made
+    def refresh(self) -> None:
+        """Opens what is live on the disk, unless it is in use already or was just refused.
+
+        Where it cannot be opened, the generation in use stays.
+        """
+        with self._lock:
+            while self._is_worth_an_attempt(stamp := live_stamp(self._folder)):
+                try:
+                    self.open()
+                # Whatever is wrong with a new generation, the old one has to go on.
+                except Exception as error:
+                    # Builds that end meanwhile delete the generation that was being opened: then the newest one counts.
+                    if stamp == live_stamp(self._folder):
+                        self._refuse(error, stamp)
+                        return
+
+    def _is_worth_an_attempt(self, stamp: Stamp) -> bool:
+        """Whether this generation was never tried, or was refused long enough ago."""
+        if self._last is None or self._last.stamp != stamp:
+            return True
+        return self._last.refusal is not None and time.monotonic() - self._last.ended >= RETRY_SECONDS
+
+    def _refuse(self, error: Exception, stamp: Stamp) -> None:
+        foreseen = isinstance(error, _FORESEEN)
+        reason = str(error) if foreseen else f"it cannot be opened ({type(error).__name__}); the log has more."
+        # The same refusal again is no news.
+        if self._last is None or (reason, stamp) != (self._last.refusal, self._last.stamp):
+            kept = f"generation {self._newest[-1].index.generation} stays live" if self._newest else "not ready"
+            unforeseen = error.__cause__ if foreseen else error
+            log.warning("%s: %s", kept, reason, exc_info=None if isinstance(unforeseen, _FORESEEN) else unforeseen)
+        self._last = _Attempt(stamp, time.monotonic(), reason)
+
+    def state(self) -> State:
+        """The generation in use. Raises ShardRefuses where there is none."""
+        if not self._newest:
+            self.refresh()
+        refusal = None if self._last is None else self._last.refusal
+        if not self._newest:
+            raise ShardRefuses(refusal or "it was not opened yet")
+        return State(self._newest[-1].index.made, refusal)
 
     def overview(self, made: str) -> Overview:
-        """Of one of its generations. Raises GenerationGone and ShardRefuses, as ``answer`` does."""
+        """Of one of its generations, which does not keep it open. Raises GenerationGone and ShardRefuses."""
         return self._shard(made).overview()
 
     def answer(self, made: str, question: Call[T]) -> T:
@@ -85,9 +146,51 @@ class ShardServer:
         shard = self._opened.get(made)
         if shard is None:
             # Another copy of this shard may have seen it earlier.
-            if self.refresh() is None:
-                raise ShardRefuses(self.refusal or "it has no generation")
+            self.refresh()
+            self.state()
             shard = self._opened.get(made)
         if shard is None:
             raise GenerationGone(f"generation {made} is not there any more")
         return shard
+
+
+@dataclass(frozen=True)
+class _Computed(Generic[T]):
+    """An answer that is computed in this process, when it is wanted."""
+
+    compute: Callable[[], T]
+
+    def result(self, seconds: float) -> T:
+        """The answer, however long it takes."""
+        return self.compute()
+
+
+class ShardHere:
+    """The link to a shard whose server is in this process, as that of one index is."""
+
+    name = ""
+
+    def __init__(self, server: ShardServer) -> None:
+        self._server = server
+
+    def state(self) -> Pending[State]:
+        """What it has, once it has looked at the disk."""
+
+        def looked() -> State:
+            self._server.refresh()
+            return self._server.state()
+
+        return _Computed(looked)
+
+    def overview(self, made: str) -> Pending[Overview]:
+        """The summary of a generation, which stays open for as long as that is kept."""
+
+        def keeping() -> Overview:
+            shard = self._server._shard(made)
+            return replace(shard.overview(), shard=shard)
+
+        return _Computed(keeping)
+
+    def ask(self, made: str, question: Call[T]) -> Pending[T]:
+        """The answer of a generation."""
+        return _Computed(lambda: self._server.answer(made, question))

@@ -6,17 +6,43 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
+from model.terminal import Refusal
+from service.errors import NotReady
+from service.gallery import (
+    Call,
+    Gallery,
+    Ids,
+    Layout,
+    Overview,
+    Pending,
+    Round,
+    ShardLink,
+    ShardRefuses,
+    ShardUnavailable,
+    State,
+)
 from service.schemas import ShardInfo
-from service.search import Ids
-from service.sharding.errors import ShardRefuses, ShardsRefused, ShardUnavailable, SharedId
-from service.sharding.layout import Layout
-from service.sharding.links import Pending, Round, ShardLink
-from service.sharding.shard import Call, Overview
+
+
+class ShardsRefused(Refusal):
+    """These shards cannot be searched together, or cannot be served at all; the message says what to do."""
+
+
+class SharedId(ShardsRefused):
+    """Two shards have a photo with one id.
+
+    Attributes:
+        shard: the number of the later one.
+    """
+
+    def __init__(self, shard: int, told: str) -> None:
+        super().__init__(told)
+        self.shard = shard
 
 
 @dataclass(frozen=True)
@@ -43,24 +69,25 @@ class Generations:
 
     def __init__(self, overviews: Sequence[Overview | None]) -> None:
         self.overviews = tuple(overviews)
-        # All answer, or the same few do not.
-        self.layout = lru_cache(maxsize=2)(lambda missing: Layout(self.overviews, missing))
+        # All answer, or the same few do not. Nothing here refers to itself, so that what is open is closed at once.
+        self.layout = lru_cache(maxsize=2)(partial(Layout, self.overviews))
 
-    @property
-    def made(self) -> tuple[str | None, ...]:
-        """They name the generations."""
-        return tuple(None if one is None else one.made for one in self.overviews)
+    def close(self) -> None:
+        """Lets go of the files of shards in this process."""
+        for one in self.overviews:
+            if one is not None and one.shard is not None:
+                one.shard.index.close()
 
 
 class Shards:
-    """The shards of a gallery. Its methods may be called from any thread.
+    """The shards of a gallery; a gallery that is one index is one shard without a name. Threads may share it.
 
     Attributes:
         links: to all of them. generations: those that are searched.
     """
 
-    def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
-        """seconds: how long a shard may take to answer one question."""
+    def __init__(self, links: Sequence[ShardLink], seconds: float = 0.0) -> None:
+        """seconds: how long a shard elsewhere may take to answer one question."""
         self.links, self._seconds = tuple(links), seconds
         self._known = [_Known() for _ in links]
         self._lock = threading.Lock()
@@ -76,37 +103,50 @@ class Shards:
     def refused(self) -> str | None:
         """Why shards do not use their newest generation, while an older one answers; None where all do."""
         with self._lock:
-            told = [
-                f"{link.name}: {known.reason}"
-                for link, known in zip(self.links, self._known, strict=True)
-                if known.answers and known.reason is not None
-            ]
-        return "; ".join(told) or None
+            known = [known if known.answers else _Known(reason=None) for known in self._known]
+        return self._reasons(known) or None
+
+    def _reasons(self, known: Iterable[_Known]) -> str:
+        """Why something is not as it should be, shard by shard."""
+        told = [(link.name, one.reason) for link, one in zip(self.links, known, strict=True) if one.reason is not None]
+        return "; ".join(f"{name}: {reason}" if name else reason for name, reason in told)
+
+    def check_any(self) -> None:
+        """Raises NotReady, saying why, where no shard answers."""
+        if len(self.missing) == len(self.links):
+            reasons = self._reasons(self._known)
+            raise NotReady(f"No shard of the gallery answers ({reasons})." if self.links[0].name else reasons)
 
     def infos(self) -> tuple[ShardInfo, ...]:
-        """As they are told to users."""
+        """As they are told to users; none where the gallery is one index."""
+        if not self.links[0].name:
+            return ()
         with self._lock:
             return tuple(_info(link.name, known) for link, known in zip(self.links, self._known, strict=True))
 
-    def names(self, numbers: Iterable[int]) -> tuple[str, ...]:
-        """The names of some shards, in their order."""
-        return tuple(self.links[number].name for number in sorted(numbers))
-
-    def numbers(self, names: Iterable[str]) -> frozenset[int]:
-        """The numbers of the shards with these names."""
-        wanted = set(names)
-        return frozenset(number for number, link in enumerate(self.links) if link.name in wanted)
-
-    def lose(self, names: Iterable[str]) -> None:
+    def lose(self, names: Collection[str]) -> None:
         """Takes note that shards with these names did not answer."""
         with self._lock:
-            for number in self.numbers(names):
-                self._known[number] = replace(self._known[number], answers=False, reason="it did not answer a search")
+            for number, link in enumerate(self.links):
+                if link.name in names:
+                    lost = replace(self._known[number], answers=False, reason="it did not answer a search")
+                    self._known[number] = lost
 
-    def round(self, generations: Generations, missing: frozenset[int]) -> Round:
-        """For one search of these generations, without the shards that are missing."""
-        made = [None if number in missing else one for number, one in enumerate(generations.made)]
-        return Round(self.links, made, self._seconds)
+    def gallery(self, generations: Generations, without: Collection[str] = ()) -> Gallery:
+        """The photos of these generations, as far as their shards answer. Raises NotReady where none does.
+
+        without: names of shards that have not answered this search.
+        """
+        never = {number for number, one in enumerate(generations.overviews) if one is None}
+        named = {number for number, link in enumerate(self.links) if link.name in without}
+        missing = self.missing | never | named
+        if len(missing) == len(self.links):
+            raise NotReady("No shard of the gallery answers now. Try again in a moment.")
+        asked = [
+            None if one is None or number in missing else one.made for number, one in enumerate(generations.overviews)
+        ]
+        names = tuple(self.links[number].name for number in sorted(missing))
+        return Gallery(generations.layout(missing), Round(self.links, asked, self._seconds), names)
 
     def refresh(self, *, strict: bool = False) -> bool:
         """Ask all of them what they have. Returns whether there are other generations to be searched than before.
@@ -123,12 +163,13 @@ class Shards:
         for number, (state, overview) in enumerate(zip(states, overviews, strict=True)):
             if strict and isinstance(state, ShardRefuses):
                 raise ShardsRefused(f"the shard {self.links[number].name} cannot be searched: {state}")
-            if isinstance(state, str) and (overview is None or overview.made != state):
+            if isinstance(state, State) and (overview is None or overview.made != state.made):
                 try:
-                    fresh[number] = self.links[number].overview(state).result(self._seconds)
+                    fresh[number] = self.links[number].overview(state.made).result(self._seconds)
                 except ShardUnavailable as error:
                     state = error
-            now.append(_Known(overview, isinstance(state, str), None if isinstance(state, str) else str(state)))
+            told = state.refusal if isinstance(state, State) else str(state)
+            now.append(_Known(overview, isinstance(state, State), told))
         for number, refusal in self._unfit(fresh, strict=strict).items():
             # The one before may be open there still.
             del fresh[number]
@@ -148,6 +189,8 @@ class Shards:
         """
         refused: dict[int, str] = {}
         names = [link.name for link in self.links]
+        if len(names) == 1:
+            return refused
         while True:
             together = list(self.generations.overviews)
             taken = {number: one for number, one in fresh.items() if number not in refused}
@@ -187,7 +230,7 @@ class Shards:
                 found[number] = ids.result(self._seconds)
         return found
 
-    def _heard(self, pending: Pending[str]) -> str | ShardUnavailable:
+    def _heard(self, pending: Pending[State]) -> State | ShardUnavailable:
         try:
             return pending.result(self._seconds)
         except ShardUnavailable as error:

@@ -25,14 +25,14 @@ from model import Matcher, Tokens, load
 from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
 from model.images import open_image
 from model.network import MOST_VARIANTS
+from service.gallery import best_first
 from service.schemas import SearchQuery
-from service.search import Searcher
-from service.search.gallery import best_first
 from service.search.plan import RERANK
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import draw_gallery, prepare
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Row
+from tests.searching import Searcher
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (200, 400)

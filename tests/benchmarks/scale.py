@@ -16,7 +16,7 @@ from model.network import preset
 from model.ranking import SHORTLIST
 from service.commands.serving_shards import SEARCHES_AT_ONCE
 from service.search.plan import NPROBE, RERANK
-from service.sharding.on_ray import ENCODERS
+from service.serving.on_ray import ENCODERS
 from tests.benchmarks.results import Result, ResultError, Row, read_results, rewrite_page, table
 
 GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}

@@ -11,7 +11,7 @@ from indexer import build, open_index
 from indexer.commands import main
 from indexer.samples import SKETCHED
 from service.schemas import SearchQuery
-from service.search import Searcher
+from tests.searching import Searcher
 
 
 def test_at_least_eleven_of_twelve_sample_sketches_find_a_photo_of_their_thing_first(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ from service.explain import nearest
 from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import explain
 from service.schemas.explain import MOST_PHOTOS, ExplainParams, ExplainResponse
-from service.search import Searcher
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded, photo
+from tests.searching import Searcher
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
 GRID, SIDE = 4, 16
@@ -320,15 +320,16 @@ def test_rebuilding_from_the_gallery_ends_when_nobody_waits_for_it(
 def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple[Index, Matcher, Path]) -> None:
     index, matcher, root = own
     tokens = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    (before,) = rebuild_from_gallery(index, matcher, tokens, [3])
+    searched = Searcher(index, matcher).gallery
+    (before,) = rebuild_from_gallery(searched, matcher, tokens, [3])
     gone = frozenset({1, 4})
     for number in gone:
         (root / index.photo(number).paths[0]).unlink()
-    (after,) = rebuild_from_gallery(index, matcher, tokens, [3])
+    (after,) = rebuild_from_gallery(searched, matcher, tokens, [3])
     assert np.array_equal(np.asarray(after), nearest_by_hand(index, matcher, root, 3, gone))
     assert not np.array_equal(np.asarray(before), np.asarray(after))
     shutil.rmtree(root)
-    (blank,) = rebuild_from_gallery(index, matcher, tokens, [5])
+    (blank,) = rebuild_from_gallery(searched, matcher, tokens, [5])
     assert (np.asarray(blank) == 255).all()
 
 

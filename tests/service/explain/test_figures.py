@@ -19,12 +19,12 @@ from service.errors import BadSearch
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
 from service.explain.paper_figures import figures, matched_cells, pinned_regions
 from service.schemas import SearchQuery
-from service.search.searcher import Searcher
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, Browser, wait
 from tests.pictures import drawing, photo
 from tests.requirements import needs_browser
+from tests.searching import Searcher
 from tests.service.looking import axe_complaints
 from tests.service.small_gallery import draw_sketch
 

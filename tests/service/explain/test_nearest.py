@@ -14,7 +14,7 @@ from model.ranking.diffusion import centred
 from service.explain.response import explain
 from service.schemas.explain import ExplainParams, ExplainResponse
 from service.schemas.query import SearchQuery
-from service.search.searcher import Searcher
+from tests.searching import Searcher
 from tests.service.small_gallery import PHOTOS
 
 EXPLAINED = (5, 12)

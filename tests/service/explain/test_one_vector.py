@@ -20,6 +20,7 @@ from service.explain.files import ExplainedFiles, best_of_index, write_explanati
 from service.explain.paper_figures import figures
 from service.explain.response import encode_picture
 from service.schemas import ExplainParams, SearchQuery
+from service.search import check_searches
 from service.settings import Settings
 from tests.pictures import encoded
 from tests.service.small_gallery import draw_sketch
@@ -47,7 +48,7 @@ def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pyte
 
 
 def test_it_finds_photos_by_ret_however_it_is_asked(engine: Engine) -> None:
-    engine.try_out()
+    check_searches(engine.searcher)
     sketch = engine.prepare(encoded(draw_sketch(1)))
     found = engine.search(sketch, SearchQuery(k=4))
     assert (found.method, found.model, len(found.results)) == ("ret", "one-vector", 4)

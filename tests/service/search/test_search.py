@@ -23,8 +23,8 @@ from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search import plan
 from service.search.plan import RERANK_PLAIN, Defaults
-from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch, save_copy
 
 

@@ -17,10 +17,10 @@ from model.ranking import scores_of, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
-from service.search.searcher import Searcher
 from service.towers import ClipVectors, TextVector, Towers
 from tests.indexer.clip_models import READING, saved_clip
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 CPU = torch.device("cpu")
@@ -189,9 +189,9 @@ def test_an_index_by_ret_has_no_method_clip(index: Any, matcher: Matcher) -> Non
 
 def test_vectors_of_another_model_or_damaged_ones_are_refused(by_clip: ByClip) -> None:
     with pytest.raises(IndexRefused, match="another length than its model gives"):
-        by_clip.searcher.gallery._by_clip(np.ones(3, np.float32), np.arange(PHOTOS))
+        by_clip.searcher.shard._by_clip(np.ones(3, np.float32), np.arange(PHOTOS))
     with pytest.raises(IndexRefused, match="are damaged; run `sketch-search index verify"):
-        by_clip.searcher.gallery._by_clip(np.full(16, np.nan, np.float32), np.arange(PHOTOS))
+        by_clip.searcher.shard._by_clip(np.full(16, np.nan, np.float32), np.arange(PHOTOS))
 
 
 @pytest.mark.parametrize("kind", ["clip", "fused"])

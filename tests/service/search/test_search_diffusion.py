@@ -13,8 +13,8 @@ from indexer import Index, build, open_index
 from model import Matcher, Tokens
 from service.schemas import SearchQuery
 from service.search import plan
-from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 

@@ -19,8 +19,8 @@ from indexer import Index, UnknownPhoto, build, open_index, remove
 from model.ranking import Likeness
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse, SearchResult
-from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import model
 from indexer import Index, build, open_index
 from service.schemas import SearchQuery, SearchResponse
-from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
+from tests.searching import Searcher
 from tests.service.small_gallery import draw_photo, draw_sketch
 
 FIRST = date(2023, 12, 30)

@@ -15,8 +15,8 @@ from indexer import build, open_index
 from service.schemas import SearchQuery, SearchResponse, SearchResult
 from service.search import shown
 from service.search.plan import GROUPED
-from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.small_gallery import draw_sketch, save_copy
 
 # So many files of each picture: the same pixels in files that differ, so that each is a photo.

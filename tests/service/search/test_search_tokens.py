@@ -15,10 +15,11 @@ from model import Matcher
 from service.engine import Engine
 from service.errors import BadSearch
 from service.schemas import ExplainParams, SearchQuery
-from service.search import Searcher
+from service.search import check_searches
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 Both = tuple[Searcher, Searcher]
@@ -65,7 +66,7 @@ def test_it_explains_by_the_photos_files_and_rebuilds_nothing(without: Path, mat
     sketch = engine.prepare(encoded(draw_sketch()))
     model_info, index_info = engine.info()
     assert (model_info.methods, model_info.best_method, index_info.tokens) == (("ret",), "ret", 1)
-    engine.try_out()
+    check_searches(engine.searcher)
     answer = engine.explain(sketch, ExplainParams(photo=[5], nearest=4))
     assert (len(answer.nearest), len(answer.photos[0].nearest)) == (4, 4)
     with pytest.raises(BadSearch, match="this index keeps none; build it with --tokens all"):

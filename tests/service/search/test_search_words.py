@@ -24,8 +24,8 @@ from model.ranking.leading import WORD_LEAD
 from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
-from service.search.searcher import Searcher
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 WORDS = (("dog", "hound"), ("cat",), ("sea lion",), ("pick-up", "pick-up truck"), ("leaf",))

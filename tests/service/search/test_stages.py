@@ -13,29 +13,30 @@ import torch
 from indexer import Index
 from model import Matcher
 from model.network import Calibration, Method
+from service.gallery import Find, Shard, Table, best_first
+from service.gallery.shard import BATCH
 from service.schemas import SearchQuery
-from service.search.gallery import BATCH, Find, IndexGallery, Table, best_first
 from service.search.plan import Stopwatch, encode_picture
-from service.search.searcher import Searcher
+from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def gallery_of_index(index: Index, matcher: Matcher) -> IndexGallery:
-    return IndexGallery(index, matcher)
+def gallery_of_index(index: Index, matcher: Matcher) -> Shard:
+    return Shard(index, matcher)
 
 
 @pytest.fixture(scope="module")
-def find(gallery_of_index: IndexGallery, matcher: Matcher) -> Find:
+def find(gallery_of_index: Shard, matcher: Matcher) -> Find:
     """For all photos of all cells, each scored."""
     tokens = encode_picture(draw_sketch(), "sketch", matcher, Stopwatch(CPU), matcher.encode)
     return Find("rn", gallery_of_index.cells.mean, cells=np.arange(CLUSTERS)).of_tokens(tokens)
 
 
 @pytest.fixture(scope="module")
-def every(gallery_of_index: IndexGallery, find: Find) -> Table:
+def every(gallery_of_index: Shard, find: Find) -> Table:
     return gallery_of_index.find(find)
 
 
@@ -46,7 +47,7 @@ def test_with_every_cell_opened_every_photo_is_found_and_scored(every: Table, in
 
 
 def test_the_photos_of_opened_cells_are_found_with_the_scores_they_have_among_all(
-    gallery_of_index: IndexGallery, find: Find, every: Table
+    gallery_of_index: Shard, find: Find, every: Table
 ) -> None:
     some = gallery_of_index.find(replace(find, cells=np.array([1, 3])))
     inside = np.isin(every.cells, [1, 3])
@@ -56,7 +57,7 @@ def test_the_photos_of_opened_cells_are_found_with_the_scores_they_have_among_al
 
 
 def test_only_the_best_by_vector_come_into_the_table_and_the_best_of_these_are_scored(
-    gallery_of_index: IndexGallery, find: Find, every: Table
+    gallery_of_index: Shard, find: Find, every: Table
 ) -> None:
     few = gallery_of_index.find(replace(find, count=9, rerank=4))
     order = best_first(every.ids, every.by_vector)
@@ -66,9 +67,7 @@ def test_only_the_best_by_vector_come_into_the_table_and_the_best_of_these_are_s
     assert few.scores[scored].tolist() == every.scores[few.rows[scored]].tolist()
 
 
-def test_tables_of_parts_of_the_cells_join_to_that_of_all(
-    gallery_of_index: IndexGallery, find: Find, every: Table
-) -> None:
+def test_tables_of_parts_of_the_cells_join_to_that_of_all(gallery_of_index: Shard, find: Find, every: Table) -> None:
     wanted = replace(find, count=7, rerank=3)
     parts = [gallery_of_index.find(replace(wanted, cells=cells)) for cells in np.array_split(np.arange(CLUSTERS), 3)]
     joined, whole = Table.joined(parts).best(wanted), gallery_of_index.find(wanted)
@@ -77,7 +76,7 @@ def test_tables_of_parts_of_the_cells_join_to_that_of_all(
 
 
 def test_a_spent_budget_leaves_the_first_portion(
-    gallery_of_index: IndexGallery, find: Find, every: Table, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+    gallery_of_index: Shard, find: Find, every: Table, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matcher, "chunk", 5)
     hurried = gallery_of_index.find(replace(find, budget_ms=1e-9))
@@ -88,7 +87,7 @@ def test_a_spent_budget_leaves_the_first_portion(
     assert (at_ease.complete, np.isfinite(at_ease.scores).sum()) == (True, PHOTOS)
 
 
-def test_photos_scored_in_several_batches_score_as_alone(gallery_of_index: IndexGallery, find: Find) -> None:
+def test_photos_scored_in_several_batches_score_as_alone(gallery_of_index: Shard, find: Find) -> None:
     rows = np.arange(PHOTOS)[np.arange(BATCH + 5) % PHOTOS]
     sketch = find.tokens(CPU)
     scores = gallery_of_index._pairs(sketch, rows, "rn")
@@ -99,8 +98,8 @@ def test_photos_scored_in_several_batches_score_as_alone(gallery_of_index: Index
 def test_all_photos_compare_by_ret_as_those_that_are_named(
     index: Index, matcher: Matcher, find: Find, every: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.gallery.BLOCK", 4)
-    again = IndexGallery(index, matcher).find(find)
+    monkeypatch.setattr("service.gallery.shard.BLOCK", 4)
+    again = Shard(index, matcher).find(find)
     assert again.by_vector.tolist() == every.by_vector.tolist()
 
 
@@ -115,9 +114,9 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.search.gallery.BATCH", 4)
+    monkeypatch.setattr("service.gallery.shard.BATCH", 4)
     read = Searcher(index, matcher)
-    monkeypatch.setattr(IndexGallery, "_fits", lambda _: True)
+    monkeypatch.setattr(Shard, "_fits", lambda _: True)
     kept = Searcher(index, matcher)
     # From now on nothing may be read.
     monkeypatch.setattr(index, "photo_tokens", None)
@@ -148,7 +147,7 @@ def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
     matcher: Matcher,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept: Any = IndexGallery(index, matcher)
+    kept: Any = Shard(index, matcher)
     calibration = Calibration(methods=methods)
     monkeypatch.setattr(kept, "_matcher", SimpleNamespace(device=torch.device(device), calibration=calibration))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))

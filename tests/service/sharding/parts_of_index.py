@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 
 from indexer import Index, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
 from model import Matcher, Tokens
-from service.search import GallerySearcher
-from service.search.gallery import Rows
-from service.sharding.errors import ShardUnavailable
-from service.sharding.gallery import ShardedGallery
-from service.sharding.layout import Layout
-from service.sharding.links import Pending, Round
-from service.sharding.shard import Call, Overview, Shard
+from service.gallery import Call, Gallery, Layout, Overview, Pending, Round, Rows, Shard, ShardUnavailable, State
+from service.search import Searcher
 
 T = TypeVar("T")
 
@@ -91,8 +86,8 @@ class LocalLink:
         self.asked: list[Call[Any]] = []
         self.broken = False
 
-    def state(self) -> Pending[str]:
-        return Answered(self._made)
+    def state(self) -> Pending[State]:
+        return Answered(lambda: State(self._made()))
 
     def overview(self, made: str) -> Pending[Overview]:
         return Answered(self._shard.overview)
@@ -118,13 +113,13 @@ def shards_of(index: Index, matcher: Matcher, parts: Sequence[Rows]) -> list[Loc
     return [LocalLink(f"shard-{number}", Shard(cast(Index, part), matcher)) for number, part in enumerate(cut)]
 
 
-def gallery_of(links: Sequence[LocalLink]) -> ShardedGallery:
+def gallery_of(links: Sequence[LocalLink]) -> Gallery:
     """The gallery of these shards, for one search."""
     overviews = [link.overview("").result(0) for link in links]
     ask = Round(links, [one.made for one in overviews], seconds=0)
-    return ShardedGallery(Layout(overviews, frozenset()), ask)
+    return Gallery(Layout(overviews, frozenset()), ask)
 
 
-def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> GallerySearcher:
+def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
     """A searcher for one search of these shards."""
-    return GallerySearcher(gallery_of(links), matcher)
+    return Searcher(gallery_of(links), matcher)

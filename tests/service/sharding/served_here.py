@@ -13,9 +13,9 @@ import numpy as np
 from indexer import Index
 from model import Matcher
 from service.http.app import create_app
+from service.serving import Live
 from service.settings import Settings
 from service.sharding import Shards
-from service.sharding.live import ShardedLive
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served, served
 from tests.service.sharding.parts_of_index import LocalLink, shards_of
@@ -47,6 +47,6 @@ def sharded(settings: Settings, index: Index, matcher: Matcher, parts: list[int]
     """Serve the photos of an index, divided into shards; parts: the shard of each photo."""
     links = shards_of(index, matcher, [np.flatnonzero(np.array(parts) == n) for n in range(max(parts) + 1)])
     shards = Shards(links, settings.shard_seconds)
-    app = create_app(settings, lambda run: ShardedLive(settings, matcher, shards, matcher.encode, run), at_once=4)
+    app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, shards=shards), at_once=4)
     with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         yield Sharded(server, http, links)

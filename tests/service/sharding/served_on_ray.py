@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from indexer.distributed import connected
+from service.serving.on_ray import APPLICATION
 from service.settings import Settings
-from service.sharding.on_ray import APPLICATION
 from tests.patience import PATIENCE
 from tests.programs import started_python
 from tests.service.small_gallery import PHOTOS

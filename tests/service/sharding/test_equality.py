@@ -17,9 +17,9 @@ from indexer import Index, build, open_index
 from model import Matcher
 from service.explain.nearest import Surroundings
 from service.schemas import SearchQuery, SearchResponse
-from service.search import Searcher
 from service.towers import ClipVectors, TextVector
 from tests.networks import tiny_checkpoint
+from tests.searching import Searcher
 from tests.service.sharding.parts_of_index import gallery_of, searcher_of, shards_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
@@ -93,7 +93,7 @@ def few_are_enough() -> Iterator[None]:
     """Shards choose fewer photos than they have, as those of large galleries do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("service.search.plan.SHORTLIST", 9)
-        patch.setattr("service.search.gallery.NEAREST", 5)
+        patch.setattr("service.gallery.table.NEAREST", 5)
         yield
 
 

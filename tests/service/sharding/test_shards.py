@@ -15,8 +15,8 @@ from indexer import shard_folders as folders_of
 from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
-from service.sharding import GenerationGone, Overview, ShardRefuses, Shards, ShardServer, ShardsRefused
-from service.sharding.shard import Call
+from service.gallery import Call, GenerationGone, Overview, ShardRefuses, State
+from service.sharding import Shards, ShardServer, ShardsRefused
 from service.sharding.shards import check_folders, shard_names
 from tests.requirements import need_ray
 from tests.service.sharding.cut_indexes import cut
@@ -29,8 +29,8 @@ class OfOverviews:
     def __init__(self, name: str, *overviews: Overview) -> None:
         self.name, self.overviews = name, list(overviews)
 
-    def state(self) -> Answered[str]:
-        return Answered(lambda: self.overviews[0].made)
+    def state(self) -> Answered[State]:
+        return Answered(lambda: State(self.overviews[0].made))
 
     def overview(self, made: str) -> Answered[Overview]:
         return Answered(lambda: self.overviews[0])
@@ -44,8 +44,8 @@ class OfOverviews:
 
 @pytest.fixture(scope="module")
 def overview(shard_folders: list[Path], matcher: Matcher) -> Overview:
-    server = ShardServer(shard_folders[0], matcher)
-    return server.overview(server.state())
+    server = ShardServer(shard_folders[0], lambda: matcher)
+    return server.overview(server.state().made)
 
 
 def other(overview: Overview, first: int = 1000, **fields: Any) -> Overview:
@@ -88,23 +88,23 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
     index_path: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
     (folder,) = cut(index_path, matcher, tmp_path, shards=1)
-    server = ShardServer(folder, matcher)
-    first = server.state()
+    server = ShardServer(folder, lambda: matcher, keeps=2)
+    first = server.state().made
     photo = int(server.answer(first, Call[Any]("all_ids"))[0])
-    assert len(server.answer(first, Call[Any]("known_rows", (photo,)))) == 1
+    assert len(server.answer(first, Call[Any]("rows_of_ids", (photo,)))) == 1
     made = [first]
     for _ in range(2):
         gone = server.answer(made[-1], Call[Any]("all_ids"))[-1]
         remove([], folder, ids=[int(gone)])
-        made.append(server.refresh() or "")
+        server.refresh()
+        made.append(server.state().made)
         assert server.overview(made[-2]).photos == server.overview(made[-1]).photos + 1
-        assert server.state() == made[-1]
     with pytest.raises(GenerationGone, match="is not there any more"):
         server.answer(first, Call[Any]("entries", np.array([0])))
 
 
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
-    server = ShardServer(tmp_path / "nothing", matcher)
+    server = ShardServer(tmp_path / "nothing", lambda: matcher)
     with pytest.raises(ShardRefuses, match="there is no index at"):
         server.state()
     link = OfOverviews("a")

@@ -6,9 +6,8 @@ import numpy as np
 
 from indexer import Index
 from model import Matcher
-from service.search import Find
+from service.gallery import Find, Layout
 from service.search.plan import Stopwatch, encode_picture
-from service.sharding.layout import Layout
 from tests.benchmarks import scale
 from tests.service.sharding.parts_of_index import gallery_of, shards_of
 from tests.service.small_gallery import draw_sketch

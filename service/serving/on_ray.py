@@ -6,7 +6,6 @@ the encoder while sketches wait for it. Ray is imported only where this module i
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,20 +20,20 @@ from indexer.distributed import connected
 from model import Tokens
 from model.network import Modality
 from model.terminal import Refusal
-from service.engine import open_matcher
+from service.engine import opening_matcher
 from service.errors import NotReady, QueueFull
+from service.gallery import Call, Overview, Pending, SentTokens, ShardUnavailable, State, to_tensor
 from service.search import Encode
 from service.settings import Settings
-from service.sharding.errors import ShardsRefused, ShardUnavailable
-from service.sharding.links import Pending
-from service.sharding.server import ShardServer
-from service.sharding.shard import Call, Overview, SentTokens, to_tensor
+from service.sharding import ShardServer, ShardsRefused
 
 T = TypeVar("T")
 
 APPLICATION = "sketch-search"
 # How often a copy of a shard looks for a new generation.
 POLL_SECONDS = 0.5
+# The generation in use and the one before: a search that began with that one still ends with it.
+KEPT = 2
 # Questions that one copy of a shard takes at a time; more wait, as many as searches may wait. They are answered one
 # after another, since PyTorch spreads each over the cores that the copy has.
 ONGOING = 8
@@ -76,20 +75,16 @@ class ShardReplica:
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         _use_threads(settings)
-        self._server = ShardServer(folder, open_matcher(settings), settings.gallery)
+        self._server = ShardServer(folder, opening_matcher(settings), settings.gallery, KEPT)
         self._turn = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
-            try:
-                self._server.refresh()
-            # Whatever is wrong with a new generation, the old one has to go on.
-            except Exception:
-                logging.getLogger("sketch_search").exception("a new generation cannot be opened")
+            self._server.refresh()
             time.sleep(POLL_SECONDS)
 
-    def state(self) -> _Told[str]:
+    def state(self) -> _Told[State]:
         """The answer of ``ShardServer.state``."""
         return _told(self._server.state)
 
@@ -108,7 +103,7 @@ class EncoderReplica:
 
     def __init__(self, settings: Settings) -> None:
         _use_threads(settings)
-        self._matcher = open_matcher(settings)
+        self._matcher = opening_matcher(settings)()
         self._turn = threading.Lock()
 
     def encode(self, images: Any, modality: Modality) -> _Told[SentTokens]:
@@ -158,8 +153,8 @@ class RayShard:
     def __init__(self, name: str, handle: Any) -> None:
         self.name, self._handle = name, handle
 
-    def state(self) -> Pending[str]:
-        """The ``made`` of the generation in use."""
+    def state(self) -> Pending[State]:
+        """What it has now."""
         return _Response(self._handle.state.remote)
 
     def overview(self, made: str) -> Pending[Overview]:

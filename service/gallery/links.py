@@ -1,17 +1,30 @@
-"""Links to shards, wherever they are, and one round of questions to several of them."""
+"""Links to the shards of a gallery, in this process or elsewhere, and one round of questions to several of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from model.terminal import Refusal
 from service.errors import ShardsLost
-from service.sharding.errors import ShardUnavailable
-from service.sharding.shard import Call, Overview
+from service.gallery.shard import Call, Overview, Shard
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+class ShardUnavailable(Refusal):
+    """A shard did not answer, or not in time."""
+
+
+class ShardRefuses(ShardUnavailable):
+    """A shard answers that it cannot be searched, and why."""
+
+
+class GenerationGone(ShardUnavailable):
+    """A shard no longer has the generation that a search began with."""
 
 
 class Pending(Protocol[T_co]):
@@ -19,6 +32,14 @@ class Pending(Protocol[T_co]):
 
     def result(self, seconds: float) -> T_co:
         """The answer. Raises ShardUnavailable where it is not there in time, and whatever the question raises."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a shard. made: of the generation in use. refusal: why what is newer is not used; None if none is."""
+
+    made: str
+    refusal: str | None = None
 
 
 class ShardLink(Protocol):
@@ -30,14 +51,38 @@ class ShardLink(Protocol):
 
     name: str
 
-    def state(self) -> Pending[str]:
-        """The ``made`` of the generation in use. ShardRefuses where there is none."""
+    def state(self) -> Pending[State]:
+        """What it has now. ShardRefuses where there is no generation."""
 
     def overview(self, made: str) -> Pending[Overview]:
         """The summary of a generation."""
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """Ask a generation."""
+
+
+class Asks(Protocol):
+    """The shards of one search."""
+
+    def check_complete(self) -> None:
+        """Raises ShardsLost where a shard is not to be asked: what is looked for may be there."""
+
+    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
+        """The answers to questions, by the number of their shard. Raises ShardsLost where a shard does not answer."""
+
+
+class Alone:
+    """The one shard of a gallery, in this process: it always answers."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+
+    def check_complete(self) -> None:
+        """There is no other shard."""
+
+    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
+        """The answers, however long they take."""
+        return {number: question.answer(self._shard) for number, question in questions.items()}
 
 
 class Round:

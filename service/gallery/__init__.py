@@ -1,0 +1,42 @@
+"""The photos that are searched: as a table, in one index on this machine, and in several shards as one gallery."""
+
+from service.gallery.gallery import Gallery, Layout
+from service.gallery.links import (
+    Alone,
+    GenerationGone,
+    Pending,
+    Round,
+    ShardLink,
+    ShardRefuses,
+    ShardUnavailable,
+    State,
+)
+from service.gallery.shard import Call, Overview, SentTokens, Shard, to_tensor
+from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table, Word, best_first
+
+__all__ = [
+    "Alone",
+    "Call",
+    "Cells",
+    "Find",
+    "Floats",
+    "Gallery",
+    "GenerationGone",
+    "Ids",
+    "Layout",
+    "Overview",
+    "Pending",
+    "Round",
+    "Rows",
+    "Scores",
+    "SentTokens",
+    "Shard",
+    "ShardLink",
+    "ShardRefuses",
+    "ShardUnavailable",
+    "State",
+    "Table",
+    "Word",
+    "best_first",
+    "to_tensor",
+]

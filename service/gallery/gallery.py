@@ -1,0 +1,249 @@
+"""The photos of a gallery, which is one index or several shards on several machines, as one table of cells and rows.
+
+A search by a sketch takes two rounds: the shards that have the best cells find and score their photos; and the shards
+that have what is shown tell its paths. A gallery that is one index on this machine is the case of one shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import BadInvocation, EmbedderEntry, PhotoEntry, PhotoFilter, UnknownPhoto
+from model import Tokens
+from model.network import Modality
+from service.errors import BadSearch
+from service.gallery.links import Alone, Asks
+from service.gallery.shard import Call, Overview, Shard
+from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table
+
+
+class Layout:
+    """The photos of all shards that are there, one shard after the other, each in its own order.
+
+    A shard that is missing has no photos, and its cells are empty: so the others keep their numbers.
+
+    Attributes:
+        overviews: of the shards; None for those that have never been there.
+        asked: the numbers of the shards that have photos here.
+        photo_count: p. cells: of all shards, one shard after the other.
+    """
+
+    def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
+        """missing: numbers of the shards that do not answer now."""
+        self.overviews = tuple(overviews)
+        self._missing = missing
+        photos = [0 if one is None or number in missing else one.photos for number, one in enumerate(overviews)]
+        cells = [0 if one is None else len(one.cells.sizes) for one in overviews]
+        self._ends, self._cell_ends = np.cumsum(photos), np.cumsum(cells)
+        self._starts, self._cell_starts = self._ends - photos, self._cell_ends - cells
+        self.asked = tuple(number for number, count in enumerate(photos) if count)
+        self.photo_count = int(sum(photos))
+        self.cells = self._joined()
+
+    def _joined(self) -> Cells:
+        known = [(number, one.cells) for number, one in enumerate(self.overviews) if one is not None]
+        every = [cells for _, cells in known]
+        sizes = [np.zeros_like(cells.sizes) if number in self._missing else cells.sizes for number, cells in known]
+        embeddings = [cells.embeddings for cells in every if cells.embeddings is not None]
+        return Cells(
+            np.concatenate(sizes),
+            np.concatenate([cells.vectors for cells in every]),
+            np.concatenate([cells.features for cells in every]),
+            np.concatenate([cells.positions for cells in every]),
+            np.concatenate(embeddings) if len(embeddings) == len(every) else None,
+        )
+
+    @property
+    def known(self) -> Overview:
+        """A shard that has been there: what is the same of all can be read of it."""
+        return next(one for one in self.overviews if one is not None)
+
+    def cell_start(self, shard: int) -> int:
+        """The number of a shard's first cell among those of all."""
+        return int(self._cell_starts[shard])
+
+    def row_start(self, shard: int) -> int:
+        """The row of a shard's first photo among those of all."""
+        return int(self._starts[shard])
+
+    def cells_by_shard(self, cells: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """For each shard that is there and has some of these cells: its number, and their numbers there."""
+        shards = np.searchsorted(self._cell_ends, cells, side="right")
+        for shard in np.unique(shards).tolist():
+            if shard in self.asked:
+                yield shard, cells[shards == shard] - self._cell_starts[shard]
+
+    def shard_of_cell(self, cell: int) -> int:
+        """The shard that a cell is in."""
+        return int(np.searchsorted(self._cell_ends, cell, side="right"))
+
+    def by_shard(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64], Rows]]:
+        """For each shard that has some of these photos: its number, which of them these are, and their rows there."""
+        shards = np.searchsorted(self._ends, rows, side="right")
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            yield shard, places, rows[places] - self._starts[shard]
+
+
+class Gallery:
+    """The photos of the shards that are there, for one search or lookup.
+
+    Attributes:
+        cells: of all shards. photo_count: of those that are there. cluster_count: of all.
+        missing: the names of the shards that are not searched, because they do not answer.
+        embedder: what the photos were clustered by. tokens_kept: of each photo, [Ret] included.
+    """
+
+    def __init__(self, layout: Layout, ask: Asks, missing: tuple[str, ...] = ()) -> None:
+        """layout: the photos. ask: the way to the shards that have them."""
+        self._layout, self._ask, self.missing = layout, ask, missing
+        self.cells: Cells = layout.cells
+        self.photo_count, self.cluster_count = layout.photo_count, len(layout.cells.sizes)
+        self.embedder: EmbedderEntry = layout.known.embedder
+        self.tokens_kept = layout.known.origin.tokens
+
+    @staticmethod
+    def of(shard: Shard) -> Gallery:
+        """The gallery that is one shard in this process."""
+        return Gallery(Layout([shard.overview()], frozenset()), Alone(shard))
+
+    def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
+        """(c,): how many photos of each cell pass a filter."""
+        counts = np.zeros_like(self.cells.sizes)
+        for shard, of_shard in self._ask_all("passing", wanted).items():
+            start = self._layout.cell_start(shard)
+            counts[start : start + len(of_shard)] = of_shard
+        return counts
+
+    def find(self, find: Find) -> Table:
+        """The photos that are looked for, of the shards that have the opened cells."""
+        split = self._layout.cells_by_shard(find.cells)
+        calls: dict[int, Call[Table]] = {shard: Call("find", replace(find, cells=cells)) for shard, cells in split}
+        parts = []
+        for shard, found in self._ask.ask(calls).items():
+            rows, cells = found.rows + self._layout.row_start(shard), found.cells + self._layout.cell_start(shard)
+            parts.append(replace(found, rows=rows, cells=cells))
+        # What one shard has found it has chosen, too.
+        return parts[0] if len(parts) == 1 else Table.joined([*parts, _nothing(find)]).best(find)
+
+    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+        """(m,): where photos are. One that no shard has may be in one that is missing: then ShardsLost is raised."""
+        wanted = tuple(ids)
+        found = np.full(len(wanted), -1, np.int64)
+        for shard, rows in self._ask_all("rows_of_ids", wanted).items() if wanted else ():
+            found[rows >= 0] = rows[rows >= 0] + self._layout.row_start(shard)
+        if (found < 0).any():
+            self._ask.check_complete()
+            raise UnknownPhoto(f"no photo has the id {wanted[int(np.argmin(found))]}.")
+        return found
+
+    def vectors(self, rows: Rows) -> Floats:
+        """(m, d): the vectors of these photos."""
+        found = np.empty((len(rows), self.cells.vectors.shape[1]), np.float32)
+        for places, _, vectors in self._ask_of("vectors", rows):
+            found[places] = vectors
+        return found
+
+    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+        """The entries of these photos, in their order."""
+        found: dict[int, PhotoEntry] = {}
+        for places, shard, entries in self._ask_of("entries", rows):
+            first = self._layout.cell_start(shard)
+            for place, entry in zip(places.tolist(), entries, strict=True):
+                found[place] = replace(entry, cluster=entry.cluster + first)
+        return tuple(found[place] for place in range(len(rows)))
+
+    def tokens(self, rows: Rows) -> Tokens:
+        """The tokens of these photos, on the CPU. A search compares near duplicates by them, at most 1,000 photos."""
+        parts = list(self._ask_of("sent_tokens", rows))
+        together = Tokens.cat([tokens.tokens(torch.device("cpu")) for _, _, tokens in parts])
+        order = np.concatenate([places for places, _, _ in parts])
+        return together[torch.from_numpy(np.argsort(order))]
+
+    def nearness(self, ret: Floats, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+        """The ids of all photos, and how near each is to a picture with this [Ret]."""
+        answers = self._ask_all("nearness", ret, modality, mean)
+        ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
+        return np.concatenate(ids), np.concatenate(near)
+
+    @property
+    def generation(self) -> str:
+        """The names of the shards' generations, joined by '+'; one name where all are the same."""
+        names = ["-" if one is None else one.generation for one in self._layout.overviews]
+        return names[0] if len(set(names)) == 1 else "+".join(names)
+
+    @property
+    def made(self) -> str:
+        """The names that tell the generations of all shards apart from others, joined by '+'."""
+        return "+".join("-" if one is None else one.made for one in self._layout.overviews)
+
+    @property
+    def ids(self) -> Ids:
+        """(p,): of all photos, by row."""
+        answers = self._ask_all("all_ids")
+        return np.concatenate([np.empty(0, np.int64), *(answers[shard] for shard in self._layout.asked)])
+
+    def photo(self, photo: int) -> PhotoEntry:
+        """The photo of an id. Raises UnknownPhoto; ShardsLost where a shard that is missing may have it."""
+        return self.photos([photo])[0]
+
+    def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
+        """The photos of several ids, in their order, in two rounds."""
+        return self.entries(self.rows_of_ids(list(photos)))
+
+    def photo_at(self, target: str) -> PhotoEntry:
+        """The photo of a file of one index, named by its path as results show it, or on disk. Raises BadInvocation."""
+        if len(self._layout.overviews) > 1:
+            raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")
+        found: PhotoEntry = self._ask.ask({0: Call("photo_at", target)})[0]
+        return found
+
+    def open_photo(self, photo: int) -> bytes:
+        """The bytes that were indexed as a photo, read on a machine of its shard."""
+        return self._ask_home("open_photo", photo)
+
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        """Some of the same bytes, so that no more of them has to be held here."""
+        return self._ask_home("part_of_photo", photo, size, start, count)
+
+    def _ask_home(self, name: str, photo: int, *arguments: int) -> bytes:
+        ((shard, _, _),) = self._layout.by_shard(self.rows_of_ids([photo]))
+        calls: dict[int, Call[bytes]] = {shard: Call(name, photo, *arguments)}
+        return self._ask.ask(calls)[shard]
+
+    def cluster_ids(self, number: int) -> Ids:
+        """(m,) ascending: the ids of a cluster's photos. Raises ShardsLost where its shard is missing."""
+        shard = self._layout.shard_of_cell(number)
+        if shard not in self._layout.asked:
+            self._ask.check_complete()
+            return np.empty(0, np.int64)
+        calls: dict[int, Call[Ids]] = {shard: Call("cluster_ids", number - self._layout.cell_start(shard))}
+        return self._ask.ask(calls)[shard]
+
+    def check_alone(self) -> None:
+        """Raises BadSearch where there are several shards: the tokens of all photos would go between machines."""
+        if len(self._layout.overviews) > 1:
+            raise BadSearch("A sketch is rebuilt from the photos of one index only, and here there are several shards.")
+
+    def _ask_all(self, name: str, *arguments: Any) -> dict[int, Any]:
+        return self._ask.ask({shard: Call(name, *arguments) for shard in self._layout.asked})
+
+    def _ask_of(self, name: str, rows: Rows) -> Iterable[tuple[NDArray[np.int64], int, Any]]:
+        """Ask the shards of these photos: which of the photos it is, the shard, and its answer."""
+        split = list(self._layout.by_shard(rows))
+        calls: dict[int, Call[Any]] = {shard: Call(name, there) for shard, _, there in split}
+        answers = self._ask.ask(calls)
+        return [(places, shard, answers[shard]) for shard, places, _ in split]
+
+
+def _nothing(find: Find) -> Table:
+    """A table without photos."""
+    none, numbers = np.empty(0, np.float32), np.empty(0, np.int64)
+    vectors = np.empty((0, len(find.mean)), np.float16)
+    return Table(numbers, numbers, numbers, vectors, none, none, none, none)

@@ -1,0 +1,370 @@
+"""The photos of one shard of a gallery, which is an index on this machine: found in its cells by vector, and scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indexer import EmbedderEntry, Index, IndexRefused, Origin, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
+from model import Matcher, Tokens
+from model.network import Method, Modality
+from model.ranking import ALIKE, Likeness
+from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, Table
+from service.towers import TextVector
+
+T_co = TypeVar("T_co", covariant=True)
+
+# Cells are searched by the cosine alone. So many times as many photos are found there as are wanted, and so many at
+# least, because the prior, and what else counts, puts them in another order. In a made gallery of 100,000 photos, 4,000
+# of them held all of the first 96 by distance, and 1,000 held 0.995 of them.
+FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
+# Photos whose vectors are compared at a time: some 12 MiB with the default network.
+BLOCK = 1 << 14
+# Photos that are copied into memory at a time: 64 of the largest network take some 40 MiB. More of the default network
+# would not stay in the CPU's cache until they are scored.
+BATCH = 64
+# Chunks of the matcher that are scored at a time on a GPU, which would have to wait for the next batch otherwise.
+GPU_CHUNKS = 4
+# The share of a GPU's memory, without what other processes have of it, that the tokens of one gallery may take. Two
+# must fit: the next generation is loaded beside the live one.
+RESIDENT_SHARE = 0.4
+# Filters whose photos are kept, a byte for each photo of the gallery: while somebody draws, one is asked for again.
+FILTERS_KEPT = 16
+_BUILD_AGAIN = "run `sketch-search index verify --repair`."
+
+
+@dataclass(frozen=True)
+class SentTokens:
+    """Tokens of a batch of pictures: ``model.Tokens`` as arrays."""
+
+    features: NDArray[Any]
+    positions: NDArray[np.int64]
+
+    @staticmethod
+    def of(tokens: Tokens) -> SentTokens:
+        """These tokens, from whatever device they are on."""
+        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy())
+
+    def tokens(self, device: torch.device) -> Tokens:
+        """The tokens on a device."""
+        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device))
+
+
+def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy as a tensor: what came from elsewhere may lie in memory that is not to be written."""
+    return torch.from_numpy(np.array(array)).to(device)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A summary of a generation of a shard, which whoever searches must know before it can ask the shard.
+
+    Attributes:
+        made: names the generation, also among those of other indexes. generation: its name in the shard's folder.
+        photos: how many it has. cells: the shard's.
+        origin: the network that made the rows. embedder: what the photos were clustered by.
+        shard: the shard itself, where it is in this process: its files stay open for as long as this is kept.
+    """
+
+    made: str
+    generation: str
+    photos: int
+    cells: Cells
+    origin: Origin
+    embedder: EmbedderEntry
+    shard: Shard | None = None
+
+
+class Shard:
+    """A generation of a shard, opened with the checkpoint that made its tokens. Rows and cells are counted in it.
+
+    On a GPU it keeps the photos' tokens where they fit. A CPU reads them out of the mapped files, which the system
+    keeps in memory for as long as nothing else needs it. Threads may share it.
+
+    Attributes:
+        index: the generation. cells: what a query is compared with first.
+    """
+
+    def __init__(self, index: Index, matcher: Matcher) -> None:
+        self.index = index
+        self.cells = Cells(
+            index.cluster_sizes,
+            index.vectors.centroids,
+            index.centroids.features.numpy(),
+            index.centroids.positions.numpy().astype(np.uint8),
+            None if index.embeddings is None else index.embeddings.centroids,
+        )
+        self._matcher = matcher
+        self._passing: Callable[[PhotoFilter], Mask] = lru_cache(maxsize=FILTERS_KEPT)(index.passing)
+        # What depends on a photo alone is computed when it is first asked for: four bytes each.
+        self._priors, self._levels = (np.full(index.photo_count, np.nan, np.float32) for _ in range(2))
+        self._resident = self._all_tokens() if self._fits() else None
+
+    def overview(self) -> Overview:
+        """Its summary, which does not keep it open."""
+        index = self.index
+        origin, embedder = index.manifest.origin, index.embedder
+        return Overview(index.made, index.generation, index.photo_count, self.cells, origin, embedder)
+
+    # What may be asked from elsewhere.
+
+    def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
+        """(c,): how many photos of each cell pass a filter."""
+        return self.index.vectors.passing(self._passing(wanted))
+
+    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+        """(m,): where the photos are that files with these ids belong to; -1 for those that are in other shards."""
+        return np.array([self._row_of(photo) for photo in ids], np.int64)
+
+    def _row_of(self, photo: int) -> int:
+        try:
+            entry = self.index.photo(photo)
+        except UnknownPhoto:
+            return -1
+        rows = self.index.vectors.rows_of(entry.cluster)
+        return int(rows[np.searchsorted(self.index.ids[rows], entry.id)])
+
+    def vectors(self, rows: Rows) -> Floats:
+        """(m, d) float32: the vectors of these photos."""
+        found: Floats = self.index.vectors.of(rows).numpy()
+        return found
+
+    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+        """The entries of these photos, in their order."""
+        return tuple(self.index.photo(photo) for photo in self.index.ids[rows].tolist())
+
+    def find(self, find: Find) -> Table:
+        """The photos of the opened cells that are looked for, best by vector, by the word and by likeness; and scores.
+
+        Raises IndexRefused where what CLIP made of the photos is damaged.
+        """
+        begun = time.perf_counter()
+        table = self._compared(self._candidates(find), find)
+        if find.unliked is not None:
+            table = table[~self._leaving(table, find, find.unliked)]
+        table = table.best(find)
+        if find.method == "ret" or find.method == "clip":
+            return replace(table, scores=table.by_vector)
+        return self._scored(table, find, find.method, begun)
+
+    def _candidates(self, find: Find) -> Rows:
+        """(m,) ascending: the photos of the opened cells among which are all that are looked for."""
+        mask = None if find.wanted is None else self._passing(find.wanted)
+        vectors, cells = self.index.vectors, find.cells
+        if find.count is None:
+            rows = vectors.rows_of(cells)
+            return rows if mask is None else rows[mask[rows]]
+        wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * find.count)
+        found = [np.empty(0, np.int64)]
+        if find.clip is not None:
+            found.append(self._embeddings.near(find.clip[None], wanted, mask, cells))
+        elif find.features.size:
+            found.append(vectors.near(find.features[:, 0], wanted, mask, cells))
+        if find.liked is not None:
+            found.append(vectors.near(find.liked - find.mean, wanted, mask, cells))
+            kept = np.flatnonzero(np.isin(self.index.ids, find.kept))
+            found.append(kept if mask is None else kept[mask[kept]])
+        if isinstance(find.word, TextVector):
+            found.append(self._embeddings.near(find.word.values[None], wanted, mask, cells))
+        elif find.word is not None:
+            direction = self._matcher.word_direction(find.word).cpu().numpy()
+            found.append(vectors.near(direction[None], wanted, mask, cells))
+        return np.unique(np.concatenate(found))
+
+    def _compared(self, rows: Rows, find: Find) -> Table:
+        """The table of these photos, before any is scored by more than vectors."""
+        return Table.joined([self._compared_block(block, find) for block in _blocks(rows)])
+
+    def _compared_block(self, rows: Rows, find: Find) -> Table:
+        matcher, nothing = self._matcher, np.zeros(len(rows), np.float32)
+        by_vector, by_word, likeness = nothing, nothing, nothing - 1
+        values = self.index.vectors.of(rows)
+        ret = Tokens.of_ret(values.to(matcher.device))
+        if find.clip is not None:
+            by_vector = self._by_clip(find.clip, rows)
+        elif find.features.size:
+            priors = self._known(self._priors, rows, ret, matcher.priors)
+            by_vector = matcher.scores(find.tokens(matcher.device), ret, "ret", priors)[0].numpy()
+        if isinstance(find.word, TextVector):
+            by_word = self._by_clip(find.word.values, rows)
+        elif find.word is not None:
+            levels = self._known(self._levels, rows, ret, matcher.word_levels)
+            by_word = matcher.word_scores(ret, [find.word], levels)[0].numpy()
+        if find.liked is not None:
+            likeness = _likeness(values, find.mean, find.liked)
+        ids, cells = self.index.ids[rows], self.index.vectors.cells_of(rows)
+        vectors = values.numpy().astype(np.float16)
+        return Table(rows, ids, cells, vectors, by_vector, by_word, likeness, np.full(len(rows), np.nan, np.float32))
+
+    def _known(
+        self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], torch.Tensor | None]
+    ) -> torch.Tensor | None:
+        """(m,): what is computed of each of these photos alone, and kept in ``known``; None where there is no such."""
+        missing = np.flatnonzero(np.isnan(known[rows]))
+        if len(missing):
+            computed = compute(ret[torch.from_numpy(missing).to(ret.features.device)])
+            if computed is None:
+                return None
+            known[rows[missing]] = computed.cpu().numpy()
+        return torch.from_numpy(known[rows]).to(self._matcher.device)
+
+    def _leaving(self, table: Table, find: Find, unliked: Floats) -> Mask:
+        """(m,): the photos that are unliked or of the kind of one that is; see ``Likeness.leaving``."""
+        to_unliked = _likeness(torch.from_numpy(table.vectors), find.mean, unliked)
+        gone = (to_unliked > ALIKE) & (to_unliked >= table.likeness) & ~np.isin(table.ids, find.kept)
+        leaving: Mask = gone | np.isin(table.ids, find.dropped)
+        return leaving
+
+    def _scored(self, table: Table, find: Find, method: Method, begun: float) -> Table:
+        """The table with the scores of the photos that the method is to score, as far as the time allows.
+
+        With a limit they are scored in portions, of which the first is always scored.
+        """
+        wanted = table.to_score(find)
+        sketch, scores = find.tokens(self._matcher.device), table.scores.copy()
+        if find.budget_ms is None:
+            scores[wanted] = self._pairs(sketch, table.rows[wanted], method)
+            return replace(table, scores=scores)
+        complete = True
+        for start in range(0, len(wanted), self._matcher.chunk):
+            if start and (time.perf_counter() - begun) * 1000 >= find.budget_ms:
+                complete = False
+                break
+            portion = wanted[start : start + self._matcher.chunk]
+            scores[portion] = self._pairs(sketch, table.rows[portion], method)
+        return replace(table, scores=scores, complete=complete)
+
+    def _pairs(self, sketch: Tokens, rows: Rows, method: Method) -> Scores:
+        """(m,) float32: the sketch against these photos by cross-attention and relation network, in batches."""
+        scores = np.empty(len(rows), np.float32)
+        order = self.index.reading_order(rows)
+        device = self._matcher.device
+        batch = GPU_CHUNKS * self._matcher.chunk if device.type == "cuda" else BATCH
+        for start in range(0, len(rows), batch):
+            some = order[start : start + batch]
+            scores[some] = self._matcher.scores(sketch, self.tokens(rows[some]), method)[0].numpy()
+        return scores
+
+    @property
+    def _embeddings(self) -> Vectors:
+        if self.index.embeddings is None:
+            raise IndexRefused(f"the index has no CLIP vectors; {_BUILD_AGAIN}")
+        return self.index.embeddings
+
+    def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
+        """(m,) float32: a vector (e,) times what CLIP made of these photos. Raises IndexRefused: that is damaged."""
+        embeddings = self._embeddings
+        if (embeddings.width,) != vector.shape:
+            raise IndexRefused(f"the index has CLIP vectors of another length than its model gives; {_BUILD_AGAIN}")
+        # Not by BLAS, whose sums depend on how many photos are compared at once.
+        scores: Scores = (embeddings.of(rows) * torch.tensor(vector)).sum(dim=1).numpy()
+        if not np.isfinite(scores).all():
+            raise IndexRefused(f"the CLIP vectors of the index are damaged; {_BUILD_AGAIN}")
+        return scores
+
+    def tokens(self, rows: Rows) -> Tokens:
+        """The tokens of these photos, where they are kept: on the matcher's device or in memory."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(self._matcher.device)]
+        return self.index.photo_tokens(rows)
+
+    def sent_tokens(self, rows: Rows) -> SentTokens:
+        """The same, to be sent: near duplicates may be in any two shards."""
+        return SentTokens.of(self.tokens(rows))
+
+    def all_ids(self) -> Ids:
+        """(p,): the ids of all photos, by row."""
+        return self.index.ids
+
+    def cluster_ids(self, number: int) -> Ids:
+        """(m,) ascending: the ids of a cluster's photos."""
+        return self.index.cluster_ids(number)
+
+    def photo_at(self, target: str) -> PhotoEntry:
+        """The photo of a file, by its path. Raises BadInvocation."""
+        return self.index.photo_at(target)
+
+    def open_photo(self, photo: int) -> bytes:
+        """The bytes that were indexed as a photo. Raises UnknownPhoto and PhotoUnavailable."""
+        return self.index.open_photo(photo)
+
+    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
+        """Some of these bytes, from a file of that size. Raises UnknownPhoto and PhotoUnavailable."""
+        return self.index.part_of_photo(photo, size, start, count)
+
+    def nearness(self, ret: Floats, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+        """The ids of all photos, and how near each is to a picture with this [Ret] (1, d).
+
+        It is minus the distance to a sketch, and the likeness to a photo. mean: (d,) that of the whole gallery.
+        """
+        matcher, near = self._matcher, [np.empty(0, np.float32)]
+        sketch = Tokens.of_ret(torch.tensor(ret, device=matcher.device))
+        for block in _blocks(np.arange(self.index.photo_count)):
+            values = self.index.vectors.of(block)
+            if modality == "photo":
+                near.append(_likeness(values, mean, ret))
+            else:
+                near.append(matcher.scores(sketch, Tokens.of_ret(values.to(matcher.device)), "ret")[0].numpy())
+        return self.index.ids, np.concatenate(near)
+
+    def _fits(self) -> bool:
+        """Whether the matcher's device is a GPU with room for the tokens of all photos, and a method needs them."""
+        device = self._matcher.device
+        if device.type != "cuda" or not self.index.photo_count or not self._matcher.calibration.relation_trained:
+            return False
+        one = self.index.photo_tokens(np.arange(1))
+        size = one.features.nbytes + one.positions.nbytes
+        free, _ = torch.cuda.mem_get_info(device)
+        # What PyTorch has taken, such as the live generation's tokens, counts as free: the answer must be the same for
+        # the first generation and for later ones.
+        return self.index.photo_count * size <= RESIDENT_SHARE * (free + torch.cuda.memory_reserved(device))
+
+    def _all_tokens(self) -> Tokens:
+        """The tokens of all photos, on the matcher's device, with the values that the index reads."""
+        device, count = self._matcher.device, self.index.photo_count
+        parts = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+        like = self.index.photo_tokens(parts[0][:1])
+        features, positions = (
+            torch.empty(count, *one.shape[1:], dtype=one.dtype, device=device)
+            for one in (like.features, like.positions)
+        )
+        for part in parts:
+            some = self.index.photo_tokens(part)
+            features[part[0] : part[-1] + 1] = some.features
+            positions[part[0] : part[-1] + 1] = some.positions
+        return Tokens(features, positions)
+
+
+def _likeness(values: torch.Tensor, mean: Floats, examples: Floats) -> Scores:
+    """(m,): how much photos with these vectors look like the most similar example (e, d)."""
+    of_photos = Likeness(values, torch.tensor(mean))
+    likeness: Scores = of_photos.to(torch.empty(0, dtype=torch.int64), others=torch.tensor(examples)).numpy()
+    return likeness
+
+
+def _blocks(rows: Rows) -> list[Rows]:
+    """Rows in blocks of as many photos as are compared at a time; at least one block."""
+    return np.split(rows, range(BLOCK, len(rows), BLOCK))
+
+
+class Call(Generic[T_co]):
+    """A call of one of a shard's methods: it goes to where the shard is, and is answered there.
+
+    Attributes:
+        name: of the method. arguments: arrays of numpy, and what holds them.
+    """
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        self.name, self.arguments = name, arguments
+
+    def answer(self, shard: Shard) -> T_co:
+        """The answer, computed where the shard's files are."""
+        found: T_co = getattr(shard, self.name)(*self.arguments)
+        return found
