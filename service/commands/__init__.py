@@ -4,5 +4,3 @@
 """
 
 from service.commands.command_line import main
-
-__all__ = ["main"]

@@ -11,7 +11,7 @@ from model.terminal import Parser, Subparsers, VersionAction, a_path, importing,
 from service import PROGRAM
 
 # The first command is the one that runs where none is named.
-COMMANDS = ("serve", "search", "explain", "figures", "evaluate", "demo", "openapi")
+COMMANDS = ("serve", "search", "explain", "figures", "demo", "openapi")
 PROGRAMS = ("index", "model")
 # `sketch-search index` followed by anything else means `sketch-search index build`.
 INDEX_COMMANDS = ("build", "add", "remove", "compact", "info", "verify", "samples")
@@ -128,7 +128,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_figures(commands)
     commands.add_parser("index", help="build an index, look after it: python -m indexer", add_help=False)
     commands.add_parser("model", help="train, measure, convert networks: python -m model", add_help=False)
-    _add_evaluate(commands)
     _add_demo(commands)
     _add_openapi(commands)
     return parser
@@ -229,40 +228,6 @@ def _add_figures(commands: Subparsers) -> None:
     figures.add_argument("sketches", type=a_path, nargs="+", metavar="SKETCH", help="an image file")
     figures.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the figures")
     _add_settings(figures)
-
-
-def _add_evaluate(commands: Subparsers) -> None:
-    evaluate = _add_command(
-        commands,
-        "evaluate",
-        "measure a running server with labelled sketches",
-        "sketch-search evaluate --data ~/labelled --per-class 10\nsketch-search evaluate --method rn --nprobe 4\n"
-        "sketch-search evaluate --split unseen --feedback --json",
-    )
-    evaluate.add_argument("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
-    evaluate.add_argument("--api-key", help="the server's key (SBIR_API_KEY)")
-    evaluate.add_argument(
-        "--data",
-        type=a_path,
-        metavar="DIR",
-        help="sketch/<class>/*, of photos indexed as .../<class>/* (SKETCH_SEARCH_DATA)",
-    )
-    evaluate.add_argument(
-        "--split", choices=["val", "unseen", "train"], default="val", help="classes of SKETCH_SEARCH_DATA (val)"
-    )
-    evaluate.add_argument("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
-    evaluate.add_argument("--k", type=int, help="results looked at (10; with --feedback 20)")
-    evaluate.add_argument("--method", action="append", help="one to measure, again for more (auto and all there are)")
-    evaluate.add_argument("--nprobe", action="append", type=int, help="also by so many clusters, again for more")
-    evaluate.add_argument(
-        "--feedback",
-        type=int,
-        nargs="?",
-        const=3,
-        metavar="CLICKS",
-        help="measure what so many clicks of a simulated person on kinds help (3)",
-    )
-    evaluate.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
 
 
 def _add_demo(commands: Subparsers) -> None:

@@ -1,22 +1,22 @@
-"""Calls the command that was named."""
+"""Calls the command that was named; `sketch-search openapi` is here itself."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
 from pydantic import ValidationError
 
-from model.terminal import Refusal
+from model.terminal import printable
 from service.commands.demo import demo
-from service.commands.evaluation import evaluate
 from service.commands.explain import draw_figures, explain
-from service.commands.openapi import write_document
 from service.commands.search import search, search_query
 from service.commands.serve import serve
 from service.errors import BadSearch
+from service.http import create_app
 from service.schemas import describe_problems
 from service.settings import Settings
 
@@ -31,8 +31,6 @@ def run(options: argparse.Namespace) -> int:
         return _call(options)
     except ValidationError as error:
         raise BadSearch(describe_problems(error.errors())) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Refusal(f"the server does not answer: {error}") from error
 
 
 def _call(options: argparse.Namespace) -> int:
@@ -67,19 +65,6 @@ def _call(options: argparse.Namespace) -> int:
             )
         case "figures":
             return draw_figures(_settings(options), options.sketches, options.output)
-        case "evaluate":
-            return evaluate(
-                options.url,
-                _settings(options, api_key=options.api_key).api_key,
-                data=options.data,
-                split=options.split,
-                per_class=options.per_class,
-                k=options.k,
-                methods=options.method,
-                nprobes=options.nprobe,
-                clicks=options.feedback,
-                as_json=options.as_json,
-            )
         case "demo":
             return demo(_settings(options, port=options.port), options.folder, options.photos)
         case "openapi":
@@ -96,3 +81,20 @@ def _settings(options: argparse.Namespace, **further: Any) -> Settings:
         # For the whole process, so that the program decides it, and no library.
         torch.set_num_threads(settings.threads)
     return settings
+
+
+# The committed document. A test compares it with what the routes say.
+OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
+
+
+def write_document(output: Path | None) -> int:
+    """Write the OpenAPI document to ``output``; None: print it."""
+    # The defaults, whatever the environment says.
+    document: dict[str, Any] = create_app(Settings.model_construct()).openapi()
+    text = json.dumps(document, indent=2)
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        print(printable(str(output)))
+    return 0

@@ -3,12 +3,3 @@
 from service.explain.files import NamedPhoto, best_of_index, write_explanation
 from service.explain.paper_figures import EXPLAINED, figures
 from service.explain.response import explain
-
-__all__ = [
-    "EXPLAINED",
-    "NamedPhoto",
-    "best_of_index",
-    "explain",
-    "figures",
-    "write_explanation",
-]

@@ -13,30 +13,3 @@ from service.gallery.links import (
 )
 from service.gallery.shard import Call, Overview, SentTokens, Shard, to_tensor
 from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table, Word, best_first
-
-__all__ = [
-    "Alone",
-    "Call",
-    "Cells",
-    "Find",
-    "Floats",
-    "Gallery",
-    "GenerationGone",
-    "Ids",
-    "Layout",
-    "Overview",
-    "Pending",
-    "Round",
-    "Rows",
-    "Scores",
-    "SentTokens",
-    "Shard",
-    "ShardLink",
-    "ShardRefuses",
-    "ShardUnavailable",
-    "State",
-    "Table",
-    "Word",
-    "best_first",
-    "to_tensor",
-]

@@ -2,8 +2,3 @@
 
 from service.http.app import create_app
 from service.http.logs import configure_logging
-
-__all__ = [
-    "configure_logging",
-    "create_app",
-]

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.photos import Id, Photo
-from service.schemas.query import PLAIN_DIGITS, Params, PictureKind
+from service.schemas.query import PLAIN_DIGITS, Id, Params, PictureKind
+from service.schemas.search import Photo
 
 MOST_PHOTOS = 12
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model.words import why_no_name
-from service.schemas.photos import Id
 
 # How much is scored: nothing but vectors, the best photos by these, or every photo.
 Quality = Literal["fast", "good", "best"]
@@ -26,9 +25,19 @@ MOST_PHOTOS = 32
 MOST_NAMED = 64
 # The type of the validation errors whose message is a whole sentence and names the parameters itself.
 SENTENCE: Final = "sentence"
+# SQLite's largest integer: a longer id is nobody's.
+MAX_ID = 2**63 - 1
+_DIGITS = re.compile("[0-9]+")
 _INTEGER = re.compile("-?[0-9]+")
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NO_FOLDER = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
+
+
+def _only_digits(given: Any) -> Any:
+    """Refuse what else Python reads as a number: +1, 1_0, 1.0, digits of other scripts, spaces around them."""
+    if isinstance(given, str) and not _DIGITS.fullmatch(given):
+        raise PydanticCustomError("digits", "An id has digits only")
+    return given
 
 
 def _refuse_other_spellings(value: object) -> object:
@@ -55,6 +64,8 @@ def _refuse_other_folders(value: object) -> object:
     return path
 
 
+# The number of a photo or a cluster, as it comes with a request.
+Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_only_digits)]
 # For an integer of a query, whose text has nothing but digits; a minus sign is left to the check of the range.
 PLAIN_DIGITS: Final = BeforeValidator(_refuse_other_spellings)
 

@@ -1,16 +1,51 @@
-"""The answer to a search."""
+"""The answer to a search; photos and clusters, as they are answered."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import BaseModel, Field
 
-from service.schemas.photos import Photo
 from service.schemas.query import Quality, View
 
 # What a word of a query was looked up by.
 Words = Literal["clip", "vocabulary"]
+
+
+class Photo(BaseModel):
+    """A photo of the index. Files with the same bytes are one photo with several paths."""
+
+    id: int
+    paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; begins with its name if several roots.")
+    photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
+    thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
+
+
+class Addresses(TypedDict):
+    """Where the files of a photo are, as ``Photo`` has it."""
+
+    photo_url: str | None
+    thumbnail_url: str
+
+
+def addresses(photo_id: int, originals: bool) -> Addresses:
+    """Where the files of a photo are. originals: whether originals are served."""
+    return {"photo_url": f"/photos/{photo_id}" if originals else None, "thumbnail_url": f"/thumbnails/{photo_id}"}
+
+
+class PhotosResponse(BaseModel):
+    """Photos that were named."""
+
+    photos: tuple[Photo, ...] = Field(description="In the order asked for.")
+
+
+class ClusterResponse(BaseModel):
+    """One page of the photos of a cluster."""
+
+    id: int
+    size: int = Field(description="Photos in it.")
+    offset: int
+    photos: tuple[Photo, ...] = Field(description="By id.")
 
 
 class SearchResult(Photo):

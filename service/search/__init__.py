@@ -2,12 +2,3 @@
 
 from service.search.plan import Defaults, Encode, methods_of
 from service.search.searcher import Searcher
-from service.search.trial import check_searches
-
-__all__ = [
-    "Defaults",
-    "Encode",
-    "Searcher",
-    "check_searches",
-    "methods_of",
-]

@@ -6,18 +6,3 @@ from service.serving.metrics import Metrics
 from service.serving.on_ray import deployed
 from service.serving.ports import PortTaken, address, listening
 from service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Shared, Unready, Worker
-
-__all__ = [
-    "PREPARED_AT_ONCE",
-    "SLOW_AT_ONCE",
-    "Live",
-    "Metrics",
-    "PortTaken",
-    "Shared",
-    "Unready",
-    "Worker",
-    "address",
-    "deployed",
-    "listening",
-    "server_config",
-]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import weakref
@@ -12,13 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from indexer import IndexerError, live_stamp, open_index
+from PIL import Image, ImageDraw
+
+from indexer import IndexerError, IndexRefused, live_stamp, open_index
 from model import Matcher, ModelError
 from service.gallery import Call, Gallery, GenerationGone, Overview, Pending, Shard, ShardRefuses, State
-from service.search import Searcher, check_searches
+from service.schemas import SearchQuery
+from service.search import Searcher, methods_of
 
 T = TypeVar("T")
 
+# Results of each search of the trial.
+RESULTS = 5
 # What was refused may be cured without a new generation: a disk mounted again, a checkpoint put in its place.
 RETRY_SECONDS = 10.0
 # Errors whose message is written for whoever runs the server; of any other the log needs the trace.
@@ -194,3 +200,41 @@ class ShardHere:
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """The answer of a generation."""
         return _Computed(lambda: self._server.answer(made, question))
+
+
+def check_searches(searcher: Searcher) -> None:
+    """Search with a small drawing, once with nothing said but the number of results, and once by each method.
+
+    Raises:
+        IndexRefused: too few results, a score that is no number, or the search itself failed.
+    """
+    gallery = searcher.gallery
+    for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
+        query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
+        try:
+            found = searcher.search(_drawing(), query)
+        # Damaged arrays fail in whatever way their shapes and values make numpy or PyTorch fail.
+        except Exception as error:
+            raise _refused(gallery.generation, f"a search by {method} failed ({type(error).__name__})") from error
+        wanted = min(RESULTS, gallery.photo_count)
+        if len(found.results) != wanted:
+            raise _refused(
+                gallery.generation, f"a search by {method} found {len(found.results)} photos instead of {wanted}"
+            )
+        scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
+        if not all(map(math.isfinite, scores)):
+            raise _refused(gallery.generation, f"a search by {method} gave a score that is no number")
+
+
+def _drawing() -> Image.Image:
+    picture = Image.new("RGB", (64, 64), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((12, 20, 52, 60), outline="black", width=2)
+    draw.line((8, 28, 32, 4, 56, 28), fill="black", width=2)
+    return picture
+
+
+def _refused(generation: str, problem: str) -> IndexRefused:
+    return IndexRefused(
+        f"generation {generation} did not stand its trial: {problem}; run `sketch-search index verify`."
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from indexer.store import MOST_ID
 from model.network import preset
 from model.ranking import SHORTLIST
-from service.commands.serving_shards import SEARCHES_AT_ONCE
+from service.commands.serve import SEARCHES_AT_ONCE
 from service.search.plan import NPROBE, RERANK
 from service.serving.on_ray import ENCODERS
 from tests.benchmarks.results import Result, ResultError, Row, read_results, rewrite_page, table

@@ -20,8 +20,8 @@ from service.explain.files import ExplainedFiles, best_of_index, write_explanati
 from service.explain.paper_figures import figures
 from service.explain.response import encode_picture
 from service.schemas import ExplainParams, SearchQuery
-from service.search import check_searches
 from service.settings import Settings
+from service.sharding import check_searches
 from tests.pictures import encoded
 from tests.service.small_gallery import draw_sketch
 

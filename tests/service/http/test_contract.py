@@ -12,7 +12,7 @@ import pytest
 import schemathesis
 from pydantic import SecretStr
 
-from service.commands.openapi import OPENAPI
+from service.commands.dispatch import OPENAPI
 from service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.service.served import Served, served

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.commands import main
-from service.commands.openapi import OPENAPI
+from service.commands.dispatch import OPENAPI
 from service.schemas.errors import ErrorResponse
 from service.schemas.search import SearchResponse
 from service.search.plan import GROUPED

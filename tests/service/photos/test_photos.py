@@ -20,7 +20,7 @@ from service.client import Client
 from service.engine import Engine
 from service.http import routes
 from service.http.app import READERS
-from service.schemas.photos import Photo
+from service.schemas import Photo
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded

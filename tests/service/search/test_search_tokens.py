@@ -15,8 +15,8 @@ from model import Matcher
 from service.engine import Engine
 from service.errors import BadSearch
 from service.schemas import ExplainParams, SearchQuery
-from service.search import check_searches
 from service.settings import Settings
+from service.sharding import check_searches
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher

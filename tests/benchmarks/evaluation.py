@@ -1,13 +1,18 @@
-"""`sketch-search evaluate`: how good and how fast a running server's answers are, and what clicks on its kinds help.
+"""How good and how fast a running server's answers are, and what clicks on its kinds help.
 
 A checkpoint alone is measured by ``python -m model evaluate``. Here whole searches are, by labelled sketches: a photo
 is right for a sketch where the folder that it lies in has the name of the sketch's class.
+
+    python -m tests.benchmarks.evaluation --data ~/labelled --per-class 10
+    python -m tests.benchmarks.evaluation --split unseen --feedback --json
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-from pydantic import SecretStr
 from tqdm import tqdm
 
 from model.datasets import Picture, read_class_folders, read_protocol
@@ -50,37 +54,30 @@ class Evaluation:
     searches: dict[str, dict[str, dict[str, float]]]
 
 
-def evaluate(
-    url: str,
-    key: SecretStr | None,
-    *,
-    data: Path | None,
-    split: str,
-    per_class: int,
-    k: int | None,
-    methods: Sequence[str] | None,
-    nprobes: Sequence[int] | None,
-    clicks: int | None,
-    as_json: bool,
-) -> int:
-    """Measure the server at ``url`` and print its figures.
-
-    Args:
-        clicks: how often a simulated person clicks; None to measure searches alone.
-
-    Raises as ``labelled_sketches`` and ``gallery_of``; BadSearch for clicks that cannot be counted.
-    """
-    if clicks is not None and clicks < 0:
-        raise BadSearch("--feedback counts clicks: give 0 or more.")
-    if clicks is not None and nprobes:
-        raise BadSearch("--nprobe and --feedback are measured one at a time: leave one of them out.")
-    sketches = labelled_sketches(data, per_class, split)
-    with Client(url, None if key is None else key.get_secret_value()) as client:
-        if clicks is None:
-            result = evaluate_server(client, sketches, k=k or 10, methods=methods, nprobes=(None, *(nprobes or ())))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures a server and prints its figures. Raises as ``labelled_sketches`` and ``gallery_of``."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.evaluation", description=__doc__)
+    add = parser.add_argument
+    add("--url", default="http://127.0.0.1:8000", help="the server (http://127.0.0.1:8000)")
+    add("--api-key", help="the server's key")
+    add("--data", type=Path, metavar="DIR", help="sketch/<class>/*, of photos indexed as .../<class>/*")
+    add("--split", choices=["val", "unseen", "train"], default="val", help="classes of SKETCH_SEARCH_DATA (val)")
+    add("--per-class", type=int, default=4, metavar="N", help="sketches of each class (4)")
+    add("--k", type=int, help="results looked at (10; with --feedback 20)")
+    add("--method", action="append", help="one to measure, again for more (auto and all there are)")
+    add("--nprobe", action="append", type=int, help="also by so many clusters, again for more")
+    add("--feedback", type=int, nargs="?", const=3, metavar="CLICKS", help="what so many simulated clicks help (3)")
+    add("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    sketches = labelled_sketches(options.data, options.per_class, options.split)
+    with Client(options.url, options.api_key) as client:
+        if options.feedback is None:
+            nprobes = (None, *(options.nprobe or ()))
+            result = evaluate_server(client, sketches, k=options.k or 10, methods=options.method, nprobes=nprobes)
         else:
-            result = play(client, sketches, k=k or 20, methods=methods or ("auto",), clicks=clicks)
-    print(json.dumps(dataclasses.asdict(result)) if as_json else figures_table(result))
+            methods = options.method or ["auto"]
+            result = play(client, sketches, k=options.k or 20, methods=methods, clicks=options.feedback)
+    print(json.dumps(dataclasses.asdict(result)) if options.json else figures_table(result))
     return 0
 
 
@@ -303,3 +300,7 @@ def _rounds(
         )
         person.click(kinds)
     return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
