@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
 from service.http.middleware import MOST_BYTES
-from service.schemas import InfoResponse, SearchResponse, WordsResponse
+from service.schemas import InfoResponse, SearchResponse
 from service.settings import Settings
 from service.towers import Towers
 from tests.indexer.clip_models import READING, saved_clip
@@ -29,7 +28,7 @@ from tests.pictures import encoded
 from tests.service.jobs import Gate
 from tests.service.served import asked
 from tests.service.small_gallery import PHOTOS, draw_photo
-from tests.service.talk import error, without_timings
+from tests.service.talk import error
 from tests.service.wordy import wordy
 
 TEXT = "my dog, on a beach"
@@ -95,26 +94,6 @@ def test_words_and_info_name_the_text_tower(http_clip: httpx.Client, http: httpx
     without = InfoResponse.model_validate_json(http.get("/info").content).index
     assert without is not None
     assert (without.text_tower, without.text_tower_refused) == (None, None)
-
-
-def test_server_client_and_command_line_agree(
-    http_clip: httpx.Client,
-    by_clip: Settings,
-    sketch: bytes,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    file = tmp_path / "sketch.png"
-    file.write_bytes(sketch)
-    options = ["--index", str(by_clip.index), "--weights", str(by_clip.weights), "--json"]
-    asked: dict[str, Any] = {"text": TEXT, "method": "clip", "k": 4}
-    raw = without_timings(http_clip.post("/search", content=sketch, params=asked))
-    with Client(str(http_clip.base_url)) as client:
-        answer = client.search(sketch, **asked).model_dump(mode="json")
-        assert client.words() == WordsResponse(vocabulary=2, words=("cat", "dog"), text_tower=NAME)
-    assert main(["search", str(file), "--text", TEXT, "--method", "clip", "--k", "4", *options]) == 0
-    for same in (answer, json.loads(capsys.readouterr().out)):
-        assert {name: value for name, value in same.items() if name != "timings_ms"} == raw
 
 
 def test_a_slow_tower_slows_nobody_who_does_not_need_it(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +17,6 @@ from service.schemas import SearchResponse, WordsResponse
 from service.settings import Settings
 from tests.benchmarks import query_parts
 from tests.service.served import asked
-from tests.service.small_gallery import PHOTOS
 from tests.service.talk import error, without_timings
 from tests.service.wordy import wordy
 
@@ -88,26 +86,6 @@ def test_every_word_that_is_listed_finds_photos(http_words: httpx.Client, sketch
             found = http_words.post("/search", content=body, params={"text": word, "k": 3})
             assert SearchResponse.model_validate_json(found.content, strict=True)
             assert [result["rank"] for result in found.json()["results"]] == [1, 2, 3]
-
-
-def test_a_word_goes_with_all_other_parts_of_a_query(http_words: httpx.Client, sketch: bytes) -> None:
-    plain = http_words.post("/search", content=sketch, params={"k": PHOTOS}).json()
-    liked, unliked = plain["results"][4]["id"], plain["results"][0]["id"]
-    params: dict[str, Any] = {"text": "hounds", "like": liked, "unlike": unliked, "k": PHOTOS}
-    found = http_words.post("/search", content=sketch, params=params).json()
-    ids = [result["id"] for result in found["results"]]
-    assert ids[0] == liked
-    assert unliked not in ids
-    assert set(found) == {*plain, "words", "word_fits"}
-    assert found["words"] == "vocabulary"
-    only = http_words.post("/search", params={**params, "folder": "größe", "view": "kinds"}).json()
-    shown = [photo for kind in only["kinds"] for photo in (kind["best"], *kind["more"])]
-    assert all(any(path.startswith("größe/") for path in photo["paths"]) for photo in shown)
-    nothing = http_words.post("/search", params={"text": "dog", "folder": "nowhere"})
-    assert (nothing.status_code, nothing.json()["results"], nothing.json()["candidates"]) == (200, [], 0)
-    photo = http_words.get(f"/photos/{liked}").content
-    sent = http_words.post("/search", content=photo, params={"kind": "photo", "text": "dog"}).json()
-    assert (sent["method"], sent["guesses"]) == ("ret", [])
 
 
 def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketch: bytes) -> None:

@@ -16,7 +16,6 @@ import model
 from indexer import Index, build, open_index
 from indexer.store.rows import quantised
 from model import Matcher, Tokens
-from model.errors import BlankSketch
 from model.images.files import open_image
 from model.network.config import Method
 from service.errors import BadSearch
@@ -242,11 +241,6 @@ def test_what_the_checkpoint_cannot_do_is_refused_with_what_it_can(
 ) -> None:
     with pytest.raises(BadSearch, match=sentence):
         searcher.search(draw_sketch(), SearchQuery(**wrong))
-
-
-def test_a_blank_sketch_is_refused(searcher: Searcher) -> None:
-    with pytest.raises(BlankSketch):
-        searcher.search(draw_sketch().point(lambda _: 255), SearchQuery())
 
 
 def test_the_stages_take_no_more_time_than_all_of_the_search(searcher: Searcher) -> None:

@@ -150,8 +150,3 @@ def test_only_an_answer_that_was_folded_has_copies(searcher: Searcher) -> None:
     for fold in (False, True):
         answer = find(searcher, fold=fold).model_dump()
         assert {("copies" in result) for result in answer["results"]} == {fold}
-
-
-def test_nothing_is_folded_where_nothing_is_left(searcher: Searcher) -> None:
-    assert find(searcher, fold=True, folder=["nowhere"]).results == ()
-    assert find(searcher, fold=True, folder=["nowhere"], view="kinds").kinds == ()

@@ -225,14 +225,6 @@ def test_pages_and_kinds_are_cut_out_of_the_same_ranking(searcher: Searcher) -> 
     assert kinds[0].best == whole.results[0]
 
 
-@pytest.mark.parametrize("view", ["photos", "kinds", "auto"])
-@pytest.mark.parametrize("picture", ["sketch", "photo", None])
-def test_a_filter_that_leaves_nothing_gives_no_results(searcher: Searcher, view: str, picture: Picture) -> None:
-    for way in ({}, {"nprobe": 2}, {"diffuse": False}, {"budget_ms": 1e-6}):
-        outcome = find(searcher, picture, text="dog", folder=["nowhere"], view=view, **way)
-        assert (outcome.results, outcome.kinds or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
-
-
 def test_an_unknown_word_is_told_with_the_nearest_ones(searcher: Searcher) -> None:
     with pytest.raises(UnknownWord, match=r"vocabulary of 5 words does not have 'doge'; the nearest are dog") as told:
         find(searcher, text="doge")
