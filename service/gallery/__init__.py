@@ -1,9 +1,10 @@
 """The photos that are searched: as a table, in one index on this machine, and in several shards as one gallery."""
 
-from service.gallery.gallery import Gallery, Layout
-from service.gallery.links import (
+from service.gallery.gallery import (
     Alone,
+    Gallery,
     GenerationGone,
+    Layout,
     Pending,
     Round,
     ShardLink,

@@ -14,8 +14,7 @@ from model.decoding import Decoders, RunJob
 from model.terminal import installed_version
 from service.http.answers import add_error_handlers
 from service.http.middleware import Inner, Outer
-from service.http.page import page
-from service.http.routes import Context, api, health, monitoring, require_key
+from service.http.routes import Context, api, health, monitoring, page, require_key
 from service.http.upload import Uploads
 from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, Metrics, Shared, Worker
 from service.settings import Settings
