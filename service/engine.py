@@ -18,12 +18,11 @@ from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_p
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
-from model.errors import ImageError
 from model.images import Pixels, media_type
 from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
 from service.gallery import Gallery
-from service.photos import ThumbnailCache, thumbnail
+from service.photos import ThumbnailCache, still_opening, thumbnail
 from service.schemas import (
     BuildInfo,
     ClusterResponse,
@@ -286,13 +285,10 @@ class Engine:
         kept = self.kept_thumbnail(entry, size)
         if kept is not None:
             return kept
-        try:
+        with still_opening(entry):
             made = thumbnail(self._gallery.open_photo(entry.id), size, self._run)
-            self._thumbnails.keep(f"{entry.content_hash}-{size}", made)
-            return made
-        except ImageError as error:
-            # It was fine when it was indexed.
-            raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
+        self._thumbnails.keep(f"{entry.content_hash}-{size}", made)
+        return made
 
     def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
         """Some of a cluster's photos, by id. Raises NotFound and BadSearch."""

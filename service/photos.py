@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -24,24 +26,28 @@ class PhotoFiles(Protocol):
         """The bytes that were indexed as this photo. Raises UnknownPhoto and PhotoUnavailable."""
 
 
+@contextmanager
+def still_opening(entry: PhotoEntry) -> Iterator[None]:
+    """Raises PhotoUnavailable where the block cannot decode a photo, which was fine when it was indexed."""
+    try:
+        yield
+    except ImageError as error:
+        raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
+
+
 def picture(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry) -> Image.Image:
     """A photo, upright, opened as it was to be indexed.
 
     Raises PhotoUnavailable: none of its files is still what was indexed, or it no longer opens.
     """
-    try:
+    with still_opening(entry):
         return matcher.open(index.open_photo(entry.id), "photo")
-    except ImageError as error:
-        # It was fine when it was indexed.
-        raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
 
 
 def prepared(index: PhotoFiles, matcher: Matcher, entry: PhotoEntry, run: RunJob = run_here) -> Pixels:
     """A photo as ``Preprocessing.pixels`` prepares it, (H, W, 3) uint8. Raises PhotoUnavailable, like ``picture``."""
-    try:
+    with still_opening(entry):
         return np.asarray(run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo")))
-    except ImageError as error:
-        raise PhotoUnavailable(f"photo {entry.id} no longer opens; build the index again.") from error
 
 
 def thumbnail(original: bytes, size: int, run: RunJob = run_here) -> bytes:

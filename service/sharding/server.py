@@ -137,7 +137,7 @@ class ShardServer:
 
     def overview(self, made: str) -> Overview:
         """Of one of its generations, which does not keep it open. Raises GenerationGone and ShardRefuses."""
-        return self._shard(made).overview()
+        return self.shard(made).overview()
 
     def answer(self, made: str, question: Call[T]) -> T:
         """The answer by a generation, and by no other.
@@ -146,9 +146,10 @@ class ShardServer:
             GenerationGone: it is not open here any more, and not live either.
             ShardRefuses: there is none to be opened.
         """
-        return question.answer(self._shard(made))
+        return question.answer(self.shard(made))
 
-    def _shard(self, made: str) -> Shard:
+    def shard(self, made: str) -> Shard:
+        """One of its generations. Raises as ``answer`` does."""
         shard = self._opened.get(made)
         if shard is None:
             # Another copy of this shard may have seen it earlier.
@@ -192,7 +193,7 @@ class ShardHere:
         """The summary of a generation, which stays open for as long as that is kept."""
 
         def keeping() -> Overview:
-            shard = self._server._shard(made)
+            shard = self._server.shard(made)
             return replace(shard.overview(), shard=shard)
 
         return _Computed(keeping)

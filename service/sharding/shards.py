@@ -28,21 +28,11 @@ from service.gallery import (
 )
 from service.schemas import ShardInfo
 
+_TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
+
 
 class ShardsRefused(Refusal):
     """These shards cannot be searched together, or cannot be served at all; the message says what to do."""
-
-
-class SharedId(ShardsRefused):
-    """Two shards have a photo with one id.
-
-    Attributes:
-        shard: the number of the later one.
-    """
-
-    def __init__(self, shard: int, told: str) -> None:
-        super().__init__(told)
-        self.shard = shard
 
 
 @dataclass(frozen=True)
@@ -151,7 +141,7 @@ class Shards:
     def refresh(self, *, strict: bool = False) -> bool:
         """Ask all of them what they have. Returns whether there are other generations to be searched than before.
 
-        A generation that does not fit to the other shards is not taken (``check_fits``).
+        A generation that does not fit to the other shards is not taken.
 
         strict: whether to raise ShardsRefused then, and where a shard says that it cannot be searched.
         """
@@ -170,7 +160,10 @@ class Shards:
                     state = error
             told = state.refusal if isinstance(state, State) else str(state)
             now.append(_Known(overview, isinstance(state, State), told))
-        for number, refusal in self._unfit(fresh, strict=strict).items():
+        while (misfit := self._misfit(fresh)) is not None:
+            number, refusal = misfit
+            if strict:
+                raise ShardsRefused(refusal)
             # The one before may be open there still.
             del fresh[number]
             now[number] = replace(now[number], answers=now[number].overview is not None, reason=refusal)
@@ -182,53 +175,46 @@ class Shards:
             self.generations = Generations(overviews)
         return bool(fresh)
 
-    def _unfit(self, fresh: Mapping[int, Overview], *, strict: bool) -> dict[int, str]:
-        """Why some new generations are not taken, by the number of their shard.
+    def _misfit(self, fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
+        """The number of a shard whose new generation does not go with the others, and why; None where all fit.
 
         A build may move photos from shard to shard. So those that come together are looked at together.
         """
-        refused: dict[int, str] = {}
-        names = [link.name for link in self.links]
-        if len(names) == 1:
-            return refused
-        while True:
-            together = list(self.generations.overviews)
-            taken = {number: one for number, one in fresh.items() if number not in refused}
-            for number, one in taken.items():
-                together[number] = one
-            try:
-                # Of two that do not go together, the first stays.
-                for number in reversed(taken):
-                    looked_at = number
-                    check_fits(together, number, names)
-                check_ids(self._ids(together, taken), names)
-            except SharedId as error:
-                if strict:
-                    raise
-                refused[error.shard] = str(error)
-            except ShardsRefused as error:
-                if strict:
-                    raise
-                refused[looked_at] = str(error)
-            else:
-                return refused
+        known = {number: one for number, one in enumerate(self.generations.overviews) if one is not None}
+        together = {**known, **fresh}
+        # Of two that do not go together, the first stays.
+        for number in sorted(fresh, reverse=True):
+            for place, other in together.items():
+                if fresh[number].origin != other.origin:
+                    return number, f"{self._both(number, place)} were made with different checkpoints; {_TOGETHER}."
+                one, another = fresh[number].embedder, other.embedder
+                if (one.kind, one.sha256) != (another.kind, another.sha256):
+                    return number, f"{self._both(number, place)} were clustered by different embedders; {_TOGETHER}."
+        return self._shared_id(together, fresh) if fresh and len(together) > 1 else None
 
-    def _ids(self, overviews: Sequence[Overview | None], fresh: Collection[int]) -> dict[int, Ids]:
-        """The ids of the photos of these generations, as far as their shards answer; those of fresh ones last.
+    def _shared_id(self, together: Mapping[int, Overview], fresh: Collection[int]) -> tuple[int, str] | None:
+        """The same for a shard with a photo whose id a shard before it has, as far as the shards answer.
 
-        They are not kept: nothing in this process grows with the photos but the cells.
+        The ids are not kept: nothing in this process grows with the photos but the cells.
         """
-        order = sorted(range(len(overviews)), key=lambda number: (number in fresh, number))
-        pending: dict[int, Pending[Ids]] = {}
-        for number in order:
-            one = overviews[number]
-            if one is not None:
-                pending[number] = self.links[number].ask(one.made, Call("all_ids"))
-        found: dict[int, Ids] = {}
-        for number, ids in pending.items():
+        order = sorted(together, key=lambda number: (number in fresh, number))
+        pending = {number: self.links[number].ask(together[number].made, Call[Ids]("all_ids")) for number in order}
+        ids: dict[int, Ids] = {}
+        for number, one in pending.items():
             with suppress(ShardUnavailable):
-                found[number] = ids.result(self._seconds)
-        return found
+                ids[number] = one.result(self._seconds)
+        seen = np.zeros(1 + max((int(some.max()) for some in ids.values() if len(some)), default=0), np.bool_)
+        for number, some in ids.items():
+            if (shared := seen[some]).any():
+                photo = some[shared][0]
+                other = next(other for other in ids if (ids[other] == photo).any())
+                return number, f"{self._both(number, other)} both have a photo with the id {photo}; {_TOGETHER}."
+            seen[some] = True
+        return None
+
+    def _both(self, one: int, other: int) -> str:
+        first, second = sorted((one, other))
+        return f"the shards {self.links[first].name} and {self.links[second].name}"
 
     def _heard(self, pending: Pending[State]) -> State | ShardUnavailable:
         try:
@@ -249,9 +235,6 @@ def _info(name: str, known: _Known) -> ShardInfo:
     )
 
 
-_TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
-
-
 def check_folders(folders: Sequence[Path]) -> None:
     """Raise ShardsRefused where there is none, or a folder is named twice."""
     if not folders:
@@ -267,44 +250,3 @@ def shard_names(folders: Sequence[Path]) -> list[str]:
     """The names of shards, as users are told them: those of their folders, numbered where two are the same."""
     names = [folder.name or "shard" for folder in folders]
     return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
-
-
-def check_fits(overviews: Sequence[Overview | None], number: int, names: Sequence[str]) -> None:
-    """Raise ShardsRefused where a shard that is there cannot be searched together with the others.
-
-    Args:
-        overviews: of all shards. number: of the one that is looked at. names: of all.
-    """
-    one = overviews[number]
-    if one is None:
-        return
-    for place, other in enumerate(overviews):
-        if place == number or other is None:
-            continue
-        both = f"the shards {names[min(place, number)]} and {names[max(place, number)]}"
-        if one.origin != other.origin:
-            raise ShardsRefused(f"{both} were made with different checkpoints; {_TOGETHER}.")
-        if (one.embedder.kind, one.embedder.sha256) != (other.embedder.kind, other.embedder.sha256):
-            raise ShardsRefused(f"{both} were clustered by different embedders; {_TOGETHER}.")
-
-
-def check_ids(ids: Mapping[int, Ids], names: Sequence[str]) -> None:
-    """Looks at the ids of shards, each of which may have those alone that no shard before it has.
-
-    Args:
-        ids: by the number of the shard. names: of all shards.
-
-    Raises:
-        SharedId: two shards have a photo with one id.
-    """
-    seen = np.zeros(1 + max((int(some.max()) for some in ids.values() if len(some)), default=0), np.bool_)
-    for number, some in ids.items():
-        if (shared := seen[some]).any():
-            photo = some[shared][0]
-            other = next(other for other in ids if (ids[other] == photo).any())
-            first, second = sorted((other, number))
-            raise SharedId(
-                number,
-                f"the shards {names[first]} and {names[second]} both have a photo with the id {photo}; {_TOGETHER}.",
-            )
-        seen[some] = True
