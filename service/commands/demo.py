@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from indexer import BuildReport, Progress, build
+from indexer import Progress, build
 from indexer.samples import THINGS, draw_sketch, write_samples
-from model import Matcher
 from model.terminal import printable
 from service import PROGRAM
 from service.client import Client, ServiceError
 from service.commands.search import results_table
 from service.commands.serve import check_port, print_build, serve_until_stopped
 from service.engine import open_matcher
-from service.schemas import SearchResponse
 from service.settings import Settings
 
 SKETCHED = "umbrella"
@@ -27,27 +24,10 @@ RESULTS = 5
 PATIENCE_SECONDS = 120.0
 
 
-@dataclass(frozen=True)
-class Demo:
-    """An indexed gallery, ready to be served.
-
-    Attributes:
-        settings: those given, with the demo's own index.
-        gallery: the folder that was indexed.
-        sketch: the image file to search it with.
-        contents: what the gallery holds, in words.
-        report: what the build of the index did.
-    """
-
-    settings: Settings
-    gallery: Path
-    sketch: Path
-    contents: str
-    report: BuildReport
-
-
 def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
-    """Prepare the gallery, serve it until stopped, and show the results of one search. Returns the exit code.
+    """Indexes ``photos``, or else a sample gallery, in a folder, serves it until stopped, and shows one search.
+
+    What is there already is not done again. Returns the exit code.
 
     Raises:
         ModelError, IndexerError: the checkpoint cannot be opened, or the gallery cannot be indexed.
@@ -59,22 +39,6 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     check_port(settings)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log tells of the same request
     print("preparing the gallery and its index", flush=True)
-    prepared = prepare(settings, matcher, folder, photos, bar=sys.stderr.isatty())
-    print(printable(f"{prepared.gallery}: {prepared.contents}"))
-    print_build(prepared.report)
-    return serve_until_stopped(prepared.settings, lambda url: _show_first_search(prepared, url))
-
-
-def prepare(settings: Settings, matcher: Matcher, folder: Path, photos: Path | None, *, bar: bool) -> Demo:
-    """Index ``photos`` in ``folder``; None: a sample gallery, drawn there. What is there already is not done again.
-
-    Args:
-        bar: show a progress bar on standard error.
-
-    Raises:
-        IndexerError: the gallery cannot be indexed.
-        OSError: ``folder`` cannot be written.
-    """
     folder.mkdir(parents=True, exist_ok=True)
     samples = folder / "samples"
     if photos is None and not (samples / "photos").is_dir():
@@ -82,11 +46,15 @@ def prepare(settings: Settings, matcher: Matcher, folder: Path, photos: Path | N
     gallery = photos if photos is not None else samples / "photos"
     # One index for the samples and one for the user's photos, so that neither replaces the other.
     index = folder / ("samples-index" if photos is None else "photos-index")
+    bar = sys.stderr.isatty()
     report = build([gallery], index, matcher, clusters=None, embedder="auto", progress=Progress(bar=bar))
     sketch = folder / f"{SKETCHED}.png"
     draw_sketch(SKETCHED).save(sketch)
     contents = describe_samples(gallery) if photos is None else f"{report.photos} photos"
-    return Demo(settings.model_copy(update={"index": index, "gallery": ()}), gallery, sketch, contents, report)
+    print(printable(f"{gallery}: {contents}"))
+    print_build(report)
+    served = settings.model_copy(update={"index": index, "gallery": ()})
+    return serve_until_stopped(served, lambda url: _show_first_search(served, sketch, url))
 
 
 def describe_samples(gallery: Path) -> str:
@@ -99,23 +67,15 @@ def describe_samples(gallery: Path) -> str:
     return f"{said}, {copied} photos from scikit-learn" if copied else said
 
 
-def first_search(prepared: Demo, url: str) -> SearchResponse:
-    """Search with the demo's sketch at ``url``, and wait while the server starts.
-
-    Raises:
-        ServiceError: it refuses. httpx.HTTPError: it does not answer.
-    """
-    key = prepared.settings.api_key
-    with Client(url, None if key is None else key.get_secret_value(), timeout=PATIENCE_SECONDS) as client:
-        return client.search(prepared.sketch, k=RESULTS)
-
-
-def _show_first_search(prepared: Demo, url: str) -> None:
+def _show_first_search(settings: Settings, sketch: Path, url: str) -> None:
+    """Search with the sketch at ``url``, and wait while the server starts."""
+    key = None if settings.api_key is None else settings.api_key.get_secret_value()
     try:
-        answer = first_search(prepared, url)
+        with Client(url, key, timeout=PATIENCE_SECONDS) as client:
+            answer = client.search(sketch, k=RESULTS)
     except (ServiceError, httpx.HTTPError) as error:
         print(printable(f"{PROGRAM}: the first search failed: {error}"), file=sys.stderr)
         return
-    found = printable(f"{prepared.sketch} finds, in {answer.timings_ms.total:.0f} ms:")
+    found = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")
     print(f"\n{found}\n\n{results_table(answer)}\n")
     print(f"Draw your own at {url} (Ctrl-C ends)", flush=True)

@@ -133,24 +133,6 @@ def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
         find(searcher, like=[copy], unlike=[shown])
 
 
-def test_an_id_of_no_photo_is_told(searcher: Searcher) -> None:
-    wrong: list[dict[str, Any]] = [{"like": [1000]}, {"unlike": [1000]}, {"like": [0]}, {"like": [2**63 - 1]}]
-    for asked in wrong:
-        with pytest.raises(UnknownPhoto):
-            find(searcher, **asked)
-
-
-def test_pages_and_kinds_are_cut_out_of_the_same_ranking(searcher: Searcher) -> None:
-    liked, unliked, *_ = searcher.index.ids.tolist()
-    whole = find(searcher, like=[liked], unlike=[unliked])
-    pages = [find(searcher, like=[liked], unlike=[unliked], k=4, offset=offset) for offset in range(0, PHOTOS, 4)]
-    assert tuple(hit for page in pages for hit in page.results) == whole.results
-    kinds = find(searcher, like=[liked], unlike=[unliked], view="kinds").kinds
-    assert kinds is not None
-    assert kinds[0].best == whole.results[0]
-    assert sum(kind.size for kind in kinds) == len(whole.results)
-
-
 def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
     liked = searcher.index.ids.tolist()[7]
     found = find(searcher, drawn=False, like=[liked])

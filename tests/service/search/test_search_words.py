@@ -21,7 +21,6 @@ from model import Tokens
 from model.network import Method
 from model.ranking import EXAMPLES, Likeness, fits, led_by_word, support_of
 from model.ranking.leading import WORD_LEAD
-from model.words import UnknownWord
 from service.errors import BadSearch
 from service.schemas import SearchQuery, SearchResponse
 from tests.networks import tiny_checkpoint
@@ -216,23 +215,6 @@ def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) 
     assert set(ids(with_word)) & set(best_by(searcher, "cat")[:5])
 
 
-def test_pages_and_kinds_are_cut_out_of_the_same_ranking(searcher: Searcher) -> None:
-    whole = find(searcher, text="dog")
-    pages = [find(searcher, text="dog", k=4, offset=offset) for offset in range(0, PHOTOS, 4)]
-    assert tuple(hit for page in pages for hit in page.results) == whole.results
-    kinds = find(searcher, text="dog", view="kinds").kinds
-    assert kinds is not None
-    assert kinds[0].best == whole.results[0]
-
-
-def test_an_unknown_word_is_told_with_the_nearest_ones(searcher: Searcher) -> None:
-    with pytest.raises(UnknownWord, match=r"vocabulary of 5 words does not have 'doge'; the nearest are dog") as told:
-        find(searcher, text="doge")
-    assert told.value.nearest[0] == "dog"
-    with pytest.raises(UnknownWord, match=r"does not have 'quaternion'; try another name for it, or draw it$"):
-        find(searcher, None, text="quaternion")
-
-
 @pytest.mark.parametrize(
     ("picture", "asked", "sentence"),
     [
@@ -248,17 +230,6 @@ def test_what_a_word_cannot_have_is_refused(
 ) -> None:
     with pytest.raises(BadSearch, match=sentence):
         find(searcher, picture, **asked)
-
-
-def test_a_checkpoint_without_a_vocabulary_takes_no_word(tmp_path: Path, gallery: Path) -> None:
-    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"), dtype=torch.float32)
-    build([gallery], tmp_path / "index", matcher, clusters=CLUSTERS, embedder="ret")
-    with open_index(tmp_path / "index", matcher) as index:
-        searcher = Searcher(index, matcher)
-        for picture in ("sketch", None):
-            with pytest.raises(BadSearch, match="This checkpoint has no vocabulary: leave text out"):
-                find(searcher, picture, text="dog")
-        assert find(searcher).guesses == ()
 
 
 @pytest.mark.parametrize("method", ["rn", "ret", "fused"])
