@@ -165,6 +165,8 @@ class Layout:
     def _joined(self) -> Cells:
         known = [(number, one.cells) for number, one in enumerate(self.overviews) if one is not None]
         every = [cells for _, cells in known]
+        if len(every) == 1 and not self._missing:
+            return every[0]
         sizes = [np.zeros_like(cells.sizes) if number in self._missing else cells.sizes for number, cells in known]
         embeddings = [cells.embeddings for cells in every if cells.embeddings is not None]
         return Cells(

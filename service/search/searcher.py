@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from indexer import PhotoFilter
 from model import Matcher, Tokens
+from model.network import Method
 from model.ranking import EXAMPLES, ScoredBy, fits, led, led_by_word, named, pulled, support_of
 from model.words import UnknownWord
 from service.errors import BadSearch, NotReady
 from service.gallery import Find, Gallery, Scores, Table, Word, best_first
-from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, addresses
+from service.schemas import Cluster, Guessed, Kind, SearchQuery, SearchResponse, SearchResult, View, addresses
 from service.search.plan import GROUPED, NO_CLIP, Defaults, Encode, Plan, Sketch, Stopwatch, encode_picture, plan_search
 from service.search.shown import FOLDED, fold, group_kinds, grouped_places, is_far_ahead
 from service.towers import ClipVectors, TextVector
@@ -232,7 +233,7 @@ class Searcher:
         order = np.concatenate([first[best_first(first, scores[first])], order[RELATED:]])
         return order, scores, len(first)
 
-    def _scores(self, sketch: Tokens, cells: Tokens, method: Any) -> Scores:
+    def _scores(self, sketch: Tokens, cells: Tokens, method: Method) -> Scores:
         """(c,): the sketch against centroids."""
         if not len(cells):
             return np.empty(0, np.float32)
@@ -327,7 +328,7 @@ class Searcher:
 
     # The page.
 
-    def _page(self, table: Table, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, Any]:
+    def _page(self, table: Table, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, View]:
         """The photos, or the kinds, that were asked for; and which of both."""
         page, view = slice(plan.offset, plan.offset + plan.k), plan.view
         if view != "photos":

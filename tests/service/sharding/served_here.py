@@ -47,6 +47,8 @@ def sharded(settings: Settings, index: Index, matcher: Matcher, parts: list[int]
     """Serve the photos of an index, divided into shards; parts: the shard of each photo."""
     links = shards_of(index, matcher, [np.flatnonzero(np.array(parts) == n) for n in range(max(parts) + 1)])
     shards = Shards(links, settings.shard_seconds)
+    # The command waits for the shards before it serves them.
+    shards.refresh(strict=True)
     app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, shards=shards), at_once=4)
     with served(settings, app) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
         yield Sharded(server, http, links)
