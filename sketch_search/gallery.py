@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from indexer import IndexRefused, Progress, build, default_index_path, read_summary
 from model import Matcher
 from model.network import Modality, Tokens, seen_together
-from service.engine import Engine, OneIndex, open_matcher
+from service.engine import Engine, open_matcher
 from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from service.settings import Settings
 from sketch_search.answers import Picture, Searches, picture_bytes
@@ -32,9 +32,7 @@ class Gallery(Searches):
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
         """Opens the index that the settings name, as a server with these settings does."""
         self.matcher = open_matcher(settings) if matcher is None else matcher
-        index = OneIndex(settings, self.matcher)
-        self.engine = Engine(settings, self.matcher, galleries=index)
-        self._index = index.gallery().index
+        self.engine = Engine(settings, self.matcher)
 
     @classmethod
     def open(
@@ -81,7 +79,7 @@ class Gallery(Searches):
         return self.engine.explain(prepared, params)
 
     def _path(self, shown: str) -> str:
-        return str(self._index.path_on_disk(shown))
+        return str(self.engine.path_on_disk(shown))
 
     def _original(self, photo_id: int) -> bytes:
         entry = self.engine.photo(photo_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -317,10 +318,18 @@ class Gallery:
 
     def photo_at(self, target: str) -> PhotoEntry:
         """The photo of a file of one index, named by its path as results show it, or on disk. Raises BadInvocation."""
-        if len(self._layout.overviews) > 1:
-            raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {target}.")
-        found: PhotoEntry = self._ask.ask({0: Call("photo_at", target)})[0]
+        found: PhotoEntry = self._ask_alone("photo_at", target)
         return found
+
+    def path_on_disk(self, shown: str) -> Path:
+        """Where a file of one index lies, that is named by its path as results show it."""
+        found: Path = self._ask_alone("path_on_disk", shown)
+        return found
+
+    def _ask_alone(self, name: str, path: str) -> Any:
+        if len(self._layout.overviews) > 1:
+            raise BadInvocation(f"photos of several shards are named by their ids, not by paths such as {path}.")
+        return self._ask.ask({0: Call[Any](name, path)})[0]
 
     def open_photo(self, photo: int) -> bytes:
         """The bytes that were indexed as a photo, read on a machine of its shard."""

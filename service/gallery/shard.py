@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -290,6 +291,10 @@ class Shard:
     def photo_at(self, target: str) -> PhotoEntry:
         """The photo of a file, by its path. Raises BadInvocation."""
         return self.index.photo_at(target)
+
+    def path_on_disk(self, shown: str) -> Path:
+        """Where a file lies, that is named by its path as results show it."""
+        return self.index.path_on_disk(shown)
 
     def open_photo(self, photo: int) -> bytes:
         """The bytes that were indexed as a photo. Raises UnknownPhoto and PhotoUnavailable."""
