@@ -192,6 +192,11 @@ def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
         return _end(as_called(f"{prefix}: {error}", prog), BAD_INPUT)
     except OSError as error:
         return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        # The loader of shared libraries says so, too, where there is no memory for one.
+        return _end(f"{prefix}: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
     except MemoryError:
         return _end(f"{prefix}: there is not enough memory; end other programs, or ask for less at once.", BAD_INPUT)
 

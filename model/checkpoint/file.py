@@ -101,6 +101,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
+        _check_memory(error)
         raise ModelError(
             f"{path} is not a safetensors file ({error}); a released .pth file is turned into one by "
             "sketch-search model convert"
@@ -116,12 +117,18 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
+def _check_memory(error: Exception) -> None:
+    """Raises MemoryError where that is what was meant: the libraries have no type of their own for it."""
+    if "allocate memory" in str(error):
+        raise MemoryError(str(error)) from error
+
+
 def load_network(path: Path) -> RetNetwork:
     """The network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
     Every network is built here; the metadata says which kind it is (``model.network.NETWORKS``).
 
-    Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint.
+    Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint; MemoryError.
     """
     metadata = read_metadata(path)
     kind = NETWORKS.get(metadata.get("kind", _FIRST_KIND))
@@ -143,6 +150,7 @@ def load_network(path: Path) -> RetNetwork:
             tensors |= photo_side_state(find_photo_side(config.photo_side, path))
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
+        _check_memory(error)
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} does not hold the tensors its configuration asks for: {reason}") from error
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from cachetools import LRUCache
 
+from model.terminal import printable
 from service.http.middleware import Access
 
 LogFormat = Literal["text", "json"]
@@ -71,8 +72,11 @@ class TextLines(logging.Formatter):
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, and its indented trace. No name of a photo or a network can bring in a further line."""
+        line = printable(f"{self.formatTime(record)} {record.levelname} {record.getMessage()}")
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else ()
+        return "\n".join([line, *(f"  {printable(part)}" for part in trace)])
 
 
 class JsonLines(TextLines):

@@ -72,6 +72,7 @@ def _raising(error: BaseException) -> int:
         (FileNotFoundError(2, "No such file", "a\nb"), 2, "error: a\\nb: No such file; check its name"),
         (OSError(28, "No space left on device"), 2, "error: No space left on device\n"),
         (MemoryError(), 2, "error: there is not enough memory"),
+        (ImportError("x.so: cannot map"), 2, "error: a library cannot be loaded (x.so: cannot map); free memory"),
         (KeyboardInterrupt(), 130, "stopped.\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,20 @@ def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
     rewrite(path, **changes)
     with pytest.raises(ModelError, match=sentence):
         model.load(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of memory, and how much is in use")
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "net.safetensors")
+    save_file({"large": torch.zeros(2**26, dtype=torch.uint8)}, path, metadata=read_metadata(path))
+    code = (
+        "import resource, sys; from pathlib import Path; from model.checkpoint.file import load_network\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**25,) * 2)\n"
+        "try: load_network(Path(sys.argv[1]))\n"
+        "except MemoryError: print('no memory')\n"
+    )
+    assert run_python("-c", code, str(path)).stdout == "no memory\n"
 
 
 def test_a_field_that_was_never_used_may_be_there(tmp_path: Path) -> None:

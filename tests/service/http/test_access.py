@@ -148,13 +148,25 @@ def test_a_request_is_one_json_object() -> None:
     assert "message" not in line
 
 
-def test_other_lines_are_json_objects_too() -> None:
-    made = record(logging.ERROR, 'a "quoted"\nmessage')
+def failure(message: str, reason: str) -> logging.LogRecord:
+    made = record(logging.ERROR, message)
     try:
-        raise ValueError("two\nlines")
+        raise ValueError(reason)
     except ValueError as problem:
         made.exc_info = (ValueError, problem, problem.__traceback__)
-    line = JsonLines().format(made)
+    return made
+
+
+def test_no_message_forges_a_line_of_the_log_nor_moves_the_cursor() -> None:
+    forged = "\n2026-01-01T00:00:00.000Z INFO all is well\x1b[2J"
+    first, *trace = TextLines().format(failure(f"searched with a{forged}", f"not{forged}")).splitlines()
+    assert first.endswith(r"searched with a\n2026-01-01T00:00:00.000Z INFO all is well\x1b[2J")
+    assert trace[0] == "  Traceback (most recent call last):"
+    assert all(line.startswith("  ") and line.isprintable() for line in trace)
+
+
+def test_other_lines_are_json_objects_too() -> None:
+    line = JsonLines().format(failure('a "quoted"\nmessage', "two\nlines"))
     assert "\n" not in line
     told = json.loads(line)
     assert (told["level"], told["message"]) == ("error", 'a "quoted"\nmessage')
