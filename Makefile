@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # The demo needs less than the tests. Each stamp says that its part is installed.
 DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
-DEMO_EXTRAS := heic
-EXTRAS := $(DEMO_EXTRAS),dev,train,ray
+DEMO_EXTRAS := server,heic
+EXTRAS := $(DEMO_EXTRAS),clip,train,ray
 FROZEN := build/lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -45,7 +45,9 @@ $(DEMO_STAMP): pyproject.toml constraints.txt
 
 $(STAMP): $(DEMO_STAMP)
 	@echo "Installing what tests, benchmarks and training need besides: about 0.3 GB the first time."
-	@$(PIP) -e '.[$(EXTRAS)]'
+	@# Older ones do not know groups of dependencies.
+	@$(PIP) 'pip>=25.1'
+	@$(PIP) -e '.[$(EXTRAS)]' --group dev
 	@touch $@
 
 test: $(STAMP) ## style, types, rooms and tests
@@ -86,7 +88,8 @@ dist: $(STAMP) ## build sdist and wheel in dist/, and check them
 lock: ## write constraints.txt anew from what a fresh install gets
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }
 	rm -rf $(FROZEN) && $(PYTHON) -m venv $(FROZEN)
-	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' --group dev
 	$(FROZEN)/bin/python -m pip freeze --all --exclude-editable --exclude pip --disable-pip-version-check > $(FROZEN)/list
 	@# A local version, such as torch's +cpu, exists on one index only. Without it the line fits every build of the release.
 	{ echo "# Made by make lock; what make install takes."; sed -n 's/^\([A-Za-z0-9._-]*==[^+]*\).*/\1/p' $(FROZEN)/list; } > constraints.txt

@@ -90,8 +90,8 @@ _ROOMS = ("errors", "store", "embedding", "building", "upkeep")
 def __getattr__(name: str) -> Any:
     """An exported name, from the first room that has it."""
     for room in _ROOMS if name in __all__ else ():
-        module = importlib.import_module(f"indexer.{room}")
+        module = importlib.import_module(f"{__name__}.{room}")
         if hasattr(module, name):
             value = globals()[name] = getattr(module, name)
             return value
-    raise AttributeError(f"module 'indexer' has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

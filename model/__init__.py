@@ -30,10 +30,10 @@ _MODULES = ("images", "metrics")
 def __getattr__(name: str) -> Any:
     """An exported name, from the first room that has it; or one of the modules above."""
     if name in _MODULES:
-        return importlib.import_module(f"model.{name}")
+        return importlib.import_module(f"{__name__}.{name}")
     for room in _ROOMS if name in __all__ else ():
-        module = importlib.import_module(f"model.{room}")
+        module = importlib.import_module(f"{__name__}.{room}")
         if hasattr(module, name):
             value = globals()[name] = getattr(module, name)
             return value
-    raise AttributeError(f"module 'model' has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -150,6 +150,15 @@ def _end_at_once(*_: object) -> None:
 
 
 BAD_INPUT = 2
+#: Libraries that a program may lack, and the extra that each comes with.
+EXTRAS = {
+    **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "server"),
+    **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
+    **dict.fromkeys(("matplotlib", "sklearn"), "train"),
+    "gensim": "words",
+    "pillow_heif": "heic",
+    "ray": "ray",
+}
 # As shells say it: 128 and the number of the signal, SIGPIPE.
 _NOBODY_READS = 141
 
@@ -165,8 +174,8 @@ def run_program(
         stopped: what is said after Ctrl-C.
 
     Returns the exit code: the one of ``work``; 2 after a sentence on standard error, for what the user can mend, such
-    as a closed standard output, into which results would be lost without a word; 130 after Ctrl-C; 141 where nobody
-    reads the output any more, as in ``program | head``.
+    as an extra that is not installed, or a closed standard output, into which results would be lost without a word;
+    130 after Ctrl-C; 141 where nobody reads the output any more, as in ``program | head``.
     """
     if sys.stdout is None:
         return _end(f"{prefix}: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
@@ -190,10 +199,14 @@ def _with_sentences(work: Callable[[], int], prefix: str, prog: str) -> int:
         return _NOBODY_READS
     except Refusal as error:
         return _end(as_called(f"{prefix}: {error}", prog), BAD_INPUT)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        told = f"{library} is not installed; run `pip install 'sketch-search[{EXTRAS[library]}]'`."
+        return _end(f"{prefix}: {told}", BAD_INPUT)
     except OSError as error:
         return _end(f"{prefix}: {_told(error)}", BAD_INPUT)
-    except ModuleNotFoundError:
-        raise
     except ImportError as error:
         # The loader of shared libraries says so, too, where there is no memory for one.
         return _end(f"{prefix}: a library cannot be loaded ({error}); free memory, or install it again.", BAD_INPUT)
@@ -209,8 +222,14 @@ def as_called(sentence: str, prog: str) -> str:
     """
     if not prog.startswith("python -m "):
         return sentence
-    sentence = sentence.replace("sketch-search index", "python -m indexer")
-    return sentence.replace("sketch-search model", "python -m model")
+    sentence = sentence.replace("sketch-search index", as_module("indexer"))
+    return sentence.replace("sketch-search model", as_module("model"))
+
+
+def as_module(package: str) -> str:
+    """How a package is run as a program: in an installed wheel it lies below ``sketch_search``."""
+    below = __name__.removesuffix("model.terminal")
+    return f"python -m {below}{package}"
 
 
 def _told(error: OSError) -> str:

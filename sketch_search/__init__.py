@@ -33,8 +33,11 @@ _ROOMS = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remote"
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "model.terminal" if name == "Refusal" else f"{__name__}.{_ROOMS.get(name, 'answers')}"
-    return getattr(importlib.import_module(room), name)
+    if name == "Refusal":
+        from model.terminal import Refusal
+
+        return Refusal
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS.get(name, 'answers')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import yaml  # type: ignore[import-untyped]
 import indexer.commands
 from service.serving.connection import GRACE_SECONDS
 from service.settings import Settings
+from tests.installations import copy_of_the_project, environment_with, python
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.programs import run_python, started_python
@@ -142,7 +143,7 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
         for line in (_CHECKOUT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    assert {"torch", "faiss-cpu", "pillow-heif"} <= needed("heic") <= locked
+    assert {"torch", "faiss-cpu", "pillow-heif", "fastapi"} <= needed("server", "heic", "clip") <= locked
     assert needed("--only", "ray") == {"ray[serve]"}
     assert "ray" in locked
     (adding,) = (step for step in stages["venv-ray"].all("RUN") if "--only" in step)
@@ -151,6 +152,19 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
     (replacing,) = (step for step in stages["venv-gpu"].all("RUN") if "faiss" in step)
     assert "uninstall --yes faiss-cpu" in replacing
     assert "--only gpu" in replacing
+
+
+def test_an_image_runs_the_programs_under_all_their_names(stages: dict[str, Stage], tmp_path: Path) -> None:
+    (build,) = (step for step in stages["code"].all("RUN") if "build_editable" in step)
+    (hook,) = re.findall(r'python -c "([^"]*)"', build)
+    source, dist = tmp_path / "source", tmp_path / "dist"
+    source.mkdir()
+    python(["-c", hook.replace("/dist", str(dist))], copy_of_the_project(source))
+    (wheel,) = dist.glob("*.whl")
+    # Without the folder of the tests' libraries, which may lead to a checkout by a file of the same name.
+    there = replace(environment_with(wheel, tmp_path / "venv"), extras=False)
+    for program in ([there.command], *([there.python, "-m", name] for name in ("indexer", "service", "model"))):
+        assert there.run([*program, "--version"], tmp_path).startswith("sketch-search 0.")
 
 
 def test_the_service_is_alive_without_an_index_and_stops_when_told(tmp_path: Path) -> None:
@@ -276,14 +290,14 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
     assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
     assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
     (command,) = job["ExecStart"]
-    assert indexer.commands.parser().parse_args(command.split()[3:]).folders == [Path("/srv/photos")]
+    assert indexer.commands.parser().parse_args(command.split()[2:]).folders == [Path("/srv/photos")]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", _UNITS)
 def test_systemd_finds_nothing_wrong_with_the_units(name: str, tmp_path: Path) -> None:
     # The program is not installed here; what stands in for it has to exist.
-    text = (_DOCKER / name).read_text().replace("/opt/sketch-search/.venv/bin/python", sys.executable)
+    text = (_DOCKER / name).read_text().replace("/opt/sketch-search/.venv/bin/sketch-search", sys.executable)
     (tmp_path / name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

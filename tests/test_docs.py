@@ -30,7 +30,7 @@ COMPOSE = read(CHECKOUT / "docker-compose.yml")
 OTHERS = {"cd", "curl", "docker", "export", "git", "pip", "cp", "systemctl", "python3", "ray"}
 OTHER_MODULES = {"build", "mypy", "pip", "pytest", "ruff", "twine", "venv"}
 # Options in the prose that belong to these programs.
-OTHER_OPTIONS = {"--profile"}
+OTHER_OPTIONS = {"--index-url", "--profile"}
 of_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
 
 

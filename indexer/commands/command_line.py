@@ -6,9 +6,9 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from model.terminal import a_path, importing, program_parser, run_program
+from model.terminal import a_path, as_module, importing, program_parser, run_program
 
-_PROG = "python -m indexer"
+_PROG = as_module("indexer")
 _EXAMPLES = """examples:
   {prog} build ~/Pictures    # once, and again to update
   {prog} build --watch       # stay, and follow changes

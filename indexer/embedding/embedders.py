@@ -118,7 +118,10 @@ class ClipEmbedder:
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
     """The first of these files of a model repository that was downloaded before; None where none was."""
-    from huggingface_hub import try_to_load_from_cache
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:  # Then nothing can have been downloaded for this program.
+        return None
 
     for name in names:
         if isinstance(found := try_to_load_from_cache(repository, name), str):
@@ -130,7 +133,9 @@ def _open_clip() -> Any:
     try:
         import open_clip
     except ImportError as error:
-        raise EmbedderUnavailable("open_clip is missing; `pip install open_clip_torch`, or --embedder ret.") from error
+        raise EmbedderUnavailable(
+            "open_clip is not installed; run `pip install 'sketch-search[clip]'`, or use --embedder ret."
+        ) from error
     return open_clip
 
 

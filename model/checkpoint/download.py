@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import shlex
 import tomllib
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+import weights
 from model.checkpoint.file import file_sha256
 from model.errors import ModelError
 
@@ -69,7 +67,7 @@ class Fetched:
 
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
     """All entries of weights/known.toml."""
-    text = (importlib.resources.files("weights") / "known.toml").read_text("utf-8")
+    text = Path(weights.__file__).with_name("known.toml").read_text("utf-8")
     return TypeAdapter(tuple[KnownCheckpoint, ...]).validate_python(tomllib.loads(text)["checkpoint"])
 
 
@@ -122,6 +120,10 @@ def fetch(entry: KnownCheckpoint, folder: Path | None = None, record: Path | Non
 
 
 def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> Path:
+    # Imported late: it is part of an extra, and every program that opens a checkpoint imports this room.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
     by_hand = f"or fetch {' or '.join(entry.files)} of {repository} by hand"
     for name in entry.files:
         try:

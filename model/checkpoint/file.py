@@ -6,7 +6,6 @@ The network of a two-sided encoder lies in two files: the checkpoint, and the ph
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+import weights
 from model.errors import ModelError
 from model.network import NETWORKS, Calibration, ModelConfig, Network, RetNetwork, as_zse
 from model.terminal import expanded
@@ -47,7 +47,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
         if not path.is_file():
             raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
         return path
-    embedded = Path(str(importlib.resources.files("weights") / "default.safetensors"))
+    embedded = Path(weights.__file__).with_name("default.safetensors")
     if not embedded.is_file():
         raise ModelError(
             "no checkpoint given and none comes with this installation; name one with --weights FILE or SBIR_WEIGHTS "
@@ -187,7 +187,7 @@ def find_photo_side(sha256: str, checkpoint: Path) -> Path:
 
     Raises ModelError, saying what to do, where neither has the hash.
     """
-    packaged = Path(str(importlib.resources.files("weights") / NAME))
+    packaged = Path(weights.__file__).with_name(NAME)
     for path in (checkpoint.with_name(NAME), packaged):
         if path.is_file() and file_sha256(path) == sha256:
             return path

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from model.terminal import Parser, Subparsers, a_path, importing, program_parser, run_program
+from model.terminal import Parser, Subparsers, a_path, as_module, importing, program_parser, run_program
 
 # The base of a parser and of its groups; argparse has no public name for it.
 Options: TypeAlias = "argparse._ActionsContainer"
-_PROG = "python -m model"
+_PROG = as_module("model")
 _EXAMPLES = """\
 examples:
   {prog} info
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
         options = parser(prog).parse_args(arguments)
         with importing():
             # Imported late: the libraries of the networks take seconds to load.
-            program = importlib.import_module("model.commands.program")
+            program = importlib.import_module(f"{__package__}.program")
         getattr(program, f"run_{options.command.replace('-', '_')}")(options)
         return 0
 

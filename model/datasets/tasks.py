@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -343,7 +342,7 @@ def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     if name not in STANDARD_SPLITS:
         raise ModelError(f"there is no standard split {name!r}; choose one of {', '.join(STANDARD_SPLITS)}")
-    folder = importlib.resources.files("model.datasets") / "splits"
+    folder = Path(__file__).parent / "splits"
 
     def classes(part: str) -> tuple[str, ...]:
         lines = (folder / f"{name}.{part}.txt").read_text(encoding="utf-8").splitlines()

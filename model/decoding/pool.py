@@ -55,7 +55,7 @@ class DecodingProcess:
         try:
             self._process = subprocess.Popen(
                 # -P: a file of the current folder must not be taken for a module.
-                [sys.executable, "-P", "-m", "model.decoding.program"],
+                [sys.executable, "-P", "-m", f"{__package__}.program"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=_environment(),
@@ -146,7 +146,7 @@ def _unavailable(reason: str) -> DecodingUnavailable:
 def _environment() -> dict[str, str]:
     """The environment of this program without the service's settings, among which is its key; tuned for decoding."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
-    home = str(Path(__file__).parents[2])
+    home = str(Path(__file__).parents[__name__.count(".")])
     path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
     return {**kept, **_TUNING, "PYTHONPATH": path}
 

@@ -64,9 +64,12 @@ class VitLayout:
             raise ModelError("unusable layout of a ViT: " + "; ".join(problems))
 
     def build(self, image_size: int) -> VisionTransformer:
-        """timm's ViT of this layout, with random weights and without the projection."""
-        from timm.layers.activations import QuickGELU
-        from timm.models.vision_transformer import VisionTransformer
+        """timm's ViT of this layout, with random weights and without the projection. Raises ModelError without timm."""
+        try:
+            from timm.layers.activations import QuickGELU
+            from timm.models.vision_transformer import VisionTransformer
+        except ImportError as error:
+            raise ModelError("this network is built by timm: pip install 'sketch-search[clip]'") from error
 
         return VisionTransformer(
             img_size=image_size,

@@ -1,4 +1,7 @@
-"""Calls the command that was named; `sketch-search openapi` is here itself."""
+"""Calls the command that was named; `sketch-search openapi` is here itself.
+
+It imports no other command: the libraries of some take seconds to load, and those of extras may not be installed.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
-from model.terminal import printable
-from service.commands.demo import demo
-from service.commands.explain import draw_figures, explain
-from service.commands.search import search, search_query
-from service.commands.serve import serve
-from service.errors import BadSearch
-from service.http import create_app
+from model.terminal import Refusal, importing, printable
 from service.schemas import describe_problems
 from service.settings import Settings
 
@@ -30,12 +26,15 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _call(options)
     except ValidationError as error:
-        raise BadSearch(describe_problems(error.errors())) from error
+        raise Refusal(describe_problems(error.errors())) from error
 
 
 def _call(options: argparse.Namespace) -> int:
     match options.command:
         case "serve":
+            with importing():
+                from service.commands.serve import serve
+
             settings = _settings(
                 options,
                 host=options.host,
@@ -46,6 +45,9 @@ def _call(options: argparse.Namespace) -> int:
             )
             return serve(settings, options.folders, browser=options.open)
         case "search":
+            with importing():
+                from service.commands.search import search, search_query
+
             return search(
                 _settings(options),
                 options.sketch,
@@ -55,6 +57,9 @@ def _call(options: argparse.Namespace) -> int:
                 as_json=options.as_json,
             )
         case "explain":
+            with importing():
+                from service.commands.explain import explain
+
             return explain(
                 _settings(options),
                 options.sketch,
@@ -64,8 +69,14 @@ def _call(options: argparse.Namespace) -> int:
                 kind=options.kind,
             )
         case "figures":
+            with importing():
+                from service.commands.explain import draw_figures
+
             return draw_figures(_settings(options), options.sketches, options.output)
         case "demo":
+            with importing():
+                from service.commands.demo import demo
+
             return demo(_settings(options, port=options.port), options.folder, options.photos)
         case "openapi":
             return write_document(options.output)
@@ -78,6 +89,8 @@ def _settings(options: argparse.Namespace, **further: Any) -> Settings:
     named = {"index": options.index, "weights": options.weights, "device": options.device, **further}
     settings = Settings(**{name: value for name, value in named.items() if value is not None})
     if settings.threads is not None:
+        import torch
+
         # For the whole process, so that the program decides it, and no library.
         torch.set_num_threads(settings.threads)
     return settings
@@ -89,6 +102,9 @@ OPENAPI = Path(__file__).parent.parent / "http" / "openapi.json"
 
 def write_document(output: Path | None) -> int:
     """Write the OpenAPI document to ``output``; None: print it."""
+    with importing():
+        from service.http import create_app
+
     # The defaults, whatever the environment says.
     document: dict[str, Any] = create_app(Settings.model_construct()).openapi()
     text = json.dumps(document, indent=2)

@@ -160,7 +160,7 @@ def test_a_field_that_was_never_used_may_be_there(tmp_path: Path) -> None:
 
 
 def test_an_installation_without_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.checkpoint.file.importlib.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("weights.__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(ModelError, match="name one with --weights FILE or SBIR_WEIGHTS"):
         default_checkpoint()
     with pytest.raises(ModelError, match=r"name a \.safetensors file"):
