@@ -20,7 +20,7 @@ from indexer.distributed import connected
 from model import Tokens
 from model.network import Modality
 from model.terminal import Refusal
-from service.engine import opening_matcher
+from service.engine import open_matcher
 from service.errors import NotReady, QueueFull
 from service.gallery import Call, Overview, Pending, SentTokens, ShardUnavailable, State, to_tensor
 from service.search import Encode
@@ -75,7 +75,9 @@ class ShardReplica:
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         _use_threads(settings)
-        self._server = ShardServer(folder, opening_matcher(settings), settings.gallery, KEPT)
+        # Here, since Ray counts the copy as ready after this: nothing is asked of it while the checkpoint is opened.
+        matcher = open_matcher(settings)
+        self._server = ShardServer(folder, lambda: matcher, settings.gallery, KEPT)
         self._turn = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -103,7 +105,7 @@ class EncoderReplica:
 
     def __init__(self, settings: Settings) -> None:
         _use_threads(settings)
-        self._matcher = opening_matcher(settings)()
+        self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 
     def encode(self, images: Any, modality: Modality) -> _Told[SentTokens]:
