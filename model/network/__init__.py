@@ -19,6 +19,7 @@ from model.network.config import (
     Modality,
     ModelConfig,
     NetworkConfig,
+    from_json,
     preset,
 )
 from model.network.encoder import Encoder, EncoderTrace

@@ -55,16 +55,16 @@ def from_json(kind: type[Record], text: str, title: str) -> Record:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ModelError(
-                f"the checkpoint's {title} has fields this version does not know ({', '.join(unknown)}); "
-                "install a newer sketch-search"
+                f"{title} has fields that this version does not know ({', '.join(unknown)}); "
+                "check their names, or install a newer sketch-search"
             )
         return TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"the checkpoint's {title} cannot be read: {field}: {first['msg']}") from error
+        raise ModelError(f"{title} cannot be read: {field}: {first['msg']}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"the checkpoint's {title} cannot be read: {error}") from error
+        raise ModelError(f"{title} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Calibration:
     @staticmethod
     def from_json(text: str) -> Calibration:
         """Raises ModelError for unknown fields or unusable values: a newer or damaged checkpoint."""
-        return from_json(Calibration, text, "calibration")
+        return from_json(Calibration, text, "the checkpoint's calibration")
 
 
 # For a network whose relation network is untrained: only [Ret] may be used for scores.
@@ -199,7 +199,7 @@ class NetworkConfig:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises ModelError for unknown or missing fields, a newer or damaged checkpoint, and for what is gone."""
-        return from_json(cls, text, "configuration")
+        return from_json(cls, text, "the checkpoint's configuration")
 
 
 def out_of_bounds(record: DataclassInstance, bounds: Bounds) -> list[str]:

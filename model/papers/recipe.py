@@ -6,9 +6,7 @@ import dataclasses
 import json
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
@@ -23,7 +21,9 @@ from model.network import (
     ClipAtNetwork,
     Method,
     ModelConfig,
+    NetworkConfig,
     PretrainedVit,
+    from_json,
     multiplies_bf16,
     preset,
     vit_layout,
@@ -38,7 +38,7 @@ Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=NetworkConfig)
 
 
 class Table:
@@ -142,17 +142,13 @@ class Recipe(Table, ABC):
                 "training, decides"
             )
 
-    def configured(self, make: Callable[..., Config], **given: Any) -> Config:
+    def configured(self, kind: type[Config], **given: Any) -> Config:
         """Makes the configuration of these values and the table [network], but for ``sizes``.
 
         Raises ModelError for unknown fields and unusable values.
         """
-        changes = {name: tuple(value) if isinstance(value, list) else value for name, value in self.network.items()}
-        changes.pop("sizes", None)
-        try:
-            return make(**{**given, **changes})
-        except TypeError as error:
-            raise ModelError(f"the recipe's [network] table has an unknown field: {error}") from error
+        values = {**given, **{name: value for name, value in self.network.items() if name != "sizes"}}
+        return from_json(kind, json.dumps(values, default=dataclasses.asdict), "the recipe's table [network]")
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ class ZseRecipe(Recipe):
     @property
     def config(self) -> ModelConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        return self.configured(partial(dataclasses.replace, preset(self.preset)))
+        return self.configured(ModelConfig, **dataclasses.asdict(preset(self.preset)))
 
     def check(self) -> None:
         super().check()
@@ -284,7 +280,7 @@ class TwoSidedRecipe(Recipe):
 
     def config(self, photo_side: str) -> ModelConfig:
         """The configuration of a network on the photo side with this SHA-256. Raises ModelError for an unusable one."""
-        return self.configured(partial(dataclasses.replace, preset(self.preset)), photo_side=photo_side)
+        return self.configured(ModelConfig, **dataclasses.asdict(preset(self.preset)) | {"photo_side": photo_side})
 
     def check(self) -> None:
         """Raises ModelError for values that do not fit together."""
@@ -369,9 +365,7 @@ class AnchorRecipe(VectorRecipe):
     def config(self) -> AnchorConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
         layout = vit_layout(self.backbone, int(self.network.get("image_size", 224)), self.sizes)
-        changed = self.configured(AnchorConfig, name=self.method, vit=layout)
-        # A checkpoint with these values would be refused for the same.
-        return AnchorConfig.from_json(changed.to_json())
+        return self.configured(AnchorConfig, name=self.method, vit=layout)
 
     def check(self) -> None:
         super().check()
@@ -458,9 +452,7 @@ class ClipAtRecipe(VectorRecipe):
         """The configuration of the network that starts from this ViT. Raises ModelError for one that cannot be used."""
         shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
         given = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
-        changed = self.configured(ClipAtConfig, vit=vit.layout, **shared, **given)
-        # A checkpoint with these values would be refused for the same.
-        return ClipAtConfig.from_json(changed.to_json())
+        return self.configured(ClipAtConfig, vit=vit.layout, **shared, **given)
 
     def check(self) -> None:
         super().check()

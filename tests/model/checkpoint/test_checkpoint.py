@@ -116,7 +116,7 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(tmp_path: Pat
         ({"metadata": {"version": "3"}}, "install a newer sketch-search"),
         ({"drop": "relation.bias"}, "does not hold the tensors"),
         ({"spoil": "encoder.norm.weight"}, "not finite"),
-        ({"config": {"novel": 1}}, "fields this version does not know"),
+        ({"config": {"novel": 1}}, "fields that this version does not know"),
         ({"config": {"pooling": "mean"}}, "was trained with pooling, .* train it again without"),
         ({"config": {"keep_cross": 0.5}}, "was trained with keep_cross"),
         ({"config": {"depth": "12"}}, "depth: Input should be a valid integer"),
