@@ -160,7 +160,7 @@ def load_network(path: Path) -> RetNetwork:
 
 
 def load_zse_network(path: Path) -> Network:
-    """As ``load_network``, for what only networks of ZSE-SBIR can do. Raises ModelError for one of another kind."""
+    """Loads a network that must be one of ZSE-SBIR. Raises ModelError like ``load_network``, and for another kind."""
     return as_zse(load_network(path))
 
 

@@ -190,7 +190,7 @@ def send_request(stream: BinaryIO, request: Request) -> None:
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
-    """None: the other process is gone."""
+    """Waits for a request. Returns None if the other process is gone."""
     head = stream.read(_REQUEST.size)
     if len(head) < _REQUEST.size:
         return None

@@ -110,7 +110,7 @@ class Calibration:
         return bool(set(self.methods) - {"ret"})
 
     def to_json(self) -> str:
-        """As stored in a checkpoint."""
+        """The text that a checkpoint stores."""
         return to_json(self)
 
     @staticmethod
@@ -180,20 +180,20 @@ class NetworkConfig:
 
     @property
     def released_preprocessing(self) -> bool:
-        """Whether photos are squashed, and sketches cropped, as for released ZSE-SBIR networks."""
+        """True if photos are squashed, and sketches cropped, as for released ZSE-SBIR networks."""
         return False
 
     @property
     def released_padding(self) -> bool:
-        """Whether pictures are padded to squares as for released CLIP-AT networks."""
+        """True if pictures are padded to squares, as for released CLIP-AT networks."""
         return False
 
     def token_count(self, modality: Modality) -> int:
-        """How many tokens an encoded image has, [Ret] included."""
+        """The number of tokens of an encoded image, [Ret] included."""
         raise NotImplementedError
 
     def to_json(self) -> str:
-        """As stored in a checkpoint."""
+        """The text that a checkpoint stores."""
         return to_json(self)
 
     @classmethod
@@ -349,7 +349,7 @@ class ModelConfig(NetworkConfig):
         return self.keep_sketch if modality == "sketch" else self.keep_photo
 
     def kept(self, modality: Modality) -> tuple[int, ...]:
-        """How many patch tokens are left after each selection, in order; the last number leaves the encoder."""
+        """The numbers of patch tokens that each selection leaves, in order; the last one leaves the encoder."""
         counts = []
         left = self.patches(modality) ** 2
         for _ in self.select_after:
@@ -358,7 +358,7 @@ class ModelConfig(NetworkConfig):
         return tuple(counts)
 
     def token_count(self, modality: Modality) -> int:
-        """How many tokens an encoded image has, [Ret] included."""
+        """The number of tokens of an encoded image, [Ret] included."""
         return 1 + (self.kept(modality) or (self.patches(modality) ** 2,))[-1]
 
 

@@ -270,7 +270,7 @@ class TwoSidedRecipe(Recipe):
 
     @property
     def pictures(self) -> int:
-        """How many sketches the network sees in the whole training; photos are encoded once."""
+        """The sketches that the network sees in the whole training; photos are encoded once."""
         return self.steps * self.classes
 
     @property

@@ -87,7 +87,7 @@ def give_words(
 
 @torch.no_grad()
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
-    """What a pretrained ViT believes that photos show: (n, k) float32 probabilities for the k classes it knows.
+    """Asks a pretrained ViT what photos show: (n, k) float32, its probabilities for the k classes it knows.
 
     weights: under timm's key names; k is 0 without a classifier. pixels: (n, 3, 224, 224) uint8. Raises ModelError for
     another network than a ViT whose heads are 64 wide.
