@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import model
 from model.datasets.corpus import (
@@ -24,10 +27,13 @@ from model.datasets.corpus import (
     split_fresh,
     unpacked,
 )
+from model.datasets.optional import read_drawings
 from model.errors import ModelError
 from model.evaluation import score_matrices
+from tests.archives import pack
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
+from tests.pictures import encoded
 
 
 def test_class_folders_are_read_in_order_and_other_files_left_out(tmp_path: Path) -> None:
@@ -141,3 +147,34 @@ def test_numbered_names_that_belong_to_no_photo_are_told_apart() -> None:
     sketches = pictures("sketch", "quickdraw", "cat", [f"cat_{i}.png" for i in range(400)])
     fresh = split_fresh(Corpus(sketches, photos("sketchy", "cat", 5)))[1].sketches
     assert 10 < len(fresh) < 80
+
+
+CROSS = [[[0, 255], [0, 255]], [[255, 0], [0, 255]]]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lines = gzip.compress(2 * (json.dumps(CROSS) + "\n").encode())
+    blank = encoded(Image.new("L", (8, 8), 255))
+    pack(tmp_path / "data" / "more2" / "strokes.tar.gz", {"strokes/alarm_clock.jsonl.gz": lines})
+    pack(tmp_path / "data" / "more2" / "people.tar.gz", {"viscomm/sketch/bird/one.png": blank})
+    return tmp_path
+
+
+def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_other_drawings(data: Path) -> None:
+    sketches = read_drawings(data).sketches
+    assert [(s.label, s.source) for s in sketches] == [("bird", "viscomm")] + [("alarm_clock", "strokes")] * 2
+    first, second = (np.asarray(Image.open(s.path)) for s in sketches[1:])
+    assert first.shape == (512, 512)
+    assert set(np.unique(first)) == {0, 255}
+    # Both diagonals meet in the middle; the second drawing has thicker lines.
+    assert first[255, 255] == 0
+    assert first[10, 10] == 255
+    assert (second == 0).sum() > (first == 0).sum() > 0
+    written = [s.path.stat().st_mtime_ns for s in sketches]
+    assert [s.path.stat().st_mtime_ns for s in read_drawings(data).sketches] == written
+
+
+def test_without_those_archives_there_are_no_drawings(tmp_path: Path) -> None:
+    assert read_drawings(tmp_path).sketches == ()

@@ -19,16 +19,20 @@ from model.datasets.corpus import (
     with_pairs,
 )
 from model.datasets.tasks import (
+    STANDARD_SPLITS,
     TRAINED,
     UNSEEN,
     Task,
     answerable,
+    class_key,
+    classes_named,
     cross_data_set,
     fine_grained,
     generalised,
     hold_out,
     one_data_set,
     read_task,
+    standard_split,
     subsampled,
     write_folders,
 )
@@ -36,6 +40,8 @@ from model.errors import ModelError
 from model.evaluation import measure
 from tests.archives import pack
 from tests.pictures import drawing, encoded, photo
+from tests.requirements import needs_shared_data
+from tests.shared_data import data
 
 
 def pictures(half: str, source: str, label: str, *names: str) -> tuple[Picture, ...]:
@@ -272,3 +278,41 @@ def test_the_gallery_of_everything_is_written_as_class_folders(folder: Path, tmp
     assert written.count(f"{UNSEEN}/sketch/{NEW}") == 10
     with pytest.raises(ModelError, match="has files already"):
         write_folders(task, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", STANDARD_SPLITS)
+def test_a_standard_split_has_as_many_classes_as_its_name_says(name: str) -> None:
+    seen, unseen = ({class_key(label) for label in part} for part in standard_split(name))
+    assert [str(len(seen)), str(len(unseen))] == name.split("_")[1:]
+    assert not seen & unseen
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "count"),
+    [
+        ("sketchy_100_25", "tuberlin_220_30", 21),
+        ("sketchy_100_25", "quickdraw_80_30", 11),
+        ("tuberlin_220_30", "sketchy_100_25", 8),
+    ],
+)
+def test_across_data_sets_as_many_classes_are_left_as_published(trained: str, tested: str, count: int) -> None:
+    sketches = tuple(Picture(Path(f"{label}.png"), label, "a") for label in standard_split(tested)[1])
+    assert len(classes_named(Corpus(sketches, ()), standard_split(trained)[0], exclude=True).labels) == count
+
+
+def test_classes_are_found_in_any_spelling() -> None:
+    corpus = Corpus(tuple(Picture(Path("1.png"), label, "") for label in ("ant", "hot_air_balloon", "t-shirt")), ())
+    assert classes_named(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
+    assert classes_named(corpus, ["ant"], exclude=True).labels == ("hot_air_balloon", "t-shirt")
+    with pytest.raises(ModelError, match="none of the classes"):
+        classes_named(corpus, ["zebra"])
+    with pytest.raises(ModelError, match="choose one of sketchy_104_21"):
+        standard_split("sketchy_1_2")
+
+
+@needs_shared_data
+@pytest.mark.parametrize("name", STANDARD_SPLITS)
+def test_the_standard_splits_are_the_published_lists(name: str) -> None:
+    for part, classes in zip(("seen", "unseen"), standard_split(name), strict=True):
+        published = data("").parent / "splits" / f"{name}.{part}.txt"
+        assert list(classes) == published.read_text().splitlines()

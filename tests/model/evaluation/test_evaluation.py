@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ from model.errors import ModelError
 from model.evaluation import measure
 from model.metrics import category_metrics
 from model.network import Modality
+from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint
-from tests.pictures import SHAPES, drawing, photo
+from tests.pictures import SHAPES, drawing, encoded, photo
 from tests.requirements import needs_shared_data
 
 FOUR = SHAPES[:4]
@@ -183,17 +183,14 @@ def test_a_standard_split_and_a_training_s_classes_choose_among_a_folder_s(tmp_p
 
 def write_optional_data(folder: Path) -> None:
     """Archives of three sets as SKETCH_SEARCH_DATA has them, of the train class ant and the unseen class bat."""
-    (folder / "data").mkdir(parents=True)
     for source, halves in (("sketchy", ("sketch", "photo")), ("tuberlin", ("sketch",)), ("caltech101", ("photo",))):
-        for label in ("ant", "bat"):
-            for half in halves:
-                place = folder / "plain" / source / half / label
-                place.mkdir(parents=True)
-                for seed in range(10):
-                    name = f"{source}{seed}-1.png" if half == "sketch" else f"{source}{seed}.png"
-                    (drawing if half == "sketch" else photo)("star", 64, seed).save(place / name)
-        with tarfile.open(folder / "data" / f"{source}.tar.gz", "w:gz") as tar:
-            tar.add(folder / "plain" / source, source)
+        files: dict[str, bytes] = {}
+        for half in halves:
+            name, make = (f"{source}{{}}-1.png", drawing) if half == "sketch" else (f"{source}{{}}.png", photo)
+            made = [encoded(make("star", 64, seed)) for seed in range(10)]
+            for label in ("ant", "bat"):
+                files |= {f"{source}/{half}/{label}/{name.format(seed)}": made[seed] for seed in range(10)}
+        pack(folder / "data" / f"{source}.tar.gz", files)
     split = {"train": ["ant"], "val": [], "unseen": ["bat"]}
     (folder / "data" / "split.json").write_text(json.dumps(split))
 

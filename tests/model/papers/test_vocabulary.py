@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,8 +11,10 @@ from model.checkpoint.file import load_network, save_checkpoint
 from model.commands import main
 from model.datasets import rows_of_each
 from model.datasets.corpus import Picture
+from model.errors import ModelError
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
+from model.papers.word_vectors import read_synonyms
 from model.papers.zse.words import (
     MOST_NONE,
     Entry,
@@ -197,3 +200,19 @@ def test_the_command_gives_a_checkpoint_words(
     assert len(load(tmp_path / "out.safetensors").guesses(Tokens.of_ret(torch.randn(1, 32)))) <= 3
     assert main([*command, "nowhere/out.safetensors"]) == 2
     assert "no folder nowhere" in capsys.readouterr().err
+
+
+def write_list(folder: Path, names: list[str], vectors: list[float]) -> None:
+    (folder / "data" / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    np.save(folder / "data" / "class_words_clip_text.npy", np.array(vectors, np.float16)[:, None])
+
+
+def test_names_with_equal_vectors_are_synonyms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
+    assert read_synonyms() == ()
+    write_list(tmp_path, ["chaise_longue", "couch", "tree", "sofa", "daybed"], [1, 2, 3, 2, 1])
+    assert read_synonyms() == (("chaise longue", "daybed"), ("couch", "sofa"))
+    write_list(tmp_path, ["couch", "sofa"], [1, 2, 3])
+    with pytest.raises(ModelError, match="must have a row for each of the 2 words"):
+        read_synonyms()
