@@ -233,25 +233,6 @@ class Decoders:
                 except DecoderDied as death:
                     raise _bad(death) from death
 
-    def open_image(
-        self,
-        source: Source,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        least_side: int | None = None,
-        sketch: bool = False,
-        network_input: int | None = None,
-    ) -> Image.Image:
-        """Open a picture by the rules of ``model.images.open_image``. Raises CostlyImage for an exceeded limit, too.
-
-        With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
-        handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo, unless it pads.
-        """
-        opened = self.open_dated(
-            source, max_pixels=max_pixels, least_side=least_side, sketch=sketch, network_input=network_input
-        )
-        return opened.image
-
     def open_dated(
         self,
         source: Source,
@@ -261,7 +242,11 @@ class Decoders:
         sketch: bool = False,
         network_input: int | None = None,
     ) -> OpenedImage:
-        """Open a picture by the rules of ``open_image``, and say on which day it was taken."""
+        """Opens a picture by the rules of ``model.images.open_dated``. Raises CostlyImage for an exceeded limit, too.
+
+        With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
+        handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo, unless it pads.
+        """
         job = Job(max_pixels, least_side, sketch, network_input=network_input)
         return self._decode(read_image_file(source), job)
 

@@ -39,6 +39,10 @@ def slow() -> bytes:
     return scan_bomb(99, 7_000)
 
 
+def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sketch: bool = False) -> Image.Image:
+    return decoders.open_dated(data, least_side=least_side, sketch=sketch).image
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -61,12 +65,12 @@ def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFi
     for sketch, side in ((False, None), (False, 64), (True, None)):
         if odd.error is None:
             expected = open_image(odd.data, least_side=side, sketch=sketch)
-            assert decoders.open_image(odd.data, least_side=side, sketch=sketch) == expected
+            assert opened(decoders, odd.data, least_side=side, sketch=sketch) == expected
             continue
         with pytest.raises(odd.error) as here:
             open_image(odd.data, least_side=side, sketch=sketch)
         with pytest.raises(odd.error) as there:
-            decoders.open_image(odd.data, least_side=side, sketch=sketch)
+            opened(decoders, odd.data, least_side=side, sketch=sketch)
         assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
 
 
@@ -77,7 +81,7 @@ def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, releas
         there = decoders.run(data, Job.preparing(preprocessing, modality))
         here = preprocessing.pixels(preprocessing.open(data, modality), modality)
         assert np.array_equal(np.asarray(there), here)
-    reduced = decoders.open_image(data, least_side=preprocessing.least_side("photo"), network_input=96)
+    reduced = decoders.open_dated(data, least_side=preprocessing.least_side("photo"), network_input=96).image
     assert reduced.size == (96, 96)
     assert np.array_equal(preprocessing.pixels(reduced, "photo"), here)
     with pytest.raises(ImageTooLarge):
@@ -87,7 +91,7 @@ def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, releas
 def test_many_threads_share_a_few_processes(decoders: Decoders) -> None:
     files = [odd.data for odd in ODD_FILES if odd.opens] * 2
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(decoders.open_image, files)) == [open_image(data) for data in files]
+        assert list(pool.map(partial(opened, decoders), files)) == [open_image(data) for data in files]
     assert 1 <= len(decoders.idle) <= 2
 
 
@@ -96,8 +100,8 @@ def test_a_picture_that_takes_too_much_cpu_time_is_a_bad_picture() -> None:
     slower = scan_bomb(99, 9_400)
     with Decoders(1, replace(AMPLE, cpu_seconds=0)) as decoders:
         with pytest.raises(CostlyImage, match="CPU seconds"):
-            decoders.open_image(slower)
-        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+            opened(decoders, slower)
+        assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
 def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
@@ -113,21 +117,21 @@ def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
 
 def test_a_picture_that_takes_too_long_is_a_bad_picture(slow: bytes) -> None:
     with Decoders(1, replace(AMPLE, clock_seconds=0.5)) as decoders, pytest.raises(CostlyImage, match=r"than 0\.5 sec"):
-        decoders.open_image(slow)
+        opened(decoders, slow)
 
 
 @LINUX
 def test_a_picture_that_takes_too_much_memory_is_a_bad_picture_and_the_process_stays() -> None:
     large = encoded(Image.new("L", (6_000, 6_000)))
     with Decoders(1, replace(AMPLE, memory=128 << 20)) as decoders:
-        decoders.open_image(encoded(drawing("star")))
+        opened(decoders, encoded(drawing("star")))
         (pid,) = decoders.idle
         with pytest.raises(CostlyImage, match="128 MiB of memory"):
-            decoders.open_image(large)
-        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+            opened(decoders, large)
+        assert opened(decoders, encoded(drawing("star"))) == drawing("star")
         assert decoders.idle == (pid,)
     with Decoders(1, replace(AMPLE, memory=1 << 30)) as decoders:
-        assert decoders.open_image(large).size == (6_000, 6_000)
+        assert opened(decoders, large).size == (6_000, 6_000)
 
 
 def test_the_largest_pictures_stay_within_their_limits(decoders: Decoders) -> None:
@@ -145,7 +149,7 @@ def test_a_process_that_was_killed_is_replaced(decoders: Decoders) -> None:
         # It has ended, but whoever started it was not told yet.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     for shape in ("star", "house", "circle"):
-        assert decoders.open_image(encoded(drawing(shape))) == drawing(shape)
+        assert opened(decoders, encoded(drawing(shape))) == drawing(shape)
     assert decoders.idle
     assert not set(decoders.idle) & set(killed)
 
@@ -154,10 +158,10 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
     with Decoders(1, AMPLE) as decoders, ThreadPoolExecutor(1) as pool:
         decoders.start()
         (pid,) = decoders.idle
-        opened = pool.submit(decoders.open_image, scan_bomb(99, 3_000))
+        asked = pool.submit(opened, decoders, scan_bomb(99, 3_000))
         wait_until(lambda: not decoders.idle, "it was not asked")
         os.kill(pid, signal.SIGKILL)
-        assert opened.result().size == (3_000, 3_000)
+        assert asked.result().size == (3_000, 3_000)
 
 
 @LINUX
@@ -185,9 +189,9 @@ def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
     with Decoders(1, AMPLE) as decoders, ThreadPoolExecutor(1) as pool:
         killer = pool.submit(kill_those_that_decode)
         with pytest.raises(error, match=told):
-            decoders.open_image(slow)
+            opened(decoders, slow)
         killer.result()
-        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+        assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
 @pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
@@ -198,8 +202,8 @@ def test_a_process_that_cannot_be_started_says_nothing_of_the_picture(
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", program)
             with pytest.raises(DecodingUnavailable, match="free memory, or allow more open files"):
-                decoders.open_image(encoded(drawing("star")))
-        assert decoders.open_image(encoded(drawing("star"))) == drawing("star")
+                opened(decoders, encoded(drawing("star")))
+        assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
 _ASK = """
@@ -228,7 +232,7 @@ def test_no_process_outlives_the_program_that_started_it(number: signal.Signals)
 def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
     (tmp_path / "slow.jpg").write_bytes(slow)
     # Again and again, for one time may be over before it is noticed.
-    then = f"while True: decoders.open_image({str(tmp_path / 'slow.jpg')!r})"
+    then = f"while True: decoders.open_dated({str(tmp_path / 'slow.jpg')!r})"
     with started_python("-c", _ASK.format(then=then)) as program:
         assert program.stdout is not None
         assert program.stdin is not None
