@@ -246,23 +246,21 @@ def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
     sets hold under one name is fresh in all of them. A sketch that was drawn from a photo of the corpus takes that
     photo's name, so the photo of a fresh sketch is always fresh as well.
     """
-    targets = drawn_from(corpus).tolist()
-    names = [
-        (corpus.photos[target] if target >= 0 else sketch).path.stem
-        for sketch, target in zip(corpus.sketches, targets, strict=True)
+    sources = [
+        corpus.photos[target] if target >= 0 else sketch
+        for sketch, target in zip(corpus.sketches, drawn_from(corpus).tolist(), strict=True)
     ]
-    fresh_sketches = [
-        is_fresh(sketch.label, name, FRESH_SKETCHES) for sketch, name in zip(corpus.sketches, names, strict=True)
-    ]
-    fresh_photos = [is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS) for photo in corpus.photos]
-
-    def chosen(fresh: bool) -> Corpus:
-        return Corpus(
-            tuple(p for p, is_new in zip(corpus.sketches, fresh_sketches, strict=True) if is_new is fresh),
-            tuple(p for p, is_new in zip(corpus.photos, fresh_photos, strict=True) if is_new is fresh),
-        )
-
-    return chosen(False), chosen(True)
+    fresh = Corpus(
+        tuple(
+            sketch
+            for sketch, source in zip(corpus.sketches, sources, strict=True)
+            if is_fresh(sketch.label, source.path.stem, FRESH_SKETCHES)
+        ),
+        tuple(photo for photo in corpus.photos if is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS)),
+    )
+    sketches, photos = set(fresh.sketches), set(fresh.photos)
+    kept = tuple(s for s in corpus.sketches if s not in sketches), tuple(p for p in corpus.photos if p not in photos)
+    return Corpus(*kept), fresh
 
 
 def is_fresh(label: str, name: str, share: float) -> bool:

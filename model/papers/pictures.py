@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -183,15 +184,10 @@ def training_set(corpus: Corpus, cache: Path, further: Corpus | None = None) -> 
         photo_rows=rows[1],
         drawn_from=torch.cat([targets, torch.full((len(further.sketches),), -1)]),
         pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
-        sources=torch.tensor(_numbered([sketch.source for sketch in sketches]), dtype=torch.int64),
+        sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
         key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos)),
     )
-
-
-def _numbered(names: Sequence[str]) -> list[int]:
-    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-    return [numbers[name] for name in names]
 
 
 def balanced(rows: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
