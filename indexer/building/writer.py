@@ -193,7 +193,7 @@ class GenerationWriter:
             self._centroids().write(working)
             self._write_vectors(working)
             manifest = self._manifest(working)
-            write_atomically(working / "manifest.json", manifest.to_json().encode())
+            write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
             final = self._folder.generation(manifest.generation)
             os.replace(working, final)
             sync_folder(self._folder.path)

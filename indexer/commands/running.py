@@ -290,17 +290,12 @@ def run_remove(options: argparse.Namespace) -> int:
         print(f"nothing has changed; this would remove {plan.files} of {plan.of} files.")
         return 0
     if plan.files * MUCH > plan.of and not options.yes:
-        _ask(plan)
+        sentence = f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery"
+        alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
+        if not ask(f"{sentence}. Go on?", plan_lines(plan), alone):
+            raise BadInvocation("nothing was removed.")
     print_unless_quiet(options, remove_lines(plan, remove(options.targets, index, ids=options.ids)))
     return 0
-
-
-def _ask(plan: RemovalPlan) -> None:
-    """Have the person agree. Raises BadInvocation where nobody can be asked, or does not agree."""
-    sentence = f"this removes {plan.files} of {plan.of} files, more than a tenth of the gallery"
-    alone = f"{sentence}; look at what that is with --dry-run, and repeat it with --yes."
-    if not ask(f"{sentence}. Go on?", plan_lines(plan), alone):
-        raise BadInvocation("nothing was removed.")
 
 
 def run_compact(options: argparse.Namespace) -> int:

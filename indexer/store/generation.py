@@ -187,10 +187,6 @@ class Manifest(Origin):
         """Whether the photos were clustered by what CLIP made of them, which is kept then."""
         return self.embedder.kind == "clip"
 
-    def to_json(self) -> str:
-        """The text of the file."""
-        return self.model_dump_json(indent=1) + "\n"
-
     @property
     def root_names(self) -> tuple[str, ...]:
         """The roots' names in order."""
@@ -346,16 +342,17 @@ def open_rows(
     """
     manifest, path = generation.manifest, generation.path
     rows, width = manifest.counts.rows, manifest.width
-    if places is None:
-        places = Places.open(path, rows)
+    kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in damaged]
+    if not kept:
+        return {}
+    arrays = {"vectors": open_vectors(path, rows, width)}
+    if manifest.has_embeddings:
+        arrays["embeddings"] = open_vectors(path, rows, None, EMBEDDINGS_FILE)
+    places = Places.open(path, rows) if places is None else places
     found: dict[str, RowArrays] = {}
-    for number, segment in enumerate(manifest.segments):
-        if segment.id in damaged:
-            continue
+    for number, segment in kept:
         numbers = places.of_segment(number)
-        arrays: dict[str, Array | Picked] = {"vectors": Picked(open_vectors(path, rows, width), numbers)}
-        if manifest.has_embeddings:
-            arrays["embeddings"] = Picked(open_vectors(path, rows, None, EMBEDDINGS_FILE), numbers)
+        picked: dict[str, Array | Picked] = {name: Picked(array, numbers) for name, array in arrays.items()}
         tokens = open_tokens(folder.segment(segment.id), segment.rows, width, manifest.tokens)
-        found[segment.id] = RowArrays({**arrays, **(tokens.arrays if tokens is not None else {})})
+        found[segment.id] = RowArrays({**picked, **(tokens.arrays if tokens is not None else {})})
     return found

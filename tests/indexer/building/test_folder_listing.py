@@ -42,6 +42,13 @@ def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_
     assert len(found) == 2 * len(names)
 
 
+def test_a_folder_is_looked_into_when_the_listing_has_come_to_it(tmp_path: Path) -> None:
+    listing = iter(FolderListing(roots(tmp_path), tmp_path / "index"))
+    assert next(listing).path == "in here/m.JPG"
+    (tmp_path / "b" / "later.png").touch()
+    assert [file.path for file in listing] == ["z.png", "c.webp", "later.png"]
+
+
 def test_what_was_removed_is_not_listed(tmp_path: Path) -> None:
     removals = Removals().removing(0, "in here").removing(1, "c.webp")
     assert [file.path for file in FolderListing(roots(tmp_path), tmp_path / "index", removals)] == ["z.png"]
