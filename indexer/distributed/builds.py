@@ -69,6 +69,7 @@ from indexer.store import (
     make_folder,
     open_generation,
     software_version,
+    told_if_unwritable,
     write_atomically,
     write_catalog,
     write_centroids,
@@ -270,8 +271,9 @@ class RaySite:
             software=software_version(),
         )
         self._slices = self._setup.slices
-        make_folder(self._slices.folder)
-        write_atomically(self._slices.folder / TOKEN, self._setup.token.encode())
+        with told_if_unwritable(self.path):
+            make_folder(self._slices.folder)
+            write_atomically(self._slices.folder / TOKEN, self._setup.token.encode())
         workers.everywhere(look, self._setup)
 
     def staged(self) -> Staged:
@@ -313,7 +315,8 @@ class RaySite:
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
         """The nearest centroids, as workers find them."""
         path = self._slices.folder / "centroids.faiss"
-        write_centroids(path, centroids)
+        with told_if_unwritable(path):
+            write_centroids(path, centroids)
         self._progress.start("clustering", len(refs))
         found = np.empty(len(refs), np.int64)
 
@@ -349,7 +352,8 @@ class RaySite:
         check_ids(next_id)
         check_shards(decision.shards, cells, "clusters: a shard holds whole ones")
         path = self._slices.folder / "clusters.faiss"
-        write_centroids(path, clustering.centroids)
+        with told_if_unwritable(path):
+            write_centroids(path, clustering.centroids)
         self._progress.start("writing", len(ids))
         written: list[ShardEntry] = []
 
@@ -365,7 +369,8 @@ class RaySite:
         def works() -> Iterator[ShardWork]:
             for number, files in enumerate(partition(contents.entries, shard_of, decision.shards)):
                 plan = self._slices.folder / f"plan-{number:04d}.sqlite"
-                _write_plan(plan, files, contents)
+                with told_if_unwritable(plan):
+                    _write_plan(plan, files, contents)
                 live = generations[number].name if number < len(generations) else None
                 yield ShardWork(self._setup, number, plan, live, path, cells, next_id)
 

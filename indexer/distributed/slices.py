@@ -19,7 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from indexer.building import Journal
-from indexer.store import IndexFolder, RowArrays, open_generation, open_rows, sync_folder, write_atomically
+from indexer.store import (
+    IndexFolder,
+    RowArrays,
+    open_generation,
+    open_rows,
+    sync_folder,
+    told_if_unwritable,
+    write_atomically,
+)
 
 _SLICE = re.compile(r"slice-(\d{6,})-[0-9a-f]+")
 _TRYING = "trying"
@@ -61,7 +69,8 @@ class Slices:
         """Begin to write a slice, in a new folder."""
         before = sorted(self.folder.glob(f"attempt-{self.name(number)}-*"))
         attempt = self.folder / f"attempt-{self.name(number)}-{uuid.uuid4().hex}"
-        attempt.mkdir()
+        with told_if_unwritable(self.folder):
+            attempt.mkdir()
         return Attempt(attempt, self.folder / self.name(number), before)
 
     def forget_attempts(self) -> None:
@@ -107,13 +116,14 @@ class Attempt:
 
     def complete(self) -> None:
         """Make it the slice, unless another attempt has come first."""
-        try:
-            os.rename(self.folder, self._final)
-        except OSError:
-            if not self._final.is_dir():
-                raise
-            shutil.rmtree(self.folder, ignore_errors=True)
-        sync_folder(self._final.parent)
+        with told_if_unwritable(self._final.parent):
+            try:
+                os.rename(self.folder, self._final)
+            except OSError:
+                if not self._final.is_dir():
+                    raise
+                shutil.rmtree(self.folder, ignore_errors=True)
+            sync_folder(self._final.parent)
 
 
 class Sources(Mapping[str, RowArrays]):

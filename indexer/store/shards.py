@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -149,19 +149,20 @@ class ShardsFolder:
             IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written.
             BadInvocation: it is a file, an ordinary index, or a folder that holds other things.
         """
-        with told_if_unwritable(self.path):
-            names = names_in(self.path)
-            if names & {"CURRENT", "segments"}:
-                raise BadInvocation(
-                    f"{self.path} holds an ordinary index; name another folder for the shards with --index."
-                )
-            ours = SHARDS_FILE in names or any(name.startswith(SLICES) for name in names)
-            if not ours and names - {".lock", "progress.json"}:
-                raise BadInvocation(
-                    f"{self.path} holds files that are no index; name an empty or new folder with --index."
-                )
-            with hold_lock(self.path):
-                yield
+        with ExitStack() as held:
+            with told_if_unwritable(self.path):
+                names = names_in(self.path)
+                if names & {"CURRENT", "segments"}:
+                    raise BadInvocation(
+                        f"{self.path} holds an ordinary index; name another folder for the shards with --index."
+                    )
+                ours = SHARDS_FILE in names or any(name.startswith(SLICES) for name in names)
+                if not ours and names - {".lock", "progress.json"}:
+                    raise BadInvocation(
+                        f"{self.path} holds files that are no index; name an empty or new folder with --index."
+                    )
+                held.enter_context(hold_lock(self.path))
+            yield
 
     @contextmanager
     def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
@@ -171,15 +172,17 @@ class ShardsFolder:
             wait: seconds to wait for a worker that is about to end.
         """
         folder = self.shard(number)
-        with told_if_unwritable(folder.path):
-            folder.create()
-            with hold_lock(folder.path, wait):
+        with ExitStack() as held:
+            with told_if_unwritable(folder.path):
+                folder.create()
+                held.enter_context(hold_lock(folder.path, wait))
                 write_atomically(folder.path / SHARD_MARK, f"{number}\n".encode())
-                yield folder
+            yield folder
 
     def commit(self, manifest: ShardsManifest) -> None:
         """Make the shards of this build those that readers open."""
-        write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+        with told_if_unwritable(self.path):
+            write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.settle(manifest)
 
     def settle(self, manifest: ShardsManifest) -> None:
@@ -197,10 +200,11 @@ class ShardsFolder:
         """
         shards = () if manifest is None else manifest.shards
         kept = {shard.folder for shard in shards} | {f"{SLICES}{key}"}
-        for entry in sorted(self.path.iterdir()):
-            ours = entry.name.startswith(SLICES) or (entry / SHARD_MARK).is_file()
-            if ours and entry.name not in kept and not entry.is_symlink():
-                shutil.rmtree(entry)
+        with told_if_unwritable(self.path):
+            for entry in sorted(self.path.iterdir()):
+                ours = entry.name.startswith(SLICES) or (entry / SHARD_MARK).is_file()
+                if ours and entry.name not in kept and not entry.is_symlink():
+                    shutil.rmtree(entry)
         for number, shard in enumerate(shards):
             clean_shard(self.shard(number), shard.generation)
         sync_folder(self.path)

@@ -191,6 +191,13 @@ def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: P
         build_shards(folder.path, Request((gallery,)), Cluster("local"))
 
 
+def test_only_what_is_written_is_told_as_unwritable(tmp_path: Path) -> None:
+    folder = ShardsFolder(tmp_path / "shards")
+    for held in (folder.writing(), folder.writing_shard(0, 0)):
+        with pytest.raises(OSError, match="libgomp"), held:
+            raise OSError("libgomp.so.1 is missing")
+
+
 def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
