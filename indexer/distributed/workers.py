@@ -87,16 +87,8 @@ class Setup:
         return Slices(ShardsFolder(self.shards).slices(self.key), self.token[:8])
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The networks of a worker."""
-
-    matcher: model.Matcher
-    embedder: Embedder
-
-
 @lru_cache(maxsize=1)
-def opened(setup: Setup) -> Opened:
+def opened(setup: Setup) -> tuple[model.Matcher, Embedder]:
     """The networks, which a worker loads once in a build.
 
     Raises:
@@ -118,7 +110,7 @@ def opened(setup: Setup) -> Opened:
             raise BadInvocation(
                 f"{here} has other networks than this machine; let it have the same files at the same paths."
             )
-        return Opened(matcher, embedder.load())
+        return matcher, embedder.load()
     except BadInvocation:
         raise
     except Refusal as error:
@@ -171,7 +163,7 @@ def encode_slice(work: SliceWork) -> SliceDone:
         attempt = slices.begin(work.number)
         with closing(Journal(attempt.folder)) as journal:
             roots, keeps_tokens = [root.path for root in setup.roots], setup.origin.tokens > 1
-            stager = Stager(roots, networks.matcher, networks.embedder, journal, {}, keeps_tokens)
+            stager = Stager(roots, *networks, journal, {}, keeps_tokens)
             if attempt.deaths < _MOST_DEATHS:
                 stager.stage(work.files, setup.batch, Progress())
             else:
