@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,14 @@ class Index:
                 f"the index has tokens beyond the {self._cells} cells of the network's patch grid; {REPAIR}."
             )
 
-    @property
+    @cached_property
     def made(self) -> str:
-        """Tells generations of different indexes apart, too: every index numbers its generations from 1."""
-        return f"{self.generation}-{self.manifest.created.timestamp()}"
+        """Tells generations of different indexes apart, too.
+
+        Every index numbers its generations from 1, and the shards of one build may be written within one second. The
+        manifest has the hash of every file.
+        """
+        return f"{self.generation}-{hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:16]}"
 
     @property
     def embedder(self) -> EmbedderEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_shards_of_one_build_are_searched_together(overview: Overview) -> None:
 
 
 MISFITS: dict[str, Callable[[Overview], Overview]] = {
-    "different checkpoints": lambda one: other(one, origin=replace(one.origin, photo_sha256="f" * 64)),
+    "different checkpoints": lambda one: other(one, origin=one.origin.model_copy(update={"photo_sha256": "f" * 64})),
     "different embedders": lambda one: other(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
     "both have a photo with the id": lambda one: replace(one, made="again"),
 }
@@ -101,6 +102,28 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
         assert server.overview(made[-2]).photos == server.overview(made[-1]).photos + 1
     with pytest.raises(GenerationGone, match="is not there any more"):
         server.answer(first, Call[Any]("entries", np.array([0])))
+
+
+def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_before(
+    index_path: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    folders = cut(index_path, matcher, tmp_path, shards=2)
+    # As if both had been written within one second.
+    for manifest in (file for folder in folders for file in folder.glob("g*/manifest.json")):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"created": "2026-01-01T00:00:00Z"}))
+    server = ShardServer(folders[0], lambda: matcher, keeps=2)
+    seen = []
+    for _ in range(3):
+        server.refresh()
+        made = server.state().made
+        seen.append((made, frozenset(server.answer(made, Call[Any]("all_ids")).tolist())))
+        folders[0].rename(tmp_path / "away")
+        folders[1].rename(folders[0])
+        (tmp_path / "away").rename(folders[1])
+    (first, photos), (second, others), again = seen
+    assert again == (first, photos)
+    assert second != first
+    assert photos.isdisjoint(others)
 
 
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
