@@ -10,6 +10,7 @@ of which uses those below it:
     embedding   the vectors that photos are clustered by; a second kind of embedding would be here
     store       the index on disk, and its reader
     samples     the sample gallery
+    place       where the index is that nobody names
 
 The names below are imported when they are first used, because a command line that only shows its help imports this
 package, too, and should not wait for PyTorch.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         PhotoUnavailable,
         UnknownPhoto,
     )
+    from indexer.place import default_index_path
     from indexer.store import (
         EmbedderEntry,
         Index,
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
         PhotoEntry,
         PhotoFilter,
         Vectors,
-        default_index_path,
         live_stamp,
         open_index,
         shard_folders,
@@ -84,7 +85,7 @@ __all__ = [
 ]
 
 # From the lowest on, so that a name of a low one loads none of the others.
-_ROOMS = ("errors", "store", "embedding", "building", "upkeep")
+_ROOMS = ("errors", "place", "store", "embedding", "building", "upkeep")
 
 
 def __getattr__(name: str) -> Any:

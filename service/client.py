@@ -6,10 +6,9 @@ import io
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
-from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from model.terminal import Refusal
@@ -24,6 +23,9 @@ from service.schemas import (
     SearchResponse,
     WordsResponse,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -173,8 +175,8 @@ def as_bytes(sketch: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
     """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
     if isinstance(sketch, bytes):
         return sketch
-    if isinstance(sketch, Image.Image):
-        out = io.BytesIO()
-        sketch.save(out, "PNG")  # without loss, so that the server sees the same pixels
-        return out.getvalue()
-    return Path(sketch).read_bytes()
+    if isinstance(sketch, str | os.PathLike):
+        return Path(sketch).read_bytes()
+    out = io.BytesIO()
+    sketch.save(out, "PNG")  # without loss, so that the server sees the same pixels
+    return out.getvalue()

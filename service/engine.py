@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, default_index_path, read_progress
+from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, read_progress
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
@@ -42,7 +42,7 @@ from service.schemas import (
     addresses,
 )
 from service.search import Defaults, Encode, Searcher, methods_of
-from service.settings import Settings
+from service.settings import Settings, index_path
 from service.sharding import ShardHere, Shards, ShardServer
 from service.towers import ClipVectors, Towers
 
@@ -61,11 +61,6 @@ def open_matcher(settings: Settings) -> Matcher:
 def opening_matcher(settings: Settings) -> Callable[[], Matcher]:
     """What opens the checkpoint that the settings name, once, when it is first asked for. It raises ModelError."""
     return cache(lambda: open_matcher(settings))
-
-
-def index_path(settings: Settings) -> Path:
-    """The folder of the index: the one named, or the default one."""
-    return settings.index if settings.index is not None else default_index_path()
 
 
 def one_index(settings: Settings, matcher: Callable[[], Matcher]) -> Shards:

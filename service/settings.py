@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from indexer import default_index_path
+
 MIB = 1024 * 1024
 # More of them than cores only wait for each other, and with thousands of them a search never ends.
 MOST_THREADS = 512
@@ -165,6 +167,11 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is not a host; write names and addresses without a port, IPv6 in brackets")
         return value
+
+
+def index_path(settings: Settings) -> Path:
+    """The folder of the index: the one named, or the default one."""
+    return settings.index if settings.index is not None else default_index_path()
 
 
 def _is_host_name(text: str) -> bool:

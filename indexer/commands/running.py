@@ -21,8 +21,9 @@ import model
 from indexer.building import BuildReport, Progress, Request, find_replacement, run
 from indexer.distributed import Cluster, build_shards
 from indexer.errors import BadInvocation, IndexerError
+from indexer.place import default_index_path
 from indexer.samples import Samples, write_samples
-from indexer.store import IndexFolder, default_index_path
+from indexer.store import IndexFolder
 from indexer.upkeep import (
     IndexSummary,
     RemovalPlan,

@@ -62,7 +62,6 @@ from indexer.store.generation import (
 )
 from indexer.store.location import (
     IndexFolder,
-    default_index_path,
     generation_name,
     generation_number,
     live_stamp,

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexRefused, IndexUnwritable
@@ -31,22 +30,6 @@ _MOST_NAME = 1024
 _NO_TEXT = {errno.EINVAL, errno.EFBIG}
 # Something lies where a file or folder of the index is to be: a file instead of a folder, or a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
-
-
-def default_index_path() -> Path:
-    """``SBIR_INDEX`` where it is set, else ``sketch-search/index`` in the platform's folder for data.
-
-    Raises:
-        BadInvocation: there is no such folder, because the user has no home.
-    """
-    if path := os.environ.get("SBIR_INDEX"):
-        return expanded(path)
-    try:
-        return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
-    except RuntimeError as error:
-        raise BadInvocation(
-            "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
-        ) from error
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:

@@ -27,7 +27,7 @@ _EXAMPLES = """\
 examples:
   sketch-search ~/Pictures --open      index the folder, serve it, open the page
   sketch-search --port 8080            serve what was indexed before
-  sketch-search search cat.png --k 5   search without a server
+  sketch-search search cat.png --k 5   search without the page
   sketch-search index add ~/More       have one more folder in the index
 
 `sketch-search COMMAND --help` says more. A folder named like a command is
@@ -154,7 +154,7 @@ def _add_search(commands: Subparsers) -> None:
     search = _add_command(
         commands,
         "search",
-        "search without a server",
+        "search once, by a server of the index if one runs here",
         "sketch-search search cat.png --k 10\nsketch-search search - --json < cat.png",
     )
     # The usage with every option would push the help off the screen; they are listed below it anyway.
@@ -192,6 +192,9 @@ def _add_search(commands: Subparsers) -> None:
     search.add_argument("--after", metavar="DAY", help="only photos taken on 2023-01-31 or later")
     search.add_argument("--before", metavar="DAY", help="only photos taken on this day or earlier")
     search.add_argument("--json", action="store_true", dest="as_json", help="print what POST /search answers")
+    search.add_argument(
+        "--no-server", action="store_false", dest="server", help="do not ask a server of this index that runs here"
+    )
     _add_settings(search)
 
 

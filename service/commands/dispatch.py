@@ -55,6 +55,7 @@ def _call(options: argparse.Namespace) -> int:
                 like=options.like or (),
                 unlike=options.unlike or (),
                 as_json=options.as_json,
+                server=options.server,
             )
         case "explain":
             with importing():

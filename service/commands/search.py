@@ -1,21 +1,32 @@
-"""`sketch-search search`: the search of POST /search, without a server."""
+"""`sketch-search search`: the search of POST /search, by a server that runs here already, or without one."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
 
-from model.images import read_image_file
-from model.terminal import printable
-from service.engine import Engine, open_matcher
+from pydantic import ValidationError
+
+from model.terminal import importing, printable
+from service.address import find_server
 from service.schemas import LEFT, Kind, SearchQuery, SearchResponse, SearchResult
-from service.settings import Settings
+from service.settings import Settings, index_path
+
+if TYPE_CHECKING:
+    from service.engine import Engine
 
 _ID = re.compile("[0-9]+")
+# Seconds without any byte of the server's answer.
+_PATIENCE = 60
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 # Said where a search finds no photo.
 _NOTHING = "no photos: none passes the filters, or --offset is beyond the last one"
@@ -29,6 +40,7 @@ def search(
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
     as_json: bool,
+    server: bool = True,
 ) -> int:
     """Search with an image file, or with standard input where ``sketch`` is "-", and print what was found.
 
@@ -36,17 +48,24 @@ def search(
         sketch: None to search by liked photos or a word alone.
         like, unlike: photos that become part of ``query``: what has digits only is an id, all else a path, as results
             show it or on disk.
+        server: whether to ask a running server of the same index, which answers sooner.
 
     Raises:
         BadInvocation: the index has no photo at a path. pydantic's ValidationError: too many photos, or the like.
         OSError: the file cannot be read. ImageError: it is no image file.
         Otherwise as ``Engine``, ``Engine.prepare`` and ``Engine.search``.
     """
-    data = None if sketch is None else read_image_file(sys.stdin.buffer if sketch == "-" else Path(sketch))
-    with closing(Engine(settings, open_matcher(settings))) as engine:
-        photos = {"like": [photo_id(engine, one) for one in like], "unlike": [photo_id(engine, one) for one in unlike]}
-        asked = SearchQuery.model_validate({**query.model_dump(by_alias=True, exclude_unset=True), **photos})
-        answer = engine.search(None if data is None else engine.prepare(data, kind=query.kind), asked)
+    source: bytes | Path | None = None if sketch is None else Path(sketch)
+    if sketch == "-":
+        from model.images import read_image_file
+
+        source = read_image_file(sys.stdin.buffer)
+    answer = None
+    # Only the index knows which photos lie at paths.
+    if server and all(map(_ID.fullmatch, (*like, *unlike))):
+        answer = _asked(settings, source, with_photos(query, like, unlike))
+    if answer is None:
+        answer = _searched(settings, source, query, like, unlike)
     if as_json:
         print(answer.model_dump_json())
     elif answer.results or answer.kinds:
@@ -57,6 +76,62 @@ def search(
     if answer.word_fits is False and not as_json:
         print(f"no photo looks much like '{printable(query.text or '')}'; these come nearest", file=sys.stderr)
     return 0
+
+
+def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) -> SearchResponse | None:
+    """The answer of the server of this index; None where there is none, or it cannot answer this.
+
+    What it refuses is searched here, which says why in the words of this command line.
+    """
+    if isinstance(source, Path) and not (source.is_file() and source.stat().st_size <= settings.max_upload_bytes):
+        return None
+    found = find_server(settings)
+    if found is None:
+        return None
+    params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    headers = {}
+    if found.protected and settings.api_key is not None:
+        headers["X-API-Key"] = settings.api_key.get_secret_value()
+    where = urlsplit(found.url)
+    body = source.read_bytes() if isinstance(source, Path) else source or b""
+    try:
+        # Not by service.client: httpx takes as long to load as all else that is done here.
+        with closing(HTTPConnection(where.hostname or "", where.port, timeout=_PATIENCE)) as connection:
+            connection.request("POST", f"/search?{urlencode(params, doseq=True)}", body, headers)
+            response = connection.getresponse()
+            if response.status != HTTPStatus.OK:
+                return None
+            answer = SearchResponse.model_validate_json(response.read())
+        if answer.generation != (index_path(settings) / "CURRENT").read_text().strip():
+            return None  # It has not opened yet what a build has just made.
+    except (OSError, HTTPException, ValidationError):
+        return None
+    print(f"answered by the server at {found.url}; --no-server searches without it", file=sys.stderr)
+    return answer
+
+
+def _searched(
+    settings: Settings, source: bytes | Path | None, query: SearchQuery, like: Sequence[str], unlike: Sequence[str]
+) -> SearchResponse:
+    """The answer of this process."""
+    # One search is soon over. Threads that wait for work at full speed would take more time than it does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with importing():
+        # Imported late: PyTorch takes seconds to load.
+        from model.images import read_image_file
+        from service.engine import Engine, open_matcher
+
+    data = None if source is None else read_image_file(source)
+
+    with closing(Engine(settings, open_matcher(settings))) as engine:
+        asked = with_photos(query, [photo_id(engine, one) for one in like], [photo_id(engine, one) for one in unlike])
+        return engine.search(None if data is None else engine.prepare(data, kind=query.kind), asked)
+
+
+def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) -> SearchQuery:
+    """The query with photos that are wanted, and that are not, by their ids. Raises pydantic's ValidationError."""
+    photos = {"like": list(like), "unlike": list(unlike)}
+    return SearchQuery.model_validate({**query.model_dump(by_alias=True, exclude_unset=True), **photos})
 
 
 def search_query(options: argparse.Namespace) -> SearchQuery:

@@ -21,10 +21,11 @@ from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, rea
 from indexer.distributed import check_address
 from model.terminal import expanded, printable, resolved
 from service import PROGRAM
-from service.engine import index_path, open_matcher
+from service.address import told
+from service.engine import open_matcher
 from service.http import configure_logging, create_app
 from service.serving import Live, address, deployed, listening, server_config
-from service.settings import Settings
+from service.settings import Settings, index_path
 from service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
 # Addresses that mean "all of this machine's": a browser is sent to loopback instead.
@@ -78,6 +79,9 @@ def serve_until_stopped(
         print(f"sketch-search at {address(settings.host, port)}", flush=True)
         configure_logging(settings.log_format)
         server = uvicorn.Server(server_config(app))
+        if not settings.shards:
+            bound = listeners[0].getsockname()[0]
+            opened.enter_context(told(settings, address(_ANY_ADDRESS.get(bound, bound), port)))
         if beside is not None:
             reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
             threading.Thread(target=beside, args=(reached,), daemon=True).start()

@@ -26,8 +26,9 @@ from indexer import (
     repair,
     verify,
 )
+from indexer.place import default_index_path
 from indexer.store.catalog import read_catalog
-from indexer.store.location import IndexFolder, default_index_path
+from indexer.store.location import IndexFolder
 from tests.indexer.galleries import save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
 

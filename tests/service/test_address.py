@@ -1,0 +1,154 @@
+"""A search on the command line asks the server of its index that runs here, if it may trust it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from service.address import NAME, find_server, told
+from service.commands.search import search
+from service.schemas import SearchQuery
+from service.settings import Settings
+from tests.programs import run_python
+from tests.service.served import Served, served
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files have no owner there")
+URL = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def file(settings: Settings) -> Iterator[Path]:
+    """Where a server that runs leaves its address."""
+    assert settings.index is not None
+    with told(settings, URL):
+        yield settings.index / NAME
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, sketch: bytes) -> str:
+    path = tmp_path / "sketch.png"
+    path.write_bytes(sketch)
+    return str(path)
+
+
+def _found(capsys: pytest.CaptureFixture[str], *arguments: Any, **options: Any) -> tuple[dict[str, Any], str]:
+    """What a search prints as JSON, without its times; and what it says beside."""
+    assert search(*arguments, as_json=True, **options) == 0
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    del answer["timings_ms"]
+    return answer, printed.err
+
+
+@pytest.mark.parametrize("asked", [{}, {"k": 3, "fold": True}, {"view": "kinds"}, {"method": "ret", "offset": 2}])
+def test_the_server_that_runs_here_answers_as_a_search_without_it(
+    settings: Settings, server: Served, drawn: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = SearchQuery(**asked)
+    alone, silence = _found(capsys, settings, drawn, query, like=["1"])
+    with told(settings, server.url):
+        answered, said = _found(capsys, settings, drawn, query, like=["1"])
+        kept, _ = _found(capsys, settings, drawn, query, like=["1"], server=False)
+    assert answered == alone == kept
+    assert silence == ""
+    assert said == f"answered by the server at {server.url}; --no-server searches without it\n"
+
+
+def test_a_server_with_a_key_is_asked_with_the_key_of_the_settings_or_not_at_all(
+    settings: Settings, drawn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    protected, wrong = (settings.model_copy(update={"api_key": SecretStr(key)}) for key in ("right", "wrong"))
+    with served(protected) as server, told(protected, server.url):
+        assert find_server(settings) is None
+        assert "answered by the server" in _found(capsys, protected, drawn, SearchQuery())[1]
+        # It refuses this one, which then is searched here.
+        assert _found(capsys, wrong, drawn, SearchQuery())[1] == ""
+
+
+def test_an_address_is_there_for_as_long_as_the_server_runs(settings: Settings, file: Path) -> None:
+    with told(settings, "http://127.0.0.1:2"):  # A second server of the index.
+        found = find_server(settings)
+        assert found is not None
+        assert found.url == URL
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_server_has_left_is_not_believed(settings: Settings, tmp_path: Path) -> None:
+    own = settings.model_copy(update={"index": tmp_path})
+    (tmp_path / "CURRENT").write_text("g000001\n")
+    with told(own, URL):
+        left = (tmp_path / NAME).read_bytes()
+        assert find_server(own) is not None
+    assert not (tmp_path / NAME).exists()
+    (tmp_path / NAME).write_bytes(left)
+    (tmp_path / NAME).chmod(0o600)
+    assert find_server(own) is None
+    with told(own, URL):  # It is in no server's way.
+        assert find_server(own) is not None
+
+
+def _changed(**values: Any) -> Callable[[Path], object]:
+    return lambda file: file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _changed(url="http://192.0.2.1:8000"),
+        _changed(url="http://photos.example:8000"),
+        _changed(machine=f"not {socket.gethostname()}"),
+        _changed(index="/elsewhere"),
+        lambda file: file.write_text("no JSON"),
+        lambda file: file.chmod(0o666),
+        pytest.param(
+            lambda file: os.chown(file, 12345, -1),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file away"),
+        ),
+    ],
+    ids=["another address", "a name", "another machine", "another index", "damaged", "open to all", "another user"],
+)
+def test_an_address_that_is_not_this_users_own_is_not_believed(
+    settings: Settings, file: Path, change: Callable[[Path], object]
+) -> None:
+    assert find_server(settings) is not None
+    change(file)
+    assert find_server(settings) is None
+
+
+def test_a_server_that_would_answer_otherwise_is_not_asked(settings: Settings, file: Path) -> None:
+    assert find_server(settings.model_copy(update={"port": 1, "queue": 3})) is not None
+    assert find_server(settings.model_copy(update={"default_k": 3})) is None
+    assert find_server(settings.model_copy(update={"weights": None})) is None
+
+
+def test_a_server_on_another_address_than_loopback_leaves_none(settings: Settings) -> None:
+    with told(settings, "http://192.0.2.1:8000"):
+        assert find_server(settings) is None
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_search_loads_no_network_where_a_server_answers_and_no_server_where_it_answers_itself(
+    settings: Settings, server: Served, drawn: str, asks: bool
+) -> None:
+    code = (
+        "import sys; from service.commands import main; code = main(sys.argv[1:]); "
+        "print(' '.join(name for name in sys.modules if '.' not in name), file=sys.stderr); sys.exit(code)"
+    )
+    place = ["--index", str(settings.index), "--weights", str(settings.weights)]
+    limits = {"SBIR_MAX_K": str(settings.max_k), "SBIR_MAX_PIXELS": str(settings.max_pixels)}
+    command = ["search", drawn, *place, *([] if asks else ["--no-server"])]
+    with told(settings, server.url):
+        done = run_python("-c", code, *command, environment=os.environ | limits)
+    assert done.returncode == 0, done.stderr
+    assert ("answered by the server" in done.stderr) == asks
+    loaded = set(done.stderr.splitlines()[-1].split())
+    unneeded = {"torch", "numpy", "PIL", "httpx"} if asks else {"fastapi", "uvicorn", "httpx", "timm", "open_clip"}
+    assert not loaded & (unneeded | {"torchvision", "scipy", "sklearn", "matplotlib"})
