@@ -26,6 +26,7 @@ POLICY = {
     "style-src": "'self'",
     "img-src": "'self' blob: data:",
     "connect-src": "'self'",
+    "manifest-src": "'self'",
     "base-uri": "'none'",
     "form-action": "'none'",
     "frame-ancestors": "'none'",
@@ -50,7 +51,12 @@ def test_the_page_is_served_at_the_root(http: httpx.Client) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_of_the_page_is_served_as_what_it_is(http: httpx.Client, name: str) -> None:
     answer = http.get(f"/page/{name}")
-    kinds = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+    kinds = {
+        "js": "text/javascript; charset=utf-8",
+        "css": "text/css; charset=utf-8",
+        "svg": "image/svg+xml",
+        "webmanifest": "application/manifest+json",
+    }
     assert (answer.status_code, answer.headers["content-type"]) == (200, kinds[name.rpartition(".")[2]])
     assert answer.content == PAGE.joinpath(name).read_bytes()
     check_headers(answer)

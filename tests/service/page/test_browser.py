@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,13 @@ def test_what_is_searched_and_by_what_is_told_in_words(desk: Browser, server: Se
     assert "tiny-random" in said
     assert "Apache License" in said
     check_quiet(desk, server)
+
+
+def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    assert desk.execute_cdp_cmd("Page.getInstallabilityErrors", {}) == {"installabilityErrors": []}
+    manifest = json.loads(desk.execute_cdp_cmd("Page.getAppManifest", {})["data"])
+    assert manifest["name"] == desk.title
 
 
 def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> None:
