@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,7 +98,10 @@ def connected(address: str) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     # A cluster of this machine alone listens on its loopback address alone: else anybody could read its metrics.
     # Ray has one switch for that, named after the systems where it is the rule, and reads it when it is imported.
-    if address == "local":
+    # Other accounts of this machine have no token. Ray itself would write one into the user's home, or need none.
+    if address == "local" and "ray" not in sys.modules:
+        if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 

@@ -64,8 +64,15 @@ def _told(compute: Callable[[], T]) -> _Told[T]:
         return _Told(None, error)
 
 
-def _use_threads(settings: Settings) -> None:
-    """Lets this process of Ray's compute with as many threads as the settings name."""
+def _begin(settings: Settings) -> None:
+    """Prepares this process of Ray's: with the threads that the settings name, and with no port of Serve's.
+
+    Questions come by Ray itself. Serve would open a port of its own beside that, on all interfaces.
+    """
+    from grpc.aio import _server
+
+    for name in ("add_insecure_port", "add_secure_port"):
+        setattr(_server.Server, name, lambda *_: 0)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
 
@@ -74,7 +81,7 @@ class ShardReplica:
     """A copy of a shard, in a process of Ray's. Serve calls its methods from threads."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        _use_threads(settings)
+        _begin(settings)
         # Here, since Ray counts the copy as ready after this: nothing is asked of it while the checkpoint is opened.
         matcher = open_matcher(settings)
         self._server = ShardServer(folder, lambda: matcher, settings.gallery, KEPT)
@@ -104,7 +111,7 @@ class EncoderReplica:
     """A copy of the encoder, in a process of Ray's."""
 
     def __init__(self, settings: Settings) -> None:
-        _use_threads(settings)
+        _begin(settings)
         self._matcher = open_matcher(settings)
         self._turn = threading.Lock()
 

@@ -1,28 +1,25 @@
-"""A Ray cluster of this machine alone: nobody else reaches it."""
+"""A server on a Ray cluster of this machine alone: nobody else reaches it."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
+from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.programs import started_python
 from tests.requirements import need_ray
 
-PROGRAM = """
-import sys
-from indexer.distributed import connected
-with connected("local"):
-    print("connected", flush=True)
-    sys.stdin.read()
-"""
 # 127.0.0.1, the same as an IPv6 address, and ::1, as Linux writes them.
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 PROC = Path("/proc")
+ROOT = str(Path(__file__).parents[3])
 
 
 def family(process: int) -> list[int]:
@@ -49,14 +46,23 @@ def listening(processes: list[int]) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc who listens")
-def test_a_cluster_of_this_machine_alone_listens_on_its_loopback_address_alone() -> None:
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a shard and the encoder need two CPUs")
+def test_a_server_on_a_cluster_of_this_machine_listens_on_its_loopback_address_alone(
+    settings: Settings, shard_folders: list[Path], tmp_path: Path
+) -> None:
     need_ray()
-    with started_python("-c", PROGRAM) as process:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"SBIR_WEIGHTS": str(settings.weights), "HOME": str(tmp_path), "PYTHONPATH": ROOT}
+    command = ["-m", "service", "serve", "--port", "0", "--ray", "local", "--shards", str(shard_folders[0])]
+    with (tmp_path / "log").open("w") as log, started_python(*command, environment=environment, errors=log) as process:
         assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == "connected\n"
-        found = listening(family(process.pid))
+        assert process.stdout.readline() == "1 shards on the Ray cluster local\n"
+        url = process.stdout.readline().split()[-1]
+        assert httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
+        processes = family(process.pid)
+        assert sum("ServeReplica" in (PROC / str(one) / "cmdline").read_text() for one in processes) == 2
+        found = listening(processes)
         assert found
         assert found <= LOOPBACK
-        process.stdin.close()
-        assert process.wait(PATIENCE) == 0
+    # The cluster's token is in the memory of its processes alone.
+    assert not (tmp_path / ".ray").exists()
