@@ -86,13 +86,6 @@ def test_every_option_in_the_prose_is_one_of_some_command(page: Path) -> None:
             assert span.split()[0] in known | OTHER_OPTIONS, span
 
 
-def test_commands_are_read_out_of_a_line_of_shell() -> None:
-    line = "sudo A=b make test && cd x; python -m model info  # what it is"
-    assert list(commands(line)) == [["make", "test"], ["cd", "x"], ["python", "-m", "model", "info"]]
-    assert _program(["python", "-m", "service", "index", "add", "x"]) == ["indexer", "add", "x"]
-    assert _program(["sketch-search", "~/Pictures"]) == ["service", "serve", "~/Pictures"]
-
-
 def test_the_readme_fits_two_screens() -> None:
     assert len(read(README).splitlines()) <= 150
 

@@ -36,9 +36,9 @@ class Served:
 
 
 @contextmanager
-def served(settings: Settings, app: FastAPI | None = None) -> Iterator[Served]:
-    """Serve with uvicorn in a thread; the server is gone when the block ends."""
-    app = app or create_app(settings)
+def served(settings: Settings, app: FastAPI | None = None, **changes: object) -> Iterator[Served]:
+    """Serve with uvicorn in a thread until the block ends, by the settings with these changes."""
+    app = app or create_app(settings.model_copy(update=changes))
     loops: list[asyncio.AbstractEventLoop] = []
     started = threading.Event()
 
@@ -65,7 +65,10 @@ def served(settings: Settings, app: FastAPI | None = None) -> Iterator[Served]:
 
 
 @contextmanager
-def asked(settings: Settings) -> Iterator[httpx.Client]:
-    """Serve, and connect to it."""
-    with served(settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as connection:
+def asked(settings: Settings, **changes: object) -> Iterator[httpx.Client]:
+    """Serve by the settings with these changes, and connect to the server."""
+    with (
+        served(settings, None, **changes) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE) as connection,
+    ):
         yield connection

@@ -18,7 +18,7 @@ from model import Matcher
 from model.checkpoint.conversion import released_config
 from model.datasets.corpus import DATA_VARIABLE
 from model.network.zse import Network
-from tests.benchmarks import indexing, large, pen_up, query_parts, scoring, two_stage
+from tests.benchmarks import indexing, large, pen_up, scoring, two_stage
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
@@ -124,15 +124,6 @@ def test_indexing_is_measured_whole_and_in_parts(
     assert (result.rows[0]["way"], result.rows[0]["times faster"]) == (indexing.RELEASED, 1)
     assert {row["way"] for row in result.rows if row["memory (MiB)"]} <= {"tiny-random, whole build"}
     assert "whole build" in capsys.readouterr().out
-
-
-def test_further_parts_of_a_query_are_timed_beside_the_sketch_alone(server: Served, sketch: bytes) -> None:
-    rows = query_parts.measure(server.url, [sketch, sketch], 2)
-    # This network has no vocabulary, so no word is asked for.
-    names = ["the sketch alone", "and kinds instead of photos", "and 5 liked photos", "and a photo that is not liked"]
-    assert [row["a search by"] for row in rows] == names
-    alone = number(rows[0], "median (ms)")
-    assert [row["as a multiple"] for row in rows] == [number(row, "median (ms)") / alone for row in rows]
 
 
 @needs_browser

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 import model
 from indexer import build
+from model.datasets import Corpus
 from model.evaluation.scoring import encode_pictures
 from service.client import Client
 from service.errors import BadSearch
@@ -23,13 +24,18 @@ from tests.networks import tiny_checkpoint
 from tests.service.served import served
 
 
-def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors", variants=1)
+def labelled(folder: Path, seeds: int, *shapes: str) -> tuple[Corpus, Settings]:
+    """Make labelled pictures of these shapes, ``seeds`` of each, and an index of the photos; and its settings."""
+    corpus = write_class_folders(folder / "data", seeds=range(seeds), shapes=shapes)
+    weights = tiny_checkpoint(folder / "tiny.safetensors", variants=1)
     matcher = model.load(weights, dtype=torch.float32)
-    build([tmp_path / "data" / "photo"], tmp_path / "index", matcher, clusters=4, embedder="ret")
-    queries = corpus.sketches[::3]
-    settings = Settings(index=tmp_path / "index", weights=weights, dtype="float32")
+    build([folder / "data" / "photo"], folder / "index", matcher, clusters=4, embedder="ret")
+    return corpus, Settings(index=folder / "index", weights=weights, dtype="float32")
+
+
+def test_the_evaluation_of_a_server_agrees_with_scoring_every_pair(tmp_path: Path) -> None:
+    corpus, settings = labelled(tmp_path, 6, "star", "house", "circle")
+    matcher, queries = model.load(str(settings.weights), dtype=torch.float32), corpus.sketches[::3]
     with served(settings) as server, Client(server.url) as client:
         result = evaluate_server(client, queries, k=4, nprobes=[1, None])
     assert (result.queries, result.photos, result.clusters) == (len(queries), 18, 4)
@@ -61,11 +67,9 @@ def test_an_evaluation_needs_sketches_and_a_server_that_is_ready(tmp_path: Path)
 
 
 def test_sketches_of_classes_that_the_gallery_lacks_are_left_out(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path / "data", seeds=range(2), shapes=("star", "house"))
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    build([tmp_path / "data" / "photo"], tmp_path / "index", model.load(weights), embedder="ret")
+    corpus, settings = labelled(tmp_path, 2, "star", "house")
     fewer = [sketch for sketch in corpus.sketches if sketch.label == "house"]
-    with served(Settings(index=tmp_path / "index", weights=weights)) as server, Client(server.url) as client:
+    with served(settings) as server, Client(server.url) as client:
         renamed = [dataclasses.replace(sketch, label="castle") for sketch in fewer]
         assert evaluate_server(client, [*fewer, *renamed], k=2, methods=["ret"]).queries == len(fewer)
         with pytest.raises(BadSearch, match="none can be right"):
@@ -75,12 +79,9 @@ def test_sketches_of_classes_that_the_gallery_lacks_are_left_out(tmp_path: Path)
 def test_the_command_measures_a_server_and_takes_sources_in_turns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_class_folders(tmp_path / "data", seeds=range(4), shapes=("star", "house"))
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    build([tmp_path / "data" / "photo"], tmp_path / "index", model.load(weights), embedder="ret")
+    _, settings = labelled(tmp_path, 4, "star", "house")
     command = ["--data", str(tmp_path / "data"), "--per-class", "2", "--k", "3", "--json"]
-    settings = Settings(index=tmp_path / "index", weights=weights, api_key=SecretStr("secret"))
-    with served(settings) as server:
+    with served(settings, api_key=SecretStr("secret")) as server:
         assert main([*command, "--url", server.url, "--api-key", "secret"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["queries"] == 4
@@ -116,11 +117,9 @@ def test_a_person_dislikes_the_first_kinds_of_a_page_without_a_right_photo() -> 
 
 
 def test_the_command_tells_what_each_click_helped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    build([tmp_path / "data" / "photo"], tmp_path / "index", model.load(weights), embedder="ret")
+    _, settings = labelled(tmp_path, 6, "star", "house", "circle")
     command = ["--data", str(tmp_path / "data"), "--per-class", "2", "--k", "4", "--feedback"]
-    with served(Settings(index=tmp_path / "index", weights=weights)) as server:
+    with served(settings) as server:
         assert main([*command, "2", "--json", "--method", "ret", "--url", server.url]) == 0
         result = json.loads(capsys.readouterr().out)
         assert main([*command, "0", "--url", server.url]) == 0

@@ -130,12 +130,6 @@ def _paths(index: Index, number: int) -> tuple[str, ...]:
         return ()
 
 
-def test_originals_are_named_only_where_they_are_served(index: Index, matcher: Matcher, sketch: bytes) -> None:
-    params = ExplainParams(photo=[1])
-    kept_back = explain(Searcher(index, matcher), prepared(matcher, sketch), params, originals=False)
-    assert kept_back.photos[0].photo_url is None
-
-
 def liking(index: Index, matcher: Matcher, liked: int, *photos: int, **more: object) -> ExplainResponse:
     """Why photos are like one of the index."""
     params = ExplainParams.model_validate({"photo": photos, "like": liked, **more})
@@ -163,14 +157,6 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(index: Index, matcher: Matc
     assert [match.sketch_cell for match in other.matches] != []
     # Neither cross-attention nor the relation network has a part in it.
     assert (other.relation_score, other.cross_attention, other.influence) == (None, None, [])
-
-
-def test_a_photo_that_is_sent_is_explained_as_if_it_were_liked(index: Index, matcher: Matcher, gallery: Path) -> None:
-    file = (gallery / index.photo(5).paths[0]).read_bytes()
-    pixels = np.asarray(Job.preparing(matcher.preprocessing, "photo").run(file).image)
-    params = ExplainParams.model_validate({"photo": [12, 9], "kind": "photo"})
-    sent = explain(Searcher(index, matcher), pixels, params, originals=True)
-    assert sent.photos == liking(index, matcher, 5, 12, 9).photos
 
 
 def test_a_liked_photo_is_put_together_from_other_photos(index: Index, matcher: Matcher) -> None:

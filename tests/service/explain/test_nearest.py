@@ -8,13 +8,13 @@ import torch
 
 from indexer import Index
 from model import Matcher
-from model.decoding import Job
 from model.images import Pixels
 from model.ranking.diffusion import centred
 from service.explain.response import explain
 from service.schemas.explain import ExplainParams, ExplainResponse
 from service.schemas.query import SearchQuery
 from tests.searching import Searcher
+from tests.service.explain.test_explain import prepared
 from tests.service.small_gallery import PHOTOS
 
 EXPLAINED = (5, 12)
@@ -28,10 +28,6 @@ def searcher(index: Index, matcher: Matcher) -> Searcher:
 @pytest.fixture(scope="module")
 def response(searcher: Searcher, sketch: bytes) -> ExplainResponse:
     return explain(searcher, prepared(searcher.matcher, sketch), ExplainParams(photo=list(EXPLAINED)), originals=True)
-
-
-def prepared(matcher: Matcher, sketch: bytes) -> Pixels:
-    return np.asarray(Job.preparing(matcher.preprocessing, "sketch").run(sketch).image)
 
 
 def ranked(searcher: Searcher, query: SearchQuery, sketch: Pixels | None = None) -> dict[int, tuple[int, float]]:

@@ -83,7 +83,7 @@ def test_neither_keys_nor_images_are_logged(
     settings: Settings, logged: pytest.LogCaptureFixture, sketch: bytes
 ) -> None:
     logged.set_level(logging.DEBUG)
-    with served(settings.model_copy(update={"api_key": SecretStr("sesame")})) as server:
+    with served(settings, api_key=SecretStr("sesame")) as server:
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
                 http.post("/search", content=sketch, headers=headers)

@@ -9,8 +9,7 @@ import pytest
 
 from service.settings import Settings
 from tests.bombs import BOMBS, Bomb
-from tests.patience import PATIENCE
-from tests.service.served import served
+from tests.service.served import asked
 from tests.service.talk import error
 
 
@@ -19,10 +18,7 @@ def open_to_all(settings: Settings) -> Iterator[httpx.Client]:
     """A server with the default limits of sketches."""
     defaults = Settings.model_fields
     limits = {name: defaults[name].default for name in ("max_pixels", "max_upload_bytes")}
-    with (
-        served(settings.model_copy(update=limits)) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as connection,
-    ):
+    with asked(settings.model_copy(update=limits)) as connection:
         yield connection
 
 

@@ -18,7 +18,6 @@ from indexer import ClipTowers, EmbedderEntry, build, open_towers
 from model.terminal import BAD_INPUT
 from service.client import Client, ServiceError
 from service.commands import main
-from service.http.middleware import MOST_BYTES
 from service.schemas import InfoResponse, SearchResponse
 from service.settings import Settings
 from service.towers import Towers
@@ -66,24 +65,6 @@ def test_method_clip_scores_by_the_sketch(http_clip: httpx.Client, sketch: bytes
     spread = http_clip.post("/search", content=sketch, params={"method": "clip", "diffuse": "true"}).json()
     assert spread["diffused"] is True
     assert error(http_clip.post("/search", params={"method": "clip", "text": TEXT})) == (422, "bad_parameter")
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("", "text must have letters."),
-        ("dog\x00", "text must not have control characters."),
-        ("\N{RIGHT-TO-LEFT OVERRIDE}god", "text must not have control characters."),
-        ("d" * 101, "text must have at most 100 characters, not 101."),
-        ("d" * 10_000, f"The query has 10005 bytes; at most {MOST_BYTES} are taken."),
-    ],
-    ids=range(5),
-)
-def test_what_is_no_text_is_refused(http_clip: httpx.Client, sketch: bytes, text: str, sentence: str) -> None:
-    for body in (b"", sketch):
-        answer = http_clip.post("/search", content=body, params={"text": text})
-        assert error(answer) == (422, "bad_parameter")
-        assert answer.json()["error"]["message"].startswith(sentence)
 
 
 def test_words_and_info_name_the_text_tower(http_clip: httpx.Client, http: httpx.Client) -> None:

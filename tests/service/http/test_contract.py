@@ -30,7 +30,7 @@ few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 8)
 @pytest.fixture(scope="module")
 def closed(settings: Settings) -> Iterator[Served]:
     """A server that wants a key, so that answers to those who lack it are checked as well."""
-    with served(settings.model_copy(update={"api_key": SecretStr("sesame")})) as server:
+    with served(settings, api_key=SecretStr("sesame")) as server:
         yield server
 
 

@@ -17,7 +17,7 @@ from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.pictures import encoded
 from tests.service.served import Served, served
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+from tests.service.small_gallery import PHOTOS, draw_sketch
 from tests.service.talk import error, without_timings
 
 
@@ -42,7 +42,7 @@ def test_a_server_sees_a_sketch_in_as_many_variants_as_it_is_told(
     settings: Settings, http: httpx.Client, sketch: bytes, weights: Path
 ) -> None:
     with (
-        served(settings.model_copy(update={"variants": 1})) as alone,
+        served(settings, variants=1) as alone,
         httpx.Client(base_url=alone.url, timeout=PATIENCE) as once,
     ):
         best = {}
@@ -71,15 +71,11 @@ def test_two_spellings_of_a_picture_are_one_sketch(http: httpx.Client) -> None:
         ("/search", "k=51", "k must be at most 50, not 51; use offset for the next page."),
         ("/search", "k=0&nprobe=0", "k must be at least 1, not 0; nprobe must be at least 1 or 'all', not 0."),
         ("/search", "method=fused", "This checkpoint has no method 'fused'; it has auto, rn, ret."),
-        ("/search", "rerank=0", "rerank must be at least 1, not 0."),
         ("/search", "k=1.5", "k must be a whole number, not 1.5."),
         ("/search", "k=", "k must be a whole number; it is empty."),
         ("/search", "k=1_0", "k must be a whole number, not '1_0'."),
         ("/search", "k=%EF%BC%93", "k must be a whole number, not '３'."),
         ("/search", "offset=%201", "offset must be a whole number, not ' 1'."),
-        ("/search", "rerank=5.0", "rerank must be a whole number, not 5.0."),
-        ("/search", "nprobe=1_0", "nprobe must be a whole number or 'all', not '1_0'."),
-        ("/explain", "photo=1&neighbours=1_0", "neighbours must be a whole number, not '1_0'."),
         ("/search", f"k=1{'0' * 5000}", f"k must be a smaller number, not '1{'0' * 39}\N{HORIZONTAL ELLIPSIS}'."),
         ("/search", "offset=-1", "offset must be at least 0, not -1."),
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
@@ -152,32 +148,19 @@ def test_the_view_that_was_taken_is_told_where_it_was_left_open(http: httpx.Clie
     assert found == without_timings(http.post("/search", content=sketch, params={"view": taken, "k": 5}))
 
 
-def test_an_answer_has_the_same_fields_whether_photos_are_named_or_not(http: httpx.Client, sketch: bytes) -> None:
-    plain = http.post("/search", content=sketch)
-    assert set(plain.json()) == set(http.post("/search", params={"like": 1}).json())
-
-
 @pytest.mark.parametrize(
     ("query", "expected", "sentence"),
     [
         ("like=1000", (404, "not_found"), "No photo has the id 1000."),
-        ("unlike=1000", (404, "not_found"), "No photo has the id 1000."),
         ("like=1&unlike=4&unlike=1", (422, "bad_parameter"), "like and unlike name the same photo, 1: leave one of"),
         (
             "&".join(["like=1"] * 20 + ["unlike=2"] * 13),
             (422, "bad_parameter"),
             "like and unlike must be given at most 32 times together, not 33 times.",
         ),
-        ("like=", (422, "bad_parameter"), "like must be a number of digits only; it is empty."),
-        (
-            "like=%D9%A1",
-            (422, "bad_parameter"),
-            "like must be a number of digits only, not",
-        ),
-        ("unlike=-1", (422, "bad_parameter"), "unlike must be a number of digits only, not -1."),
+        ("like=%D9%A1", (422, "bad_parameter"), "like must be a number of digits only, not"),
         (f"like={2**63}", (422, "bad_parameter"), "like must be at most 9223372036854775807"),
         ("like=1&method=rn", (422, "bad_parameter"), "Liked photos are compared by [Ret], not by method 'rn'"),
-        ("like=1&k=2&k=3", (422, "bad_parameter"), "The parameter k is given 2 times; give it once."),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
@@ -236,16 +219,13 @@ def test_filters_leave_photos_of_some_folders_and_days(http: httpx.Client, sketc
         ("after=yesterday", "after must be a day such as 2023-12-31, not 'yesterday'."),
         ("before=2023-02-30", "before must be a day such as 2023-12-31, not '2023-02-30'."),
         ("after=2023-01-01T10:00", "after must be a day such as 2023-12-31, not '2023-01-01T10:00'."),
-        ("after=1672531200", "after must be a day such as 2023-12-31, not 1672531200."),
         ("before=", "before must be a day such as 2023-12-31; it is empty."),
         ("after=0001-01-01", "after must be at least 1900-01-01, not '0001-01-01'."),
         ("before=9999-12-31", "before must be at most 2200-12-31, not '9999-12-31'."),
         ("after=2023-02-01&before=2023-01-31", "after, 2023-02-01, must not be later than before, 2023-01-31."),
-        ("after=2023-02-01&after=2023-02-01", "The parameter after is given 2 times; give it once."),
         ("folder=", "folder must be the path of a folder as results show it, such as 2023/summer, not ''."),
         ("folder=/etc", "folder must be the path of a folder as results show it"),
         ("folder=2023&folder=../x", "folder must be the path of a folder as results show it"),
-        ("folder=a//b", "folder must be the path of a folder as results show it"),
         (f"folder={'x' * 4097}", "folder must be at most 4096 characters long, not 'xxx"),
     ],
 )
@@ -263,16 +243,9 @@ def test_as_many_photos_as_may_be_named_are_taken_and_a_repeated_one_counts_once
 
 
 def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, index: Index) -> None:
-    shared = next(
-        photo
-        for cluster in range(CLUSTERS)
-        for photo in index.cluster_ids(cluster).tolist()
-        if len(index.photo(photo).paths) == 3
-    )
-    results = http.post("/search", content=encoded(draw_sketch()), params={"k": PHOTOS, "nprobe": "all"}).json()[
-        "results"
-    ]
-    found = [result for result in results if "again.png" in result["paths"]]
+    shared = index.photo_at("again.png").id
+    answer = http.post("/search", content=encoded(draw_sketch()), params={"k": PHOTOS, "nprobe": "all"})
+    found = [result for result in answer.json()["results"] if "again.png" in result["paths"]]
     assert [result["id"] for result in found] == [shared]
     assert sorted(found[0]["paths"]) == ["again.png", "größe/p00.png", "once more.png"]
 

@@ -106,7 +106,7 @@ def test_a_range_is_answered_with_the_whole_file(http: httpx.Client, wanted: str
 
 
 def test_the_page_itself_needs_no_api_key(settings: Settings) -> None:
-    with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
+    with served(settings, api_key=SecretStr("secret")) as server:
         assert httpx.get(f"{server.url}/", timeout=PATIENCE).status_code == 200
         assert httpx.get(f"{server.url}/page/main.js", timeout=PATIENCE).status_code == 200
         assert httpx.get(f"{server.url}/info", timeout=PATIENCE).status_code == 401

@@ -10,7 +10,7 @@ import pytest
 from service.http.middleware import PICTURES_A_REQUEST, Buckets, network
 from service.settings import Settings
 from tests.patience import PATIENCE
-from tests.service.served import served
+from tests.service.served import asked, served
 from tests.service.talk import error
 
 
@@ -48,13 +48,6 @@ def test_a_long_silence_earns_no_more_than_a_minute() -> None:
     assert [buckets.take("a") > 0 for _ in range(5)] == [False, False, False, True, True]
 
 
-def test_clients_have_buckets_of_their_own() -> None:
-    buckets = Buckets(1, clock=Clock())
-    assert buckets.take("a") == 0.0
-    assert buckets.take("b") == 0.0
-    assert buckets.take("a") > 0
-
-
 def test_only_so_many_clients_are_remembered() -> None:
     buckets = Buckets(1, clients=100, clock=Clock())
     buckets.take("busy")
@@ -81,8 +74,7 @@ def test_an_ipv6_client_is_its_network(one: str, other: str, same: bool) -> None
 
 @pytest.mark.usefixtures("clock_stands_still")
 def test_who_asks_too_often_is_told_when_to_come_back(settings: Settings, sketch: bytes) -> None:
-    limited = settings.model_copy(update={"rate_limit": 3, "cors_origins": ("https://a.example",)})
-    with served(limited) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with asked(settings, rate_limit=3, cors_origins=("https://a.example",)) as http:
         assert [http.get(path).status_code for path in ("/", "/info")] == [200, 200]
         assert http.post("/search", content=sketch).status_code == 200
         for _ in range(3):
@@ -102,10 +94,7 @@ def test_without_a_limit_nobody_is_refused(http: httpx.Client) -> None:
 
 @pytest.mark.usefixtures("clock_stands_still")
 def test_pictures_have_a_limit_of_their_own(settings: Settings) -> None:
-    with (
-        served(settings.model_copy(update={"rate_limit": 1})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, rate_limit=1) as http:
         assert [http.get("/info").status_code for _ in range(2)] == [200, 429]
         # More than a page of results shows, while nothing else is answered any more.
         assert {http.get("/thumbnails/1").status_code for _ in range(PICTURES_A_REQUEST)} == {200}
@@ -115,7 +104,7 @@ def test_pictures_have_a_limit_of_their_own(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("clock_stands_still")
 def test_clients_behind_a_proxy_are_told_apart(settings: Settings) -> None:
-    with served(settings.model_copy(update={"rate_limit": 1})) as server:
+    with served(settings, rate_limit=1) as server:
         asked = [("203.0.113.7", 200), ("203.0.113.7", 429), ("203.0.113.8", 200), ("203.0.113.8", 429)]
         for client, status in asked:
             answer = httpx.get(f"{server.url}/info", headers={"x-forwarded-for": client}, timeout=PATIENCE)

@@ -23,7 +23,7 @@ from service.http.upload import Uploads
 from service.settings import Settings
 from tests.patience import PATIENCE, join, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
-from tests.service.served import Served, served
+from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS
 from tests.service.talk import connect, error
 
@@ -31,7 +31,7 @@ from tests.service.talk import connect, error
 @pytest.fixture
 def small(settings: Settings) -> Iterator[Served]:
     """A server where one search may wait."""
-    with served(settings.model_copy(update={"queue": 1})) as server:
+    with served(settings, queue=1) as server:
         yield server
 
 
@@ -39,10 +39,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
     settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     missing = tmp_path / "later"
-    with (
-        served(settings.model_copy(update={"index": missing})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, index=missing) as http:
         assert http.get("/healthz").status_code == 200
         for answer in (http.get("/readyz"), http.post("/search", content=sketch), http.get("/photos/1")):
             assert error(answer) == (503, "not_ready")
@@ -60,8 +57,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
 
 
 def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch: bytes) -> None:
-    changed = settings.model_copy(update={"quality": "fast", "nprobe": 3, "default_k": 7})
-    with served(changed) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with asked(settings, quality="fast", nprobe=3, default_k=7) as http:
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         info = http.get("/info").json()
         assert info["defaults"] == {"k": 7, "quality": "fast", "nprobe": 3}
@@ -70,7 +66,7 @@ def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch
 
 
 def test_without_a_checkpoint_the_service_says_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
-    with served(settings.model_copy(update={"weights": tmp_path / "none.safetensors"})) as server:
+    with served(settings, weights=tmp_path / "none.safetensors") as server:
         answer = httpx.get(f"{server.url}/readyz", timeout=PATIENCE)
         assert error(answer) == (503, "not_ready")
         assert "checkpoint" in answer.json()["error"]["message"]
@@ -112,7 +108,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
 def test_an_upload_that_breaks_off_disturbs_nobody(
     settings: Settings, sketch: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with served(settings.model_copy(update={"queue": 0})) as server:
+    with served(settings, queue=0) as server:
         with begun_upload(server):
             wait_until_held(server, 4)
         wait_until_held(server, 0)
@@ -133,7 +129,7 @@ def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_mo
     settings: Settings, sketch: bytes
 ) -> None:
     part = bytes(MAX_UPLOAD - 1000)
-    with served(settings.model_copy(update={"queue": 0})) as server, begun_upload(server, part) as stalled:
+    with served(settings, queue=0) as server, begun_upload(server, part) as stalled:
         wait_until_held(server, len(part))
         assert httpx.post(f"{server.url}/search", content=sketch, timeout=PATIENCE).status_code == 200
         wait_until_held(server, len(part))
@@ -147,7 +143,7 @@ def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_mo
 
 def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:
     with (
-        served(settings.model_copy(update={"queue": 0})) as server,
+        served(settings, queue=0) as server,
         occupied(server),
         begun_upload(server) as connection,
     ):
@@ -194,8 +190,5 @@ def test_a_checkpoint_whose_scores_are_no_numbers_is_told_and_no_failure(
     save_file(tensors, huge, metadata)
     index = tmp_path / "index"
     build([gallery], index, model.load(huge), clusters=CLUSTERS, embedder="ret")
-    with (
-        served(settings.model_copy(update={"index": index, "weights": huge})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, index=index, weights=huge) as http:
         assert error(http.post("/search", content=sketch)) == (503, "not_ready")

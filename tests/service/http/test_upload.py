@@ -21,11 +21,6 @@ def test_the_content_type_of_a_raw_body_does_not_matter(http: httpx.Client, sket
         assert without_timings(http.post("/search", content=sketch, headers={"content-type": kind})) == plain
 
 
-def test_a_form_is_answered_like_a_raw_body(http: httpx.Client, sketch: bytes) -> None:
-    form = http.post("/search", files={"file": ("größe.png", sketch, "image/png")})
-    assert without_timings(form) == without_timings(http.post("/search", content=sketch))
-
-
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
 def test_every_odd_file_is_answered_as_it_should_be(http: httpx.Client, odd: OddFile) -> None:
     answer = http.post("/search", content=odd.data, params={"method": "ret", "k": 1})
@@ -51,17 +46,20 @@ def test_every_odd_file_is_answered_as_it_should_be(http: httpx.Client, odd: Odd
             b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\r\n--b--\r\n',
             (422, "bad_parameter"),
         ),
+        (b"before\r\n--b\r\n\r\n\r\n--b--", (400, "undecodable_upload")),
+        (b"--b\n\nx\n--b--", (400, "undecodable_upload")),
+        (
+            b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\nX: " + b"x" * 2000 + b"\r\n\r\n\r\n--b--",
+            (400, "undecodable_upload"),
+        ),
+        (b"--b\r\nno blank line\r\n--b--", (400, "undecodable_upload")),
+        (b"--bc\r\n\r\n\r\n--bc--", (400, "undecodable_upload")),
     ],
-    ids=["cut short", "empty", "no part", "no file", "a text field", "another field", "an empty file"],
+    ids=range(12),
 )
 def test_a_broken_form_is_refused(http: httpx.Client, body: bytes, expected: tuple[int, str]) -> None:
     answer = http.post("/search", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
     assert error(answer) == expected
-
-
-def test_a_form_without_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:
-    answer = http.post("/search", content=sketch, headers={"content-type": "multipart/form-data"})
-    assert error(answer) == (400, "undecodable_upload")
 
 
 @pytest.mark.parametrize(
@@ -72,22 +70,6 @@ def test_a_charset_of_a_form_does_not_matter(http: httpx.Client, sketch: bytes, 
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + sketch + b"\r\n--b--\r\n"
     answer = http.post("/search", content=body, headers={"content-type": f"multipart/form-data; {parameters}"})
     assert without_timings(answer) == without_timings(http.post("/search", content=sketch))
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"before\r\n--b\r\n\r\n\r\n--b--",
-        b"--b\n\nx\n--b--",
-        b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\nX: " + b"x" * 2000 + b"\r\n\r\n\r\n--b--",
-        b"--b\r\nno blank line\r\n--b--",
-        b"--bc\r\n\r\n\r\n--bc--",
-    ],
-    ids=["preamble", "line feeds", "long header", "no blank line", "another boundary"],
-)
-def test_a_form_that_no_client_sends_is_refused(http: httpx.Client, body: bytes) -> None:
-    answer = http.post("/search", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
-    assert error(answer) == (400, "undecodable_upload")
 
 
 def test_a_form_is_searched_for_its_boundary_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,14 +101,11 @@ def test_a_delimiter_that_comes_in_pieces_is_found() -> None:
     assert form.file() == b"x\r\n--b"
 
 
-def test_parameters_without_end_are_not_taken_apart(http: httpx.Client, sketch: bytes) -> None:
-    kind = "multipart/form-data" + ";" * 50_000
-    assert error(http.post("/search", content=sketch, headers={"content-type": kind})) == (400, "undecodable_upload")
-
-
-def test_a_form_with_too_long_a_boundary_is_refused(http: httpx.Client, sketch: bytes) -> None:
-    kind = f"multipart/form-data; boundary={'b' * 257}"
-    answer = http.post("/search", files={"file": sketch}, headers={"content-type": kind})
+@pytest.mark.parametrize("parameters", ["", f"; boundary={'b' * 257}", ";" * 50_000], ids=["none", "long", "endless"])
+def test_a_form_without_a_boundary_that_can_be_used_is_refused(
+    http: httpx.Client, sketch: bytes, parameters: str
+) -> None:
+    answer = http.post("/search", files={"file": sketch}, headers={"content-type": f"multipart/form-data{parameters}"})
     assert error(answer) == (400, "undecodable_upload")
 
 
@@ -158,7 +137,7 @@ def test_too_many_bytes_are_refused_as_they_arrive(http: httpx.Client) -> None:
     assert error(answer) == (413, "too_many_bytes")
 
 
-@pytest.mark.parametrize("size", [MAX_UPLOAD + 1, MAX_UPLOAD + 50_000, 4 * MAX_UPLOAD])
+@pytest.mark.parametrize("size", [MAX_UPLOAD + 1, 4 * MAX_UPLOAD])
 def test_too_many_bytes_in_a_form_are_refused(http: httpx.Client, size: int) -> None:
     answer = http.post("/search", files={"file": bytes(size)})
     assert error(answer) == (413, "too_many_bytes")

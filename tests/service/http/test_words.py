@@ -16,6 +16,7 @@ from service.http.middleware import MOST_BYTES
 from service.schemas import SearchResponse, WordsResponse
 from service.settings import Settings
 from tests.benchmarks import query_parts
+from tests.benchmarks.scale import number
 from tests.service.served import asked
 from tests.service.talk import error, without_timings
 from tests.service.wordy import wordy
@@ -39,7 +40,6 @@ def http_words(worded: Settings) -> Iterator[httpx.Client]:
     ("query", "words"),
     [
         ("", ["cat", "dog", "dogsled", "sea lion", "sofa", "Ärmel"]),
-        ("?prefix=", ["cat", "dog", "dogsled", "sea lion", "sofa", "Ärmel"]),
         ("?limit=2", ["cat", "dog"]),
         ("?prefix=do", ["dog", "dogsled"]),
         ("?prefix=DO", ["dog", "dogsled"]),
@@ -49,7 +49,6 @@ def http_words(worded: Settings) -> Iterator[httpx.Client]:
         ("?prefix=c", ["cat", "sofa"]),
         ("?prefix=h&limit=1", ["dog"]),
         ("?prefix=%C3%A4", ["Ärmel"]),
-        ("?prefix=zebra", []),
         ("?prefix=%00", []),
         ("?prefix=%E2%80%AEdog", []),
     ],
@@ -116,32 +115,21 @@ def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
 @pytest.mark.parametrize(
     ("text", "expected", "sentence"),
     [
-        (
-            "dogg",
-            (422, "unknown_word"),
-            "The vocabulary of 6 words does not have 'dogg'; the nearest are dog",
-        ),
         ("my dogs", (422, "unknown_word"), "The vocabulary of 6 words does not have 'my dogs'; the nearest are dog"),
         (
             "quaternion",
             (422, "unknown_word"),
             "The vocabulary of 6 words does not have 'quaternion'; try another name for it, or draw it",
         ),
-        ("\N{HEBREW LETTER KAF}\N{HEBREW LETTER LAMED}", (422, "unknown_word"), "The vocabulary of 6 words does not"),
         ("<script>alert(1)</script>", (422, "unknown_word"), "The vocabulary of 6 words does not have"),
-        ("", (422, "bad_parameter"), "text must have letters."),
         (" \u00a0_-", (422, "bad_parameter"), "text must have letters."),
         ("dog\x00", (422, "bad_parameter"), "text must not have control characters."),
-        ("\x1b[31mdog", (422, "bad_parameter"), "text must not have control characters."),
-        ("\n" * 50, (422, "bad_parameter"), "text must not have control characters."),
         # It would turn the direction of writing.
         ("\N{RIGHT-TO-LEFT OVERRIDE}god", (422, "bad_parameter"), "text must not have control characters."),
         ("d" * 101, (422, "bad_parameter"), "text must have at most 100 characters, not 101."),
-        ("d" * 5_000, (422, "bad_parameter"), "text must have at most 100 characters, not 5000."),
         ("d" * 10_000, (422, "bad_parameter"), f"The query has 10005 bytes; at most {MOST_BYTES} are taken."),
-        ("\x01" * 2_500, (422, "bad_parameter"), "text must have at most 100 characters, not 2500."),
     ],
-    ids=range(15),
+    ids=range(8),
 )
 def test_text_that_is_no_word_is_refused_with_and_without_a_sketch(
     http_words: httpx.Client, sketch: bytes, text: str, expected: tuple[int, str], sentence: str
@@ -202,3 +190,5 @@ def test_server_client_and_command_line_agree_on_words(
 def test_searches_with_a_word_are_timed_where_there_is_a_vocabulary(http_words: httpx.Client, sketch: bytes) -> None:
     rows = query_parts.measure(str(http_words.base_url), [sketch], 1)
     assert [row["a search by"] for row in rows][-2:] == ["and a word", "and 5 liked photos and a word"]
+    alone = number(rows[0], "median (ms)")
+    assert [row["as a multiple"] for row in rows] == [number(row, "median (ms)") / alone for row in rows]

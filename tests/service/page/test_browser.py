@@ -165,7 +165,7 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
 
 
 def test_the_page_asks_for_the_api_key_and_fetches_photos_with_it(desk: Browser, settings: Settings) -> None:
-    with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
+    with served(settings, api_key=SecretStr("secret")) as server:
         desk.get(server.url)
         wait_for_notice(desk, "This server asks for a key")
         # A live region is read out as a whole; nobody can be asked for something in it.
@@ -199,7 +199,7 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
 
 
 def test_without_an_index_the_page_says_what_to_do(desk: Browser, settings: Settings, tmp_path: Path) -> None:
-    with served(settings.model_copy(update={"index": tmp_path / "nowhere"})) as server:
+    with served(settings, index=tmp_path / "nowhere") as server:
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
         assert "sketch-search index build" in text(desk, "notice-text")
@@ -224,7 +224,7 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
         ).model_dump_json()
 
     (tmp_path / "progress.json").write_text(progress("encoding", 10))
-    with served(settings.model_copy(update={"index": tmp_path})) as server:
+    with served(settings, index=tmp_path) as server:
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
         wait(desk).until(lambda d: "10 of 40, about 30 seconds left" in text(d, "notice-text"))

@@ -35,7 +35,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
         for number in range(files):
             save_copy(folder / "photos" / f"{picture}-{number}.png", picture, number)
     build([folder / "photos"], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
-    with served(settings.model_copy(update={"index": folder / "index"})) as running:
+    with served(settings, index=folder / "index") as running:
         yield running
 
 

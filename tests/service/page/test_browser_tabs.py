@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
 from tests.pictures import odd_file, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, ink, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, paper, text, wait_for_notice
 from tests.service.served import Served
 
 pytestmark = needs_browser
@@ -142,22 +142,6 @@ def test_two_tabs_keep_their_own_drawings(desk: Browser, server: Served) -> None
         assert np.array_equal(paper(desk), star)
     finally:
         desk.switch_to.window(second)
-        desk.close()
-        desk.switch_to.window(first)
-
-
-def test_a_drawing_is_still_there_in_a_tab_that_is_opened_later(desk: Browser, server: Served) -> None:
-    first = desk.current_window_handle
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("house"))
-    wait_for_photos(desk)
-    desk.get("about:blank")
-    desk.switch_to.new_window("tab")
-    try:
-        desk.get(server.url)
-        wait_for_photos(desk)
-        assert ink(desk) > 0
-    finally:
         desk.close()
         desk.switch_to.window(first)
 

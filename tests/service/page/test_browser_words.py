@@ -91,7 +91,7 @@ def test_where_clip_reads_words_the_field_takes_any_text(
 ) -> None:
     clip = saved_clip(tmp_path / "reading-clip", READING)
     build([gallery], tmp_path / "index", model.load(weights), clusters=CLUSTERS, embedder=f"clip:{clip}")
-    with served(settings.model_copy(update={"index": tmp_path / "index"})) as server:
+    with served(settings, index=tmp_path / "index") as server:
         desk.get(server.url)
         wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
         desk.find_element(By.ID, "word").send_keys("a dog on a beach", Keys.ENTER)

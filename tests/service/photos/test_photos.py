@@ -24,7 +24,7 @@ from service.schemas import Photo
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
-from tests.service.served import Served, served
+from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo
 from tests.service.talk import error, plain_http
 
@@ -209,10 +209,7 @@ def test_a_photo_that_is_gone_or_changed_is_not_found(
         path = index.photo(photo).paths[0]
         (tmp_path / "moved" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "moved" / path).write_bytes((gallery / path).read_bytes() if content is None else content)
-    with (
-        served(settings.model_copy(update={"gallery": (tmp_path / "moved",)})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, gallery=(tmp_path / "moved",)) as http:
         for photo in (1, 3, 4):
             for path in (f"/photos/{photo}", f"/thumbnails/{photo}"):
                 answer = http.get(path)
@@ -232,10 +229,7 @@ def test_of_a_photo_with_several_files_one_that_is_still_the_same_is_sent(
     first.write_bytes(encoded(draw_photo(100)))
     third.write_bytes(intact := (gallery / index.photo(photo).paths[2]).read_bytes())
     assert not second.exists()
-    with (
-        served(settings.model_copy(update={"gallery": (tmp_path,)})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, gallery=(tmp_path,)) as http:
         assert http.get(f"/photos/{photo}").content == intact
         assert http.get(f"/thumbnails/{photo}").status_code == 200
 
@@ -253,10 +247,7 @@ def test_of_an_index_that_names_other_files_only_images_are_served(
     (catalog,) = forged.glob("g*/photos.sqlite")
     with closing(sqlite3.connect(catalog)) as database, database:
         database.execute("UPDATE photos SET hash = ? WHERE id = 3", (hashlib.sha256(secret).hexdigest(),))
-    with (
-        served(settings.model_copy(update={"index": forged, "gallery": (tmp_path / "etc",)})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, index=forged, gallery=(tmp_path / "etc",)) as http:
         for path in ("/photos/3", "/thumbnails/3"):
             answer = http.get(path)
             assert error(answer) == (404, "photo_unavailable")
@@ -264,11 +255,9 @@ def test_of_an_index_that_names_other_files_only_images_are_served(
 
 
 def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
-    with (
-        served(settings.model_copy(update={"serve_originals": False})) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
-    ):
+    with asked(settings, serve_originals=False) as http:
         assert error(http.get("/photos/1")) == (404, "not_found")
         assert http.get("/thumbnails/1").status_code == 200
         results = http.post("/search", content=sketch).json()["results"]
         assert {result["photo_url"] for result in results} == {None}
+        assert http.post("/explain?photo=1", content=sketch).json()["photos"][0]["photo_url"] is None

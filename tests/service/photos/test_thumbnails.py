@@ -9,7 +9,7 @@ from PIL import Image
 
 from model.errors import ImageError
 from service.photos import ThumbnailCache, thumbnail
-from tests.pictures import drawing, encoded, oriented
+from tests.pictures import drawing, oriented
 
 
 def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
@@ -17,11 +17,6 @@ def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
     with Image.open(io.BytesIO(thumbnail(oriented(wide, 6), 32))) as small:
         assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (32, 16))
         assert not small.getexif()
-
-
-def test_a_small_photo_is_not_enlarged() -> None:
-    with Image.open(io.BytesIO(thumbnail(encoded(drawing("star", size=20)), 256))) as small:
-        assert small.size == (20, 20)
 
 
 def test_what_is_no_photo_has_no_thumbnail() -> None:

@@ -24,7 +24,7 @@ from service.serving.connection import FREE_CHUNKS, Connection, Framing, Refused
 from service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import Served, served
+from tests.service.served import Served, asked, served
 from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import connect, plain_http, rest
 
@@ -112,14 +112,14 @@ def test_the_parts_of_an_answer_do_not_wait_for_each_other(
         made.append(transport.get_extra_info("socket"))
 
     monkeypatch.setattr(Connection, "connection_made", noted)
-    with served(settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with asked(settings) as http:
         assert http.post("/search", content=sketch).status_code == 200
         assert [connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0 for connection in made] == [True]
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
 def test_a_sketch_that_trickles_in_is_given_up(settings: Settings, sketch: bytes, form: bool) -> None:
-    with served(settings.model_copy(update={"queue": 0, "upload_seconds": 2.0})) as server:
+    with served(settings, queue=0, upload_seconds=2.0) as server:
         kind = b"Content-Type: multipart/form-data; boundary=b\r\n" if form else b""
         with connect(server) as connection:
             connection.sendall(SEARCH + kind + CLOSE + b"Content-Length: 100000\r\n\r\n--b\r\n")

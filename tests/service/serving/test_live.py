@@ -89,7 +89,7 @@ def growing(tmp_path: Path, matcher: Matcher) -> Growing:
 
 @pytest.fixture
 def server(growing: Growing, settings: Settings) -> Iterator[Served]:
-    with served(settings.model_copy(update={"index": growing.index})) as running:
+    with served(settings, index=growing.index) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from indexer import Index
 from service.settings import Settings
 from tests.patience import PATIENCE
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import Served, served
+from tests.service.served import Served, asked, served
 from tests.service.server_process import address, running
 from tests.service.small_gallery import CLUSTERS, PHOTOS
 from tests.service.talk import connect, error
@@ -87,7 +87,7 @@ def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> 
 
 def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
     with (
-        served(settings.model_copy(update={"queue": 1})) as server,
+        served(settings, queue=1) as server,
         httpx.Client(base_url=server.url, timeout=PATIENCE) as http,
     ):
         idle = scraped(http)
@@ -103,16 +103,11 @@ def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
 
 
 def test_metrics_are_for_those_who_have_the_key(settings: Settings) -> None:
-    with served(settings.model_copy(update={"api_key": SecretStr("secret")})) as server:
+    with served(settings, api_key=SecretStr("secret")) as server:
         assert error(httpx.get(f"{server.url}/metrics", timeout=PATIENCE)) == (401, "unauthorized")
         # As Prometheus sends it, with `authorization: credentials`.
         bearer = {"authorization": "Bearer secret"}
         assert httpx.get(f"{server.url}/metrics", headers=bearer, timeout=PATIENCE).status_code == 200
-
-
-def test_with_a_port_of_their_own_they_are_not_on_the_main_one(settings: Settings) -> None:
-    with served(settings.model_copy(update={"metrics_port": 0})) as server:
-        assert error(httpx.get(f"{server.url}/metrics", timeout=PATIENCE)) == (404, "not_found")
 
 
 def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings, tmp_path: Path) -> None:
@@ -143,7 +138,7 @@ def test_two_applications_count_apart(server: Served, http: httpx.Client, settin
 
 def test_a_server_that_is_not_ready_says_so(settings: Settings, tmp_path: object) -> None:
     missing = settings.model_copy(update={"index": settings.index / "none" if settings.index else None})
-    with served(missing) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+    with asked(missing) as http:
         told = scraped(http)
         assert told[sample("sbir_ready")] == 0
         assert sample("sbir_index_photos") not in told

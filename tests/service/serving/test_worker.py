@@ -16,7 +16,7 @@ import pytest
 from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
-from service.serving.worker import ALWAYS, Shared, Unready, Worker
+from service.serving.worker import ALWAYS, Shared, Worker
 from tests.service.jobs import Gate, at_once, never, room, until
 
 
@@ -35,25 +35,6 @@ def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:
         return done
 
     assert asyncio.run(scenario()) == list(range(8))
-
-
-def test_a_full_queue_refuses_and_has_room_again_afterwards() -> None:
-    async def scenario() -> None:
-        worker, gate = Worker(queue=1), Gate()
-        running = asyncio.create_task(worker.run(gate, never()))
-        await until(gate.begun)
-        waiting = asyncio.create_task(worker.run(lambda: "waited", never()))
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFull) as full:
-            await worker.run(lambda: "too many", never())
-        assert full.value.retry_after >= 1
-        gate.opened.set()
-        assert await running == "through"
-        assert await waiting == "waited"
-        assert await worker.run(lambda: "room", never()) == "room"
-        worker.close()
-
-    asyncio.run(scenario())
 
 
 def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
@@ -107,26 +88,6 @@ def test_a_job_that_nobody_waits_for_any_more_keeps_its_place_until_it_ends() ->
         gate.opened.set()
         await room(worker)
         assert await worker.run(lambda: "next", never()) == "next"
-        worker.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_failing_job_fails_alone() -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    async def scenario() -> None:
-        worker = Worker(queue=5)
-        results = await asyncio.gather(
-            worker.run(lambda: 1, never()),
-            worker.run(fail, never()),
-            worker.run(lambda: 3, never()),
-            return_exceptions=True,
-        )
-        assert results[0] == 1
-        assert isinstance(results[1], ZeroDivisionError)
-        assert results[2] == 3
         worker.close()
 
     asyncio.run(scenario())
@@ -196,26 +157,6 @@ def test_a_sketch_that_is_no_picture_is_not_tried_again() -> None:
         return tried
 
     assert asyncio.run(scenario()) == [True]
-
-
-def test_jobs_that_wait_for_clip_hold_up_nobody_else() -> None:
-    async def scenario() -> list[str]:
-        worker, gate = Worker(queue=10), Gate()
-
-        def ask_clip() -> Callable[[], str]:
-            gate()
-            return lambda: "by clip"
-
-        asked = [asyncio.create_task(worker.run_prepared(lambda _: Unready(ask_clip), never())) for _ in range(4)]
-        await until(gate.begun)
-        others = [await worker.run_prepared(lambda _: lambda: "at once", never()) for _ in range(4)]
-        assert not any(task.done() for task in asked)
-        gate.opened.set()
-        others += await asyncio.gather(*asked)
-        worker.close()
-        return others
-
-    assert asyncio.run(scenario()) == 4 * ["at once"] + 4 * ["by clip"]
 
 
 def test_a_thing_is_made_once_for_all_who_wait_for_it() -> None:
