@@ -14,7 +14,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -190,22 +190,19 @@ def soak(what: str, folder: Path = SOAKS) -> Iterator[Soak]:
         result.save(folder / f"{re.sub('[^a-z0-9]+', '-', what.lower())[:60]}.json")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(prog="python -m tests.benchmarks.results", description=__doc__)
+def parser(module: str = "results", description: str | None = __doc__) -> argparse.ArgumentParser:
+    """The command line of a module that prints blocks."""
+    made = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=description)
     made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches or soaks wrote to")
     made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into the blocks of this page")
     made.add_argument("--quick", action="store_true", help="take results of quick runs, too")
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables, and write them into the page; 2 with a sentence where a result or a mark is wrong."""
-    options = parser().parse_args(arguments)
+def publish(options: argparse.Namespace, blocks_of: Callable[[Mapping[str, Result]], Mapping[str, str]]) -> int:
+    """Print the blocks of the results, and write them into the page; 2 with a sentence where one is wrong."""
     try:
-        blocks = {
-            name: result.markdown() for name, result in read_results(options.results, quick=options.quick).items()
-        }
+        blocks = blocks_of(read_results(options.results, quick=options.quick))
         if options.page:
             rewrite_page(options.page, blocks)
     except ResultError as error:
@@ -213,6 +210,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print("\n\n".join(f"{name}\n\n{text}" for name, text in blocks.items()))
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, and write them into the page; 2 with a sentence where a result or a mark is wrong."""
+    return publish(
+        parser().parse_args(arguments),
+        lambda results: {name: result.markdown() for name, result in results.items()},
+    )
 
 
 if __name__ == "__main__":

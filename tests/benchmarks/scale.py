@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from indexer.store import MOST_ID
 from model.network import preset
@@ -17,7 +16,8 @@ from model.ranking import SHORTLIST
 from service.commands.serve import SEARCHES_AT_ONCE
 from service.search.plan import NPROBE, RERANK
 from service.serving.on_ray import ENCODERS
-from tests.benchmarks.results import Result, ResultError, Row, read_results, rewrite_page, table
+from tests.benchmarks import results
+from tests.benchmarks.results import Result, ResultError, Row, table
 
 GALLERIES = {"a million": 10**6, "a hundred million": 10**8, "a billion": 10**9}
 GIGABITS = 10.0
@@ -30,19 +30,19 @@ TIMES_ON_DISK = 3
 MIB = 2**20
 
 
-def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[str, str]:
+def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[str, str]:
     """The blocks Scale and Walls. Raises ResultError where a result that they need, or a row of one, is missing.
 
     gigabits: a second, of the network between shards and ingress. Scoring takes as long as if all photos that are
     scored were in one shard; in many shards it takes less. What Ray takes counts as work of the ingress.
     """
-    if missing := {"Large galleries", "Shards", "Indexing"} - results.keys():
+    if missing := {"Large galleries", "Shards", "Indexing"} - measured.keys():
         raise ResultError(f"no bench has measured {', '.join(sorted(missing))}")
-    smaller, largest = sorted(results["Large galleries"].rows, key=lambda row: number(row, "photos"))[-2:]
-    by_ray = [row for row in results["Shards"].rows if str(row["gallery"]).endswith("by Ray")]
-    plain = results["Shards"].row(gallery="one index beside 1")
+    smaller, largest = sorted(measured["Large galleries"].rows, key=lambda row: number(row, "photos"))[-2:]
+    by_ray = [row for row in measured["Shards"].rows if str(row["gallery"]).endswith("by Ray")]
+    plain = measured["Shards"].row(gallery="one index beside 1")
     one, many = by_ray[0], by_ray[-1]
-    builds = {str(row["way"]).partition(", ")[2]: row for row in results["Indexing"].rows}
+    builds = {str(row["way"]).partition(", ")[2]: row for row in measured["Indexing"].rows}
     whole, phones = builds["whole build"], builds["whole build of 12 MP JPEGs"]
     per_shard, alone = number(largest, "photos"), "a query alone (ms)"
     grown = number(largest, "index on disk (MiB)") - number(smaller, "index on disk (MiB)")
@@ -119,7 +119,7 @@ def tables(results: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[st
     said = f"A shard has {per_shard:,.0f} photos, as the largest gallery that was measured. Each photo takes "
     said += f"{in_bytes(photo)} on the disk."
     sources = "\n".join(
-        f"- {name}: {results[name].machine}; {results[name].date}: `{results[name].command}`"
+        f"- {name}: {measured[name].machine}; {measured[name].date}: `{measured[name].command}`"
         for name in ("Large galleries", "Shards", "Indexing")
     )
     return {"Scale": f"{said}\n\n{table(scale)}\n\nComputed from:\n\n{sources}", "Walls": table(walls)}
@@ -160,9 +160,7 @@ def in_bytes(count: float) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m tests.benchmarks.scale", description=__doc__)
-    made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches wrote to")
-    made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into this page")
+    made = results.parser("scale", __doc__)
     made.add_argument("--gigabits", type=float, default=GIGABITS, metavar="N", help="a second, of the network (10)")
     return made
 
@@ -170,15 +168,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, and write them into the page; 2 with a sentence where that cannot be done."""
     options = parser().parse_args(arguments)
-    try:
-        blocks = tables(read_results(options.results), options.gigabits)
-        if options.page:
-            rewrite_page(options.page, blocks)
-    except ResultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n\n".join(f"{name}\n\n{text}" for name, text in blocks.items()))
-    return 0
+    return results.publish(options, lambda measured: tables(measured, options.gigabits))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from tests import browser
-from tests.browser import DESKTOP, Browser, Screen, run, wait, wait_for_photos
+from tests.browser import DESKTOP, Browser, Screen, draw, run, wait, wait_for_photos
+from tests.pictures import strokes
 from tests.service.served import Served
 
 
@@ -38,6 +39,13 @@ def on_screen(opened: Browser, screen: Screen, *, dark: bool = False) -> Iterato
         yield forgetful(opened)
     finally:
         browser.emulate(opened, DESKTOP)
+
+
+def find(driver: Browser, server: Served, shape: str = "star", screen: Screen = DESKTOP) -> None:
+    """Open the page, draw a shape, and wait until the photos for it are shown."""
+    driver.get(server.url)
+    draw(driver, screen, strokes(shape))
+    wait_for_photos(driver)
 
 
 def text(driver: Browser, name: str) -> str:

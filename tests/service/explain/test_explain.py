@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-import model
-from indexer import Index, PhotoUnavailable, UnknownPhoto, build, open_index
+from indexer import Index, PhotoUnavailable, UnknownPhoto
 from model import Matcher
 from model.decoding import Job
 from model.explanation import cut
@@ -25,9 +24,8 @@ from service.explain import nearest
 from service.explain.nearest import rebuild_from_gallery
 from service.explain.response import explain
 from service.schemas.explain import ExplainParams, ExplainResponse
-from tests.networks import tiny_checkpoint
 from tests.pictures import encoded, photo
-from tests.searching import Searcher
+from tests.searching import Searcher, searching
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
 GRID, SIDE = 4, 16
@@ -169,16 +167,14 @@ def test_a_liked_photo_is_put_together_from_other_photos(index: Index, matcher: 
 
 
 @pytest.fixture
-def own(tmp_path: Path, weights: Path) -> Iterator[tuple[Index, Matcher, Path]]:
+def own(tmp_path: Path) -> Iterator[tuple[Index, Matcher, Path]]:
     """An index whose photos may be changed."""
     root = tmp_path / "photos"
     root.mkdir()
     for seed in range(6):
         (root / f"{seed}.png").write_bytes(encoded(draw_photo(seed)))
-    matcher = model.load(weights)
-    build([root], tmp_path / "index", matcher, clusters=2, embedder="ret")
-    with open_index(tmp_path / "index", matcher) as index:
-        yield index, matcher, root
+    with searching(root, tmp_path, clusters=2) as searcher:
+        yield searcher.index, searcher.matcher, root
 
 
 def test_photos_that_changed_or_are_gone_are_not_explained(own: tuple[Index, Matcher, Path], sketch: bytes) -> None:
@@ -284,13 +280,10 @@ def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple
 def test_a_network_without_cross_attention_or_relation_network_is_explained_as_far_as_it_goes(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(encoded(photo("star", 96)))
-    checkpoint = tiny_checkpoint(
-        tmp_path / "plain.safetensors", cross_attention=False, methods=("ret",), best_method="ret"
-    )
-    matcher = model.load(checkpoint)
-    build([tmp_path / "photos"], tmp_path / "index", matcher, embedder="ret")
-    with open_index(tmp_path / "index", matcher) as index:
-        response = answer(index, matcher, encoded(draw_sketch()), 1, rebuild="photos")
+    with searching(
+        tmp_path / "photos", tmp_path, clusters=1, cross_attention=False, methods=("ret",), best_method="ret"
+    ) as searcher:
+        response = answer(searcher.index, searcher.matcher, encoded(draw_sketch()), 1, rebuild="photos")
     (explained,) = response.photos
     assert (explained.cross_attention, explained.relation_score, explained.influence) == (None, None, [])
     assert len(explained.matches) == len(explained.sketch_cells)

@@ -20,7 +20,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, ends_with, on_screen, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, ends_with, find, on_screen, paper, text, wait_for_notice
 from tests.service.served import Served, served
 from tests.service.small_gallery import PHOTOS
 
@@ -77,9 +77,7 @@ def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served)
 
 
 def test_one_can_choose_how_much_is_scored(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("circle"))
-    wait_for_photos(desk)
+    find(desk, server, "circle")
     desk.find_element(By.ID, "took-in").click()
     for value, said in [("fast", "whole picture, [Ret]."), ("best", "pictures square by square.")]:
         desk.find_element(By.XPATH, f"//input[@value='{value}']/..").click()
@@ -132,9 +130,7 @@ def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> Non
 
 
 def test_the_groups_looked_into_show_their_photos(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("circle"))
-    wait_for_photos(desk)
+    find(desk, server, "circle")
     desk.find_element(By.CSS_SELECTOR, "#groups summary").click()
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#groups-list img"))
     groups = desk.find_elements(By.CSS_SELECTOR, "#groups-list > li")
@@ -147,9 +143,7 @@ def test_the_groups_looked_into_show_their_photos(desk: Browser, server: Served)
 
 def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
     browser.download_to(desk, tmp_path)
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("star"))
-    wait_for_photos(desk)
+    find(desk, server)
     desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     name = text(desk, "viewer-title")
     desk.find_element(By.ID, "viewer-copy").click()

@@ -13,10 +13,9 @@ from selenium.webdriver.common.keys import Keys
 from indexer import build
 from model import Matcher
 from service.settings import Settings
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
-from tests.pictures import strokes
+from tests.browser import PHONE, Browser, run, wait, wait_for_photos
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, names, on_screen, text
+from tests.service.looking import axe_complaints, check_quiet, find, names, on_screen, text
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, save_copy
 
@@ -37,12 +36,6 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
     build([folder / "photos"], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
     with served(settings, index=folder / "index") as running:
         yield running
-
-
-def find(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
-    driver.get(server.url)
-    draw(driver, screen, strokes("star"))
-    wait_for_photos(driver)
 
 
 def folded(driver: Browser) -> list[dict[str, Any]]:
@@ -140,7 +133,7 @@ def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled:
 
 def test_everybody_can_use_copies(opened: Browser, doubled: Served) -> None:
     with on_screen(opened, PHONE, dark=True) as driver:
-        find(driver, doubled, PHONE)
+        find(driver, doubled, screen=PHONE)
         driver.execute_script("document.querySelector('#results .times:not([hidden])').scrollIntoView()")
         driver.find_element(By.CSS_SELECTOR, "#results .times:not([hidden])").click()
         wait_for_copies(driver)

@@ -17,7 +17,7 @@ from tests import browser
 from tests.browser import DESKTOP, Browser, before_pages, draw, run, stroke, wait, wait_for_photos
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, ink, last_search, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, find, ink, last_search, paper, text, wait_for_notice
 from tests.service.served import Served
 from tests.service.small_gallery import draw_sketch
 
@@ -32,9 +32,7 @@ def test_a_tap_is_a_dot(desk: Browser, server: Served) -> None:
 
 
 def test_undo_and_redo_work_by_keyboard(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("cross"))
-    wait_for_photos(desk)
+    find(desk, server, "cross")
     drawn = ink(desk)
     for _ in strokes("cross"):
         ActionChains(desk).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
@@ -103,9 +101,7 @@ def test_ink_and_paper_have_colours(desk: Browser, server: Served) -> None:
 
 
 def test_the_drawing_is_still_there_when_the_page_is_loaded_again(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("house"))
-    wait_for_photos(desk)
+    find(desk, server, "house")
     drawn = paper(desk)
     desk.refresh()
     wait_for_photos(desk)

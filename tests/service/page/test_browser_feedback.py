@@ -7,12 +7,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, wait, wait_for_photos
-from tests.pictures import strokes
+from tests.browser import PHONE, Browser, wait, wait_for_photos
 from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_quiet,
+    find,
     names,
     on_screen,
     parts,
@@ -25,12 +25,6 @@ from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS
 
 pytestmark = needs_browser
-
-
-def find(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
-    driver.get(server.url)
-    draw(driver, screen, strokes("star"))
-    wait_for_photos(driver)
 
 
 def photo(driver: Browser, place: int) -> tuple[str, str]:
@@ -175,7 +169,7 @@ def test_back_leaves_the_photo_first_and_then_takes_the_like_back(desk: Browser,
 
 def test_everybody_can_use_photos_as_parts(opened: Browser, server: Served) -> None:
     with on_screen(opened, PHONE, dark=True) as driver:
-        find(driver, server, PHONE)
+        find(driver, server, screen=PHONE)
         _, liked = photo(driver, 1)
         driver.find_elements(By.CSS_SELECTOR, "#results .small.like")[1].click()
         wait_for_search(driver, f"#like={liked}")

@@ -13,7 +13,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, ends_with, on_screen, parts, text
+from tests.service.looking import axe_complaints, check_quiet, ends_with, find, on_screen, parts, text
 from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS
 
@@ -155,9 +155,7 @@ def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
 
 def test_a_page_shows_what_the_server_chooses_until_the_person_does(opened: Browser, server: Served) -> None:
     with on_screen(opened, DESKTOP) as driver, before_pages(driver, "record_answers"):
-        driver.get(server.url)
-        draw(driver, DESKTOP, strokes("star"))
-        wait_for_photos(driver)
+        find(driver, server)
         chosen = driver.execute_script("return window.answers.at(-1).view")
         assert chosen in ("kinds", "photos")
         assert f" {chosen}, best first" in text(driver, "status")

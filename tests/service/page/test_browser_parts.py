@@ -15,6 +15,7 @@ from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_quiet,
+    find,
     names,
     on_screen,
     parts,
@@ -128,9 +129,7 @@ def test_an_image_of_a_drawing_is_searched_with_as_a_drawing(desk: Browser, serv
 
 
 def test_a_filter_is_a_part_that_can_be_removed_undone_and_shared(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("star"))
-    wait_for_photos(desk)
+    find(desk, server)
     everything = names(desk)
     filter_by(desk, folder="/größe/")
     wait_for_search(desk, FOLDER_HASH)

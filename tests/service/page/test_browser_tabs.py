@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
 from tests.pictures import odd_file, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, paper, text, wait_for_notice
+from tests.service.looking import check_quiet, find, paper, text, wait_for_notice
 from tests.service.served import Served
 
 pytestmark = needs_browser
@@ -20,9 +20,7 @@ pytestmark = needs_browser
 
 def find_and_open(driver: Browser, server: Served) -> None:
     """Search, and open the first photo."""
-    driver.get(server.url)
-    draw(driver, DESKTOP, strokes("star"))
-    wait_for_photos(driver)
+    find(driver, server)
     driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
     wait_until_open(driver, "viewer")
 
@@ -112,9 +110,7 @@ def test_after_a_reload_the_photo_is_closed_and_so_is_its_entry(desk: Browser, s
 
 def test_two_tabs_keep_their_own_drawings(desk: Browser, server: Served) -> None:
     first = desk.current_window_handle
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("house"))
-    wait_for_photos(desk)
+    find(desk, server, "house")
     house = paper(desk)
     desk.switch_to.new_window("tab")
     second = desk.current_window_handle

@@ -29,16 +29,14 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import axe_complaints, check_quiet, on_screen, text
+from tests.service.looking import axe_complaints, check_quiet, find, on_screen, text
 from tests.service.served import Served, served
 
 pytestmark = needs_browser
 
 
 def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
-    driver.get(server.url)
-    draw(driver, screen, strokes("house"))
-    wait_for_photos(driver)
+    find(driver, server, "house", screen=screen)
     ask_why(driver)
 
 
@@ -200,9 +198,7 @@ def test_each_pair_that_counts_has_a_colour_of_its_own_on_both_sides(desk: Brows
 
 
 def test_one_photo_is_explained_from_its_own_dialog(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("star"))
-    wait_for_photos(desk)
+    find(desk, server)
     desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     name = text(desk, "viewer-title")
     desk.find_element(By.ID, "viewer-why").click()
@@ -222,9 +218,7 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
         return Response(status_code=405) if request.url.path == "/explain" else await ask(request)
 
     with served(settings, app) as server:
-        desk.get(server.url)
-        draw(desk, DESKTOP, strokes("house"))
-        wait_for_photos(desk)
+        find(desk, server, "house")
         desk.find_element(By.ID, "why-open").click()
         wait(desk).until(lambda d: d.find_element(By.ID, "why-again").is_displayed())
         desk.find_element(By.ID, "why-close").click()
@@ -265,9 +259,7 @@ def test_of_an_image_only_what_is_drawn_is_a_part(desk: Browser, server: Served)
 def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
     """Why one photo was found is asked, then why all were; of both, the picture is decoded late."""
     with before_pages(desk, "hold_decoding"):
-        desk.get(server.url)
-        draw(desk, DESKTOP, strokes("star"))
-        wait_for_photos(desk)
+        find(desk, server)
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         desk.find_element(By.ID, "viewer-why").click()
         wait(desk).until(lambda d: d.execute_script("return held.length") == 1)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import model
-from indexer import Index, build, open_index
+from indexer import Index
 from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.images.files import open_image
@@ -22,8 +22,7 @@ from service.errors import BadSearch
 from service.schemas import SearchQuery
 from service.search import plan
 from service.search.plan import RERANK_PLAIN, Defaults
-from tests.networks import tiny_checkpoint
-from tests.searching import Searcher
+from tests.searching import Searcher, searching
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch, save_copy
 
 
@@ -60,7 +59,7 @@ def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
 ) -> None:
     scores = scores_of_files(gallery, index, matcher, method)
     wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method=method))
+    outcome = searcher.find_sketch(nprobe="all", method=method)
     assert [(hit.id, hit.raw_score) for hit in outcome.results] == wanted
     assert [hit.rank for hit in outcome.results] == list(range(1, PHOTOS + 1))
     assert outcome.candidates == PHOTOS
@@ -75,7 +74,7 @@ def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned
     ret = Tokens.of_ret(torch.from_numpy(index.vectors.centroids))
     ranking = matcher.scores(sketch, ret if method == "ret" else index.centroids, method)[0]
     clusters = sorted(range(CLUSTERS), key=lambda c: (-float(ranking[c]), c))
-    everything = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method=method))
+    everything = searcher.find_sketch(nprobe="all", method=method)
 
     outcome = searcher.search(draw_sketch(), SearchQuery(k=2, nprobe=2, method=method))
     assert [(c.id, c.score) for c in outcome.clusters] == [(c, float(ranking[c])) for c in clusters[:2]]
@@ -93,9 +92,6 @@ def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -
     assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
 
 
-WITHOUT_PAIRS: tuple[dict[str, Any], ...] = ({"quality": "fast"}, {"method": "ret"})
-
-
 def test_unless_told_otherwise_the_checkpoints_best_method_scores_the_best_by_vector(
     searcher: Searcher, matcher: Matcher
 ) -> None:
@@ -111,18 +107,18 @@ def test_a_searcher_may_open_fewer_cells_or_score_more_by_default(
     few = Searcher(index, matcher, Defaults(nprobe=2)).search(draw_sketch(), SearchQuery(k=1, rerank=PHOTOS))
     assert len(few.clusters) == 2
     best = Searcher(index, matcher, Defaults(quality="best")).search(draw_sketch(), SearchQuery(k=PHOTOS))
-    exhaustive = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
+    exhaustive = searcher.find_sketch(nprobe="all")
     assert (best.quality, best.results, best.pairs_scored) == ("best", exhaustive.results, PHOTOS)
-    fast = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, quality="fast"))
+    fast = searcher.find_sketch(quality="fast")
     assert (fast.method, fast.results) == (
         "ret",
-        searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret")).results,
+        searcher.find_sketch(method="ret").results,
     )
 
 
 def test_scores_that_people_see_are_from_0_to_1_in_the_order_of_those_by_the_method(searcher: Searcher) -> None:
     for method in ("rn", "ret"):
-        results = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method=method)).results
+        results = searcher.find_sketch(method=method).results
         scores = [hit.score for hit in results]
         assert (scores[0], min(scores) >= 0) == (1, True)
         assert scores == sorted(scores, reverse=True)
@@ -137,7 +133,7 @@ def test_more_clusters_than_there_are_means_all(searcher: Searcher) -> None:
 
 
 def test_pages_continue_the_ranking(searcher: Searcher) -> None:
-    whole = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all")).results
+    whole = searcher.find_sketch(nprobe="all").results
     pages = [
         searcher.search(draw_sketch(), SearchQuery(k=5, offset=offset, nprobe="all")).results
         for offset in range(0, 30, 5)
@@ -148,8 +144,8 @@ def test_pages_continue_the_ranking(searcher: Searcher) -> None:
 
 def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher: Searcher) -> None:
     by_ret = searcher.search(draw_sketch(), SearchQuery(k=6, nprobe="all", method="ret"))
-    by_rn = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
-    thinned = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", rerank=6))
+    by_rn = searcher.find_sketch(nprobe="all", method="rn")
+    thinned = searcher.find_sketch(nprobe="all", method="rn", rerank=6)
     let_through = {hit.id for hit in by_ret.results}
     assert [hit.id for hit in thinned.results] == [hit.id for hit in by_rn.results if hit.id in let_through]
     assert {(hit.id, hit.raw_score) for hit in thinned.results} <= {(hit.id, hit.raw_score) for hit in by_rn.results}
@@ -157,13 +153,13 @@ def test_thinning_lets_only_the_best_by_ret_reach_the_relation_network(searcher:
 
 
 def test_ret_chooses_among_all_photos_and_needs_no_centroid(searcher: Searcher) -> None:
-    by_clusters = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn", rerank=6))
-    by_ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", rerank=6))
+    by_clusters = searcher.find_sketch(nprobe="all", method="rn", rerank=6)
+    by_ret = searcher.find_sketch(method="rn", rerank=6)
     assert by_ret.results == by_clusters.results
     assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
-    ret = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="ret"))
-    assert ret.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="ret")).results
+    ret = searcher.find_sketch(method="ret")
+    assert ret.results == searcher.find_sketch(nprobe="all", method="ret").results
     assert (ret.rerank, ret.candidates) == (None, PHOTOS)
 
 
@@ -178,69 +174,40 @@ def test_a_page_longer_than_what_ret_lets_through_has_more_photos_scored(
     assert searcher.search(draw_sketch(), SearchQuery(k=3, offset=6, method="rn", rerank=4)).results == ()
 
 
-def test_thinning_to_more_than_there_are_changes_nothing(searcher: Searcher) -> None:
-    plain = searcher.search(draw_sketch(), SearchQuery(nprobe=2))
-    thinned = searcher.search(draw_sketch(), SearchQuery(nprobe=2, rerank=10_000))
-    assert thinned.results == plain.results
-
-
 @pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all", "rerank": PHOTOS}])
 def test_a_spent_budget_scores_the_best_by_ret_first(index: Index, weights: Path, how: dict[str, Any]) -> None:
     searcher = Searcher(index, model.load(weights, dtype=torch.float32, chunk=4))
-    hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, method="rn", **how))
+    hurried = searcher.find_sketch(budget_ms=1e-6, method="rn", **how)
     best = searcher.search(draw_sketch(), SearchQuery(k=4, method="ret", nprobe="all"))
     assert hurried.budget_spent
     assert {hit.id for hit in hurried.results} == {hit.id for hit in best.results}
     assert {cluster.id for cluster in hurried.clusters} == {hit.cluster for hit in best.results}
-    at_ease = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=600_000, method="rn", **how))
+    at_ease = searcher.find_sketch(budget_ms=600_000, method="rn", **how)
     assert not at_ease.budget_spent
-    assert at_ease.results == searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", **how)).results
+    assert at_ease.results == searcher.find_sketch(method="rn", **how).results
 
 
 def test_no_budget_is_too_small_for_all_distances_of_ret(searcher: Searcher) -> None:
-    hurried = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6, method="ret"))
+    hurried = searcher.find_sketch(budget_ms=1e-6, method="ret")
     assert (len(hurried.results), hurried.budget_spent) == (PHOTOS, False)
 
 
-def test_equal_scores_are_ordered_by_id(matcher: Matcher, tmp_path: Path) -> None:
+def test_equal_scores_are_ordered_by_id(tmp_path: Path) -> None:
     for number in range(6):
         save_copy(tmp_path / "photos" / f"{number}.png", seed=3, number=number)
-    build([tmp_path / "photos"], tmp_path / "index", matcher, clusters=1, embedder="ret")
-    index = open_index(tmp_path / "index", matcher)
-    outcome = Searcher(index, matcher).search(draw_sketch(), SearchQuery(nprobe="all"))
+    with searching(tmp_path / "photos", tmp_path, clusters=1) as searcher:
+        outcome = searcher.find_sketch(nprobe="all")
     assert len({hit.raw_score for hit in outcome.results}) == 1
     assert [hit.id for hit in outcome.results] == sorted(hit.id for hit in outcome.results)
     assert len(outcome.results) == 6
-    index.close()
 
 
 def test_a_checkpoint_with_only_a_global_vector_searches_by_it(gallery: Path, tmp_path: Path) -> None:
-    lone = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
-    build([gallery], tmp_path / "index", lone, clusters=CLUSTERS, embedder="ret")
-    index = open_index(tmp_path / "index", lone)
-    searcher = Searcher(index, lone)
-    outcome = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all"))
-    assert outcome.method == "ret"
-    assert len(outcome.results) == PHOTOS
-    with pytest.raises(BadSearch, match="auto, ret"):
-        searcher.search(draw_sketch(), SearchQuery(method="rn"))
-    index.close()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"method": "clip"}, "this index was not clustered by CLIP"),
-        ({"method": "fused"}, "it has auto, rn, ret"),
-        ({"diffuse": True}, "no threshold for diffusion"),
-        ({"method": "ret", "rerank": 5}, "leave it out"),
-    ],
-)
-def test_what_the_checkpoint_cannot_do_is_refused_with_what_it_can(
-    searcher: Searcher, wrong: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(BadSearch, match=sentence):
-        searcher.search(draw_sketch(), SearchQuery(**wrong))
+    with searching(gallery, tmp_path, methods=("ret",), best_method="ret") as searcher:
+        outcome = searcher.find_sketch(nprobe="all")
+        assert (outcome.method, len(outcome.results)) == ("ret", PHOTOS)
+        with pytest.raises(BadSearch, match="auto, ret"):
+            searcher.find_sketch(method="rn")
 
 
 @pytest.fixture(scope="module")

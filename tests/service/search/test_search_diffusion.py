@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import model
-from indexer import Index, build, open_index
 from model import Matcher, Tokens
 from service.schemas import SearchQuery
 from service.search import plan
-from tests.networks import tiny_checkpoint
 from tests.searching import Searcher
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+from tests.service.small_gallery import PHOTOS, draw_sketch
 
 
-@pytest.fixture(scope="module")
-def diffusing(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> tuple[Searcher, Index, Matcher]:
-    folder = tmp_path_factory.mktemp("diffusing")
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
-    build([gallery], folder / "index", matcher, clusters=CLUSTERS)
-    index = open_index(folder / "index", matcher)
-    return Searcher(index, matcher), index, matcher
-
-
-def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
-    diffusing: tuple[Searcher, Index, Matcher],
-) -> None:
-    searcher, index, matcher = diffusing
+def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(diffusing: Searcher) -> None:
+    searcher, index, matcher = diffusing, diffusing.index, diffusing.matcher
     plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, nprobe="all", method="rn"))
     assert not plain.diffused
     hits = sorted(plain.results, key=lambda hit: hit.id)
@@ -52,9 +37,9 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(
 
 @pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all"}])
 def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_that_were(
-    diffusing: tuple[Searcher, Index, Matcher], how: dict[str, Any]
+    diffusing: Searcher, how: dict[str, Any]
 ) -> None:
-    searcher, index, matcher = diffusing
+    searcher, index, matcher = diffusing, diffusing.index, diffusing.matcher
     plain = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS, method="rn", rerank=5, diffuse=False, **how))
     ids, ret = index.ids, index.vectors.of()
     order = ids.argsort()
@@ -76,9 +61,9 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
 
 
 def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
-    diffusing: tuple[Searcher, Index, Matcher], monkeypatch: pytest.MonkeyPatch
+    diffusing: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    searcher, _, _ = diffusing
+    searcher = diffusing
     monkeypatch.setattr(plan, "SHORTLIST", 8)
     by_ret = searcher.search(draw_sketch(), SearchQuery(k=8, method="ret"))
     thinned = searcher.search(draw_sketch(), SearchQuery(k=8, rerank=5))
@@ -90,8 +75,8 @@ def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
     assert searcher.search(draw_sketch(), SearchQuery(k=9)).pairs_scored == 9
 
 
-def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: tuple[Searcher, Index, Matcher]) -> None:
-    _, index, matcher = diffusing
-    few = Searcher(index, Matcher(matcher.network, matcher.checkpoint_sha256, chunk=4))
+def test_what_a_spent_budget_left_unscored_is_estimated(diffusing: Searcher) -> None:
+    matcher = diffusing.matcher
+    few = Searcher(diffusing.index, Matcher(matcher.network, matcher.checkpoint_sha256, chunk=4))
     hurried = few.search(draw_sketch(), SearchQuery(k=PHOTOS, budget_ms=1e-6))
     assert (hurried.budget_spent, hurried.pairs_scored, len(hurried.results)) == (True, 4, PHOTOS)

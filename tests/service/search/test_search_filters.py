@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import model
 from indexer import Index, build, open_index
-from service.schemas import SearchQuery, SearchResponse
+from service.schemas import SearchResponse
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
-from tests.searching import Searcher
-from tests.service.small_gallery import draw_photo, draw_sketch
+from tests.searching import Searcher, searching
+from tests.service.small_gallery import draw_photo
 
 FIRST = date(2023, 12, 30)
 # Photos by path; two of equal number have equal bytes, and each was changed so many days after the first. None of them
@@ -53,14 +53,8 @@ def write_gallery(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
     folder = tmp_path_factory.mktemp("filters")
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
-    build([write_gallery(folder / "photos")], folder / "index", matcher, clusters=3, embedder="ret")
-    with open_index(folder / "index", matcher) as index:
-        yield Searcher(index, matcher)
-
-
-def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchResponse:
-    return searcher.search(draw_sketch() if drawn else None, SearchQuery(**{"k": PHOTOS, **asked}))
+    with searching(write_gallery(folder / "photos"), folder, clusters=3, diffusion=0.2) as opened:
+        yield opened
 
 
 def found(outcome: SearchResponse) -> set[int]:
@@ -84,7 +78,7 @@ _WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     folders=st.lists(st.sampled_from(FOLDERS), max_size=2).map(tuple),
     days=st.tuples(_DAYS, _DAYS),
@@ -105,7 +99,7 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
         after, before = before, after
     wanted = expected(searcher.index, folders, after, before)
     like = [] if liked is None else [searcher.index.photo_at(liked).id]
-    outcome = find(searcher, drawn or liked is None, folder=folders, after=after, before=before, like=like, **way)
+    outcome = searcher.find_sketch(drawn or liked is None, folder=folders, after=after, before=before, like=like, **way)
     assert found(outcome) <= wanted
     assert len(outcome.results) == outcome.candidates
     assert sum(cluster.size for cluster in outcome.clusters) <= max(len(wanted), PHOTOS)
@@ -119,23 +113,23 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
 @pytest.mark.parametrize("drawn", [True, False])
 def test_a_filter_that_leaves_nothing_gives_no_results(searcher: Searcher, view: str, drawn: bool) -> None:
     for way in ({}, {"nprobe": 2}, {"diffuse": False}):
-        outcome = find(searcher, drawn, folder=["nowhere"], like=[1], view=view, **way)
+        outcome = searcher.find_sketch(drawn, folder=["nowhere"], like=[1], view=view, **way)
         assert (outcome.results, outcome.kinds or (), outcome.clusters, outcome.candidates) == ((), (), (), 0)
-    assert find(searcher, folder=["nowhere"], view=view, method="rn").candidates == 0
+    assert searcher.find_sketch(folder=["nowhere"], view=view, method="rn").candidates == 0
 
 
 def test_one_file_has_to_pass_all_filters(searcher: Searcher) -> None:
     # The photo is in this folder, and a file of it was changed on this day: two different ones.
     assert searcher.index.photo_at("2023/summer/a again.png").id not in found(
-        find(searcher, folder=["2023/summer"], before=FIRST)
+        searcher.find_sketch(folder=["2023/summer"], before=FIRST)
     )
 
 
 def test_a_liked_photo_that_a_filter_leaves_out_leads_all_the_same(searcher: Searcher) -> None:
     liked = searcher.index.photo_at("2023/b.png").id
-    order = [hit.id for hit in find(searcher, False, like=[liked]).results]
+    order = [hit.id for hit in searcher.find_sketch(False, like=[liked]).results]
     passing = expected(searcher.index, ("größe_%", "2023 more"), None, None)
-    outcome = find(searcher, False, like=[liked], folder=["größe_%", "2023 more"], diffuse=False)
+    outcome = searcher.find_sketch(False, like=[liked], folder=["größe_%", "2023 more"], diffuse=False)
     assert liked in order
     assert found(outcome) == passing
 
@@ -156,4 +150,4 @@ def test_folders_of_several_roots_begin_with_the_name_of_theirs(tmp_path: Path) 
             (["inside"], set()),
             (["two", "one/inside"], {"one/inside/0.png", "one/inside/1.png", "two/inside/2.png"}),
         ):
-            assert {hit.paths[0] for hit in find(searcher, folder=folders).results} == paths
+            assert {hit.paths[0] for hit in searcher.find_sketch(folder=folders).results} == paths

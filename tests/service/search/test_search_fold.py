@@ -6,18 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import model
-from indexer import build, open_index
-from service.schemas import SearchQuery, SearchResponse, SearchResult
+from service.schemas import SearchResult
 from service.search import shown
 from service.search.plan import GROUPED
-from tests.networks import tiny_checkpoint
-from tests.searching import Searcher
-from tests.service.small_gallery import draw_sketch, save_copy
+from tests.searching import Searcher, searching
+from tests.service.small_gallery import save_copy
 
 # So many files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1]
@@ -27,19 +23,16 @@ PHOTOS = sum(FILES)
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
     folder = tmp_path_factory.mktemp("fold")
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
     for picture, count in enumerate(FILES):
         for number in range(count):
             save_copy(folder / "photos" / str(number) / f"{picture}.png", picture, number)
-    build([folder / "photos"], folder / "index", matcher, clusters=3, embedder="ret")
-    with open_index(folder / "index", matcher) as index, pytest.MonkeyPatch.context() as patch:
+    with (
+        searching(folder / "photos", folder, clusters=3, diffusion=0.2) as opened,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         # To a network with random weights, all pictures are much the same.
         patch.setattr(shown, "SAME", 0.9999)
-        yield Searcher(index, matcher)
-
-
-def find(searcher: Searcher, drawn: bool = True, **asked: Any) -> SearchResponse:
-    return searcher.search(draw_sketch() if drawn else None, SearchQuery(**{"k": PHOTOS, **asked}))
+        yield opened
 
 
 def picture(searcher: Searcher, photo: int) -> str:
@@ -76,7 +69,7 @@ def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking
     if liked is not None and ("rerank" in way or way.get("method") == "rn"):
         way = {}
     like = [] if liked is None else [liked]
-    folded = find(searcher, fold=True, k=k, offset=offset, like=like, **way)
+    folded = searcher.find_sketch(fold=True, k=k, offset=offset, like=like, **way)
     ids = [photo for hit in folded.results for photo in (hit.id, *copies(hit))]
     assert len(ids) == len(set(ids))
     shown = [picture(searcher, hit.id) for hit in folded.results]
@@ -93,7 +86,7 @@ def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking
 
 @pytest.mark.parametrize("way", [{}, {"method": "rn", "diffuse": False}, {"nprobe": "all"}])
 def test_what_is_folded_is_what_is_ranked_without(searcher: Searcher, way: dict[str, Any]) -> None:
-    ranked, folded = find(searcher, **way), find(searcher, fold=True, **way)
+    ranked, folded = searcher.find_sketch(**way), searcher.find_sketch(fold=True, **way)
     assert all(hit.copies is None for hit in ranked.results)
     first: dict[str, list[int]] = {}
     for hit in ranked.results:
@@ -105,8 +98,8 @@ def test_what_is_folded_is_what_is_ranked_without(searcher: Searcher, way: dict[
 
 @pytest.mark.parametrize("k", [1, 3, 7])
 def test_pages_continue_the_results(searcher: Searcher, k: int) -> None:
-    whole = find(searcher, fold=True).results
-    pages = [find(searcher, fold=True, k=k, offset=offset).results for offset in range(0, len(FILES) + k, k)]
+    whole = searcher.find_sketch(fold=True).results
+    pages = [searcher.find_sketch(fold=True, k=k, offset=offset).results for offset in range(0, len(FILES) + k, k)]
     assert tuple(hit for page in pages for hit in page) == whole
 
 
@@ -114,32 +107,32 @@ def test_a_page_is_full_where_few_photos_would_have_been_ranked_for_it(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {"k": 4, "nprobe": 1, "diffuse": False, "method": "rn"}
-    short = find(searcher, **asked)
+    short = searcher.find_sketch(**asked)
     assert short.candidates < PHOTOS
-    assert len(find(searcher, fold=True, **{**asked, "k": len(FILES)}).results) == len(FILES)
+    assert len(searcher.find_sketch(fold=True, **{**asked, "k": len(FILES)}).results) == len(FILES)
     # Beyond the photos that are folded, each is a result of its own.
     monkeypatch.setattr(shown, "FOLDED", 3)
-    results = find(searcher, fold=True).results
+    results = searcher.find_sketch(fold=True).results
     assert len(results) > len(FILES)
     assert all(hit.copies == () for hit in results[3:])
 
 
 def test_a_limit_of_time_ends_the_search_however_few_results_there_are(searcher: Searcher) -> None:
-    found = find(searcher, fold=True, budget_ms=1e-6, nprobe=1, k=PHOTOS)
+    found = searcher.find_sketch(fold=True, budget_ms=1e-6, nprobe=1, k=PHOTOS)
     assert 0 < len(found.results) <= len(FILES)
 
 
 def test_liked_photos_are_results_of_their_own_even_if_they_are_copies(searcher: Searcher) -> None:
-    same = [hit for hit in find(searcher, fold=True).results if hit.copies]
+    same = [hit for hit in searcher.find_sketch(fold=True).results if hit.copies]
     one = same[0]
     first, second, *others = sorted((one.id, *copies(one)))
-    found = find(searcher, False, fold=True, like=[second, first]).results
+    found = searcher.find_sketch(False, fold=True, like=[second, first]).results
     assert [hit.id for hit in found[:2]] == [first, second]
     assert sorted(photo for hit in found[:2] for photo in copies(hit)) == others
 
 
 def test_kinds_are_made_of_results(searcher: Searcher) -> None:
-    found = find(searcher, fold=True, view="kinds", k=GROUPED).kinds or ()
+    found = searcher.find_sketch(fold=True, view="kinds", k=GROUPED).kinds or ()
     assert sum(kind.size for kind in found) == len(FILES)
     shown = [hit for kind in found for hit in (kind.best, *kind.more)]
     assert sum(1 + len(copies(hit)) for hit in shown) <= PHOTOS
@@ -148,5 +141,5 @@ def test_kinds_are_made_of_results(searcher: Searcher) -> None:
 
 def test_only_an_answer_that_was_folded_has_copies(searcher: Searcher) -> None:
     for fold in (False, True):
-        answer = find(searcher, fold=fold).model_dump()
+        answer = searcher.find_sketch(fold=fold).model_dump()
         assert {("copies" in result) for result in answer["results"]} == {fold}

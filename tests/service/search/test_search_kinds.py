@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import model
 from indexer import build, open_index
 from model.ranking import kinds_of, mean_direction
 from service.gallery import Floats
@@ -21,19 +18,13 @@ from service.search import searcher as searching
 from service.search.plan import GROUPED
 from service.search.searcher import MORE
 from service.search.shown import Groups, group_kinds, is_far_ahead
-from tests.networks import tiny_checkpoint
 from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
 
-@pytest.fixture(scope="module")
-def searcher(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Iterator[Searcher]:
-    """By a checkpoint that can diffuse, as the default one does."""
-    folder = tmp_path_factory.mktemp("kinds")
-    matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", diffusion=0.2), dtype=torch.float32)
-    build([gallery], folder / "index", matcher, clusters=CLUSTERS, embedder="ret")
-    with open_index(folder / "index", matcher) as index:
-        yield Searcher(index, matcher)
+@pytest.fixture
+def searcher(diffusing: Searcher) -> Searcher:
+    return diffusing
 
 
 def kinds(searcher: Searcher, **asked: Any) -> tuple[Kind, ...]:

@@ -7,17 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-import model
 from indexer import build, open_index
-from model import Matcher
 from service.engine import Engine
 from service.errors import BadSearch
 from service.schemas import ExplainParams, SearchQuery
 from service.settings import Settings
 from service.sharding import check_searches
-from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
@@ -26,25 +22,17 @@ Both = tuple[Searcher, Searcher]
 
 
 @pytest.fixture(scope="module")
-def matcher(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
-    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    return model.load(tiny_checkpoint(file, words=(("dog",), ("cat",)), diffusion=0.2), dtype=torch.float32)
-
-
-@pytest.fixture(scope="module")
-def without(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
+def without(tmp_path_factory: pytest.TempPathFactory, gallery: Path, diffusing: Searcher) -> Path:
     folder = tmp_path_factory.mktemp("without") / "index"
-    build([gallery], folder, matcher, clusters=CLUSTERS, embedder="ret", tokens="none")
+    build([gallery], folder, diffusing.matcher, clusters=CLUSTERS, embedder="ret", tokens="none")
     return folder
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher, without: Path) -> Iterator[Both]:
-    """Makes one gallery twice: without and with tokens."""
-    folder = tmp_path_factory.mktemp("with") / "index"
-    build([gallery], folder, matcher, clusters=CLUSTERS, embedder="ret")
-    with open_index(without, matcher) as small, open_index(folder, matcher) as whole:
-        yield Searcher(small, matcher), Searcher(whole, matcher)
+def both(without: Path, diffusing: Searcher) -> Iterator[Both]:
+    """Opens one gallery without and with tokens."""
+    with open_index(without, diffusing.matcher) as small:
+        yield Searcher(small, diffusing.matcher), diffusing
 
 
 @pytest.mark.parametrize(
@@ -61,8 +49,8 @@ def test_near_duplicates_are_found_by_ret(both: Both) -> None:
     assert all(hit.copies is not None for hit in folded.results)
 
 
-def test_it_explains_by_the_photos_files_and_rebuilds_nothing(without: Path, matcher: Matcher) -> None:
-    engine = Engine(Settings(index=without), matcher)
+def test_it_explains_by_the_photos_files_and_rebuilds_nothing(without: Path, diffusing: Searcher) -> None:
+    engine = Engine(Settings(index=without), diffusing.matcher)
     sketch = engine.prepare(encoded(draw_sketch()))
     model_info, index_info = engine.info()
     assert (model_info.methods, model_info.best_method, index_info.tokens) == (("ret",), "ret", 1)

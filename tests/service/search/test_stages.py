@@ -14,7 +14,6 @@ from indexer import Index
 from model import Matcher
 from model.network import Calibration, Method
 from service.gallery import Find, Shard, Table, best_first
-from service.gallery.shard import BATCH
 from service.schemas import SearchQuery
 from service.search.plan import Stopwatch, encode_picture
 from tests.searching import Searcher
@@ -87,14 +86,6 @@ def test_a_spent_budget_leaves_the_first_portion(
     assert (at_ease.complete, np.isfinite(at_ease.scores).sum()) == (True, PHOTOS)
 
 
-def test_photos_scored_in_several_batches_score_as_alone(gallery_of_index: Shard, find: Find) -> None:
-    rows = np.arange(PHOTOS)[np.arange(BATCH + 5) % PHOTOS]
-    sketch = find.tokens(CPU)
-    scores = gallery_of_index._pairs(sketch, rows, "rn")
-    alone = [gallery_of_index._pairs(sketch, rows[i : i + 1], "rn")[0] for i in range(PHOTOS)]
-    assert scores.tolist() == [alone[i % PHOTOS] for i in range(len(rows))]
-
-
 def test_all_photos_compare_by_ret_as_those_that_are_named(
     index: Index, matcher: Matcher, find: Find, every: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,8 +105,8 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
     index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.gallery.shard.BATCH", 4)
     read = Searcher(index, matcher)
+    monkeypatch.setattr("service.gallery.shard.BATCH", 4)
     monkeypatch.setattr(Shard, "_fits", lambda _: True)
     kept = Searcher(index, matcher)
     # From now on nothing may be read.
