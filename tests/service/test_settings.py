@@ -89,12 +89,6 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings().gallery == ()
 
 
-def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_PORT", "9000")
-    assert Settings().port == 9000
-    assert Settings(port=9001).port == 9001
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("THREADS", "0")]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from PIL import Image
 
-from model.errors import ImageError
 from service.photos import ThumbnailCache, thumbnail
 from tests.pictures import drawing, oriented
 
@@ -17,11 +15,6 @@ def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:
     with Image.open(io.BytesIO(thumbnail(oriented(wide, 6), 32))) as small:
         assert (small.format, small.mode, small.size) == ("JPEG", "RGB", (32, 16))
         assert not small.getexif()
-
-
-def test_what_is_no_photo_has_no_thumbnail() -> None:
-    with pytest.raises(ImageError):
-        thumbnail(b"text", 256)
 
 
 def test_the_cache_keeps_what_was_asked_for_last_up_to_its_size() -> None:

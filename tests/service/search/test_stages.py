@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ import torch
 
 from indexer import Index
 from model import Matcher
-from model.network import Calibration, Method
 from service.gallery import Find, Shard, Table, best_first
 from service.schemas import SearchQuery
 from service.search.plan import Stopwatch, encode_picture
@@ -115,35 +112,6 @@ def test_a_gallery_kept_on_the_device_answers_as_one_that_is_read(
     monkeypatch.undo()
     assert found.results == read.search(draw_sketch(0), SearchQuery(nprobe="all", method="rn", k=50)).results
     assert len(found.results) == index.photo_count
-
-
-@pytest.mark.parametrize(
-    ("device", "methods", "free", "reserved", "fits"),
-    [
-        ("cuda", ("rn", "ret"), 1 << 40, 0, True),
-        ("cuda", ("rn", "ret"), 1000, 1000, False),
-        # The live generation's tokens take most of what PyTorch has.
-        ("cuda", ("rn", "ret"), 1000, 1 << 40, True),
-        ("cuda", ("ret",), 1 << 40, 0, False),
-        ("cpu", ("rn", "ret"), 0, 0, False),
-    ],
-)
-def test_only_a_gpu_with_room_keeps_all_tokens_that_are_scored(
-    device: str,
-    methods: tuple[Method, ...],
-    free: int,
-    reserved: int,
-    fits: bool,
-    index: Index,
-    matcher: Matcher,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kept: Any = Shard(index, matcher)
-    calibration = Calibration(methods=methods)
-    monkeypatch.setattr(kept, "_matcher", SimpleNamespace(device=torch.device(device), calibration=calibration))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
-    assert kept._fits() is fits
 
 
 def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
