@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import os
+import random
 import signal
+import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,15 +15,23 @@ import pytest
 import model
 from indexer import build, read_progress, verify
 from indexer.commands import main
+from tests.benchmarks.results import soak
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.same import check_same, held, read_shards
 from tests.indexer.distributed.workers import KILLS
 from tests.indexer.galleries import index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
-from tests.programs import run_python
+from tests.patience import join
+from tests.programs import family, run_python
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
+
+KILLED = (
+    "Workers killed at random moments of builds on a Ray cluster. Each build ends in the bytes of an undisturbed one"
+)
+# What Ray calls its workers, by what they do.
+WORKERS = ("ray::IDLE", "ray::encode_slice", "ray::assign_rows", "ray::write_shard")
 
 
 def test_shards_hold_what_one_index_of_the_same_photos_holds(shards: Path, plain: Path) -> None:
@@ -92,6 +106,42 @@ def test_a_build_whose_driver_was_killed_goes_on_from_the_slices_that_are_there_
     assert not slices.exists()
     for entry in read_shards(shards).shards:
         assert index_bytes(killed / entry.folder) == index_bytes(shards / entry.folder)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
+def test_builds_whose_workers_end_at_random_moments_end_in_the_same_bytes(
+    tmp_path: Path, photos: Path, shards: Path, sharded: BuildShards
+) -> None:
+    with soak(KILLED) as run:
+        begun = time.monotonic()
+        sharded(photos, tmp_path / "in one go", 3)
+        took = time.monotonic() - begun
+        for number in range(12):
+            killed: list[int] = []
+            timer = threading.Timer(random.random() * took, lambda dead=killed: dead.extend(kill_workers()))
+            timer.start()
+            try:
+                sharded(photos, tmp_path / f"{number}", 3)
+            finally:
+                timer.cancel()
+                join(timer)
+            run.times += len(killed)
+            for entry in read_shards(shards).shards:
+                assert index_bytes(tmp_path / f"{number}" / entry.folder) == index_bytes(shards / entry.folder)
+        assert run.times
+
+
+def kill_workers() -> list[int]:
+    """End all of Ray's workers that this process has started, as a machine does that fails. Returns their ids."""
+    killed = []
+    for process in family(os.getpid()):
+        with suppress(OSError):
+            title = (Path("/proc") / str(process) / "cmdline").read_text()
+            if title.startswith(WORKERS):
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+    return killed
 
 
 def test_the_command_prints_what_became_of_the_photos_and_the_shards(

@@ -48,8 +48,11 @@ class OnRay:
         """How many shards answer."""
         return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
 
-    def kill(self, shard: int, most: int = 1) -> int:
-        """Kill copies of a shard, any ones and at most so many, as a machine does that fails. Returns how many."""
+    def kill(self, shard: int | str, most: int = 1) -> int:
+        """Kill copies of a shard, or of the "encoder", any ones and at most so many, as a machine does that fails.
+
+        Returns how many.
+        """
         import ray
 
         with connected(self.cluster.address):
@@ -78,7 +81,7 @@ class OnRay:
             ]
 
 
-def _named(shard: int) -> list[dict[str, str]]:
+def _named(shard: int | str) -> list[dict[str, str]]:
     """The copies of a shard, as ``ray.get_actor`` takes them."""
     import ray
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,25 +12,13 @@ import pytest
 
 from service.settings import Settings
 from tests.patience import PATIENCE
-from tests.programs import started_python
+from tests.programs import family, started_python
 from tests.requirements import need_ray
 
 # 127.0.0.1, the same as an IPv6 address, and ::1, as Linux writes them.
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 PROC = Path("/proc")
 ROOT = str(Path(__file__).parents[3])
-
-
-def family(process: int) -> list[int]:
-    """A process, and all that it has started."""
-    children = defaultdict(list)
-    for folder in PROC.glob("[0-9]*"):
-        with suppress(OSError):
-            children[int((folder / "stat").read_text().rpartition(")")[2].split()[1])].append(int(folder.name))
-    found = [process]
-    for one in found:
-        found += children[one]
-    return found
 
 
 def listening(processes: list[int]) -> set[str]:

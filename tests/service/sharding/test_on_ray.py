@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from indexer import remove
+from indexer import open_index, remove
+from model import Matcher
 from service.settings import Settings
+from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_until
 from tests.programs import run_python
+from tests.service.sharding.cut_indexes import cut
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
 from tests.service.small_gallery import PHOTOS
 
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 COPIES = 2
+ENDED = (
+    "Searches while copies of shards and the encoder are killed on a Ray cluster. Each answer is right, or says which "
+    "shards are missing, or that it is not ready; all come back"
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +121,62 @@ def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRa
         away.rename(folder)
     wait_until(lambda: on_ray.answering() == 2, "the shard did not come back")
     wait_until(lambda: on_ray.search(sketch)["results"] == whole["results"], "the shard is not searched again")
+
+
+def test_a_shard_that_is_exchanged_for_one_of_another_build_is_answered_from(
+    on_ray: OnRay, sketch: bytes, index_path: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    whole = on_ray.search(sketch)["results"]
+    folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
+    other = cut(index_path, matcher, tmp_path)[1]
+    with open_index(other, matcher) as index:
+        gone = int(index.ids[0])
+    remove([], other, ids=[gone])
+    expected = [hit["id"] for hit in whole if hit["id"] != gone]
+
+    def searched(wanted: list[int]) -> bool:
+        answer = on_ray.search(sketch)
+        return answer["complete"] and [hit["id"] for hit in answer["results"]] == wanted
+
+    folder.rename(away)
+    other.rename(folder)
+    try:
+        wait_until(lambda: searched(expected), "the other shard is not searched")
+        assert on_ray.http.get(f"/photos/{gone}").status_code == 404
+        assert on_ray.http.get(f"/photos/{expected[-1]}").status_code == 200
+    finally:
+        folder.rename(other)
+        away.rename(folder)
+    wait_until(lambda: searched([hit["id"] for hit in whole]), "the shard did not come back")
+
+
+@pytest.mark.soak
+def test_copies_that_end_at_random_leave_answers_right_or_told_and_come_back(on_ray: OnRay, sketch: bytes) -> None:
+    whole = on_ray.search(sketch)["results"]
+    shards = {shard["name"] for shard in on_ray.http.get("/info").json()["shards"]}
+    with soak(ENDED) as run:
+        for _ in range(6):
+            killed: int | str = random.choice((0, 1, "encoder"))
+            on_ray.kill(killed, COPIES)
+            back = 0
+            # Serve may still send searches to a copy that it does not know to have ended.
+            while back < 2 * COPIES:
+                answer = on_ray.http.post("/search", content=sketch, params={"k": PHOTOS})
+                run.times += 1
+                found = answer.json()
+                if answer.status_code == 200 and found["complete"]:
+                    assert found["results"] == whole
+                    back += 1
+                    continue
+                back = 0
+                if answer.status_code == 200:
+                    assert 0 < len(found["missing_shards"]) < len(shards)
+                    assert shards.issuperset(found["missing_shards"])
+                    ids = [hit["id"] for hit in found["results"]]
+                    assert ids == [hit["id"] for hit in whole if hit["id"] in ids]
+                else:
+                    assert (answer.status_code, found["error"]["code"]) == (503, "not_ready")
+            wait_until(lambda: on_ray.copies() == [COPIES, COPIES], "the copies did not come back")
 
 
 def test_a_cluster_that_is_too_small_is_refused(
