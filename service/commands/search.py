@@ -60,6 +60,8 @@ def search(
         from model.images import read_image_file
 
         source = read_image_file(sys.stdin.buffer)
+    elif isinstance(source, Path):
+        source.stat()  # A file that is not there is told before anything slow is imported.
     answer = None
     # Only the index knows which photos lie at paths.
     if server and all(map(_ID.fullmatch, (*like, *unlike))):

@@ -92,13 +92,22 @@ def test_help_fits_a_screen_and_shows_examples(
     assert "examples:" in printed
 
 
+# Runs a command line, and fails where it loads what takes seconds.
+QUICKLY = (
+    "import sys\n"
+    "from service.commands import main\n"
+    "try:\n    sys.exit(main(sys.argv[1:]))\n"
+    "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model.matcher'} & set(sys.modules)"
+)
+
+
+def test_a_sketch_that_is_not_there_is_told_before_anything_slow_is_loaded(tmp_path: Path) -> None:
+    done = run_python("-c", QUICKLY, "search", str(tmp_path / "cat.png"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"sketch-search: {tmp_path / 'cat.png'}: No such file or directory")
+
+
 def test_help_and_version_need_no_networks() -> None:
-    code = (
-        "import sys\n"
-        "from service.commands import main\n"
-        "try:\n    main(sys.argv[1:])\n"
-        "finally:\n    assert not {'torch', 'faiss', 'fastapi', 'model.matcher'} & set(sys.modules)"
-    )
     for asked in (
         ["--help"],
         ["search", "--help"],
@@ -111,7 +120,7 @@ def test_help_and_version_need_no_networks() -> None:
         ["model", "evaluate", "--help"],
         ["model", "--version"],
     ):
-        done = run_python("-c", code, *asked)
+        done = run_python("-c", QUICKLY, *asked)
         assert (done.returncode, done.stderr) == (0, "")
 
 
