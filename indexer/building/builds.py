@@ -159,7 +159,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
 
 @dataclass(frozen=True)
 class Staged:
-    """What was computed so far, also by builds of the same that were stopped.
+    """Holds what was computed so far, by this build and by stopped builds with the same key.
 
     Attributes:
         records: what became of the files that were read, by their place. rows: where rows are, by content hash.
@@ -171,7 +171,7 @@ class Staged:
 
 @dataclass(frozen=True)
 class Written:
-    """What is live after a build.
+    """Describes what is live after a build.
 
     Attributes:
         generation: its name; of shards, those of all, joined by '+'. photos, files, clusters: as a manifest counts.
@@ -229,13 +229,13 @@ class Site(Protocol):
     workers: int
 
     def staged(self) -> Staged:
-        """What was computed so far."""
+        """Returns what was computed so far."""
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Read these files, and stage their rows. Returns how many photos were encoded."""
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
-        """Where these rows are read from."""
+        """Opens the arrays from which these rows are read."""
 
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
         """(m,): the number of the centroid (c, e) that is nearest to each row."""
@@ -264,7 +264,7 @@ class LocalSite:
         self._journal = Journal(folder.building(decision.key))
 
     def staged(self) -> Staged:
-        """What is in the journal."""
+        """Reads what the journal holds."""
         rows = {content: SegmentRow(_JOURNAL, row) for content, row in self._journal.rows().items()}
         return Staged(self._journal.records(), rows)
 

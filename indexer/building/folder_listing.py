@@ -95,7 +95,7 @@ class FolderListing:
 
     @property
     def skipped(self) -> Skipped:
-        """What else was there so far."""
+        """Counts what was passed over so far."""
         endings = sorted(self._endings.items(), key=lambda item: (-item[1], item[0]))
         return Skipped(self._links, tuple(endings), self._special)
 
@@ -135,7 +135,7 @@ class FolderListing:
                     folders.pop()
 
     def _entries(self, number: int, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """What is in a folder, with its path in the root, in the order of the shown paths of all below it."""
+        """Lists a folder: each entry with its path in the root, sorted as the shown paths below it are."""
         root = self._roots[number]
         try:
             with os.scandir(root.path / folder) as listing:
@@ -155,7 +155,7 @@ class FolderListing:
         self._unlisted[number, text] = BadFile(shown, reason)
 
     def _is_photo(self, number: int, path: str, entry: os.DirEntry[str]) -> bool:
-        """Whether it is an image file; what is not is counted."""
+        """Returns True for an image file, and counts everything else."""
         if entry.is_symlink():
             self._links += 1
         elif not entry.is_file(follow_symlinks=False):

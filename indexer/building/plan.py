@@ -177,7 +177,7 @@ class Plan:
         self.bad = 0
 
     def to_read(self, files: Iterable[GalleryFile]) -> Iterator[GalleryFile]:
-        """Those of the files that have to be read: their size or times are not what was seen before."""
+        """Yields the files that have to be read, because their size or times have changed."""
         for file in files:
             record = file if file.reason is not None else self._settled(file)
             self._records[file.key] = record

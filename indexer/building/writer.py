@@ -118,7 +118,7 @@ def joined_clusters(
 
 @dataclass(frozen=True)
 class Contents:
-    """What the next generation is to hold.
+    """Describes what the next generation is to hold.
 
     Attributes:
         origin, embedder: what the rows and the clusters were made by. roots: the folders of the photos.

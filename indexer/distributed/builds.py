@@ -277,7 +277,7 @@ class RaySite:
         workers.everywhere(look, self._setup)
 
     def staged(self) -> Staged:
-        """What is in all slices, the last that was seen of each file."""
+        """Collects what all slices hold; of each file, what was seen last."""
         records: dict[FileKey, GalleryFile] = {}
         rows: dict[str, SegmentRow] = {}
         for name in self._slices.names():

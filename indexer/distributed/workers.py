@@ -1,4 +1,4 @@
-"""What workers do in a build: they encode slices of the photos, assign rows to clusters, and write shards.
+"""Workers of a build encode slices of the photos, assign rows to clusters, and write shards.
 
 Before that, each has to have the storage that all share, and the same networks.
 """
@@ -54,7 +54,7 @@ _WAIT = 120
 
 @dataclass(frozen=True)
 class Setup:
-    """What a build tells every worker.
+    """Holds what a build tells every worker.
 
     Attributes:
         shards: the folder of the shards. key: names the folder in it in which the build works.
@@ -146,7 +146,7 @@ class SliceWork:
 
 @dataclass(frozen=True)
 class SliceDone:
-    """What came of it: how many files there are, how many of them cannot be indexed, and how many rows were made."""
+    """Counts the files of a slice, those that cannot be indexed, and the rows that were made."""
 
     files: int
     bad: int

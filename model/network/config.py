@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
@@ -124,7 +125,7 @@ UNCALIBRATED = Calibration()
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class NetworkConfig(ABC):
     """Everything that is needed to rebuild any network and to feed it.
 
     Attributes:
@@ -174,9 +175,9 @@ class NetworkConfig:
         return []
 
     @property
+    @abstractmethod
     def grid(self) -> int:
         """Patches along one side of the input."""
-        raise NotImplementedError
 
     @property
     def released_preprocessing(self) -> bool:
@@ -188,9 +189,9 @@ class NetworkConfig:
         """True if pictures are padded to squares, as for released CLIP-AT networks."""
         return False
 
+    @abstractmethod
     def token_count(self, modality: Modality) -> int:
         """The number of tokens of an encoded image, [Ret] included."""
-        raise NotImplementedError
 
     def to_json(self) -> str:
         """The text that a checkpoint stores."""
