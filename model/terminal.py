@@ -157,6 +157,7 @@ EXTRAS = {
     **dict.fromkeys(("matplotlib", "sklearn"), "train"),
     "gensim": "words",
     "pillow_heif": "heic",
+    "rawpy": "raw",
     "ray": "ray",
 }
 # As shells say it: 128 and the number of the signal, SIGPIPE.

@@ -136,12 +136,17 @@ def dated(picture: Image.Image, taken: object, kind: str = "JPEG", orientation: 
     return encoded(picture, kind, exif=read)
 
 
+def stored(picture: Image.Image, orientation: int) -> Image.Image:
+    """What a camera stores for an upright picture that it describes by this EXIF orientation."""
+    turn = _STORED.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
 def oriented(picture: Image.Image, orientation: int) -> bytes:
     """A JPEG file that shows `picture` to a program that respects the EXIF orientation."""
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
-    turn = _STORED.get(orientation)
-    return encoded(picture if turn is None else picture.transpose(turn), "JPEG", quality=95, exif=exif)
+    return encoded(stored(picture, orientation), "JPEG", quality=95, exif=exif)
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,77 @@ def _heic() -> bytes:
     return stream.getvalue()
 
 
+def _directory(at: int, tags: dict[int, tuple[str, tuple[int, ...]]]) -> bytes:
+    """A directory of a little-endian TIFF file at this place, with its values: by tag, their type and what they are."""
+    kinds = {"B": 1, "H": 3, "I": 4, "i": 10}
+    entries, rest = b"", b""
+    for tag, (kind, values) in sorted(tags.items()):
+        field = struct.pack(f"<{len(values)}{kind}", *values)
+        if len(field) > 4:
+            place = at + 2 + 12 * len(tags) + 4 + len(rest)
+            rest, field = rest + field, struct.pack("<I", place)
+        entries += struct.pack("<HHI", tag, kinds[kind], len(values) // (2 if kind == "i" else 1)) + field.ljust(
+            4, b"\0"
+        )
+    return struct.pack("<H", len(tags)) + entries + bytes(4) + rest
+
+
+def dng(preview: bytes, *, orientation: int = 1, taken: str = "", claims: tuple[int, int] = (64, 48)) -> bytes:
+    """A RAW file, a DNG, with this JPEG as its preview, or with b"" without one.
+
+    claims: the width and height of what the sensor saw.
+    """
+    sub, exif, pixels = 1024, 2048, 3072
+    seen = bytes(64 * 48 * 2)
+    sensor: dict[int, tuple[str, tuple[int, ...]]] = {
+        254: ("I", (0,)),
+        256: ("I", claims[:1]),
+        257: ("I", claims[1:]),
+        258: ("H", (16,)),
+        259: ("H", (1,)),
+        262: ("H", (32803,)),
+        273: ("I", (pixels,)),
+        277: ("H", (1,)),
+        278: ("I", claims[1:]),
+        279: ("I", (len(seen),)),
+        33421: ("H", (2, 2)),
+        33422: ("B", (0, 1, 1, 2)),
+    }
+    camera: dict[int, tuple[str, tuple[int, ...]]] = {
+        271: ("B", tuple(b"Maker\0")),
+        272: ("B", tuple(b"Camera\0")),
+        274: ("H", (orientation,)),
+        34665: ("I", (exif,)),
+        50706: ("B", (1, 4, 0, 0)),
+        50708: ("B", tuple(b"Maker Camera\0")),
+        50721: ("i", (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)),
+    }
+    if preview:
+        width, height = Image.open(io.BytesIO(preview)).size
+        camera |= {
+            254: ("I", (1,)),
+            256: ("I", (width,)),
+            257: ("I", (height,)),
+            258: ("H", (8, 8, 8)),
+            259: ("H", (7,)),
+            262: ("H", (6,)),
+            273: ("I", (pixels + len(seen),)),
+            277: ("H", (3,)),
+            278: ("I", (height,)),
+            279: ("I", (len(preview),)),
+            330: ("I", (sub,)),
+        }
+    first = b"II*\0" + struct.pack("<I", 8) + _directory(8, camera if preview else camera | sensor)
+    day = _directory(exif, {36867: ("B", tuple(taken.encode() + b"\0"))} if taken else {})
+    return (
+        (first.ljust(sub, b"\0") + _directory(sub, sensor)).ljust(exif, b"\0") + day.ljust(1024, b"\0") + seen + preview
+    )
+
+
+def _raw() -> bytes:
+    return dng(encoded(photo("house"), "JPEG"))
+
+
 def _cmyk_jpeg() -> bytes:
     return encoded(drawing("house").convert("CMYK"), "JPEG", quality=90)
 
@@ -291,6 +367,11 @@ def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
     return OddFile(name, make, opens=False, error=UnsupportedImage, as_sketch=415)
 
 
+_RAW_FILES = (
+    OddFile("plain.dng", _raw),
+    _damaged("no preview.dng", lambda: dng(b"")),
+    _damaged("cut short.dng", lambda: _raw()[:5000]),
+)
 ODD_FILES: tuple[OddFile, ...] = (
     # A search for nothing.
     OddFile("empty.jpg", lambda: b"", opens=False, error=UndecodableImage, as_sketch=422),
@@ -357,6 +438,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("pages.tiff", lambda: _tiff(drawing("circle"), save_all=True, append_images=[drawing("house")])),
     *((OddFile("plain.avif", lambda: encoded(drawing("star"), "AVIF")),) if features.check("avif") else ()),
     *((OddFile("plain.heic", _heic),) if importlib.util.find_spec("pillow_heif") else ()),
+    *(_RAW_FILES if importlib.util.find_spec("rawpy") else ()),
 )
 
 

@@ -143,7 +143,8 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
         for line in (_CHECKOUT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    assert {"torch", "faiss-cpu", "pillow-heif", "fastapi"} <= needed("server", "heic", "clip") <= locked
+    image = needed("server", "heic", "raw", "clip")
+    assert {"torch", "faiss-cpu", "pillow-heif", "rawpy", "fastapi"} <= image <= locked
     assert needed("--only", "ray") == {"ray[serve]"}
     assert "ray" in locked
     (adding,) = (step for step in stages["venv-ray"].all("RUN") if "--only" in step)

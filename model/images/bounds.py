@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Literal
 
 from model.errors import CostlyImage
 
@@ -20,6 +22,7 @@ MOST_PARTS = 65_536
 # A byte after 0xFF in compressed data that means something: neither a zero, nor a restart, nor 0xFF once more.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STRIPS, _TILES = 273, 324
+_SHORT = 3
 
 
 def check_bounds(data: bytes, kind: str) -> None:
@@ -75,20 +78,28 @@ def _check_gif(data: bytes) -> None:
 
 
 def _check_tiff(data: bytes) -> None:
-    order = "<" if data[:2] == b"II" else ">"
-    big = b"+" in data[2:4]
-    # Where the directory is, how many entries it has, and of each: its tag, its type, how many values it has.
-    place, count, entry = (order + layout for layout in (("Q", "Q", "HHQ8x") if big else ("I", "H", "HHI4x")))
-    try:
+    for number, (tag, values, _) in enumerate(tiff_entries(data), 1):
+        _check_count("TIFF", "entries", number, MOST_PARTS)
+        if tag in (_STRIPS, _TILES):
+            _check_count("TIFF", "strips or tiles", values, MOST_PARTS)
+
+
+def tiff_entries(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the entries of a TIFF file's first directory, as far as they are there.
+
+    Of each: its tag, how many values it has, and the first value, or where the values are if they do not fit.
+    """
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    sign, big = "<" if order == "little" else ">", b"+" in data[2:4]
+    # Where the directory is, how many entries it has, and of each: its tag, its type, how many values it has, and them.
+    place, count, entry = (sign + layout for layout in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
+    with suppress(struct.error):
         (at,) = struct.unpack_from(place, data, 8 if big else 4)
         (entries,) = struct.unpack_from(count, data, at)
         at += struct.calcsize(count)
-        _check_count("TIFF", "entries", min(entries, len(data) - at), MOST_PARTS)
-        for tag, _, values in struct.iter_unpack(entry, data[at : at + entries * struct.calcsize(entry)]):
-            if tag in (_STRIPS, _TILES):
-                _check_count("TIFF", "strips or tiles", values, MOST_PARTS)
-    except struct.error:
-        return
+        for start in range(at, min(at + entries * struct.calcsize(entry), len(data)), struct.calcsize(entry)):
+            tag, kind, values, field = struct.unpack_from(entry, data, start)
+            yield tag, values, int.from_bytes(field[:2] if kind == _SHORT else field, order)
 
 
 def _check_count(name: str, parts: str, count: int, most: int) -> None:

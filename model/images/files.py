@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images.bounds import check_bounds
 from model.images.ink import LEAST_CONTRAST
+from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, is_raw_tiff, open_preview
 
 _DAY = re.compile(r"\s*(\d{4})[:-](\d\d)[:-](\d\d)(?!\d)", re.ASCII)
 # There are no photos from before; a camera whose clock was never set may say the year 0.
@@ -61,6 +62,7 @@ _PIECE = 1 << 20
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
     | {".heic", ".heif", ".hif", ".avif", ".avifs"}
+    | RAW_SUFFIXES
 )
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
@@ -97,8 +99,10 @@ _FORMATS = {
     "image/tiff": "TIFF",
     "image/avif": "AVIF",
     "image/heic": "HEIC",
+    "image/x-dcraw": "RAW",
 }
 _SIGNATURES = (
+    *((signature, "image/x-dcraw") for signature in RAW_SIGNATURES),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"GIF87a", "image/gif"),
@@ -170,10 +174,13 @@ def open_dated(
 
 
 def media_type(data: bytes) -> str | None:
-    """The media type (`image/png`) of a file by its first 512 bytes, or None when it is not one that is read here."""
+    """The media type (`image/png`) of a file, or None when it is not one that is read here.
+
+    data: its first 512 bytes at least. Of a few RAW files these say only that they are TIFF files, too.
+    """
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
-            return kind
+            return "image/x-dcraw" if kind == "image/tiff" and is_raw_tiff(data) else kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
@@ -185,6 +192,8 @@ def media_type(data: bytes) -> str | None:
             return "image/avif"
         if brands & _HEIC_BRANDS:
             return "image/heic"
+        if RAW_BRAND in brands:
+            return "image/x-dcraw"
     return None
 
 
@@ -247,7 +256,7 @@ def _read(source: Source) -> tuple[bytes, str]:
 def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
     # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
     head = stream.read(_SNIFFED)
-    kind = _kind(head)
+    _kind(head)
     pieces, size = [head], len(head)
     # A read takes memory for all that it may bring. All at once, that would be MAX_BYTES for the smallest file.
     while piece := stream.read(min(_PIECE, MAX_BYTES + 1 - size)):
@@ -255,7 +264,8 @@ def _read_stream(stream: BinaryIO) -> tuple[bytes, str]:
         size += len(piece)
         if size > MAX_BYTES:
             raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
-    return b"".join(pieces), kind
+    data = b"".join(pieces)
+    return data, _kind(data)
 
 
 def _kind(head: bytes) -> str:
@@ -292,7 +302,7 @@ def _aligned(rgb: Image.Image, box: tuple[float, float, float, float]) -> Image.
     return rgb if box[2:] == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def _opener(kind: str) -> Callable[[BinaryIO], ImageFile.ImageFile]:
+def _opener(kind: str) -> Callable[[BinaryIO], Image.Image]:
     if kind == "image/heic":
         try:
             from pillow_heif import HeifImageFile
@@ -300,6 +310,8 @@ def _opener(kind: str) -> Callable[[BinaryIO], ImageFile.ImageFile]:
             raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
         # The class is used directly, because registering it would change Image.open for the whole process.
         return HeifImageFile
+    if kind == "image/x-dcraw":
+        return open_preview
     name = _FORMATS[kind]
     Image.init()
     if name not in Image.OPEN:

@@ -19,7 +19,19 @@ from model.images import files, open_dated
 from model.images.bounds import MOST_PARTS, MOST_SCANS
 from model.images.files import MAX_PIXELS, media_type, open_image
 from tests.bombs import BOMBS, Bomb, block_bomb, chunk_bomb, scan_bomb, segment_bomb, strip_bomb
-from tests.pictures import ODD_FILES, OddFile, dated, drawing, encoded, odd_file, oriented, photo, png
+from tests.pictures import (
+    ODD_FILES,
+    OddFile,
+    dated,
+    dng,
+    drawing,
+    encoded,
+    odd_file,
+    oriented,
+    photo,
+    png,
+    stored,
+)
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
 
@@ -159,6 +171,48 @@ def test_heic_without_its_package_says_what_to_install(monkeypatch: pytest.Monke
         open_image(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100))
 
 
+def test_raw_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    with pytest.raises(UnsupportedImage, match=r"sketch-search\[raw\]"):
+        open_image(dng(encoded(photo("house"), "JPEG")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_preview_of_a_raw_file_is_turned_as_the_camera_was(orientation: int) -> None:
+    pytest.importorskip("rawpy")
+    house = photo("house", 96).resize((96, 64))
+    by_camera, both = encoded(stored(house, orientation), "JPEG", quality=95), oriented(house, orientation)
+    # As cameras write it: EXIF comes first, and no JFIF before it.
+    by_preview = both[:2] + both[both.index(b"\xff\xe1") :]
+    for data in (
+        dng(by_camera, orientation=orientation),
+        dng(by_preview, orientation=1),
+        dng(by_preview, orientation=8),
+    ):
+        assert difference(open_image(data), house) < 8
+
+
+def test_a_raw_file_says_its_day() -> None:
+    pytest.importorskip("rawpy")
+    plain = encoded(PHOTO, "JPEG")
+    assert open_dated(dng(plain, taken=TEXT)).taken == DAY
+    assert open_dated(dng(plain)).taken is None
+
+
+def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
+    pytest.importorskip("rawpy")
+    plain = encoded(PHOTO, "JPEG")
+    with pytest.raises(ImageTooLarge, match="96 x 96 pixels"):
+        open_image(dng(plain), max_pixels=96 * 95)
+    assert open_image(dng(plain), least_side=24).size == (24, 24)
+    with pytest.raises(CostlyImage, match="100 scans"):
+        open_image(dng(scan_bomb(MOST_SCANS, 64)))
+    # What the sensor saw is not decoded, however much its header promises.
+    assert open_image(dng(plain, claims=(20_000, 10_000))).size == PHOTO.size
+    with Decoders(1) as decoders:
+        assert decoders.open_dated(dng(plain)).image == open_image(dng(plain))
+
+
 def test_opening_heic_does_not_change_pillow() -> None:
     open_image(odd_file("plain.heic"))
     assert "HEIF" not in Image.OPEN
@@ -168,6 +222,8 @@ def test_the_media_type_is_told_by_the_bytes() -> None:
     for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff"):
         assert media_type(encoded(drawing("star"), kind.upper())) == f"image/{kind}"
     assert media_type(odd_file("plain.heic")) == "image/heic"
+    assert media_type(dng(encoded(drawing("star"), "JPEG"))[:512]) == media_type(dng(b"")[:512]) == "image/x-dcraw"
+    assert media_type(b"II*\0\x10\0\0\0CR\2\0") == media_type(b"\0\0\0\x18ftypcrx ") == "image/x-dcraw"
     assert media_type(b"RIFF\0\0\0\0WAVEfmt ") is None
     assert media_type(b"") is None
 

@@ -1,0 +1,65 @@
+"""Cameras' RAW files, of which the preview is read that the camera has put into them."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from itertools import islice
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from model.errors import UndecodableImage, UnsupportedImage
+from model.images.bounds import MOST_PARTS, check_bounds, tiff_entries
+
+#: Endings of the names of RAW files, in lower case.
+RAW_SUFFIXES = frozenset({".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"})
+RAW_SIGNATURES = (b"II*\x00\x10\x00\x00\x00CR", b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\x00")
+RAW_BRAND = b"crx "
+
+_SUBFILE, _PHOTOMETRIC, _SUB_DIRECTORIES, _DNG_VERSION = 254, 262, 330, 50706
+# Values of a colour filter, and linear values.
+_SENSOR_VALUES = {32803, 34892}
+_REDUCED = 1
+# EXIF's orientation by LibRaw's, which counts from 0.
+_ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
+
+
+def is_raw_tiff(data: bytes) -> bool:
+    """True if the first directory of a TIFF file is that of a RAW file: most cameras' RAW files are TIFF files."""
+    tags = {tag: value for tag, _, value in islice(tiff_entries(data), MOST_PARTS)}
+    # A picture that begins with a small copy of itself has the values of the sensor in a directory below.
+    begins_small = bool(tags.get(_SUBFILE, 0) & _REDUCED) and _SUB_DIRECTORIES in tags
+    return begins_small or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_VALUES
+
+
+def open_preview(stream: BinaryIO) -> Image.Image:
+    """Opens the largest preview in a RAW file. Its EXIF has an orientation, and the day where the file says one.
+
+    Raises UnsupportedImage: rawpy is not installed. UndecodableImage: no preview can be read. CostlyImage.
+    """
+    try:
+        import rawpy
+    except ImportError as error:
+        raise UnsupportedImage("RAW needs an extra package: pip install 'sketch-search[raw]'") from error
+    try:
+        with rawpy.imread(stream) as raw:
+            preview, flip = raw.extract_thumb(), raw.sizes.flip
+    except rawpy.LibRawUnsufficientMemoryError as error:
+        raise MemoryError from error
+    except rawpy.LibRawError as error:
+        raise UndecodableImage("the RAW file has no preview that can be read; save the photo as JPEG") from error
+    if isinstance(preview.data, bytes):
+        check_bounds(preview.data, "image/jpeg")
+        picture: Image.Image = Image.open(io.BytesIO(preview.data), formats=("JPEG",))
+    else:
+        picture = Image.fromarray(np.array(preview.data).squeeze())
+    # It is the camera's, which may be anything, or else what LibRaw tells of the RAW file.
+    with suppress(Exception):
+        exif = picture.getexif()
+        exif.setdefault(ExifTags.Base.Orientation, _ORIENTATIONS[flip])
+        # LibRaw tells the beginning of 1970 where the file does not say when it was taken.
+        if (taken := str(exif.get(ExifTags.Base.DateTime, ""))) > "1971":
+            exif.setdefault(ExifTags.Base.DateTimeOriginal, taken)
+    return picture
