@@ -295,12 +295,15 @@ def _directory(at: int, tags: dict[int, tuple[str, tuple[int, ...]]]) -> bytes:
     return struct.pack("<H", len(tags)) + entries + bytes(4) + rest
 
 
-def dng(preview: bytes, *, orientation: int = 1, taken: str = "", claims: tuple[int, int] = (64, 48)) -> bytes:
-    """A RAW file, a DNG, with this JPEG as its preview, or with b"" without one.
+def dng(
+    preview: bytes | Image.Image, *, orientation: int = 1, taken: str = "", claims: tuple[int, int] = (64, 48)
+) -> bytes:
+    """A RAW file, a DNG, with this preview, a JPEG file or pixels; with b"" it has none.
 
     claims: the width and height of what the sensor saw.
     """
     sub, exif, pixels = 1024, 2048, 3072
+    shown, jpeg = (preview, True) if isinstance(preview, bytes) else (preview.tobytes(), False)
     seen = bytes(64 * 48 * 2)
     sensor: dict[int, tuple[str, tuple[int, ...]]] = {
         254: ("I", (0,)),
@@ -326,25 +329,24 @@ def dng(preview: bytes, *, orientation: int = 1, taken: str = "", claims: tuple[
         50721: ("i", (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)),
     }
     if preview:
-        width, height = Image.open(io.BytesIO(preview)).size
+        width, height = (Image.open(io.BytesIO(preview)) if isinstance(preview, bytes) else preview).size
         camera |= {
             254: ("I", (1,)),
             256: ("I", (width,)),
             257: ("I", (height,)),
             258: ("H", (8, 8, 8)),
-            259: ("H", (7,)),
-            262: ("H", (6,)),
+            259: ("H", (7 if jpeg else 1,)),
+            262: ("H", (6 if jpeg else 2,)),
             273: ("I", (pixels + len(seen),)),
             277: ("H", (3,)),
             278: ("I", (height,)),
-            279: ("I", (len(preview),)),
+            279: ("I", (len(shown),)),
             330: ("I", (sub,)),
         }
     first = b"II*\0" + struct.pack("<I", 8) + _directory(8, camera if preview else camera | sensor)
     day = _directory(exif, {36867: ("B", tuple(taken.encode() + b"\0"))} if taken else {})
-    return (
-        (first.ljust(sub, b"\0") + _directory(sub, sensor)).ljust(exif, b"\0") + day.ljust(1024, b"\0") + seen + preview
-    )
+    both = (first.ljust(sub, b"\0") + _directory(sub, sensor)).ljust(exif, b"\0")
+    return both + day.ljust(1024, b"\0") + seen + shown
 
 
 def _raw() -> bytes:

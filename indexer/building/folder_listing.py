@@ -13,11 +13,13 @@ from pathlib import Path
 
 from indexer.errors import BadInvocation
 from indexer.store import FileKey, FileStamp, GalleryFile, Removals, Root, read_part, shown_path, text_of_name
-from model.images import IMAGE_SUFFIXES, media_type
+from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
 # Bytes of a file that tell its type.
 _START = 512
+# What a camera writes beside a photo of the same name: the same shot as RAW, or the film of a Live Photo.
+_COMPANIONS = RAW_SUFFIXES | {".mov"}
 # Endings of names that a report tells.
 _NAMED = 5
 
@@ -43,22 +45,25 @@ class Skipped:
     Attributes:
         links: how many symbolic links. endings: how many files that are no images, by the ending of their names in
             lower case ("" for those without), the most frequent first. special: how many pipes, sockets and devices.
+        companions: how many RAW files and films of a photo that has the same name but for the ending, likewise.
     """
 
     links: int = 0
     endings: tuple[tuple[str, int], ...] = ()
     special: int = 0
+    companions: tuple[tuple[str, int], ...] = ()
 
     def describe(self) -> list[str]:
         """One sentence for each kind of entry that was passed over, with the reason."""
         words = []
         if self.links:
             words.append(f"{self.links} symbolic link{'s' * (self.links > 1)}, not followed; name the folders instead")
-        if number := sum(count for _, count in self.endings):
-            named = [f"{count} {ending or 'without an ending'}" for ending, count in self.endings[:_NAMED]]
-            if rest := sum(count for _, count in self.endings[_NAMED:]):
-                named.append(f"{rest} others")
-            words.append(f"{number} file{'s' * (number > 1)} of other types: {', '.join(named)}")
+        for endings, which in (self.companions, "beside a photo of the same name"), (self.endings, "of other types"):
+            if number := sum(count for _, count in endings):
+                named = [f"{count} {ending or 'without an ending'}" for ending, count in endings[:_NAMED]]
+                if rest := sum(count for _, count in endings[_NAMED:]):
+                    named.append(f"{rest} others")
+                words.append(f"{number} file{'s' * (number > 1)} {which}: {', '.join(named)}")
         if self.special:
             words.append(f"{self.special} that {'are' if self.special > 1 else 'is'} no file: a pipe, socket or device")
         return words
@@ -86,7 +91,7 @@ class FolderListing:
         self._index, self._removals, self._expected = resolved(index), removals or Removals(), expected
         self._unlisted: dict[FileKey, BadFile] = {}
         self._links = self._special = 0
-        self._endings: Counter[str] = Counter()
+        self._endings, self._companions = Counter[str](), Counter[str]()
 
     @property
     def unlisted(self) -> tuple[BadFile, ...]:
@@ -96,8 +101,11 @@ class FolderListing:
     @property
     def skipped(self) -> Skipped:
         """Counts what was passed over so far."""
-        endings = sorted(self._endings.items(), key=lambda item: (-item[1], item[0]))
-        return Skipped(self._links, tuple(endings), self._special)
+        endings, companions = (
+            tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+            for counts in (self._endings, self._companions)
+        )
+        return Skipped(self._links, endings, self._special, companions)
 
     def may_hide(self, file: FileKey) -> bool:
         """Whether the file lies below a folder that could not be listed, so that it may still be there."""
@@ -146,8 +154,21 @@ class FolderListing:
         else:
             if not entries and not folder and number in self._expected:
                 self._leave_out(number, folder, "the folder is empty, as when its disk is not mounted")
+        entries = self._without_companions(entries)
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * entry.is_dir(follow_symlinks=False))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
+
+    def _without_companions(self, entries: Sequence[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+        """Leaves out, and counts, RAW files and films that have the name of a photo in the same folder."""
+        names = [os.path.splitext(entry.name) for entry in entries]
+        photos = {stem for stem, ending in names if ending.lower() in IMAGE_SUFFIXES - RAW_SUFFIXES}
+        kept: list[os.DirEntry[str]] = []
+        for entry, (stem, ending) in zip(entries, names, strict=True):
+            if stem in photos and ending.lower() in _COMPANIONS and entry.is_file(follow_symlinks=False):
+                self._companions[ending.lower()] += 1
+            else:
+                kept.append(entry)
+        return kept
 
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)

@@ -16,3 +16,4 @@ from model.images.files import (
 )
 from model.images.ink import Pixels
 from model.images.preprocess import Preprocessing
+from model.images.raw import RAW_SUFFIXES

@@ -103,6 +103,18 @@ def test_a_stamp_and_its_absence_come_back_from_the_columns_of_a_table() -> None
         assert file_of_columns(content_columns(file)) == file
 
 
+def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo(tmp_path: Path) -> None:
+    for name in ("1.CR2", "1.jpg", "2.HEIC", "2.MOV", "2.dng", "3.dng", "4.mov", "5.jpg", "5.png", "a/1.nef"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listing = FolderListing([Root("a", tmp_path)], tmp_path / "index")
+    assert [file.path for file in listing] == ["1.jpg", "2.HEIC", "3.dng", "5.jpg", "5.png", "a/1.nef"]
+    assert listing.skipped.describe() == [
+        "3 files beside a photo of the same name: 1 .cr2, 1 .dng, 1 .mov",
+        "1 file of other types: 1 .mov",
+    ]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_with_the_name_of_a_photo_is_counted_and_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "photo.jpg")

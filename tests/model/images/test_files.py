@@ -190,6 +190,7 @@ def test_the_preview_of_a_raw_file_is_turned_as_the_camera_was(orientation: int)
         dng(by_preview, orientation=8),
     ):
         assert difference(open_image(data), house) < 8
+    assert open_image(dng(stored(house, orientation), orientation=orientation)) == house
 
 
 def test_a_raw_file_says_its_day() -> None:
