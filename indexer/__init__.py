@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from indexer.building import BuildReport, Progress, add, build, read_progress
+    from indexer.building import BuildReport, Progress, Request, add, build, build_growing, read_progress
     from indexer.embedding import ClipTowers, open_towers
     from indexer.errors import (
         BadInvocation,
@@ -67,10 +67,12 @@ __all__ = [
     "PhotoFilter",
     "PhotoUnavailable",
     "Progress",
+    "Request",
     "UnknownPhoto",
     "Vectors",
     "add",
     "build",
+    "build_growing",
     "compact",
     "default_index_path",
     "live_stamp",

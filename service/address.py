@@ -11,8 +11,9 @@ import os
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from service.settings import Settings, index_path
 
 NAME = "server.json"
 _MOST_BYTES = 1 << 16
+# How often an index that is not there is looked for.
+_AGAIN_SECONDS = 0.5
 # The settings that an answer depends on, besides the index.
 _ANSWERED_BY = {
     *("weights", "device", "dtype", "variants", "max_pixels"),
@@ -64,13 +67,30 @@ class Address(BaseModel):
 def told(settings: Settings, url: str) -> Iterator[None]:
     """While the block runs, commands find the server at ``url``, if it is on a loopback address.
 
-    Nothing is told where the folder of the index cannot be written, holds no index, or has a server already.
+    Where there is no index yet, that begins when there is. Nothing is told where the folder of the index cannot be
+    written, or has a server already.
     """
+    over = threading.Event()
     with ExitStack() as held:
-        if sys.platform != "win32" and _is_loopback(url):
+
+        def tell() -> bool:
+            """Returns whether to try again, because there is no index yet."""
             own = Address.of(settings, url, protected=settings.api_key is not None)
-            with suppress(OSError):
+            try:
                 held.enter_context(_written(own, index_path(settings)))
+            except OSError as error:
+                return isinstance(error, FileNotFoundError)
+            return False
+
+        def wait_for_the_index() -> None:
+            while not over.wait(_AGAIN_SECONDS) and tell():
+                pass
+
+        if sys.platform != "win32" and _is_loopback(url) and tell():
+            waiting = threading.Thread(target=wait_for_the_index, daemon=True)
+            waiting.start()
+            held.callback(waiting.join)
+            held.callback(over.set)
         yield
 
 

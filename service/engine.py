@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from indexer import BadInvocation, PhotoEntry, PhotoUnavailable, read_progress
+from indexer import BadInvocation, PhotoEntry, PhotoUnavailable
 from model import Matcher, load
 from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
@@ -24,7 +24,6 @@ from service.explain import explain
 from service.gallery import Gallery
 from service.photos import ThumbnailCache, still_opening, thumbnail
 from service.schemas import (
-    BuildInfo,
     ClusterResponse,
     ExplainParams,
     ExplainResponse,
@@ -78,12 +77,6 @@ def _index_server(settings: Settings, matcher: Callable[[], Matcher]) -> ShardSe
 def search_defaults(settings: Settings) -> Defaults:
     """What the settings say of searches."""
     return Defaults(settings.default_k, settings.quality, settings.nprobe, settings.serve_originals)
-
-
-def build_info(settings: Settings) -> BuildInfo | None:
-    """How far the build of the index is; None where there has been none."""
-    state = read_progress(index_path(settings))
-    return None if state is None else BuildInfo.model_validate(state.model_dump())
 
 
 @dataclass(frozen=True)

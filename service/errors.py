@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from indexer import PhotoUnavailable, UnknownPhoto
+from indexer import BadInvocation, PhotoUnavailable, UnknownPhoto
 from model.errors import (
     BlankSketch,
     CostlyImage,
@@ -40,6 +40,14 @@ class UploadTooLarge(ServiceFault):
 
 class Unauthorized(ServiceFault):
     """The API key is missing or wrong."""
+
+
+class Forbidden(ServiceFault):
+    """This client may not have that done."""
+
+
+class BuildRefused(ServiceFault):
+    """A build cannot be started over what is there."""
 
 
 class NotFound(ServiceFault):
@@ -95,14 +103,17 @@ VERDICTS: dict[type[Exception], Verdict] = {
     UndecodableImage: Verdict(400, "undecodable_image"),
     BrokenUpload: Verdict(400, "undecodable_upload"),
     Unauthorized: Verdict(401, "unauthorized"),
+    Forbidden: Verdict(403, "forbidden"),
     NotFound: Verdict(404, "not_found"),
     UnknownPhoto: Verdict(404, "not_found"),
     PhotoUnavailable: Verdict(404, "photo_unavailable"),
+    BuildRefused: Verdict(409, "build_refused"),
     ImageTooLarge: Verdict(413, "too_many_pixels"),
     UploadTooLarge: Verdict(413, "too_many_bytes"),
     UnsupportedImage: Verdict(415, "unsupported_image"),
     BlankSketch: Verdict(422, "blank_sketch"),
     CostlyImage: Verdict(422, "costly_image"),
+    BadInvocation: Verdict(422, "bad_parameter"),
     BadSearch: Verdict(422, "bad_parameter"),
     BadUpload: Verdict(422, "bad_parameter"),
     UnknownWord: Verdict(422, "unknown_word"),

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         description="Where the photos' roots lie here, in the order of the build, if not where the index saw them: "
         "paths separated by the system's path separator (':' or ';'), or a JSON list.",
     )
+    allow_build: bool | None = Field(
+        default=None,
+        description="Who may have the page index a folder of this machine, or go on with a build that was stopped: yes "
+        "for all who reach the service, no for nobody; default: browsers and programs of this machine.",
+    )
     serve_originals: bool = Field(default=True, description="Whether /photos/{id} hands out the original files.")
     max_upload_bytes: int = Field(default=10 * MIB, ge=1, description="Largest request body that is taken, in bytes.")
     max_pixels: int = Field(default=40_000_000, ge=1, description="Largest sketch that is decoded, in pixels.")
@@ -129,7 +134,7 @@ class Settings(BaseSettings):
         """What the Host header of a request may name: ``allowed_hosts``, or what suits the address listened on."""
         if self.allowed_hosts:
             return self.allowed_hosts
-        if not _is_loopback(self.host):
+        if not is_loopback(self.host):
             return ("*",)
         return ("localhost", "127.0.0.1", "[::1]", f"[{self.host}]" if ":" in self.host else self.host)
 
@@ -182,7 +187,8 @@ def _is_host_name(text: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, without a port and brackets, is this machine and nobody else reaches it by that address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

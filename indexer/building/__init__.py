@@ -8,6 +8,7 @@ from indexer.building.builds import (
     Written,
     add,
     build,
+    build_growing,
     check_network,
     check_shards,
     decide,

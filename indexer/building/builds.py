@@ -49,6 +49,8 @@ Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 # Names the journal of a build on one machine among the sources of rows.
 _JOURNAL = "journal"
+# Photos of the first generation of a build that grows: a few seconds' work.
+FIRST_GENERATION = 128
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ class BuildReport(Written):
     """The outcome of a build.
 
     Attributes:
-        changed: False where nothing had to be written.
+        changed: False where nothing had to be written. waiting: files that the next build has to read.
         encoded: photos that the network encoded in this run. gone: files that were there at the last build.
         bad: files that could not be used, by the paths that users see.
         unlisted: folders that could not be read. What was known of them stays, as far as this network computed it.
@@ -207,6 +209,7 @@ class BuildReport(Written):
     """
 
     changed: bool
+    waiting: int
     encoded: int
     gone: int
     bad: tuple[BadFile, ...]
@@ -277,7 +280,11 @@ class LocalSite:
         known = {**decision.live.days, **self._journal.days()}
         roots, keeps_tokens = [root.path for root in decision.roots], decision.origin.tokens > 1
         stager = Stager(roots, self._matcher, decision.embedder.load(), self._journal, known, keeps_tokens)
-        stager.stage(listed, decision.request.batch, self._progress)
+        step = decision.request.most or len(listed)
+        for start in range(0, len(listed), step):
+            stager.stage(listed[start : start + step], decision.request.batch, self._progress)
+            if stager.encoded:
+                break
         return stager.encoded
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
@@ -341,6 +348,7 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     return BuildReport(
         **{name.name: getattr(written, name.name) for name in fields(written)},
         changed=changed,
+        waiting=plan.waiting,
         encoded=encoded,
         gone=live.gone_in(entries),
         bad=bad_files(entries, [root.name for root in roots]),
@@ -449,6 +457,20 @@ def build(
         batch=batch,
     )
     return run(index, request, matcher, progress)
+
+
+def build_growing(folders: Sequence[Path], index: Path, matcher: Matcher) -> BuildReport:
+    """Index all photos below ``folders``, and let those found so far be searched meanwhile.
+
+    It ends as ``build`` does, by way of generations of which each has at most twice the photos of the one before. The
+    clusters of each are made anew. Arguments and errors are those of ``build``.
+    """
+    most = FIRST_GENERATION
+    while True:
+        report = run(index, Request(tuple(folders), recluster=True, most=most), matcher)
+        if not report.waiting:
+            return report
+        most = max(FIRST_GENERATION, report.photos)
 
 
 def add(

@@ -163,7 +163,7 @@ class Plan:
         known: the content hashes that have a row. checksum: whether every file is to be read.
 
     Attributes:
-        bad: how many of the known files cannot be indexed.
+        bad: how many of the known files cannot be indexed. waiting: how many files were to be read, and were not.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Plan:
         # Rows that are known are used all the same, as contents are.
         self._seen = [] if checksum else [self._old if live.reusable else {}, staged]
         self._records: dict[FileKey, GalleryFile | None] = {}
-        self.bad = 0
+        self.bad = self.waiting = 0
 
     def to_read(self, files: Iterable[GalleryFile]) -> Iterator[GalleryFile]:
         """Yields the files that have to be read, because their size or times have changed."""
@@ -199,7 +199,8 @@ class Plan:
     def entries(self, read: Mapping[FileKey, GalleryFile], listing: FolderListing) -> list[GalleryFile]:
         """The next generation's catalog, by id, without rows. Files keep their ids; new ones get ids in path order.
 
-        What was known of a folder that could not be listed stays as it was.
+        What was known of a folder that could not be listed, or of a file that waits for the next build, stays as it
+        was.
 
         Args:
             read: what became of the files that had to be read.
@@ -207,6 +208,9 @@ class Plan:
         old, next_id = dict(self._old), self._live.next_id
         entries: list[GalleryFile] = []
         for key, record in self._records.items():
+            if record is None and key not in read:
+                self.waiting += 1
+                continue
             before = old.pop(key, None)
             if before is None:
                 number, next_id = next_id, next_id + 1
@@ -217,6 +221,6 @@ class Plan:
         # there.
         for key, unseen in old.items():
             usable = unseen.status == "bad" or unseen.content_hash in self._live.contents
-            kept = usable and listing.may_hide(key)
+            kept = usable and (key in self._records or listing.may_hide(key))
             entries.append(unseen if kept else replace(unseen, gone=True, reason=None))
         return sorted(entries, key=lambda file: file.id)

@@ -46,6 +46,8 @@ class Request:
         batch: files between two commits of the journal.
         shards: how many, of a build on many machines; None for as many as there are, or one.
         leave: whether folders that its shards have, and that are not named, may leave the gallery.
+        most: how many new files are read on this machine, unless none of them can be used; None for all. The others
+            wait for the next build.
     """
 
     folders: tuple[Path, ...] = ()
@@ -59,6 +61,7 @@ class Request:
     batch: int = DEFAULT_BATCH
     shards: int | None = None
     leave: bool = False
+    most: int | None = None
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
         """The roots of the next generation. Those of the live one come first and stay as they are.

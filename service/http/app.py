@@ -16,11 +16,11 @@ from service.http.answers import add_error_handlers
 from service.http.middleware import Inner, Outer
 from service.http.routes import Context, api, health, monitoring, page, require_key
 from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Live, Metrics, Shared, Worker
+from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Shared, Worker
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "3.0.1"
+API_VERSION = "3.1.0"
 # Short questions that are answered at once, beside searches.
 LOOKUPS = 4
 # Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.
@@ -51,8 +51,9 @@ def create_app(
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)
         thumbnails: Shared[bytes] = Shared(READERS)
         originals: Shared[tuple[int, str]] = Shared(READERS)
+        builder = Builder(chosen)
         app.state.context = Context(
-            chosen, version, live, worker, uploads, metrics, CapacityLimiter(LOOKUPS), thumbnails, originals
+            chosen, version, live, worker, uploads, metrics, CapacityLimiter(LOOKUPS), thumbnails, originals, builder
         )
         metrics.observe(live, worker)
         await live.refresh()
@@ -61,8 +62,8 @@ def create_app(
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        for threads in (worker, thumbnails, originals):
-            threads.close()
+        for work in (builder, worker, thumbnails, originals):
+            work.close()
         live.close()
         decoders.close()
 

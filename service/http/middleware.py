@@ -37,6 +37,8 @@ CLIENTS = 10_000
 _FREE = frozenset({"/healthz", "/readyz"})
 # The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
 # their own, in which each request of the limit counts for so many.
+# What others may send to origins that CORS lists; what else is sent would change something.
+_READING = frozenset({"/search", "/explain"})
 _OF_THE_PAGE = ("/page/", "/thumbnails/")
 PICTURES_A_REQUEST = 100
 
@@ -91,7 +93,8 @@ class Outer:
 
     A browser says where a request comes from. What a page of another site or port asks for is refused, unless CORS
     lists its origin or somebody follows a link. Such a page could not read the answer, but it could keep the server
-    busy, and learn from the time of an answer whether a folder has photos.
+    busy, and learn from the time of an answer whether a folder has photos. What has something done on this machine is
+    refused to the pages of CORS, too.
 
     A request whose ``Host`` header names none of the known hosts is refused. A hostile web page can have its own host
     name resolve to this machine, and then read the answers as if they came from its own server; the Host header still
@@ -176,8 +179,9 @@ class Outer:
     def _is_of_another_page(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        # Its img elements name no origin.
-        if self._origins and ("*" in self._origins or origin in (None, *self._origins)):
+        # Its img elements name no origin. To have something done is for the service's own page alone.
+        reads = scope["method"] != "POST" or scope["path"] in _READING
+        if reads and self._origins and ("*" in self._origins or origin in (None, *self._origins)):
             return False
         site = headers.get("sec-fetch-site")
         if site is None:

@@ -21,12 +21,14 @@ from starlette.responses import Response, StreamingResponse
 
 import service
 from indexer import PhotoUnavailable
-from service.engine import build_info
-from service.errors import BadSearch, BrokenOff, NotFound, NotReady, Unauthorized
+from service.errors import BadSearch, BrokenOff, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
 from service.schemas import (
+    Allowed,
+    BuildInfo,
+    BuildParams,
     ClusterResponse,
     ErrorResponse,
     ExplainParams,
@@ -48,8 +50,8 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Live, Metrics, Shared, Unready, Worker
-from service.settings import Settings
+from service.serving import Builder, Live, Metrics, Shared, Unready, Worker
+from service.settings import Settings, is_loopback
 
 T = TypeVar("T")
 
@@ -110,7 +112,9 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     meaning = {
         400: "The Host header is none of SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
         401: "The API key is missing or wrong.",
+        403: "This client may not have this done.",
         404: "Nothing has this id.",
+        409: "What is there, or a build that runs, is in the way.",
         413: "Too many bytes or pixels.",
         415: "Not an image type that is read here.",
         422: "A sketch that is blank or too costly to decode, a parameter out of range, a word that the vocabulary "
@@ -147,6 +151,7 @@ class Context:
     lookups: CapacityLimiter
     thumbnails: Shared[bytes]
     originals: Shared[tuple[int, str]]
+    builder: Builder
 
 
 async def context(request: Request) -> Context:
@@ -186,6 +191,27 @@ def refuse_doubles(params: type[Params]) -> Callable[[Request], Awaitable[None]]
                 raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it once.")
 
     return refuse
+
+
+# What a proxy says of the client that it asks for.
+_PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+
+
+def is_here(request: Request) -> bool:
+    """Whether a browser or a program of this machine asks, and no proxy of this machine for somebody elsewhere.
+
+    A proxy tells of the client or of itself, or passes on the name that the client knows; nginx as it comes does none
+    of these, but speaks HTTP/1.0.
+    """
+    direct = request.scope["http_version"] != "1.0" and not any(name in request.headers for name in _PROXIED)
+    client = request.client.host if request.client else ""
+    return direct and is_loopback(client) and is_loopback(request.url.hostname or "")
+
+
+def _may_build(request: Request, ctx: Context) -> bool:
+    """Whether this client may have an index built."""
+    allowed = ctx.settings.allow_build
+    return not ctx.live.shards and (is_here(request) if allowed is None else allowed)
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
@@ -337,6 +363,23 @@ async def cluster(
     return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 
+@api.post(
+    "/build",
+    status_code=202,
+    dependencies=[Depends(refuse_doubles(BuildParams))],
+    responses=error_answers(403, 409, 422, 503),
+)
+async def build(request: Request, ctx: Ctx, params: Annotated[BuildParams, Query()]) -> BuildInfo:
+    """Begins to index a folder of the server's machine. Photos found so far can be searched meanwhile."""
+    if not _may_build(request, ctx):
+        raise Forbidden(
+            "Only who sits at the server's machine may have a folder indexed, unless SBIR_ALLOW_BUILD says otherwise. "
+            "There, run `sketch-search index build FOLDER`."
+        )
+    await _look_up(ctx, lambda: ctx.builder.start(params.folder))
+    return BuildInfo(running=True, failed=None)
+
+
 @api.get("/words", dependencies=[Depends(refuse_doubles(WordsParams))], responses=error_answers(422, 503))
 async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Words that photos can be found by: those of the checkpoint's vocabulary, and whether any other text can be."""
@@ -345,7 +388,7 @@ async def words(ctx: Ctx, params: Annotated[WordsParams, Query()]) -> WordsRespo
 
 
 @api.get("/info")
-async def info(ctx: Ctx) -> InfoResponse:
+async def info(request: Request, ctx: Ctx) -> InfoResponse:
     """What is loaded, and what this server takes."""
     settings = ctx.settings
     limits = Limits(
@@ -357,7 +400,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         queue_seconds=settings.queue_seconds,
     )
     shards = ctx.live.shards
-    build = None if shards else await _look_up(ctx, lambda: build_info(settings))
+    build = None if shards else await _look_up(ctx, ctx.builder.info)
     loaded: tuple[ModelInfo | None, IndexInfo | None] = (None, None)
     reason = None
     try:
@@ -374,6 +417,7 @@ async def info(ctx: Ctx) -> InfoResponse:
         refused=ctx.live.refused,
         shards=shards,
         build=build,
+        allows=Allowed(build=_may_build(request, ctx)),
         limits=limits,
         defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
     )

@@ -15,6 +15,7 @@ from service.schemas.explain import (
     Rebuilt,
 )
 from service.schemas.info import (
+    Allowed,
     BuildInfo,
     HealthResponse,
     IndexInfo,
@@ -28,6 +29,7 @@ from service.schemas.info import (
 from service.schemas.query import (
     LEFT,
     AskedView,
+    BuildParams,
     Id,
     PageParams,
     Params,

@@ -49,13 +49,23 @@ class IndexInfo(BaseModel):
 class BuildInfo(BaseModel):
     """What the running build of the index, or else the last one, said last."""
 
-    phase: str = Field(description="reading, encoding, clustering, writing; done or stopped once it is over.")
-    done: int = Field(description="Photos of this phase that are done.")
-    total: int = Field(description="Photos of this phase; 0 where that is not known.")
-    bad: int = Field(description="Files that could not be indexed, so far.")
-    photos_per_second: float | None
-    seconds_left: float | None = Field(description="Of this phase.")
-    updated: float = Field(description="Seconds since the epoch.")
+    phase: str = Field(
+        default="reading", description="reading, encoding, clustering, writing; done or stopped once it is over."
+    )
+    done: int = Field(default=0, description="Photos of this phase that are done.")
+    total: int = Field(default=0, description="Photos of this phase; 0 where that is not known.")
+    bad: int = Field(default=0, description="Files that could not be indexed, so far.")
+    photos_per_second: float | None = None
+    seconds_left: float | None = Field(default=None, description="Of this phase.")
+    updated: float = Field(default=0, description="Seconds since the epoch.")
+    running: bool = Field(description="Whether POST /build has started it, and it runs.")
+    failed: str | None = Field(description="Why the last build that POST /build started has failed, as a sentence.")
+
+
+class Allowed(BaseModel):
+    """What the client who asks may have done on the server's machine."""
+
+    build: bool = Field(description="POST /build.")
 
 
 class Limits(BaseModel):
@@ -105,6 +115,7 @@ class InfoResponse(BaseModel):
         exclude_if=lambda shards: not shards,
     )
     build: BuildInfo | None = Field(description="Null where the index has never been built.")
+    allows: Allowed
     limits: Limits
     defaults: SearchDefaults
 

@@ -114,6 +114,18 @@ class Params(BaseModel):
         return given
 
 
+class BuildParams(Params):
+    """Parameters of a build."""
+
+    folder: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="The whole path of a folder of photos on the server's machine, which may begin with ~; left out: "
+        "the folders that the index has.",
+    )
+
+
 class SearchQuery(Params):
     """What is asked of a search, beside the sketch if there is one; its ranges are checked once, when it is made.
 

@@ -1,5 +1,6 @@
-"""What runs below the HTTP API: the engine in use, the thread that searches, connections, ports, metrics, and Ray."""
+"""What runs below the HTTP API: the engine in use, searches, builds, connections, ports, metrics, and Ray."""
 
+from service.serving.builder import Builder
 from service.serving.connection import server_config
 from service.serving.live import Live
 from service.serving.metrics import Metrics

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import model
-from indexer import UnknownPhoto, build, open_index, verify
+from indexer import Request, UnknownPhoto, build, build_growing, open_index, verify
+from indexer.building import run
 from indexer.store.files import FileStamp
 from tests.indexer.galleries import catalog, index_bytes, save_photo, save_photos, tokens_of
 
@@ -44,6 +45,35 @@ def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(
             ids = index.cluster_ids(number).tolist()
             assert ids == sorted(ids)
             assert all(index.photo(photo).cluster == number for photo in ids)
+
+
+def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_other(
+    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (gallery / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")
+    # The first files are bad, so that one more step is read before there is a generation.
+    first = run(index_path, Request((gallery,), most=3), matcher)
+    assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
+    with open_index(index_path, matcher) as index:
+        assert index.photo_count == 3
+    monkeypatch.setattr("indexer.building.builds.FIRST_GENERATION", 3)
+    report = build_growing([gallery], index_path, matcher)
+    assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
+    whole = build([gallery], tmp_path / "at once", matcher)
+    assert (report.clusters, report.bad) == (whole.clusters, whole.bad)
+    after, plain = catalog(index_path), catalog(tmp_path / "at once")
+    assert [entry[0] for entry in after.values()] == [entry[0] for entry in plain.values()]
+    assert verify(index_path) == []
+
+
+def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(
+    gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    build([gallery], index_path, matcher)
+    changed = [save_photo(gallery / "in here" / f"Ännchen 00{number}.png", 50 + number) for number in range(3)]
+    report = run(index_path, Request(most=1), matcher)
+    assert (report.photos, report.waiting, report.gone) == (12, len(changed) - 1, 0)
 
 
 def test_an_updated_index_has_the_centroids_that_a_full_computation_gives(

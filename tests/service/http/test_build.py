@@ -1,0 +1,167 @@
+"""A folder that is indexed because somebody of this machine asks for it over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.address import find_server, told
+from service.settings import Settings
+from tests.indexer.disks import fill, refuse_listing, small_disk
+from tests.patience import PATIENCE, wait_until
+from tests.service.served import Served, asked, served
+from tests.service.small_gallery import PHOTOS
+from tests.service.talk import connect, error, rest
+
+
+@contextmanager
+def empty(settings: Settings, index: Path, **changes: Any) -> Iterator[httpx.Client]:
+    """A server that was started before its index is there."""
+    with asked(settings, index=index, **changes) as http:
+        yield http
+
+
+def over(http: httpx.Client) -> dict[str, Any]:
+    """What /info says of the build once it has ended."""
+    wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")
+    build: dict[str, Any] = http.get("/info").json()["build"]
+    return build
+
+
+def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
+    settings: Settings, gallery: Path, tmp_path: Path, sketch: bytes
+) -> None:
+    own = settings.model_copy(update={"index": tmp_path / "index"})
+    with served(own) as server, told(own, server.url), httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        info = http.get("/info").json()
+        assert (info["ready"], info["allows"]["build"], info["build"]) == (False, True, None)
+        assert find_server(own) is None
+        answer = http.post("/build", params={"folder": str(gallery)})
+        assert (answer.status_code, answer.json()["running"]) == (202, True)
+        build = over(http)
+        assert (build["phase"], build["failed"]) == ("done", None)
+        wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
+        assert len(http.post("/search", content=sketch, params={"k": 50}).json()["results"]) == PHOTOS
+        # From now on commands find it.
+        wait_until(lambda: find_server(own) is not None, "the server does not tell where it is")
+        # Once more, for the folders that the index has.
+        assert http.post("/build").status_code == 202
+        assert over(http)["failed"] is None
+        other = http.post("/build", params={"folder": str(tmp_path)})
+        assert error(other) == (409, "build_refused")
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("none", "does not exist"),
+        ("file.txt", "is not a folder"),
+        ("refused", "cannot be read"),
+        ("index", "lies inside the index"),
+    ],
+)
+def test_a_folder_that_cannot_be_indexed_is_refused_at_once(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, said: str
+) -> None:
+    (tmp_path / "file.txt").touch()
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "index").mkdir()
+    refuse_listing(monkeypatch, tmp_path / "refused")
+    with empty(settings, tmp_path / "index") as http:
+        answer = http.post("/build", params={"folder": str(tmp_path / folder)})
+        assert error(answer) == (422, "bad_parameter")
+        assert said in answer.json()["error"]["message"]
+        assert http.get("/info").json()["build"] is None
+
+
+def test_a_path_that_depends_on_where_the_server_was_started_is_refused(settings: Settings, tmp_path: Path) -> None:
+    with empty(settings, tmp_path / "index") as http:
+        answer = http.post("/build", params={"folder": "."})
+        assert error(answer) == (422, "bad_parameter")
+        assert "whole path" in answer.json()["error"]["message"]
+
+
+def test_a_folder_without_pictures_is_told_and_another_can_be_named(
+    settings: Settings, gallery: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with empty(settings, tmp_path / "index") as http:
+        http.post("/build", params={"folder": str(tmp_path / "empty")})
+        assert "no image files" in over(http)["failed"]
+        http.post("/build", params={"folder": str(gallery)})
+        assert over(http)["failed"] is None
+
+
+def test_a_full_disk_is_told(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        fill(disk)
+        with empty(settings, disk / "index") as http:
+            http.post("/build", params={"folder": str(gallery)})
+            assert "make room" in over(http)["failed"]
+
+
+def test_one_build_runs_at_a_time_and_ends_with_the_server(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+    with served(settings, index=tmp_path / "index") as server:
+        url = f"{server.url}/build"
+        answers = [httpx.post(url, params={"folder": str(gallery)}, timeout=PATIENCE) for _ in range(2)]
+        assert [answers[0].status_code, error(answers[1])] == [202, (409, "build_refused")]
+        builder = server.context.builder
+    left = builder.info()
+    assert left is None or not left.running
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-for": "192.0.2.1"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"forwarded": "for=192.0.2.1"},
+        {"via": "1.1 proxy"},
+        {"host": "photos.example"},
+    ],
+    ids=lambda headers: " ".join(headers.values()),
+)
+def test_a_client_of_a_proxy_is_not_on_this_machine(
+    settings: Settings, gallery: Path, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    with empty(settings, tmp_path / "index", allowed_hosts=("*",)) as http:
+        assert http.get("/info", headers=headers).json()["allows"]["build"] is False
+        answer = http.post("/build", params={"folder": str(gallery)}, headers=headers)
+        assert error(answer) == (403, "forbidden")
+        assert http.get("/info").json()["build"] is None
+
+
+def test_a_proxy_that_says_nothing_of_itself_speaks_an_old_http(server: Served) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"POST /build HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b" 403 " in rest(connection).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(True, 202), (False, 403)])
+def test_a_setting_lets_everybody_build_or_nobody(
+    settings: Settings, gallery: Path, tmp_path: Path, allowed: bool, status: int
+) -> None:
+    with empty(settings, tmp_path / "index", allow_build=allowed) as http:
+        elsewhere = {"x-forwarded-for": "192.0.2.1"} if allowed else {}
+        assert http.get("/info", headers=elsewhere).json()["allows"]["build"] is allowed
+        asked_for = http.post("/build", params={"folder": str(gallery)}, headers=elsewhere)
+        assert asked_for.status_code == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, {"origin": "https://evil.example"}],
+    ids=["told by the browser", "told by its origin"],
+)
+def test_a_page_of_another_site_builds_nothing_even_where_it_may_search(
+    settings: Settings, gallery: Path, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    with empty(settings, tmp_path / "index", cors_origins=("*",), allow_build=True) as http:
+        answer = http.post("/build", params={"folder": str(gallery)}, headers=headers)
+        assert error(answer) == (400, "bad_request")
+        assert http.get("/info", headers=headers).json()["build"] is None
