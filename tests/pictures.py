@@ -370,9 +370,9 @@ def _foreign(name: str, make: Callable[[], bytes]) -> OddFile:
 
 
 _RAW_FILES = (
-    OddFile("plain.dng", _raw),
-    _damaged("no preview.dng", lambda: dng(b"")),
-    _damaged("cut short.dng", lambda: _raw()[:5000]),
+    OddFile("raw.dng", _raw),
+    _damaged("raw without preview.dng", lambda: dng(b"")),
+    _damaged("raw cut short.dng", lambda: _raw()[:5000]),
 )
 ODD_FILES: tuple[OddFile, ...] = (
     # A search for nothing.

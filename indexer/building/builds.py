@@ -328,27 +328,22 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     listing = FolderListing(roots, site.path, decision.removals, {file.root for file in live.files if not file.gone})
     staged = site.staged()
     plan = Plan(live, staged.records, live.contents.keys() | staged.rows.keys(), decision.request.checksum)
-
-    def to_read() -> Iterator[GalleryFile]:
-        yield from plan.to_read(listing)
-        listing.check(live.files)
-        if not listing.unlisted:
-            check_counts(decision, listing.count)
-
-    encoded = site.encode(to_read())
+    encoded = site.encode(_to_read(plan, listing, decision))
     progress.advance(0, plan.bad)
     staged = site.staged()
-    entries = plan.entries(staged.records, listing)
+    entries, rows, waiting = plan.entries(staged.records, listing), staged.rows, plan.waiting
+    # They keep as much of each file as all that follows.
+    del plan, staged
     ids = usable_ids(entries, roots)
     check_counts(decision, len(ids))
     changed = decision.anew or not live.holds(entries, roots, decision.removals)
     if changed:
         progress.start("clustering")
-    written = site.write(_contents(decision, site, entries, ids, staged.rows) if changed else None)
+    written = site.write(_contents(decision, site, entries, ids, rows) if changed else None)
     return BuildReport(
         **{name.name: getattr(written, name.name) for name in fields(written)},
         changed=changed,
-        waiting=plan.waiting,
+        waiting=waiting,
         encoded=encoded,
         gone=live.gone_in(entries),
         bad=bad_files(entries, [root.name for root in roots]),
@@ -359,6 +354,14 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
         seconds=time.monotonic() - started,
         index=site.path,
     )
+
+
+def _to_read(plan: Plan, listing: FolderListing, decision: Decision) -> Iterator[GalleryFile]:
+    """Yields the files that have to be read. Raises BadInvocation once they are listed, where there are too few."""
+    yield from plan.to_read(listing)
+    listing.check(decision.live.files)
+    if not listing.unlisted:
+        check_counts(decision, listing.count)
 
 
 def _contents(

@@ -33,7 +33,7 @@ _FIRST_DAY, _LAST_DAY = date(1678, 1, 1), date(2262, 1, 1)
 _LOCAL_SINCE = 1971
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexedContent:
     """Where the index has the content of a file: the row of its tokens, and its cluster, counted from 0."""
 
@@ -41,7 +41,7 @@ class IndexedContent:
     cluster: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GalleryFile:
     """One file of the gallery. Files of equal content share one row, and are one photo to those who search.
 

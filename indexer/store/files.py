@@ -59,7 +59,7 @@ _HASH_BLOCK = 2**20
 LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileStamp:
     """The size and the times of a file, by which a later build sees whether it has changed.
 

@@ -100,7 +100,7 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
         return np.rint(steps).clip(-_STEPS, _STEPS).astype(np.int8), scales
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SegmentRow:
     """A row: the name of its segment, or of a journal where a build keeps what it computes; and its number, from 0."""
 
