@@ -50,7 +50,7 @@ Numbers = npt.NDArray[np.int64]
 # Names the journal of a build on one machine among the sources of rows.
 _JOURNAL = "journal"
 # Photos of the first generation of a build that grows: a few seconds' work.
-FIRST_GENERATION = 128
+FIRST_GENERATION = 64
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,10 @@ def serve(settings: Settings, folders: Sequence[Path], *, browser: bool) -> int:
     if folders:
         settings = index_folders(settings, folders)
     elif live_stamp(index_path(settings)) is None:
-        print(f"There is no index yet: `{PROGRAM} FOLDER` makes one of a folder of photos.", file=sys.stderr)
+        print(
+            f"There is no index yet: the page asks for a folder of photos, or `{PROGRAM} FOLDER` makes one.",
+            file=sys.stderr,
+        )
     return serve_until_stopped(settings, _open_page if browser else None)
 
 

@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import PhotoUnavailable
+from indexer import PhotoUnavailable, live_stamp
 from service.errors import BadSearch, BrokenOff, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.middleware import SearchNote
@@ -51,7 +51,7 @@ from service.schemas import (
     WordsResponse,
 )
 from service.serving import Builder, Live, Metrics, Shared, Unready, Worker
-from service.settings import Settings, is_loopback
+from service.settings import Settings, index_path, is_loopback
 
 T = TypeVar("T")
 
@@ -417,7 +417,8 @@ async def info(request: Request, ctx: Ctx) -> InfoResponse:
         refused=ctx.live.refused,
         shards=shards,
         build=build,
-        allows=Allowed(build=_may_build(request, ctx)),
+        # Where there is an index that cannot be opened, to build another over it would be no help.
+        allows=Allowed(build=_may_build(request, ctx) and (reason is None or live_stamp(index_path(settings)) is None)),
         limits=limits,
         defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
     )

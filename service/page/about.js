@@ -2,7 +2,7 @@
 
 import { show } from "./shared/dialogs.js";
 import { element, part, progress } from "./shared/dom.js";
-import { building, count, facts } from "./shared/words.js";
+import { building, count, facts, stopped } from "./shared/words.js";
 
 export class About {
   #dialog = part("about");
@@ -22,8 +22,10 @@ export class About {
     part("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
     // While nothing can be searched, the notice shows the build, in larger type.
     const build = building(info.build);
-    part("building").hidden = !build || !info.ready;
-    part("building-text").textContent = build?.text ?? "";
+    const left = stopped(info);
+    part("building").hidden = !info.ready || !(build || left);
+    part("building-text").textContent = build ? `${build.text} What is ready can be searched.` : left ?? "";
+    part("building-on").hidden = !left;
     progress(part("building-progress"), build?.share);
   }
 }

@@ -23,7 +23,7 @@ import { Notice } from "./results/notice.js";
 import { Viewer } from "./results/viewer.js";
 import { Api } from "./shared/api.js";
 import { part } from "./shared/dom.js";
-import { building, sentence } from "./shared/words.js";
+import { trouble, unready } from "./shared/words.js";
 import { Why } from "./why/why.js";
 
 // This many fit a screen beside the sketch, and take a few seconds.
@@ -64,10 +64,7 @@ const server = new Server(api, {
     word.offer(model, index);
     searchAgain();
   },
-  unready: ({ reason, build }) => {
-    const state = building(build);
-    found.say("Not ready yet", `${sentence(reason)}${state ? ` ${state.text}` : ""}`, state?.share);
-  },
+  unready: (info) => found.say(...unready(info)),
   trouble: (error) => found.fail(error),
 });
 
@@ -159,6 +156,18 @@ function offerMore() {
   part("why-open").hidden = !explainable();
 }
 
+/** Have a folder indexed; null: those that the index has. What the server refuses is said in this element. */
+async function build(folder, note) {
+  try {
+    await api.build(folder);
+    note.textContent = "";
+  } catch (error) {
+    note.textContent = trouble(error).at(-1);
+    return;
+  }
+  void server.check();
+}
+
 function announce(text) {
   part("heard").textContent = text;
 }
@@ -196,6 +205,11 @@ found.addEventListener("away", () => server.checkLater());
 options.addEventListener("change", () => server.ready && searchAgain());
 part("search").addEventListener("click", searchNow);
 part("why-open").addEventListener("click", () => why.open(subject(), explained()));
+part("folder-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  void build(part("folder").value.trim(), part("folder-note"));
+});
+part("building-on").addEventListener("click", () => void build(null, part("building-text")));
 part("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useKey(part("key").value);

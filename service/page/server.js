@@ -12,12 +12,14 @@ export class Server {
   #react;
   #timer = 0;
   #ready = false;
+  #building = false;
 
   /**
    * @param {import("./shared/api.js").Api} api
    * @param {object} react
    * @param {(info: object) => void} react.told called with each answer of /info
-   * @param {(info: object) => void} react.ready called once the server can answer searches, and again after it could not
+   * @param {(info: object) => void} react.ready called once the server can answer searches, and again after it could not,
+   *   or once a build is over
    * @param {(info: object) => void} react.unready called while it cannot
    * @param {(error: Error) => void} react.trouble called when it does not answer
    */
@@ -33,7 +35,7 @@ export class Server {
 
   /** Ask now. */
   async check() {
-    this.rest();
+    clearTimeout(this.#timer);
     let info;
     try {
       info = await this.#api.info();
@@ -48,10 +50,12 @@ export class Server {
       this.#ready = false;
       this.#react.unready(info);
     }
-    if (!info.ready || building(info.build)) {
+    const built = this.#building && !building(info.build);
+    this.#building = Boolean(building(info.build));
+    if (!info.ready || this.#building) {
       this.checkLater();
     }
-    if (info.ready && !this.#ready) {
+    if (info.ready && (built || !this.#ready)) {
       this.#ready = true;
       this.#react.ready(info);
     }
@@ -59,12 +63,14 @@ export class Server {
 
   /** Ask a little later. */
   checkLater() {
-    this.rest();
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.check(), CHECK_AGAIN_MS);
   }
 
-  /** Do not ask later: the server has just answered. */
+  /** Do not ask later, unless a build is under way: the server has just answered. */
   rest() {
-    clearTimeout(this.#timer);
+    if (!this.#building) {
+      clearTimeout(this.#timer);
+    }
   }
 }

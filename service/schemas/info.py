@@ -65,7 +65,7 @@ class BuildInfo(BaseModel):
 class Allowed(BaseModel):
     """What the client who asks may have done on the server's machine."""
 
-    build: bool = Field(description="POST /build.")
+    build: bool = Field(description="POST /build, where there is no index yet, or one that answers.")
 
 
 class Limits(BaseModel):

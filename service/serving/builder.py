@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import threading
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import torch
+from pydantic import BaseModel
 
 from indexer import BadInvocation, IndexRefused, Request, build_growing, live_stamp, read_progress, read_summary
 from model.terminal import Refusal, expanded, resolved
@@ -24,14 +25,20 @@ _NICENESS = 5
 _STOPPED = "The build ended before it was done. What it has done is kept: start it again, and it goes on."
 
 
+class _Asked(BaseModel):
+    """What the process is told to build."""
+
+    settings: dict[str, Any]
+    folders: tuple[Path, ...]
+
+
 class Builder:
     """Starts builds of the index that the settings name, one at a time. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._told: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._failed: str | None = None
 
     def start(self, folder: str | None) -> None:
@@ -63,13 +70,23 @@ class Builder:
         with self._lock:
             if self._running():
                 raise BuildRefused("A build of the index is running already; its progress is on the page.")
-            # A fresh interpreter, since a copy of one with threads may hang.
-            fresh = multiprocessing.get_context("spawn")
-            self._told, telling = fresh.Pipe(duplex=False)
             self._failed = None
-            self._process = fresh.Process(target=_build, args=(self._settings, folders, telling), daemon=True)
-            self._process.start()
-            telling.close()
+            self._process = subprocess.Popen(
+                # -P: a file of the current folder must not be taken for a module.
+                [sys.executable, "-P", "-c", f"from {__name__} import main; main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=_environment(),
+                # Ctrl-C at the terminal is for the server alone, which then ends the build.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+            wanted = self._settings.model_dump(mode="json", include={"weights", "device", "threads"})
+            asked = _Asked(settings={**wanted, "index": index, "dtype": "float32"}, folders=folders)
+            requests = cast(BinaryIO, self._process.stdin)
+            with suppress(BrokenPipeError):  # where it has ended already, ``info`` says so
+                requests.write(asked.model_dump_json().encode() + b"\n")
+                requests.flush()
 
     def info(self) -> BuildInfo | None:
         """How far the build is that runs, or was the last one; None where there has been none."""
@@ -83,37 +100,42 @@ class Builder:
             return BuildInfo.model_validate({**known, "running": running, "failed": self._failed})
 
     def _running(self) -> bool:
-        if self._process is None or self._told is None:
-            return False
-        # The end of the pipe is told as something to read, too.
-        if not self._told.poll():
-            return True
-        with suppress(EOFError):
-            self._failed = _STOPPED
-            self._failed = self._told.recv()
-        self.close()
+        if self._process is None or self._process.poll() is None:
+            return self._process is not None
+        with self._process as ended:
+            said = b"" if ended.stdout is None else ended.stdout.read().strip()
+            self._failed = None if ended.returncode == 0 else said.decode() or _STOPPED
+        self._process = None
         return False
 
     def close(self) -> None:
         """Ends the build that runs. What it has done is kept."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            process.join()
+        if self._process is not None:
+            with self._process as ended:
+                ended.terminate()
+            self._process = None
 
 
-def _build(settings: Settings, folders: tuple[Path, ...], telling: Connection) -> None:
-    """Builds, and tells why that failed, or None."""
-    # Ctrl-C reaches this process, too; the server ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _environment() -> dict[str, str]:
+    """The environment of this program without the service's settings, among which is its key."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    home = str(Path(__file__).parents[__name__.count(".")])
+    return {**kept, "PYTHONPATH": os.pathsep.join([home, *filter(None, sys.path)])}
+
+
+def main() -> None:
+    """Build as standard input says, and say on standard output why that failed."""
+    asked = _Asked.model_validate_json(sys.stdin.buffer.readline())
+    # However the server ends, so does this.
+    threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+    settings = Settings.model_validate(asked.settings)
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    failed = None
     try:
-        build_growing(folders, index_path(settings), open_matcher(settings))
+        build_growing(asked.folders, index_path(settings), open_matcher(settings))
     except Refusal as error:
         text = str(error)
-        failed = text[:1].upper() + text[1:]
-    telling.send(failed)
+        print(text[:1].upper() + text[1:])
+        sys.exit(1)

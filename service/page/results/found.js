@@ -120,17 +120,18 @@ export class Found extends EventTarget {
   /** Show what went wrong. */
   fail(error) {
     this.age();
-    this.say(...trouble(error));
-    if (error.status === 401) {
-      this.#notice.askForKey();
+    const locked = error.status === 401;
+    this.say(...trouble(error), undefined, locked ? "key" : undefined);
+    if (locked) {
+      part("key").focus();
     } else if (error instanceof Away || error.status === 503) {
       this.dispatchEvent(new Event("away"));
     }
   }
 
-  /** Say this in place of what is said about results. @param {number | null} [share] see Notice.say */
-  say(title, text, share) {
-    this.#notice.say(title, text, share);
+  /** Say this in place of what is said about results; see Notice.say. */
+  say(...said) {
+    this.#notice.say(...said);
     this.#clear();
   }
 

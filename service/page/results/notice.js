@@ -16,8 +16,13 @@ export class Notice {
     part("examples").replaceChildren(...examples().map((example) => this.#example(example)));
   }
 
-  /** Say this. @param {number | null | undefined} share how much of a build is done; null: nobody knows */
-  say(title, text, share) {
+  /**
+   * Say this.
+   *
+   * @param {number | null} [share] how much of a build is done; null: nobody knows
+   * @param {"key" | "folder"} [form] what is asked for
+   */
+  say(title, text, share, form) {
     // Written only where it differs, so that a screen reader does not read the same message twice.
     if (this.#said !== title + text) {
       this.#said = title + text;
@@ -25,7 +30,8 @@ export class Notice {
       part("notice-text").replaceChildren(...prose(text));
     }
     progress(part("notice-progress"), share);
-    part("key-form").hidden = true;
+    part("key-form").hidden = form !== "key";
+    part("folder-form").hidden = form !== "folder";
     part("start").hidden = true;
     part("ghosts").hidden = true;
     part("notice").hidden = false;
@@ -39,12 +45,6 @@ export class Notice {
     );
     part("start").hidden = false;
     part("ghosts").hidden = false;
-  }
-
-  /** Ask for the API key. */
-  askForKey() {
-    part("key-form").hidden = false;
-    part("key").focus();
   }
 
   hide() {

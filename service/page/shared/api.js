@@ -43,6 +43,11 @@ export class Api {
     return (await this.#ask("info")).json();
   }
 
+  /** Begin to index a folder of the server's machine; null: the folders that the index has. */
+  async build(folder) {
+    await this.#ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
+  }
+
   /**
    * The photos that match a sketch best, or photos that are liked.
    *

@@ -21,6 +21,9 @@ const PHASES = {
   writing: "writing the index",
 };
 
+const ASKS =
+  "Name their folder. Each of them is looked at once, and the first can be found by a drawing within a minute. They stay as they are, and none leaves this machine.";
+
 /** What the button for more results says, and what is said in its place at the end. */
 export const ENDS = {
   photos: { more: "Show more photos", end: "These are all the photos." },
@@ -176,15 +179,32 @@ export function groupsSearched(number) {
 /** How far the build of the index is: {text, share}, with share null where it is unknown. null: no build is running. */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";
-  if (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS) {
+  if (!build?.running && (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS)) {
     return null;
   }
-  const of = build.total ? ` of ${build.total.toLocaleString("en")}` : "";
+  const done = build.total ? `, ${build.done.toLocaleString("en")} of ${build.total.toLocaleString("en")}` : "";
   const left = build.seconds_left === null ? "" : `, ${duration(build.seconds_left)} left`;
   return {
-    text: `The index is being built: ${PHASES[build.phase] ?? build.phase}, ${build.done.toLocaleString("en")}${of}${left}.`,
+    text: `The index is being built: ${PHASES[build.phase] ?? build.phase}${done}${left}.`,
     share: build.total ? build.done / build.total : null,
   };
+}
+
+/** Why a build that nobody goes on with has ended early, as a sentence; null where none has. */
+export function stopped({ ready, build, allows }) {
+  const left = ready && allows.build && build && build.phase !== "done" && !building(build);
+  return left ? build.failed ?? "The last build of the index stopped before it was done." : null;
+}
+
+/** What to say while nothing can be searched, as Notice.say takes it. @param info the answer of /info */
+export function unready({ reason, build, allows }) {
+  const state = building(build);
+  if (state) {
+    return ["Your photos are being read", `${state.text} The first of them can be searched soon.`, state.share];
+  }
+  return allows.build
+    ? ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"]
+    : ["Not ready yet", sentence(reason)];
 }
 
 /** What went wrong, for people: a title and a text. */

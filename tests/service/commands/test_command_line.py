@@ -240,4 +240,4 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(tmp_path: Path, wei
     options = ["--index", str(tmp_path / "none"), "--weights", str(weights), "--port", "0"]
     code, printed = run_until([*SERVICE, *options], lambda line: "startup complete" in line)
     assert code == 0, printed
-    assert "There is no index yet: `sketch-search FOLDER` makes one" in printed
+    assert "There is no index yet: the page asks for a folder of photos, or `sketch-search FOLDER` makes one" in printed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from functools import partial
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from pydantic import SecretStr
@@ -18,9 +20,10 @@ from indexer.building.progress import Phase, ProgressState
 from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
+from tests.patience import PATIENCE
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, ends_with, find, on_screen, paper, text, wait_for_notice
+from tests.service.looking import axe_complaints, check_quiet, ends_with, find, on_screen, paper, text, wait_for_notice
 from tests.service.served import Served, served
 from tests.service.small_gallery import PHOTOS
 
@@ -192,8 +195,49 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         assert all("401" in complaint for complaint in browser.complaints(desk))
 
 
-def test_without_an_index_the_page_says_what_to_do(desk: Browser, settings: Settings, tmp_path: Path) -> None:
-    with served(settings, index=tmp_path / "nowhere") as server:
+def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
+    desk: Browser, settings: Settings, gallery: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with served(settings, index=tmp_path / "index") as server:
+        desk.get(server.url)
+        wait_for_notice(desk, "Where are your photos?")
+        folder = desk.find_element(By.ID, "folder")
+        assert axe_complaints(desk) == []
+        folder.send_keys(str(tmp_path / "none"), Keys.ENTER)
+        wait(desk).until(lambda d: "does not exist" in text(d, "folder-note"))
+        for place, title in ((tmp_path / "empty", "Where are your photos?"), (gallery, "What are you looking for?")):
+            folder.clear()
+            folder.send_keys(str(place), Keys.ENTER)
+            wait_for_notice(desk, "Your photos are being read")
+            assert desk.find_element(By.ID, "notice-progress").is_displayed()
+            wait_for_notice(desk, title)
+            assert ("no image files" in text(desk, "notice-text")) == folder.is_displayed()
+        wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
+        wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
+        draw(desk, DESKTOP, strokes("house"))
+        wait_for_photos(desk)
+        assert desk.find_elements(By.CSS_SELECTOR, "#results .photo")
+
+
+def test_a_build_that_was_stopped_can_go_on(
+    desk: Browser, settings: Settings, index_path: Path, gallery: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(index_path, tmp_path / "index")
+    (tmp_path / "index" / "progress.json").write_text(progress("stopped", 10))
+    with served(settings, index=tmp_path / "index") as server:
+        desk.get(server.url)
+        wait(desk).until(lambda d: "stopped before it was done" in text(d, "building-text"))
+        desk.find_element(By.ID, "building-on").click()
+        wait(desk).until(lambda d: not d.find_element(By.ID, "building").is_displayed())
+        info = httpx.get(f"{server.url}/info", timeout=PATIENCE).json()
+        assert (info["build"]["phase"], info["build"]["failed"]) == ("done", None)
+
+
+def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
+    desk: Browser, settings: Settings, tmp_path: Path
+) -> None:
+    with served(settings, index=tmp_path / "nowhere", allow_build=False) as server:
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
         assert "sketch-search index build" in text(desk, "notice-text")
@@ -202,25 +246,27 @@ def test_without_an_index_the_page_says_what_to_do(desk: Browser, settings: Sett
         wait_for_notice(desk, "Not ready yet")
 
 
-def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: Settings, tmp_path: Path) -> None:
-    def progress(phase: Phase, done: int) -> str:
-        now = time.time()
-        return ProgressState(
-            phase=phase,
-            done=done,
-            total=40,
-            bad=0,
-            photos_per_second=1,
-            seconds_left=30,
-            started=now,
-            updated=now,
-            pid=1,
-        ).model_dump_json()
+def progress(phase: Phase, done: int) -> str:
+    """The file that a build writes after so many of 40 photos."""
+    now = time.time()
+    return ProgressState(
+        phase=phase,
+        done=done,
+        total=40,
+        bad=0,
+        photos_per_second=1,
+        seconds_left=30,
+        started=now,
+        updated=now,
+        pid=1,
+    ).model_dump_json()
 
+
+def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "progress.json").write_text(progress("encoding", 10))
     with served(settings, index=tmp_path) as server:
         desk.get(server.url)
-        wait_for_notice(desk, "Not ready yet")
+        wait_for_notice(desk, "Your photos are being read")
         wait(desk).until(lambda d: "10 of 40, about 30 seconds left" in text(d, "notice-text"))
         assert desk.find_element(By.ID, "notice-progress").get_property("value") == 0.25
         (tmp_path / "progress.json").write_text(progress("clustering", 30))
