@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from model.errors import ModelError
     from model.explanation import Explanation
     from model.matcher import Matcher, load
-    from model.network import ModelConfig, Side, Tokens
+    from model.network import ModelConfig, Tokens
 
-__all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Side", "Tokens", "load"]
+__all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load"]
 
 # From the lowest on, so that a name of a low one loads none of the others.
 _ROOMS = ("errors", "network", "explanation", "matcher")

@@ -197,27 +197,17 @@ class Matcher:
         return alone if modality == "photo" else sketch_variants(alone, self.variants)
 
     @torch.inference_mode()
-    def project(self, tokens: Tokens, modality: Modality = "photo") -> Side:
-        """The part of the cross-attention that depends on each image alone, on this matcher's device, in its precision.
-
-        Keep the result where the same images are scored again and again. It takes about four times the memory of the
-        tokens, and gives the same scores bit for bit.
-        """
-        return Side.cat([self._side(tokens[index], modality).rows(slice(real)) for index, real in self._chunks(tokens)])
-
-    @torch.inference_mode()
     def scores(
         self,
         sketches: Tokens,
-        photos: Tokens | Side,
+        photos: Tokens,
         method: Method | None = None,
         priors: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Every sketch against every photo: (s, p) float32 on the CPU, higher is better.
 
         Args:
-            sketches: tokens of any floating type, on any device.
-            photos: such tokens, or what ``project`` made of them.
+            sketches, photos: tokens of any floating type, on any device.
             method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of
                 both; None takes the checkpoint's best.
             priors: the photos' ``priors``, where they are known already; only distances use them.
@@ -229,7 +219,7 @@ class Matcher:
     def scores_by(
         self,
         sketches: Tokens,
-        photos: Tokens | Side,
+        photos: Tokens,
         methods: Sequence[Method],
         priors: torch.Tensor | None = None,
     ) -> dict[Method, torch.Tensor]:
@@ -276,9 +266,7 @@ class Matcher:
         return estimated(scores.cpu(), known.cpu(), distances.cpu(), ret.cpu(), threshold, method or self.best_method)
 
     @torch.inference_mode()
-    def ret_distances(
-        self, sketches: Tokens, photos: Tokens | Side, priors: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def ret_distances(self, sketches: Tokens, photos: Tokens, priors: torch.Tensor | None = None) -> torch.Tensor:
         """(s, p) float32 in [0, 2] on the CPU: distances of [Ret], as ``RetNetwork.ret_distances`` has them.
 
         priors: the photos' ``priors``, where they are known already.
@@ -287,7 +275,7 @@ class Matcher:
         return self.network.ret_distances(s, p, self.priors(photos) if priors is None else priors).cpu()
 
     @torch.inference_mode()
-    def priors(self, photos: Tokens | Side) -> torch.Tensor | None:
+    def priors(self, photos: Tokens) -> torch.Tensor | None:
         """(p,) float32 on this matcher's device: the priors of photos; None for a checkpoint without a prior.
 
         Keep the result where the same photos are compared by [Ret] again and again.
@@ -295,9 +283,7 @@ class Matcher:
         return None if self.network.prior is None else self._in_chunks(photos, self.network.prior)
 
     @torch.inference_mode()
-    def word_scores(
-        self, photos: Tokens | Side, words: Sequence[int], levels: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def word_scores(self, photos: Tokens, words: Sequence[int], levels: torch.Tensor | None = None) -> torch.Tensor:
         """(w, p) float32 on the CPU: how much each photo shows what each of these words names; higher is more.
 
         Scores by one word compare photos, as ``model.network.ret_network`` has them.
@@ -319,7 +305,7 @@ class Matcher:
         return self._vocabulary().directions[word].float()
 
     @torch.inference_mode()
-    def word_levels(self, photos: Tokens | Side) -> torch.Tensor | None:
+    def word_levels(self, photos: Tokens) -> torch.Tensor | None:
         """(p,) float32 on this matcher's device: what all words of each photo take from its scores by one of them.
 
         Keep the result where the same photos are searched by words again and again. None without a vocabulary.
@@ -345,7 +331,7 @@ class Matcher:
         )
 
     @torch.inference_mode()
-    def relation_logits(self, sketches: Tokens, photos: Tokens | Side) -> torch.Tensor:
+    def relation_logits(self, sketches: Tokens, photos: Tokens) -> torch.Tensor:
         """(s, p) float32 on the CPU: relation scores before the sigmoid.
 
         What depends on one image alone is computed once for each sketch and once for each photo.
@@ -355,7 +341,7 @@ class Matcher:
         sides = [self._side(sketches[row : row + 1], "sketch") for row in range(len(sketches))]
         start = 0
         for index, real in self._chunks(photos):
-            photo = photos.rows(index) if isinstance(photos, Side) else self._side(photos[index], "photo")
+            photo = self._side(photos[index], "photo")
             for row, sketch in enumerate(sides):
                 logits = self.network.relate(sketch, photo)
                 out[row, start : start + real] = logits[:real]
@@ -379,7 +365,7 @@ class Matcher:
             return self.network.encode(images, modality)
         return seen_together(self.network.encode(sketch_variants(images, self.variants), modality))
 
-    def _in_chunks(self, photos: Tokens | Side, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _in_chunks(self, photos: Tokens, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Applies ``compute`` to the [Ret] of photos (n, d), in chunks of one size: (p, ...) float32 on this device."""
         ret = photos.ret.to(self.device, torch.float32)
         if not len(ret):
@@ -398,7 +384,7 @@ class Matcher:
             raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it again")
         return self.calibration.diffusion
 
-    def _chunks(self, images: Tokens | Side) -> Iterator[tuple[torch.Tensor | slice, int]]:
+    def _chunks(self, images: Tokens) -> Iterator[tuple[torch.Tensor | slice, int]]:
         return fixed_chunks(len(images), self.chunk, images.features.device)
 
     def _side(self, tokens: Tokens, modality: Modality) -> Side:

@@ -22,9 +22,8 @@ for each pair::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +35,6 @@ from model.network.tokens import Tokens
 # The most numbers that a vector instruction of a CPU works on at once: 32 of 16 bits in 512 bits. A softmax over rows
 # of any other length handles the remainder by other code, which rounds differently.
 LANES = 32
-
-AnySide = TypeVar("AnySide", bound="Side")
 
 
 @dataclass(frozen=True)
@@ -59,18 +56,9 @@ class Side:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All attributes, in the order in which the constructor takes them; b is the first dimension of each."""
-        return self.features, self.positions, self.ret
-
     def rows(self, index: slice | torch.Tensor) -> Self:
         """The images at ``index``; an index may occur several times."""
-        return type(self)(*(tensor[index] for tensor in self.tensors()))
-
-    @staticmethod
-    def cat(parts: Sequence[AnySide]) -> AnySide:
-        """All images of ``parts`` in order. All parts must be of one modality."""
-        return type(parts[0])(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
+        return type(self)(*(getattr(self, name.name)[index] for name in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -86,10 +74,6 @@ class CrossSide(Side):
     query: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
-
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All attributes, in the order in which the constructor takes them."""
-        return self.features, self.positions, self.ret, self.query, self.key, self.value
 
 
 class StdNorm(nn.Module):

@@ -22,7 +22,7 @@ from indexer.samples import SKETCHED, draw_photo, draw_sketch
 from model.checkpoint.conversion import released_config
 from model.matcher import Matcher
 from model.network.config import Modality
-from model.network.relation import CrossBranch, KernelRelation, Side
+from model.network.relation import CrossBranch, KernelRelation
 from model.network.tokens import Tokens
 from model.network.zse import Network, as_zse, fastest_dtype
 from tests.benchmarks.command import Command, by_matcher, least_seconds, named, peak_said
@@ -155,8 +155,6 @@ def scoring_ways(released: Network, default: Network, fastest: torch.dtype, *, c
         one, many = random_tokens(network, 1, SEED), random_tokens(network, chunks * chunk, SEED + 1)
         for dtype in (torch.float32, *reduced):
             ways.append(scoring_way(name, in_precision(network, dtype), one, many))
-    matcher = in_precision(default, fastest)
-    ways.append(scoring_way(f"{name}, photos projected before", matcher, one, matcher.project(many)))
     if compiled:
         how: dict[str, dict[str, Any]] = {"compiled": {}}
         if device_of(default).type == "cuda":
@@ -183,7 +181,7 @@ def compiled_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens, **
     return way
 
 
-def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens | Side) -> Way:
+def scoring_way(name: str, matcher: Matcher, sketch: Tokens, photos: Tokens) -> Way:
     """A way to score by a matcher."""
     return Way(name, named(matcher.dtype), len(photos), lambda: matcher.relation_logits(sketch, photos))
 

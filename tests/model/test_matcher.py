@@ -121,22 +121,6 @@ def test_several_methods_at_once_score_as_each_by_itself(matcher: Matcher, sketc
         assert torch.equal(scores, matcher.scores(sketches, photos, method))
 
 
-def test_projected_photos_score_bit_for_bit_as_their_tokens(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:
-    # Ten photos in chunks of four: the last chunk is padded.
-    sides = matcher.project(photos[:10])
-    assert len(sides) == 10
-    order = torch.tensor([7, 0, 9, 3, 3])
-    for method, scores in matcher.scores_by(sketches, photos[:10], METHODS).items():
-        assert torch.equal(matcher.scores(sketches, sides, method), scores)
-        assert torch.equal(matcher.scores(sketches, sides.rows(order), method), scores[:, order])
-
-
-def test_photos_are_projected_in_the_matchers_precision_and_keep_their_ret_exactly(photos: Tokens) -> None:
-    sides = Matcher(tiny_network().set_precision(torch.bfloat16), "0" * 64).project(photos)
-    assert sides.features.dtype == torch.bfloat16
-    assert torch.equal(sides.ret, photos.ret)
-
-
 def test_no_method_named_means_the_checkpoints_best(matcher: Matcher, sketches: Tokens, photos: Tokens) -> None:
     assert torch.equal(matcher.scores(sketches, photos), matcher.scores(sketches, photos, matcher.best_method))
 
