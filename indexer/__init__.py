@@ -39,12 +39,16 @@ if TYPE_CHECKING:
     )
     from indexer.place import default_index_path
     from indexer.store import (
+        Address,
         EmbedderEntry,
+        Folder,
         Index,
         Origin,
         PhotoEntry,
         PhotoFilter,
         Vectors,
+        folder_at,
+        folder_of,
         live_stamp,
         open_index,
         shard_folders,
@@ -52,11 +56,13 @@ if TYPE_CHECKING:
     from indexer.upkeep import compact, read_summary, remove, repair, verify
 
 __all__ = [
+    "Address",
     "BadInvocation",
     "BuildReport",
     "ClipTowers",
     "EmbedderEntry",
     "EmbedderUnavailable",
+    "Folder",
     "Index",
     "IndexBusy",
     "IndexRefused",
@@ -75,6 +81,8 @@ __all__ = [
     "build_growing",
     "compact",
     "default_index_path",
+    "folder_at",
+    "folder_of",
     "live_stamp",
     "open_index",
     "open_towers",

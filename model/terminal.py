@@ -122,6 +122,11 @@ def a_path(text: str) -> Path:
     return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
 
 
+def a_folder(text: str) -> Path | str:
+    """A folder of photos on the command line: a URL as it is, else as ``a_path`` gives it."""
+    return text if "://" in text else a_path(text)
+
+
 # As shells say it: 128 and the number of the signal, SIGINT.
 STOPPED = 130
 

@@ -370,9 +370,9 @@ class Engine:
         """The photo with a file at this path, as results show it or on disk. Raises BadInvocation."""
         return self._gallery.photo_at(path)
 
-    def path_on_disk(self, shown: str) -> Path:
-        """Where a file lies, that is named by its path as results show it."""
-        return self._gallery.path_on_disk(shown)
+    def address_of(self, shown: str) -> str:
+        """Where a file is, that is named by its path as results show it: its path on this machine, or its URL."""
+        return self._gallery.address_of(shown)
 
     def entry_of(self, file: Path) -> PhotoEntry | None:
         """The photo of a file on disk; None if it is none of the index's photos."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer import IndexRefused, Progress, build, default_index_path, read_summary
+from indexer import Folder, IndexRefused, Progress, build, default_index_path, folder_at, folder_of, read_summary
 from model import Matcher
 from model.network import Modality, Tokens, seen_together
 from service.engine import Engine, open_matcher
@@ -55,12 +55,12 @@ class Gallery(Searches):
             weights: the checkpoint; None for the one that SBIR_WEIGHTS names, or the default.
             device: "cpu", "cuda", or "auto", which takes the GPU where there is one.
         """
-        places = [Path(folder).expanduser().absolute() for folder in folders]
+        places = [folder_of(folder) for folder in folders]
         place = Path(index).expanduser() if index is not None else _index_of(places)
         settings = _settings(weights, device, index=place)
         matcher = open_matcher(settings)
         if (update and places) or not (place / "CURRENT").exists():
-            build(places, place, matcher, progress=Progress(bar=progress))
+            build([*map(str, places)], place, matcher, progress=Progress(bar=progress))
         return cls(settings, matcher)
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class Gallery(Searches):
         return self.engine.explain(prepared, params)
 
     def _path(self, shown: str) -> str:
-        return str(self.engine.path_on_disk(shown))
+        return self.engine.address_of(shown)
 
     def _original(self, photo_id: int) -> bytes:
         entry = self.engine.photo(photo_id)
@@ -149,16 +149,16 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
     return Tokens.cat(parts)
 
 
-def _index_of(folders: Sequence[Path]) -> Path:
+def _index_of(folders: Sequence[Folder]) -> Path:
     """The default index where it has just these folders; else one of their own."""
     default = default_index_path()
     if not folders:
         return default
     try:
-        known = {Path(root.path) for root in read_summary(default).manifest.roots}
+        known = {folder_at(root.path) for root in read_summary(default).manifest.roots}
     except IndexRefused:
         known = set()
-    if known == {folder.resolve() for folder in folders}:
+    if known == set(folders):
         return default
     named = hashlib.sha256("\n".join(sorted(map(str, folders))).encode("utf-8", "surrogateescape")).hexdigest()
     return default.parent / "galleries" / f"{folders[0].name}-{named[:8]}"

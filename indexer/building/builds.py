@@ -22,6 +22,7 @@ from indexer.embedding import ChosenEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
     MOST_CELLS,
+    Address,
     Drift,
     FileKey,
     GalleryFile,
@@ -278,7 +279,7 @@ class LocalSite:
         if not listed:
             return 0
         known = {**decision.live.days, **self._journal.days()}
-        roots, keeps_tokens = [root.path for root in decision.roots], decision.origin.tokens > 1
+        roots, keeps_tokens = [root.folder for root in decision.roots], decision.origin.tokens > 1
         stager = Stager(roots, self._matcher, decision.embedder.load(), self._journal, known, keeps_tokens)
         step = decision.request.most or len(listed)
         for start in range(0, len(listed), step):
@@ -419,7 +420,7 @@ def check_shards(shards: int, most: int, what: str) -> None:
 
 
 def build(
-    folders: Sequence[Path],
+    folders: Sequence[Address],
     index: Path,
     matcher: Matcher,
     *,
@@ -434,7 +435,7 @@ def build(
     """Index all photos below ``folders``, or bring their index up to date. A build that was killed is continued.
 
     Args:
-        folders: all folders of the gallery; none for those that the index has.
+        folders: all folders of the gallery, by path or URL; none for those that the index has.
         clusters: how many; None for about sqrt(photos), or for those that the live index has. Another number than the
             live index has makes the clusters anew.
         embedder: "ret", "clip", "clip:..."; or "auto": the live index's, else "ret".
@@ -477,7 +478,7 @@ def build_growing(folders: Sequence[Path], index: Path, matcher: Matcher) -> Bui
 
 
 def add(
-    paths: Sequence[Path],
+    paths: Sequence[Address],
     index: Path,
     matcher: Matcher,
     *,

@@ -1,6 +1,6 @@
 """The image files below the gallery's folders, by name, size and times.
 
-Only files whose names have no ending are opened, to see whether they begin as an image does.
+Only files on this machine whose names have no ending are opened, to see whether they begin as an image does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store import FileKey, FileStamp, GalleryFile, Removals, Root, read_part, shown_path, text_of_name
+from indexer.store import (
+    Entry,
+    FileKey,
+    FileStamp,
+    GalleryFile,
+    Listing,
+    Removals,
+    Root,
+    shown_path,
+    text_of_name,
+)
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
 
@@ -123,18 +133,23 @@ class FolderListing:
         if self._unlisted:
             raise BadInvocation("; ".join(f"{bad.path}: {bad.reason}" for bad in self.unlisted) + ".")
         links = " (symbolic links are not followed)" if self._links else ""
-        folders = ", ".join(str(root.path) for root in self._roots)
+        folders = ", ".join(str(root.folder) for root in self._roots)
         raise BadInvocation(f"there are no image files in {folders}{links}; name a folder of photos.")
 
     def __iter__(self) -> Iterator[GalleryFile]:
         for number in sorted(range(len(self._roots)), key=lambda number: f"{self._names[number]}/"):
+            try:
+                listing = self._roots[number].folder.listing()
+            except OSError as error:
+                self._leave_out(number, "", f"the folder cannot be read: {error.strerror}")
+                continue
             # Folders may lie deeper in each other than Python's calls may.
-            folders = [self._entries(number, "")]
+            folders = [self._entries(number, "", listing)]
             while folders:
                 for path, entry in folders[-1]:
                     if entry.is_dir(follow_symlinks=False):
                         if Path(entry.path) != self._index:
-                            folders.append(self._entries(number, path))
+                            folders.append(self._entries(number, path, listing))
                             break
                     elif not self._removals.hides(number, text_of_name(path)) and self._is_photo(number, path, entry):
                         self.count += 1
@@ -142,12 +157,10 @@ class FolderListing:
                 else:
                     folders.pop()
 
-    def _entries(self, number: int, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Lists a folder: each entry with its path in the root, sorted as the shown paths below it are."""
-        root = self._roots[number]
         try:
-            with os.scandir(root.path / folder) as listing:
-                entries = [entry for entry in listing if not entry.name.startswith(".")]
+            entries = [*listing(folder)]
         except OSError as error:
             self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
             entries = []
@@ -158,11 +171,11 @@ class FolderListing:
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * entry.is_dir(follow_symlinks=False))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
 
-    def _without_companions(self, entries: Sequence[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    def _without_companions(self, entries: Sequence[Entry]) -> list[Entry]:
         """Leaves out, and counts, RAW files and films that have the name of a photo in the same folder."""
         names = [os.path.splitext(entry.name) for entry in entries]
         photos = {stem for stem, ending in names if ending.lower() in IMAGE_SUFFIXES - RAW_SUFFIXES}
-        kept: list[os.DirEntry[str]] = []
+        kept: list[Entry] = []
         for entry, (stem, ending) in zip(entries, names, strict=True):
             if stem in photos and ending.lower() in _COMPANIONS and entry.is_file(follow_symlinks=False):
                 self._companions[ending.lower()] += 1
@@ -172,10 +185,10 @@ class FolderListing:
 
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)
-        shown = shown_path(self._names, number, text) if folder else str(self._roots[number].path)
+        shown = shown_path(self._names, number, text) if folder else str(self._roots[number].folder)
         self._unlisted[number, text] = BadFile(shown, reason)
 
-    def _is_photo(self, number: int, path: str, entry: os.DirEntry[str]) -> bool:
+    def _is_photo(self, number: int, path: str, entry: Entry) -> bool:
         """Returns True for an image file, and counts everything else."""
         if entry.is_symlink():
             self._links += 1
@@ -183,7 +196,9 @@ class FolderListing:
             self._special += 1
         else:
             ending = Path(entry.name).suffix.lower()
-            if ending in IMAGE_SUFFIXES or (not ending and _is_image(self._roots[number], path)):
+            # Who asks a server for the start of each file waits for it each time.
+            looked_into = not ending and not self._roots[number].folder.remote
+            if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):
                 return True
             self._endings[text_of_name(ending)] += 1
         return False
@@ -191,12 +206,12 @@ class FolderListing:
 
 def _is_image(root: Root, path: str) -> bool:
     try:
-        return media_type(read_part(root.path, text_of_name(path), _START)) is not None
+        return media_type(root.folder.read_part(text_of_name(path), _START)) is not None
     except OSError:
         return False
 
 
-def _found(root: int, path: str, entry: os.DirEntry[str]) -> GalleryFile:
+def _found(root: int, path: str, entry: Entry) -> GalleryFile:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError as error:

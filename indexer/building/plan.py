@@ -86,7 +86,7 @@ class LiveState:
             next_id: an id below which no new one may be given, beside those that the generation has given.
             moved: old and new paths of roots that were renamed.
         """
-        new_numbers = {str(root.path): number for number, root in enumerate(roots)}
+        new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
         now = {str(old): str(new) for old, new in moved}
         numbers = [new_numbers.get(now.get(root.path, root.path)) for root in generation.manifest.roots]
         manifest, path = generation.manifest, generation.path / "photos.sqlite"
@@ -138,7 +138,7 @@ def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str,
     ids = shown_ids(files)
     if not ids:
         reason = next((file.reason for file in files if file.reason), "")
-        folders = ", ".join(str(root.path) for root in roots)
+        folders = ", ".join(str(root.folder) for root in roots)
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     return ids
 

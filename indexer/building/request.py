@@ -10,18 +10,22 @@ from typing import Literal
 
 from indexer.errors import BadInvocation
 from indexer.store import (
+    Address,
     FileStamp,
+    Folder,
     GalleryFile,
     IndexFolder,
+    LocalFolder,
     Manifest,
     Root,
+    folder_at,
+    folder_of,
     live_generation_if_any,
     locate,
     name_of_text,
     read_catalog,
     resolve_roots,
 )
-from model.terminal import expanded
 
 # As many photos as four cores encode at once. What is not committed yet, a second's work or a few, is lost by a kill.
 DEFAULT_BATCH = 64
@@ -50,8 +54,8 @@ class Request:
             wait for the next build.
     """
 
-    folders: tuple[Path, ...] = ()
-    added: tuple[Path, ...] = ()
+    folders: tuple[Address, ...] = ()
+    added: tuple[Address, ...] = ()
     clusters: int | None = None
     embedder: str = "auto"
     tokens: TokensKept = "auto"
@@ -80,10 +84,12 @@ class Request:
         if not self.folders and not live:
             raise BadInvocation(f"there is no index at {index} yet; run `sketch-search index build FOLDER` first.")
         for path in self.added:
-            if not expanded(path).exists():
+            place = locate(path, live)
+            on_disk = place is None or type(live[place[0]].folder) is LocalFolder
+            if on_disk and folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
         new = [path for path in self.added if locate(path, live) is None]
-        return resolve_roots([*(self.folders or (root.path for root in live)), *new], index, live)
+        return resolve_roots([*(self.folders or (root.folder for root in live)), *new], index, live)
 
     def check(self, index: Path) -> None:
         """Find simple mistakes at once, before a network is loaded.
@@ -102,9 +108,9 @@ def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = (
     Args:
         moved: old and new paths of those that were renamed. They keep the names that paths begin with.
     """
-    now = dict(moved)
+    now = {str(old): str(new) for old, new in moved}
     roots = () if manifest is None else manifest.roots
-    return tuple(Root(root.name, now.get(Path(root.path), Path(root.path))) for root in roots)
+    return tuple(Root(root.name, folder_at(now.get(root.path, root.path))) for root in roots)
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Replacement:
         moves: the folders that were probably renamed.
     """
 
-    leaving: tuple[tuple[Path, int], ...]
+    leaving: tuple[tuple[Folder, int], ...]
     of: int
     moves: tuple[Move, ...]
 
@@ -151,22 +157,31 @@ def find_replacement(request: Request, index: Path) -> Replacement:
     if live is None:
         return Replacement((), 0, ())
     before = live_roots(live.manifest, request.moved)
-    after = {root.path for root in request.roots(index, live.manifest)}
+    after = {root.folder for root in request.roots(index, live.manifest)}
     there = [file for file in read_catalog(live.path / "photos.sqlite") if not file.gone]
     files = [[file for file in there if file.root == number] for number in range(len(before))]
-    absent = [number for number, root in enumerate(before) if root.path not in after]
-    new = sorted(after - {root.path for root in before})
-    moves = (_move(before[number], files[number], new) for number in absent if not before[number].path.is_dir())
+    absent = [number for number, root in enumerate(before) if root.folder not in after]
+    new = sorted(Path(str(folder)) for folder in after - {root.folder for root in before} if _may_move(folder))
+    moves = (
+        _move(Path(str(root.folder)), files[number], new)
+        for number, root in enumerate(before)
+        if number in absent and _may_move(root.folder) and not root.folder.is_there()
+    )
     return Replacement(
-        tuple((before[number].path, len(files[number])) for number in absent),
+        tuple((before[number].folder, len(files[number])) for number in absent),
         len(there),
         tuple(move for move in moves if move is not None),
     )
 
 
-def _move(root: Root, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
+def _may_move(folder: Folder) -> bool:
+    """Whether a folder's files can be found again by their times where it was renamed."""
+    return type(folder) is LocalFolder
+
+
+def _move(old: Path, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
     """Where the folder is now: the first that has the most of its files, and half of them at least."""
-    moves = [Move(root.path, folder, sum(_is_at(folder, file) for file in files), len(files)) for folder in new]
+    moves = [Move(old, folder, sum(_is_at(folder, file) for file in files), len(files)) for folder in new]
     best = max(moves, key=lambda move: move.files, default=None)
     return best if best is not None and best.files and best.files * 2 >= best.of else None
 

@@ -31,6 +31,7 @@ from indexer.store import (
     EmbedderEntry,
     FileChanging,
     FileKey,
+    Folder,
     GalleryFile,
     Origin,
     Picked,
@@ -42,7 +43,6 @@ from indexer.store import (
     make_folder,
     normalised,
     quantised,
-    read_below,
     sync_folder,
     told_if_unwritable,
 )
@@ -65,7 +65,7 @@ CREATE TABLE files (
 def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) -> str:
     """16 hex digits that name the folder of a build; rows that were staged with another key are never used."""
     network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
-    text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.path) for root in roots)])
+    text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.folder) for root in roots)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -267,7 +267,7 @@ class Stager:
     """Computes the rows of new files and stages them in the journal.
 
     Args:
-        roots: the absolute paths of the gallery's roots.
+        roots: the folders of the gallery.
         known: the contents that have a row, in the live index or the journal: by content hash the day on which each was
             taken, or None for one that says none.
         keeps_tokens: whether more than the vectors of photos are kept.
@@ -278,7 +278,7 @@ class Stager:
 
     def __init__(
         self,
-        roots: Sequence[Path],
+        roots: Sequence[Folder],
         matcher: Matcher,
         embedder: Embedder,
         journal: Journal,
@@ -315,7 +315,7 @@ class Stager:
     def _read(self, file: GalleryFile, make_opener: Callable[[], _Opener]) -> _ReadFile:
         unread = replace(file, stamp=None)
         try:
-            content = read_below(self._roots[file.root], file.path)
+            content = self._roots[file.root].read(file.path, file.stamp)
         except FileChanging:
             return _ReadFile(replace(unread, reason="it changed while it was read; the next build tries again"))
         except OSError as error:

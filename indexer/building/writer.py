@@ -211,7 +211,7 @@ class GenerationWriter:
             previous=live.generation.name if live.generation else None,
             dtype=self._segments[-1].dtype,
             embedder=contents.embedder,
-            roots=tuple(RootEntry(name=root.name, path=str(root.path)) for root in contents.roots),
+            roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in contents.roots),
             counts=Counts(
                 photos=photos,
                 files=files,

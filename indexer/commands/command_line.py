@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from model.terminal import a_path, as_module, importing, program_parser, run_program
+from model.terminal import a_folder, a_path, as_module, importing, program_parser, run_program
 
 _PROG = as_module("indexer")
 _EXAMPLES = """examples:
@@ -48,7 +48,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     command.add_argument(
         "folders",
         nargs="*",
-        type=a_path,
+        type=a_folder,
         metavar="FOLDER",
         help="all folders of photos; none: those that the index has",
     )
@@ -109,7 +109,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     command.add_argument(
         "added",
         nargs="+",
-        type=a_path,
+        type=a_folder,
         metavar="PATH",
         help="a folder to add, or a removed file or folder to show again",
     )

@@ -170,7 +170,7 @@ def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> t
     """
     manifest = None if live is None else live.first
     roots = request.roots(folder.path, manifest)
-    now = {str(root.path) for root in roots}
+    now = {str(root.folder) for root in roots}
     leaving = [root.path for root in (() if manifest is None else manifest.roots) if root.path not in now]
     if leaving and not request.leave:
         raise BadInvocation(
@@ -260,7 +260,7 @@ class RaySite:
             key=decision.key,
             token=uuid.uuid4().hex,
             roots=decision.roots,
-            there=tuple(root.path for root in decision.roots if root.path.is_dir()),
+            there=tuple(root.folder for root in decision.roots if root.folder.is_there()),
             weights=cluster.weights,
             origin=decision.origin,
             embedder=decision.embedder.entry,

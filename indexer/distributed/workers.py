@@ -24,6 +24,7 @@ from indexer.errors import BadInvocation
 from indexer.store import (
     Catalog,
     EmbedderEntry,
+    Folder,
     GalleryFile,
     Generation,
     IndexFolder,
@@ -71,7 +72,7 @@ class Setup:
     key: str
     token: str
     roots: tuple[Root, ...]
-    there: tuple[Path, ...]
+    there: tuple[Folder, ...]
     weights: str | None
     origin: Origin
     embedder: EmbedderEntry
@@ -131,7 +132,7 @@ def _check_storage(setup: Setup, here: str) -> None:
     if found != setup.token:
         raise BadInvocation(f"{here} does not see {setup.shards}; {advice}")
     for root in setup.there:
-        if not root.is_dir():
+        if not root.is_there():
             raise BadInvocation(f"{here} does not see {root}; {advice}")
 
 
@@ -162,7 +163,7 @@ def encode_slice(work: SliceWork) -> SliceDone:
         # From here on, an end of this process counts as one with this slice.
         attempt = slices.begin(work.number)
         with closing(Journal(attempt.folder)) as journal:
-            roots, keeps_tokens = [root.path for root in setup.roots], setup.origin.tokens > 1
+            roots, keeps_tokens = [root.folder for root in setup.roots], setup.origin.tokens > 1
             stager = Stager(roots, *networks, journal, {}, keeps_tokens)
             if attempt.deaths < _MOST_DEATHS:
                 stager.stage(work.files, setup.batch, Progress())

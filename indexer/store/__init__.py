@@ -34,12 +34,11 @@ from indexer.store.files import (
     FileStamp,
     hash_file,
     name_of_text,
-    read_below,
-    read_part,
     sync_folder,
     text_of_name,
     write_atomically,
 )
+from indexer.store.folders import Address, Entry, Folder, Listing, LocalFolder
 from indexer.store.generation import (
     FORMAT_VERSION,
     PRECISION,
@@ -69,7 +68,7 @@ from indexer.store.location import (
     told_if_unwritable,
 )
 from indexer.store.reader import Index, PhotoEntry, open_index
-from indexer.store.roots import FileKey, Root, locate, place_meant, resolve_roots, shown_path
+from indexer.store.roots import FileKey, Root, folder_at, folder_of, locate, place_meant, resolve_roots, shown_path
 from indexer.store.rows import (
     BLOCK,
     Array,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,17 @@ _HASH_BLOCK = 2**20
 LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
 
 
+class FileStatus(Protocol):
+    """What is known of a file without reading it, as ``os.stat_result`` says it; None for a time that nobody knows."""
+
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_mtime_ns(self) -> int | None: ...
+    @property
+    def st_ctime_ns(self) -> int | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class FileStamp:
     """The size and the times of a file, by which a later build sees whether it has changed.
@@ -66,8 +77,9 @@ class FileStamp:
     Attributes:
         size: in bytes.
         mtime: the time of the last modification, in ns. Programs may set it to any time, also back to what it was.
-        ctime: the time of the last change to the file or to what the system knows of it, which no program can set.
-            Both are None where they are no time that can be.
+        ctime: the time of the last change to the file or to what the system knows of it, which no program can set. Of a
+            file on a server, a number made of its ETag; of one in an album, its checksum.
+            Both are None where they are no time that can be, or unknown.
     """
 
     size: int
@@ -75,10 +87,11 @@ class FileStamp:
     ctime: int | None
 
     @staticmethod
-    def of(status: os.stat_result) -> FileStamp:
-        """The stamp of a file by what the system says about it."""
+    def of(status: FileStatus) -> FileStamp:
+        """The stamp of a file by what the system, or a listing, says about it."""
         mtime, ctime = (
-            ns if LEAST_TIME <= ns <= MOST_TIME else None for ns in (status.st_mtime_ns, status.st_ctime_ns)
+            ns if ns is not None and LEAST_TIME <= ns <= MOST_TIME else None
+            for ns in (status.st_mtime_ns, status.st_ctime_ns)
         )
         return FileStamp(status.st_size, mtime, ctime)
 
@@ -192,7 +205,8 @@ def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
         writer.write(array)
 
 
-def _safe_parts(relative: str) -> list[str]:
+def safe_parts(relative: str) -> list[str]:
+    """The names of a path below a root. Raises PermissionError: it would lead out of the root."""
     parts = name_of_text(relative).split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise PermissionError(errno.EPERM, "the path leads out of its folder", relative)
@@ -260,7 +274,7 @@ def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: in
 
 @contextmanager
 def _opened_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
-    parts = _safe_parts(relative)
+    parts = safe_parts(relative)
     try:
         descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)
     except UnicodeEncodeError as error:

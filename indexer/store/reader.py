@@ -6,6 +6,7 @@ Arrays are memory maps, so that opening a large index is quick and reads only wh
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,10 +20,10 @@ import torch
 from indexer.errors import REPAIR, BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from indexer.store.catalog import Catalog, GalleryFile, PhotoFilter
 from indexer.store.clusters import Centroids, read_centroids
-from indexer.store.files import name_of_text, read_below, read_part
+from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, live_generation
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, place_meant, shown_path
+from indexer.store.roots import FileKey, Root, folder_at, place_meant, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
 from model import Matcher, Tokens
@@ -60,7 +61,7 @@ class Index:
         embeddings: what CLIP made of them; None where they were clustered by their vectors.
     """
 
-    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Path], cells: int) -> None:
+    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root], cells: int) -> None:
         """roots: where the folders of photos are. cells: how many the network's patch grid has."""
         manifest, counts, path = generation.manifest, generation.manifest.counts, generation.path
         self.generation, self.manifest, self._roots, self._cells = generation.name, manifest, tuple(roots), cells
@@ -177,19 +178,19 @@ class Index:
         Raises:
             BadInvocation: no shown photo has a file there, or the path may mean one file or another.
         """
-        names = self.manifest.root_names
-        roots = [Root(name, path) for name, path in zip(names, self._roots, strict=True)]
         shown = self._key_of(target)
         if shown is not None and self._id_at(shown) is None:
             shown = None
-        place = place_meant(target, shown, lambda key: self._id_at(key) is not None, roots)
+        place = place_meant(target, shown, lambda key: self._id_at(key) is not None, self._roots)
         number = None if place is None else self._id_at(place)
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
         return self.photo(number)
 
-    def path_on_disk(self, shown: str) -> Path:
-        """Where a file is on this machine, in a root that may have been moved. It need not be there any more.
+    def address_of(self, shown: str) -> str:
+        """Where a file is, in a root that may have been moved: its path on this machine, or its URL.
+
+        It need not be there any more.
 
         Args:
             shown: its path, as results show it.
@@ -200,7 +201,7 @@ class Index:
         if (key := self._key_of(shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
         root, path = key
-        return self._roots[root] / name_of_text(path)
+        return self._roots[root].folder.address_of(path)
 
     def _key_of(self, shown: str) -> FileKey | None:
         """The place in the gallery that results show by this path; None where it begins with the name of no root."""
@@ -234,7 +235,7 @@ class Index:
         problem = ""
         for file in self._files_of(photo):
             try:
-                data = read_below(self._roots[file.root], file.path).data
+                data = self._roots[file.root].folder.read(file.path).data
             except OSError as error:
                 problem = problem or f"cannot be read any more ({error.strerror or error})"
                 continue
@@ -255,7 +256,7 @@ class Index:
         """
         for file in self._files_of(photo):
             with suppress(OSError):
-                return read_part(self._roots[file.root], file.path, count, start=start, size=size)
+                return self._roots[file.root].folder.read_part(file.path, count, start=start, size=size)
         raise PhotoUnavailable(f"photo {photo} has changed while it was read.")
 
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
@@ -278,7 +279,7 @@ class Index:
         self.close()
 
 
-def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | None = None) -> Index:
+def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
     """Open the live generation of an index for searching with ``matcher``.
 
     Args:
@@ -299,7 +300,9 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Path] | 
                 raise
 
 
-def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Path] | None) -> Index:
+def _open(
+    folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Address] | None
+) -> Index:
     manifest = generation.manifest
     if manifest.photo_sha256 != matcher.photo_sha256:
         raise IndexRefused(
@@ -312,13 +315,14 @@ def _open(folder: IndexFolder, generation: Generation, matcher: Matcher, gallery
             f"the index at {folder.path} was built with other image preprocessing; run `sketch-search index build` "
             "again."
         )
-    roots = [Path(root.path) for root in manifest.roots]
+    addresses = [root.path for root in manifest.roots]
     if gallery_roots is not None:
-        if len(gallery_roots) != len(roots):
+        if len(gallery_roots) != len(addresses):
             names = ", ".join(manifest.root_names)
             raise IndexRefused(
-                f"the index has {len(roots)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
+                f"the index has {len(addresses)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
-        roots = [expanded(root).absolute() for root in gallery_roots]
+        addresses = [str(expanded(os.fspath(root)).absolute()) for root in gallery_roots]
+    roots = [Root(root.name, folder_at(address)) for root, address in zip(manifest.roots, addresses, strict=True)]
     return Index(folder, generation, roots, matcher.config.grid**2)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import BadInvocation
-from indexer.store.files import is_unicode, text_of_name
+from indexer.store.files import is_unicode
+from indexer.store.folders import Address, Album, Folder, LocalFolder
 from model.terminal import HomeUnknown, expanded, resolved
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
@@ -21,14 +22,25 @@ class Root:
     """One folder of the gallery.
 
     Attributes:
-        name: what paths begin with where there are several roots. path: the folder's absolute path.
+        name: what paths begin with where there are several roots. folder: where it is.
     """
 
     name: str
-    path: Path
+    folder: Folder
 
 
-def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
+def folder_of(address: Address) -> Folder:
+    """The folder at an address that a user names, without symbolic links. Raises HomeUnknown."""
+    return folder_at(str(resolved(expanded(os.fspath(address)))))
+
+
+def folder_at(address: str) -> Folder:
+    """The folder at an address that ``str`` gave of one. A ``.zip`` that is no folder is an album."""
+    path = Path(address)
+    return Album(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalFolder(path)
+
+
+def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Check the folders and give each a name of its own.
 
     Args:
@@ -42,41 +54,39 @@ def resolve_roots(folders: Sequence[Path], index: Path, live: Sequence[Root] = (
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")
-    index = resolved(index)
-    known = {root.path for root in live}
-    paths: list[Path] = []
-    for folder in folders:
-        path = resolved(expanded(folder))
+    inside = LocalFolder(resolved(index))
+    known = {root.folder for root in live}
+    found: list[Folder] = []
+    for given in folders:
+        folder = given if isinstance(given, Folder) else folder_of(given)
         # One that the index has may be on a disk that is not there today. Its photos stay, and a listing says so.
-        if not path.is_dir() and path not in known:
-            problem = "is not a folder" if path.exists() else "does not exist"
-            raise BadInvocation(f"{folder} {problem}; name a folder of photos.")
+        if folder not in known and (problem := folder.problem()) is not None:
+            raise BadInvocation(f"{given} {problem}; name a folder of photos.")
         # The manifest is UTF-8, and so is what searches answer.
-        if not is_unicode(str(path)):
-            raise BadInvocation(f"{folder}: its path is not valid UTF-8; rename the folder to have it indexed.")
-        if path.is_relative_to(index):
-            raise BadInvocation(f"{folder} lies inside the index {index}; name the folder that holds the photos.")
-        for other in paths:
-            if path.is_relative_to(other) or other.is_relative_to(path):
-                outer, inner = (path, other) if other.is_relative_to(path) else (other, path)
+        if not is_unicode(str(folder)):
+            raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to have it indexed.")
+        if inside.holds(folder):
+            raise BadInvocation(f"{given} lies inside the index {inside}; name the folder that holds the photos.")
+        for other in found:
+            if other.holds(folder) or folder.holds(other):
+                outer, inner = (folder, other) if folder.holds(other) else (other, folder)
                 raise BadInvocation(_overlap(outer, inner, known))
-        paths.append(path)
-    roots = [root for root in live if root.path in paths]
+        found.append(folder)
+    roots = [root for root in live if root.folder in found]
     taken = {root.name for root in roots}
-    for path in paths:
-        if path in {root.path for root in roots}:
+    for folder in found:
+        if folder in {root.folder for root in roots}:
             continue
-        stem = path.name or "root"
-        name, count = stem, 1
+        name, count = folder.name, 1
         while name in taken:
             count += 1
-            name = f"{stem}-{count}"
+            name = f"{folder.name}-{count}"
         taken.add(name)
-        roots.append(Root(name, path))
+        roots.append(Root(name, folder))
     return tuple(roots)
 
 
-def _overlap(outer: Path, inner: Path, known: Collection[Path]) -> str:
+def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:
     if outer == inner:
         return f"{outer} and {inner} overlap: they are the same folder; name it once."
     if inner in known and outer not in known:
@@ -87,16 +97,12 @@ def _overlap(outer: Path, inner: Path, known: Collection[Path]) -> str:
     return f"{outer} and {inner} overlap; name only the outer one."
 
 
-def locate(path: Path, roots: Sequence[Root]) -> FileKey | None:
+def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
     """Where a path on disk is in the gallery; None where it is below none of the roots."""
-    # The last part is not followed where it is a link, because the index holds no links.
-    full = Path(os.path.abspath(expanded(path)))
-    full = resolved(full.parent) / full.name
-    for number, root in enumerate(roots):
-        if full.is_relative_to(root.path):
-            inside = full.relative_to(root.path).as_posix()
-            return number, "" if inside == "." else text_of_name(inside)
-    return None
+    found = [(number, root.folder.path_of(os.fspath(address))) for number, root in enumerate(roots)]
+    places = [(number, path) for number, path in found if path is not None]
+    # An album may lie in a folder of the gallery, and what is in the album is meant then.
+    return min(places, key=lambda place: len(place[1]), default=None)
 
 
 def place_meant(
@@ -114,7 +120,7 @@ def place_meant(
     here = None
     with suppress(HomeUnknown):
         here = expanded(target)
-    on_disk = locate(here, roots) if here is not None else None
+    on_disk = locate(target, roots) if here is not None else None
     # A path that leads to a file here means that file, whether the index has it or not.
     places = {_whole(place, roots): place for place in (shown, on_disk) if place is not None and known(place)}
     choices = [*places]
@@ -128,7 +134,7 @@ def place_meant(
 def _whole(place: FileKey, roots: Sequence[Root]) -> str:
     """Where it is on disk."""
     root, path = place
-    return str(roots[root].path / path)
+    return roots[root].folder.address_of(path)
 
 
 def shown_path(names: Sequence[str], root: int, path: str) -> str:

@@ -206,7 +206,7 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
 def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> tuple[str, int]:
     root, path = place
     files = sum(file.root == root and path in _with_folders(file.path) for file in there)
-    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].path), files
+    return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder), files
 
 
 def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:

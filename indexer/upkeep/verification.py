@@ -48,7 +48,6 @@ from indexer.store import (
     live_generation_if_any,
     open_tokens,
     open_vectors,
-    read_below,
     read_catalog,
     read_centroids,
     read_manifest,
@@ -358,12 +357,13 @@ def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch:
             f"the index at {folder.path} was built with other photo weights ({manifest.network}, "
             f"{manifest.photo_sha256[:12]}); name a checkpoint on these with --weights."
         )
-    for root in manifest.roots:
-        if not Path(root.path).is_dir():
+    roots = live_roots(manifest)
+    for root in roots:
+        if not root.folder.is_there():
             # Its photos would be lost where their rows are damaged.
-            raise BadInvocation(f"{root.path} is not there; mount its disk, and run the same again.")
+            raise BadInvocation(f"{root.folder} is not there; mount its disk, and run the same again.")
     return Request(
-        folders=tuple(root.path for root in live_roots(manifest)),
+        folders=tuple(str(root.folder) for root in roots),
         # "auto" is the embedder of the generation to go on from. Without any, the manifest still names it.
         embedder="auto" if diagnosis.start.generation is not None else manifest.embedder.spec,
         recluster=diagnosis.recluster,
@@ -397,7 +397,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
     live = live_generation(IndexFolder(path))
     roots = live_roots(live.manifest)
     names = [root.name for root in roots]
-    there = [root.path.is_dir() for root in roots]
+    there = [root.folder.is_there() for root in roots]
     files = [
         file
         for file in read_catalog(live.path / "photos.sqlite", roots=len(live.manifest.roots))
@@ -409,7 +409,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
             problems.append(f"{shown_path(names, file.root, file.path)} {problem}.")
         seen(number, len(files))
     absent = tuple(
-        f"{root.path} is not there: its {sum(file.root == number for file in files)} files were not compared."
+        f"{root.folder} is not there: its {sum(file.root == number for file in files)} files were not compared."
         for number, root in enumerate(roots)
         if not there[number]
     )
@@ -419,7 +419,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
 def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
     """How a file differs from what was indexed; None where it does not."""
     try:
-        data = read_below(roots[file.root].path, file.path).data
+        data = roots[file.root].folder.read(file.path).data
     except FileChanging:
         return "is changing right now"
     except OSError as error:

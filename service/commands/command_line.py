@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from model.terminal import Parser, Subparsers, VersionAction, a_path, importing, run_program
+from model.terminal import Parser, Subparsers, VersionAction, a_folder, a_path, importing, run_program
 from service import PROGRAM
 
 # The first command is the one that runs where none is named.
@@ -140,7 +140,7 @@ def _add_serve(commands: Subparsers) -> None:
         "index FOLDERs, if any, and serve them (the default)",
         "sketch-search ~/Pictures --open\nsketch-search serve --port 8080",
     )
-    serve.add_argument("folders", type=a_path, nargs="*", metavar="FOLDER", help="photos to index first (none)")
+    serve.add_argument("folders", type=a_folder, nargs="*", metavar="FOLDER", help="photos to index first (none)")
     serve.add_argument("--ray", metavar="ADDRESS", help="search shards by this Ray cluster: auto, local or HOST:PORT")
     serve.add_argument("--shards", type=a_path, nargs="+", metavar="DIR", help="with --ray: the shards of the index")
     serve.add_argument("--replicas", type=int, metavar="N", help="with --ray: copies of each shard (1)")

@@ -17,9 +17,21 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from indexer import BadInvocation, BuildReport, Progress, build, live_stamp, read_summary, shard_folders
+from indexer import (
+    Address,
+    BadInvocation,
+    BuildReport,
+    Folder,
+    Progress,
+    build,
+    folder_at,
+    folder_of,
+    live_stamp,
+    read_summary,
+    shard_folders,
+)
 from indexer.distributed import check_address
-from model.terminal import expanded, printable, resolved
+from model.terminal import printable
 from service import PROGRAM
 from service.address import told
 from service.engine import open_matcher
@@ -36,7 +48,7 @@ SEARCHES_AT_ONCE = 8
 START_SECONDS = 600.0
 
 
-def serve(settings: Settings, folders: Sequence[Path], *, browser: bool) -> int:
+def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> int:
     """Index ``folders``, if any are named, and serve until stopped; with ``browser`` open the page.
 
     Raises:
@@ -93,7 +105,7 @@ def serve_until_stopped(
     return 0 if server.started else 1
 
 
-def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
+def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
     """Build or update the index of ``folders``, and say what was done. Returns the settings to serve it with.
 
     Raises:
@@ -105,7 +117,7 @@ def index_folders(settings: Settings, folders: Sequence[Path]) -> Settings:
     known = _known_roots(index)
     for folder in folders:
         # One that the index has may be on a disk that is not there today. The build says so, and its photos stay.
-        if not expanded(folder).is_dir() and resolved(expanded(folder)) not in known:
+        if (found := folder_of(folder)) not in known and found.problem() is not None:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
     _check_nothing_is_lost(index, known, folders)
     matcher = open_matcher(settings)
@@ -142,13 +154,13 @@ def print_build(report: BuildReport) -> None:
     sys.stdout.flush()
 
 
-def _known_roots(index: Path) -> list[Path]:
+def _known_roots(index: Path) -> list[Folder]:
     """The folders that the index has; none where there is no index."""
-    return [] if live_stamp(index) is None else [Path(root.path) for root in read_summary(index).manifest.roots]
+    return [] if live_stamp(index) is None else [folder_at(root.path) for root in read_summary(index).manifest.roots]
 
 
-def _check_nothing_is_lost(index: Path, known: Sequence[Path], folders: Sequence[Path]) -> None:
-    named = {resolved(expanded(folder)) for folder in folders}
+def _check_nothing_is_lost(index: Path, known: Sequence[Folder], folders: Sequence[Address]) -> None:
+    named = {folder_of(folder) for folder in folders}
     others = [str(root) for root in known if root not in named]
     if others:
         raise BadInvocation(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -321,9 +320,9 @@ class Gallery:
         found: PhotoEntry = self._ask_alone("photo_at", target)
         return found
 
-    def path_on_disk(self, shown: str) -> Path:
-        """Where a file of one index lies, that is named by its path as results show it."""
-        found: Path = self._ask_alone("path_on_disk", shown)
+    def address_of(self, shown: str) -> str:
+        """Where a file of one index is, that is named by its path as results show it: its path or its URL."""
+        found: str = self._ask_alone("address_of", shown)
         return found
 
     def _ask_alone(self, name: str, path: str) -> Any:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -292,9 +291,9 @@ class Shard:
         """The photo of a file, by its path. Raises BadInvocation."""
         return self.index.photo_at(target)
 
-    def path_on_disk(self, shown: str) -> Path:
-        """Where a file lies, that is named by its path as results show it."""
-        return self.index.path_on_disk(shown)
+    def address_of(self, shown: str) -> str:
+        """Where a file is, that is named by its path as results show it: its path on this machine, or its URL."""
+        return self.index.address_of(shown)
 
     def open_photo(self, photo: int) -> bytes:
         """The bytes that were indexed as a photo. Raises UnknownPhoto and PhotoUnavailable."""

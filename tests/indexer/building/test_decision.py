@@ -13,6 +13,7 @@ from indexer import EmbedderUnavailable, IndexBusy, add, build, open_index, remo
 from indexer.building.builds import Decision, StartingPoint, decide, wanted_embedder
 from indexer.building.request import Request
 from indexer.embedding.embedders import ChosenEmbedder, WantedEmbedder, choose_embedder
+from indexer.store.folders import LocalFolder
 from indexer.store.generation import Origin, live_generation
 from indexer.store.location import IndexFolder
 from tests.indexer.clip_models import saved_clip
@@ -47,7 +48,7 @@ def test_the_first_build_makes_as_many_clusters_as_were_asked_for(
     for clusters in (None, 5):
         decision = decided(index_path, Request((gallery,), clusters=clusters), matcher)
         assert (decision.recluster, decision.clusters, decision.live.generation) == (True, clusters, None)
-        assert [root.path for root in decision.roots] == [gallery]
+        assert [root.folder for root in decision.roots] == [LocalFolder(gallery)]
 
 
 @pytest.mark.parametrize(

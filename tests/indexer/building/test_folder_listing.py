@@ -8,6 +8,7 @@ import pytest
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped
 from indexer.store.catalog import GalleryFile, Removals, content_columns, file_of_columns
 from indexer.store.files import FileStamp
+from indexer.store.folders import LocalFolder
 from indexer.store.roots import Root, shown_path
 from tests.pictures import SHAPES, encoded, photo
 
@@ -17,7 +18,7 @@ def roots(folder: Path) -> list[Root]:
     for name in ("a/z.png", "a/in here/m.JPG", "b/c.webp", "b/notes.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
-    return [Root("a", folder / "a"), Root("b", folder / "b")]
+    return [Root("a", LocalFolder(folder / "a")), Root("b", LocalFolder(folder / "b"))]
 
 
 def test_files_are_listed_in_the_order_of_their_shown_paths_with_size_and_time(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_
         for name in names:
             (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / root / name).touch()
-    gallery = [Root("g", tmp_path / "g"), Root("g-2", tmp_path / "g-2")]
+    gallery = [Root("g", LocalFolder(tmp_path / "g")), Root("g-2", LocalFolder(tmp_path / "g-2"))]
     found = [shown_path(["g", "g-2"], *file.key) for file in FolderListing(gallery, tmp_path / "index")]
     assert found == sorted(found)
     assert len(found) == 2 * len(names)
@@ -55,7 +56,7 @@ def test_what_was_removed_is_not_listed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_reported_and_the_others_are_listed(tmp_path: Path) -> None:
-    listing = FolderListing([*roots(tmp_path), Root("gone", tmp_path / "gone")], tmp_path / "index")
+    listing = FolderListing([*roots(tmp_path), Root("gone", LocalFolder(tmp_path / "gone"))], tmp_path / "index")
     assert len(list(listing)) == 3
     assert [(bad.path, bad.reason) for bad in listing.unlisted] == [
         (str(tmp_path / "gone"), "the folder cannot be read: No such file or directory")
@@ -85,7 +86,7 @@ def test_links_and_files_of_other_types_are_counted_and_files_without_ending_are
 def test_an_empty_root_counts_as_one_that_is_not_there_only_where_files_are_known_in_it(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".marker").touch()
-    gallery = [*roots(tmp_path), Root("empty", tmp_path / "empty")]
+    gallery = [*roots(tmp_path), Root("empty", LocalFolder(tmp_path / "empty"))]
     listing = FolderListing(gallery, tmp_path / "index", expected={0, 1})
     assert len(list(listing)) == 3
     assert listing.unlisted == ()
@@ -107,7 +108,7 @@ def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo
     for name in ("1.CR2", "1.jpg", "2.HEIC", "2.MOV", "2.dng", "3.dng", "4.mov", "5.jpg", "5.png", "a/1.nef"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    listing = FolderListing([Root("a", tmp_path)], tmp_path / "index")
+    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
     assert [file.path for file in listing] == ["1.jpg", "2.HEIC", "3.dng", "5.jpg", "5.png", "a/1.nef"]
     assert listing.skipped.describe() == [
         "3 files beside a photo of the same name: 1 .cr2, 1 .dng, 1 .mov",
@@ -118,6 +119,6 @@ def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_with_the_name_of_a_photo_is_counted_and_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "photo.jpg")
-    listing = FolderListing([Root("a", tmp_path)], tmp_path / "index")
+    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
     assert list(listing) == []
     assert listing.skipped.describe() == ["1 that is no file: a pipe, socket or device"]

@@ -37,7 +37,8 @@ def install() -> None:
     """Make this process a worker of a test."""
     from indexer.building import staging
     from indexer.distributed import workers
-    from indexer.store.files import FileContent, read_below
+    from indexer.store.files import FileContent, FileStamp, read_below
+    from indexer.store.folders import LocalFolder
     from model.decoding import Decoders, Job
     from model.images import OpenedImage
     from tests.syncs import forget_syncs
@@ -48,14 +49,14 @@ def install() -> None:
         def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
             return job.run(data)
 
-    def read(root: Path, path: str) -> FileContent:
+    def read(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
         if KILLS in path:
             os.kill(os.getpid(), signal.SIGKILL)
-        return read_below(root, path)
+        return read_below(folder.path, path)
 
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)
     # Each death costs another worker, which takes seconds to load torch.
     patch.setattr(workers, "_MOST_DEATHS", 1)
     patch.setattr(staging, "Decoders", InThisProcess)
-    patch.setattr(staging, "read_below", read)
+    patch.setattr(LocalFolder, "read", read)

@@ -1,0 +1,293 @@
+"""Where photos are: folders on this machine, albums of one file, and folders of servers. All are read alike."""
+
+from __future__ import annotations
+
+import errno
+import os
+import weakref
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from indexer.store.files import (
+    MAX_FILE_BYTES,
+    FileChanging,
+    FileContent,
+    FileStamp,
+    FileStatus,
+    name_of_text,
+    open_regular,
+    read_below,
+    read_part,
+    safe_parts,
+    text_of_name,
+)
+from model.terminal import expanded, resolved
+
+#: What names a folder of photos: a path, or a URL.
+Address = str | os.PathLike[str]
+_NS = 10**9
+
+
+class Entry(Protocol):
+    """What a folder holds by one name, with the methods of ``os.DirEntry``, which is one.
+
+    Attributes:
+        name: in its folder. path: on this machine; "" where it has none.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def is_dir(self, *, follow_symlinks: bool = ...) -> bool: ...
+    def is_file(self, *, follow_symlinks: bool = ...) -> bool: ...
+    def is_symlink(self) -> bool: ...
+    def stat(self, *, follow_symlinks: bool = ...) -> FileStatus: ...
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """What a listing that is no folder of this machine says of a file, as an ``Entry`` and its status at once.
+
+    Attributes:
+        st_size, st_mtime_ns: as in ``os.stat_result``. st_ctime_ns: a number that changes with the content.
+        kind: "file"; "folder", "link", "special"; or "outside" for a name that leads out of the root.
+    """
+
+    name: str
+    st_size: int = 0
+    st_mtime_ns: int | None = None
+    st_ctime_ns: int | None = None
+    kind: str = "file"
+    path: ClassVar[str] = ""
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self.kind == "folder"
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self.kind in ("file", "outside")
+
+    def is_symlink(self) -> bool:
+        return self.kind == "link"
+
+    def stat(self, *, follow_symlinks: bool = True) -> FileStatus:
+        if self.kind == "outside":
+            safe_parts(text_of_name(self.name))
+        return self
+
+
+#: Lists one folder by its path in the root, '' for the root itself: in any order, without hidden names. Raises OSError.
+Listing = Callable[[str], Sequence[Entry]]
+
+
+class Folder(ABC):
+    """A folder that users name as one of photos. ``str`` gives its address, which a manifest keeps.
+
+    Paths in it are as ``text_of_name`` writes them, with '/'. No method leads out of it, whatever a path is.
+
+    Attributes:
+        remote: whether another machine has it: reading mostly waits, and may fail for a while.
+    """
+
+    remote: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the paths of its files begin with where there are several roots."""
+
+    @abstractmethod
+    def problem(self) -> str | None:
+        """Why it can be no folder of photos, as a predicate; None where it may be one. No server is asked."""
+
+    @abstractmethod
+    def is_there(self) -> bool:
+        """Whether it can be listed now."""
+
+    @abstractmethod
+    def holds(self, other: Folder) -> bool:
+        """Whether the other folder is this one or lies in it."""
+
+    @abstractmethod
+    def listing(self) -> Listing:
+        """Begins a listing of the folder as it is now. Raises OSError."""
+
+    @abstractmethod
+    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+        """A file of the folder.
+
+        Args:
+            listed: the stamp of a listing just before. A server is not asked for it again.
+
+        Raises:
+            OSError: it is missing, unreadable, too large or no regular file. FileChanging: it changed meanwhile.
+        """
+
+    @abstractmethod
+    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+        """At most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if it has another size."""
+
+    @abstractmethod
+    def address_of(self, path: str) -> str:
+        """Where a file or folder in it is: its path on this machine, or its URL."""
+
+    @abstractmethod
+    def path_of(self, address: str) -> str | None:
+        """The path of what is at an address; None where that is outside. '' is the folder itself."""
+
+
+@dataclass(frozen=True)
+class LocalFolder(Folder):
+    """A folder on this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name or "root"
+
+    def problem(self) -> str | None:
+        if self.is_there():
+            return None
+        return "is not a folder" if self.path.exists() else "does not exist"
+
+    def is_there(self) -> bool:
+        return self.path.is_dir()
+
+    def holds(self, other: Folder) -> bool:
+        # An album in a folder is no part of the folder's photos.
+        return type(other) is LocalFolder and other.path.is_relative_to(self.path)
+
+    def listing(self) -> Listing:
+        return self._list
+
+    def _list(self, folder: str) -> Sequence[Entry]:
+        with os.scandir(self.path / folder) as found:
+            return [entry for entry in found if not entry.name.startswith(".")]
+
+    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+        return read_below(self.path, path)
+
+    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+        return read_part(self.path, path, count, start=start, size=size)
+
+    def address_of(self, path: str) -> str:
+        return str(self.path / name_of_text(path))
+
+    def path_of(self, address: str) -> str | None:
+        # The last part is not followed where it is a link, because the index holds no links.
+        full = Path(os.path.abspath(expanded(address)))
+        full = resolved(full.parent) / full.name
+        if not full.is_relative_to(self.path):
+            return None
+        inside = full.relative_to(self.path).as_posix()
+        return "" if inside == "." else text_of_name(inside)
+
+
+class Album(LocalFolder):
+    """A ZIP file on this machine, as services hand out a person's photos. Nothing of it is ever unpacked to disk."""
+
+    def problem(self) -> str | None:
+        if self.path.is_file():
+            return None
+        return "is no regular file" if self.path.exists() else "does not exist"
+
+    def is_there(self) -> bool:
+        return self.path.is_file()
+
+    def holds(self, other: Folder) -> bool:
+        return self == other
+
+    def listing(self) -> Listing:
+        entries = self._opened().infolist()
+        return listing_of(_listed(info) for info in entries if not info.is_dir())
+
+    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+        safe_parts(path)
+        album = self._opened()
+        try:
+            info = album.getinfo(name_of_text(path))
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "the album does not have it", path) from None
+        if info.file_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+        try:
+            with album.open(info) as file:
+                data = file.read(info.file_size)
+        # Its parts are untrusted bytes: what reads them raises anything from zlib.error to RuntimeError.
+        except Exception as error:
+            reason = "it is encrypted" if info.flag_bits & 1 else "its part of the album is damaged"
+            raise OSError(errno.EIO, f"{reason}; get the album again", path) from error
+        return FileContent(data, FileStamp.of(_listed(info)))
+
+    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+        data = self.read(path).data
+        if size not in (None, len(data)):
+            raise FileChanging(errno.EAGAIN, "it has another size", path)
+        return data[start : start + count]
+
+    def _opened(self) -> zipfile.ZipFile:
+        status = self.path.stat()
+        try:
+            return _opened(self.path, status.st_size, status.st_mtime_ns)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            reason = "it is no ZIP file, or only a part of one; copy or download it again"
+            raise OSError(errno.EINVAL, reason, str(self.path)) from error
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, size: int, mtime: int) -> zipfile.ZipFile:
+    """An album in the state that these say. It stays open, because reading its table takes long."""
+    file = open_regular(path)
+    try:
+        album = zipfile.ZipFile(file)
+    except BaseException:
+        file.close()
+        raise
+    # Closed when nobody reads it any more.
+    weakref.finalize(album, file.close)
+    return album
+
+
+def _listed(info: zipfile.ZipInfo) -> ListedFile:
+    try:
+        # Albums do not say of which place their times are.
+        taken = datetime(*info.date_time, tzinfo=UTC)
+        changed = int(taken.timestamp()) * _NS
+    except ValueError:
+        changed = None
+    link = info.external_attr >> 28 == 0o12
+    return ListedFile(info.filename, info.file_size, changed, info.CRC, "link" if link else "file")
+
+
+def listing_of(files: Iterable[ListedFile]) -> Listing:
+    """A listing of all files of a root, whose names are their paths in it."""
+    folders: dict[str, dict[tuple[str, str], ListedFile]] = {"": {}}
+
+    def add(file: ListedFile) -> None:
+        path, new = file.name, True
+        while new:
+            folder, _, name = path.rpartition("/")
+            new = folder not in folders
+            entries = folders.setdefault(folder, {})
+            if not name.startswith("."):
+                # The last of those with one name counts, as it does where one is read.
+                entries[name, "/" * file.is_dir()] = replace(file, name=name)
+            path, file = folder, ListedFile(folder, kind="folder")
+
+    for file in files:
+        try:
+            safe_parts(text_of_name(file.name))
+            add(file)
+        except OSError:
+            folders[""][file.name, ""] = ListedFile(file.name, kind="outside")
+    return lambda folder: [*folders.get(folder, {}).values()]
