@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 import weights
 from model.checkpoint.file import file_sha256
 from model.errors import ModelError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_RECORD: TypeAdapter[dict[str, Sha256]] = TypeAdapter(dict[str, Sha256])
 
 
 class KnownCheckpoint(BaseModel):
@@ -49,22 +45,6 @@ class KnownCheckpoint(BaseModel):
         return self.use.replace("FILE", shlex.quote(str(path)))
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A file that was downloaded, now or before.
-
-    Attributes:
-        path: where it is.
-        sha256: hex digest of its bytes.
-        checked: what the digest was compared with: "registry", weights/known.toml; "record", what an earlier fetch
-            recorded; "nothing", because there was neither, so that it was recorded for the next time.
-    """
-
-    path: Path
-    sha256: str
-    checked: Literal["registry", "record", "nothing"]
-
-
 def known_checkpoints() -> tuple[KnownCheckpoint, ...]:
     """All entries of weights/known.toml."""
     text = Path(weights.__file__).with_name("known.toml").read_text("utf-8")
@@ -80,43 +60,28 @@ def known_checkpoint(name: str) -> KnownCheckpoint:
     raise ModelError(f"{name!r} is not known here; choose one of {', '.join(entry.name for entry in entries)}")
 
 
-def default_record() -> Path:
-    """The file in which the hashes of downloaded files are recorded."""
-    return platformdirs.user_data_path("sketch-search", appauthor=False) / "fetched.json"
-
-
-def fetch(entry: KnownCheckpoint, folder: Path | None = None, record: Path | None = None) -> Fetched:
+def fetch(entry: KnownCheckpoint, folder: Path | None = None) -> tuple[Path, str]:
     """Downloads the file of ``entry`` unless it is on this disk, and checks it. A file that fails the check is deleted.
 
     Args:
         folder: where it goes; None for the Hugging Face cache, where open_clip, timm and the indexer find it.
-        record: file of recorded hashes; None for ``default_record()``.
+
+    Returns:
+        Where the file is, and the hex digest of its SHA-256.
 
     Raises ModelError: it has to be fetched by hand, cannot be downloaded, or has another hash; says what to do.
     """
     if entry.repository is None:
         raise ModelError(f"{entry.name} has to be fetched by hand: {entry.source}. Then: {entry.use}")
-    record = record if record is not None else default_record()
-    recorded = _read_record(record)
     path = _download(entry, entry.repository, folder)
-    key = f"{entry.repository}/{path.name}"
     digest = file_sha256(path)
-    expected = entry.sha256 or recorded.get(key)
-    if expected is not None and digest != expected:
+    if entry.sha256 not in (None, digest):
         _delete(path)
-        known, remedy = (
-            ("should have", "somebody changed it on its way or at its source")
-            if entry.sha256
-            else ("had, when it was first fetched,", f"if it is meant to be another now, delete {key} from {record}")
-        )
         raise ModelError(
-            f"{key} has the SHA-256 {digest} and {known} {expected}, so it was deleted; try again, and {remedy}"
+            f"{entry.repository}/{path.name} has the SHA-256 {digest} and should have {entry.sha256}, so it was "
+            "deleted: it was changed on its way or at its source; try again"
         )
-    if entry.sha256:
-        return Fetched(path, digest, "registry")
-    if expected is None:
-        _write_record(record, recorded | {key: digest})
-    return Fetched(path, digest, "nothing" if expected is None else "record")
+    return path, digest
 
 
 def _download(entry: KnownCheckpoint, repository: str, folder: Path | None) -> Path:
@@ -152,19 +117,3 @@ def _delete(path: Path) -> None:
     # In the cache, the name is a symbolic link to the file with the bytes.
     path.resolve().unlink()
     path.unlink(missing_ok=True)
-
-
-def _read_record(record: Path) -> dict[str, str]:
-    try:
-        return _RECORD.validate_json(record.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValidationError as error:
-        raise ModelError(f"{record} is damaged; delete it; hashes are then recorded again") from error
-
-
-def _write_record(record: Path, hashes: dict[str, str]) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_name(record.name + ".partial")
-    partial.write_bytes(_RECORD.dump_json(hashes, indent=1))
-    os.replace(partial, record)

@@ -104,15 +104,10 @@ def run_fetch(options: argparse.Namespace) -> None:
             print(f"  licence: {entry.licence}\n  from: {entry.source}; {origin}\n  then: {entry.use}\n")
         return
     entry = known_checkpoint(options.name)
-    fetched = fetch(entry, options.out)
-    checks = {
-        "registry": "as it should be",
-        "record": "as when it was first fetched",
-        "nothing": "not known before; written down, and compared from now on",
-    }
-    print(printable(f"file:    {fetched.path}"))
-    print(f"sha256:  {fetched.sha256}, {checks[fetched.checked]}\nlicence: {entry.licence}")
-    print(printable(f"then:    {entry.command(fetched.path, cached=options.out is None)}"))
+    path, digest = fetch(entry, options.out)
+    print(printable(f"file:    {path}"))
+    print(f"sha256:  {digest}{', as it should be' if entry.sha256 else ''}\nlicence: {entry.licence}")
+    print(printable(f"then:    {entry.command(path, cached=options.out is None)}"))
 
 
 def run_convert(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import json
 import shlex
 import threading
 from collections.abc import Iterator
@@ -35,13 +34,8 @@ class Hub:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "fetched.json"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Path) -> Iterator[Hub]:
-    """A hub on loopback, a cache and a record of our own."""
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on loopback, and a cache of our own."""
     served = Hub()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -82,7 +76,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Path) -> Iterat
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("model.checkpoint.download.default_record", lambda: record)
     try:
         yield served
     finally:
@@ -146,41 +139,26 @@ def test_the_command_that_goes_with_a_checkpoint_can_be_run(known: KnownCheckpoi
             assert PRESETS[asked.preset].width == width
 
 
-def test_a_first_fetch_writes_the_hash_down_and_later_ones_compare(hub: Hub, record: Path) -> None:
+def test_a_file_is_fetched_once(hub: Hub) -> None:
     hub.files["somebody/small/model.bin"] = b"weights"
-    first = fetch(entry())
-    assert first.path.read_bytes() == b"weights"
-    assert first.checked == "nothing"
-    assert json.loads(record.read_text()) == {"somebody/small/model.bin": hashlib.sha256(b"weights").hexdigest()}
-    again = fetch(entry())
-    assert (again.path, again.sha256, again.checked) == (first.path, first.sha256, "record")
+    for _ in range(2):
+        path, digest = fetch(entry())
+        assert (path.read_bytes(), digest) == (b"weights", hashlib.sha256(b"weights").hexdigest())
     assert hub.sent == ["somebody/small/model.bin"]
 
 
-def test_a_file_that_is_another_than_before_is_refused_and_deleted(hub: Hub, record: Path, tmp_path: Path) -> None:
-    hub.files["somebody/small/model.safetensors"] = b"weights"
-    fetch(entry())
-    hub.files["somebody/small/model.safetensors"] = b"others!"
-    with pytest.raises(
-        ModelError, match=r"had, when it was first fetched, .* delete somebody/small/model\.safetensors"
-    ):
-        fetch(entry(), tmp_path / "out")
-    assert not (tmp_path / "out" / "model.safetensors").exists()
-    assert json.loads(record.read_text()).popitem()[1] == hashlib.sha256(b"weights").hexdigest()
-
-
-def test_a_file_without_the_known_hash_does_not_stay_in_the_cache(hub: Hub, record: Path, tmp_path: Path) -> None:
+def test_a_file_without_the_known_hash_does_not_stay_in_the_cache(hub: Hub, tmp_path: Path) -> None:
+    known = hashlib.sha256(b"weights").hexdigest()
     hub.files["somebody/small/model.safetensors"] = b"others!"
     with pytest.raises(ModelError, match=r"should have .* so it was deleted"):
-        fetch(entry(sha256=hashlib.sha256(b"weights").hexdigest()))
+        fetch(entry(sha256=known))
     assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file() and path.read_bytes() == b"others!"]
     hub.files["somebody/small/model.safetensors"] = b"weights"
-    assert fetch(entry(sha256=hashlib.sha256(b"weights").hexdigest())).checked == "registry"
-    assert not record.exists()
+    assert fetch(entry(sha256=known))[1] == known
 
 
 def test_what_cannot_be_downloaded_is_a_sentence_that_says_what_to_do(
-    hub: Hub, record: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"has no file model\.safetensors or model\.bin any more"):
         fetch(entry())
@@ -195,10 +173,6 @@ def test_what_cannot_be_downloaded_is_a_sentence_that_says_what_to_do(
         fetch(known_checkpoint("zse-sbir-sketchy"))
     with pytest.raises(ModelError, match="choose one of ViT-B-32"):
         known_checkpoint("ViT-B-33")
-    record.parent.mkdir()
-    record.write_text("{")
-    with pytest.raises(ModelError, match="is damaged; delete it"):
-        fetch(entry())
 
 
 def test_the_indexer_clusters_by_the_clip_that_was_fetched(
@@ -209,7 +183,6 @@ def test_the_indexer_clusters_by_the_clip_that_was_fetched(
     assert model.commands.command_line.main(["fetch", DEFAULT_CLIP]) == 0
     printed = capsys.readouterr().out
     assert hashlib.sha256(b"weights").hexdigest() in printed
-    assert "written down" in printed
     chosen = choose_embedder("clip", CPU).entry
     assert (chosen.kind, chosen.name) == ("clip", f"CLIP {DEFAULT_CLIP}")
     assert model.commands.command_line.main(["fetch", DEFAULT_CLIP, "--out", str(tmp_path / "elsewhere")]) == 0
@@ -221,7 +194,7 @@ def test_a_network_starts_from_the_backbone_that_was_fetched(hub: Hub, monkeypat
     tag = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     network = timm.create_model(tag)
     hub.files[f"timm/{tag}/model.safetensors"] = save(network.state_dict())
-    path = fetch(known_checkpoint(tag)).path
+    path, _ = fetch(known_checkpoint(tag))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for source in (tag, str(path)):
         assert torch.equal(read_backbone(source)["cls_token"], network.state_dict()["cls_token"])
