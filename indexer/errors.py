@@ -47,14 +47,14 @@ class PhotoUnavailable(IndexerError):
 
 
 def no_index(path: Path) -> IndexRefused:
-    """The error to raise where an index is wanted and nothing has been built yet."""
+    """Makes the error for an index that is wanted where nothing has been built yet."""
     if (path / "shards.json").exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 
 def unreadable(path: Path, error: OSError) -> IndexRefused:
-    """The error to raise where a file of an index cannot be read: only a file that is not there is damage."""
+    """Makes the error for a file of an index that cannot be read: only a file that is not there is damage."""
     if isinstance(error, FileNotFoundError):
         return IndexRefused(f"{path} is missing; {REPAIR}.")
     return IndexRefused(f"{path} cannot be read: {error.strerror or error}; check its permissions and its disk.")

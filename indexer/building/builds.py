@@ -71,7 +71,7 @@ class StartingPoint:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The generation's."""
+        """The manifest of the generation; None where there is none."""
         return self.generation.manifest if self.generation is not None else None
 
 
@@ -106,7 +106,7 @@ class Decision:
 
 
 def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin) -> WantedEmbedder:
-    """The embedder that was asked for, else the index's own, else "auto".
+    """Returns the embedder that was asked for, else the index's own, else "auto".
 
     Args:
         manifest: of the generation to go on from; None where there is none. origin: the network of this build.
@@ -120,7 +120,7 @@ def wanted_embedder(request: Request, manifest: Manifest | None, origin: Origin)
 
 
 def wanted_origin(request: Request, manifest: Manifest | None, matcher: Matcher) -> Origin:
-    """The network of a build, with one token a photo where none but [Ret] is kept.
+    """Returns the network of a build, with one token a photo where none but [Ret] is kept.
 
     manifest: of the generation to go on from; None where there is none.
     """
@@ -242,7 +242,7 @@ class Site(Protocol):
         """Opens the arrays from which these rows are read."""
 
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
-        """(m,): the number of the centroid (c, e) that is nearest to each row."""
+        """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
 
     def write(self, contents: Contents | None) -> Written:
         """Write these contents and make them live; None where nothing has changed. Delete what nobody needs any more.
@@ -289,7 +289,7 @@ class LocalSite:
         return stager.encoded
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
-        """The live generation's segments, and the journal."""
+        """Opens the live generation's segments, and the journal."""
         live, found = self._decision.live, dict[str, RowArrays]()
         if live.reusable and live.generation is not None:
             found |= open_rows(self._folder, live.generation, live.places, self._decision.start.damaged)
@@ -298,7 +298,7 @@ class LocalSite:
         return found
 
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
-        """The nearest centroids, by FAISS."""
+        """Finds the nearest centroids by FAISS."""
         return assign(Rows(self.sources(refs)).clustered_by(refs), centroids)
 
     def write(self, contents: Contents | None) -> Written:

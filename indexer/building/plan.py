@@ -66,7 +66,7 @@ class LiveState:
         return before == (tuple(roots), removals, [replace(file, indexed=None) for file in entries])
 
     def gone_in(self, entries: Iterable[GalleryFile]) -> int:
-        """How many files that were there are gone in the next catalog."""
+        """Counts the files that were there and are gone in the next catalog."""
         there = {file.id for file in self.files if not file.gone}
         return sum(file.gone and file.id in there for file in entries)
 
@@ -79,7 +79,7 @@ class LiveState:
         next_id: int = 1,
         moved: Sequence[tuple[Path, Path]] = (),
     ) -> LiveState:
-        """The state of a generation.
+        """Reads the state of a generation.
 
         Args:
             roots: those of the next generation. damaged: segments whose rows cannot be used.
@@ -125,7 +125,7 @@ class LiveState:
 
 
 def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
-    """The photos that are shown: the lowest id of each content's files, by content hash. ``files`` are in id order."""
+    """Returns the lowest id of each shown content's files, by content hash. ``files`` are in id order."""
     ids: dict[str, int] = {}
     for file in files:
         if (content := file.shown_content) is not None:
@@ -134,7 +134,7 @@ def shown_ids(files: Sequence[GalleryFile]) -> dict[str, int]:
 
 
 def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str, int]:
-    """The ids of the shown photos, as ``shown_ids`` gives them. Raises BadInvocation where there are none."""
+    """Returns what ``shown_ids`` does. Raises BadInvocation where no photo is shown."""
     ids = shown_ids(files)
     if not ids:
         reason = next((file.reason for file in files if file.reason), "")
@@ -144,7 +144,7 @@ def usable_ids(files: Sequence[GalleryFile], roots: Sequence[Root]) -> dict[str,
 
 
 def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], count: int) -> list[list[str]]:
-    """The content hashes of each of ``count`` clusters, in id order.
+    """Returns the content hashes of each of ``count`` clusters, in id order.
 
     Args:
         ids: the photos' ids, as ``shown_ids`` gives them. cluster_of: their clusters. Both by content hash.
@@ -197,7 +197,7 @@ class Plan:
         return None
 
     def entries(self, read: Mapping[FileKey, GalleryFile], listing: FolderListing) -> list[GalleryFile]:
-        """The next generation's catalog, by id, without rows. Files keep their ids; new ones get ids in path order.
+        """Makes the next generation's catalog, by id, without rows. Files keep ids; new ones get theirs in path order.
 
         What was known of a folder that could not be listed, or of a file that waits for the next build, stays as it
         was.

@@ -141,7 +141,7 @@ class Progress:
 
 
 def _replaceable(path: Path) -> Path:
-    """The path, if nothing is there, or an empty file, or what an earlier build wrote."""
+    """Returns the path. Raises BadInvocation if something is there that no build wrote."""
     try:
         status = path.lstat()
         if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
@@ -157,7 +157,7 @@ def _replaceable(path: Path) -> Path:
 
 
 def read_progress(index: Path) -> ProgressState | None:
-    """The last state that the last build of an index wrote; None where there was no build."""
+    """Reads the last state that the last build of an index wrote; None where there was no build."""
     try:
         return ProgressState.model_validate_json(IndexFolder(index).progress.read_bytes())
     except (OSError, ValidationError):

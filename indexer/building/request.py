@@ -68,7 +68,7 @@ class Request:
     most: int | None = None
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
-        """The roots of the next generation. Those of the live one come first and stay as they are.
+        """Returns the roots of the next generation. Those of the live one come first and stay as they are.
 
         Args:
             index: the index's folder. manifest: of the live generation; None where there is none.
@@ -103,7 +103,7 @@ class Request:
 
 
 def live_roots(manifest: Manifest | None, moved: Sequence[tuple[Path, Path]] = ()) -> tuple[Root, ...]:
-    """The roots that an index has, where they are now; none where there is no index.
+    """Returns the roots that an index has, where they are now; none where there is no index.
 
     Args:
         moved: old and new paths of those that were renamed. They keep the names that paths begin with.
@@ -143,7 +143,7 @@ class Replacement:
 
     @property
     def files(self) -> int:
-        """How many files leave."""
+        """The number of files that leave."""
         return sum(files for _, files in self.leaving)
 
 
@@ -180,7 +180,7 @@ def _may_move(folder: Folder) -> bool:
 
 
 def _move(old: Path, files: Sequence[GalleryFile], new: Sequence[Path]) -> Move | None:
-    """Where the folder is now: the first that has the most of its files, and half of them at least."""
+    """Finds the folder that has the most of a root's files; None where none has half of them."""
     moves = [Move(old, folder, sum(_is_at(folder, file) for file in files), len(files)) for folder in new]
     best = max(moves, key=lambda move: move.files, default=None)
     return best if best is not None and best.files and best.files * 2 >= best.of else None

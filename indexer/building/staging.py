@@ -63,7 +63,7 @@ CREATE TABLE files (
 
 
 def build_key(origin: Origin, embedder: EmbedderEntry, roots: Sequence[Root]) -> str:
-    """16 hex digits that name the folder of a build; rows that were staged with another key are never used."""
+    """Names the folder of a build by 16 hex digits. Rows that were staged with another key are never used."""
     network = [origin.photo_sha256, origin.preprocessing_fingerprint, embedder.name, embedder.sha256]
     text = json.dumps([FORMAT_VERSION, origin.tokens, *network, *(str(root.folder) for root in roots)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -94,16 +94,16 @@ class Journal:
         return self._count
 
     def rows(self) -> dict[str, int]:
-        """The numbers of the staged rows, by content hash."""
+        """Reads the numbers of the staged rows, by content hash."""
         return dict(self._database.execute("SELECT hash, row FROM rows"))
 
     def days(self) -> dict[str, date | None]:
-        """The days on which the staged photos were taken, by content hash; None for one that says none."""
+        """Reads the days on which the staged photos were taken, by content hash; None for one that says none."""
         rows = self._database.execute("SELECT hash, taken FROM rows")
         return {content: None if taken is None else date.fromordinal(taken) for content, taken in rows}
 
     def records(self) -> dict[FileKey, GalleryFile]:
-        """The records of all files that were read, by their place in the gallery."""
+        """Reads the records of all files that were staged, by their place in the gallery."""
         rows = self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
         files = [file_of_columns(row) for row in rows]
         return {file.key: file for file in files}
@@ -147,7 +147,7 @@ class Journal:
         sync_folder(self._folder)
 
     def arrays(self) -> RowArrays | None:
-        """All staged rows, mapped into memory; None while there are none."""
+        """Maps all staged rows into memory; None while there are none."""
         if not self._count:
             return None
         found: dict[str, Array] = {}
@@ -205,7 +205,7 @@ class PhotoEncoder:
         torch.set_num_threads(self._threads)
 
     def encode(self, pixels: Sequence[torch.Tensor]) -> Tokens:
-        """The photos' tokens, as ``Matcher.encode`` gives them.
+        """Encodes photos as ``Matcher.encode`` does.
 
         Args:
             pixels: (3, H, W) for each photo, at least one photo.
@@ -364,7 +364,7 @@ class Stager:
     def _compute(
         self, pixels: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor | None], encoder: PhotoEncoder
     ) -> RowArrays:
-        """The rows of photos. inputs: what the embedder wants of each."""
+        """Computes the rows of photos. inputs: what ``Embedder.prepare`` gave of each."""
         tokens = encoder.encode(pixels)
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
         if (made := self._embedder.embed(inputs)) is not None:
@@ -382,7 +382,7 @@ class Stager:
 def _read_ahead(
     pool: ThreadPoolExecutor, read: Callable[[GalleryFile], _ReadFile], files: Iterable[GalleryFile], window: int
 ) -> Iterator[_ReadFile]:
-    """The files in order, read by the pool's threads: up to ``window`` files ahead, while the network computes."""
+    """Yields the files in order. The pool's threads read up to ``window`` files ahead, while the network computes."""
     waiting: deque[Future[_ReadFile]] = deque()
     for file in files:
         waiting.append(pool.submit(read, file))
@@ -397,5 +397,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _finite(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """(m,) bool: which rows have finite values only."""
+    """Returns for each row, (m,) bool, whether all its values are finite."""
     return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))

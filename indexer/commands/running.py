@@ -46,12 +46,12 @@ MOST_THREADS = 512
 
 
 def index_of(options: argparse.Namespace) -> Path:
-    """The folder of the index."""
+    """Returns the folder of the index that the options name, or the default one."""
     return options.index if options.index is not None else default_index_path()
 
 
 def open_matcher(options: argparse.Namespace) -> model.Matcher:
-    """The checkpoint, on the device, with the number of threads that were asked for.
+    """Loads the checkpoint onto the device, and sets the number of threads that was asked for.
 
     Raises:
         BadInvocation: the number of threads makes no sense. ModelError: there is no such checkpoint or device.
@@ -77,7 +77,7 @@ def _weights(options: argparse.Namespace) -> str | None:
 
 
 def progress_of(options: argparse.Namespace) -> Progress:
-    """The progress that shows how far a build is."""
+    """Makes the progress that shows how far a build is, as the options want it."""
     return Progress(bar=not options.quiet, file=options.progress_file)
 
 
@@ -176,7 +176,7 @@ def _tell_build(options: argparse.Namespace, report: BuildReport) -> int:
 
 
 def _confirmed(request: Request, options: argparse.Namespace) -> Request:
-    """The request, once the person has agreed to what leaves the index by it; with folders that were renamed.
+    """Returns the request, with renamed folders, once the person has agreed to what leaves the index by it.
 
     Raises:
         BadInvocation: nobody can be asked, or does not agree; or as ``find_replacement`` does.
@@ -244,7 +244,7 @@ class _Watcher:
     last_error: str | None = None
 
     def read_state(self) -> str:
-        """The state of the gallery; a fixed word while it cannot be read."""
+        """Returns the state of the gallery; a fixed word while it cannot be read."""
         try:
             return gallery_state(self.index)
         except (IndexerError, OSError) as error:
@@ -252,7 +252,7 @@ class _Watcher:
             return "unreadable"
 
     def update(self) -> bool:
-        """Bring the index up to date; False where that failed."""
+        """Bring the index up to date. Returns False if that failed."""
         try:
             # Without folders, for those that the index has by now: ``add`` and ``remove`` may have changed them.
             request = Request(batch=self.options.batch)
@@ -398,7 +398,7 @@ def build_lines(report: BuildReport) -> list[str]:
 
 
 def unlisted_lines(report: BuildReport) -> list[str]:
-    """The folders that a build could not read."""
+    """Names the folders that a build could not read."""
     return [f"{folder.path}: {folder.reason}; what was known of it stays." for folder in report.unlisted]
 
 
@@ -478,7 +478,7 @@ def _count(number: int, thing: str) -> str:
 
 
 def _of_a_photo(tokens: int, width: int) -> str:
-    """The size of one photo's row, in words."""
+    """Tells the size of one photo's row."""
     return f"one vector of {width} numbers" if tokens == 1 else f"{tokens} tokens of {width} numbers"
 
 

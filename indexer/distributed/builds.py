@@ -163,7 +163,7 @@ def _decide(request: Request, folder: ShardsFolder, live: LiveShards | None, mat
 
 
 def _roots(request: Request, folder: ShardsFolder, live: LiveShards | None) -> tuple[Root, ...]:
-    """The roots of the next shards.
+    """Returns the roots of the next shards.
 
     Raises:
         BadInvocation: as ``Request.roots`` does; or folders would leave, and may not.
@@ -193,7 +193,7 @@ class LiveShards:
 
     @staticmethod
     def read(folder: ShardsFolder) -> LiveShards | None:
-        """Those in a folder; None where there are none. Raises IndexRefused: they are damaged."""
+        """Reads the shards in a folder; None where there are none. Raises IndexRefused: they are damaged."""
         if (manifest := folder.manifest()) is None:
             return None
         shards = enumerate(manifest.shards)
@@ -205,7 +205,7 @@ class LiveShards:
         return self.generations[0].manifest
 
     def state(self, roots: Sequence[Root]) -> LiveState:
-        """All of them as the state of one index, but for the clusters, which are always made anew.
+        """Joins all shards to the state of one index, without clusters, which are always made anew.
 
         The rows of its contents are in sources, see ``Sources``.
 
@@ -309,11 +309,11 @@ class RaySite:
             yield SliceWork(self._setup, number, part)
 
     def sources(self, refs: Iterable[SegmentRow]) -> Mapping[str, RowArrays]:
-        """The slices and the shards that have these rows."""
+        """Names the slices and the shards that have these rows."""
         return Sources(self.path, self._slices, (ref.segment for ref in refs))
 
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
-        """The nearest centroids, as workers find them."""
+        """Has workers find the nearest centroids."""
         path = self._slices.folder / "centroids.faiss"
         with told_if_unwritable(path):
             write_centroids(path, centroids)
@@ -413,7 +413,7 @@ def check_ids(next_id: int) -> None:
 
 
 def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
-    """The shard of each cluster: neighbours are together, and shards are as equal as whole clusters allow.
+    """Gives each cluster a shard: neighbours are together, and shards are as equal as whole clusters allow.
 
     The clusters are cut in two along the direction in which they differ most, and the parts again, until there is one
     for each shard.
@@ -453,7 +453,7 @@ def _cut(
 
 
 def partition(entries: Sequence[GalleryFile], shard_of: Mapping[str, int], shards: int) -> list[list[GalleryFile]]:
-    """The files of each shard: those of a photo are together, and files that are no photos are dealt out.
+    """Gives the files to shards: those of a photo stay together, and files that are no photos are dealt out.
 
     Args:
         entries: all files, by id. shard_of: the shard of each photo, by content hash.

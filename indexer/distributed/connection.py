@@ -37,7 +37,7 @@ _OBJECTS = 200 * 2**20
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker has, and how many there can be.
+    """Describes what one worker has, and how many workers there can be.
 
     Attributes:
         device: where the network computes, "cpu" or "cuda". cpus, gpus: of one worker. workers: how many.
@@ -50,7 +50,7 @@ class Resources:
 
     @staticmethod
     def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
-        """What there is for a build.
+        """Finds out what the cluster has for a build.
 
         Args:
             nodes: the resources of each machine, as Ray names them.

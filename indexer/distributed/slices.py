@@ -43,22 +43,22 @@ class Slices:
         self._run = run
 
     def names(self) -> list[str]:
-        """The names of those that are complete, of all runs, in the order of their numbers."""
+        """Lists the names of the complete slices of all runs, in the order of their numbers."""
         return sorted(
             (entry.name for entry in self.folder.iterdir() if _SLICE.fullmatch(entry.name)),
             key=lambda name: (_number(name), name),
         )
 
     def next_number(self) -> int:
-        """A number above those of all complete slices."""
+        """Returns a number above those of all complete slices."""
         return max((_number(name) for name in self.names()), default=-1) + 1
 
     def name(self, number: int) -> str:
-        """The name of a slice of this run."""
+        """Returns the name of a slice of this run."""
         return f"slice-{number:06d}-{self._run}"
 
     def journal(self, name: str) -> Journal:
-        """The journal of a complete slice, to be read. Raises IndexUnwritable: it cannot be."""
+        """Opens the journal of a complete slice to be read. Raises IndexUnwritable: it cannot be."""
         return Journal(self.folder / name, complete=True)
 
     def is_done(self, number: int) -> bool:
@@ -101,7 +101,7 @@ class Attempt:
         self.deaths = len(before)
 
     def deaths_at(self) -> Mapping[int, int]:
-        """How many attempts have ended with each file, by its number in the slice, where files were tried singly."""
+        """Counts the attempts that ended with each file, by its number in the slice, where files were tried singly."""
         found = Counter[int]()
         for folder in self._before:
             try:

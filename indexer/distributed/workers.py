@@ -90,7 +90,7 @@ class Setup:
 
 @lru_cache(maxsize=1)
 def opened(setup: Setup) -> tuple[model.Matcher, Embedder]:
-    """The networks, which a worker loads once in a build.
+    """Loads the networks, once in a build.
 
     Raises:
         BadInvocation: the worker does not see what it should, or has another checkpoint or version of the program.
@@ -209,7 +209,7 @@ class Assigned:
 
 
 def assign_rows(work: AssignWork) -> Assigned:
-    """The nearest centroid of each row."""
+    """Finds the nearest centroid of each row."""
     centroids = _centroids(work.centroids, work.count, work.setup.token)
     sources = Sources(work.setup.shards, work.setup.slices, (row.segment for row in work.rows))
     return Assigned(work.first, assign(Rows(sources).clustered_by(work.rows), centroids).astype(np.int32))
@@ -217,7 +217,7 @@ def assign_rows(work: AssignWork) -> Assigned:
 
 @lru_cache(maxsize=1)
 def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
-    """The centroids in a file. build: names the build, since its file has the name of another's."""
+    """Reads the centroids in a file. build: names the build, since its file has the name of another's."""
     return read_centroids(path, count)
 
 

@@ -36,7 +36,7 @@ class Embedder(Protocol):
         """Make of an RGB image all that ``embed`` needs, since it is not kept. Several threads may call it."""
 
     def embed(self, inputs: Sequence[torch.Tensor | None]) -> Floats | None:
-        """The photos' vectors (b, e) float32, L2-normalised; None where those of the network serve.
+        """Computes the photos' vectors (b, e) float32, L2-normalised; None where those of the network serve.
 
         inputs: what ``prepare`` gave of b photos.
         """
@@ -62,11 +62,11 @@ class RetEmbedder:
     uses_pictures = False
 
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """None: the encoding has all that is needed."""
+        """Returns None, because the encoding has all that is needed."""
         return None
 
     def embed(self, inputs: Sequence[torch.Tensor | None]) -> None:
-        """Nothing: clusters are made from [Ret] itself."""
+        """Returns None, because clusters are made from [Ret] itself."""
         return
 
 
@@ -96,12 +96,12 @@ class ClipEmbedder:
         self.source = source
 
     def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """(3, H, W) as this model was trained."""
+        """Prepares a picture as this model was trained: (3, H, W)."""
         return self.transform(image)
 
     @torch.inference_mode()
     def embed(self, inputs: Sequence[torch.Tensor | None]) -> Floats:
-        """The model's image features, L2-normalised.
+        """Computes the model's image features, L2-normalised.
 
         They are computed in chunks of one size, the last one padded, so that a photo's vector does not depend on the
         photos that are computed with it.
@@ -117,7 +117,7 @@ class ClipEmbedder:
 
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """The first of these files of a model repository that was downloaded before; None where none was."""
+    """Finds the first of these files of a model repository that was downloaded before; None where none was."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ModuleNotFoundError:  # Then nothing can have been downloaded for this program.
@@ -140,7 +140,7 @@ def _open_clip() -> Any:
 
 
 def clip_by_tag(named: ClipSource, device: torch.device, download: bool) -> ChosenEmbedder:
-    """A model by the tag of its published weights. Its weights are downloaded where they are not on this disk.
+    """Finds a model by the tag of its published weights, which are downloaded where they are not on this disk.
 
     Raises:
         EmbedderUnavailable: open_clip does not know it; or its weights are not on this disk, and ``download`` is False
@@ -187,7 +187,7 @@ def clip_by_tag(named: ClipSource, device: torch.device, download: bool) -> Chos
 
 
 def clip_from_file(named: ClipSource, path: Path, device: torch.device) -> ChosenEmbedder:
-    """A model by the name of its architecture, and its weights in the file at ``path``.
+    """Finds a model by the name of its architecture, and its weights in the file at ``path``.
 
     Raises:
         EmbedderUnavailable: open_clip does not know the model, or there is no such file.
@@ -202,7 +202,7 @@ def clip_from_file(named: ClipSource, path: Path, device: torch.device) -> Chose
 
 
 def clip_from_folder(folder: Path, device: torch.device) -> ChosenEmbedder:
-    """A model that open_clip saved in a folder, with its configuration.
+    """Finds a model that open_clip saved in a folder, with its configuration.
 
     Raises:
         EmbedderUnavailable: the folder holds no such model.
@@ -322,7 +322,7 @@ class ClipTowers:
 
     @torch.inference_mode()
     def text(self, text: str) -> Floats:
-        """(e,) float32: the vector of a text, of unit length, times the model's logit scale.
+        """Encodes a text: (e,) float32, a vector of unit length times the model's logit scale.
 
         Its product with a photo's vector is the logit that the model was trained with. What is longer than the model's
         context, most often 77 tokens, is cut off.
@@ -332,7 +332,7 @@ class ClipTowers:
 
     @torch.inference_mode()
     def image(self, picture: Image.Image) -> Floats:
-        """(e,) float32 of unit length: the vector of an RGB picture."""
+        """Encodes an RGB picture: (e,) float32 of unit length."""
         image = self._embedder.transform(picture)[None].to(self._embedder.device)
         return F.normalize(self._model.encode_image(image).float(), dim=-1)[0].cpu().numpy()
 
@@ -360,7 +360,7 @@ def open_towers(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
 
 
 def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torch.Tensor]:
-    """The tokenizer of this model: open_clip's own, which needs no download."""
+    """Returns open_clip's own tokenizer of this model, which needs no download."""
     embeddings = [part for path, part in model.named_modules() if path.endswith("token_embedding")]
     if not embeddings or not hasattr(model, "encode_text"):
         raise EmbedderUnavailable(f"{name} has no text tower; use a CLIP model that has one.")
@@ -383,7 +383,7 @@ def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torc
 
 
 def _text_config(source: str) -> dict[str, Any]:
-    """The part of a model's configuration that describes its text tower."""
+    """Reads the part of a model's configuration that describes its text tower."""
     import open_clip
 
     if source.startswith(_FOLDER):

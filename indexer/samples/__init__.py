@@ -23,7 +23,6 @@ __all__ = ["EACH", "SKETCHED", "THINGS", "Samples", "draw_photo", "draw_sketch",
 # How many pictures of each thing: one in each style.
 EACH = len(STYLES)
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
-# fmt: on
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class FileEntry(_Frozen):
 
     @staticmethod
     def of(path: Path) -> FileEntry:
-        """The entry of a file that has been written completely."""
+        """Makes the entry of a file that has been written completely."""
         return FileEntry(name=path.name, size=path.stat().st_size, sha256=hash_file(path))
 
 
@@ -132,7 +132,7 @@ class Origin(_Frozen):
 
     @staticmethod
     def of(matcher: Matcher) -> Origin:
-        """The origin of what this network makes."""
+        """Describes the network of a matcher."""
         return Origin(
             photo_sha256=matcher.photo_sha256,
             preprocessing_fingerprint=matcher.preprocessing_fingerprint,
@@ -143,7 +143,7 @@ class Origin(_Frozen):
         )
 
     def with_tokens(self, tokens: int) -> Origin:
-        """The same network where so many tokens of each photo are kept."""
+        """Describes the same network where so many tokens of each photo are kept."""
         return self.model_copy(update={"tokens": tokens})
 
 
@@ -199,7 +199,7 @@ class Manifest(Origin):
 
 
 def software_version() -> str:
-    """The installed version of this program; "unknown" where it is not installed and runs from a folder."""
+    """Returns the installed version of this program; "unknown" where it runs from a folder."""
     try:
         return metadata.version("sketch-search")
     except metadata.PackageNotFoundError:
@@ -247,7 +247,7 @@ class Generation:
 
 
 def live_generation(folder: IndexFolder) -> Generation:
-    """The generation that readers are to use.
+    """Opens the generation that readers are to use.
 
     Raises:
         IndexRefused: there is none yet, or it has another format, is damaged or incomplete.
@@ -259,7 +259,7 @@ def live_generation(folder: IndexFolder) -> Generation:
 
 
 def live_generation_if_any(folder: IndexFolder) -> Generation | None:
-    """The generation that readers are to use; None where nothing has been built yet.
+    """Opens the generation that readers are to use; None where nothing has been built yet.
 
     Raises:
         IndexRefused: it has another format, is damaged or incomplete.
@@ -296,7 +296,7 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
 
 
 def previous_generation(folder: IndexFolder, generation: Generation | None) -> Generation | None:
-    """The generation before this one, which readers may still be opening; None where it is gone or incomplete."""
+    """Opens the generation before this one, which readers may still use; None where it is gone or incomplete."""
     if generation is None or generation.manifest.previous is None:
         return None
     try:
@@ -321,7 +321,7 @@ def keep_only(
 
 
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
-    """Every file that a generation needs, without its manifest, and what the manifest says about the file."""
+    """Yields every file that a generation needs, but its manifest, and what the manifest says about the file."""
     for entry in manifest.files:
         yield folder.generation(manifest.generation) / entry.name, entry
     for segment in manifest.segments:

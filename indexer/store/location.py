@@ -33,7 +33,7 @@ _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPT
 
 
 def live_stamp(index: Path) -> tuple[int, int, int] | None:
-    """A value that changes when another generation becomes live; None where none is. It costs one ``stat``.
+    """Returns a value that changes when another generation becomes live; None where none is. It costs one ``stat``.
 
     It is taken from the file CURRENT. That file is replaced whenever another generation becomes live, also where an
     index is deleted and built anew in the same folder.
@@ -54,7 +54,7 @@ class IndexFolder:
         self.progress = self.path / "progress.json"
 
     def current(self) -> str | None:
-        """The live generation's name; None where nothing has been built yet.
+        """Reads the live generation's name; None where nothing has been built yet.
 
         Raises:
             IndexRefused: CURRENT does not hold the name of a generation.
@@ -127,7 +127,7 @@ class IndexFolder:
             yield
 
     def generations(self) -> list[str]:
-        """The names of all complete generations, live or not, the newest first."""
+        """Lists the names of all complete generations, live or not, the newest first."""
         names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
         return sorted(names, key=generation_number, reverse=True)
 
@@ -166,7 +166,7 @@ class IndexFolder:
 
 
 def names_in(folder: Path) -> set[str]:
-    """The names of what is in a folder, which is made where it does not exist.
+    """Lists the names in a folder, which is made where it does not exist.
 
     Raises:
         BadInvocation: it is a file.
@@ -242,12 +242,12 @@ def _delete(folder: Path) -> None:
 
 
 def generation_name(number: int) -> str:
-    """The name of the ``number``-th generation, from 1."""
+    """Names the ``number``-th generation, from 1."""
     return f"g{number:06d}"
 
 
 def generation_number(name: str) -> int:
-    """The number in a generation's name."""
+    """Reads the number in a generation's name."""
     match = _GENERATION.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} is no generation")

@@ -122,13 +122,13 @@ class Index:
         return self.manifest.tokens
 
     def cluster_ids(self, number: int) -> Numbers:
-        """(m,) int64, ascending: the ids of a cluster's photos. IndexError where there is no such cluster."""
+        """Returns the ids of a cluster's photos, (m,) int64, ascending. IndexError where there is no such cluster."""
         if not 0 <= number < self.cluster_count:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         return self.ids[self.vectors.rows_of(number)]
 
     def photo_tokens(self, places: Numbers) -> Tokens:
-        """The tokens of the photos at these places: features (m, n, d) float32 on the CPU. No other's are read."""
+        """Reads the tokens of the photos at these places alone: features (m, n, d) float32 on the CPU."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(places))
         features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.cells)
@@ -136,7 +136,7 @@ class Index:
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
     def _read(self, places: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
-        """(m, ...) in memory: what ``read`` gives of the photos at these places, in their order."""
+        """Returns what ``read`` gives of the photos at these places, in their order: (m, ...) in memory."""
         arrays = [tokens for tokens in self._segments if tokens is not None]
         segments, rows = self._segment[places], self._row[places]
         if not len(rows):
@@ -152,11 +152,11 @@ class Index:
         return found
 
     def reading_order(self, places: Numbers) -> Numbers:
-        """(m,): the indices of these places in the order in which their tokens lie in the files."""
+        """Returns the indices (m,) of these places in the order in which their tokens lie in the files."""
         return np.lexsort((self._row[places], self._segment[places]))
 
     def photo(self, photo: int) -> PhotoEntry:
-        """The photo that a file's id belongs to.
+        """Finds the photo that a file's id belongs to.
 
         Raises:
             UnknownPhoto: no shown photo has a file with this id.
@@ -169,11 +169,11 @@ class Index:
         return PhotoEntry(first.id, paths, first.indexed.cluster, first.content_hash)
 
     def photos(self, photos: Iterable[int]) -> tuple[PhotoEntry, ...]:
-        """Several photos, each as ``photo`` gives it, in the order of the ids."""
+        """Finds several photos as ``photo`` does, in the order of the ids."""
         return tuple(self.photo(photo) for photo in photos)
 
     def photo_at(self, target: str) -> PhotoEntry:
-        """The photo of a file, named by its path as results show it, or on disk.
+        """Finds the photo of a file, named by its path as results show it, or on disk.
 
         Raises:
             BadInvocation: no shown photo has a file there, or the path may mean one file or another.
@@ -212,7 +212,7 @@ class Index:
         return (names.index(name), inside) if name in names else None
 
     def passing(self, wanted: PhotoFilter) -> Mask:
-        """(p,): whether a photo passes a filter, by place. It does if one of its files does."""
+        """Says for each photo, (p,) by place, whether one of its files passes a filter."""
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max(segment.rows for segment in self.manifest.segments)
@@ -224,7 +224,7 @@ class Index:
             return self._catalog.at(*place)
 
     def open_photo(self, photo: int) -> bytes:
-        """The bytes that were indexed as this photo, from the first of its files that still has them.
+        """Reads the bytes that were indexed as this photo, from the first of its files that still has them.
 
         Links are not followed.
 
@@ -248,7 +248,7 @@ class Index:
         )
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.
+        """Reads bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.
 
         Only ``open_photo`` finds out whether they are what was indexed.
 
@@ -260,7 +260,7 @@ class Index:
         raise PhotoUnavailable(f"photo {photo} has changed while it was read.")
 
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
-        """The files of a photo, at least one. Raises UnknownPhoto."""
+        """Finds the files of a photo, at least one. Raises UnknownPhoto."""
         with self._lock:
             files = self._catalog.sharing(photo)
         if not files:

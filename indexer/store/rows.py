@@ -65,25 +65,25 @@ class RowArrays:
         return len(self.arrays["vectors"])
 
     def take(self, rows: Choice) -> RowArrays:
-        """These rows of every array, in memory."""
+        """Reads these rows of every array into memory."""
         return RowArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
 
     def vectors(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """(len(rows), d) float32 in memory."""
+        """Reads the vectors of these rows: (m, d) float32."""
         return np.array(self.arrays["vectors"][rows], np.float32)
 
     def clustered_by(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """(len(rows), e) float32 in memory: what clusters are made from, by CLIP where it saw the photos."""
+        """Reads what clusters are made from, by CLIP where it saw the photos: (m, e) float32."""
         return np.array(self.arrays.get("embeddings", self.arrays["vectors"])[rows], np.float32)
 
     def features(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """(len(rows), n, d) float32 in memory: the features of these photos' tokens."""
+        """Reads the features of these photos' tokens: (m, n, d) float32."""
         features = np.array(self.arrays["tokens"][rows], np.float32)
         features *= self.arrays["scales"][rows][..., None]
         return features
 
     def cells(self, rows: Choice) -> npt.NDArray[np.int64]:
-        """(len(rows), n-1) int64 in memory: the cells of the patch grid of these photos' patch tokens."""
+        """Reads the cells of the patch grid of these photos' patch tokens: (m, n-1) int64."""
         return np.array(self.arrays["positions"][rows], np.int64)
 
 
@@ -119,15 +119,15 @@ class Rows:
         self._sources = sources
 
     def vectors(self, refs: Sequence[SegmentRow]) -> npt.NDArray[np.float32]:
-        """(len(refs), d) float32: the vectors of these rows, in the order of ``refs``."""
+        """Reads the vectors of these m rows, in the order of ``refs``: (m, d) float32."""
         return self._collect(refs, lambda arrays, rows: {"": arrays.vectors(rows)})[""]
 
     def clustered_by(self, refs: Sequence[SegmentRow]) -> npt.NDArray[np.float32]:
-        """(len(refs), e) float32: the vectors that clusters of these rows are made from."""
+        """Reads the vectors that clusters of these m rows are made from: (m, e) float32."""
         return self._collect(refs, lambda arrays, rows: {"": arrays.clustered_by(rows)})[""]
 
     def tokens(self, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:
-        """The features (len(refs), n, d) float32 and the cells (len(refs), n-1) of these rows; None without tokens."""
+        """Reads the features (m, n, d) float32 and the cells (m, n-1) of these m rows; None without tokens."""
 
         def read(arrays: RowArrays, rows: list[int]) -> dict[str, Array]:
             kept = "tokens" in arrays.arrays
@@ -137,7 +137,7 @@ class Rows:
         return (found["features"], found["cells"]) if found else None
 
     def take(self, refs: Sequence[SegmentRow]) -> RowArrays:
-        """All that is kept of these rows, in memory."""
+        """Reads all that is kept of these rows into memory."""
         return RowArrays(self._collect(refs, lambda arrays, rows: arrays.take(rows).arrays))
 
     def _collect(

@@ -84,7 +84,7 @@ class ShardsManifest(BaseModel):
 
     @property
     def photos(self) -> int:
-        """How many photos all shards have."""
+        """The number of photos of all shards."""
         return sum(shard.photos for shard in self.shards)
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class ShardsManifest(BaseModel):
 
 
 def shard_name(number: int) -> str:
-    """The name of the folder of shard ``number``, counted from 0."""
+    """Names the folder of shard ``number``, counted from 0."""
     return f"shard-{number:04d}"
 
 
@@ -117,7 +117,7 @@ class ShardsFolder:
         return self.path / f"{SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
-        """The manifest that the last build has committed; None where there was none.
+        """Reads the manifest that the last build has committed; None where there was none.
 
         Raises:
             IndexRefused: it is damaged, or of a later version of this program.
@@ -216,7 +216,7 @@ def clean_shard(folder: IndexFolder, generation: str) -> None:
 
 
 def shard_folders(path: Path) -> list[Path]:
-    """The folders of the indexes that are searched for ``path``: the shards of an index in shards, or itself.
+    """Lists the folders of the indexes that are searched for ``path``: the shards of an index in shards, or itself.
 
     Raises:
         IndexRefused: what says which shards there are is damaged.

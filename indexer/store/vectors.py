@@ -59,7 +59,7 @@ class Places:
 
     @staticmethod
     def of_files(files: Iterable[GalleryFile], segments: Sequence[tuple[str, int]], clusters: int) -> Places:
-        """The places that a catalog says.
+        """Computes the places of the rows that a catalog names.
 
         Args:
             files: the catalog's, by id, every row in one of the segments.
@@ -80,7 +80,7 @@ class Places:
         return Places.of_table(np.array(table, np.int64).reshape(-1, 4))
 
     def table(self) -> Numbers:
-        """(r, 4): the columns are the attributes."""
+        """Returns the attributes as the columns of a table (r, 4)."""
         return np.stack([self.ids, self.clusters, self.segments, self.rows], axis=1)
 
     def fit(self, sizes: Numbers, clusters: int, photos: int) -> bool:
@@ -95,7 +95,7 @@ class Places:
         return bool(right and np.array_equal(every, np.arange(sizes.sum())))
 
     def of_segment(self, number: int) -> Numbers:
-        """(m,): the places of the rows of a segment, in their order."""
+        """Returns the places of the m rows of a segment, (m,) in their order."""
         places = np.flatnonzero(self.segments == number)
         return places[np.argsort(self.rows[places], kind="stable")]
 
@@ -150,21 +150,21 @@ class Vectors:
         self.mean: Floats = (centroids.astype(np.float64).T @ weights).astype(np.float32)
 
     def of(self, rows: Numbers | None = None) -> torch.Tensor:
-        """(m, d) float32 in memory: the vectors of these photos, or of all. No other's is read."""
+        """Reads the vectors of these photos alone, or of all: (m, d) float32."""
         return torch.from_numpy(np.array(self._values[: self.count] if rows is None else self._values[rows])).float()
 
     def cells_of(self, rows: Numbers) -> Numbers:
-        """(m,): the cells that these photos are in."""
+        """Returns the cells that these m photos are in, (m,)."""
         cells: Numbers = np.searchsorted(self._ends, rows, side="right")
         return cells
 
     def rows_of(self, cells: int | Numbers) -> Numbers:
-        """(m,) ascending: the photos of a cell, or of several."""
+        """Returns the photos of a cell, or of several: (m,) ascending."""
         parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(cells))]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def passing(self, mask: Mask | None) -> Numbers:
-        """(c,): how many photos of each cell pass. mask: (p,) whether a photo passes; None where all do."""
+        """Counts the photos of each cell that pass, (c,). mask: (p,) whether a photo passes; None where all do."""
         if mask is None:
             return self.sizes
         before = np.concatenate([[0], np.cumsum(mask)])
@@ -172,13 +172,13 @@ class Vectors:
         return found
 
     def best_cells(self, direction: Floats, mask: Mask | None = None) -> Numbers:
-        """(n,): the cells with photos that pass, those whose centroids have the least angle to it first."""
+        """Returns the cells with photos that pass, (n,), those whose centroids have the least angle to it first."""
         order = np.argsort(-(self._directions @ direction), kind="stable")
         found: Numbers = order[self.passing(mask)[order] > 0]
         return found
 
     def near(self, directions: Floats, count: int, mask: Mask | None = None, cells: Numbers | None = None) -> Numbers:
-        """The photos whose vectors have the highest products with any of these directions.
+        """Finds the photos whose vectors have the highest products with any of these directions.
 
         Args:
             directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
@@ -218,7 +218,7 @@ class Vectors:
         return best
 
     def _opened(self, cells: Numbers) -> Iterator[slice]:
-        """The rows of these cells, ascending, in pieces that lie together and are not too large."""
+        """Yields the rows of these cells, ascending, in pieces that lie together and are not too large."""
         gaps = np.flatnonzero(np.diff(cells) > 1) + 1
         for run in np.split(cells, gaps) if len(cells) else ():
             first, end = int(self._ends[run[0]] - self.sizes[run[0]]), int(self._ends[run[-1]])

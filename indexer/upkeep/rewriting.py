@@ -50,7 +50,7 @@ class UpkeepReport:
 
     @staticmethod
     def of(before: Generation, after: Generation, files: int) -> UpkeepReport:
-        """The report on a step from one generation to the next, or to the same one, that removed ``files`` files."""
+        """Reports on a step from one generation to the next, or to the same one, that removed ``files`` files."""
         old, new = before.manifest, after.manifest
         size = {entry.id: sum(file.size for file in entry.files) for entry in (*old.segments, *new.segments)}
         return UpkeepReport(
@@ -177,7 +177,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
 
 
 def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
-    """What follows the generation ``before``. Raises BadInvocation as ``remove`` does."""
+    """Plans the generation that follows ``before``. Raises BadInvocation as ``remove`` does."""
     roots = live_roots(before.manifest)
     live = LiveState.read(before, roots)
     there = [file for file in live.files if not file.gone]
@@ -210,7 +210,7 @@ def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]
 
 
 def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey]:
-    """All files of the photos of these ids."""
+    """Yields all files of the photos of these ids."""
     for number in ids:
         content = next((file.shown_content for file in files if file.id == number), None)
         if content is None:
@@ -221,7 +221,7 @@ def _by_id(ids: Sequence[int], files: Sequence[GalleryFile]) -> Iterator[FileKey
 def _by_path(
     targets: Sequence[str | Path], files: Sequence[GalleryFile], there: Sequence[GalleryFile], roots: Sequence[Root]
 ) -> Iterator[FileKey]:
-    """The files and folders at these paths."""
+    """Yields the files and folders at these paths."""
     names = [root.name for root in roots]
     known = {(file.root, part) for file in there for part in _with_folders(file.path)}
     by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
@@ -242,6 +242,6 @@ def _by_path(
 
 
 def _with_folders(path: str) -> list[str]:
-    """The root, '', then each folder around the file from the outermost, then the file itself."""
+    """Lists the root, '', then each folder around the file from the outermost, then the file itself."""
     parts = path.split("/")
     return ["/".join(parts[:end]) for end in range(len(parts) + 1)]

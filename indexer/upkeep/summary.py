@@ -63,7 +63,7 @@ PATIENCE = 6
 
 
 def gallery_state(index: Path) -> str:
-    """A digest of the names, sizes and times of all image files of an index's gallery. It changes with any of them.
+    """Digests the names, sizes and times of all image files of an index's gallery. It changes with any of them.
 
     Raises:
         IndexRefused: there is no index, or it has another format or is damaged.

@@ -127,7 +127,7 @@ def _contents(folder: IndexFolder, live: Generation) -> Iterator[Problem]:
 
 
 def _refused(part: Part, sentences: Iterator[str], segment: str | None = None) -> Iterator[Problem]:
-    """The problems of a part: what is said of it, until it is refused, and why."""
+    """Yields the problems of a part: what is said of it, until it is refused, and why."""
     try:
         for sentence in sentences:
             yield Problem(part, sentence, segment)
@@ -138,7 +138,7 @@ def _refused(part: Part, sentences: Iterator[str], segment: str | None = None) -
 
 
 def _part(name: str) -> Part:
-    """The part of a generation to which a file of its own folder belongs."""
+    """Says to which part of a generation a file of its own folder belongs."""
     if name == "photos.sqlite":
         return "catalog"
     if name in (VECTORS_FILE, EMBEDDINGS_FILE):
@@ -306,7 +306,7 @@ def diagnose(folder: IndexFolder) -> Diagnosis:
 
 
 def _next_id(folder: IndexFolder, names: Sequence[str]) -> int:
-    """An id above all ids in the manifests and catalogs that can be read."""
+    """Returns an id above all ids in the manifests and catalogs that can be read."""
     found = 1
     for name in names:
         with suppress(IndexRefused):
@@ -350,7 +350,7 @@ def repair(
 
 
 def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch: int) -> Request:
-    """The build that repairs."""
+    """Makes the request of the build that repairs."""
     manifest = diagnosis.manifest
     if manifest.photo_sha256 != matcher.photo_sha256:
         raise IndexRefused(
@@ -417,7 +417,7 @@ def compare(path: Path, seen: Callable[[int, int], None] = lambda done, total: N
 
 
 def _difference(file: GalleryFile, roots: Sequence[Root]) -> str | None:
-    """How a file differs from what was indexed; None where it does not."""
+    """Says how a file differs from what was indexed; None where it does not."""
     try:
         data = roots[file.root].folder.read(file.path).data
     except FileChanging:
