@@ -44,22 +44,6 @@ def not_finite(name: str) -> Callable[[Path], None]:
     return run
 
 
-def short(name: str) -> Callable[[Path], None]:
-    def run(index: Path) -> None:
-        (path,) = index.glob(name)
-        np.save(path, np.load(path)[:-1])
-
-    return run
-
-
-def wider(name: str) -> Callable[[Path], None]:
-    def run(index: Path) -> None:
-        (path,) = index.glob(name)
-        np.save(path, np.load(path).astype(np.float16))
-
-    return run
-
-
 def sign(index: Path) -> None:
     """Make the manifest agree with the files as they are now, as a faulty writer would."""
     path = index / "g000001" / "manifest.json"

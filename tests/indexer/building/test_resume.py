@@ -108,13 +108,6 @@ def test_an_update_that_was_killed_had_photos_to_add_to_change_and_to_drop(kille
     assert [after[path].status for path in changed] == ["indexed"]
 
 
-def test_what_was_staged_is_not_computed_again(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:
-    with pytest.raises(Stopped):
-        build([gallery], index_path, matcher, batch=4, progress=StopAfter(8))
-    report = build([gallery], index_path, matcher, batch=4)
-    assert (report.encoded, report.photos) == (4, 12)
-
-
 def test_a_file_that_changed_since_it_was_staged_is_computed_again(
     gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
 ) -> None:

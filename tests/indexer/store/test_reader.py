@@ -29,6 +29,7 @@ from indexer import (
 from indexer.place import default_index_path
 from indexer.store.catalog import read_catalog
 from indexer.store.location import IndexFolder
+from tests.indexer.damages import shorten
 from tests.indexer.galleries import save_photos, tokens_of
 from tests.indexer.stopped_builds import StopAfter, Stopped
 
@@ -82,15 +83,6 @@ def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_
     assert {path.name for path in copy.iterdir()} == before
 
 
-def test_what_the_owner_of_an_index_of_another_format_is_told_to_do_helps(
-    copy: Path, built: Path, matcher: model.Matcher, tmp_path: Path
-) -> None:
-    edit_manifest(copy, format_version=1)
-    assert build([built / "photos"], tmp_path / "new", matcher).photos == 12
-    shutil.rmtree(copy)
-    assert build([built / "photos"], copy, matcher).photos == 12
-
-
 def test_a_newer_catalog_is_refused(copy: Path, matcher: model.Matcher) -> None:
     path = copy / "g000001" / "photos.sqlite"
     data = bytearray(path.read_bytes())
@@ -125,10 +117,6 @@ FILES = [
 ]
 
 
-def shorten(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
 @pytest.mark.parametrize(("damage", "word"), [(Path.unlink, "is missing"), (shorten, "bytes instead of")])
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_short_file_is_refused(
@@ -139,15 +127,6 @@ def test_a_missing_or_short_file_is_refused(
     with pytest.raises(IndexRefused, match=f"{path.name} .*{word}.* build again"):
         open_index(copy, matcher)
     assert len(verify(copy)) == 1
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_verify_finds_one_changed_byte(name: str, copy: Path) -> None:
-    (path,) = copy.glob(name)
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-    assert [path.name in problem for problem in verify(copy)] == [True]
 
 
 def test_a_catalog_with_damaged_pages_is_refused_wherever_the_damage_is(copy: Path, matcher: model.Matcher) -> None:

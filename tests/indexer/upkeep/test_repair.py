@@ -72,7 +72,9 @@ def test_damaged_vectors_are_computed_again_and_photos_keep_their_ids(
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-@pytest.mark.parametrize("name", ["clusters.faiss", "centroid_tokens.npy", "centroid_ret.npy"])
+@pytest.mark.parametrize(
+    "name", ["clusters.faiss", "centroid_tokens.npy", "centroid_positions.npy", "centroid_ret.npy"]
+)
 def test_damaged_clusters_are_made_anew_and_nothing_is_computed(
     name: str, damage: Callable[[Path], None], updated: Path, copy: Path, matcher: model.Matcher
 ) -> None:
