@@ -110,7 +110,7 @@ class Client:
         return self._model(ExplainResponse, self._http.post("/explain", params=params, content=body))
 
     def photos(self, *ids: int) -> PhotosResponse:
-        """What results say of these photos, such as the copies of one: 1 to 64."""
+        """Describes 1 to 64 photos as results do, such as the copies of one."""
         return self._model(PhotosResponse, self._http.get("/photos", params={"id": list(ids)}))
 
     def photo(self, photo_id: int) -> bytes:
@@ -131,7 +131,7 @@ class Client:
         return self._model(WordsResponse, self._http.get("/words", params={"prefix": prefix, "limit": limit}))
 
     def info(self) -> InfoResponse:
-        """What the server has loaded."""
+        """Describes what the server has loaded."""
         return self._model(InfoResponse, self._http.get("/info"))
 
     def close(self) -> None:

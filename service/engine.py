@@ -58,7 +58,7 @@ def open_matcher(settings: Settings) -> Matcher:
 
 
 def opening_matcher(settings: Settings) -> Callable[[], Matcher]:
-    """What opens the checkpoint that the settings name, once, when it is first asked for. It raises ModelError."""
+    """Returns a function that opens the checkpoint that the settings name, once. It raises ModelError."""
     return cache(lambda: open_matcher(settings))
 
 
@@ -176,7 +176,7 @@ class Engine:
         return PreparedSketch(pixels, (time.perf_counter() - start) * 1000)
 
     def by_clip(self, sketch: PreparedSketch | None, query: SearchQuery) -> ClipVectors:
-        """What a search needs of CLIP, for ``search``.
+        """Computes what a search needs of CLIP, for ``search``.
 
         This is a step of its own because it may take seconds, where CLIP is not loaded yet, and does not need the
         thread that searches.
@@ -238,11 +238,11 @@ class Engine:
         )
 
     def photo(self, photo_id: int) -> PhotoEntry:
-        """What the index knows of a photo. Raises UnknownPhoto."""
+        """Finds a photo. Raises UnknownPhoto."""
         return self._gallery.photo(photo_id)
 
     def photos(self, params: PhotosParams) -> PhotosResponse:
-        """What results say of these photos. Raises UnknownPhoto."""
+        """Describes photos as results do. Raises UnknownPhoto."""
         return PhotosResponse(photos=tuple(map(self._shown, self._gallery.photos(params.id))))
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
@@ -265,7 +265,7 @@ class Engine:
         return self._gallery.part_of_photo(entry.id, size, start, count)
 
     def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
-        """The same as ``thumbnail``, where that takes no time; else None."""
+        """Returns what ``thumbnail`` does if it was made before; else None."""
         return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
@@ -298,7 +298,7 @@ class Engine:
         return f"{self._gallery.made}-{cluster_id}-{shown}"
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
-        """What is loaded."""
+        """Describes the network and the index that are loaded."""
         matcher, index = self._matcher, self._gallery
         return (
             ModelInfo(
@@ -371,7 +371,7 @@ class Engine:
         return self._gallery.photo_at(path)
 
     def address_of(self, shown: str) -> str:
-        """Where a file is, that is named by its path as results show it: its path on this machine, or its URL."""
+        """Returns the path on this machine, or the URL, of a file that is named by its path as results show it."""
         return self._gallery.address_of(shown)
 
     def entry_of(self, file: Path) -> PhotoEntry | None:

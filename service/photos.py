@@ -20,7 +20,7 @@ from model.images import Pixels
 
 
 class PhotoFiles(Protocol):
-    """Where the files of photos are: an index."""
+    """Opens the files of photos, as an index does."""
 
     def open_photo(self, photo: int) -> bytes:
         """The bytes that were indexed as this photo. Raises UnknownPhoto and PhotoUnavailable."""
@@ -67,7 +67,7 @@ class ThumbnailCache:
         self._lock = threading.Lock()
 
     def find(self, key: str) -> bytes | None:
-        """What is kept under ``key``; None where nothing is."""
+        """Returns what is kept under ``key``; None if nothing is."""
         with self._lock:
             return self._kept.get(key)
 

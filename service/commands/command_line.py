@@ -74,7 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _place_explained(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Where a photo of the index is compared with, there is no sketch: all files are photos to explain."""
+    """Takes all files as photos to explain where they are compared with a photo of the index and not with a sketch."""
     if options.like is not None:
         if options.kind == "photo":
             parser.error("--photo says what the image is, and with --like there is none: leave one of them out")

@@ -189,7 +189,7 @@ def explain_pair(matcher: Matcher, sketch: EncodedPicture, photo: EncodedPicture
 def _given(
     index: Gallery, matcher: Matcher, sketch: Pixels | None, params: ExplainParams, run: RunJob
 ) -> EncodedPicture:
-    """What the photos are compared with: the sketch or photo that was sent, or the liked photo."""
+    """Returns what the photos are compared with: the sketch or photo that was sent, or the liked photo."""
     if params.like is None:
         if sketch is None:
             raise BadSearch("There is nothing to compare the photos with: send a sketch, or name a photo with like.")
@@ -206,7 +206,7 @@ def _compared(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) ->
 
 
 def _influence(matcher: Matcher, given: EncodedPicture, photo: EncodedPicture) -> tuple[PairInfluence, ...]:
-    """None of two photos: how alike they are rests on [Ret], not on pairs of tokens."""
+    """Finds the pairs of tokens that a score rests on most; none for two photos, whose likeness rests on [Ret]."""
     if given.modality == "photo":
         return ()
     return influential_pairs(matcher.network, given.observed.tokens, photo.observed.tokens)

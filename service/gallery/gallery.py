@@ -65,7 +65,7 @@ class ShardLink(Protocol):
     name: str
 
     def state(self) -> Pending[State]:
-        """What it has now. ShardRefuses where there is no generation."""
+        """Returns what the shard has now. Raises ShardRefuses if there is no generation."""
 
     def overview(self, made: str) -> Pending[Overview]:
         """The summary of a generation."""
@@ -321,7 +321,7 @@ class Gallery:
         return found
 
     def address_of(self, shown: str) -> str:
-        """Where a file of one index is, that is named by its path as results show it: its path or its URL."""
+        """Returns the path or the URL of a file of one index, which is named by its path as results show it."""
         found: str = self._ask_alone("address_of", shown)
         return found
 

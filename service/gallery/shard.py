@@ -276,7 +276,7 @@ class Shard:
         return self.index.photo_tokens(rows)
 
     def sent_tokens(self, rows: Rows) -> SentTokens:
-        """The same, to be sent: near duplicates may be in any two shards."""
+        """Reads the tokens of these photos to be sent: near duplicates may be in any two shards."""
         return SentTokens.of(self.tokens(rows))
 
     def all_ids(self) -> Ids:
@@ -292,7 +292,7 @@ class Shard:
         return self.index.photo_at(target)
 
     def address_of(self, shown: str) -> str:
-        """Where a file is, that is named by its path as results show it: its path on this machine, or its URL."""
+        """Returns the path on this machine, or the URL, of a file that is named by its path as results show it."""
         return self.index.address_of(shown)
 
     def open_photo(self, photo: int) -> bytes:

@@ -160,7 +160,7 @@ class Table:
         return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())
 
     def best(self, find: Find) -> Table:
-        """Of photos among which are all that were looked for, only these, and scores of those alone that are wanted."""
+        """Keeps the photos that were looked for, and scores only of those that are wanted."""
         table = self
         if find.count is not None:
             chosen = [best_first(self.ids, self.by_vector, find.count)] if find.features.size else []

@@ -258,7 +258,7 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int, seed: in
 
 
 def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Of two matrices of cosines (n, n): their mean square, and the cross entropy of each row without itself."""
+    """Compares two matrices of cosines (n, n): mean square, and cross entropy of each row without itself."""
     itself = torch.eye(len(found), dtype=torch.bool)
     rows = (_LIKENESS * found).masked_fill(itself, -1e3).log_softmax(dim=1)
     target = (_LIKENESS * wanted).masked_fill(itself, -1e3).softmax(dim=1)

@@ -65,7 +65,7 @@ class ClassWords:
     photos: tuple[str, ...]
 
     def points(self, ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where photos of each class would lie, by the ridge regression from words to the means of photos.
+        """Predicts where photos of each class lie, by the ridge regression from words to the means of photos.
 
         ret: (m, d), [Ret] of each photo. Returns (c, d) points of length 1, and (c,) bool: False, and a point of
         zeros, where the word vectors lack the class.
