@@ -6,9 +6,10 @@ import argparse
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ OUTPUT = "build/bench"
 
 
 class Command(argparse.ArgumentParser):
-    """A parser with --output, --weights and --quick; also --device where the bench computes by itself.
+    """A parser with --output, --weights and --quick; --device for a bench that computes, --photos for ``demo``.
 
     Attributes:
         options: what was given; available after ``begin``.
     """
 
-    def __init__(self, name: str, description: str | None, *, device: bool = False) -> None:
+    def __init__(self, name: str, description: str | None, *, device: bool = False, photos: bool = False) -> None:
         super().__init__(prog=f"python -m tests.benchmarks.{name}", description=description)
         self.options = argparse.Namespace(device="cpu")
         self.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -41,6 +42,8 @@ class Command(argparse.ArgumentParser):
         self.add_argument("--quick", action="store_true", help="the shortest form: it shows that all works, no more")
         if device:
             self.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (cpu)")
+        if photos:
+            self.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
 
     def begin(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Parse the options and make the output folder. ``arguments``: None for those of this process."""
@@ -131,22 +134,23 @@ def least_seconds(runs: Sequence[Callable[[], object]], rounds: int, device: tor
 
 
 @contextmanager
-def demo(folder: Path, photos: Path | None, weights: Path | None) -> Iterator[tuple[str, tuple[bytes, ...]]]:
+def demo(options: argparse.Namespace) -> Iterator[tuple[str, tuple[bytes, ...]]]:
     """Start the demo on a free port as a program, and stop it when the block ends.
 
     Args:
-        photos: the gallery; None for the sample gallery.
-        weights: the checkpoint; None for the service's default.
+        options: with ``photos``, the gallery, and ``weights``, the checkpoint; None for those of the demo.
 
     Yields:
         its address after its first search, and the sketches that it has drawn.
     """
-    command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]
-    for flag, path in (("--photos", photos), ("--weights", weights)):
-        command += [flag, str(path)] if path else []
-    log = folder / "log"
-    folder.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server:
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        command = [sys.executable, "-m", "service", "demo", str(folder), "--port", "0"]
+        for flag, path in (("--photos", options.photos), ("--weights", options.weights)):
+            command += [flag, str(path)] if path else []
+        log = folder / "log"
+        stderr = opened.enter_context(log.open("w"))
+        server = opened.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True))
         try:
             assert server.stdout is not None
             url = ""

@@ -15,10 +15,8 @@ from locust.env import Environment
 # isort: on
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
@@ -157,10 +155,9 @@ def measure(command: Command, url: str, sketches: tuple[bytes, ...], seconds: fl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the tables, write OUTPUT/http-clients.json and OUTPUT/overload.json; 1 where a search failed."""
-    command = Command("load", __doc__)
-    command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
+    command = Command("load", __doc__, photos=True)
     options = command.begin(arguments)
-    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as (url, sketches):
+    with demo(options) as (url, sketches):
         results = measure(command, url, sketches, QUICK_SECONDS if options.quick else SECONDS)
     command.save(*results)
     return int(any(row["failed"] for result in results for row in result.rows))

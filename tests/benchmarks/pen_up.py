@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -104,13 +102,12 @@ def _measured(count: int, driver: Browser) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the table, write OUTPUT/drawing.json; where no browser can be started, say why and leave it."""
-    command = Command("pen_up", __doc__)
-    command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
+    command = Command("pen_up", __doc__, photos=True)
     options = command.begin(arguments)
     if reason := _missing():
         print(f"pen-up to photos: not measured: {reason}")
         return 0
-    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as (url, _):
+    with demo(options) as (url, _):
         lifts = measure(url, QUICK_DRAWINGS if options.quick else DRAWINGS)
         command.save(command.result("Drawing", by_server(url), rows=rows(lifts)))
     return 0

@@ -6,10 +6,8 @@ All ways take turns over the same sketches, through a server on this machine, so
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import httpx
@@ -71,11 +69,10 @@ def measure(url: str, sketches: Sequence[bytes], rounds: int) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the table, write OUTPUT/parts-of-a-query.json."""
-    command = Command("query_parts", __doc__)
-    command.add_argument("--photos", type=Path, help="photos to search instead of the sample gallery")
+    command = Command("query_parts", __doc__, photos=True)
     options = command.begin(arguments)
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    with tempfile.TemporaryDirectory() as name, demo(Path(name), options.photos, options.weights) as (url, drawn):
+    with demo(options) as (url, drawn):
         sketches = drawn[: 1 if options.quick else None]
         photos = httpx.get(f"{url}/info").json()["index"]["photos"]
         said = f"{rounds * len(sketches)} searches of each kind, which take turns; {photos:,} photos."

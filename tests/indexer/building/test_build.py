@@ -84,12 +84,6 @@ def test_ids_are_given_in_sorted_path_order(gallery: Path, index_path: Path, mat
     assert [found[path][0] for path in sorted(found)] == list(range(1, 13))
 
 
-def test_clustering_is_the_same_on_every_build(gallery: Path, tmp_path: Path, matcher: model.Matcher) -> None:
-    for name in ("one", "two"):
-        build([gallery], tmp_path / name, matcher, batch=5)
-    assert index_bytes(tmp_path / "one") == index_bytes(tmp_path / "two")
-
-
 def test_the_size_of_the_batch_does_not_change_the_index(gallery: Path, tmp_path: Path, matcher: model.Matcher) -> None:
     build([gallery], tmp_path / "small", matcher, batch=1)
     build([gallery], tmp_path / "large", matcher, batch=64)
@@ -115,16 +109,6 @@ def test_a_network_with_a_global_vector_only_keeps_no_patch_tokens(
         tokens, ids = tokens_of(index, 0), index.cluster_ids(0)
         assert tokens.features.shape == (len(ids), 1, 32)
         assert matcher.scores(tokens, index.centroids, "ret").shape == (len(ids), 2)
-
-
-@pytest.mark.parametrize(
-    ("clusters", "match"), [(0, "at least 1"), (13, "more than the 12 photos")], ids=["none", "too many"]
-)
-def test_an_impossible_number_of_clusters_is_refused(
-    clusters: int, match: str, gallery: Path, index_path: Path, matcher: model.Matcher
-) -> None:
-    with pytest.raises(BadInvocation, match=match):
-        build([gallery], index_path, matcher, clusters=clusters)
 
 
 def test_more_clusters_than_distinct_photos_is_refused(gallery: Path, index_path: Path, matcher: model.Matcher) -> None:

@@ -98,11 +98,3 @@ def test_a_folder_that_was_renamed_keeps_its_ids_and_what_was_removed_where_that
     other = again.rename(tmp_path / "other")
     assert main(["build", str(other), "--yes", "--quiet"]) == 0
     assert min(number for number, _ in (entry[:2] for entry in catalog(index_path).values())) == 13
-
-
-def test_the_live_index_survives_a_build_that_fails(gallery: Path, index_path: Path, tmp_path: Path) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    assert main(["build", str(tmp_path), "--quiet", "--clusters", "99"]) == 2
-    assert main(["verify"]) == 0
-    save_photos(gallery, 3, start=20)
-    assert main(["build", str(gallery), "--quiet"]) == 0

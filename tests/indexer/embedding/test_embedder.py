@@ -90,12 +90,6 @@ class _Evil:
         return os.mkdir, (self._file,)
 
 
-def test_keeping_an_indexs_clip_model_never_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EmbedderUnavailable, match="not on this disk any more; name it with --embedder"):
-        choose_embedder("clip:ViT-B-32/datacomp_s_s13m_b4k", CPU, download=False)
-
-
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbedderUnavailable, match="is no saved open_clip model"):
         choose_embedder(f"clip:{tmp_path}", CPU)
