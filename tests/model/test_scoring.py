@@ -56,7 +56,6 @@ def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
     command.begin(["--quick", "--output", str(tmp_path)])
     result = measure(command, released, tiny_network(methods=("rn",)), nn.Flatten())
     assert (result.quick, f"PyTorch {torch.__version__}" in result.machine) == (True, True)
-    fastest = result.machine.split(", ")[-1].split(";")[0]
     rows = [(row[""], row["way"]) for row in result.rows]
     assert rows == [
         ("a pair", "released computation, float32"),
@@ -64,11 +63,10 @@ def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
         ("a pair", "its shape in this engine, bfloat16"),
         ("a pair", "tiny-random, float32"),
         ("a pair", "tiny-random, bfloat16"),
-        ("a pair", f"tiny-random, photos projected before, {fastest}"),
         ("a picture", "released encoder, float32"),
         ("a picture", "tiny-random, float32"),
         ("a picture", "CLIP ViT-B/32, float32"),
     ]
     assert min(number(row, "microseconds") for row in result.rows) > 0
-    assert result.rows[0]["times faster"] == result.rows[6]["times faster"] == 1
+    assert result.rows[0]["times faster"] == result.rows[5]["times faster"] == 1
     assert "over 16 pairs: bfloat16 by at most 0.0" in result.said
