@@ -160,6 +160,7 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
     **dict.fromkeys(("matplotlib", "sklearn"), "train"),
+    **dict.fromkeys(("s3fs", "sshfs", "webdav4"), "remote"),
     "gensim": "words",
     "pillow_heif": "heic",
     "rawpy": "raw",

@@ -105,7 +105,7 @@ class FolderListing:
 
     @property
     def unlisted(self) -> tuple[BadFile, ...]:
-        """The folders that could not be listed so far, by path."""
+        """The folders that could not be listed so far, and the files that are kept unread, by path."""
         return tuple(sorted(self._unlisted.values(), key=lambda folder: folder.path))
 
     @property
@@ -182,6 +182,15 @@ class FolderListing:
             else:
                 kept.append(entry)
         return kept
+
+    def is_remote(self, root: int) -> bool:
+        """Whether another machine has a root."""
+        return self._roots[root].folder.remote
+
+    def keep(self, file: GalleryFile) -> None:
+        """Say of a file that was listed and could not be read that what was known of it stays."""
+        reason = file.reason or "it cannot be read"
+        self._unlisted[file.key] = BadFile(shown_path(self._names, *file.key), reason)
 
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)

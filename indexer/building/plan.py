@@ -199,8 +199,8 @@ class Plan:
     def entries(self, read: Mapping[FileKey, GalleryFile], listing: FolderListing) -> list[GalleryFile]:
         """Makes the next generation's catalog, by id, without rows. Files keep ids; new ones get theirs in path order.
 
-        What was known of a folder that could not be listed, or of a file that waits for the next build, stays as it
-        was.
+        What was known of a folder that could not be listed, of a file that waits for the next build, or of a file that
+        a server did not give, stays as it was.
 
         Args:
             read: what became of the files that had to be read.
@@ -211,12 +211,16 @@ class Plan:
             if record is None and key not in read:
                 self.waiting += 1
                 continue
+            now = read[key] if record is None else record
+            if self._is_kept(now, listing):
+                listing.keep(now)
+                continue
             before = old.pop(key, None)
             if before is None:
                 number, next_id = next_id, next_id + 1
             else:
                 number = before.id
-            entries.append(replace(read[key] if record is None else record, id=number))
+            entries.append(replace(now, id=number))
         # Files that are gone stay in the catalog. One that comes back gets its id again, and its row while that is
         # there.
         for key, unseen in old.items():
@@ -224,3 +228,9 @@ class Plan:
             kept = usable and (key in self._records or listing.may_hide(key))
             entries.append(unseen if kept else replace(unseen, gone=True, reason=None))
         return sorted(entries, key=lambda file: file.id)
+
+    def _is_kept(self, now: GalleryFile, listing: FolderListing) -> bool:
+        """Whether a server did not give a photo that the index has: the next build asks for it again."""
+        before = self._old.get(now.key)
+        unread = now.reason is not None and now.content_hash is None and listing.is_remote(now.root)
+        return unread and before is not None and before.shown_content in self._live.contents

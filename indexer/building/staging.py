@@ -220,6 +220,8 @@ class PhotoEncoder:
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 _MOST_DECODERS = 8
+# Files that are read from servers at once.
+_MOST_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -296,9 +298,11 @@ class Stager:
     def stage(self, files: Sequence[GalleryFile], batch: int, progress: Progress) -> None:
         """Read all ``files``, and commit them in batches of ``batch``."""
         workers = min(_MOST_DECODERS, torch.get_num_threads())
+        # Each mostly waits for the server, and then for a process that decodes.
+        readers = max(workers, _MOST_READERS) if any(root.remote for root in self._roots) else workers
         with (
             Decoders(workers) as decoders,
-            ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool,
+            ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
             # Only pixels as small as the network's are sent between processes, since copying costs time. A padded
@@ -306,7 +310,7 @@ class Stager:
             whole = self._embedder.uses_pictures or self._matcher.preprocessing.padded
             side = None if whole else self._matcher.config.image_size
             read = partial(self._read, make_opener=partial(_Opener, decoders, side))
-            ready = _read_ahead(pool, read, files, window=batch + 2 * workers)
+            ready = _read_ahead(pool, read, files, window=batch + 2 * readers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
                 bad = self._commit(group, encoder)

@@ -184,6 +184,8 @@ class LocalFolder(Folder):
         return str(self.path / name_of_text(path))
 
     def path_of(self, address: str) -> str | None:
+        if "://" in address:
+            return None
         # The last part is not followed where it is a link, because the index holds no links.
         full = Path(os.path.abspath(expanded(address)))
         full = resolved(full.parent) / full.name

@@ -323,6 +323,10 @@ def _open(
                 f"the index has {len(addresses)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
-        addresses = [str(expanded(os.fspath(root)).absolute()) for root in gallery_roots]
+        addresses = [_address_here(os.fspath(root)) for root in gallery_roots]
     roots = [Root(root.name, folder_at(address)) for root, address in zip(manifest.roots, addresses, strict=True)]
     return Index(folder, generation, roots, matcher.config.grid**2)
+
+
+def _address_here(root: str) -> str:
+    return root if "://" in root else str(expanded(root).absolute())

@@ -11,6 +11,7 @@ from pathlib import Path
 from indexer.errors import BadInvocation
 from indexer.store.files import is_unicode
 from indexer.store.folders import Address, Album, Folder, LocalFolder
+from indexer.store.remote import RemoteFolder
 from model.terminal import HomeUnknown, expanded, resolved
 
 # A file or folder of the gallery: the number of its root, from 0, and its path in it, with '/'; '' is the root itself.
@@ -30,12 +31,19 @@ class Root:
 
 
 def folder_of(address: Address) -> Folder:
-    """The folder at an address that a user names, without symbolic links. Raises HomeUnknown."""
+    """The folder at an address that a user names: a URL, or a path, of which symbolic links are followed.
+
+    Raises HomeUnknown; BadInvocation for a URL that is not read here, or that has a password in it.
+    """
+    if "://" in os.fspath(address):
+        return RemoteFolder.named(os.fspath(address))
     return folder_at(str(resolved(expanded(os.fspath(address)))))
 
 
 def folder_at(address: str) -> Folder:
     """The folder at an address that ``str`` gave of one. A ``.zip`` that is no folder is an album."""
+    if "://" in address:
+        return RemoteFolder(address)
     path = Path(address)
     return Album(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalFolder(path)
 
@@ -61,7 +69,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, live: Sequen
         folder = given if isinstance(given, Folder) else folder_of(given)
         # One that the index has may be on a disk that is not there today. Its photos stay, and a listing says so.
         if folder not in known and (problem := folder.problem()) is not None:
-            raise BadInvocation(f"{given} {problem}; name a folder of photos.")
+            raise BadInvocation(f"{given} {problem}{'' if folder.remote else '; name a folder of photos'}.")
         # The manifest is UTF-8, and so is what searches answer.
         if not is_unicode(str(folder)):
             raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to have it indexed.")

@@ -1,0 +1,358 @@
+"""Folders of photos on servers: S3, SFTP and WebDAV, by fsspec. Its libraries are not loaded before they are needed.
+
+Credentials come from where the programs of each protocol look for them, and never from a URL. What a library says of an
+error is not passed on, because it may repeat them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import quote, unquote
+
+from cachetools import LRUCache
+
+from indexer.errors import BadInvocation
+from indexer.store.files import (
+    MAX_FILE_BYTES,
+    FileChanging,
+    FileContent,
+    FileStamp,
+    name_of_text,
+    safe_parts,
+    text_of_name,
+)
+from indexer.store.folders import Entry, Folder, ListedFile, Listing, listing_of
+
+# The library of each kind of server. The extra "remote" brings it.
+_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "webdav4", "webdavs": "webdav4"}
+_INSTALL = "run `pip install 'sketch-search[remote]'`"
+_HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
+# Seconds until a server takes a connection, and until it answers a question.
+_CONNECT, _ANSWER = 10, 60
+# Whatever may pass is tried again, after longer and longer pauses. The library of S3 does that itself.
+_TRIES, _PAUSE = 3, 0.5
+# Requests of one server at a time.
+_AT_ONCE = 32
+# Folders on a server may lie in each other without end, as where a link leads to the folder that it is in.
+_DEEPEST = 100
+# Bytes that are kept of the files that were read last: they are handed out in parts, one soon after the other.
+_KEPT = 64 * 2**20
+Answer = TypeVar("Answer")
+
+
+class Unreachable(OSError):
+    """A server does not answer, or not as much as it is asked for. It may later."""
+
+
+@dataclass(frozen=True)
+class RemoteFolder(Folder):
+    """A folder on a server. url: without a slash at its end; ``named`` makes it of what a user writes."""
+
+    url: str
+    remote: ClassVar[bool] = True
+
+    @staticmethod
+    def named(address: str) -> RemoteFolder:
+        """The folder at a URL.
+
+        Raises:
+            BadInvocation: it is none that is read here, or may have a password in it. The sentence repeats no part of
+                it that may be one.
+        """
+        kind, _, rest = address.partition("://")
+        kind, (place, _, path) = kind.lower(), rest.partition("/")
+        if kind not in _LIBRARIES:
+            kinds = ", ".join(f"{known}://" for known in _LIBRARIES)
+            raise BadInvocation(f"{kind[:20]}:// is no address that photos are read from; these are: {kinds}.")
+        host = _HOST.fullmatch(place)
+        # A key may have a slash in it, so that what stands after it looks like a path.
+        if host is None or (host[1] is not None and kind != "sftp") or (kind == "s3" and host[3] is not None):
+            raise BadInvocation(
+                f"this {kind}:// address names no {'bucket' if kind == 's3' else 'server'}, or has a password in it, "
+                "which would be seen by others; leave it out, and see docs/using.md for where it is looked for."
+            )
+        if "?" in path or "#" in path or ".." in path.split("/"):
+            raise BadInvocation(f"this {kind}:// address has a '?', '#' or '..' in it; name the folder itself.")
+        return RemoteFolder(f"{kind}://{place}/{path}".rstrip("/"))
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def _kind(self) -> str:
+        return self.url.partition("://")[0]
+
+    @property
+    def _place(self) -> str:
+        """The bucket; or the server, with a user and a port where they are named."""
+        return self.url.partition("://")[2].partition("/")[0]
+
+    @property
+    def _top(self) -> str:
+        """The path of the folder on its server, without a slash at the begin."""
+        path = self.url.partition("://")[2].partition("/")[2]
+        return path if self._kind == "s3" else unquote(path)
+
+    @property
+    def name(self) -> str:
+        host = _HOST.fullmatch(self._place)
+        return self._top.rpartition("/")[2] or (host[2] if host is not None else "photos")
+
+    def problem(self) -> str | None:
+        library = _LIBRARIES[self._kind]
+        missing = importlib.util.find_spec(library) is None
+        return f"needs {library}, which is not installed; {_INSTALL}" if missing else None
+
+    def is_there(self) -> bool:
+        with suppress(OSError):
+            self._ask(lambda server: server.info(self._at("")))
+            return True
+        return False
+
+    def holds(self, other: Folder) -> bool:
+        return isinstance(other, RemoteFolder) and (other.url == self.url or other.url.startswith(f"{self.url}/"))
+
+    def listing(self) -> Listing:
+        if self._kind != "s3":
+            return self._list
+        # One request for each thousand files, however many folders they are in.
+        start = f"{self._at('')}/"
+        found = self._ask(lambda server: server.find(start, detail=True))
+        return listing_of(
+            _listed(info, name.removeprefix(start))
+            for name, info in found.items()
+            if name.startswith(start) and not name.endswith("/") and info["type"] == "file"
+        )
+
+    def _list(self, folder: str) -> Sequence[Entry]:
+        if folder.count("/") >= _DEEPEST:
+            raise OSError(errno.ELOOP, f"it lies in {_DEEPEST} others, which may go on without end")
+        infos = self._ask(lambda server: server.ls(self._at(folder), detail=True))
+        entries = [_listed(info, info["name"].rstrip("/").rpartition("/")[2]) for info in infos]
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+        at = self._at("/".join(safe_parts(path)))
+        stamp = listed or FileStamp.of(_listed(self._ask(lambda server: server.info(at)), at))
+        if stamp.size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+        data = self._ask(lambda server: self._content(server, at))
+        if len(data) != stamp.size:
+            raise FileChanging(errno.EAGAIN, "it changed while it was read, or only a part of it came", path)
+        if listed is None:
+            _kept.keep((self.url, path), data)
+        return FileContent(data, stamp)
+
+    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+        data = _kept.find((self.url, path))
+        if data is None or size not in (None, len(data)):
+            data = self.read(path).data
+        if size not in (None, len(data)):
+            raise FileChanging(errno.EAGAIN, "it has another size", path)
+        return data[start : start + count]
+
+    def address_of(self, path: str) -> str:
+        name = name_of_text(path)
+        inside = name if self._kind == "s3" else quote(name, errors="surrogateescape")
+        return f"{self.url}/{inside}" if path else self.url
+
+    def path_of(self, address: str) -> str | None:
+        address = address.rstrip("/")
+        if address != self.url and not address.startswith(f"{self.url}/"):
+            return None
+        inside = address[len(self.url) + 1 :]
+        return text_of_name(inside if self._kind == "s3" else unquote(inside, errors="surrogateescape"))
+
+    def _at(self, inside: str) -> str:
+        """Where the library finds what has this path in the folder."""
+        path = "/".join(part for part in (self._top, inside) if part)
+        if self._kind == "s3":
+            return f"{self._place}/{path}".rstrip("/")
+        if self._kind == "sftp":
+            return path.removeprefix("~/") if path.startswith("~/") else f"/{path}"
+        return path
+
+    def _content(self, server: Any, at: str) -> bytes:
+        """All bytes of a file, by one request: left alone, the libraries ask for more about it first."""
+        data: bytes
+        if self._kind.startswith("webdav"):
+            answer = server.client.http.get(server.client.join_url(at), follow_redirects=True)
+            answer.raise_for_status()
+            data = answer.content
+        else:
+            data = server.cat_file(at, **({"max_concurrency": 1} if self._kind == "s3" else {}))
+        return data
+
+    def _ask(self, question: Callable[[Any], Answer]) -> Answer:
+        """The answer of a server. Raises OSError; Unreachable for what may pass, and has not, tried several times."""
+        tries = 1 if self._kind == "s3" else _TRIES
+        for number in range(1, tries + 1):
+            server = None
+            try:
+                server = _connections.open(self._kind, self._place)
+                return question(server)
+            except MemoryError:
+                raise
+            # Libraries raise errors of their own and of libraries below them.
+            except Exception as error:
+                fault = _fault(error)
+            _connections.forget(self._kind, self._place, server)
+            if number == tries or not isinstance(fault, Unreachable):
+                raise fault
+            time.sleep(_PAUSE * 2**number)
+        raise AssertionError("it is tried at least once")
+
+
+def _listed(info: Mapping[str, Any], name: str) -> ListedFile:
+    """An entry of a listing by what a library says of it."""
+    kind = {"directory": "folder", "file": "file", "link": "link"}.get(info["type"], "special")
+    changed = next((info[key] for key in ("LastModified", "modified", "mtime") if info.get(key)), None)
+    nanoseconds = None
+    if isinstance(changed, datetime):
+        changed = changed if changed.tzinfo is not None else changed.replace(tzinfo=UTC)
+        nanoseconds = round(changed.timestamp() * 10**6) * 1000
+    tag = info.get("ETag") or info.get("etag")
+    number = None
+    if tag:
+        number = int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:8], "big", signed=True)
+    return ListedFile(name, info.get("size") or 0, nanoseconds, number, kind)
+
+
+class _Kept:
+    """The files that were read last, up to a number of bytes. Threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        self._files: LRUCache[tuple[str, str], bytes] = LRUCache(most, getsizeof=len)
+        self._lock = threading.Lock()
+
+    def find(self, key: tuple[str, str]) -> bytes | None:
+        """What is kept of a file; None where it is not."""
+        with self._lock:
+            return self._files.get(key)
+
+    def keep(self, key: tuple[str, str], data: bytes) -> None:
+        """Keep a file, unless it is larger than all that may be kept."""
+        with self._lock:
+            if len(data) <= self._files.maxsize:
+                self._files[key] = data
+
+
+class _Connections:
+    """The file systems of fsspec, one for each server, which all threads share."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
+
+    def open(self, kind: str, place: str) -> Any:
+        """The one of a server, connected where it was not."""
+        with self._lock:
+            if (kind, place) not in self._open:
+                self._open[kind, place] = _connected(kind, place)
+            return self._open[kind, place]
+
+    def forget(self, kind: str, place: str, server: Any) -> None:
+        """Connect anew when it is asked for again, unless somebody has done so already."""
+        with self._lock:
+            # S3 has no connection that could be lost.
+            if kind != "s3" and self._open.get((kind, place)) is server:
+                self._open.pop((kind, place), None)
+
+
+_kept, _connections = _Kept(_KEPT), _Connections()
+
+
+def _connected(kind: str, place: str) -> Any:
+    library = importlib.import_module("webdav4.fsspec" if kind.startswith("webdav") else _LIBRARIES[kind])
+    if kind == "s3":
+        config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "max_pool_connections": _AT_ONCE}
+        return library.S3FileSystem(config_kwargs=config, use_listings_cache=False, skip_instance_cache=True)
+    host = _HOST.fullmatch(place)
+    if host is None:
+        raise BadInvocation(f"a {kind}:// address names no server.")
+    if kind == "sftp":
+        named = {"username": host[1], "port": int(host[3]) if host[3] else None}
+        return library.SSHFileSystem(
+            host[2].strip("[]"),
+            **{name: value for name, value in named.items() if value is not None},
+            # Those that ssh knows. The library's own default is to trust every server.
+            known_hosts=(),
+            connect_timeout=_CONNECT,
+            login_timeout=_ANSWER,
+            keepalive_interval=_ANSWER / 4,
+            sftp_client_kwargs={"path_errors": "surrogateescape"},
+            skip_instance_cache=True,
+        )
+    httpx = importlib.import_module("httpx")
+    passwords = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    return library.WebdavFileSystem(
+        f"{'https' if kind == 'webdavs' else 'http'}://{place}",
+        auth=httpx.NetRCAuth(str(passwords)) if passwords.is_file() else None,
+        timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
+        limits=httpx.Limits(max_connections=_AT_ONCE),
+        # It is tried again here, with a new connection.
+        retry=False,
+        skip_instance_cache=True,
+    )
+
+
+_DENIED = {
+    "PermissionError",
+    "PermissionDenied",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+} | {
+    "CredentialRetrievalError",
+    "NetrcParseError",
+    "ForbiddenOperation",
+    "KeyImportError",
+}
+_SILENT = {
+    "TimeoutError",
+    "ConnectionError",
+    "FSTimeoutError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "gaierror",
+} | {
+    "TransportError",
+    "DisconnectError",
+    "SFTPConnectionLost",
+    "SFTPNoConnection",
+    "BadGatewayError",
+    "ClientPayloadError",
+    "ResponseParserError",
+}
+
+
+def _fault(error: Exception) -> OSError:
+    """What the error of a library means, with the remedy, and without its message."""
+    kinds = {kind.__name__ for cause in (error, error.__cause__) for kind in type(cause).__mro__}
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, ModuleNotFoundError):
+        return OSError(errno.ENOSYS, f"{error.name} is not installed; {_INSTALL}")
+    if "HostKeyNotVerifiable" in kinds:
+        return PermissionError(errno.EACCES, "the server's key is not known; connect once by ssh, and say that it is")
+    if kinds & _DENIED or status in (401, 403):
+        return PermissionError(errno.EACCES, "access is denied; look for the credentials (docs/using.md says where)")
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or status == 404:
+        return FileNotFoundError(errno.ENOENT, "there is nothing at its address")
+    if getattr(error, "errno", None) == errno.EBUSY or status in (429, 503):
+        return Unreachable(errno.EBUSY, "the server asks for fewer requests; try again later")
+    if kinds & _SILENT or (status or 0) >= 500 or isinstance(error, EOFError):
+        return Unreachable(errno.EHOSTUNREACH, "the server does not answer; try again when it does")
+    return OSError(errno.EIO, f"the server's answer is not understood ({type(error).__name__})")

@@ -1,0 +1,66 @@
+"""Each test has a home folder of its own, with the credentials of the servers that it starts, and nothing else."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.store import remote
+from tests.indexer.remote.servers import SECRET, Bucket, Served, Server, s3, sftp, webdav
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home folder, and no credentials in the environment."""
+    place = tmp_path / "home"
+    place.mkdir()
+    monkeypatch.setenv("HOME", str(place))
+    for name in ("NETRC", "AWS_PROFILE", "AWS_ENDPOINT_URL", "SSH_AUTH_SOCK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # Tries are the library's own, and may be told by the environment: a test does not wait for all of them.
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(remote, "_PAUSE", 0.0)
+    monkeypatch.setattr(remote, "_connections", remote._Connections())
+    yield place
+    remote._connections._open.clear()
+    # What the libraries leave open is closed here, and warns in no other test.
+    gc.collect()
+
+
+@pytest.fixture
+def bucket(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A bucket whose credentials are where the programs of AWS look for them."""
+    with s3(f"bucket-{abs(hash(request.node.name)) % 10**9}") as (endpoint, made):
+        (home / ".aws").mkdir()
+        (home / ".aws" / "credentials").write_text(
+            f"[default]\naws_access_key_id=key\naws_secret_access_key={SECRET}\n"
+        )
+        (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url={endpoint}\n")
+        yield made
+
+
+@pytest.fixture
+def davs(home: Path, tmp_path: Path) -> Iterator[Served]:
+    """A WebDAV server."""
+    (tmp_path / "served").mkdir()
+    with webdav(tmp_path / "served", home) as served:
+        yield served
+
+
+@pytest.fixture
+def nas(home: Path, tmp_path: Path) -> Iterator[Served]:
+    """An SFTP server."""
+    (tmp_path / "served").mkdir()
+    with sftp(tmp_path / "served", home) as served:
+        yield served
+
+
+@pytest.fixture(params=["bucket", "nas", "davs"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each of the servers."""
+    found: Server = request.getfixturevalue(request.param)
+    return found

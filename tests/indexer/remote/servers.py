@@ -1,0 +1,243 @@
+"""Servers of photos for the tests, each on a free port of this machine: S3, SFTP and WebDAV, with faults on request."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import asyncssh
+import boto3
+from cheroot import wsgi
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+from wsgidav.wsgidav_app import WsgiDAVApp
+
+# What no index, report or message may ever have in it.
+SECRET = "s3cr3t-of-the-tests"
+USER = "tester"
+# What a server does with a request: nothing; says that there is no such thing; asks for fewer; gives half of it.
+Fault = Literal["", "gone", "busy", "half"]
+
+
+class Server:
+    """A server that runs.
+
+    Attributes:
+        url: of the folder of photos. fault: what reading a file, or with ``everywhere`` any request, meets now, so
+            many times. requests: how many were answered.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.fault: Fault = ""
+        self.everywhere = False
+        self.times = 10**9
+        self.requests = 0
+
+    def write(self, name: str, data: bytes) -> None:
+        """Give a file this content."""
+        raise NotImplementedError
+
+    def remove(self, name: str) -> None:
+        """Delete a file."""
+        raise NotImplementedError
+
+    def fill(self, folder: Path) -> None:
+        """Write all photos of a folder."""
+        for photo in sorted(folder.rglob("*.png")):
+            self.write(photo.relative_to(folder).as_posix(), photo.read_bytes())
+
+    def fails(self, fault: Fault, *, everywhere: bool = False, times: int = 10**9) -> None:
+        """Begin, or end, a fault."""
+        self.fault, self.everywhere, self.times = fault, everywhere, times
+
+    def meets(self, *, reading: bool) -> Fault:
+        """The fault of one request."""
+        self.requests += 1
+        if not self.fault or not (reading or self.everywhere) or self.times <= 0:
+            return ""
+        self.times -= 1
+        return self.fault
+
+
+def faulty(server: Server, app: Callable[..., Iterable[bytes]], reads: Callable[[WSGIEnvironment], bool]) -> Any:
+    """A WSGI application whose answers have the faults of a server."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        fault = server.meets(reading=reads(environ))
+        if fault in ("gone", "busy"):
+            status, code = {"gone": ("404 Not Found", "NoSuchBucket"), "busy": ("503 Slow Down", "SlowDown")}[fault]
+            body = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
+            start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
+            return [body]
+        parts = app(environ, start_response)
+        if fault == "half":
+            whole = b"".join(parts)
+            return [whole[: len(whole) // 2]]
+        return parts
+
+    return answer
+
+
+class Bucket(Server):
+    """A bucket of moto's S3 server."""
+
+    def __init__(self, name: str, endpoint: str) -> None:
+        super().__init__(f"s3://{name}/my photos")
+        self.name = name
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+            region_name="us-east-1",
+        )
+        self.client.create_bucket(Bucket=name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self.client.put_object(Bucket=self.name, Key=f"my photos/{name}", Body=data)
+
+    def remove(self, name: str) -> None:
+        self.client.delete_object(Bucket=self.name, Key=f"my photos/{name}")
+
+
+class Served(Server):
+    """A folder on this machine that a server gives out."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url)
+        self.folder = folder
+
+    def write(self, name: str, data: bytes) -> None:
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_bytes(data)
+
+    def remove(self, name: str) -> None:
+        (self.folder / name).unlink()
+
+
+@contextmanager
+def s3(name: str) -> Iterator[tuple[str, Bucket]]:
+    """An S3 server with a bucket: its endpoint, and the bucket."""
+    app = DomainDispatcherApplication(create_backend_app)
+    holder: list[Bucket] = []
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not holder or "Boto3" in environ.get("HTTP_USER_AGENT", ""):
+            # The test's own client.
+            return app(environ, start_response)  # type: ignore[no-any-return]
+        reads = environ["REQUEST_METHOD"] == "GET" and len(environ["PATH_INFO"].strip("/").split("/")) > 1
+        return faulty(holder[0], app, lambda _: reads)(environ, start_response)  # type: ignore[no-any-return]
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        bucket = Bucket(name, endpoint)
+        holder.append(bucket)
+        yield endpoint, bucket
+        bucket.client.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def webdav(folder: Path, home: Path) -> Iterator[Served]:
+    """A WebDAV server of a folder, whose password ``home`` has in its .netrc."""
+    app = WsgiDAVApp(
+        {
+            "provider_mapping": {"/": str(folder)},
+            "simple_dc": {"user_mapping": {"*": {USER: {"password": SECRET}}}},
+            "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
+            "verbose": 0,
+            "logging": {"enable_loggers": []},
+        }
+    )
+    served = Served("", folder)
+    server = wsgi.Server(
+        ("127.0.0.1", 0), faulty(served, app, lambda environ: environ["REQUEST_METHOD"] == "GET"), numthreads=20
+    )
+    server.prepare()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        served.url = f"webdav://127.0.0.1:{server.bind_addr[1]}/my%20photos"
+        served.folder = folder / "my photos"
+        served.folder.mkdir()
+        (home / ".netrc").write_text(f"machine 127.0.0.1 login {USER} password {SECRET}\n")
+        (home / ".netrc").chmod(0o600)
+        yield served
+    finally:
+        server.stop()
+        thread.join()
+
+
+@contextmanager
+def sftp(folder: Path, home: Path) -> Iterator[Served]:
+    """An SFTP server of a folder, whose key, and one that it takes, ``home`` has in its .ssh."""
+    served = Served("", folder)
+    server_key, own_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+
+    class Files(asyncssh.SFTPServer):
+        def __init__(self, channel: asyncssh.SSHServerChannel[bytes]) -> None:
+            super().__init__(channel, chroot=str(folder).encode())
+
+        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            fault = served.meets(reading=True)
+            if fault == "gone":
+                raise asyncssh.SFTPNoSuchFile(SECRET)
+            if fault == "busy":
+                raise asyncssh.SFTPConnectionLost(SECRET)
+            found = super().open(path, pflags, attrs)
+            if fault == "half":
+                found = open(self.map_path(path), "r+b")  # noqa: SIM115
+                found.truncate(Path(found.name.decode()).stat().st_size // 2)
+            return found
+
+        async def scandir(self, path: bytes) -> Any:
+            if served.meets(reading=False):
+                raise OSError(errno.EACCES, SECRET)
+            async for entry in super().scandir(path):
+                yield entry
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> asyncssh.SSHAcceptor:
+        allowed = asyncssh.import_authorized_keys(own_key.export_public_key().decode())
+        return await asyncssh.listen(
+            "127.0.0.1", 0, server_host_keys=[server_key], authorized_client_keys=allowed, sftp_factory=Files
+        )
+
+    async def stop(acceptor: asyncssh.SSHAcceptor) -> None:
+        acceptor.close()
+        await acceptor.wait_closed()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    acceptor = asyncio.run_coroutine_threadsafe(start(), loop).result()
+    try:
+        port = acceptor.get_port()
+        (home / ".ssh").mkdir(mode=0o700)
+        own_key.write_private_key(str(home / ".ssh" / "id_ed25519"))
+        public = server_key.export_public_key().decode()
+        (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
+        served.url = f"sftp://{USER}@127.0.0.1:{port}/my%20photos"
+        served.folder = folder / "my photos"
+        served.folder.mkdir()
+        yield served
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(acceptor), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

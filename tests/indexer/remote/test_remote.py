@@ -1,0 +1,224 @@
+"""Folders of photos on servers, which run while a test does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from moto.s3.models import s3_backends
+
+import model
+from indexer import BadInvocation, PhotoUnavailable, add, build, open_index
+from indexer.building.folder_listing import FolderListing
+from indexer.store import remote
+from indexer.store.roots import Root, folder_of
+from indexer.upkeep import compare, gallery_state
+from tests.indexer.galleries import catalog, save_photo
+from tests.indexer.remote.servers import SECRET, Bucket, Served, Server
+
+# Libraries of servers and their clients leave sockets to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+FIRST = "Ännchen 001.png"
+
+
+@pytest.fixture
+def filled(server: Server, gallery: Path) -> Server:
+    """Each of the servers, with the photos of the gallery."""
+    server.fill(gallery)
+    return server
+
+
+def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
+    filled: Server, gallery: Path, index_path: Path, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    build([filled.url], index_path, matcher)
+    build([gallery], tmp_path / "local", matcher)
+    assert catalog(index_path) == catalog(tmp_path / "local")
+    assert compare(index_path).problems == ()
+    content = (gallery / FIRST).read_bytes()
+    with open_index(index_path, matcher) as index:
+        address = index.address_of(FIRST)
+        assert address.startswith(f"{filled.url}/")
+        photo = index.photo_at(address)
+        assert index.open_photo(photo.id) == content
+        asked = filled.requests
+        parts = [index.part_of_photo(photo.id, len(content), start, 100) for start in range(0, len(content), 100)]
+        assert b"".join(parts) == content
+        # It was kept when it was opened.
+        assert filled.requests == asked
+        filled.remove(FIRST)
+        with pytest.raises(PhotoUnavailable, match="there is nothing at its address"):
+            index.open_photo(photo.id)
+
+
+def test_only_what_has_changed_on_a_server_is_read_again(
+    filled: Server, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    first = build([filled.url], index_path, matcher)
+    asked = filled.requests
+    state = gallery_state(index_path)
+    assert not build([], index_path, matcher).changed
+    assert gallery_state(index_path) == state
+    # Three listings, none of which reads.
+    listings = filled.requests - asked
+    assert listings % 3 == 0
+    assert listings < first.photos
+    filled.write(FIRST, save_photo(gallery / "new.png", 40).read_bytes())
+    filled.write("in here/more.png", (gallery / "new.png").read_bytes())
+    filled.remove("Ännchen 002.png")
+    assert gallery_state(index_path) != state
+    asked = filled.requests
+    report = build([], index_path, matcher)
+    assert (report.files, report.photos, report.gone, report.encoded) == (12, 11, 1, 1)
+    assert filled.requests - asked == listings // 3 + 2
+
+
+def test_no_credential_is_in_an_index_or_in_what_is_said_of_a_server(
+    filled: Server, index_path: Path, matcher: model.Matcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    build([filled.url], index_path, matcher)
+    filled.fails("gone", everywhere=True)
+    report = build([], index_path, matcher)
+    assert SECRET not in str(report)
+    assert SECRET not in caplog.text
+    for file in index_path.rglob("*"):
+        assert file.is_dir() or SECRET.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("fault", ["gone", "busy"])
+def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
+    fault: str, filled: Server, index_path: Path, matcher: model.Matcher
+) -> None:
+    filled.fails("gone" if fault == "gone" else "busy", everywhere=True)
+    with pytest.raises(BadInvocation, match="the folder cannot be read: "):
+        build([filled.url], index_path, matcher)
+    filled.fails("")
+    before = build([filled.url], index_path, matcher)
+    filled.fails("gone" if fault == "gone" else "busy", everywhere=True)
+    report = build([], index_path, matcher)
+    assert (report.generation, report.photos, report.gone) == (before.generation, 12, 0)
+    assert [folder.path for folder in report.unlisted] == [filled.url]
+    filled.fails("")
+    assert build([], index_path, matcher).unlisted == ()
+
+
+@pytest.mark.parametrize("fault", ["gone", "busy", "half"])
+def test_photos_that_a_server_does_not_give_stay_and_are_read_by_the_next_build(
+    fault: str, filled: Server, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    before = build([filled.url], index_path, matcher)
+    new = save_photo(gallery / "new.png", 40).read_bytes()
+    filled.write(FIRST, new)
+    filled.write("new.png", (gallery / "Ännchen 002.png").read_bytes())
+    {"gone": filled.fails, "busy": filled.fails, "half": filled.fails}[fault](fault)  # type: ignore[arg-type]
+    report = build([], index_path, matcher)
+    assert (report.photos, report.gone) == (before.photos, 0)
+    assert [file.path for file in report.unlisted] == [FIRST]
+    assert [file.path for file in report.bad] == ["new.png"]
+    filled.fails("")
+    filled.write(FIRST, new)
+    filled.write("new.png", (gallery / "Ännchen 002.png").read_bytes())
+    report = build([], index_path, matcher)
+    assert (report.files, report.photos, report.bad, report.unlisted) == (13, 12, (), ())
+
+
+def test_what_fails_once_is_asked_for_again(filled: Server, index_path: Path, matcher: model.Matcher) -> None:
+    filled.fails("busy", times=1)
+    assert build([filled.url], index_path, matcher).bad == ()
+
+
+def test_a_listing_of_ten_thousand_names_asks_once_for_each_thousand(bucket: Bucket, tmp_path: Path) -> None:
+    (backend,) = (backends["aws"] for backends in s3_backends.values() if bucket.name in backends["aws"].buckets)
+    for number in range(10_000):
+        backend.put_object(bucket.name, f"my photos/{number % 50}/{number:05}.jpg", b"")
+    asked = bucket.requests
+    listing = FolderListing([Root("many", folder_of(bucket.url))], tmp_path / "index")
+    paths = [file.path for file in listing]
+    assert paths == sorted(paths)
+    assert (len(paths), bucket.requests - asked) == (10_000, 10)
+
+
+def test_keys_that_lead_out_of_a_bucket_are_told(bucket: Bucket, index_path: Path, matcher: model.Matcher) -> None:
+    bucket.write("good.png", save_photo(index_path.parent / "good.png", 1).read_bytes())
+    bucket.write("../../x.png", b"outside")
+    report = build([bucket.url], index_path, matcher)
+    assert [bad.path for bad in report.bad] == ["../../x.png"]
+    assert report.photos == 1
+
+
+def test_links_on_a_server_are_not_followed(
+    nas: Served, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    nas.fill(gallery)
+    (nas.folder / "linked.png").symlink_to(nas.folder / FIRST)
+    (nas.folder / "round").symlink_to(nas.folder)
+    report = build([nas.url], index_path, matcher)
+    assert (report.files, report.skipped.links) == (12, 2)
+
+
+def test_a_server_whose_key_is_not_known_is_not_spoken_to(
+    nas: Served, home: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    (home / ".ssh" / "known_hosts").unlink()
+    with pytest.raises(BadInvocation, match="the server's key is not known; connect once by ssh"):
+        build([nas.url], index_path, matcher)
+
+
+@pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials"])
+def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
+    file: str, home: Path, request: pytest.FixtureRequest, index_path: Path, matcher: model.Matcher
+) -> None:
+    kind = {".netrc": "davs", ".ssh/id_ed25519": "nas", ".aws/credentials": "bucket"}[file]
+    url = request.getfixturevalue(kind).url
+    (home / file).unlink()
+    with pytest.raises(BadInvocation, match="access is denied; look for the credentials"):
+        build([url], index_path, matcher)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"s3://key:{SECRET}@bucket/photos",
+        f"s3://key:a/{SECRET}@bucket/photos",
+        "s3://key@bucket/photos",
+        f"sftp://me:{SECRET}@nas/photos",
+        f"sftp://me:{SECRET}/x@nas/photos",
+        f"webdav://me:{SECRET}@nas/photos",
+        f"webdavs://me@nas/photos?token={SECRET}",
+        f"webdavs://nas/photos#{SECRET}",
+        "s3:///photos",
+        "sftp://nas/photos/../..",
+        f"ftp://me:{SECRET}@nas/photos",
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_not_repeated(
+    address: str, gallery: Path, index_path: Path, matcher: model.Matcher
+) -> None:
+    with pytest.raises(BadInvocation) as refused:
+        build([address], index_path, matcher)
+    assert SECRET not in str(refused.value)
+    assert not index_path.exists()
+    build([gallery], index_path, matcher)
+    with pytest.raises(BadInvocation):
+        add([address], index_path, matcher)
+
+
+def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
+    index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(remote._LIBRARIES, "s3", "no_such_library")
+    with pytest.raises(BadInvocation, match=r"bucket needs no_such_library.*pip install 'sketch-search\[remote\]'"):
+        build(["s3://bucket"], index_path, matcher)
+
+
+def test_the_libraries_of_servers_are_not_loaded_without_a_url() -> None:
+    code = "import sys, indexer.building; print({'s3fs', 'sshfs', 'webdav4', 'asyncssh', 'botocore'} & {*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
