@@ -133,6 +133,7 @@ def _check_storage(setup: Setup, here: str) -> None:
         raise BadInvocation(f"{here} does not see {setup.shards}; {advice}")
     for root in setup.there:
         if not root.is_there():
+            advice = "give each machine its credentials, as docs/using.md says." if root.remote else advice
             raise BadInvocation(f"{here} does not see {root}; {advice}")
 
 
