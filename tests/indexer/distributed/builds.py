@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from indexer import Address
 from indexer.building import BuildReport, Progress, Request
 from indexer.distributed import Cluster, build_shards
 
@@ -23,7 +24,7 @@ class BuildShards(Protocol):
 
     def __call__(
         self,
-        photos: Path,
+        photos: Address,
         shards: Path,
         number: int | None = None,
         progress: Progress | None = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import model
-from indexer import build
+from indexer import Address, build
 from indexer.building import BuildReport, Progress, Request
 from indexer.distributed import Cluster as Machines
 from indexer.distributed import build_shards
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="package")
 def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
     def run(
-        photos: Path,
+        photos: Address,
         shards: Path,
         number: int | None = None,
         progress: Progress | None = None,

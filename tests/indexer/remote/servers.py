@@ -151,12 +151,12 @@ def s3(name: str) -> Iterator[tuple[str, Bucket]]:
 
 
 @contextmanager
-def webdav(folder: Path, home: Path) -> Iterator[Served]:
-    """A WebDAV server of a folder, whose password ``home`` has in its .netrc."""
+def webdav(folder: Path, home: Path | None) -> Iterator[Served]:
+    """A WebDAV server of a folder, whose password ``home`` has in its .netrc; None for one that lets everybody in."""
     app = WsgiDAVApp(
         {
             "provider_mapping": {"/": str(folder)},
-            "simple_dc": {"user_mapping": {"*": {USER: {"password": SECRET}}}},
+            "simple_dc": {"user_mapping": {"*": True if home is None else {USER: {"password": SECRET}}}},
             "http_authenticator": {"accept_basic": True, "accept_digest": False, "default_to_digest": False},
             "verbose": 0,
             "logging": {"enable_loggers": []},
@@ -173,8 +173,9 @@ def webdav(folder: Path, home: Path) -> Iterator[Served]:
         served.url = f"webdav://127.0.0.1:{server.bind_addr[1]}/my%20photos"
         served.folder = folder / "my photos"
         served.folder.mkdir()
-        (home / ".netrc").write_text(f"machine 127.0.0.1 login {USER} password {SECRET}\n")
-        (home / ".netrc").chmod(0o600)
+        if home is not None:
+            (home / ".netrc").write_text(f"machine 127.0.0.1 login {USER} password {SECRET}\n")
+            (home / ".netrc").chmod(0o600)
         yield served
     finally:
         server.stop()
