@@ -22,7 +22,7 @@ from model.images import Pixels, media_type
 from service.errors import BadSearch, NotFound, ShardsLost
 from service.explain import explain
 from service.gallery import Gallery
-from service.photos import ThumbnailCache, still_opening, thumbnail
+from service.photos import ThumbnailCache, reveal, still_opening, thumbnail
 from service.schemas import (
     ClusterResponse,
     ExplainParams,
@@ -241,9 +241,21 @@ class Engine:
         """Finds a photo. Raises UnknownPhoto."""
         return self._gallery.photo(photo_id)
 
-    def photos(self, params: PhotosParams) -> PhotosResponse:
-        """Describes photos as results do. Raises UnknownPhoto."""
-        return PhotosResponse(photos=tuple(map(self._shown, self._gallery.photos(params.id))))
+    def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
+        """Describes photos as results do; with ``files`` also where they lie on this machine. Raises UnknownPhoto."""
+        photos = []
+        for entry in self._gallery.photos(params.id):
+            lie = [self.address_of(path) for path in entry.paths] if files else []
+            # A name may hold bytes that are no text.
+            told = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in lie)
+            photos.append(self._shown(entry).model_copy(update={"files": told}))
+        return PhotosResponse(photos=tuple(photos))
+
+    def reveal(self, entry: PhotoEntry) -> None:
+        """Shows a photo's file in the file manager of this machine. Raises PhotoUnavailable, and NotFound."""
+        self.original(entry)
+        places = [Path(self.address_of(path)) for path in entry.paths]
+        reveal(next((place for place in places if place.is_file()), places[0]))
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
         """The size of the photo's file, in bytes, and its media type, once it is sure that it is what was indexed.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +22,34 @@ from model import Matcher
 from model.decoding import Job, RunJob, run_here
 from model.errors import ImageError
 from model.images import Pixels
+from service.errors import NotFound
+
+
+def file_manager() -> list[str] | None:
+    """The command that shows a folder, or on macOS a file, in this machine's file manager; None where there is none."""
+    if sys.platform == "darwin":
+        # Without -R, a folder that is a program would be started.
+        command = ["open", "-R"]
+    elif sys.platform == "win32":
+        command = ["explorer"]
+    else:
+        command = ["xdg-open"] if {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys() else []
+    return command if command and shutil.which(command[0]) else None
+
+
+def reveal(file: Path) -> None:
+    """Show a file, or its folder, in the file manager; of a file in a ZIP file, that one.
+
+    Raises NotFound where there is no file manager, or the file is on another machine.
+    """
+    command = file_manager()
+    if command is None or not file.is_absolute():
+        raise NotFound("The server's machine has no file manager, or the photo lies on another one.")
+    there = next(place for place in (file, *file.parents) if place.exists())
+    # In a thread, which waits for the program: some end only when their window is closed.
+    shown = [*command, str(there if sys.platform == "darwin" else there.parent)]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    threading.Thread(target=subprocess.run, args=(shown,), kwargs=quiet, daemon=True).start()
 
 
 class PhotoFiles(Protocol):

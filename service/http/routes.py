@@ -20,11 +20,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response, StreamingResponse
 
 import service
-from indexer import PhotoUnavailable, live_stamp
+from indexer import PhotoEntry, PhotoUnavailable, live_stamp
+from service.engine import Engine
 from service.errors import BadSearch, BrokenOff, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
+from service.http.archive import zipped
 from service.http.middleware import SearchNote
 from service.http.upload import Uploads
+from service.photos import file_manager
 from service.schemas import (
     Allowed,
     BuildInfo,
@@ -208,6 +211,11 @@ def is_here(request: Request) -> bool:
     return direct and is_loopback(client) and is_loopback(request.url.hostname or "")
 
 
+def _may_reveal(request: Request, ctx: Context) -> bool:
+    """Whether this client may know where files lie, and have them shown: it shares the machine with them."""
+    return is_here(request) and ctx.settings.serve_originals and not ctx.live.shards
+
+
 def _may_build(request: Request, ctx: Context) -> bool:
     """Whether this client may have an index built."""
     allowed = ctx.settings.allow_build
@@ -285,10 +293,47 @@ async def _hung_up(request: Request) -> None:
 
 
 @api.get("/photos", dependencies=[Depends(refuse_doubles(PhotosParams))], responses=error_answers(404, 422, 503))
-async def photos(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
+async def photos(request: Request, ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> PhotosResponse:
     """Photos that are named: their paths, and where their files are."""
+    engine, files = ctx.live.engine(), _may_reveal(request, ctx)
+    return await _look_up(ctx, lambda: engine.photos(params, files=files))
+
+
+@api.get(
+    "/photos.zip",
+    dependencies=[Depends(refuse_doubles(PhotosParams))],
+    response_class=Response,
+    responses={
+        200: {"content": {"application/zip": {"schema": _BINARY}}, "description": "The files, by names of their own."},
+        **error_answers(404, 422, 503),
+    },
+)
+async def photos_zip(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> Response:
+    """The original files of photos that are named, as one ZIP file."""
+    _check_originals(ctx)
     engine = ctx.live.engine()
-    return await _look_up(ctx, lambda: engine.photos(params))
+    entries = await _look_up(ctx, lambda: [engine.photo(photo) for photo in dict.fromkeys(params.id)])
+
+    async def size_of(entry: PhotoEntry) -> int:
+        # Who hangs up ends the answer, and so this.
+        size, _ = await ctx.originals.get(entry.id, lambda: engine.original(entry), anyio.sleep_forever())
+        return size
+
+    return StreamingResponse(
+        zipped(entries, size_of, partial(_parts, engine)),
+        headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
+        media_type="application/zip",
+    )
+
+
+@api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
+async def reveal(request: Request, ctx: Ctx, photo_id: PathId) -> None:
+    """Shows a photo's file in the file manager of the server's machine, to who sits there."""
+    if not _may_reveal(request, ctx):
+        raise Forbidden("Only who sits at the server's machine may have a file shown there.")
+    engine = ctx.live.engine()
+    entry = await _look_up(ctx, lambda: engine.photo(photo_id))
+    await _look_up(ctx, lambda: engine.reveal(entry))
 
 
 @api.get(
@@ -298,25 +343,31 @@ async def photos(ctx: Ctx, params: Annotated[PhotosParams, Query()]) -> PhotosRe
 )
 async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
     """The original file of a photo, as it is."""
-    if not ctx.settings.serve_originals:
-        raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
+    _check_originals(ctx)
     engine = ctx.live.engine()
     entry = await _look_up(ctx, lambda: engine.photo(photo_id))
     headers = _headers(f'"{entry.content_hash}"')
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return _unchanged(headers["ETag"])
     size, kind = await ctx.originals.get(entry.id, lambda: engine.original(entry), _hung_up(request))
-
-    async def parts() -> AsyncIterator[bytes]:
-        # Nothing stays open or in memory meanwhile: a client may take as long as it likes.
-        for start in range(0, size, PART):
-            try:
-                yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
-            except PhotoUnavailable as error:
-                raise BrokenOff(str(error)) from error
-
     # The HTTP server leaves out the body where it was asked for by HEAD.
-    return StreamingResponse(parts(), headers={**headers, "Content-Length": str(size)}, media_type=kind)
+    sent = {**headers, "Content-Length": str(size)}
+    return StreamingResponse(_parts(engine, entry, size), headers=sent, media_type=kind)
+
+
+async def _parts(engine: Engine, entry: PhotoEntry, size: int) -> AsyncIterator[bytes]:
+    """The bytes of a photo's file. Nothing stays open or in memory meanwhile: a client may take as long as it likes."""
+    for start in range(0, size, PART):
+        try:
+            yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
+        except PhotoUnavailable as error:
+            raise BrokenOff(str(error)) from error
+
+
+def _check_originals(ctx: Context) -> None:
+    """Raise NotFound where this server hands out no original files."""
+    if not ctx.settings.serve_originals:
+        raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
 
 
 @api.get(
@@ -418,7 +469,10 @@ async def info(request: Request, ctx: Ctx) -> InfoResponse:
         shards=shards,
         build=build,
         # Where there is an index that cannot be opened, to build another over it would be no help.
-        allows=Allowed(build=_may_build(request, ctx) and (reason is None or live_stamp(index_path(settings)) is None)),
+        allows=Allowed(
+            reveal=_may_reveal(request, ctx) and file_manager() is not None,
+            build=_may_build(request, ctx) and (reason is None or live_stamp(index_path(settings)) is None),
+        ),
         limits=limits,
         defaults=SearchDefaults(k=settings.default_k, quality=settings.quality, nprobe=settings.nprobe),
     )

@@ -58,6 +58,7 @@ const server = new Server(api, {
   told: (info) => {
     about.show(info);
     found.know(info);
+    viewer.know(info);
   },
   ready: ({ model, index, limits }) => {
     options.offer(model, limits);

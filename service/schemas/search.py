@@ -19,6 +19,11 @@ class Photo(BaseModel):
     paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; begins with its name if several roots.")
     photo_url: str | None = Field(description="The original, relative to the server; null where they are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="Of GET /photos, for clients on the server's machine alone: where the files lie there.",
+        exclude_if=lambda files: not files,
+    )
 
 
 class Addresses(TypedDict):

@@ -62,7 +62,8 @@ class Builder:
             if known and known != [str(resolved(place))]:
                 raise BuildRefused(f"The index has other folders: {', '.join(known)}. Add to them on the command line.")
             try:
-                os.scandir(place).close()
+                if place.is_dir():  # and no album, which is a ZIP file
+                    os.scandir(place).close()
             except OSError as error:
                 raise BadInvocation(
                     f"{folder} cannot be read: {error.strerror}; give permission, or name another."

@@ -3,6 +3,7 @@
 import { Away } from "../shared/api.js";
 import { element, part } from "../shared/dom.js";
 import { ENDS, nearestOnly, noPhotos, shownCount, took, trouble } from "../shared/words.js";
+import { Chosen } from "./chosen.js";
 import { Groups } from "./groups.js";
 import { Missing } from "./missing.js";
 import { Pages } from "./pages.js";
@@ -18,6 +19,7 @@ export class Found extends EventTarget {
   #box = part("found");
   #results;
   #groups;
+  #chosen;
   #missing = new Missing();
   #pages;
   // What the results shown were asked for with. Later pages are asked for with the same.
@@ -41,9 +43,12 @@ export class Found extends EventTarget {
     this.#options = options;
     this.#parts = parts;
     this.#viewer = viewer;
-    const open = (photos, place) => viewer.open(photos, place, this.#asked.params.view === "photos");
+    this.#chosen = new Chosen(api);
+    const show = (photos, place) => viewer.open(photos, place, this.#asked.params.view === "photos");
+    const open = (photos, place) => (this.#chosen.on ? this.#chosen.turn(photos[place]) : show(photos, place));
+    const mark = (button, photo) => this.#chosen.mark(button, photo);
     const lost = () => part("parts-undo").focus({ preventScroll: true });
-    this.#results = new Results(part("results"), api, { open, lost }, parts);
+    this.#results = new Results(part("results"), api, { open, mark, lost }, parts);
     this.#groups = new Groups(api, (photos, place) => viewer.open(photos, place));
     this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
     part("order").addEventListener("click", () => this.#order());
@@ -109,6 +114,7 @@ export class Found extends EventTarget {
     this.#missing.show(answer);
     part("word-remark").textContent = answer.word_fits === false ? nearestOnly(taken.text[0]) : "";
     this.#shown = true;
+    this.#chosen.offer(true);
     this.#count();
     const { time, told } = took(answer);
     part("took").hidden = false;
@@ -146,6 +152,7 @@ export class Found extends EventTarget {
 
   #clear() {
     this.#shown = false;
+    this.#chosen.offer(false);
     part("status").textContent = "";
     part("took").hidden = true;
     part("order").hidden = true;

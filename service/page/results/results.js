@@ -32,6 +32,7 @@ export class Results {
    * @param {object} react
    * @param {(photos: object[], place: number) => void} react.open called with all photos in sight, and the place of the
    *   one that was chosen
+   * @param {(button: HTMLElement, result: object) => void} react.mark see Chosen.mark
    * @param {() => void} react.lost called when the element with the focus is gone
    * @param {import("../asking/parts.js").Parts} parts what the query consists of, where photos are put into
    */
@@ -44,6 +45,7 @@ export class Results {
       like: (result) => parts.like(result),
       unlike: (result) => parts.unlike(result),
       likes: (result) => parts.likes(result),
+      mark: react.mark,
     };
     document.addEventListener("keydown", (event) => this.#key(event));
   }

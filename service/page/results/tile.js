@@ -41,6 +41,7 @@ export class Tile {
    * @property {(result: object) => void} like
    * @property {(result: object) => void} unlike
    * @property {(result: object) => boolean} likes whether it is liked already
+   * @property {(button: HTMLElement, result: object) => void} mark lets its button say whether it is chosen
    */
   constructor(result, api, deeds) {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
@@ -76,6 +77,7 @@ export class Tile {
     this.#parts.name.textContent = fileName(result.paths[0]);
     this.#button.title = result.paths.join("\n");
     this.#button.setAttribute("aria-label", spoken);
+    this.#deeds.mark(this.#button, result);
     const name = fileName(result.paths[0]);
     this.#like.ariaLabel = `More like ${name}`;
     this.#like.ariaPressed = String(this.#deeds.likes(result));

@@ -32,6 +32,7 @@ export class Viewer {
     this.#on("previous", () => this.#step(-1));
     this.#on("next", () => this.#step(1));
     this.#on("copy", () => void this.#copy());
+    this.#on("reveal", () => void this.#reveal());
     this.#on("download", () => void this.#fetched((blob, name) => download(blob, name)));
     this.#on("search", () => void this.#searchWith());
     for (const deed of ["like", "unlike"]) {
@@ -83,7 +84,7 @@ export class Viewer {
     part("viewer-like").ariaPressed = String(this.#react.likes(photo));
     part("viewer-why").hidden = !found || !this.#react.explainable();
     part("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
-    part("viewer-paths").replaceChildren(...photo.paths.map((path) => element("li", { textContent: path })));
+    this.#list(photo.paths);
     part("viewer-note").textContent = "";
     part("viewer-previous").disabled = this.#place === 0;
     part("viewer-next").disabled = this.#place === this.#photos.length - 1;
@@ -91,6 +92,10 @@ export class Viewer {
     this.#image.removeAttribute("src");
     this.#dialog.classList.add("loading");
     void this.#api.show(this.#image, this.#whole());
+  }
+
+  #list(paths) {
+    part("viewer-paths").replaceChildren(...paths.map((path) => element("li", { textContent: path })));
   }
 
   #whole() {
@@ -118,8 +123,29 @@ export class Viewer {
     this.#say("This photo cannot be opened any more.");
   }
 
+  /** Take from the answer of /info whether this server can show files. */
+  know({ allows }) {
+    part("viewer-reveal").hidden = !allows.reveal;
+  }
+
+  async #reveal() {
+    try {
+      await this.#api.reveal(this.#photos[this.#place].id);
+      this.#say("Its folder is open in the file manager.");
+    } catch (error) {
+      this.#say(trouble(error).join(": "));
+    }
+  }
+
+  /** Copy where the photo lies: on the disk, where the server tells, else in the gallery. */
   async #copy() {
-    const text = this.#photos[this.#place].paths.join("\n");
+    const photo = this.#photos[this.#place];
+    const [{ paths, files = paths }] = await this.#api.photos([photo.id]).catch(() => [photo]);
+    if (photo !== this.#photos[this.#place]) {
+      return;
+    }
+    this.#list(files);
+    const text = files.join("\n");
     try {
       await navigator.clipboard.writeText(text);
       this.#say("Copied.");

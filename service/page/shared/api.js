@@ -1,5 +1,6 @@
 /** The HTTP API of the server that this page came from. */
 
+import { download, element } from "./dom.js";
 import { forTab } from "./storage.js";
 
 const KEY = "sketch-search-key";
@@ -87,6 +88,21 @@ export class Api {
   /** A file of the server. @returns {Promise<Blob>} */
   async file(path) {
     return (await this.#ask(path)).blob();
+  }
+
+  /** Show a photo's file in the file manager of the server's machine. */
+  async reveal(id) {
+    await this.#ask(`photos/${id}/reveal`, { method: "POST" });
+  }
+
+  /** Let the browser save a file of the server, under this name. Where there is a key, a script has to fetch it. */
+  async download(path, params, name) {
+    const wanted = `${path}?${parameters(params)}`;
+    if (this.hasKey) {
+      download(await this.file(wanted), name);
+    } else {
+      element("a", { href: address(wanted), download: name }).click();
+    }
   }
 
   /**

@@ -97,6 +97,11 @@ export function filterName(name, value) {
   return `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
 }
 
+/** How many photos are chosen, of so many that may be. */
+export function chosenCount(number, most) {
+  return number === most ? `${count(number, "photo")} chosen, and no more at a time` : `${count(number, "photo")} chosen`;
+}
+
 /** How many photos or kinds are shown. @param {boolean} ordered whether the best is first */
 export function shownCount(number, view, ordered) {
   return `${count(number, view === "photos" ? "photo" : "kind")}${ordered ? ", best first" : ""}`;

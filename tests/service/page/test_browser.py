@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -159,6 +161,70 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
     assert not desk.find_element(By.ID, "viewer").is_displayed()
     wait_for_photos(desk)
     check_quiet(desk, server)
+
+
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_chosen_photos_are_downloaded_as_one_file_or_as_a_list_of_paths(
+    desk: Browser, settings: Settings, gallery: Path, tmp_path: Path, key: str | None
+) -> None:
+    browser.download_to(desk, tmp_path)
+    with served(settings, api_key=key and SecretStr(key)) as server:
+        desk.get(server.url)
+        if key:
+            wait_for_notice(desk, "This server asks for a key")
+            desk.find_element(By.ID, "key").send_keys(key, Keys.ENTER)
+        wait_for_notice(desk, "What are you looking for?")
+        assert not desk.find_element(By.ID, "choose").is_displayed()
+        draw(desk, DESKTOP, strokes("star"))
+        wait_for_photos(desk)
+        desk.find_element(By.ID, "choose").click()
+        assert text(desk, "chosen-count") == "0 photos chosen"
+        tiles = desk.find_elements(By.CSS_SELECTOR, "#results .photo")
+        tiles[0].click()
+        for tile in tiles[1:4]:
+            tile.send_keys(Keys.ENTER)
+        tiles[2].send_keys(Keys.SPACE)
+        assert text(desk, "chosen-count") == "3 photos chosen"
+        assert [tile.get_attribute("aria-pressed") for tile in tiles[:5]] == ["true", "true", "false", "true", "false"]
+        assert not desk.find_element(By.ID, "viewer").is_displayed()
+        assert axe_complaints(desk) == []
+        paths = [str(gallery / str(tiles[i].get_attribute("title")).split("\n")[0]) for i in (0, 1, 3)]
+        desk.find_element(By.ID, "chosen-list").click()
+        wait(desk).until(lambda _: (tmp_path / "photos.txt").exists())
+        assert (tmp_path / "photos.txt").read_text().splitlines() == paths
+        desk.find_element(By.ID, "chosen-zip").click()
+        wait(desk).until(lambda _: (tmp_path / "photos.zip").exists())
+        with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
+            assert archive.namelist() == [Path(path).name for path in paths]
+            assert archive.read(Path(paths[0]).name) == Path(paths[0]).read_bytes()
+        desk.find_element(By.ID, "chosen-all").click()
+        assert text(desk, "chosen-count") == "20 photos chosen"
+        desk.find_element(By.ID, "choose").click()
+        assert not desk.find_element(By.ID, "chosen").is_displayed()
+        assert tiles[0].get_attribute("aria-pressed") is None
+        tiles[0].click()
+        wait(desk).until(lambda d: d.find_element(By.ID, "viewer").is_displayed())
+
+
+def test_a_photo_is_shown_in_the_file_manager_where_there_is_one(
+    desk: Browser, server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "xdg-open"
+    program.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/shown"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for display in (None, ":0"):
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        monkeypatch.delenv("DISPLAY", raising=False)
+        if display:
+            monkeypatch.setenv("DISPLAY", display)
+        find(desk, server)
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        shown = desk.find_element(By.ID, "viewer-reveal")
+        assert shown.is_displayed() == bool(display)
+        (shown if display else desk.find_element(By.ID, "viewer-close")).click()
+    wait(desk).until(lambda d: text(d, "viewer-note") == "Its folder is open in the file manager.")
+    wait(desk).until(lambda _: (tmp_path / "shown").exists())
 
 
 def test_the_page_asks_for_the_api_key_and_fetches_photos_with_it(desk: Browser, settings: Settings) -> None:

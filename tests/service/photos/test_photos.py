@@ -133,7 +133,7 @@ def test_photos_are_told_of_by_their_ids_in_the_order_asked_for(http: httpx.Clie
     assert [photo.id for photo in told] == ids
     for photo in told:
         result = found[photo.id]
-        assert photo == Photo(**{name: getattr(result, name) for name in Photo.model_fields})
+        assert photo.model_copy(update={"files": ()}) == Photo(**{n: getattr(result, n) for n in Photo.model_fields})
     assert error(http.get("/photos", params={"id": [1, 99_999]})) == (404, "not_found")
     for query in ("", "?id=-1", "?id=1.0", "?id=1&size=3", "?" + "&".join(["id=1"] * 65)):
         assert error(http.get(f"/photos{query}")) == (422, "bad_parameter")

@@ -1,0 +1,81 @@
+"""Photos that were chosen, as one ZIP file that is made while it is sent."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import PurePath
+from typing import IO, cast
+
+from indexer import PhotoEntry, PhotoUnavailable
+
+# What one of the systems does not take in a name, or takes for something else.
+_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]')
+_MISSING = "not in this file.txt"
+
+
+class _Sink:
+    """What was written and is not sent yet. It cannot be moved in, so ``zipfile`` writes straight on."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._held.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def take(self) -> bytes:
+        held, self._held = b"".join(self._held), []
+        return held
+
+
+async def zipped(
+    photos: Sequence[PhotoEntry],
+    size_of: Callable[[PhotoEntry], Awaitable[int]],
+    parts: Callable[[PhotoEntry, int], AsyncIterator[bytes]],
+) -> AsyncIterator[bytes]:
+    """The bytes of a ZIP file with these photos, of which no more than a part is held.
+
+    A photo that is not there any more is left out, and a text in the file says so.
+
+    Args:
+        size_of: the bytes of a photo's file, once it is sure that it can be read; raises PhotoUnavailable.
+        parts: these bytes, for a file of that size.
+    """
+    sink, missing = _Sink(), list[str]()
+    names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
+    # Pictures are compressed already.
+    with zipfile.ZipFile(cast(IO[bytes], sink), "w") as archive:
+        for photo, name in zip(photos, names, strict=True):
+            try:
+                size = await size_of(photo)
+            except PhotoUnavailable as error:
+                missing.append(f"{photo.paths[0]}: {error}\n")
+                continue
+            entry = zipfile.ZipInfo(name)
+            entry.file_size = size
+            with archive.open(entry, "w") as file:
+                async for part in parts(photo, size):
+                    file.write(part)
+                    yield sink.take()
+        if missing:
+            archive.writestr(zipfile.ZipInfo(_MISSING), "".join(missing))
+    yield sink.take()
+
+
+def file_names(paths: Sequence[str]) -> list[str]:
+    """A name for each of these paths that every system takes; none is there twice, whatever the case of its letters."""
+    names: dict[str, str] = {}
+    for path in paths:
+        # A name that begins with a dot would be hidden, or a folder.
+        plain = PurePath(_UNSAFE.sub("_", path.rpartition("/")[2]).lstrip(".") or "_")
+        name, number = plain.name, 1
+        while name.casefold() in names:
+            number += 1
+            name = f"{plain.stem} ({number}){plain.suffix}"
+        names[name.casefold()] = name
+    return list(names.values())

@@ -1,0 +1,95 @@
+/** Several photos that are chosen in the grid: as a ZIP file, or as a list of their paths. */
+
+import { download, part } from "../shared/dom.js";
+import { chosenCount, trouble } from "../shared/words.js";
+
+// A server is asked for so many photos at once.
+const MOST = 64;
+
+export class Chosen {
+  #api;
+  #ids = new Set();
+  #button = part("choose");
+
+  /** @param {import("../shared/api.js").Api} api */
+  constructor(api) {
+    this.#api = api;
+    this.#button.addEventListener("click", () => this.#turn(!this.on));
+    part("chosen-all").addEventListener("click", () => this.#all());
+    part("chosen-zip").addEventListener("click", () => void this.#save(() => this.#zip()));
+    part("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
+  }
+
+  /** Whether a press on a photo chooses it; else it opens it. */
+  get on() {
+    return this.#button.ariaPressed === "true";
+  }
+
+  /** Offer to choose. @param {boolean} yes whether photos are shown */
+  offer(yes) {
+    this.#button.hidden = !yes;
+    part("chosen").hidden = !yes || !this.on;
+  }
+
+  /** Choose this photo, or no longer. */
+  turn(photo) {
+    if (!this.#ids.delete(photo.id)) {
+      this.#add(photo.id);
+    }
+    this.#tell();
+  }
+
+  /** Let the button of a photo say whether it is chosen. */
+  mark(button, { id }) {
+    button.dataset.photo = id;
+    button.ariaPressed = this.on ? String(this.#ids.has(id)) : null;
+  }
+
+  #turn(on) {
+    this.#button.ariaPressed = String(on);
+    this.#ids.clear();
+    this.offer(true);
+    this.#tell();
+  }
+
+  #all() {
+    this.#buttons().forEach(({ dataset }) => this.#add(Number(dataset.photo)));
+    this.#tell();
+  }
+
+  #add(id) {
+    if (this.#ids.size < MOST) {
+      this.#ids.add(id);
+    }
+  }
+
+  #tell() {
+    this.#buttons().forEach((button) => this.mark(button, { id: Number(button.dataset.photo) }));
+    part("chosen-count").textContent = chosenCount(this.#ids.size, MOST);
+    for (const name of ["chosen-zip", "chosen-list"]) {
+      part(name).disabled = !this.#ids.size;
+    }
+  }
+
+  #buttons() {
+    return document.querySelectorAll("#results .photo");
+  }
+
+  async #save(make) {
+    try {
+      await make();
+    } catch (error) {
+      part("chosen-count").textContent = trouble(error).join(": ");
+    }
+  }
+
+  #zip() {
+    return this.#api.download("photos.zip", { id: [...this.#ids] }, "photos.zip");
+  }
+
+  async #list() {
+    const photos = await this.#api.photos([...this.#ids]);
+    const lines = photos.map(({ paths, files = paths }) => `${files[0]}\n`);
+    download(new Blob(lines, { type: "text/plain" }), "photos.txt");
+  }
+}
