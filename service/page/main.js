@@ -20,6 +20,7 @@ import { Query } from "./drawing/query.js";
 import { Tools } from "./drawing/tools.js";
 import { Found } from "./results/found.js";
 import { Notice } from "./results/notice.js";
+import { Start } from "./results/start.js";
 import { Viewer } from "./results/viewer.js";
 import { Api } from "./shared/api.js";
 import { part } from "./shared/dom.js";
@@ -33,7 +34,8 @@ const api = new Api();
 const paper = new Paper(part("paper"));
 const query = new Query(paper);
 const tools = new Tools(paper, query);
-const notice = new Notice((marks) => paper.do(...marks));
+const start = new Start(api, (marks) => paper.do(...marks));
+const notice = new Notice(start);
 const about = new About();
 const options = new Options();
 const parts = new Parts(api, () => query.clear());
@@ -58,6 +60,7 @@ const server = new Server(api, {
   told: (info) => {
     about.show(info);
     found.know(info);
+    start.know(info);
     viewer.know(info);
   },
   ready: ({ model, index, limits }) => {

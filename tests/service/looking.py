@@ -110,9 +110,9 @@ def names(driver: Browser) -> list[str]:
 
 
 def searches(driver: Browser) -> list[dict[str, list[str]]]:
-    """The parameters of the searches since the last call."""
+    """The parameters of the searches since the last call, but for those by the examples of the start page."""
     asked = [urlsplit(url) for url in browser.requested(driver)]
-    return [parse_qs(url.query) for url in asked if url.path == "/search"]
+    return [parse_qs(url.query) for url in asked if url.path == "/search" and "quality=fast" not in url.query]
 
 
 def wait_for_search(driver: Browser, hash_: str) -> None:

@@ -1,19 +1,14 @@
 /** The message in place of photos: an invitation to draw, what is missing, or what went wrong. */
 
-import { element, part, progress, prose } from "../shared/dom.js";
-import { examples } from "../drawing/examples.js";
-import { paint } from "../drawing/ink.js";
-
-const FACE = 160;
+import { part, progress, prose } from "../shared/dom.js";
 
 export class Notice {
   #said = "";
   #start;
 
-  /** @param {(marks: object[]) => void} start draws an example */
+  /** @param {import("./start.js").Start} start the drawings to start from */
   constructor(start) {
     this.#start = start;
-    part("examples").replaceChildren(...examples().map((example) => this.#example(example)));
   }
 
   /**
@@ -32,7 +27,7 @@ export class Notice {
     progress(part("notice-progress"), share);
     part("key-form").hidden = form !== "key";
     part("folder-form").hidden = form !== "folder";
-    part("start").hidden = true;
+    this.#start.hide();
     part("ghosts").hidden = true;
     part("notice").hidden = false;
   }
@@ -43,22 +38,14 @@ export class Notice {
       "What are you looking for?",
       "Draw its outline, and photos of it appear. You can also drop, paste or choose an image, and draw over it.",
     );
-    part("start").hidden = false;
+    this.#start.show();
     part("ghosts").hidden = false;
   }
 
   hide() {
     this.#said = "";
     part("notice").hidden = true;
-    part("start").hidden = true;
+    this.#start.hide();
     part("ghosts").hidden = true;
-  }
-
-  #example({ name, marks }) {
-    const face = element("canvas", { width: FACE, height: FACE });
-    paint(face.getContext("2d"), FACE, marks);
-    const button = element("button", { type: "button", title: name, ariaLabel: `Start from a sketch: ${name}` }, face);
-    button.addEventListener("click", () => this.#start(marks));
-    return element("li", {}, button);
   }
 }

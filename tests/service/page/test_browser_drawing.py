@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,13 +14,17 @@ from selenium.webdriver.common.actions.interaction import POINTER_PEN
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from indexer import build
+from model import Matcher
+from service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, Browser, before_pages, draw, run, stroke, wait, wait_for_photos
+from tests.patience import PATIENCE, wait_until
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import check_quiet, find, ink, last_search, paper, text, wait_for_notice
-from tests.service.served import Served
-from tests.service.small_gallery import draw_sketch
+from tests.service.looking import axe_complaints, check_quiet, find, ink, last_search, paper, text, wait_for_notice
+from tests.service.served import Served, served
+from tests.service.small_gallery import draw_sketch, save_copy
 
 pytestmark = needs_browser
 
@@ -168,6 +173,47 @@ def test_an_example_is_a_drawing_to_go_on_with(desk: Browser, server: Served) ->
     desk.find_element(By.ID, "undo").click()
     assert 0 < ink(desk) < drawn
     check_quiet(desk, server)
+
+
+def test_the_start_page_shows_what_three_drawings_find_once_for_each_generation(
+    desk: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
+) -> None:
+    photos = tmp_path / "photos"
+    for seed in range(5):
+        save_copy(photos / f"{seed}.png", seed, 0)
+    index = tmp_path / "index"
+    build([photos], index, matcher)
+
+    def faces() -> list[int]:
+        counts: list[int] = desk.execute_script(
+            "return [...document.querySelectorAll('#examples li')].map((item) => item.querySelectorAll('img').length)"
+        )
+        return counts
+
+    def examples_searched() -> int:
+        return sum("quality=fast" in url for url in browser.requested(desk))
+
+    with served(settings, index=index) as server:
+        desk.get(server.url)
+        assert faces() == [0] * 6
+        wait(desk).until(lambda _: faces() == [3] * 3)
+        assert examples_searched() == 6
+        assert axe_complaints(desk) == []
+        # They are remembered.
+        desk.refresh()
+        wait(desk).until(lambda _: faces() == [3] * 3)
+        assert examples_searched() == 0
+        save_copy(photos / "5.png", 5, 0)
+        build([photos], index, matcher)
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+            wait_until(lambda: http.get("/info").json()["index"]["photos"] == 6, "the new generation is not used")
+        desk.refresh()
+        wait(desk).until(lambda _: faces() == [3] * 3)
+        assert examples_searched() == 6
+        desk.find_element(By.CSS_SELECTOR, "#examples button").click()
+        wait_for_photos(desk)
+        assert ink(desk) > 0
+        check_quiet(desk, server)
 
 
 def test_question_mark_shows_the_shortcuts_which_can_be_turned_off(desk: Browser, server: Served) -> None:

@@ -1,0 +1,103 @@
+/** The drawings to start from: once it is known, the three of which these photos have the most like, and what they find. */
+
+import { examples } from "../drawing/examples.js";
+import { paint } from "../drawing/ink.js";
+import { png } from "../drawing/png.js";
+import { rasterize } from "../drawing/raster.js";
+import { element, part } from "../shared/dom.js";
+import { forSite } from "../shared/storage.js";
+
+const FACE = 160;
+const SIDE = 512;
+const SHOWN = 3;
+const KEPT = "sketch-search-examples";
+// Who draws at once needs no examples.
+const PAUSE_MS = 1500;
+
+export class Start {
+  #api;
+  #draw;
+  #timer = 0;
+  #asking = new AbortController();
+  // Names the generation of the index, and the one that what is shown was found in.
+  #of = null;
+  #shown = null;
+
+  /**
+   * @param {import("../shared/api.js").Api} api
+   * @param {(marks: object[]) => void} draw draws an example
+   */
+  constructor(api, draw) {
+    this.#api = api;
+    this.#draw = draw;
+    part("examples").replaceChildren(...examples().map((example) => this.#item(example)));
+  }
+
+  /** Take from the answer of /info which photos there are. */
+  know({ index }) {
+    this.#of = index && `${index.generation}, ${index.photos}`;
+  }
+
+  /** Show them, and find out later what they find, once for each generation of the index. */
+  show() {
+    part("start").hidden = false;
+    clearTimeout(this.#timer);
+    if (!this.#of || this.#of === this.#shown) {
+      return;
+    }
+    const kept = JSON.parse(forSite.get(KEPT) ?? "{}");
+    if (kept.of === this.#of) {
+      this.#fill(kept);
+    } else {
+      this.#timer = setTimeout(() => void this.#find(this.#of), PAUSE_MS);
+    }
+  }
+
+  hide() {
+    part("start").hidden = true;
+    clearTimeout(this.#timer);
+    this.#asking.abort();
+  }
+
+  async #find(of) {
+    this.#asking = new AbortController();
+    const { signal } = this.#asking;
+    const params = { k: SHOWN, fold: true, quality: "fast" };
+    const tried = [];
+    try {
+      // One after the other, since others search as well.
+      for (const { name, marks } of examples()) {
+        const { results } = await this.#api.search(await png(rasterize(marks, SIDE), SIDE), params, signal);
+        // Vectors can be compared between searches: the last of the photos tells how many fit.
+        tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
+      }
+    } catch {
+      return; // the drawings alone do, too
+    }
+    if (!signal.aborted) {
+      const kept = { of, best: tried.sort((a, b) => b.sure - a.sure).slice(0, SHOWN) };
+      forSite.set(KEPT, JSON.stringify(kept));
+      this.#fill(kept);
+    }
+  }
+
+  #fill({ of, best }) {
+    this.#shown = of;
+    const all = new Map(examples().map((example) => [example.name, example]));
+    part("examples").replaceChildren(...best.map(({ name, faces }) => this.#item(all.get(name), faces)));
+  }
+
+  #item({ name, marks }, faces = []) {
+    const face = element("canvas", { width: FACE, height: FACE });
+    paint(face.getContext("2d"), FACE, marks);
+    const photos = faces.map((path) => {
+      const image = element("img", { alt: "" });
+      image.addEventListener("error", () => image.remove());
+      void this.#api.show(image, `${path}?size=${FACE}`);
+      return image;
+    });
+    const button = element("button", { type: "button", title: name, ariaLabel: `Start from a sketch: ${name}` }, face, ...photos);
+    button.addEventListener("click", () => this.#draw(marks));
+    return element("li", {}, button);
+  }
+}
