@@ -12,7 +12,9 @@ export class Server {
   #react;
   #timer = 0;
   #ready = false;
+  // Whether a build is under way, or has just ended: the server uses what it made a moment later.
   #building = false;
+  #ended = false;
 
   /**
    * @param {import("./shared/api.js").Api} api
@@ -50,9 +52,11 @@ export class Server {
       this.#ready = false;
       this.#react.unready(info);
     }
-    const built = this.#building && !building(info.build);
-    this.#building = Boolean(building(info.build));
-    if (!info.ready || this.#building) {
+    const busy = Boolean(building(info.build));
+    const built = this.#ended && !busy;
+    this.#ended = this.#building && !busy;
+    this.#building = busy;
+    if (!info.ready || busy || this.#ended) {
       this.checkLater();
     }
     if (info.ready && (built || !this.#ready)) {
@@ -67,9 +71,9 @@ export class Server {
     this.#timer = setTimeout(() => void this.check(), CHECK_AGAIN_MS);
   }
 
-  /** Do not ask later, unless a build is under way: the server has just answered. */
+  /** Do not ask later, unless for a build: the server has just answered. */
   rest() {
-    if (!this.#building) {
+    if (!this.#building && !this.#ended) {
       clearTimeout(this.#timer);
     }
   }
