@@ -26,7 +26,7 @@ from service.errors import NotFound
 
 
 def file_manager() -> list[str] | None:
-    """The command that shows a folder, or on macOS a file, in this machine's file manager; None where there is none."""
+    """Finds the command that shows a folder, or on macOS a file, in the file manager. Returns None if there is none."""
     if sys.platform == "darwin":
         # Without -R, a folder that is a program would be started.
         command = ["open", "-R"]
@@ -38,7 +38,7 @@ def file_manager() -> list[str] | None:
 
 
 def reveal(file: Path) -> None:
-    """Show a file, or its folder, in the file manager; of a file in a ZIP file, that one.
+    """Shows a file, or its folder, in the file manager; of a file in a ZIP file, that one.
 
     Raises NotFound where there is no file manager, or the file is on another machine.
     """

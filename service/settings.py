@@ -188,7 +188,7 @@ def _is_host_name(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, without a port and brackets, is this machine and nobody else reaches it by that address."""
+    """Tells whether a host, without a port and brackets, is this machine, reached by nobody else."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

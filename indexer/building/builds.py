@@ -464,7 +464,7 @@ def build(
 
 
 def build_growing(folders: Sequence[Path], index: Path, matcher: Matcher) -> BuildReport:
-    """Index all photos below ``folders``, and let those found so far be searched meanwhile.
+    """Indexes all photos below ``folders``, and lets those found so far be searched meanwhile.
 
     It ends as ``build`` does, by way of generations of which each has at most twice the photos of the one before. The
     clusters of each are made anew. Arguments and errors are those of ``build``.

@@ -1,4 +1,4 @@
-"""Photos that were chosen, as one ZIP file that is made while it is sent."""
+"""Puts photos that were chosen into one ZIP file, which is made while it is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MISSING = "not in this file.txt"
 
 
 class _Sink:
-    """What was written and is not sent yet. It cannot be moved in, so ``zipfile`` writes straight on."""
+    """Holds what was written and is not sent yet. It cannot be moved in, so ``zipfile`` writes straight on."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
@@ -38,7 +38,7 @@ async def zipped(
     size_of: Callable[[PhotoEntry], Awaitable[int]],
     parts: Callable[[PhotoEntry, int], AsyncIterator[bytes]],
 ) -> AsyncIterator[bytes]:
-    """The bytes of a ZIP file with these photos, of which no more than a part is held.
+    """Yields the bytes of a ZIP file with these photos, of which no more than a part is held.
 
     A photo that is not there any more is left out, and a text in the file says so.
 
@@ -68,7 +68,7 @@ async def zipped(
 
 
 def file_names(paths: Sequence[str]) -> list[str]:
-    """A name for each of these paths that every system takes; none is there twice, whatever the case of its letters."""
+    """Gives each of these paths a name that every system takes. No two are the same, whatever the case of letters."""
     names: dict[str, str] = {}
     for path in paths:
         # A name that begins with a dot would be hidden, or a folder.

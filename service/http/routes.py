@@ -201,7 +201,7 @@ _PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwar
 
 
 def is_here(request: Request) -> bool:
-    """Whether a browser or a program of this machine asks, and no proxy of this machine for somebody elsewhere.
+    """Tells whether a browser or a program of this machine asks, and no proxy here for somebody elsewhere.
 
     A proxy tells of the client or of itself, or passes on the name that the client knows; nginx as it comes does none
     of these, but speaks HTTP/1.0.
@@ -212,12 +212,12 @@ def is_here(request: Request) -> bool:
 
 
 def _may_reveal(request: Request, ctx: Context) -> bool:
-    """Whether this client may know where files lie, and have them shown: it shares the machine with them."""
+    """Tells whether this client may know where files lie, and have them shown: it shares the machine with them."""
     return is_here(request) and ctx.settings.serve_originals and not ctx.live.shards
 
 
 def _may_build(request: Request, ctx: Context) -> bool:
-    """Whether this client may have an index built."""
+    """Tells whether this client may have an index built."""
     allowed = ctx.settings.allow_build
     return not ctx.live.shards and (is_here(request) if allowed is None else allowed)
 
@@ -356,7 +356,7 @@ async def photo(request: Request, ctx: Ctx, photo_id: PathId) -> Response:
 
 
 async def _parts(engine: Engine, entry: PhotoEntry, size: int) -> AsyncIterator[bytes]:
-    """The bytes of a photo's file. Nothing stays open or in memory meanwhile: a client may take as long as it likes."""
+    """Yields the bytes of a photo's file. Nothing stays open or in memory meanwhile, however long a client takes."""
     for start in range(0, size, PART):
         try:
             yield await anyio.to_thread.run_sync(engine.part_of_original, entry, size, start, PART)
@@ -365,7 +365,7 @@ async def _parts(engine: Engine, entry: PhotoEntry, size: int) -> AsyncIterator[
 
 
 def _check_originals(ctx: Context) -> None:
-    """Raise NotFound where this server hands out no original files."""
+    """Raises NotFound where this server hands out no original files."""
     if not ctx.settings.serve_originals:
         raise NotFound("This server keeps the original files back; /thumbnails has small ones.")
 

@@ -1,4 +1,4 @@
-"""The build of the index that people start from the page: a process of its own, so that searches go on beside it."""
+"""Runs the build that people start from the page as a process of its own, so that searches go on beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STOPPED = "The build ended before it was done. What it has done is kept: start 
 
 
 class _Asked(BaseModel):
-    """What the process is told to build."""
+    """Says what the process has to build."""
 
     settings: dict[str, Any]
     folders: tuple[Path, ...]
@@ -90,7 +90,7 @@ class Builder:
                 requests.flush()
 
     def info(self) -> BuildInfo | None:
-        """How far the build is that runs, or was the last one; None where there has been none."""
+        """Tells how far the build is that runs, or was the last one. Returns None if there was none."""
         with self._lock:
             running = self._running()
             state = read_progress(index_path(self._settings))
@@ -118,14 +118,14 @@ class Builder:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this program without the service's settings, among which is its key."""
+    """Returns the environment of this program without the service's settings, among which is its key."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
     home = str(Path(__file__).parents[__name__.count(".")])
     return {**kept, "PYTHONPATH": os.pathsep.join([home, *filter(None, sys.path)])}
 
 
 def main() -> None:
-    """Build as standard input says, and say on standard output why that failed."""
+    """Builds as standard input says, and prints why that failed."""
     asked = _Asked.model_validate_json(sys.stdin.buffer.readline())
     # However the server ends, so does this.
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
