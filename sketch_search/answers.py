@@ -38,7 +38,7 @@ class Photo:
 
     Attributes:
         id: its number, which stays while the photo is in the index.
-        path: of the file: where it is on this machine, or as the server shows it. paths: the same of all its copies.
+        path: of the file: its path here or its URL, or as the server shows it. paths: the same of all its copies.
         score: as the server and the page show it; higher is better.
         rank: from 1.
         copies: the ids of near duplicates, with ``fold=True``.

@@ -49,6 +49,11 @@ class Builder:
             BadInvocation: there is no such folder, or it cannot be read.
             NotReady: what is there as the index is damaged, or of another version.
         """
+        if folder is not None and "://" in folder:
+            # It is not repeated, since there may be a password in it.
+            raise BadInvocation(
+                "The page indexes folders of this machine; for a server, run `sketch-search index URL`."
+            )
         index = index_path(self._settings)
         folders = () if folder is None else (expanded(folder),)
         try:
