@@ -267,12 +267,16 @@ class Matcher:
 
     @torch.inference_mode()
     def ret_distances(self, sketches: Tokens, photos: Tokens, priors: torch.Tensor | None = None) -> torch.Tensor:
-        """(s, p) float32 in [0, 2] on the CPU: distances of [Ret], as ``RetNetwork.ret_distances`` has them.
+        """(s, p) float32 on the CPU: distances of [Ret], as ``RetNetwork.ret_distances`` has them.
 
         priors: the photos' ``priors``, where they are known already.
         """
         s, p = (tokens.ret.to(self.device, torch.float32) for tokens in (sketches, photos))
-        return self.network.ret_distances(s, p, self.priors(photos) if priors is None else priors).cpu()
+        known = self.priors(photos) if priors is None else priors
+        agreements = None
+        if self.network.ret_gain:
+            agreements = self._in_chunks(photos, lambda ret: self.network.agreements(s, ret).T).T
+        return self.network.ret_distances(s, p, known, agreements).cpu()
 
     @torch.inference_mode()
     def priors(self, photos: Tokens) -> torch.Tensor | None:

@@ -89,6 +89,8 @@ class Network(RetNetwork):
                 logits = logits + self.ret_term(sketch.ret, photo.ret)
             if self.prior is not None:
                 logits = logits - self.prior.relation_weight * self.prior(photo.ret)
+            if self.vocabulary is not None and self.vocabulary.drawn and self.vocabulary.relation_gain:
+                logits = logits + self.vocabulary.relation_gain * self.vocabulary.agreement(sketch.ret, photo.ret)
         return logits
 
     @property

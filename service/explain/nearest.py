@@ -45,17 +45,18 @@ class Near:
 class Surroundings:
     """The photos of a gallery around a sketch, or a photo in its place, and around other photos.
 
-    A sketch is compared as a search by [Ret] compares it: by the cosine of both [Ret], lowered by the photo's prior if
-    the network has one. Photos are compared as kinds and liked photos are: by the cosine of their [Ret] without the
-    mean of all photos (``model.ranking.Likeness``).
+    A sketch is compared as a search by [Ret] compares it: by the cosine of both [Ret], lowered by the photo's prior
+    and where guesses and photo do not agree, if the network has these. Photos are compared as kinds and liked photos
+    are: by the cosine of their [Ret] without the mean of all photos (``model.ranking.Likeness``).
     """
 
     def __init__(self, gallery: Gallery, given: Tokens, modality: Modality) -> None:
         """given: the sketch or photo, a batch of one."""
         self._gallery = gallery
         self._ids, scores = self._nearness(given, modality)
-        # Scores of a sketch are minus the distances of vectors of length 1.
-        self._cosines: Scores = (1 - scores**2 / 2).astype(np.float32) if modality == "sketch" else scores
+        # Scores of a sketch are minus the distances of vectors of length 1, which guesses make longer.
+        cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
+        self._cosines: Scores = cosines if modality == "sketch" else scores
         self._order = best_first(self._ids, scores)
         self._ranks = np.empty(len(self._order), np.int64)
         self._ranks[self._order] = np.arange(1, len(self._order) + 1)

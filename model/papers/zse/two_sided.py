@@ -301,7 +301,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     words = None
     if run.data is None and further.sketches:
         names = (*training.labels, *rows_by_class(further.sketches))
-        shown = tuple(_named(photo.label) for photo in (*training.photos, *further.photos))
+        shown = tuple(class_name(photo.label) for photo in (*training.photos, *further.photos))
         words = ClassWords(read_word_vectors(run.words), names, shown)
     trainer = TwoSidedTrainer(recipe, data, plain, run.folder, words)
     if not run_steps(trainer, run, validation, report):
@@ -331,8 +331,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     return True
 
 
-def _named(label: str) -> str:
-    """The name of a class of ImageNet without its number, as in "401_accordion"; any other name as it is."""
+def class_name(label: str) -> str:
+    """Returns the name of a class of ImageNet without its number, as in "401_accordion"; any other name as it is."""
     number, _, name = label.partition("_")
     return name if number.isdigit() else label
 

@@ -19,6 +19,7 @@ from model.datasets import (
     cache_folder,
     normalised,
     prepared_pixels,
+    rows_by_label,
     rows_of_each,
     some_of_each,
 )
@@ -37,7 +38,8 @@ from model.network import (
 from model.papers.pictures import training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
-from model.papers.word_vectors import read_synonyms
+from model.papers.word_vectors import WordVectors, read_synonyms, read_word_vectors
+from model.papers.zse.two_sided import ClassWords, class_name
 from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
@@ -48,7 +50,7 @@ PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
 SKETCHES_PER_CLASS = 5
 # Sketches of each class that guesses are learned from.
-DRAWN_PER_CLASS = 24
+DRAWN_PER_CLASS = 48
 
 
 def give_words(
@@ -79,7 +81,8 @@ def give_words(
     calibrating = some_of_each(left or training, SKETCHES_PER_CLASS)
     drawn = some_of_each(training + pictures.further.sketches, DRAWN_PER_CLASS) if left else ()
     synonyms = read_synonyms() if data is None else ()
-    worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms)
+    vectors = read_word_vectors(None) if synonyms else None
+    worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms, vectors)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
     report(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(rows):,} photos")
@@ -126,7 +129,10 @@ LABEL_SHARE = 0.5
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
 # The ridge of the things in sketches; it was chosen on validation classes and on sketches that the fit did not see.
-THING_RIDGE = 2e-2
+THING_RIDGE = 2e-3
+# By how much cosines and relation logits are raised where guesses and photo agree; chosen on validation classes, as
+# docs/networks.md says.
+RET_GAIN, RELATION_GAIN = 0.2, 4.0
 STEPS = 40
 GUESS_STEPS = 100
 # The logit of no word lies between minus this and this, which 16 bits hold; here no word is ever guessed.
@@ -157,6 +163,7 @@ def with_vocabulary(
     sketches: Sequence[Picture],
     drawn: Sequence[Picture] = (),
     synonyms: Sequence[Names] = (),
+    vectors: WordVectors | None = None,
 ) -> Network:
     """A copy of the network with a vocabulary; one that it has already is replaced.
 
@@ -169,6 +176,7 @@ def with_vocabulary(
         drawn: those that guesses are learned from, others than ``sketches``. Without any, or where all show one thing,
             guesses are made by the directions of photos.
         synonyms: names of one thing each, from which words get further names.
+        vectors: of words, by which things that no photo shows get a place among photos; None to leave them without.
 
     Raises ModelError where there is no word.
     """
@@ -196,6 +204,9 @@ def with_vocabulary(
         directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").ret, numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
+        vocabulary.places.copy_(places_of(tuple(things), photos, shown.ret, vectors))
+        vocabulary.ret_gain.fill_(RET_GAIN)
+        vocabulary.relation_gain.fill_(RELATION_GAIN)
     if sketches:
         shows = vocabulary.things(encode_pictures(matcher, sketches, "sketch").ret)
         targets = [things.get(s.label, -1) if things else _word_of(s.label, book) for s in sketches]
@@ -250,6 +261,23 @@ def fit_things(ret: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, t
     )
     directions = (moved / spread).T
     return directions, biases - directions @ mean
+
+
+def places_of(
+    things: tuple[str, ...], photos: Sequence[Picture], ret: torch.Tensor, vectors: WordVectors | None
+) -> torch.Tensor:
+    """Where photos of each thing lie: (k, d), the mean of its photos, or else where its word says, of length 1.
+
+    ret: (n, d), [Ret] of the photos. Zeros stand for a thing without photos that the word vectors lack.
+    """
+    places = torch.zeros(len(things), ret.shape[1])
+    if vectors is not None:
+        places, _ = ClassWords(vectors, things, tuple(class_name(photo.label) for photo in photos)).points(ret)
+    rows, directions = rows_by_label([photo.label for photo in photos]), F.normalize(ret, dim=1)
+    for number, thing in enumerate(things):
+        if thing in rows:
+            places[number] = F.normalize(directions[rows[thing]].mean(dim=0), dim=0)
+    return places
 
 
 def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from model.errors import ModelError
 from model.explanation import explain, influential_pairs
 from model.matcher import MOST_GUESSES, Matcher
 from model.network.config import ModelConfig
-from model.network.ret_network import SHARE, SHARPNESS, Prior, Vocabulary
+from model.network.ret_network import NEARNESS, SHARE, SHARPNESS, Prior, Vocabulary
 from model.network.tokens import MOST_VARIANTS, Tokens, sketch_variants
 from model.network.zse import Network
 from tests.networks import randn, tiny_checkpoint, tiny_config, tiny_network, with_words
@@ -245,6 +245,48 @@ def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> Non
     found = vocabulary.guess(torch.tensor([[7.0, 0.0]]))
     torch.testing.assert_close(found, torch.stack([dog, torch.tensor(0.0), armchair + chair])[None])
     assert found.sum() < 1 - anvil
+
+
+def led(network: Network, **gains: float) -> Network:
+    """A copy of the network whose guesses of three things lead it; nobody knows where photos of the last one lie."""
+    vocabulary = Vocabulary(3, network.config.width, drawn=[0, 2, -1])
+    generator = torch.Generator().manual_seed(4)
+    for name in ("sketch_directions", "places"):
+        getattr(vocabulary, name).copy_(F.normalize(torch.randn(3, network.config.width, generator=generator), dim=1))
+    vocabulary.places[2] = 0
+    vocabulary.guess_scale.fill_(3.0)
+    for name, value in gains.items():
+        getattr(vocabulary, name).fill_(value)
+    return network.vocabulary_replaced(vocabulary, WORDS)
+
+
+def test_a_sketch_and_a_photo_agree_as_far_as_they_probably_show_the_same_thing() -> None:
+    vocabulary = Vocabulary(2, 2, drawn=[0, 1, -1])
+    vocabulary.sketch_directions.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    vocabulary.places.copy_(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]]))
+    sketch, photo = torch.tensor([[5.0, 0.0]]), torch.tensor([[0.0, 2.0], [7.0, 0.0]])
+    guessed = torch.tensor([1.0, 0.0, -1.0, 0.0]).softmax(dim=0)[:2]
+    shown = torch.stack([(NEARNESS * torch.tensor(cosines)).softmax(dim=0) for cosines in ([0.0, 0.8], [1.0, 0.6])])
+    torch.testing.assert_close(vocabulary.agreement(sketch, photo), shown @ guessed)
+
+
+def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(plain: Network) -> None:
+    before, after = Matcher(plain, "0" * 64), Matcher(led(plain, ret_gain=0.5, relation_gain=4.0), "0" * 64)
+    sketches, gallery = encoded(before)
+    agreements = after.network.agreements(sketches.ret, gallery.ret)
+    torch.testing.assert_close(
+        after.relation_logits(sketches, gallery), before.relation_logits(sketches, gallery) + 4 * agreements
+    )
+    squares = before.ret_distances(sketches, gallery).square() + 2 * 0.5 * (1 - agreements)
+    torch.testing.assert_close(after.ret_distances(sketches, gallery), squares.sqrt(), atol=1e-4, rtol=1e-4)
+    unled = Matcher(led(plain), "0" * 64)
+    assert torch.equal(unled.ret_distances(sketches, gallery), before.ret_distances(sketches, gallery))
+
+
+def test_how_far_a_photo_agrees_does_not_depend_on_the_photos_beside_it(plain: Network) -> None:
+    matcher, sketch, gallery = Matcher(led(plain, ret_gain=0.5), "0" * 64), photos(1), photos(150)
+    alone = [matcher.ret_distances(sketch, gallery[row : row + 1]) for row in range(150)]
+    assert torch.equal(matcher.ret_distances(sketch, gallery), torch.cat(alone, dim=1))
 
 
 def test_a_photos_words_do_not_depend_on_the_photos_beside_it(matcher: Matcher) -> None:
