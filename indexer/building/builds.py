@@ -84,7 +84,7 @@ class Decision:
         roots: the gallery's. removals: what is not to be indexed.
         origin: the network that computes the rows. embedder: what the clusters are made by.
         recluster: whether all clusters are made anew. clusters: how many then; None for about sqrt(photos).
-        shards: how many are written. anew: whether they are even if no photo has changed.
+        shards: how many are written. anew: whether a generation is written even if no photo has changed.
     """
 
     request: Request
@@ -150,7 +150,7 @@ def decide(request: Request, start: StartingPoint, origin: Origin, embedder: Cho
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
         recluster = request.recluster or not reusable or not same_number
         clusters = request.clusters
-        if clusters is None and request.recluster:
+        if clusters is None and recluster:
             clusters = manifest.clusters_asked
     removals = live.removals
     for path in request.added:

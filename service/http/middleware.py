@@ -35,10 +35,10 @@ MOST_BYTES = 8 * 1024
 CLIENTS = 10_000
 # Whoever watches over the service must not be kept from it by whoever strains it.
 _FREE = frozenset({"/healthz", "/readyz"})
-# The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
-# their own, in which each request of the limit counts for so many.
 # What others may send to origins that CORS lists; what else is sent would change something.
 _READING = frozenset({"/search", "/explain"})
+# The page's own files and its small pictures come by the dozen for each thing that a person does: they have a bucket of
+# their own, in which each request of the limit counts for so many.
 _OF_THE_PAGE = ("/page/", "/thumbnails/")
 PICTURES_A_REQUEST = 100
 

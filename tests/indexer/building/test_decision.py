@@ -69,10 +69,11 @@ def test_clusters_are_made_anew_where_asked_for_or_where_their_number_changes(
 
 
 def test_clusters_made_anew_keep_the_number_that_was_asked_for_first(
-    built: Path, gallery: Path, matcher: model.Matcher
+    built: Path, gallery: Path, matcher: model.Matcher, other_matcher: model.Matcher
 ) -> None:
     build([gallery], built, matcher, clusters=5)
     assert decided(built, Request(recluster=True), matcher).clusters == 5
+    assert decided(built, Request(), other_matcher).clusters == 5, "another network, whose clusters are others"
 
 
 def test_another_network_or_another_embedder_reuses_no_row(
