@@ -156,4 +156,4 @@ class Sources(Mapping[str, RowArrays]):
         folder = IndexFolder(self._shards / shard)
         opened = open_generation(folder, generation)
         others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
-        return open_rows(folder, opened, damaged=others)[segment]
+        return open_rows(folder, opened, skipped=others)[segment]

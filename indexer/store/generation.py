@@ -330,19 +330,19 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
 
 
 def open_rows(
-    folder: IndexFolder, generation: Generation, places: Places | None = None, damaged: Collection[str] = ()
+    folder: IndexFolder, generation: Generation, places: Places | None = None, skipped: Collection[str] = ()
 ) -> dict[str, RowArrays]:
     """Maps the rows of a generation into memory, by segment.
 
     Args:
-        places: of its rows; None for those in its folder. damaged: segments that are left out.
+        places: of its rows; None for those in its folder. skipped: segments that are left out.
 
     Raises:
         IndexRefused: a file is missing, or is not the array that the manifest says.
     """
     manifest, path = generation.manifest, generation.path
     rows, width = manifest.counts.rows, manifest.width
-    kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in damaged]
+    kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
     if not kept:
         return {}
     arrays = {"vectors": open_vectors(path, rows, width)}
