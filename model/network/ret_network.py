@@ -129,7 +129,7 @@ class Vocabulary(nn.Module):
 
     def guess(self, ret: torch.Tensor) -> torch.Tensor:
         """[Ret] of sketches (n, d), any scale -> (n, w) float32 probabilities; the rest to 1 is that of no word."""
-        found = self._guessed(ret)
+        found = self.guessed(ret)
         if not self.drawn:
             return found
         numbers = torch.tensor(self.drawn, device=found.device)
@@ -138,12 +138,15 @@ class Vocabulary(nn.Module):
 
     def agreement(self, sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
         """[Ret] of a sketch (1, d), or of n sketches, and of n photos (n, d), any scale -> (n,) float32 in [0, 1]."""
-        logits = NEARNESS * (F.normalize(photo.float(), dim=-1) @ self.places.float().T)
-        nowhere = ~self.places.any(dim=1)
-        shown = logits.masked_fill(nowhere, torch.finfo(torch.float32).min).softmax(dim=-1)
-        return (self._guessed(sketch) * shown).sum(dim=-1)
+        return (self.guessed(sketch) * self.shown(photo)).sum(dim=-1)
 
-    def _guessed(self, ret: torch.Tensor) -> torch.Tensor:
+    def shown(self, ret: torch.Tensor) -> torch.Tensor:
+        """[Ret] of photos (n, d), any scale -> (n, k) float32, how probably each shows each thing, Q."""
+        logits = NEARNESS * (F.normalize(ret.float(), dim=-1) @ self.places.float().T)
+        return logits.masked_fill(~self.places.any(dim=1), torch.finfo(torch.float32).min).softmax(dim=-1)
+
+    def guessed(self, ret: torch.Tensor) -> torch.Tensor:
+        """[Ret] of sketches (n, d), any scale -> (n, k) float32, how probably each shows each thing, P."""
         return guess_log_probabilities(self.things(ret), self.guess_scale, self.guess_none)[:, :-1].exp()
 
 
@@ -264,7 +267,9 @@ class RetNetwork(nn.Module, ABC):
         """(s, d), (p, d) -> (s, p) float32: how far what each sketch and each photo show agrees; 0 without guesses."""
         if self.vocabulary is None or not self.vocabulary.drawn:
             return torch.zeros(len(sketch_ret), len(photo_ret), device=photo_ret.device)
-        return torch.stack([self.vocabulary.agreement(one[None], photo_ret) for one in sketch_ret])
+        shown = self.vocabulary.shown(photo_ret)
+        # One by one, so that no sketch depends on the others.
+        return torch.stack([(self.vocabulary.guessed(one[None]) * shown).sum(dim=-1) for one in sketch_ret])
 
     @property
     def ret_gain(self) -> float:

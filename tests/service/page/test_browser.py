@@ -128,7 +128,8 @@ def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> Non
     draw(desk, DESKTOP, strokes("circle"))
     desk.find_element(By.ID, "undo").click()
     desk.find_element(By.ID, "redo").click()
-    assert not any("/search?" in url for url in browser.requested(desk))
+    # The start page may be trying its own drawings, three photos for each.
+    assert not any("/search?" in url and "k=3&" not in url for url in browser.requested(desk))
     desk.find_element(By.ID, "search").click()
     wait_for_photos(desk)
     desk.find_element(By.CSS_SELECTOR, ".options .switch").click()
