@@ -84,7 +84,7 @@ class Explanation:
         correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
             photos see ``compare_photos``.
         relation_score: in (0, 1), None for two photos, and where the checkpoint's relation network is untrained.
-        ret_distance: distance of the [Ret] tokens, in [0, 2]; see ``Network.ret_distances``.
+        ret_distance: distance of the [Ret] tokens; see ``Network.ret_distances`` for its range.
     """
 
     grid: int

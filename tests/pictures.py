@@ -137,7 +137,7 @@ def dated(picture: Image.Image, taken: object, kind: str = "JPEG", orientation: 
 
 
 def stored(picture: Image.Image, orientation: int) -> Image.Image:
-    """What a camera stores for an upright picture that it describes by this EXIF orientation."""
+    """Turns an upright picture into what a camera stores with this EXIF orientation."""
     turn = _STORED.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 

@@ -60,7 +60,7 @@ LEAST_TIME, MOST_TIME = -(2**63), 2**63 - 1
 
 
 class FileStatus(Protocol):
-    """What is known of a file without reading it, as ``os.stat_result`` says it; None for a time that nobody knows."""
+    """Tells what is known of a file without reading it, as ``os.stat_result`` does; an unknown time is None."""
 
     @property
     def st_size(self) -> int: ...

@@ -35,7 +35,7 @@ _NS = 10**9
 
 
 class Entry(Protocol):
-    """What a folder holds by one name, with the methods of ``os.DirEntry``, which is one.
+    """Stands for what a folder holds by one name. ``os.DirEntry`` is such a class.
 
     Attributes:
         name: in its folder. path: on this machine; "" where it has none.
@@ -53,7 +53,7 @@ class Entry(Protocol):
 
 @dataclass(frozen=True)
 class ListedFile:
-    """What a listing that is no folder of this machine says of a file, as an ``Entry`` and its status at once.
+    """Describes a file in a listing of an album or a server. It is an ``Entry`` and its status at once.
 
     Attributes:
         st_size, st_mtime_ns: as in ``os.stat_result``. st_ctime_ns: a number that changes with the content.
@@ -100,7 +100,7 @@ class Folder(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the paths of its files begin with where there are several roots."""
+        """Returns the name with which paths of its files begin where there are several roots."""
 
     @abstractmethod
     def problem(self) -> str | None:

@@ -239,7 +239,7 @@ class _Kept:
         self._lock = threading.Lock()
 
     def find(self, key: tuple[str, str]) -> bytes | None:
-        """What is kept of a file; None where it is not."""
+        """Returns what is kept of a file; None where nothing is."""
         with self._lock:
             return self._files.get(key)
 
@@ -340,7 +340,7 @@ _SILENT = {
 
 
 def _fault(error: Exception) -> OSError:
-    """What the error of a library means, with the remedy, and without its message."""
+    """Says what the error of a library means, with the remedy, and without its message."""
     kinds = {kind.__name__ for cause in (error, error.__cause__) for kind in type(cause).__mro__}
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ModuleNotFoundError):

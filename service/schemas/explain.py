@@ -93,7 +93,9 @@ class ExplainedPair(ExplainedImage):
     relation_score: float | None = Field(
         description="In (0, 1); null where the relation network is untrained, and where photos are compared."
     )
-    ret_distance: float = Field(description="Distance of the normalised [Ret] tokens, in [0, 2].")
+    ret_distance: float = Field(
+        description="Distance of the normalised [Ret] tokens, which prior and guesses lengthen."
+    )
     sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
     photo_cells: list[int] = Field(description="Cells of the photo's tokens that are compared.")
     correspondence: list[list[float]] = Field(

@@ -63,7 +63,7 @@ class BuildInfo(BaseModel):
 
 
 class Allowed(BaseModel):
-    """What the client who asks may have done on the server's machine."""
+    """Tells what the client who asks may have done on the server's machine."""
 
     build: bool = Field(description="POST /build, where there is no index yet, or one that answers.")
     reveal: bool = Field(description="POST /photos/{photo_id}/reveal.")

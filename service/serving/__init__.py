@@ -1,4 +1,4 @@
-"""What runs below the HTTP API: the engine in use, searches, builds, connections, ports, metrics, and Ray."""
+"""This room runs what is below the HTTP API: engine, searches, builds, connections, ports, metrics, and Ray."""
 
 from service.serving.builder import Builder
 from service.serving.connection import server_config
