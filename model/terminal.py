@@ -159,12 +159,12 @@ BAD_INPUT = 2
 EXTRAS = {
     **dict.fromkeys(("fastapi", "httptools", "prometheus_client", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
-    **dict.fromkeys(("matplotlib", "sklearn"), "train"),
     **dict.fromkeys(("s3fs", "sshfs", "webdav4"), "remote"),
     "gensim": "words",
     "pillow_heif": "heic",
     "rawpy": "raw",
     "ray": "ray",
+    "sklearn": "train",
 }
 # As shells say it: 128 and the number of the signal, SIGPIPE.
 _NOBODY_READS = 141

@@ -311,7 +311,7 @@ PROGRAMS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[Seque
 COMMANDS = {
     "indexer": ("build", "add", "remove", "compact", "info", "verify"),
     "model": ("info", "convert", "init", "words", "folders"),
-    "service": ("search", "explain", "figures", "openapi"),
+    "service": ("search", "explain", "openapi"),
 }
 LASTING = {"watch", "ray", "shards", "url", "help", "version"}
 #: Every path stays below the case's own folder, two levels above which are its own, too: some cases write there.

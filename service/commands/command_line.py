@@ -11,7 +11,7 @@ from model.terminal import Parser, Subparsers, VersionAction, a_folder, a_path, 
 from service import PROGRAM
 
 # The first command is the one that runs where none is named.
-COMMANDS = ("serve", "search", "explain", "figures", "demo", "openapi")
+COMMANDS = ("serve", "search", "explain", "demo", "openapi")
 PROGRAMS = ("index", "model")
 # `sketch-search index` followed by anything else means `sketch-search index build`.
 INDEX_COMMANDS = ("build", "add", "remove", "compact", "info", "verify", "samples")
@@ -125,7 +125,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_search(commands)
     _add_explain(commands)
-    _add_figures(commands)
     commands.add_parser("index", help="build an index, look after it: python -m indexer", add_help=False)
     commands.add_parser("model", help="train, measure, convert networks: python -m model", add_help=False)
     _add_demo(commands)
@@ -219,18 +218,6 @@ def _add_explain(commands: Subparsers) -> None:
     )
     explain.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the files")
     _add_settings(explain)
-
-
-def _add_figures(commands: Subparsers) -> None:
-    figures = _add_command(
-        commands,
-        "figures",
-        "draw figures 3 to 8 of the ZSE-SBIR paper",
-        "sketch-search figures cat.png house.png -o figures",
-    )
-    figures.add_argument("sketches", type=a_path, nargs="+", metavar="SKETCH", help="an image file")
-    figures.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR", help="folder for the figures")
-    _add_settings(figures)
 
 
 def _add_demo(commands: Subparsers) -> None:

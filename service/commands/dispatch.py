@@ -69,11 +69,6 @@ def _call(options: argparse.Namespace) -> int:
                 like=options.like,
                 kind=options.kind,
             )
-        case "figures":
-            with importing():
-                from service.commands.explain import draw_figures
-
-            return draw_figures(_settings(options), options.sketches, options.output)
         case "demo":
             with importing():
                 from service.commands.demo import demo

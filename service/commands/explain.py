@@ -1,4 +1,4 @@
-"""`sketch-search explain` and `figures`: why photos match a sketch, or are like a photo, in files."""
+"""`sketch-search explain`: why photos match a sketch, or are like a photo, in files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from model.terminal import Refusal, printable
 from service.commands.search import photo_id
 from service.engine import Engine, open_matcher
 from service.errors import BadSearch
-from service.explain import EXPLAINED, NamedPhoto, best_of_index, figures, write_explanation
+from service.explain import NamedPhoto, best_of_index, write_explanation
 from service.photos import picture
 from service.schemas import PictureKind, SearchQuery
 from service.settings import Settings
+
+# Photos of the index that are explained where none is named.
+EXPLAINED = 3
 
 
 def explain(
@@ -59,17 +62,6 @@ def explain(
             raise BadSearch("The index has no photo to explain; name photo files, or build it over some.")
         written = write_explanation(searcher, given, named, output, kind, own)
     print(*(printable(str(file)) for file in written), sep="\n")
-    return 0
-
-
-def draw_figures(settings: Settings, sketches: Sequence[Path], output: Path) -> int:
-    """Draw the paper's figures 3 to 8, of these sketches. Raises as ``figures``."""
-    _check_folder(output)
-    with closing(Engine(settings, open_matcher(settings))) as engine:
-        written = figures(engine.searcher, sketches, output, max_pixels=settings.max_pixels)
-    print(*(printable(str(file)) for file in written), sep="\n")
-    if not any(file.name == "figure6.png" for file in written):
-        print("figures 6 to 8 are left out: this network has one vector for each picture, and compares no patches")
     return 0
 
 

@@ -6,7 +6,7 @@ photos its vectors lie near. The same is true of every network: photos lend each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 from indexer import PhotoEntry, PhotoUnavailable
 from model import Matcher, Tokens
 from model.decoding import RunJob, run_here
-from model.explanation import NearestPatches, Replacement, assembled, nearest_replacements
+from model.explanation import NearestPatches, assembled, nearest_replacements
 from model.images import Pixels
 from model.network import Modality
 from service.errors import BadSearch, ClientGone
@@ -91,11 +91,11 @@ def rebuild_from_gallery(
     gallery: Gallery,
     matcher: Matcher,
     sketch: Tokens,
-    neighbours: Sequence[int],
+    neighbours: int,
     gone: Callable[[], bool] = lambda: False,
     run: RunJob = run_here,
-) -> tuple[Image.Image, ...]:
-    """For each number k in ``neighbours`` the sketch with every patch replaced by the mean of its k nearest ones.
+) -> Image.Image:
+    """Puts the sketch together anew: every patch is replaced by the mean of the ``neighbours`` that are nearest to it.
 
     Nearest by the tokens as the index keeps them, before cross-attention, which would have to be computed for every
     photo of the index. All photos are searched, in chunks. Photos that are gone or have changed are left out: twice as
@@ -114,7 +114,7 @@ def rebuild_from_gallery(
     gallery.check_alone()
     if gallery.tokens_kept == 1 and sketch.positions.shape[1]:
         raise BadSearch("A sketch is rebuilt from tokens, and this index keeps none; build it with --tokens all.")
-    ids, nearest = gallery.ids, NearestPatches(sketch, 2 * max(neighbours))
+    ids, nearest = gallery.ids, NearestPatches(sketch, 2 * neighbours)
     for start in range(0, gallery.photo_count, BATCH):
         if gone():
             raise ClientGone("Whoever asked has hung up.")
@@ -128,9 +128,5 @@ def rebuild_from_gallery(
         except PhotoUnavailable:
             return None
 
-    replacements, pixels = nearest_replacements(found, max(neighbours), square, grid)
-    # The nearest k are the first k of more of them.
-    return tuple(
-        assembled((Replacement(r.cell, r.patches[:k]) for r in replacements), pixels, grid, size // grid)
-        for k in neighbours
-    )
+    replacements, pixels = nearest_replacements(found, neighbours, square, grid)
+    return assembled(replacements, pixels, grid, size // grid)

@@ -130,7 +130,7 @@ def explain(
     if params.rebuild == "photos":
         rebuilt = rebuilt_from([entry.id for entry in entries], explanations, [photo.pixels for photo in photos])
     elif params.rebuild == "gallery":
-        (image,) = rebuild_from_gallery(index, matcher, given.observed.tokens, [params.neighbours], gone, run)
+        image = rebuild_from_gallery(index, matcher, given.observed.tokens, params.neighbours, gone, run)
         rebuilt = [Rebuilt(source="gallery", photo=None, image=data_url(image, "PNG"))]
     finished = time.perf_counter()
     shown = [

@@ -151,4 +151,4 @@ def test_a_search_loads_no_network_where_a_server_answers_and_no_server_where_it
     assert ("answered by the server" in done.stderr) == asks
     loaded = set(done.stderr.splitlines()[-1].split())
     unneeded = {"torch", "numpy", "PIL", "httpx"} if asks else {"fastapi", "uvicorn", "httpx", "timm", "open_clip"}
-    assert not loaded & (unneeded | {"torchvision", "scipy", "sklearn", "matplotlib"})
+    assert not loaded & (unneeded | {"torchvision", "scipy", "sklearn"})

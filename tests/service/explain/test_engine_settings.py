@@ -1,4 +1,4 @@
-"""Explanations and figures as files are made with the service's settings, like its searches."""
+"""Explanations as files are made with the service's settings, like its searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from model import Matcher
 from model.errors import ImageTooLarge
-from service.commands.explain import draw_figures, explain
+from service.commands.explain import explain
 from service.engine import Engine
 from service.schemas import SearchQuery
 from service.settings import Settings
@@ -46,9 +46,7 @@ def test_the_photos_explained_are_those_that_a_search_finds_by_the_same_settings
     by_ret.close()
 
 
-def test_sketches_with_too_many_pixels_are_neither_explained_nor_drawn_into_figures(
-    settings: Settings, matcher: Matcher, tmp_path: Path
-) -> None:
+def test_sketches_with_too_many_pixels_are_not_explained(settings: Settings, matcher: Matcher, tmp_path: Path) -> None:
     sketch = tmp_path / "sketch.png"
     sketch.write_bytes(encoded(draw_sketch()))
     small = settings.model_copy(update={"max_pixels": 100})
@@ -57,6 +55,4 @@ def test_sketches_with_too_many_pixels_are_neither_explained_nor_drawn_into_figu
         engine.prepare(sketch.read_bytes())
     with pytest.raises(ImageTooLarge):
         explain(small, sketch, [], tmp_path / "explained", like=None, kind="sketch")
-    with pytest.raises(ImageTooLarge):
-        draw_figures(small, [sketch], tmp_path / "figures")
     engine.close()

@@ -265,15 +265,15 @@ def test_rebuilding_from_the_gallery_passes_over_photos_that_are_gone(own: tuple
     index, matcher, root = own
     tokens = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     searched = Searcher(index, matcher).gallery
-    (before,) = rebuild_from_gallery(searched, matcher, tokens, [3])
+    before = rebuild_from_gallery(searched, matcher, tokens, 3)
     gone = frozenset({1, 4})
     for number in gone:
         (root / index.photo(number).paths[0]).unlink()
-    (after,) = rebuild_from_gallery(searched, matcher, tokens, [3])
+    after = rebuild_from_gallery(searched, matcher, tokens, 3)
     assert np.array_equal(np.asarray(after), nearest_by_hand(index, matcher, root, 3, gone))
     assert not np.array_equal(np.asarray(before), np.asarray(after))
     shutil.rmtree(root)
-    (blank,) = rebuild_from_gallery(searched, matcher, tokens, [5])
+    blank = rebuild_from_gallery(searched, matcher, tokens, 5)
     assert (np.asarray(blank) == 255).all()
 
 

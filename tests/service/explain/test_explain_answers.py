@@ -1,4 +1,4 @@
-"""POST /explain over HTTP, and the commands that write explanations and figures."""
+"""POST /explain over HTTP, and the command that writes explanations."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_explanation_is_told_when_its_client_has_gone(
     wait_for(told, "the explanation was not told")
 
 
-def test_the_commands_write_an_explanation_and_the_papers_figures(
+def test_the_command_writes_an_explanation(
     tmp_path: Path, weights: Path, matcher: Matcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed, shape in enumerate(("star", "house", "circle", "star")):
@@ -111,20 +111,17 @@ def test_the_commands_write_an_explanation_and_the_papers_figures(
     one = ["explain", *common, str(tmp_path / "sketch.png"), str(tmp_path / "photos" / "1.png")]
     assert main([*one, "-o", str(tmp_path / "one")]) == 0
     assert len(json.loads((tmp_path / "one" / "explanation.json").read_text())["photos"]) == 1
-    assert main(["figures", *common, str(tmp_path / "sketch.png"), "-o", str(tmp_path / "figures")]) == 0
-    assert (tmp_path / "figures" / "figure3.png").stat().st_size > 0
     assert main(["explain", *common, str(tmp_path / "none.png"), "-o", str(tmp_path / "why")]) == 2
     assert "none.png" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["explain", "figures"])
 def test_a_file_is_no_folder_for_files_and_that_is_said_at_once(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "why"
     file.touch()
     for output in (file, file / "below"):
-        assert main([command, "no sketch.png", "-o", str(output)]) == 2
+        assert main(["explain", "no sketch.png", "-o", str(output)]) == 2
         assert capsys.readouterr().err == (
             f"sketch-search: --output {output}: {file} is a file; name a folder for the files.\n"
         )

@@ -17,7 +17,6 @@ from model.explanation import cut
 from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
 from service.engine import Engine
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation
-from service.explain.paper_figures import figures
 from service.explain.response import encode_picture
 from service.schemas import ExplainParams, SearchQuery
 from service.settings import Settings
@@ -102,6 +101,3 @@ def test_its_files_show_where_it_looked_and_the_nearest_photos_alone(engine: Eng
     document = ExplainedFiles.model_validate_json(written[1].read_bytes())
     assert [len(head) for head in document.sketch.attention] == [289, 289]
     assert all(not one.matches and one.nearest for one in document.photos)
-    (tmp_path / "sketch.png").write_bytes(encoded(draw_sketch(1)))
-    drawn = figures(engine.searcher, [tmp_path / "sketch.png"], tmp_path / "figures", max_pixels=1_000_000)
-    assert [file.name for file in drawn] == ["figure3.png", "figure4.png", "figure5.png"]

@@ -1,4 +1,4 @@
-"""Explanations and the paper's figures as files, made from a small index."""
+"""Explanations as files, made from a small index."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from PIL import Image
 import model
 from indexer import build, open_index
 from model.terminal import Refusal
-from service.commands.explain import draw_figures, explain
+from service.commands.explain import explain
 from service.errors import BadSearch
 from service.explain.files import ExplainedFiles, best_of_index, write_explanation, write_file
-from service.explain.paper_figures import figures, matched_cells, pinned_regions
 from service.schemas import SearchQuery
 from service.settings import Settings
 from tests import browser
@@ -29,7 +28,6 @@ from tests.service.looking import axe_complaints
 from tests.service.small_gallery import draw_sketch
 
 SHAPES = ("circle", "star")
-MAX_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("figures")
+    root = tmp_path_factory.mktemp("explained")
     sketches = []
     for shape in SHAPES:
         for half in ("photos", "sketches"):
@@ -154,52 +152,6 @@ def test_a_file_is_replaced_whatever_it_held(tmp_path: Path) -> None:
         assert file.read_bytes() == data
 
 
-def test_every_figure_is_drawn_with_a_row_a_sketch(place: Place, tmp_path: Path) -> None:
-    assert draw_figures(place.settings, place.sketches, tmp_path / "new" / "out") == 0
-    written = sorted((tmp_path / "new" / "out").iterdir())
-    assert [path.name for path in written] == [f"figure{number}.png" for number in range(3, 9)]
-    one = figures(place.searcher, place.sketches[:1], tmp_path / "one", max_pixels=MAX_PIXELS)
-    for path, smaller in zip(written, one, strict=True):
-        with Image.open(path) as image, Image.open(smaller) as of_one:
-            assert len(image.getcolors(1 << 20) or [()] * 999) > 2
-            assert image.height > 1.7 * of_one.height
-
-
-def test_photos_in_another_folder_than_the_sketchs_are_framed_in_red(place: Place, tmp_path: Path) -> None:
-    drawn = place.sketches[0]
-    with Image.open(drawn) as image:
-        found = best_of_index(place.searcher, image.convert("RGB"), 5)
-    assert any("circle" not in photo.name for photo in found)
-    # Of a sketch whose folder no photo's folder is called like, nobody knows what is wrong.
-    stranger = tmp_path / "who knows" / "0.png"
-    stranger.parent.mkdir()
-    shutil.copy(drawn, stranger)
-    reds = []
-    for sketch in (drawn, stranger):
-        with Image.open(figures(place.searcher, [sketch], tmp_path / "out", max_pixels=MAX_PIXELS)[0]) as image:
-            reds.append(int((np.asarray(image.convert("RGB")) == (214, 38, 41)).all(axis=2).sum()))
-    assert reds[0] > 1000
-    assert reds[1] == 0
-
-
-def test_no_sketch_is_refused(place: Place, tmp_path: Path) -> None:
-    with pytest.raises(BadSearch, match="at least one sketch"):
-        figures(place.searcher, [], tmp_path, max_pixels=MAX_PIXELS)
-
-
-def test_pinned_regions_are_apart_and_on_strokes_and_their_matches_are_cells_of_the_photo(place: Place) -> None:
-    matcher = place.searcher.matcher
-    photos = [one.image for one in best_of_index(place.searcher, draw_sketch(), 2)]
-    explanations = [matcher.explain(draw_sketch(), image) for image in photos]
-    regions = pinned_regions(explanations, matcher.preprocessing.pixels(draw_sketch(), "sketch"))
-    # A grid of 4 x 4 has no room for a second region.
-    (region,) = regions
-    assert set(region) <= set(explanations[0].sketch_cells.tolist())
-    for explanation in explanations:
-        best = {there: here for there, here, _ in explanation.matches()}
-        assert matched_cells(explanation, region) == sorted({best[cell] for cell in region})
-
-
 def test_the_best_photos_are_those_a_search_finds(place: Place) -> None:
     hits = place.searcher.search(draw_sketch(), SearchQuery(k=3)).results
     found = best_of_index(place.searcher, draw_sketch(), 3)
@@ -226,8 +178,6 @@ def test_photos_that_are_gone_make_room_for_the_next_best(tmp_path: Path, weight
         assert [p.name for p in best_of_index(searcher, draw_sketch(), 9)] == left
         shutil.rmtree(root)
         draw_sketch().save(tmp_path / "sketch.png")
-        with pytest.raises(BadSearch, match="no photo that can be read"):
-            figures(searcher, [tmp_path / "sketch.png"], tmp_path / "out", max_pixels=MAX_PIXELS)
         settings = Settings(index=tmp_path / "index", weights=weights)
         with pytest.raises(BadSearch, match="no photo to explain"):
             explain(settings, tmp_path / "sketch.png", [], tmp_path / "out", like=None, kind="sketch")
