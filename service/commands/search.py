@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from model.terminal import importing, printable
 from service.address import find_server
-from service.schemas import LEFT, Kind, SearchQuery, SearchResponse, SearchResult
+from service.schemas import Kind, SearchQuery, SearchResponse, SearchResult
 from service.settings import Settings, index_path
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def search_query(options: argparse.Namespace) -> SearchQuery:
 
     It is checked like that of an HTTP request. Raises pydantic's ValidationError.
     """
-    names = [*(name for name in SearchQuery.names() if name not in ("like", "unlike")), *LEFT]
-    asked = {name: getattr(options, name, None) for name in names}
+    asked = {name: getattr(options, name) for name in SearchQuery.names() if name not in ("like", "unlike")}
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 

@@ -27,7 +27,6 @@ from service.schemas.info import (
     WordsResponse,
 )
 from service.schemas.query import (
-    LEFT,
     AskedView,
     BuildParams,
     Id,

@@ -75,14 +75,6 @@ Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31)), BeforeV
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
 
 
-# Parameters that have left, and what to say instead.
-LEFT: Final = {
-    "select": "the best clusters are searched for the best photos by [Ret] in every search; say with quality=fast, "
-    "good or best how much is scored, or with nprobe how many clusters are opened",
-    "thin": "say with rerank how many photos the relation network scores, or with quality=fast, good or best how much",
-}
-
-
 class Params(BaseModel):
     """Query parameters. An unknown name is refused: a misspelt one would silently change the answer."""
 
@@ -103,10 +95,6 @@ class Params(BaseModel):
     @classmethod
     def _name_the_unknown(cls, given: Any) -> Any:
         known = cls.names()
-        for name in LEFT if isinstance(given, dict) else ():
-            if name in given and name not in known:
-                said = {"name": name, "instead": LEFT[name]}
-                raise PydanticCustomError(SENTENCE, "There is no parameter {name} any more: {instead}", said)
         unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
         if unknown:
             said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}

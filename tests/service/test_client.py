@@ -189,17 +189,6 @@ def test_the_client_sends_the_api_key(settings: Settings) -> None:
             client.info()
 
 
-def test_options_that_have_left_are_answered_with_what_to_use(
-    options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for option, instead in (("select", "quality=fast, good or best"), ("thin", "rerank")):
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
-        assert main(["search", "-", *options, f"--{option}", "5"]) == 2
-        told = capsys.readouterr().err
-        assert f"There is no parameter {option} any more" in told
-        assert instead in told
-
-
 def test_the_table_shows_rank_score_and_path(
     options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,12 +81,6 @@ def test_two_spellings_of_a_picture_are_one_sketch(http: httpx.Client) -> None:
         ("/search", f"offset={2**40}", "offset must be at most 2147483648, not 1099511627776."),
         ("/search", "nprobe=some", "nprobe must be a whole number or 'all', not 'some'."),
         ("/search", "quality=fine", "quality must be 'fast', 'good' or 'best', not 'fine'."),
-        (
-            "/search",
-            "thin=5",
-            "There is no parameter thin any more: say with rerank how many photos the relation network scores, or with "
-            "quality=fast, good or best how much.",
-        ),
         ("/search", "view=all", "view must be 'photos', 'kinds' or 'auto', not 'all'."),
         ("/search", "diffuse=maybe", "diffuse must be true or false, not 'maybe'."),
         ("/search", "budget_ms=soon", "budget_ms must be a number, not 'soon'."),
