@@ -55,52 +55,14 @@ if TYPE_CHECKING:
     )
     from indexer.upkeep import compact, read_summary, remove, repair, verify
 
-__all__ = [
-    "Address",
-    "BadInvocation",
-    "BuildReport",
-    "ClipTowers",
-    "EmbedderEntry",
-    "EmbedderUnavailable",
-    "Folder",
-    "Index",
-    "IndexBusy",
-    "IndexRefused",
-    "IndexUnwritable",
-    "IndexerError",
-    "Origin",
-    "PhotoEntry",
-    "PhotoFilter",
-    "PhotoUnavailable",
-    "Progress",
-    "Request",
-    "UnknownPhoto",
-    "Vectors",
-    "add",
-    "build",
-    "build_growing",
-    "compact",
-    "default_index_path",
-    "folder_at",
-    "folder_of",
-    "live_stamp",
-    "open_index",
-    "open_towers",
-    "read_progress",
-    "read_summary",
-    "remove",
-    "repair",
-    "shard_folders",
-    "verify",
-]
-
 # From the lowest on, so that a name of a low one loads none of the others.
 _ROOMS = ("errors", "place", "store", "embedding", "building", "upkeep")
 
 
 def __getattr__(name: str) -> Any:
     """An exported name, from the first room that has it."""
-    for room in _ROOMS if name in __all__ else ():
+    # Python itself asks for names with underscores.
+    for room in () if name.startswith("_") else _ROOMS:
         module = importlib.import_module(f"{__name__}.{room}")
         if hasattr(module, name):
             value = globals()[name] = getattr(module, name)

@@ -13,7 +13,7 @@ from PIL import Image
 from model.checkpoint import default_checkpoint, file_sha256, load_network
 from model.errors import ModelError
 from model.explanation import Explanation, explain
-from model.images import OpenImage, Preprocessing, Source, open_image
+from model.images import Preprocessing, Source
 from model.network import (
     MOST_VARIANTS,
     Calibration,
@@ -156,14 +156,13 @@ class Matcher:
         """Tokens of an encoded image, [Ret] included."""
         return self.config.token_count(modality)
 
-    def open(self, source: Source, modality: Modality, opener: OpenImage = open_image) -> Image.Image:
+    def open(self, source: Source, modality: Modality) -> Image.Image:
         """Open a picture (bytes, path or stream) in the form that ``prepare`` expects.
 
         A large JPEG photo is decoded at a fraction of its size, which is much faster; every other picture, and every
-        picture for a released network, is decoded whole. Raises what ``opener`` raises,
-        which opens the file: here, or in a process of its own (``model.decoding``).
+        picture for a released network, is decoded whole. Raises what ``model.images.open_image`` raises.
         """
-        return self.preprocessing.open(source, modality, opener)
+        return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
         """A picture as network input, (3, H, W) float32: cropped, resized and normalised as in this network's training.

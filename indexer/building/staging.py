@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from indexer.building.progress import Progress
-from indexer.embedding import Embedder
+from indexer.embedding import ClipEmbedder
 from indexer.store import (
     FORMAT_VERSION,
     Array,
@@ -47,9 +47,8 @@ from indexer.store import (
     told_if_unwritable,
 )
 from model import Matcher, Tokens
-from model.decoding import Decoders
+from model.decoding import Decoders, Job
 from model.errors import EndedDecoding, ImageError, UnsupportedImage
-from model.images import MAX_PIXELS, Source
 from model.matcher import ENCODE_CHUNK
 
 _SCHEMA = """
@@ -231,7 +230,7 @@ class _ReadFile:
     Attributes:
         record: what became of it.
         pixels: (3, H, W), as the network wants them; None where the content has a row or cannot be decoded.
-        for_embedder: what the embedder wants.
+        for_embedder: what the embedder wants, if there is one.
     """
 
     record: GalleryFile
@@ -239,37 +238,11 @@ class _ReadFile:
     for_embedder: torch.Tensor | None = None
 
 
-class _Opener:
-    """Opens one picture as ``model.images.open_image`` does, in another process, and keeps what it says of its day.
-
-    Attributes:
-        taken: nothing before the picture is opened.
-    """
-
-    def __init__(self, decoders: Decoders, network_input: int | None) -> None:
-        self._decoders = decoders
-        self._network_input = network_input
-        self.taken: date | None = None
-
-    def __call__(
-        self, source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
-    ) -> Image.Image:
-        opened = self._decoders.open_dated(
-            source,
-            max_pixels=max_pixels,
-            least_side=least_side,
-            sketch=sketch,
-            network_input=self._network_input,
-        )
-        self.taken = opened.taken
-        return opened.image
-
-
 class Stager:
     """Computes the rows of new files and stages them in the journal.
 
     Args:
-        roots: the folders of the gallery.
+        roots: the folders of the gallery. embedder: None where clusters are made from [Ret].
         known: the contents that have a row, in the live index or the journal: by content hash the day on which each was
             taken, or None for one that says none.
         keeps_tokens: whether more than the vectors of photos are kept.
@@ -282,7 +255,7 @@ class Stager:
         self,
         roots: Sequence[Folder],
         matcher: Matcher,
-        embedder: Embedder,
+        embedder: ClipEmbedder | None,
         journal: Journal,
         known: Mapping[str, date | None],
         keeps_tokens: bool = True,
@@ -305,18 +278,13 @@ class Stager:
             ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,
             PhotoEncoder(self._matcher, batch) as encoder,
         ):
-            # Only pixels as small as the network's are sent between processes, since copying costs time. A padded
-            # picture is not made of a squashed one.
-            whole = self._embedder.uses_pictures or self._matcher.preprocessing.padded
-            side = None if whole else self._matcher.config.image_size
-            read = partial(self._read, make_opener=partial(_Opener, decoders, side))
-            ready = _read_ahead(pool, read, files, window=batch + 2 * readers)
+            ready = _read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
             for start in range(0, len(files), batch):
                 group = [next(ready) for _ in range(min(batch, len(files) - start))]
                 bad = self._commit(group, encoder)
                 progress.advance(len(group), bad)
 
-    def _read(self, file: GalleryFile, make_opener: Callable[[], _Opener]) -> _ReadFile:
+    def _read(self, decoders: Decoders, file: GalleryFile) -> _ReadFile:
         unread = replace(file, stamp=None)
         try:
             content = self._roots[file.root].read(file.path, file.stamp)
@@ -328,11 +296,9 @@ class Stager:
         record = replace(file, content_hash=content_hash, stamp=content.stamp)
         if content_hash in self._known:
             return _ReadFile(replace(record, taken=self._known[content_hash]))
-        opener = make_opener()
         try:
-            image = self._matcher.open(content.data, "photo", opener)
-            pixels = self._matcher.prepare(image, "photo")
-            return _ReadFile(replace(record, taken=opener.taken), pixels, self._embedder.prepare(image))
+            pixels, inputs, taken = self._decoded(decoders, content.data)
+            return _ReadFile(replace(record, taken=taken), pixels, inputs)
         except (UnsupportedImage, EndedDecoding) as error:
             # Tried again by the next build: a decoder may be installed by then, or there is more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -341,16 +307,26 @@ class Stager:
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
+    def _decoded(self, decoders: Decoders, data: bytes) -> tuple[torch.Tensor, torch.Tensor | None, date | None]:
+        """Opens a photo. Returns what the network and the embedder want of it, and the day on which it was taken."""
+        preprocessing = self._matcher.preprocessing
+        if self._embedder is not None:
+            whole = decoders.open_dated(data, Job(least_side=preprocessing.least_side("photo")))
+            return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole.taken
+        # Only pixels as small as the network's are sent between processes, since copying costs time.
+        small = decoders.open_dated(data, Job.preparing(preprocessing, "photo"))
+        return preprocessing.to_tensor(np.asarray(small.image)), None, small.taken
+
     def _commit(self, group: Sequence[_ReadFile], encoder: PhotoEncoder) -> int:
         """Compute and commit the rows of new photos. Returns how many of the files cannot be indexed."""
         records, days = [file.record for file in group], dict[str, date | None]()
-        pixels, inputs = list[torch.Tensor](), list[torch.Tensor | None]()
+        pixels, inputs = list[torch.Tensor](), list[torch.Tensor]()
         for file in group:
             content = file.record.content_hash
             if file.pixels is not None and content is not None and content not in self._known and content not in days:
                 days[content] = file.record.taken
                 pixels.append(file.pixels)
-                inputs.append(file.for_embedder)
+                inputs += [] if file.for_embedder is None else [file.for_embedder]
         arrays = self._compute(pixels, inputs, encoder) if pixels else None
         if arrays is not None:
             finite = np.all([_finite(np.asarray(array)) for array in arrays.arrays.values()], axis=0)
@@ -366,13 +342,13 @@ class Stager:
         return sum(record.reason is not None for record in records)
 
     def _compute(
-        self, pixels: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor | None], encoder: PhotoEncoder
+        self, pixels: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], encoder: PhotoEncoder
     ) -> RowArrays:
-        """Computes the rows of photos. inputs: what ``Embedder.prepare`` gave of each."""
+        """Computes the rows of photos. inputs: what ``ClipEmbedder.prepare`` gave of each."""
         tokens = encoder.encode(pixels)
         arrays: dict[str, Array | Picked] = {"vectors": normalised(tokens.ret.float().cpu().numpy()).astype(np.float16)}
-        if (made := self._embedder.embed(inputs)) is not None:
-            arrays["embeddings"] = made.astype(np.float16)
+        if self._embedder is not None:
+            arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
             # Rounded to float16 first, as always: an equal photo gets equal bytes in each segment. What float16 cannot
             # hold becomes infinite, and is reported as not finite.

@@ -19,7 +19,7 @@ import torch
 import model
 from indexer.building import Clustering, Contents, GenerationWriter, Journal, LiveState, Progress, Stager
 from indexer.distributed.slices import Attempt, Slices, Sources
-from indexer.embedding import Embedder, WantedEmbedder
+from indexer.embedding import ClipEmbedder, WantedEmbedder
 from indexer.errors import BadInvocation
 from indexer.store import (
     Catalog,
@@ -89,7 +89,7 @@ class Setup:
 
 
 @lru_cache(maxsize=1)
-def opened(setup: Setup) -> tuple[model.Matcher, Embedder]:
+def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     """Loads the networks, once in a build.
 
     Raises:

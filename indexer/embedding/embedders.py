@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,51 +23,19 @@ from model.terminal import expanded, resolved
 Floats = npt.NDArray[np.float32]
 
 
-class Embedder(Protocol):
-    """Gives every photo a vector of unit length.
-
-    Attributes:
-        uses_pictures: whether ``prepare`` needs the whole picture; otherwise it may be reduced to the network's input.
-    """
-
-    uses_pictures: bool
-
-    def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """Make of an RGB image all that ``embed`` needs, since it is not kept. Several threads may call it."""
-
-    def embed(self, inputs: Sequence[torch.Tensor | None]) -> Floats | None:
-        """Computes the photos' vectors (b, e) float32, L2-normalised; None where those of the network serve.
-
-        inputs: what ``prepare`` gave of b photos.
-        """
-
-
 @dataclass(frozen=True)
 class ChosenEmbedder:
     """An embedder that has been found.
 
     Attributes:
         entry: what the manifest says about it.
-        load: reads its weights. It is called only where there are new photos, since without any the embedder is not
-            needed. EmbedderUnavailable where the weights do not fit.
+        load: reads its weights, and gives None where clusters are made from [Ret] itself, which is computed anyway. It
+            is called only where there are new photos, since without any the embedder is not needed.
+            EmbedderUnavailable where the weights do not fit.
     """
 
     entry: EmbedderEntry
-    load: Callable[[], Embedder]
-
-
-class RetEmbedder:
-    """Uses [Ret] of the encoding, which is computed anyway. It stands in where there is no CLIP."""
-
-    uses_pictures = False
-
-    def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """Returns None, because the encoding has all that is needed."""
-        return None
-
-    def embed(self, inputs: Sequence[torch.Tensor | None]) -> None:
-        """Returns None, because clusters are made from [Ret] itself."""
-        return
+    load: Callable[[], ClipEmbedder | None]
 
 
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
@@ -78,14 +46,12 @@ _CHUNK = 16
 
 
 class ClipEmbedder:
-    """An open_clip image encoder, in float32.
+    """An open_clip image encoder, in float32. It gives every photo a vector of unit length.
 
     Attributes:
         model: the open_clip model. transform: its PIL -> (3, H, W) preprocessing. device: where it runs.
         source: what open_clip calls it: the name of an architecture, or "local-dir:FOLDER".
     """
-
-    uses_pictures = True
 
     def __init__(
         self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device, source: str
@@ -95,18 +61,18 @@ class ClipEmbedder:
         self.device = device
         self.source = source
 
-    def prepare(self, image: Image.Image) -> torch.Tensor | None:
-        """Prepares a picture as this model was trained: (3, H, W)."""
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """Prepares an RGB picture as this model was trained: (3, H, W). Several threads may call it."""
         return self.transform(image)
 
     @torch.inference_mode()
-    def embed(self, inputs: Sequence[torch.Tensor | None]) -> Floats:
-        """Computes the model's image features, L2-normalised.
+    def embed(self, inputs: Sequence[torch.Tensor]) -> Floats:
+        """Computes the model's image features of b prepared photos, (b, e) float32, L2-normalised.
 
         They are computed in chunks of one size, the last one padded, so that a photo's vector does not depend on the
         photos that are computed with it.
         """
-        images = torch.stack([image for image in inputs if image is not None])
+        images = torch.stack(list(inputs))
         out = []
         for start in range(0, len(images), _CHUNK):
             block = images[start : start + _CHUNK]
@@ -223,7 +189,7 @@ def clip_from_folder(folder: Path, device: torch.device) -> ChosenEmbedder:
     )
 
 
-def _chosen(spec: str, name: str, files: Sequence[Path], load: Callable[[], Embedder]) -> ChosenEmbedder:
+def _chosen(spec: str, name: str, files: Sequence[Path], load: Callable[[], ClipEmbedder]) -> ChosenEmbedder:
     digest = hashlib.sha256("".join(hash_file(path) for path in files).encode()).hexdigest()
     entry = EmbedderEntry(
         kind="clip", name=name, description=f"image vectors of {name}, by open_clip", spec=spec, sha256=digest
@@ -231,7 +197,7 @@ def _chosen(spec: str, name: str, files: Sequence[Path], load: Callable[[], Embe
     return ChosenEmbedder(entry, load)
 
 
-def _load(model: str, weights: Path, device: torch.device, **options: object) -> Embedder:
+def _load(model: str, weights: Path, device: torch.device, **options: object) -> ClipEmbedder:
     # open_clip reads these as safetensors or with ``weights_only``. Files of other names could run code.
     if weights.suffix not in {".safetensors", ".bin", ".pt", ".pth"}:
         raise EmbedderUnavailable(f"{weights} is no weights file; name a .safetensors, .bin, .pt or .pth file.")
@@ -283,7 +249,7 @@ def choose_embedder(spec: str, device: torch.device, *, download: bool = True) -
         entry = EmbedderEntry(
             kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
         )
-        return ChosenEmbedder(entry, RetEmbedder)
+        return ChosenEmbedder(entry, lambda: None)
     if spec == "clip":
         spec = f"clip:{DEFAULT_CLIP}"
     kind, _, source = spec.partition(":")
@@ -354,7 +320,7 @@ def open_towers(entry: EmbedderEntry, device: torch.device) -> ClipTowers:
             "or run `sketch-search index build` with --embedder."
         )
     embedder = chosen.load()
-    if not isinstance(embedder, ClipEmbedder):
+    if embedder is None:
         raise EmbedderUnavailable(f"this index was clustered by {entry.name}, not by CLIP.")
     return ClipTowers(embedder, entry.name)
 

@@ -21,7 +21,6 @@ from model.datasets.tasks import (
     LARGE_PROTOCOLS,
     Task,
     check_classes,
-    class_key,
     hold_out,
     one_data_set,
     read_task,

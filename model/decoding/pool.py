@@ -17,7 +17,7 @@ from PIL import Image
 
 from model.decoding.messages import READY, BrokenReply, Job, Limits, Request, receive_picture, send_request
 from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
-from model.images import MAX_PIXELS, OpenedImage, Source, read_image_file
+from model.images import OpenedImage
 
 # Bytes that a pipe holds, as far as the system gives them: with the usual 64 KiB both sides wait for each other often.
 _PIPE_BYTES = 1 << 20
@@ -218,9 +218,10 @@ class Decoders:
         UndecodableImage: the process crashed, too. EndedDecoding: the system ended it. DecodingUnavailable: it cannot
         start one.
         """
-        return self._decode(data, job, quick=quick).image
+        return self.open_dated(data, job, quick=quick).image
 
-    def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+    def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+        """Do a job as ``run`` does. Returns the picture with the day on which it was taken."""
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:
@@ -232,23 +233,6 @@ class Decoders:
                     return self._run(request)
                 except DecoderDied as death:
                     raise _bad(death) from death
-
-    def open_dated(
-        self,
-        source: Source,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        least_side: int | None = None,
-        sketch: bool = False,
-        network_input: int | None = None,
-    ) -> OpenedImage:
-        """Opens a picture by the rules of ``model.images.open_dated``. Raises CostlyImage for an exceeded limit, too.
-
-        With ``network_input`` the picture comes as large as it is for the network (see ``Job``), and far less has to be
-        handed over. ``Preprocessing.pixels`` makes the same of this one as of the whole photo, unless it pads.
-        """
-        job = Job(max_pixels, least_side, sketch, network_input=network_input)
-        return self._decode(read_image_file(source), job)
 
     def close(self) -> None:
         """End all processes. Those that decode are ended when they are done."""

@@ -7,7 +7,6 @@ from model.images.files import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     OpenedImage,
-    OpenImage,
     Source,
     media_type,
     open_dated,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +79,6 @@ class OpenedImage:
 
     image: Image.Image
     taken: date | None
-
-
-class OpenImage(Protocol):
-    """A function with the promises of `open_image`, wherever it decodes."""
-
-    def __call__(
-        self, source: Source, *, max_pixels: int = ..., least_side: int | None = ..., sketch: bool = ...
-    ) -> Image.Image: ...
 
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"

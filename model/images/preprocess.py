@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from model.errors import ModelError
-from model.images.files import OpenImage, Source, open_image, to_rgb
+from model.images.files import Source, open_image, to_rgb
 from model.images.ink import LEAST_CONTRAST, Pixels, find_ink, keep_greatest, paper_colour, percentile, stretched
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class Preprocessing:
     released: bool = False
     padded: bool = False
 
-    def open(self, source: Source, modality: str, opener: OpenImage = open_image) -> Image.Image:
-        """Opens a picture in the form that `prepare` expects; raises what `opener` raises.
+    def open(self, source: Source, modality: str) -> Image.Image:
+        """Opens a picture in the form that `prepare` expects; raises what `open_image` raises.
 
         A large JPEG photo is decoded at a fraction of its size, with no side shorter than three times `image_size`.
         Sketches, and photos for `released` networks, are decoded whole.
         """
-        return opener(source, least_side=self.least_side(modality), sketch=modality == "sketch")
+        return open_image(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
     def prepare(self, image: Image.Image, modality: str) -> torch.Tensor:
         """A picture of any size and mode as (3, image_size, image_size) float32, (value / 255 - mean) / std.

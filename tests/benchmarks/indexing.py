@@ -27,7 +27,7 @@ from indexer import build
 from indexer.building.request import DEFAULT_BATCH
 from indexer.building.staging import PhotoEncoder
 from model.datasets.corpus import DATA_VARIABLE, THUMBNAIL_SETS, data_folder, read_data
-from model.images.files import OpenImage, Source, open_image
+from model.images.files import open_image
 from model.images.preprocess import Preprocessing
 from model.matcher import Matcher
 from model.network.config import Modality
@@ -89,12 +89,11 @@ class Other:
         return Tokens.of_ret(self._encoder(images).reshape(len(images), -1))
 
 
-class WholePictures(Matcher):
-    """A matcher for which large JPEGs are decoded whole."""
+class WholePictures(Preprocessing):
+    """A preprocessing for which large JPEGs are decoded whole."""
 
-    def open(self, source: Source, modality: Modality, opener: OpenImage = open_image) -> Image.Image:
-        """The picture at its full size."""
-        return opener(source)
+    def least_side(self, modality: str) -> None:
+        """None: at their full size."""
 
 
 def gather(folder: Path, count: int) -> bool:
@@ -191,7 +190,8 @@ def ways(
         few: how many photos the released encoder and CLIP see.
         peaks: the most memory of builds of ``small`` and ``large``, in MiB.
     """
-    matcher, whole = Matcher(network, "0" * 64), WholePictures(network, "0" * 64)
+    matcher, whole = Matcher(network, "0" * 64), Matcher(network, "0" * 64)
+    whole.preprocessing = WholePictures(**vars(whole.preprocessing))
     paths, larger = pictures(small), pictures(large)
     name, config = network.config.name, released.config
     squashed = Preprocessing(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from PIL import Image
 
 import model
+from model.images import Pixels, Preprocessing
 from model.network.config import Modality
 from model.network.tokens import Tokens
 
@@ -15,6 +17,17 @@ def ret_only(ret: torch.Tensor) -> Tokens:
     return Tokens(ret[:, None], torch.empty(len(ret), 0, dtype=torch.int64))
 
 
+def calling(happening: Callable[[], object], matcher: model.Matcher) -> Preprocessing:
+    """The preprocessing of a matcher, which calls something for each photo that it has prepared."""
+
+    class Calling(Preprocessing):
+        def to_tensor(self, pixels: Pixels) -> torch.Tensor:
+            happening()
+            return super().to_tensor(pixels)
+
+    return Calling(**vars(matcher.preprocessing))
+
+
 class GlobalVector:
     """The tiny network without its patch tokens."""
 
@@ -22,7 +35,7 @@ class GlobalVector:
         self._matcher = matcher
         self.photo_sha256, self.preprocessing_fingerprint = "0" * 64, matcher.preprocessing_fingerprint
         self.config, self.device, self.dtype = matcher.config, matcher.device, matcher.dtype
-        self.open, self.prepare, self.preprocessing = matcher.open, matcher.prepare, matcher.preprocessing
+        self.preprocessing = matcher.preprocessing
 
     def token_count(self, modality: str) -> int:
         return 1
@@ -38,13 +51,13 @@ class ShortOfMemory(GlobalVector):
         super().__init__(matcher)
         self.photo_sha256 = matcher.photo_sha256
         self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
-        self.prepare = self._prepare_three
-        self._room = iter(range(3))
+        room = iter(range(3))
 
-    def _prepare_three(self, image: Image.Image, modality: Modality) -> torch.Tensor:
-        if next(self._room, None) is None:
-            raise MemoryError
-        return self._matcher.prepare(image, modality)
+        def take() -> None:
+            if next(room, None) is None:
+                raise MemoryError
+
+        self.preprocessing = calling(take, matcher)
 
 
 class Overflowing(GlobalVector):

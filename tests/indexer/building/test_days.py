@@ -6,7 +6,6 @@ import os
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,8 @@ from indexer import PhotoFilter, build, compact, open_index, remove
 from indexer.building.staging import Stager
 from indexer.store.catalog import GalleryFile, read_catalog
 from indexer.store.location import IndexFolder
+from model.decoding import Decoders
+from tests.indexer.clip_models import saved_clip
 from tests.pictures import SHAPES, dated, encoded, photo
 
 TAKEN = date(2019, 8, 7)
@@ -88,10 +89,9 @@ def test_photos_are_found_by_the_day_taken_and_where_there_is_none_by_that_of_th
 
 
 def test_an_embedder_that_takes_whole_pictures_changes_no_day(
-    photos: Path, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+    photos: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("indexer.embedding.embedders.RetEmbedder.uses_pictures", True)
-    build([photos], index_path, matcher, clusters=2)
+    build([photos], index_path, matcher, clusters=2, embedder=f"clip:{saved_clip(tmp_path / 'clip')}")
     assert days(index_path) == EXPECTED
 
 
@@ -135,9 +135,9 @@ def test_a_build_that_was_killed_goes_on_with_the_days_that_it_has_read(
     def killed(self: Stager, *args: object) -> object:
         raise KeyboardInterrupt
 
-    def noted(self: Stager, file: GalleryFile, *args: Any, **how: Any) -> object:
+    def noted(self: Stager, decoders: Decoders, file: GalleryFile) -> object:
         read.append(file.path)
-        return begun(self, file, *args, **how)
+        return begun(self, decoders, file)
 
     with monkeypatch.context() as patch:
         commits = iter((commit, commit))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 import model
 from indexer import IndexBusy, IndexUnwritable, add, build, compact, open_index, read_summary, remove, repair, verify
@@ -18,7 +17,7 @@ from model.network.tokens import Tokens
 from tests.indexer.damages import flip
 from tests.indexer.disks import fill, read_only, small_disk
 from tests.indexer.galleries import save_photo, save_photos, tokens_of
-from tests.indexer.strange_networks import GlobalVector
+from tests.indexer.strange_networks import GlobalVector, calling
 from tests.programs import started_python
 
 MIB = 2**20
@@ -104,29 +103,16 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(
     assert not build([gallery], index, matcher).changed
 
 
-class Meddler(GlobalVector):
-    """The tiny network, which lets something happen when it is first given a photo."""
-
-    def __init__(self, matcher: model.Matcher, happening: Callable[[], object]) -> None:
-        super().__init__(matcher)
-        self.photo_sha256 = matcher.photo_sha256
-        self.token_count, self.encode = matcher.token_count, matcher.encode  # type: ignore[method-assign,assignment]
-        self.prepare = self._prepare
-        self._happening: Callable[[], object] | None = happening
-
-    def _prepare(self, image: Image.Image, modality: Modality) -> torch.Tensor:
-        happening, self._happening = self._happening, None
-        if happening is not None:
-            happening()
-        return self._matcher.prepare(image, modality)
-
-
 def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
-    gallery: Path, index_path: Path, matcher: model.Matcher, tmp_path: Path
+    gallery: Path, index_path: Path, matcher: model.Matcher, weights: Path, tmp_path: Path
 ) -> None:
     photos = sorted(gallery.glob("*.png"))
+    meddler, begun = model.load(weights, dtype=torch.float32), list[bool]()
 
     def change() -> None:
+        if begun:
+            return
+        begun.append(True)
         # As the walk goes by path, these were seen and most are not read yet.
         photos[-1].unlink()
         save_photo(photos[-2], 60)
@@ -134,7 +120,8 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
         photos[-4].rename(gallery / "renamed.png")
         save_photo(gallery / "new.png", 61)
 
-    report = build([gallery], index_path, Meddler(matcher, change), batch=2)  # type: ignore[arg-type]
+    meddler.preprocessing = calling(change, matcher)
+    report = build([gallery], index_path, meddler, batch=2)
     assert {bad.path for bad in report.bad} <= {path.name for path in photos[-4:]}
     assert verify(index_path) == []
     report = build([gallery], index_path, matcher)

@@ -46,7 +46,7 @@ def install() -> None:
     class InThisProcess(Decoders):
         """To start a process takes longer than a small slice."""
 
-        def _decode(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+        def open_dated(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
             return job.run(data)
 
     def read(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:

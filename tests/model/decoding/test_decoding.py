@@ -40,7 +40,7 @@ def slow() -> bytes:
 
 
 def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sketch: bool = False) -> Image.Image:
-    return decoders.open_dated(data, least_side=least_side, sketch=sketch).image
+    return decoders.run(data, Job(least_side=least_side, sketch=sketch))
 
 
 def alive(pid: int) -> bool:
@@ -81,9 +81,6 @@ def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, releas
         there = decoders.run(data, Job.preparing(preprocessing, modality))
         here = preprocessing.pixels(preprocessing.open(data, modality), modality)
         assert np.array_equal(np.asarray(there), here)
-    reduced = decoders.open_dated(data, least_side=preprocessing.least_side("photo"), network_input=96).image
-    assert reduced.size == (96, 96)
-    assert np.array_equal(preprocessing.pixels(reduced, "photo"), here)
     with pytest.raises(ImageTooLarge):
         decoders.run(encoded(drawing("house")), Job.preparing(preprocessing, "sketch", max_pixels=1000))
 
@@ -208,7 +205,7 @@ def test_a_process_that_cannot_be_started_says_nothing_of_the_picture(
 
 _ASK = """
 import sys, time
-from model.decoding import Decoders
+from model.decoding import Decoders, Job
 decoders = Decoders(1)
 decoders.start()
 print(decoders.idle[0], flush=True)
@@ -232,7 +229,7 @@ def test_no_process_outlives_the_program_that_started_it(number: signal.Signals)
 def test_nor_does_one_that_decodes(slow: bytes, tmp_path: Path) -> None:
     (tmp_path / "slow.jpg").write_bytes(slow)
     # Again and again, for one time may be over before it is noticed.
-    then = f"while True: decoders.open_dated({str(tmp_path / 'slow.jpg')!r})"
+    then = f"while True: decoders.run(open({str(tmp_path / 'slow.jpg')!r}, 'rb').read(), Job())"
     with started_python("-c", _ASK.format(then=then)) as program:
         assert program.stdout is not None
         assert program.stdin is not None

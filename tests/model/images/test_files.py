@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from model.decoding import Decoders
+from model.decoding import Decoders, Job
 from model.errors import CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from model.images import files, open_dated
 from model.images.bounds import MOST_PARTS, MOST_SCANS
@@ -211,7 +211,7 @@ def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
     # What the sensor saw is not decoded, however much its header promises.
     assert open_image(dng(plain, claims=(20_000, 10_000))).size == PHOTO.size
     with Decoders(1) as decoders:
-        assert decoders.open_dated(dng(plain)).image == open_image(dng(plain))
+        assert decoders.run(dng(plain), Job()) == open_image(dng(plain))
 
 
 def test_opening_heic_does_not_change_pillow() -> None:
@@ -345,7 +345,7 @@ def test_a_heic_file_says_its_day() -> None:
 def test_another_process_says_the_same_day() -> None:
     with Decoders(1) as decoders:
         for data in (dated(PHOTO, TEXT), dated(PHOTO, "0000:00:00 00:00:00"), encoded(PHOTO, "JPEG")):
-            assert decoders.open_dated(data, least_side=48, network_input=64).taken == open_dated(data).taken
+            assert decoders.open_dated(data, Job(least_side=48, network_input=64)).taken == open_dated(data).taken
 
 
 @pytest.mark.parametrize(
