@@ -19,6 +19,9 @@ MIB = 1024 * 1024
 MOST_THREADS = 512
 # As many kinds of variants as the model has; a test compares them.
 MOST_VARIANTS = 3
+# What separators of paths stand between. A URL has ':' behind its scheme, and before a password and a port.
+_ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
+_NAME = re.compile("[^,]+")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -48,10 +51,10 @@ class Settings(BaseSettings):
         description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
         "turned. Each takes the time of one encoding. Default: as the checkpoint says, which is mostly all of them.",
     )
-    gallery: Annotated[tuple[Path, ...], NoDecode] = Field(
+    gallery: Annotated[tuple[Path | str, ...], NoDecode] = Field(
         default=(),
         description="Where the photos' roots lie here, in the order of the build, if not where the index saw them: "
-        "paths separated by the system's path separator (':' or ';'), or a JSON list.",
+        "paths and URLs separated by the system's path separator (':' or ';'), or a JSON list.",
     )
     allow_build: bool | None = Field(
         default=None,
@@ -158,12 +161,12 @@ class Settings(BaseSettings):
     @field_validator("gallery", "shards", mode="before")
     @classmethod
     def _split_paths(cls, value: Any) -> Any:
-        return _split(value, os.pathsep)
+        return _split(value, _ADDRESS)
 
     @field_validator("cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
-        return _split(value, ",")
+        return _split(value, _NAME)
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -195,10 +198,10 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _split(value: Any, separator: str) -> Any:
+def _split(value: Any, part: re.Pattern[str]) -> Any:
     """A list written as text, as a list; anything else as it is. A ValueError becomes pydantic's sentence."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
         return json.loads(value)
-    return [part.strip() for part in value.split(separator) if part.strip()]
+    return [found.strip() for found in part.findall(value) if found.strip()]

@@ -6,7 +6,6 @@ Arrays are memory maps, so that opening a large index is quick and reads only wh
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,11 +22,10 @@ from indexer.store.clusters import Centroids, read_centroids
 from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, live_generation
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, folder_at, place_meant, shown_path
+from indexer.store.roots import FileKey, Root, folder_at, folder_of, place_meant, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
 from model import Matcher, Tokens
-from model.terminal import expanded
 
 
 @dataclass(frozen=True)
@@ -315,18 +313,14 @@ def _open(
             f"the index at {folder.path} was built with other image preprocessing; run `sketch-search index build` "
             "again."
         )
-    addresses = [root.path for root in manifest.roots]
+    folders = [folder_at(root.path) for root in manifest.roots]
     if gallery_roots is not None:
-        if len(gallery_roots) != len(addresses):
+        if len(gallery_roots) != len(folders):
             names = ", ".join(manifest.root_names)
             raise IndexRefused(
-                f"the index has {len(addresses)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
+                f"the index has {len(folders)} gallery root(s) ({names}), and {len(gallery_roots)} were named; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
-        addresses = [_address_here(os.fspath(root)) for root in gallery_roots]
-    roots = [Root(root.name, folder_at(address)) for root, address in zip(manifest.roots, addresses, strict=True)]
+        folders = [*map(folder_of, gallery_roots)]
+    roots = [Root(root.name, folder) for root, folder in zip(manifest.roots, folders, strict=True)]
     return Index(folder, generation, roots, matcher.config.grid**2)
-
-
-def _address_here(root: str) -> str:
-    return root if "://" in root else str(expanded(root).absolute())

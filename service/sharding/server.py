@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from PIL import Image, ImageDraw
 
-from indexer import IndexerError, IndexRefused, live_stamp, open_index
+from indexer import Address, IndexerError, IndexRefused, live_stamp, open_index
 from model import Matcher, ModelError
 from service.gallery import Call, Gallery, GenerationGone, Overview, Pending, Shard, ShardRefuses, State
 from service.schemas import SearchQuery
@@ -57,7 +57,7 @@ class ShardServer:
     """
 
     def __init__(
-        self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Path] = (), keeps: int = 1
+        self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Address] = (), keeps: int = 1
     ) -> None:
         """Opens nothing yet.
 

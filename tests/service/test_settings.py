@@ -43,11 +43,17 @@ def test_a_sketch_has_as_many_variants_as_the_model_knows(monkeypatch: pytest.Mo
             Settings()
 
 
-def test_the_gallery_is_a_list_of_paths_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_GALLERY", os.pathsep.join(["/a", "/b c"]))
-    assert Settings().gallery == (Path("/a"), Path("/b c"))
+@pytest.mark.parametrize(
+    "places",
+    [("/a", "/b c"), ("s3://a", "22", "/c", "sftp://me@nas:22/d", "webdavs://h/e f"), ("sftp://me:word@nas/d", "/e.zip")],
+)
+def test_the_gallery_is_a_list_of_paths_and_urls_or_json(
+    places: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBIR_GALLERY", os.pathsep.join(places))
+    assert Settings().gallery == places
     monkeypatch.setenv("SBIR_GALLERY", '["/a:b", "/c"]')
-    assert Settings().gallery == (Path("/a:b"), Path("/c"))
+    assert Settings().gallery == ("/a:b", "/c")
 
 
 def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,3 +66,20 @@ def test_library_and_service_show_photos_that_are_elsewhere(
         assert max(small.size) == 64
         why = client.post("/explain", content=sketch, params={"photo": first["id"]})
         assert why.status_code == 200
+        chosen = client.get("/photos.zip", params={"id": ids})
+        with zipfile.ZipFile(io.BytesIO(chosen.content)) as files:
+            assert original.content in map(files.read, files.namelist())
+
+
+def test_photos_that_have_moved_elsewhere_are_shown_from_there(
+    address: str, tmp_path: Path, settings: Settings, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(NAMES):
+        (tmp_path / "before" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "before" / name).write_bytes(encoded(draw_photo(number)))
+    Gallery.open(tmp_path / "before", index=tmp_path / "index", weights=weights, progress=False).close()
+    shutil.rmtree(tmp_path / "before")
+    monkeypatch.setenv("SBIR_GALLERY", address)
+    with asked(settings, index=tmp_path / "index", gallery=Settings().gallery) as client:
+        first = client.post("/search", content=encoded(draw_sketch(0)), params={"k": 1}).json()["results"][0]
+        assert client.get(first["photo_url"]).content == encoded(draw_photo(NAMES.index(first["paths"][0])))
