@@ -5,6 +5,7 @@ The server, the command line and so the client all answer through this one objec
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -327,6 +328,8 @@ class Engine:
             ),
             IndexInfo(
                 generation=index.generation,
+                # Of many shards the whole name is long.
+                made=hashlib.sha256(index.made.encode()).hexdigest()[:16],
                 photos=index.photo_count,
                 clusters=index.cluster_count,
                 tokens=index.tokens_kept,

@@ -20,7 +20,7 @@ from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metri
 from service.settings import Settings
 
 # Of the HTTP API; the OpenAPI document carries it, so that a change of the document is a change of this.
-API_VERSION = "3.2.0"
+API_VERSION = "3.3.0"
 # Short questions that are answered at once, beside searches.
 LOOKUPS = 4
 # Photos that are read at once to be shrunk, and to be sent. Decoding a large one takes a few hundred MiB.

@@ -32,6 +32,7 @@ class IndexInfo(BaseModel):
     """The index in use."""
 
     generation: str
+    made: str = Field(description="Names this generation, also among those of other indexes.")
     photos: int = Field(description="Photos shown; equal files count once.")
     clusters: int
     tokens: int = Field(description="Tokens kept of each photo, [Ret] among them.")

@@ -35,7 +35,7 @@ export class Start {
 
   /** Take from the answer of /info which photos there are. */
   know({ index }) {
-    this.#of = index && `${index.generation}, ${index.photos}`;
+    this.#of = index && index.made;
   }
 
   /** Show them, and find out later what they find, once for each generation of the index. */

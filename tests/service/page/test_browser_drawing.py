@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import httpx
@@ -175,7 +176,7 @@ def test_an_example_is_a_drawing_to_go_on_with(desk: Browser, server: Served) ->
     check_quiet(desk, server)
 
 
-def test_the_start_page_shows_what_three_drawings_find_once_for_each_generation(
+def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
     desk: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
 ) -> None:
     photos = tmp_path / "photos"
@@ -203,10 +204,13 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_generation(
         desk.refresh()
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert examples_searched() == 0
-        save_copy(photos / "5.png", 5, 0)
-        build([photos], index, matcher)
+        # Another index, whose generation has the same number, and as many photos.
+        save_copy(photos / "4.png", 5, 0)
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
-            wait_until(lambda: http.get("/info").json()["index"]["photos"] == 6, "the new generation is not used")
+            before = http.get("/info").json()["index"]["made"]
+            shutil.rmtree(index)
+            build([photos], index, matcher)
+            wait_until(lambda: http.get("/info").json()["index"]["made"] != before, "the new index is not used")
         desk.refresh()
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert examples_searched() == 6
