@@ -45,7 +45,11 @@ def test_a_sketch_has_as_many_variants_as_the_model_knows(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "places",
-    [("/a", "/b c"), ("s3://a", "22", "/c", "sftp://me@nas:22/d", "webdavs://h/e f"), ("sftp://me:word@nas/d", "/e.zip")],
+    [
+        ("/a", "/b c"),
+        ("s3://a", "22", "/c", "sftp://me@nas:22/d", "webdavs://h/e f"),
+        ("sftp://me:word@nas/d", "/e.zip"),
+    ],
 )
 def test_the_gallery_is_a_list_of_paths_and_urls_or_json(
     places: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
