@@ -6,13 +6,16 @@ takes of all what one index would have found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TypeAlias
 
+import faiss
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from indexer import PhotoFilter
@@ -31,6 +34,11 @@ Word: TypeAlias = int | TextVector
 
 # Photos that come into the ranking because they are the most similar ones to liked photos.
 NEAREST = 300
+# From so many cells on, a second level of cells above them finds those that a query is compared with: sorting all of
+# them would take longer than scoring photos.
+MANY_CELLS = 100_000
+# So many are found for each part of a query, 64 times as many as are opened, in so many of the cells above.
+NEAR_CELLS, OPENED_ABOVE = 4096, 64
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
@@ -212,6 +220,28 @@ class Cells:
         weights = self.sizes / max(1, self.sizes.sum())
         mean: Floats = (self.vectors.astype(np.float64).T @ weights).astype(np.float32)
         return mean
+
+    @cached_property
+    def _above(self) -> faiss.Index:
+        """The second level: about the square root of the cells hold these as an index's cells hold photos."""
+        kind = f"IVF{round(math.sqrt(len(self.sizes)))},Flat"
+        above = faiss.index_factory(self.vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        directions = F.normalize(torch.from_numpy(self.vectors), dim=1).numpy()
+        above.train(directions)
+        above.add(directions)
+        faiss.extract_index_ivf(above).nprobe = OPENED_ABOVE
+        return above
+
+    def near(self, directions: Floats) -> NDArray[np.int64]:
+        """The cells that are worth comparing with these directions (q, d), ascending: of fewer than MANY_CELLS all."""
+        if len(self.sizes) < MANY_CELLS:
+            return np.arange(len(self.sizes))
+        found = np.unique(self._above.search(np.ascontiguousarray(directions, np.float32), NEAR_CELLS)[1])
+        return found[found >= 0]
+
+    def vectors_of(self, cells: NDArray[np.int64]) -> Floats:
+        """The mean vectors of these cells, ascending: not copied where they are all."""
+        return self.vectors if len(cells) == len(self.sizes) else self.vectors[cells]
 
     def tokens(self, cells: NDArray[np.int64]) -> Tokens:
         """The tokens of these cells."""

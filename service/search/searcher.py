@@ -15,7 +15,7 @@ with ``nprobe="all"``, the exhaustive search, the order is that of scoring every
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -207,7 +207,7 @@ class Searcher:
 
     def _examples(self, asked: _Asked) -> torch.Tensor:
         """(e, d): the vectors of the photos that stand for a word alone, the best ones by it."""
-        cells = self._order(asked, None)[: self._defaults.nprobe]
+        cells = self._order(asked, self._compared(asked), [])[: self._defaults.nprobe]
         best = self.gallery.find(replace(asked.find, cells=np.sort(cells), method="ret", clip=None, count=EXAMPLES))
         best = best[best_first(best.ids, best.by_word, EXAMPLES)]
         return torch.tensor(best.vectors).float() if len(best) else torch.zeros(1, best.vectors.shape[1])
@@ -217,18 +217,23 @@ class Searcher:
     def _cells(self, asked: _Asked, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
         """The cells that have photos which may be found, best first; each cell's score; and how many pairs it took.
 
-        Where the plan says so, the RELATED best by vector are scored by the method, and come first.
+        Where the plan says so, the RELATED best by vector are scored by the method, and come first. A cell that is not
+        compared has no number as its score.
         """
         cells, method, find = self.gallery.cells, plan.method, asked.find
         sketch = find.tokens(self.matcher.device)
+        compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(asked)
         if find.clip is not None and cells.embeddings is not None:
             by_vector = (cells.embeddings @ find.clip).astype(np.float32)
         else:
-            by_vector = self._scores(Tokens.of_ret(sketch.ret), Tokens.of_ret(torch.from_numpy(cells.vectors)), "ret")
-        order = self._order(asked, by_vector)
+            centroids = Tokens.of_ret(torch.from_numpy(cells.vectors_of(compared)))
+            by_vector = self._scores(Tokens.of_ret(sketch.ret), centroids, "ret")
+        scores = np.full(len(cells.sizes), np.nan, np.float32)
+        scores[compared] = by_vector
+        order = self._order(asked, compared, [by_vector])
         if not plan.by_pairs or method == "ret" or method == "clip":
-            return order, by_vector, len(cells.sizes) if plan.by_pairs else 0
-        first, scores = order[:RELATED], by_vector.copy()
+            return order, scores, len(compared) if plan.by_pairs else 0
+        first = order[:RELATED]
         scores[first] = self._scores(sketch, cells.tokens(first), method)
         order = np.concatenate([first[best_first(first, scores[first])], order[RELATED:]])
         return order, scores, len(first)
@@ -240,18 +245,33 @@ class Searcher:
         scores: Scores = self.matcher.scores(sketch, cells, method)[0].numpy()
         return scores
 
-    def _order(self, asked: _Asked, by_vector: Scores | None) -> NDArray[np.int64]:
-        """The cells that have photos which may be found: by turns one by each part of the query, the best first."""
-        cells, word, liked = self.gallery.cells, asked.find.word, asked.find.liked
-        columns = [] if by_vector is None else [by_vector]
-        if isinstance(word, TextVector):
-            columns += [] if cells.embeddings is None else [cells.embeddings @ word.values]
-        elif word is not None:
-            columns.append(cells.vectors @ self.matcher.word_direction(word).cpu().numpy())
-        if liked is not None:
-            columns += list((cells.vectors @ (liked - cells.mean).T).T)
-        numbers = np.arange(len(cells.sizes))
-        turns = np.stack([best_first(numbers, column) for column in columns], axis=1).ravel()
+    def _compared(self, asked: _Asked) -> NDArray[np.int64]:
+        """The cells that the query is compared with, ascending: where they are very many, those near a part of it."""
+        cells, find = self.gallery.cells, asked.find
+        if find.wanted is not None or find.clip is not None or isinstance(find.word, TextVector):
+            return np.arange(len(cells.sizes))
+        drawn = [find.features[:, 0]] if find.features.size else []
+        return np.union1d(cells.near(np.concatenate([*drawn, self._directions(find)])), asked.homes)
+
+    def _directions(self, find: Find) -> NDArray[np.float32]:
+        """(q, d): what the word of the vocabulary, and each liked photo, are like among vectors."""
+        parts = [np.empty((0, len(find.mean)), np.float32)]
+        if isinstance(find.word, int):
+            parts.append(self.matcher.word_direction(find.word).cpu().numpy()[None])
+        if find.liked is not None:
+            parts.append(find.liked - find.mean)
+        return np.concatenate(parts)
+
+    def _order(self, asked: _Asked, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
+        """Those of the compared cells that have photos which may be found: by turns the best by each part of the query.
+
+        columns: the scores of the compared cells by the sketch; none without one.
+        """
+        cells, word = self.gallery.cells, asked.find.word
+        columns = [*columns, *(cells.vectors_of(compared) @ self._directions(asked.find).T).T]
+        if isinstance(word, TextVector) and cells.embeddings is not None:
+            columns.append(cells.embeddings @ word.values)
+        turns = np.stack([compared[best_first(compared, column)] for column in columns], axis=1).ravel()
         every = np.concatenate([asked.homes, turns])
         _, first = np.unique(every, return_index=True)
         order: NDArray[np.int64] = every[np.sort(first)]

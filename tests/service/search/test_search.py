@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import model
-from indexer import Index
+from indexer import Index, build, open_index, remove
 from indexer.store.rows import quantised
 from model import Matcher, Tokens
 from model.images.files import open_image
@@ -241,3 +241,18 @@ def test_scores_do_not_depend_on_what_is_scored_together(
     assert np.array_equal(np.concatenate(parts), whole[order])
     other = exact[64].scores(sketch, candidates, method)[0].numpy()
     assert np.allclose(whole, other, rtol=0, atol=1e-5)
+
+
+def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
+    gallery: Path, matcher: Matcher, tmp_path: Path
+) -> None:
+    build([gallery], tmp_path / "index", matcher, clusters=CLUSTERS, embedder="ret")
+    with open_index(tmp_path / "index", matcher) as index:
+        first, second = (cluster.id for cluster in Searcher(index, matcher).find_sketch(nprobe=2, k=1).clusters[:2])
+        ids = index.cluster_ids(first).tolist()
+    remove([], tmp_path / "index", ids=ids)
+    with open_index(tmp_path / "index", matcher) as index:
+        assert index.cluster_sizes[first] == 0
+        found = Searcher(index, matcher).find_sketch(nprobe=1, k=1)
+    assert [cluster.id for cluster in found.clusters] == [second]
+    assert len(found.results) == 1

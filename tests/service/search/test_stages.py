@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from indexer import Index
 from model import Matcher
-from service.gallery import Find, Shard, Table, best_first
+from service.gallery import Cells, Find, Shard, Table, best_first
 from service.schemas import SearchQuery
 from service.search.plan import Stopwatch, encode_picture
 from tests.searching import Searcher
@@ -123,3 +124,32 @@ def test_all_time_until_the_last_lap_belongs_to_a_stage() -> None:
     parts = timings.prepare + timings.encode + timings.photos + timings.diffusion
     assert parts == pytest.approx(timings.total)
     assert timings.total <= watch.passed() < 1e9
+
+
+def test_a_second_level_finds_nearly_all_of_the_cells_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gallery.table.MANY_CELLS", 1)
+    monkeypatch.setattr("service.gallery.table.NEAR_CELLS", 256)
+    random, count, opened = np.random.default_rng(0), 20_000, 64
+    # Cells of real photos lie in groups, as photos do.
+    groups = random.normal(size=(200, 32))
+    vectors = groups[random.integers(200, size=count)] + 0.8 * random.normal(size=(count, 32))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    tokens = np.empty((count, 1, 32), np.float16), np.empty((count, 0), np.uint8)
+    cells = Cells(np.ones(count, np.int64), vectors, *tokens)
+    queries = (vectors[random.integers(count, size=50)] + 0.1 * random.normal(size=(50, 32))).astype(np.float32)
+    shares = [np.isin(np.argsort(-(vectors @ query))[:opened], cells.near(query[None])).mean() for query in queries]
+    assert np.mean(shares) > 0.98
+    assert len(cells.near(queries[:1])) == 256
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"quality": "fast"}, {"like": [1]}, {"nprobe": 2}, {"nprobe": "all"}, {"folder": ["red"]}]
+)
+def test_a_search_by_a_second_level_of_cells_answers_as_one_without(
+    index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    searcher = Searcher(index, matcher)
+    plain = searcher.find_sketch(**asked)
+    monkeypatch.setattr("service.gallery.table.MANY_CELLS", 1)
+    found = searcher.find_sketch(**asked)
+    assert (found.results, found.clusters) == (plain.results, plain.clusters)
