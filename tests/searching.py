@@ -7,19 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import model
 from indexer import Index, build, open_index
 from model import Matcher
-from model.ranking import Likeness
+from model.ranking import ALIKE, likeness_to
 from service import search
 from service.gallery import Gallery, Shard
 from service.schemas import SearchQuery, SearchResponse
 from service.search import Defaults
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+
+
+def mean_direction(vectors: torch.Tensor) -> torch.Tensor:
+    """The mean (d,) of vectors (p, d) at unit length: what the photos of a gallery share."""
+    return F.normalize(vectors, dim=1).mean(dim=0)
 
 
 class Searcher(search.Searcher):
@@ -43,12 +50,17 @@ class Searcher(search.Searcher):
 
     def leaving(self, unliked: Sequence[int], liked: Sequence[int], others: torch.Tensor | None = None) -> set[int]:
         """The ids of the photos that leave with the unliked ones; others: the vectors of further liked photos."""
-        places = {photo: place for place, photo in enumerate(self.index.ids.tolist())}
-        of_unliked, of_liked = (
-            torch.tensor([places[one] for one in ids], dtype=torch.int64) for ids in (unliked, liked)
-        )
-        gone = Likeness(self.index.vectors.of()).leaving(of_unliked, of_liked, others=others)
-        return set(self.index.ids[gone.numpy()].tolist()) if unliked else set()
+        if not unliked:
+            return set()
+        ids, vectors = self.index.ids, self.index.vectors.of()
+        of_unliked, of_liked = (vectors[np.isin(ids, some)] for some in (unliked, liked))
+        if others is not None:
+            of_liked = torch.cat([of_liked, others])
+        mean = mean_direction(vectors)
+        to_unliked = likeness_to(of_unliked, vectors, mean).numpy()
+        to_liked = likeness_to(of_liked, vectors, mean).numpy() if len(of_liked) else -1
+        gone = (to_unliked > ALIKE) & (to_unliked >= to_liked) & ~np.isin(ids, liked)
+        return {*ids[gone].tolist(), *unliked}
 
 
 @contextmanager

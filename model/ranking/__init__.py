@@ -7,10 +7,9 @@ from model.ranking.leading import EXAMPLES, fits, led, led_by_word, named, pulle
 from model.ranking.likeness import (
     ALIKE,
     SAME,
-    Likeness,
     first_of_same,
     kinds_of,
-    mean_direction,
+    likeness_to,
     pairs_to_compare,
     sameness,
 )

@@ -55,7 +55,7 @@ def pulled(sketch: torch.Tensor | None, liked: torch.Tensor) -> torch.Tensor:
 def led(scores: torch.Tensor, likeness: torch.Tensor) -> torch.Tensor:
     """Scores by [Ret], led by the photos that are liked.
 
-    scores: (p,) by "ret", with p at least 1. likeness: (p,) as ``Likeness.to`` gives it; below 0 it counts as 0.
+    scores: (p,) by "ret", with p at least 1. likeness: (p,) as ``likeness_to`` gives it; below 0 it counts as 0.
     Returns (p,) float32 on the CPU, by "ret": at most 0.
     """
     return _led(scores.to("cpu", torch.float32), likeness.clamp(min=0), LEAD, "ret")

@@ -24,20 +24,6 @@ from model.ranking.diffusion import centred
 # of the sketches, and a right photo among the first 20 photos for 0.64. It is no threshold of diffusion, above which
 # photos share scores little by little: here a photo is in a kind or not.
 ALIKE = 0.45
-# Photos whose directions are added up at a time: some 12 MiB with the default network.
-_BATCH = 1 << 14
-
-
-def mean_direction(ret: torch.Tensor) -> torch.Tensor:
-    """(p, d) retrieval tokens of a gallery -> (d,) float32, the mean of them normalised; zeros without photos.
-
-    It is what the photos of a gallery share, such as their style, and makes no two of them similar.
-    """
-    # In double precision, so that photos that are all the same have exactly themselves as their mean.
-    total = torch.zeros(ret.shape[1], dtype=torch.float64, device=ret.device)
-    for start in range(0, len(ret), _BATCH):
-        total += F.normalize(ret[start : start + _BATCH].float(), dim=1).sum(dim=0, dtype=torch.float64)
-    return (total / max(1, len(ret))).float()
 
 
 def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) -> torch.Tensor:
@@ -48,7 +34,7 @@ def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) ->
 
     Args:
         ret: (p, d) retrieval tokens of the photos, best first.
-        mean: (d,) as ``mean_direction`` gives it for the whole gallery. The mean of the ranking itself would hide what
+        mean: (d,) of the normalised [Ret] of the whole gallery. The mean of the ranking itself would hide what
             its photos have in common, which is what makes them a kind.
         threshold: cosine above which two photos are alike.
 
@@ -71,85 +57,22 @@ def kinds_of(ret: torch.Tensor, mean: torch.Tensor, threshold: float = ALIKE) ->
     return torch.from_numpy(kinds)
 
 
-# Below this distance to the mean a photo has no direction.
+# Below this distance to the mean a photo has no direction: it is like no photo.
 _SAME = 1e-6
 
 
-class Likeness:
-    """Compares photos of one gallery by the cosines of their centred [Ret], those of ``model.ranking.likeness``.
+def likeness_to(examples: torch.Tensor, ret: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """How much photos look like the most similar one of some examples: the highest cosine of their centred [Ret].
 
-    A second copy of all [Ret], centred, would take as much memory as the first. So two numbers for each photo are kept.
-    With r_i = R_i / |R_i| and the mean m of all r_i, the cosine of photos i and j is
+    Args:
+        examples, ret: (e, d) and (p, d) retrieval tokens, at least one example.
+        mean: (d,) as for ``kinds_of``.
 
-        c_j . (r_i - m) / |r_i - m| = (c_j . R_i) / (|R_i| |r_i - m|) - (c_j . m) / |r_i - m|,
-
-    where c_j is r_j - m, normalised.
-
-    mean: (d,) float32, as ``mean_direction`` gives it.
+    Returns (p,) float32 on the CPU, -1 to 1.
     """
-
-    def __init__(self, ret: torch.Tensor, mean: torch.Tensor | None = None) -> None:
-        """ret: (p, d) retrieval tokens, kept and not copied: of all photos of the gallery, or with ``mean`` of some."""
-        self._ret = ret
-        self.mean = mean_direction(ret) if mean is None else mean
-        scales, shifts = [ret.new_empty(0, dtype=torch.float32)], [ret.new_empty(0, dtype=torch.float32)]
-        for start in range(0, len(ret), _BATCH):
-            part = ret[start : start + _BATCH].float()
-            lengths = part.norm(dim=1).clamp(min=1e-12)
-            distances = (part / lengths[:, None] - self.mean).norm(dim=1)
-            # A photo that is exactly the mean is like no photo.
-            shift = torch.where(distances > _SAME, 1 / distances, 0.0)
-            shifts.append(shift)
-            scales.append(shift / lengths)
-        self._scale, self._shift = torch.cat(scales), torch.cat(shifts)
-
-    @torch.inference_mode()
-    def to(
-        self, examples: torch.Tensor, rows: torch.Tensor | None = None, *, others: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Compares photos with the most similar one of ``examples`` and ``others``.
-
-        Args:
-            examples: (e,) int64, rows of photos. rows: (m,) int64, those that are compared with them; None for all.
-            others: (o, d) retrieval tokens of photos that are not in the gallery; None for none.
-
-        Returns (m,) float32 on the CPU, cosines from -1 to 1; -1 where there are no examples.
-        """
-        count = len(self._ret) if rows is None else len(rows)
-        if not len(examples) and others is None:
-            return torch.full((count,), -1.0)
-        of_examples = (
-            self._ret[examples].float() * self._scale[examples, None] - self.mean * self._shift[examples, None]
-        )
-        if others is not None:
-            centred = F.normalize(others.float(), dim=1) - self.mean
-            distances = centred.norm(dim=1, keepdim=True)
-            directions = torch.where(distances > _SAME, centred / distances.clamp(min=_SAME), 0.0)
-            of_examples = torch.cat([of_examples, directions])
-        found = [torch.empty(0)]
-        for start in range(0, count, _BATCH):
-            part = slice(start, start + _BATCH) if rows is None else rows[start : start + _BATCH]
-            along = self._ret[part].float() @ of_examples.T * self._scale[part, None]
-            cosines = along - self._shift[part, None] * (of_examples @ self.mean)
-            found.append(cosines.max(dim=1).values.cpu())
-        return torch.cat(found).clamp_(-1, 1)
-
-    def leaving(
-        self, unliked: torch.Tensor, liked: torch.Tensor, *, others: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """(p,) bool on the CPU: the photos that are unliked or of the kind of one that is.
-
-        A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
-
-        Args:
-            unliked, liked: (u,) and (l,) int64, rows of photos, none of them in both.
-            others: (o, d) retrieval tokens of liked photos that are not in the gallery; None for none.
-        """
-        to_unliked = self.to(unliked)
-        gone = (to_unliked > ALIKE) & (to_unliked >= self.to(liked, others=others))
-        gone[unliked] = True
-        gone[liked] = False
-        return gone
+    rests = [F.normalize(some.float(), dim=1) - mean for some in (ret, examples)]
+    photos, others = (F.normalize(rest * (rest.norm(dim=1, keepdim=True) > _SAME), dim=1) for rest in rests)
+    return (photos @ others.T).max(dim=1).values.clamp(-1, 1).cpu()
 
 
 # Cosine of two [Ret] above which a pair is compared, and how many photos before it each photo is compared with: a copy

@@ -47,7 +47,7 @@ class Surroundings:
 
     A sketch is compared as a search by [Ret] compares it: by the cosine of both [Ret], lowered by the photo's prior
     and where guesses and photo do not agree, if the network has these. Photos are compared as kinds and liked photos
-    are: by the cosine of their [Ret] without the mean of all photos (``model.ranking.Likeness``).
+    are: by the cosine of their [Ret] without the mean of all photos (``model.ranking.likeness_to``).
     """
 
     def __init__(self, gallery: Gallery, given: Tokens, modality: Modality) -> None:

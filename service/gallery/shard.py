@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from indexer import EmbedderEntry, Index, IndexRefused, Origin, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
 from model import Matcher, Tokens
 from model.network import Method, Modality
-from model.ranking import ALIKE, Likeness
+from model.ranking import ALIKE, likeness_to
 from service.gallery.table import Cells, Find, Floats, Ids, Mask, Rows, Scores, Table
 from service.towers import TextVector
 
@@ -216,7 +216,10 @@ class Shard:
         return torch.from_numpy(known[rows]).to(self._matcher.device)
 
     def _leaving(self, table: Table, find: Find, unliked: Floats) -> Mask:
-        """(m,): the photos that are unliked or of the kind of one that is; see ``Likeness.leaving``."""
+        """(m,): the photos that are unliked or of the kind of one that is.
+
+        A photo stays if it looks more like a liked one: who likes a white cat, and not a black one, still wants cats.
+        """
         to_unliked = _likeness(torch.from_numpy(table.vectors), find.mean, unliked)
         gone = (to_unliked > ALIKE) & (to_unliked >= table.likeness) & ~np.isin(table.ids, find.kept)
         leaving: Mask = gone | np.isin(table.ids, find.dropped)
@@ -348,8 +351,7 @@ class Shard:
 
 def _likeness(values: torch.Tensor, mean: Floats, examples: Floats) -> Scores:
     """(m,): how much photos with these vectors look like the most similar example (e, d)."""
-    of_photos = Likeness(values, torch.tensor(mean))
-    likeness: Scores = of_photos.to(torch.empty(0, dtype=torch.int64), others=torch.tensor(examples)).numpy()
+    likeness: Scores = likeness_to(torch.tensor(examples), values, torch.tensor(mean)).numpy()
     return likeness
 
 

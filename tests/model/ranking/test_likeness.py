@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,12 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import model
-import model.ranking.likeness
 from indexer.samples import draw_photo
 from model.network import Tokens
 from model.ranking import SAME, first_of_same, likeness, pairs_to_compare, sameness
 from model.ranking.diffusion import centred
-from model.ranking.likeness import ALIKE, LOOK, LOOKED_AT, SAME_BY_RET, Likeness, kinds_of, mean_direction
+from model.ranking.likeness import ALIKE, LOOK, LOOKED_AT, SAME_BY_RET, kinds_of, likeness_to
 from tests.pictures import SHAPES, photo
 
 
@@ -30,51 +28,23 @@ def of_all_lengths(seed: int, photos: int) -> torch.Tensor:
     return ret * torch.exp(torch.randn(photos, 1, generator=generator))
 
 
+def mean_direction(ret: torch.Tensor) -> torch.Tensor:
+    return F.normalize(ret, dim=1).mean(dim=0)
+
+
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), photos=st.integers(2, 60), examples=st.integers(1, 5), batch=st.integers(1, 70))
-def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(
-    seed: int, photos: int, examples: int, batch: int
-) -> None:
-    ret = of_all_lengths(seed, photos)
-    chosen = torch.arange(photos)[:examples]
-    directions = centred(ret, mean_direction(ret))
-    expected = (directions @ directions[chosen].T).max(dim=1).values
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.ranking.likeness, "_BATCH", batch)
-        likeness = Likeness(ret)
-        assert likeness.to(chosen) == pytest.approx(expected, abs=1e-4)
-        some = torch.arange(photos).flip(0)[: photos // 2]
-        assert likeness.to(chosen, some) == pytest.approx(expected[some], abs=1e-4)
-        # These photos are taken as if they were not in the of_all_lengths.
-        assert likeness.to(chosen[:1], some, others=ret[chosen]) == pytest.approx(expected[some], abs=1e-4)
-
-
-def test_without_examples_nothing_is_like_them() -> None:
-    nobody = torch.empty(0, dtype=torch.int64)
-    assert Likeness(of_all_lengths(1, 3)).to(nobody).tolist() == [-1] * 3
-    assert Likeness(torch.empty(0, 8)).to(nobody).tolist() == []
+@given(seed=st.integers(0, 10**6), photos=st.integers(1, 60), examples=st.integers(1, 5))
+def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(seed: int, photos: int, examples: int) -> None:
+    ret, others = of_all_lengths(seed, photos), of_all_lengths(seed + 1, examples)
+    mean = mean_direction(of_all_lengths(seed + 2, 50))
+    expected = (centred(ret, mean) @ centred(others, mean).T).max(dim=1).values
+    assert likeness_to(others, ret, mean) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_photo_that_is_exactly_the_mean_is_like_no_photo() -> None:
-    same = Likeness(torch.ones(3, 8))
-    assert same.to(torch.tensor([0])).tolist() == [0, 0, 0]
-    assert same.leaving(torch.tensor([0]), torch.tensor([1])).tolist() == [True, False, False]
-
-
-def test_unliked_photos_leave_with_their_kind_and_liked_ones_hold_theirs() -> None:
-    ret = of_all_lengths(2, 40)
-    directions = centred(ret, mean_direction(ret))
-    cosines = directions @ directions.T
-    likeness = Likeness(ret)
-    alone = likeness.leaving(torch.tensor([5]), torch.empty(0, dtype=torch.int64))
-    assert alone.tolist() == (cosines[5] > ALIKE).tolist()
-    # One of the same kind is liked: those that look more like it stay.
-    friend = next(n for n in range(40) if alone[n] and n != 5)
-    both = likeness.leaving(torch.tensor([5]), torch.tensor([friend]))
-    assert both.tolist() == ((cosines[5] > ALIKE) & (cosines[5] >= cosines[friend])).tolist()
-    assert both[5]
-    assert not both[friend]
-    assert int(both.sum()) < int(alone.sum())
+    same = torch.ones(3, 8)
+    assert likeness_to(same[:1], same, mean_direction(same)).tolist() == [0, 0, 0]
+    assert likeness_to(same[:1], same[:0], mean_direction(same)).tolist() == []
 
 
 def gallery(seed: int, photos: int, groups: int = 4) -> torch.Tensor:
@@ -129,24 +99,6 @@ def test_what_only_the_photos_of_the_ranking_share_makes_them_a_kind() -> None:
 def test_photos_that_are_exactly_the_mean_are_each_of_a_kind(photos: int) -> None:
     ret = gallery(seed=2, photos=1).expand(photos, -1)
     assert kinds_of(ret, mean_direction(ret)).tolist() == list(range(photos))
-
-
-def test_the_mean_is_that_of_directions_whatever_their_lengths_and_in_whatever_portions(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ret = gallery(seed=9, photos=50)
-    unit = ret.double().numpy()
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    lengths = torch.rand(50, 1, generator=torch.Generator().manual_seed(1)) + 0.1
-    for batch in (1, 7, 50, 1000):
-        monkeypatch.setattr(likeness, "_BATCH", batch)
-        mean = mean_direction(ret * lengths)
-        assert mean.dtype == torch.float32
-        np.testing.assert_allclose(mean.numpy(), unit.mean(axis=0), atol=1e-6)
-
-
-def test_the_mean_of_no_photos_is_zero() -> None:
-    assert mean_direction(torch.empty(0, 8)).tolist() == [0.0] * 8
 
 
 GRID = 4

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from indexer import Index, UnknownPhoto, open_index, remove
-from model.ranking import Likeness
+from model.ranking import likeness_to
 from service.errors import BadSearch
 from service.schemas import SearchResult
-from tests.searching import Searcher, searching
+from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
 
@@ -75,7 +74,8 @@ def test_liked_photos_lead_and_unliked_ones_are_gone_however_the_others_are_rank
 def test_photos_that_look_like_a_liked_one_come_before_the_others(searcher: Searcher, drawn: bool) -> None:
     first, *_, last = ids(searcher.find_sketch().results)
     index = searcher.index
-    likeness = Likeness(index.vectors.of()).to(torch.tensor([index.ids.tolist().index(last)]))
+    vectors = index.vectors.of()
+    likeness = likeness_to(vectors[index.ids == last], vectors, mean_direction(vectors))
     nearest = int(index.ids[int(likeness.argsort(descending=True)[1])])
     before = ids(searcher.find_sketch().results).index(nearest)
     after = ids(searcher.find_sketch(drawn, like=[last]).results)

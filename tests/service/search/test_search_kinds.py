@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import build, open_index
-from model.ranking import kinds_of, mean_direction
+from model.ranking import kinds_of
 from service.gallery import Floats
 from service.schemas import Kind, SearchQuery, SearchResult, View
 from service.search import searcher as searching
 from service.search.plan import GROUPED
 from service.search.searcher import MORE
 from service.search.shown import Groups, group_kinds, is_far_ahead
-from tests.searching import Searcher
+from tests.searching import Searcher, mean_direction
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
 
