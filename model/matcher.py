@@ -69,7 +69,7 @@ def load(
 
     Args:
         path_or_name: a safetensors file, or "default" for the one that comes with the package.
-        device: where to compute.
+        device: where to compute; "auto" for a GPU where there is one, else the CPU.
         dtype: precision of cross-attention and kernel; None takes the fastest here whose relation scores stay within
             1e-2 of float32's. The encoder works in float32.
         chunk: pairs scored at once; None for CHUNK on a CPU and GPU_CHUNK on a GPU. While it stays the same,
@@ -81,7 +81,8 @@ def load(
     """
     path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
     try:
-        target = torch.device(device)
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        target = torch.device(automatic if device == "auto" else device)
         torch.empty(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"device {device!r} cannot be used here ({error}); use cpu") from error

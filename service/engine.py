@@ -9,7 +9,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 
 from indexer import BadInvocation, PhotoEntry, PhotoUnavailable
 from model import Matcher, load
-from model.checkpoint import default_checkpoint
 from model.decoding import Job, RunJob, run_here
 from model.images import Pixels, media_type
 from service.errors import BadSearch, NotFound, ShardsLost
@@ -49,18 +47,12 @@ from service.towers import ClipVectors, Towers
 
 def open_matcher(settings: Settings) -> Matcher:
     """The checkpoint that the settings name. Raises ModelError with what to do."""
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
     return load(
-        default_checkpoint(settings.weights),
-        device=automatic if settings.device == "auto" else settings.device,
+        settings.weights or "default",
+        device=settings.device,
         dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
         variants=settings.variants,
     )
-
-
-def opening_matcher(settings: Settings) -> Callable[[], Matcher]:
-    """Returns a function that opens the checkpoint that the settings name, once. It raises ModelError."""
-    return cache(lambda: open_matcher(settings))
 
 
 def one_index(settings: Settings, matcher: Callable[[], Matcher]) -> Shards:
@@ -73,11 +65,6 @@ def one_index(settings: Settings, matcher: Callable[[], Matcher]) -> Shards:
 
 def _index_server(settings: Settings, matcher: Callable[[], Matcher]) -> ShardServer:
     return ShardServer(index_path(settings), matcher, settings.gallery)
-
-
-def search_defaults(settings: Settings) -> Defaults:
-    """What the settings say of searches."""
-    return Defaults(settings.default_k, settings.quality, settings.nprobe, settings.serve_originals)
 
 
 @dataclass(frozen=True)
@@ -143,7 +130,9 @@ class Engine:
         return self._searcher(self._gallery)
 
     def _searcher(self, gallery: Gallery) -> Searcher:
-        return Searcher(gallery, self._matcher, search_defaults(self._settings), self._encode)
+        of = self._settings
+        defaults = Defaults(of.default_k, of.quality, of.nprobe, of.serve_originals)
+        return Searcher(gallery, self._matcher, defaults, self._encode)
 
     def close(self) -> None:
         """Lets go of files; without this, that happens when nothing refers to the engine any more."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.building.folder_listing import BadFile, FolderListing, Skipped, bad_files
-from indexer.building.plan import LiveState, Plan, usable_ids
+from indexer.building.plan import Changes, LiveState, usable_ids
 from indexer.building.progress import Progress
 from indexer.building.request import DEFAULT_BATCH, Request, TokensKept
 from indexer.building.staging import Journal, Stager, build_key
@@ -328,13 +328,13 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     progress.start("reading")
     listing = FolderListing(roots, site.path, decision.removals, {file.root for file in live.files if not file.gone})
     staged = site.staged()
-    plan = Plan(live, staged.records, live.contents.keys() | staged.rows.keys(), decision.request.checksum)
-    encoded = site.encode(_to_read(plan, listing, decision))
-    progress.advance(0, plan.bad)
+    changes = Changes(live, staged.records, live.contents.keys() | staged.rows.keys(), decision.request.checksum)
+    encoded = site.encode(_to_read(changes, listing, decision))
+    progress.advance(0, changes.bad)
     staged = site.staged()
-    entries, rows, waiting = plan.entries(staged.records, listing), staged.rows, plan.waiting
+    entries, rows, waiting = changes.entries(staged.records, listing), staged.rows, changes.waiting
     # They keep as much of each file as all that follows.
-    del plan, staged
+    del changes, staged
     ids = usable_ids(entries, roots)
     check_counts(decision, len(ids))
     changed = decision.anew or not live.holds(entries, roots, decision.removals)
@@ -357,9 +357,9 @@ def run_decided(decision: Decision, site: Site, progress: Progress) -> BuildRepo
     )
 
 
-def _to_read(plan: Plan, listing: FolderListing, decision: Decision) -> Iterator[GalleryFile]:
+def _to_read(changes: Changes, listing: FolderListing, decision: Decision) -> Iterator[GalleryFile]:
     """Yields the files that have to be read. Raises BadInvocation once they are listed, where there are too few."""
-    yield from plan.to_read(listing)
+    yield from changes.to_read(listing)
     listing.check(decision.live.files)
     if not listing.unlisted:
         check_counts(decision, listing.count)

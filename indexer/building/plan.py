@@ -155,7 +155,7 @@ def members_by_cluster(ids: Mapping[str, int], cluster_of: Mapping[str, int], co
     return members
 
 
-class Plan:
+class Changes:
     """The files of a gallery: those that are known, and those that have to be read.
 
     Args:

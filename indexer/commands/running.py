@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import model
 from indexer.building import BuildReport, Progress, Request, find_replacement, run
-from indexer.distributed import Cluster, build_shards
+from indexer.distributed import Machines, build_shards
 from indexer.errors import BadInvocation, IndexerError
 from indexer.place import default_index_path
 from indexer.samples import Samples, write_samples
@@ -38,7 +38,6 @@ from indexer.upkeep import (
     verify,
     watch,
 )
-from model.checkpoint import default_checkpoint
 from model.terminal import as_called, printable
 
 # As in the service's settings.
@@ -65,11 +64,8 @@ def open_matcher(options: argparse.Namespace) -> model.Matcher:
             )
         torch.set_num_threads(int(threads))
         faiss.omp_set_num_threads(int(threads))
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     # The indexer only encodes photos, which is always done in float32. Looking for a faster precision would take time.
-    return model.load(default_checkpoint(_weights(options)), device, torch.float32)
+    return model.load(_weights(options) or "default", options.device, torch.float32)
 
 
 def _weights(options: argparse.Namespace) -> str | None:
@@ -165,8 +161,8 @@ def _build_shards(options: argparse.Namespace, request: Request) -> int:
     for name in ("watch", "moved", "checksum"):
         if getattr(options, name):
             raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
-    cluster = Cluster(options.ray, options.device, options.workers, _weights(options))
-    return _tell_build(options, build_shards(index_of(options), request, cluster, progress_of(options)))
+    machines = Machines(options.ray, options.device, options.workers, _weights(options))
+    return _tell_build(options, build_shards(index_of(options), request, machines, progress_of(options)))
 
 
 def _tell_build(options: argparse.Namespace, report: BuildReport) -> int:

@@ -3,5 +3,5 @@
 Ray is the extra ``ray``, and is imported only where a build by it is asked for.
 """
 
-from indexer.distributed.builds import Cluster, build_shards
+from indexer.distributed.builds import Machines, build_shards
 from indexer.distributed.connection import check_address, connected

@@ -86,7 +86,7 @@ _MOST_SLICE = 100_000
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Machines:
     """The machines of a build.
 
     Attributes:
@@ -105,7 +105,7 @@ class Cluster:
     slice_files: int = 1024
 
 
-def build_shards(index: Path, request: Request, cluster: Cluster, progress: Progress | None = None) -> BuildReport:
+def build_shards(index: Path, request: Request, machines: Machines, progress: Progress | None = None) -> BuildReport:
     """Index photos on many machines, in shards; or bring them up to date. A build that was killed is continued.
 
     Photos and ``index`` have to be on storage that all machines share, at the same path on each. Clusters are always
@@ -121,21 +121,21 @@ def build_shards(index: Path, request: Request, cluster: Cluster, progress: Prog
     """
     if request.shards is not None and not 1 <= request.shards <= MOST_SHARDS:
         raise BadInvocation(f"the number of shards must be from 1 to {MOST_SHARDS:,}.")
-    if not 1 <= cluster.slice_files <= _MOST_SLICE:
+    if not 1 <= machines.slice_files <= _MOST_SLICE:
         raise BadInvocation(f"a slice must have from 1 to {_MOST_SLICE:,} files.")
-    check_address(cluster.address)
+    check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Before anything slow. What is there may have changed once the lock is held, so all is looked at again.
     _roots(request, folder, LiveShards.read(folder))
-    with folder.writing(), connected(cluster.address):
-        workers = Workers(cluster.device, cluster.workers)
-        matcher = model.load(default_checkpoint(cluster.weights), "cpu", torch.float32)
+    with folder.writing(), connected(machines.address):
+        workers = Workers(machines.device, machines.workers)
+        matcher = model.load(default_checkpoint(machines.weights), "cpu", torch.float32)
         check_network(matcher)
         live = LiveShards.read(folder)
         if live is not None:
             folder.settle(live.manifest)
         decision = _decide(request, folder, live, matcher)
-        site = RaySite(folder, decision, live, workers, cluster, progress)
+        site = RaySite(folder, decision, live, workers, machines, progress)
         with progress.of_build(folder.progress):
             return run_decided(decision, site, progress)
 
@@ -247,12 +247,12 @@ class RaySite:
         decision: Decision,
         live: LiveShards | None,
         workers: Workers,
-        cluster: Cluster,
+        machines: Machines,
         progress: Progress,
     ) -> None:
         self.path, self.workers = folder.path, workers.count
         self._folder, self._decision, self._live = folder, decision, live
-        self._ray, self._progress, self._slice_files = workers, progress, cluster.slice_files
+        self._ray, self._progress, self._slice_files = workers, progress, machines.slice_files
         self._manifest = None if live is None else live.manifest
         folder.clean(self._manifest, decision.key)
         self._setup = Setup(
@@ -261,7 +261,7 @@ class RaySite:
             token=uuid.uuid4().hex,
             roots=decision.roots,
             there=tuple(root.folder for root in decision.roots if root.folder.is_there()),
-            weights=cluster.weights,
+            weights=machines.weights,
             origin=decision.origin,
             embedder=decision.embedder.entry,
             device=workers.resources.device,
@@ -422,7 +422,7 @@ def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
         centroids: (c, e). sizes: (c,) photos in each. shards: 1..c.
 
     Returns:
-        (c,) int64, from 0; each shard has at least one cluster.
+        (c,) int64, from 0; each shard has at least one machines.
     """
     placed = np.zeros(len(sizes), np.int64)
     _cut(centroids.astype(np.float64), sizes, np.arange(len(sizes)), 0, shards, placed)

@@ -47,11 +47,11 @@ class PhotoEntry:
 class Index:
     """A generation opened for reading. Later builds do not change what it reads. Threads may share it.
 
-    A photo's *place* is its number in the order of ``ids``: one cluster after the other, and by id in each.
+    A photo's *row* is its number in the order of ``ids``: one cluster after the other, and by id in each.
 
     Attributes:
         generation: its name. manifest: what it was made from. photo_count: p, how many photos are shown.
-        ids: (p,) int64, the photos' ids by place.
+        ids: (p,) int64, the photos' ids by row.
         cluster_count: c. cluster_sizes: (c,) int64, how many shown photos each cluster has.
         centroids: the tokens that stand for the c clusters, (c, n, d) float16, or (c, 1, d) float32 where no tokens are
             kept.
@@ -74,7 +74,7 @@ class Index:
         if counts.photos > counts.rows or not places.fit(sizes, counts.clusters, counts.photos):
             raise IndexRefused(f"{path / 'places.npy'} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
-        self.ids, self._segment, self._row = places.ids[shown], places.segments[shown], places.rows[shown]
+        self.ids, self._segment, self._number = places.ids[shown], places.segments[shown], places.rows[shown]
         self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
         opened = Centroids.open(path, counts.clusters, manifest.width, manifest.tokens)
         values = open_vectors(path, counts.rows, manifest.width)
@@ -125,33 +125,33 @@ class Index:
             raise IndexError(f"there are {self.cluster_count} clusters, and no number {number}")
         return self.ids[self.vectors.rows_of(number)]
 
-    def photo_tokens(self, places: Numbers) -> Tokens:
-        """Reads the tokens of the photos at these places alone: features (m, n, d) float32 on the CPU."""
+    def photo_tokens(self, rows: Numbers) -> Tokens:
+        """Reads the tokens of the photos in these rows alone: features (m, n, d) float32 on the CPU."""
         if self.manifest.tokens == 1:
-            return Tokens.of_ret(self.vectors.of(places))
-        features, positions = self._read(places, RowArrays.features), self._read(places, RowArrays.cells)
+            return Tokens.of_ret(self.vectors.of(rows))
+        features, positions = self._read(rows, RowArrays.features), self._read(rows, RowArrays.cells)
         self._check_cells(positions)
         return Tokens(torch.from_numpy(features), torch.from_numpy(positions))
 
-    def _read(self, places: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
-        """Returns what ``read`` gives of the photos at these places, in their order: (m, ...) in memory."""
+    def _read(self, rows: Numbers, read: Callable[[RowArrays, Choice], Array]) -> Array:
+        """Returns what ``read`` gives of the photos in these rows, in their order: (m, ...) in memory."""
         arrays = [tokens for tokens in self._segments if tokens is not None]
-        segments, rows = self._segment[places], self._row[places]
-        if not len(rows):
+        segments, numbers = self._segment[rows], self._number[rows]
+        if not len(numbers):
             return read(arrays[0], slice(0))
-        numbers = np.unique(segments)
-        if len(numbers) == 1:
-            in_one_piece = (np.diff(rows) == 1).all()
-            return read(arrays[numbers[0]], slice(rows[0], rows[-1] + 1) if in_one_piece else rows)
-        parts = [read(arrays[number], rows[segments == number]) for number in numbers]
-        found = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
-        for number, part in zip(numbers, parts, strict=True):
-            found[segments == number] = part
+        used = np.unique(segments)
+        if len(used) == 1:
+            in_one_piece = (np.diff(numbers) == 1).all()
+            return read(arrays[used[0]], slice(numbers[0], numbers[-1] + 1) if in_one_piece else numbers)
+        parts = [read(arrays[segment], numbers[segments == segment]) for segment in used]
+        found = np.empty((len(numbers), *parts[0].shape[1:]), parts[0].dtype)
+        for segment, part in zip(used, parts, strict=True):
+            found[segments == segment] = part
         return found
 
-    def reading_order(self, places: Numbers) -> Numbers:
-        """Returns the indices (m,) of these places in the order in which their tokens lie in the files."""
-        return np.lexsort((self._row[places], self._segment[places]))
+    def reading_order(self, rows: Numbers) -> Numbers:
+        """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""
+        return np.lexsort((self._number[rows], self._segment[rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
         """Finds the photo that a file's id belongs to.
@@ -210,12 +210,12 @@ class Index:
         return (names.index(name), inside) if name in names else None
 
     def passing(self, wanted: PhotoFilter) -> Mask:
-        """Says for each photo, (p,) by place, whether one of its files passes a filter."""
+        """Says for each photo, (p,) by row, whether one of its files passes a filter."""
         with self._lock:
             found = self._catalog.rows_of(wanted, self.manifest.root_names)
         longest = max(segment.rows for segment in self.manifest.segments)
         rows = np.array([self._numbers[segment] * longest + row for segment, row in found], np.int64)
-        return np.isin(self._segment * longest + self._row, rows)
+        return np.isin(self._segment * longest + self._number, rows)
 
     def _id_at(self, place: FileKey) -> int | None:
         with self._lock:

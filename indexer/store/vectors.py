@@ -17,14 +17,10 @@ import torch
 
 from indexer.errors import REPAIR, IndexRefused
 from indexer.store.catalog import GalleryFile
-from indexer.store.clusters import normalised
 from indexer.store.files import ArrayWriter, write_array
 from indexer.store.rows import Array, Rows, SegmentRow, map_array
 
 PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
-# Cells that are opened at least. In made galleries of 20,000 and 100,000 photos with about as many cells as the square
-# root of the photos, 26 cells held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
-PROBED = 64
 # Photos whose vectors are read or compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
 
@@ -133,7 +129,6 @@ class Vectors:
         count, width: p and d.
         sizes: (c,) int64, how many photos each cell has.
         centroids: (c, d) float32, the mean of each cell's vectors.
-        mean: (d,) float32, the mean of all vectors.
     """
 
     def __init__(self, values: Array, sizes: Numbers, centroids: Floats) -> None:
@@ -144,10 +139,6 @@ class Vectors:
             raise IndexRefused(f"the centroids of the index have another width than its vectors; {REPAIR}.")
         self._values = values
         self._ends = np.cumsum(sizes)
-        # By angle: of the ways to choose cells that were tried, it needed the fewest for the same photos.
-        self._directions = normalised(centroids)
-        weights = sizes / max(1, self.count)
-        self.mean: Floats = (centroids.astype(np.float64).T @ weights).astype(np.float32)
 
     def of(self, rows: Numbers | None = None) -> torch.Tensor:
         """Reads the vectors of these photos alone, or of all: (m, d) float32."""
@@ -163,43 +154,23 @@ class Vectors:
         parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(cells))]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
-    def passing(self, mask: Mask | None) -> Numbers:
-        """Counts the photos of each cell that pass, (c,). mask: (p,) whether a photo passes; None where all do."""
-        if mask is None:
-            return self.sizes
+    def passing(self, mask: Mask) -> Numbers:
+        """Counts the photos of each cell that pass, (c,). mask: (p,) whether a photo passes."""
         before = np.concatenate([[0], np.cumsum(mask)])
         found: Numbers = before[self._ends] - before[self._ends - self.sizes]
         return found
 
-    def best_cells(self, direction: Floats, mask: Mask | None = None) -> Numbers:
-        """Returns the cells with photos that pass, (n,), those whose centroids have the least angle to it first."""
-        order = np.argsort(-(self._directions @ direction), kind="stable")
-        found: Numbers = order[self.passing(mask)[order] > 0]
-        return found
-
-    def near(self, directions: Floats, count: int, mask: Mask | None = None, cells: Numbers | None = None) -> Numbers:
+    def near(self, directions: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
         """Finds the photos whose vectors have the highest products with any of these directions.
 
         Args:
             directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
-            cells: (n,) those that are opened; None for the PROBED best ones for each direction, and more where these
-                hold fewer than ``count`` photos that pass.
+            cells: (n,) ascending, those that are opened.
 
         Returns:
             (m,) int64, ascending, with m at most q times ``count``.
         """
-        sizes = self.passing(mask)
-        if count >= sizes.sum() and cells is None:
-            return np.arange(self.count) if mask is None else np.flatnonzero(mask)
-        found = [np.empty(0, np.int64)]
-        for direction in np.asarray(directions, np.float32):
-            opened = cells
-            if opened is None:
-                order = self.best_cells(direction, mask)
-                enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
-                opened = order[: max(PROBED, enough)]
-            found.append(self._near(direction, count, mask, np.unique(opened)))
-        return np.unique(np.concatenate(found))
+        return np.unique(np.concatenate([self._near(direction, count, mask, cells) for direction in directions]))
 
     def _near(self, direction: Floats, count: int, mask: Mask | None, cells: Numbers) -> Numbers:
         rows, products = [np.empty(0, np.int64)], [np.empty(0, np.float32)]

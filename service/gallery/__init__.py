@@ -1,7 +1,7 @@
 """The photos that are searched: as a table, in one index on this machine, and in several shards as one gallery."""
 
 from service.gallery.gallery import (
-    Alone,
+    Computed,
     Gallery,
     GenerationGone,
     Layout,

@@ -8,9 +8,9 @@ one index on this machine is the case of one shard.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +48,17 @@ class Pending(Protocol[T_co]):
 
 
 @dataclass(frozen=True)
+class Computed(Generic[T]):
+    """An answer that is computed in this process, when it is wanted."""
+
+    compute: Callable[[], T]
+
+    def result(self, seconds: float) -> T:
+        """The answer, however long it takes."""
+        return self.compute()
+
+
+@dataclass(frozen=True)
 class State:
     """The state of a shard. made: of the generation in use. refusal: why what is newer is not used; None if none is."""
 
@@ -72,30 +83,6 @@ class ShardLink(Protocol):
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """Ask a generation."""
-
-
-class Asks(Protocol):
-    """The shards of one search."""
-
-    def check_complete(self) -> None:
-        """Raises ShardsLost where a shard is not to be asked: what is looked for may be there."""
-
-    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
-        """The answers to questions, by the number of their shard. Raises ShardsLost where a shard does not answer."""
-
-
-class Alone:
-    """The one shard of a gallery, in this process: it always answers."""
-
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-
-    def check_complete(self) -> None:
-        """There is no other shard."""
-
-    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
-        """The answers, however long they take."""
-        return {number: question.answer(self._shard) for number, question in questions.items()}
 
 
 class Round:
@@ -137,6 +124,18 @@ class Round:
         if lost:
             raise ShardsLost(lost)
         return answers
+
+
+class Alone(Round):
+    """The one shard of a gallery, in this process: it always answers."""
+
+    def __init__(self, shard: Shard) -> None:
+        super().__init__((), (), 0.0)
+        self._shard = shard
+
+    def ask(self, questions: Mapping[int, Call[T]]) -> dict[int, T]:
+        """The answers, however long they take."""
+        return {number: question.answer(self._shard) for number, question in questions.items()}
 
 
 class Layout:
@@ -218,7 +217,7 @@ class Gallery:
         embedder: what the photos were clustered by. tokens_kept: of each photo, [Ret] included.
     """
 
-    def __init__(self, layout: Layout, ask: Asks, missing: tuple[str, ...] = ()) -> None:
+    def __init__(self, layout: Layout, ask: Round, missing: tuple[str, ...] = ()) -> None:
         """layout: the photos. ask: the way to the shards that have them."""
         self._layout, self._ask, self.missing = layout, ask, missing
         self.cells: Cells = layout.cells

@@ -286,26 +286,6 @@ class Shard:
         """(p,): the ids of all photos, by row."""
         return self.index.ids
 
-    def cluster_ids(self, number: int) -> Ids:
-        """(m,) ascending: the ids of a cluster's photos."""
-        return self.index.cluster_ids(number)
-
-    def photo_at(self, target: str) -> PhotoEntry:
-        """The photo of a file, by its path. Raises BadInvocation."""
-        return self.index.photo_at(target)
-
-    def address_of(self, shown: str) -> str:
-        """Returns the path on this machine, or the URL, of a file that is named by its path as results show it."""
-        return self.index.address_of(shown)
-
-    def open_photo(self, photo: int) -> bytes:
-        """The bytes that were indexed as a photo. Raises UnknownPhoto and PhotoUnavailable."""
-        return self.index.open_photo(photo)
-
-    def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Some of these bytes, from a file of that size. Raises UnknownPhoto and PhotoUnavailable."""
-        return self.index.part_of_photo(photo, size, start, count)
-
     def nearness(self, ret: Floats, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
         """The ids of all photos, and how near each is to a picture with this [Ret] (1, d).
 
@@ -361,7 +341,7 @@ def _blocks(rows: Rows) -> list[Rows]:
 
 
 class Call(Generic[T_co]):
-    """A call of one of a shard's methods: it goes to where the shard is, and is answered there.
+    """A call of a method of a shard, or of its index: it goes to where the shard is, and is answered there.
 
     Attributes:
         name: of the method. arguments: arrays of numpy, and what holds them.
@@ -372,5 +352,5 @@ class Call(Generic[T_co]):
 
     def answer(self, shard: Shard) -> T_co:
         """The answer, computed where the shard's files are."""
-        found: T_co = getattr(shard, self.name)(*self.arguments)
+        found: T_co = getattr(shard if hasattr(shard, self.name) else shard.index, self.name)(*self.arguments)
         return found

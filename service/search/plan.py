@@ -63,20 +63,18 @@ class Plan:
     """Everything that the stages of a search need to know; nothing is left open.
 
     Attributes:
-        quality: how much is scored.
+        query: what is asked. quality: how much is scored.
         method: the one that scores photos; "ret" where photos are liked, or there is no sketch.
         nprobe: cells to open at least; "all" for every one.
         by_pairs: whether the best cells are found by ``method``, and not by their mean vectors alone.
         count: how many photos have a place in the ranking, the best by vector; None for all of the opened cells.
         rerank: how many of them ``method`` scores; None for all.
         diffuse: whether photos that look alike lend each other their scores.
-        view: whether the results are photos or kinds of photos, or "auto" to choose when they are ranked.
-        fold: whether near duplicates become one result.
         results: how long the ranking must be.
-        k, offset: the results wanted are ``offset + 1`` to ``offset + k`` of the ranking, or of its kinds.
-        budget_ms: milliseconds after which no further photos are scored; None for no limit.
+        k: how many results are wanted, from ``query.offset`` on.
     """
 
+    query: SearchQuery
     quality: Quality
     method: ScoredBy
     nprobe: int | Literal["all"]
@@ -84,12 +82,8 @@ class Plan:
     count: int | None
     rerank: int | None
     diffuse: bool
-    view: AskedView
-    fold: bool
     results: int
     k: int
-    offset: int
-    budget_ms: float | None
 
 
 def plan_search(
@@ -131,6 +125,7 @@ def plan_search(
     if rerank is not None and not diffuse:
         count = rerank
     return Plan(
+        query=query,
         quality=quality,
         method=method,
         nprobe=nprobe,
@@ -138,12 +133,8 @@ def plan_search(
         count=None if whole and rerank is None else count,
         rerank=rerank,
         diffuse=diffuse,
-        view=query.view,
-        fold=query.fold,
         results=results,
         k=k,
-        offset=query.offset,
-        budget_ms=query.budget_ms,
     )
 
 

@@ -43,7 +43,7 @@ MORE = 4
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Encoded:
     """A query that is encoded.
 
     Attributes:
@@ -98,40 +98,40 @@ class Searcher:
         asks: dict[str, Any] = {"drawn": sketch is not None, "clip": clip, "tokens_kept": self.gallery.tokens_kept}
         plan = plan_search(query, self.matcher, self._defaults, **asks)
         watch = Stopwatch(self.matcher.device, prepare_ms, clip.milliseconds)
-        asked, wanted = self._encoded(sketch, query, clip, plan, watch), plan.results
+        encoded, wanted = self._encoded(sketch, query, clip, plan, watch), plan.results
         while True:
-            order, by_cell, pairs = self._cells(asked, plan)
+            order, by_cell, pairs = self._cells(encoded, plan)
             watch.lap("clusters")
-            found = self._photos(asked, plan, order, watch)
+            found = self._photos(encoded, plan, order, watch)
             watch.lap("photos")
-            table = self._led(self._diffused(found, plan), asked.find)
+            table = self._led(self._diffused(found, plan), encoded.find)
             watch.lap("diffusion")
-            table = self._ordered(table, asked.find, fold_too=plan.fold)
+            table = self._ordered(table, encoded.find, fold_too=plan.query.fold)
             missing = wanted - len(table.results)
-            if missing <= 0 or not plan.fold or plan.budget_ms is not None:
+            if missing <= 0 or not plan.query.fold or plan.query.budget_ms is not None:
                 break
-            if not plan.results <= len(table) < asked.sizes.sum():
+            if not plan.results <= len(table) < encoded.sizes.sum():
                 break
             # Near duplicates took places. A longer ranking has others for them.
             plan = plan_search(query, self.matcher, self._defaults, at_least=max(FOLDED, len(table)) + missing, **asks)
         results, kinds, view = self._page(table, plan)
         watch.lap("photos")
         word_fits = None
-        if isinstance(asked.find.word, int):
-            word_fits = fits(float(table.by_word.max(initial=-np.inf)), int(asked.sizes.sum()))
+        if isinstance(encoded.find.word, int):
+            word_fits = fits(float(table.by_word.max(initial=-np.inf)), int(encoded.sizes.sum()))
         return SearchResponse(
             results=results,
             kinds=kinds,
-            view=view if plan.view == "auto" else None,
-            guesses=asked.guesses,
-            clusters=_clusters(found, asked.sizes, by_cell),
+            view=view if plan.query.view == "auto" else None,
+            guesses=encoded.guesses,
+            clusters=_clusters(found, encoded.sizes, by_cell),
             candidates=len(table),
             pairs_scored=pairs + int(found.scored.sum()),
             quality=plan.quality,
             rerank=plan.rerank,
             diffused=plan.diffuse,
             budget_spent=not table.complete,
-            words=None if asked.find.word is None else "vocabulary" if clip.text is None else "clip",
+            words=None if encoded.find.word is None else "vocabulary" if clip.text is None else "clip",
             word_fits=word_fits,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
@@ -146,7 +146,7 @@ class Searcher:
 
     def _encoded(
         self, sketch: Sketch | None, query: SearchQuery, clip: ClipVectors, plan: Plan, watch: Stopwatch
-    ) -> _Asked:
+    ) -> _Encoded:
         """The query as it is compared with photos."""
         gallery, word = self.gallery, self._word(query, clip)
         liked, unliked = (np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
@@ -174,18 +174,18 @@ class Searcher:
             kept=tuple(entry.id for entry in entries[: len(liked)]),
             dropped=tuple(entry.id for entry in entries[len(liked) :]),
         )
-        asked = _Asked(
+        encoded = _Encoded(
             find.of_tokens(drawn) if drawn is not None else find,
             homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
             sizes=gallery.cells.sizes if find.wanted is None else gallery.passing(find.wanted),
             guesses=() if drawn is None else _guesses(self.matcher, drawn),
         )
         if drawn is not None and find.liked is None:
-            return asked
+            return encoded
         # What is liked, or the best photos by a word alone, leads the sketch.
-        leading = self._examples(asked) if find.liked is None else torch.tensor(find.liked)
+        leading = self._examples(encoded) if find.liked is None else torch.tensor(find.liked)
         ret = pulled(None if drawn is None else drawn.ret.cpu(), leading)
-        return replace(asked, find=find.of_tokens(Tokens.of_ret(ret)))
+        return replace(encoded, find=find.of_tokens(Tokens.of_ret(ret)))
 
     def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
         """The query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
@@ -205,24 +205,24 @@ class Searcher:
             reason = f"CLIP cannot read other words: {clip.refusal}"
             raise UnknownWord(query.text.strip(), len(self.matcher.words), unknown.nearest, reason) from unknown
 
-    def _examples(self, asked: _Asked) -> torch.Tensor:
+    def _examples(self, encoded: _Encoded) -> torch.Tensor:
         """(e, d): the vectors of the photos that stand for a word alone, the best ones by it."""
-        cells = self._order(asked, self._compared(asked), [])[: self._defaults.nprobe]
-        best = self.gallery.find(replace(asked.find, cells=np.sort(cells), method="ret", clip=None, count=EXAMPLES))
+        cells = self._order(encoded, self._compared(encoded), [])[: self._defaults.nprobe]
+        best = self.gallery.find(replace(encoded.find, cells=np.sort(cells), method="ret", clip=None, count=EXAMPLES))
         best = best[best_first(best.ids, best.by_word, EXAMPLES)]
         return torch.tensor(best.vectors).float() if len(best) else torch.zeros(1, best.vectors.shape[1])
 
     # Stage 1: cells.
 
-    def _cells(self, asked: _Asked, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
+    def _cells(self, encoded: _Encoded, plan: Plan) -> tuple[NDArray[np.int64], Scores, int]:
         """The cells that have photos which may be found, best first; each cell's score; and how many pairs it took.
 
         Where the plan says so, the RELATED best by vector are scored by the method, and come first. A cell that is not
         compared has no number as its score.
         """
-        cells, method, find = self.gallery.cells, plan.method, asked.find
+        cells, method, find = self.gallery.cells, plan.method, encoded.find
         sketch = find.tokens(self.matcher.device)
-        compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(asked)
+        compared = np.arange(len(cells.sizes)) if plan.nprobe == "all" else self._compared(encoded)
         if find.clip is not None and cells.embeddings is not None:
             by_vector = (cells.embeddings @ find.clip).astype(np.float32)
         else:
@@ -230,7 +230,7 @@ class Searcher:
             by_vector = self._scores(Tokens.of_ret(sketch.ret), centroids, "ret")
         scores = np.full(len(cells.sizes), np.nan, np.float32)
         scores[compared] = by_vector
-        order = self._order(asked, compared, [by_vector])
+        order = self._order(encoded, compared, [by_vector])
         if not plan.by_pairs or method == "ret" or method == "clip":
             return order, scores, len(compared) if plan.by_pairs else 0
         first = order[:RELATED]
@@ -245,13 +245,13 @@ class Searcher:
         scores: Scores = self.matcher.scores(sketch, cells, method)[0].numpy()
         return scores
 
-    def _compared(self, asked: _Asked) -> NDArray[np.int64]:
+    def _compared(self, encoded: _Encoded) -> NDArray[np.int64]:
         """The cells that the query is compared with, ascending: where they are very many, those near a part of it."""
-        cells, find = self.gallery.cells, asked.find
+        cells, find = self.gallery.cells, encoded.find
         if find.wanted is not None or find.clip is not None or isinstance(find.word, TextVector):
             return np.arange(len(cells.sizes))
         drawn = [find.features[:, 0]] if find.features.size else []
-        return np.union1d(cells.near(np.concatenate([*drawn, self._directions(find)])), asked.homes)
+        return np.union1d(cells.near(np.concatenate([*drawn, self._directions(find)])), encoded.homes)
 
     def _directions(self, find: Find) -> NDArray[np.float32]:
         """(q, d): what the word of the vocabulary, and each liked photo, are like among vectors."""
@@ -262,37 +262,37 @@ class Searcher:
             parts.append(find.liked - find.mean)
         return np.concatenate(parts)
 
-    def _order(self, asked: _Asked, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
+    def _order(self, encoded: _Encoded, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
         """Those of the compared cells that have photos which may be found: by turns the best by each part of the query.
 
         columns: the scores of the compared cells by the sketch; none without one.
         """
-        cells, word = self.gallery.cells, asked.find.word
-        columns = [*columns, *(cells.vectors_of(compared) @ self._directions(asked.find).T).T]
+        cells, word = self.gallery.cells, encoded.find.word
+        columns = [*columns, *(cells.vectors_of(compared) @ self._directions(encoded.find).T).T]
         if isinstance(word, TextVector) and cells.embeddings is not None:
             columns.append(cells.embeddings @ word.values)
         turns = np.stack([compared[best_first(compared, column)] for column in columns], axis=1).ravel()
-        every = np.concatenate([asked.homes, turns])
+        every = np.concatenate([encoded.homes, turns])
         _, first = np.unique(every, return_index=True)
         order: NDArray[np.int64] = every[np.sort(first)]
-        return order[asked.sizes[order] > 0]
+        return order[encoded.sizes[order] > 0]
 
     # Stage 2: photos.
 
-    def _photos(self, asked: _Asked, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
+    def _photos(self, encoded: _Encoded, plan: Plan, order: NDArray[np.int64], watch: Stopwatch) -> Table:
         """The photos of the best cells, the most promising of them scored.
 
         At least ``nprobe`` cells are opened for each part of the query, and more where these do not fill the page: also
         where what may not be found has emptied them.
         """
-        enough = int(np.searchsorted(np.cumsum(asked.sizes[order]), plan.results)) + 1
-        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else asked.find.parts)
-        opened = max(least, enough, len(asked.homes))
+        enough = int(np.searchsorted(np.cumsum(encoded.sizes[order]), plan.results)) + 1
+        least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.by_pairs else encoded.find.parts)
+        opened = max(least, enough, len(encoded.homes))
         wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
         while True:
-            left = None if plan.budget_ms is None else max(plan.budget_ms - watch.passed(), 1e-6)
+            left = None if plan.query.budget_ms is None else max(plan.query.budget_ms - watch.passed(), 1e-6)
             cells = np.sort(order[:opened])
-            find = replace(asked.find, cells=cells, count=plan.count, rerank=plan.rerank, budget_ms=left)
+            find = replace(encoded.find, cells=cells, count=plan.count, rerank=plan.rerank, budget_ms=left)
             table = self.gallery.find(find)
             if len(table) >= wanted or opened >= len(order) or not table.complete:
                 break
@@ -350,7 +350,7 @@ class Searcher:
 
     def _page(self, table: Table, plan: Plan) -> tuple[tuple[SearchResult, ...], tuple[Kind, ...] | None, View]:
         """The photos, or the kinds, that were asked for; and which of both."""
-        page, view = slice(plan.offset, plan.offset + plan.k), plan.view
+        page, view = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
         if view != "photos":
             # What is decided and what is shown go by one grouping.
             shown = table[table.results]
@@ -364,7 +364,7 @@ class Searcher:
         # All at once, since each time may be a round of questions to other machines.
         results = iter(self._results(table, plan, [place for of_kind in places for place in of_kind]))
         kinds: list[Kind] = []
-        for rank, (group, of_kind) in enumerate(zip(groups[page], places, strict=True), plan.offset + 1):
+        for rank, (group, of_kind) in enumerate(zip(groups[page], places, strict=True), plan.query.offset + 1):
             best, *more = islice(results, len(of_kind))
             kinds.append(Kind(rank=rank, size=len(group), best=best, more=tuple(more)))
         return (), tuple(kinds), view

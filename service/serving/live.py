@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import cache
 
 from model import Matcher
 from model.decoding import RunJob, run_here
-from service.engine import Engine, one_index, opening_matcher
+from service.engine import Engine, one_index, open_matcher
 from service.errors import NotReady
 from service.photos import ThumbnailCache
 from service.schemas import ShardInfo
@@ -53,7 +54,7 @@ class Live:
             encode: encodes sketches and photos of queries; None for the matcher.
         """
         self._settings, self._run, self._encode = settings, run, encode
-        self._matcher = opening_matcher(settings) if matcher is None else matcher
+        self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
         self._shards = one_index(settings, self._matcher) if shards is None else shards
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES)
         self._towers: Towers | None = None

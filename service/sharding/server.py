@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from PIL import Image, ImageDraw
 
 from indexer import Address, IndexerError, IndexRefused, live_stamp, open_index
 from model import Matcher, ModelError
-from service.gallery import Call, Gallery, GenerationGone, Overview, Pending, Shard, ShardRefuses, State
+from service.gallery import Call, Computed, Gallery, GenerationGone, Overview, Pending, Shard, ShardRefuses, State
 from service.schemas import SearchQuery
 from service.search import Searcher, methods_of
 
@@ -161,17 +161,6 @@ class ShardServer:
         return shard
 
 
-@dataclass(frozen=True)
-class _Computed(Generic[T]):
-    """An answer that is computed in this process, when it is wanted."""
-
-    compute: Callable[[], T]
-
-    def result(self, seconds: float) -> T:
-        """The answer, however long it takes."""
-        return self.compute()
-
-
 class ShardHere:
     """The link to a shard whose server is in this process, as that of one index is."""
 
@@ -187,7 +176,7 @@ class ShardHere:
             self._server.refresh()
             return self._server.state()
 
-        return _Computed(looked)
+        return Computed(looked)
 
     def overview(self, made: str) -> Pending[Overview]:
         """The summary of a generation, which stays open for as long as that is kept."""
@@ -196,11 +185,11 @@ class ShardHere:
             shard = self._server.shard(made)
             return replace(shard.overview(), shard=shard)
 
-        return _Computed(keeping)
+        return Computed(keeping)
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
         """The answer of a generation."""
-        return _Computed(lambda: self._server.answer(made, question))
+        return Computed(lambda: self._server.answer(made, question))
 
 
 def check_searches(searcher: Searcher) -> None:

@@ -28,7 +28,7 @@ def check(index: Path, matcher: model.Matcher, photos: int) -> None:
         ret = normalised(opened.photo_tokens(rows).ret.numpy())
         assert (vectors * ret).sum(axis=1).min() > 0.999
         for row, vector in enumerate(vectors):
-            (nearest,) = opened.vectors.near(vector[None], 1).tolist()
+            (nearest,) = opened.vectors.near(vector[None], 1, None, np.arange(opened.cluster_count)).tolist()
             assert vectors[nearest] @ vector >= vectors[row] @ vector - 1e-3
     assert verify(index) == []
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from indexer import Address
 from indexer.building import BuildReport, Progress, Request
-from indexer.distributed import Cluster, build_shards
+from indexer.distributed import Machines, build_shards
 
 #: Files of a slice.
 SLICE = 5
@@ -46,8 +46,8 @@ def main(address: str, photos: str, shards: str, weights: str) -> None:
 
     with connection(address):
         # Each worker of another driver has to load torch.
-        cluster = Cluster(address, device="cpu", workers=1, weights=weights, slice_files=SLICE)
-        build_shards(Path(shards), Request((Path(photos),), embedder="ret", shards=3), cluster, KillAtFirstSlice())
+        machines = Machines(address, device="cpu", workers=1, weights=weights, slice_files=SLICE)
+        build_shards(Path(shards), Request((Path(photos),), embedder="ret", shards=3), machines, KillAtFirstSlice())
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import pytest
 import model
 from indexer import Address, build
 from indexer.building import BuildReport, Progress, Request
-from indexer.distributed import Cluster as Machines
-from indexer.distributed import build_shards
+from indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.builds import SLICE, BuildShards
 from tests.indexer.distributed.workers import connection
 from tests.indexer.galleries import save_photos

@@ -11,7 +11,7 @@ import model
 from indexer import BadInvocation, IndexBusy, IndexRefused, build, compact, open_index, remove
 from indexer.building import Request
 from indexer.commands import main
-from indexer.distributed import Cluster, build_shards
+from indexer.distributed import Machines, build_shards
 from indexer.distributed.builds import check_ids
 from indexer.distributed.connection import Resources, connected
 from indexer.store import ShardsFolder
@@ -25,7 +25,7 @@ from tests.requirements import need_ray
 def refused(photos: Path, shards: Path, ray: str, number: int | None = None) -> str:
     """The sentence."""
     with pytest.raises(BadInvocation) as refusal:
-        build_shards(shards, Request((photos,), shards=number), Cluster(ray))
+        build_shards(shards, Request((photos,), shards=number), Machines(ray))
     assert not list(shards.glob("shard*"))
     return str(refusal.value)
 
@@ -164,7 +164,7 @@ def test_shards_of_another_checkpoint_are_not_written_over(
     other = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
     before = read_shards(shards)
     with pytest.raises(BadInvocation, match="holds shards of another checkpoint"):
-        build_shards(shards, Request((photos,)), Cluster("auto", device="cpu", weights=str(other)))
+        build_shards(shards, Request((photos,)), Machines("auto", device="cpu", weights=str(other)))
     with pytest.raises(BadInvocation, match="out of the shards, because it is not named"):
         sharded(save_photos(tmp_path / "photos", 3), shards)
     assert read_shards(shards) == before
@@ -182,13 +182,13 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 
 def test_more_workers_than_there_is_room_for_are_refused(photos: Path, tmp_path: Path, sharded: BuildShards) -> None:
     with pytest.raises(BadInvocation, match=r"has room for [0-9]+ workers, and not for 999"):
-        build_shards(tmp_path / "shards", Request((photos,)), Cluster("auto", workers=999))
+        build_shards(tmp_path / "shards", Request((photos,)), Machines("auto", workers=999))
 
 
 def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     folder = ShardsFolder(tmp_path / "shards")
     with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
-        build_shards(folder.path, Request((gallery,)), Cluster("local"))
+        build_shards(folder.path, Request((gallery,)), Machines("local"))
 
 
 def test_only_what_is_written_is_told_as_unwritable(tmp_path: Path) -> None:
@@ -204,4 +204,4 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
     for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged, or of another version")):
         (shards / "shards.json").write_text(text)
         with pytest.raises(IndexRefused, match=problem):
-            build_shards(shards, Request((gallery,)), Cluster("local"))
+            build_shards(shards, Request((gallery,)), Machines("local"))

@@ -27,16 +27,16 @@ def diffusing(tmp_path_factory: pytest.TempPathFactory) -> Matcher:
 
 def test_what_a_query_leaves_open_comes_from_the_defaults_and_the_checkpoint(matcher: Matcher) -> None:
     plan = plan_search(SearchQuery(), matcher, DEFAULTS)
-    assert (plan.k, plan.offset, plan.quality, plan.nprobe, plan.by_pairs) == (7, 0, "good", 3, False)
-    assert (plan.method, plan.diffuse, plan.budget_ms) == (matcher.best_method, False, None)
+    assert (plan.k, plan.quality, plan.nprobe, plan.by_pairs) == (7, "good", 3, False)
+    assert (plan.method, plan.diffuse) == (matcher.best_method, False)
     assert plan_search(SearchQuery(), matcher, Defaults()).nprobe == NPROBE
 
 
 def test_what_a_query_says_goes_before_the_defaults(matcher: Matcher) -> None:
     query = SearchQuery(k=2, offset=5, method="rn", rerank=9, budget_ms=50)
     plan = plan_search(query, matcher, DEFAULTS)
-    assert (plan.k, plan.offset, plan.results) == (2, 5, 7)
-    assert (plan.method, plan.rerank, plan.budget_ms) == ("rn", 9, 50)
+    assert (plan.k, plan.query, plan.results) == (2, query, 7)
+    assert (plan.method, plan.rerank) == ("rn", 9)
 
 
 def test_quality_says_how_much_is_scored(matcher: Matcher) -> None:

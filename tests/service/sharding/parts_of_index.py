@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer import Index, PhotoEntry, PhotoFilter, UnknownPhoto, Vectors
 from model import Matcher, Tokens
-from service.gallery import Call, Gallery, Layout, Overview, Pending, Round, Rows, Shard, ShardUnavailable, State
+from service.gallery import (
+    Call,
+    Computed,
+    Gallery,
+    Layout,
+    Overview,
+    Pending,
+    Round,
+    Rows,
+    Shard,
+    ShardUnavailable,
+    State,
+)
 from service.search import Searcher
 
 T = TypeVar("T")
@@ -64,16 +75,6 @@ class PartOfIndex:
         """The whole index stays open."""
 
 
-@dataclass(frozen=True)
-class Answered(Generic[T]):
-    """What is answered at once."""
-
-    compute: Callable[[], T]
-
-    def result(self, seconds: float) -> T:
-        return self.compute()
-
-
 class LocalLink:
     """A link to a shard in this process.
 
@@ -87,10 +88,10 @@ class LocalLink:
         self.broken = False
 
     def state(self) -> Pending[State]:
-        return Answered(lambda: State(self._made()))
+        return Computed(lambda: State(self._made()))
 
     def overview(self, made: str) -> Pending[Overview]:
-        return Answered(self._shard.overview)
+        return Computed(self._shard.overview)
 
     def ask(self, made: str, question: Call[T]) -> Pending[T]:
         self.asked.append(question)
@@ -99,7 +100,7 @@ class LocalLink:
             assert made == self._made()
             return question.answer(self._shard)
 
-        return Answered(answer)
+        return Computed(answer)
 
     def _made(self) -> str:
         if self.broken:

@@ -16,12 +16,11 @@ from indexer import shard_folders as folders_of
 from model import Matcher
 from model.terminal import BAD_INPUT
 from service.commands import main
-from service.gallery import Call, GenerationGone, Overview, ShardRefuses, State
+from service.gallery import Call, Computed, GenerationGone, Overview, ShardRefuses, State
 from service.sharding import Shards, ShardServer, ShardsRefused
 from service.sharding.shards import check_folders, shard_names
 from tests.requirements import need_ray
 from tests.service.sharding.cut_indexes import cut
-from tests.service.sharding.parts_of_index import Answered
 
 
 class OfOverviews:
@@ -30,17 +29,17 @@ class OfOverviews:
     def __init__(self, name: str, *overviews: Overview) -> None:
         self.name, self.overviews = name, list(overviews)
 
-    def state(self) -> Answered[State]:
-        return Answered(lambda: State(self.overviews[0].made))
+    def state(self) -> Computed[State]:
+        return Computed(lambda: State(self.overviews[0].made))
 
-    def overview(self, made: str) -> Answered[Overview]:
-        return Answered(lambda: self.overviews[0])
+    def overview(self, made: str) -> Computed[Overview]:
+        return Computed(lambda: self.overviews[0])
 
-    def ask(self, made: str, call: Call[Any]) -> Answered[Any]:
+    def ask(self, made: str, call: Call[Any]) -> Computed[Any]:
         assert call.name == "all_ids"
         # Each made overview is named by its first id.
         first = int(made.rpartition("-")[2]) if made.startswith("ids-") else 1
-        return Answered(lambda: np.arange(first, first + self.overviews[0].photos))
+        return Computed(lambda: np.arange(first, first + self.overviews[0].photos))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,7 @@ def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> N
     with pytest.raises(ShardRefuses, match="there is no index at"):
         server.state()
     link = OfOverviews("a")
-    link.state = lambda: Answered(server.state)  # type: ignore[method-assign]
+    link.state = lambda: Computed(server.state)  # type: ignore[method-assign]
     with pytest.raises(ShardsRefused, match="the shard a cannot be searched: there is no index at"):
         Shards([link], seconds=1).refresh(strict=True)
 
