@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.distributed.builds import place_cells
 from indexer.store import (
     VECTORS_FILE,
     Centroids,
@@ -65,9 +66,9 @@ _NS = 10**9
 class MadePhotos:
     """Makes vectors of photos from those of real ones. The same number always gives the same photo, in any gallery."""
 
-    def __init__(self, ret: Floats, first: int = 0) -> None:
-        """ret: (m, d) of the real photos, at unit length. first: the number of the first photo that is made."""
-        self._ret, self._first = ret, first
+    def __init__(self, ret: Floats, numbers: NDArray[np.int64]) -> None:
+        """ret: (m, d) of the real photos, at unit length. numbers: (p,) ascending, of the photos that are made."""
+        self._ret, self.numbers = ret, numbers
         self.width = ret.shape[1]
         nearest = faiss.IndexFlatIP(self.width)
         nearest.add(ret)
@@ -76,10 +77,10 @@ class MadePhotos:
 
     def block(self, start: int, count: int) -> tuple[Floats, NDArray[np.int64]]:
         """Vectors (count, d) of the photos from the ``start``-th on, and the real photo (count,) of each."""
-        first, end = self._first + start, self._first + start + count
-        whole = range(first // BLOCK, -(-end // BLOCK))
-        ret, real = (np.concatenate(parts) for parts in zip(*map(self._block, whole), strict=True))
-        taken = slice(first - whole.start * BLOCK, end - whole.start * BLOCK)
+        numbers = self.numbers[start : start + count]
+        blocks, places = np.unique(numbers // BLOCK, return_inverse=True)
+        ret, real = (np.concatenate(parts) for parts in zip(*map(self._block, blocks.tolist()), strict=True))
+        taken = places * BLOCK + numbers % BLOCK
         return ret[taken], real[taken]
 
     def _block(self, number: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -91,22 +92,44 @@ class MadePhotos:
         return normalised(made + np.float32(APART) * (self._ret[further] - self._ret[other])), first
 
 
-def write_large_index(place: Path, source: Path, count: int, *, first: int = 0) -> None:
+def write_large_index(place: Path, source: Path, count: int) -> None:
     """Writes an index of ``count`` photos that are made of those of the index ``source``, in clusters by [Ret].
 
     One that is there already stays.
-
-    first: photos of the gallery that are in other shards before this one; their ids come before, too.
     """
-    folder, live = IndexFolder(place), live_generation(IndexFolder(source))
-    if folder.path.exists() and folder.current() is not None:
+    write_large_shards([place], source, count)
+
+
+def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None:
+    """Writes the same photos in the same clusters as so many shards, each with whole clusters; all of them, or none."""
+    if all(place.exists() and IndexFolder(place).current() is not None for place in places):
         return
-    shutil.rmtree(place, ignore_errors=True)
-    folder.create()
+    live = live_generation(IndexFolder(source))
     real = open_rows(IndexFolder(source), live)[live.manifest.segments[0].id]
-    made = MadePhotos(real.vectors(slice(None)), first)
+    ret = real.vectors(slice(None))
+    made = MadePhotos(ret, np.arange(count))
     centroids = _clusters(made, count)
     clusters = np.concatenate([assign(made.block(*block)[0], centroids) for block in _blocks(count)])
+    shard_of = place_cells(centroids, np.bincount(clusters, minlength=len(centroids)), len(places))
+    for shard, place in enumerate(places):
+        cells, numbers = np.flatnonzero(shard_of == shard), np.flatnonzero(shard_of[clusters] == shard)
+        of_shard = np.searchsorted(cells, clusters[numbers])
+        _write(place, live.manifest, real, MadePhotos(ret, numbers), centroids[cells], of_shard, count)
+
+
+def _write(
+    place: Path,
+    manifest: Manifest,
+    real: RowArrays,
+    made: MadePhotos,
+    centroids: Floats,
+    clusters: NDArray[np.int64],
+    every: int,
+) -> None:
+    """Writes one index. made: its photos, in these clusters (p,). every: how many photos all shards have."""
+    folder, count = IndexFolder(place), len(clusters)
+    shutil.rmtree(place, ignore_errors=True)
+    folder.create()
     order = np.argsort(clusters, kind="stable")
     rows = folder.segment(SEGMENT)
     rows.mkdir()
@@ -114,15 +137,16 @@ def write_large_index(place: Path, source: Path, count: int, *, first: int = 0) 
         _write_tokens(rows, real, made, count)
     generation = folder.generation(generation_name(1))
     generation.mkdir()
-    write_catalog(generation / "photos.sqlite", _files(clusters, first), Removals(), Drift(count, 0, count, 0, True))
+    files = _files(clusters, made.numbers)
+    write_catalog(generation / "photos.sqlite", files, Removals(), Drift(count, 0, count, 0, True))
     write_centroids(generation / "clusters.faiss", centroids)
     _tokens_of_clusters(real, centroids).write(generation)
-    Places(first + order + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
+    Places(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
     _write_vectors(generation / VECTORS_FILE, made, order)
-    manifest = _manifest(live.manifest, folder, count, len(centroids), first)
-    write_atomically(generation / "manifest.json", manifest.model_dump_json(indent=1).encode())
+    written = _manifest(manifest, folder, count, len(centroids), every)
+    write_atomically(generation / "manifest.json", written.model_dump_json(indent=1).encode())
     sync_folder(folder.path)
-    folder.make_live(manifest.generation)
+    folder.make_live(written.generation)
 
 
 def _blocks(count: int) -> Iterator[tuple[int, int]]:
@@ -174,10 +198,9 @@ def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> No
     vectors.flush()
 
 
-def _files(clusters: NDArray[np.int64], first: int) -> Iterator[GalleryFile]:
+def _files(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[GalleryFile]:
     """The catalog, by id: files of every cluster lie in all folders, and are from all days."""
-    for row, cluster in enumerate(clusters.tolist()):
-        number = first + row
+    for row, (cluster, number) in enumerate(zip(clusters.tolist(), numbers.tolist(), strict=True)):
         day = datetime.fromtimestamp(86400 * (row % _DAYS), UTC).date()
         stamp = FileStamp(1 << 16, row * _NS, row * _NS)
         path = f"{row % FOLDERS:03}/{number:07}.jpg"
@@ -195,7 +218,7 @@ def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
     return Centroids(centroids, real.features(rows).astype(np.float16), real.arrays["positions"][rows])
 
 
-def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, first: int) -> Manifest:
+def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, every: int) -> Manifest:
     name = generation_name(1)
     segment = tuple(_entry(path) for path in sorted(folder.segment(SEGMENT).iterdir()))
     counts = Counts(photos=count, files=count, duplicates=0, bad=0, gone=0, clusters=clusters, rows=count)
@@ -204,7 +227,7 @@ def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, fi
         "previous": None,
         "roots": real.roots[:1],
         "counts": counts,
-        "next_id": first + count + 1,
+        "next_id": every + 1,
         "segments": (SegmentEntry(id=SEGMENT, rows=count, dtype=real.dtype, files=segment),),
         "files": tuple(_entry(path) for path in sorted(folder.generation(name).iterdir())),
     }

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from indexer.store import MOST_ID
-from model.network import preset
+from model import load
 from model.ranking import SHORTLIST
 from service.commands.serve import SEARCHES_AT_ONCE
 from service.search.plan import NPROBE, RERANK
@@ -47,10 +47,11 @@ def tables(measured: Mapping[str, Result], gigabits: float = GIGABITS) -> dict[s
     per_shard, alone = number(largest, "photos"), "a query alone (ms)"
     grown = number(largest, "index on disk (MiB)") - number(smaller, "index on disk (MiB)")
     photo = grown * MIB / (per_shard - number(smaller, "photos"))
-    network = preset("zse-ti16")
-    vector = network.width * HALF
+    network = load()
+    width = network.config.width
+    vector = width * HALF
     # A photo in the table of a search, and a cell as the ingress keeps it.
-    found, cell = row_bytes(network.width), cell_bytes(network.width, network.token_count("photo"))
+    found, cell = row_bytes(width), cell_bytes(width, network.token_count("photo"))
     # Encoding and diffusion take longer with more shards only because processes share the cores of the bench.
     between = [number(row, alone) - number(row, "encode (ms)") - number(row, "diffuse (ms)") for row in (one, many)]
     further_ms = (between[1] - between[0]) / (int(str(many["gallery"]).split()[0]) - 1)

@@ -8,31 +8,38 @@ shards share its cores, which several machines would not do.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from itertools import cycle, islice, pairwise
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 
-from indexer import build
+from indexer import build, open_index
+from model import Matcher
+from service.gallery import Call, Computed, Pending, Shard
+from service.schemas import SearchQuery
 from service.settings import Settings
 from tests.benchmarks.command import Command, by_server
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.large import sketches
-from tests.benchmarks.large_index import write_large_index
+from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.server_process import address, running
+from tests.service.sharding.parts_of_index import LocalLink, searcher_of
 from tests.service.sharding.served_on_ray import served_on_ray
+
+T = TypeVar("T")
 
 SHARDS, QUICK_SHARDS = (1, 2, 4), (1,)
 CLIENTS = 4
@@ -141,13 +148,41 @@ def compare(urls: Mapping[str, str], drawn: Sequence[bytes], plan: Plan) -> tupl
 
 
 def write_shards(folder: Path, source: Path, photos: int, shards: int) -> list[Path]:
-    """Write a gallery in shards of equal size, as far as that goes. Returns their folders, lowest ids first."""
-    bounds = [number * photos // shards for number in range(shards + 1)]
+    """Write a gallery in shards of whole cells. Returns their folders."""
     places = [folder / f"{shards}-shards" / f"shard-{number:04}" for number in range(shards)]
-    for place, (first, end) in zip(places, pairwise(bounds), strict=True):
-        place.parent.mkdir(exist_ok=True)
-        write_large_index(place, source, end - first, first=first)
+    places[0].parent.mkdir(exist_ok=True)
+    write_large_shards(places, source, photos)
     return places
+
+
+class Weighed(LocalLink):
+    """A link that counts the bytes of what is asked and answered, as they are between processes."""
+
+    out = back = 0
+
+    def ask(self, made: str, question: Call[T]) -> Pending[T]:
+        pending = super().ask(made, question)
+        self.out += len(pickle.dumps(question))
+
+        def weighed() -> T:
+            answer = pending.result(0)
+            self.back += len(pickle.dumps(answer))
+            return answer
+
+        return Computed(weighed)
+
+
+def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:
+    """What a query sends to shards and gets back, and how many shards it asks for photos: means, without any Ray."""
+    with ExitStack() as opened:
+        shards = [Shard(opened.enter_context(open_index(folder, matcher)), matcher) for folder in folders]
+        links = [Weighed(f"shard-{number}", shard) for number, shard in enumerate(shards)]
+        searcher = searcher_of(links, matcher)
+        for sketch in drawn:
+            searcher.search(matcher.open(sketch, "sketch"), SearchQuery())
+    calls = sum(call.name == "find" for link in links for call in link.asked)
+    sizes = {"sent (KiB)": sum(link.out for link in links), "answered (KiB)": sum(link.back for link in links)}
+    return {"shards asked": calls / len(drawn), **{name: size / 1024 / len(drawn) for name, size in sizes.items()}}
 
 
 @contextmanager
@@ -162,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = Command("sharded", __doc__)
     command.add_argument("--shards", type=int, nargs="+", metavar="N", help="how many shards, one after the other")
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that the gallery is made of")
+    command.add_argument("--photos", type=int, metavar="N", help=f"photos of the gallery ({WHOLE.photos:,})")
     options = command.begin(arguments)
     if find_spec("ray") is None:
         command.error("Ray is not installed; the extra `ray` has it")
@@ -180,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(command: Command, folder: Path, source: Path, counts: Sequence[int]) -> None:
     """Measure a gallery in each of these numbers of shards, and save that after each of them."""
     plan = QUICK if command.options.quick else WHOLE
+    plan = replace(plan, photos=command.options.photos or plan.photos)
     drawn = [path.read_bytes() for path in sketches(plan.sketches, folder)]
     (index,) = write_shards(folder, source, plan.photos, 1)
     plain = Settings(index=index, weights=command.weights())
@@ -199,6 +236,7 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
             ):
                 urls = {f"one index beside {count}": url, f"{count} by Ray": str(on_ray.http.base_url)}
                 (alone, by_ray), difference = compare(urls, drawn, plan)
+            by_ray |= sent(folders, command.load(), drawn)
             result.rows += [alone | {"threads": _CORES}, by_ray | {"threads": threads}]
             greatest = max(greatest, difference)
             command.save(result, finished=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.benchmarks import indexing, large, pen_up, scoring, two_stage
 from tests.benchmarks.large_index import write_large_index
 from tests.benchmarks.results import Result
 from tests.benchmarks.scale import number
-from tests.benchmarks.sharded import write_shards
+from tests.benchmarks.sharded import sent, write_shards
 from tests.programs import LONG, run_python
 from tests.requirements import needs_browser
 from tests.service.served import Served
@@ -74,18 +75,21 @@ def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     }
 
 
-def test_shards_of_a_made_gallery_have_its_photos_and_its_ids(
+def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_them_is_counted(
     index_path: Path, matcher: Matcher, tmp_path: Path
 ) -> None:
     (one,) = write_shards(tmp_path, index_path, 61, 1)
-    opened = [open_index(place, matcher) for place in (one, *write_shards(tmp_path, index_path, 61, 4))]
-    whole, *shards = ((np.sort(index.ids), index.vectors.of().numpy()) for index in opened)
-    assert [len(ids) for ids, _ in shards] == [15, 15, 15, 16]
-    assert np.array_equal(np.concatenate([ids for ids, _ in shards]), whole[0])
-    of_shards = np.concatenate([ret for _, ret in shards])
-    assert np.array_equal(np.unique(of_shards, axis=0), np.unique(whole[1], axis=0))
-    for index in opened:
-        index.close()
+    places = write_shards(tmp_path, index_path, 61, 4)
+    with ExitStack() as stack:
+        whole, *shards = (stack.enter_context(open_index(place, matcher)) for place in (one, *places))
+        assert sorted(np.concatenate([index.ids for index in shards])) == list(range(1, 62))
+        cells = {index.cluster_ids(number).tobytes() for index in shards for number in range(index.cluster_count)}
+        assert cells == {whole.cluster_ids(number).tobytes() for number in range(whole.cluster_count)}
+        vectors = [index.vectors.of().numpy() for index in (whole, *shards)]
+    assert np.array_equal(np.unique(np.concatenate(vectors[1:]), axis=0), np.unique(vectors[0], axis=0))
+    row = sent(places, matcher, [path.read_bytes() for path in large.sketches(2, tmp_path)])
+    assert row["shards asked"] == 4
+    assert number(row, "answered (KiB)") > number(row, "sent (KiB)") > 0
 
 
 @pytest.mark.parametrize("benchmark", [scoring, two_stage])
