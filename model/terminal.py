@@ -71,7 +71,6 @@ class VersionAction(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help="show the version")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        """Say it, and end with code 0."""
         print(f"sketch-search {installed_version()}")
         parser.exit()
 

@@ -89,7 +89,7 @@ class Client:
             query = SearchQuery(**options)
         elif options:
             raise TypeError("give a query or options, not both")
-        params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        params = query.model_dump(mode="json", exclude_defaults=True)
         body = b"" if sketch is None else as_bytes(sketch)
         return self._model(SearchResponse, self._http.post("/search", params=params, content=body))
 
@@ -135,7 +135,6 @@ class Client:
         return self._model(InfoResponse, self._http.get("/info"))
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -268,7 +268,6 @@ class LocalSite:
         self._journal = Journal(folder.building(decision.key))
 
     def staged(self) -> Staged:
-        """Reads what the journal holds."""
         rows = {content: SegmentRow(_JOURNAL, row) for content, row in self._journal.rows().items()}
         return Staged(self._journal.records(), rows)
 
@@ -298,7 +297,6 @@ class LocalSite:
         return found
 
     def nearest(self, refs: Sequence[SegmentRow], centroids: Floats) -> Numbers:
-        """Finds the nearest centroids by FAISS."""
         return assign(Rows(self.sources(refs)).clustered_by(refs), centroids)
 
     def write(self, contents: Contents | None) -> Written:
@@ -317,7 +315,6 @@ class LocalSite:
         return Written(written.name, counts.photos, counts.files, counts.clusters, drift)
 
     def close(self) -> None:
-        """Close the journal."""
         self._journal.close()
 
 

@@ -110,7 +110,6 @@ class Progress:
             self._write()
 
     def finish(self, phase: Literal["done", "stopped"]) -> None:
-        """Say that the build has ended."""
         self._close_bar()
         self._phase = phase
         self._write()

@@ -86,7 +86,6 @@ class Journal:
             self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
     def close(self) -> None:
-        """Close the files."""
         self._database.close()
 
     def __len__(self) -> int:

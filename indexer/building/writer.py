@@ -39,7 +39,6 @@ from indexer.store import (
     make_folder,
     mean_distance,
     read_centroids,
-    software_version,
     sync_folder,
     told_if_unwritable,
     trained,
@@ -50,6 +49,7 @@ from indexer.store import (
     write_segment,
     write_vectors,
 )
+from model.terminal import installed_version
 
 Nearest = Callable[[Sequence[SegmentRow], npt.NDArray[np.float32]], npt.NDArray[np.int64]]
 
@@ -224,7 +224,7 @@ class GenerationWriter:
             clusters_asked=self._clustering.asked,
             next_id=max([live.next_id, *(file.id + 1 for file in self._files)]),
             created=datetime.now(UTC).replace(microsecond=0),
-            software=software_version(),
+            software=installed_version(),
             segments=tuple(self._segments),
             files=tuple(FileEntry.of(path) for path in sorted(working.iterdir())),
         )

@@ -78,7 +78,6 @@ def progress_of(options: argparse.Namespace) -> Progress:
 
 
 def print_unless_quiet(options: argparse.Namespace, lines: Sequence[str]) -> None:
-    """Print lines of a report."""
     if not options.quiet:
         print(*map(printable, lines), sep="\n", flush=True)
 
@@ -399,7 +398,6 @@ def unlisted_lines(report: BuildReport) -> list[str]:
 
 
 def update_line(report: BuildReport) -> str:
-    """Tell of a build in one line for a log."""
     advice = f"; {report.drift.describe()}" if report.drift is not None and report.drift.excessive else ""
     return (
         f"generation {report.generation}: {report.photos} photos, {report.encoded} encoded now, {report.gone} gone, "
@@ -413,7 +411,6 @@ def plan_lines(plan: RemovalPlan) -> list[str]:
 
 
 def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:
-    """Tell of a removal."""
     return [
         *plan_lines(plan),
         _line("removed", f"{_count(report.files, 'file')}; on disk as before, and out of the index until added again"),
@@ -423,7 +420,6 @@ def remove_lines(plan: RemovalPlan, report: UpkeepReport) -> list[str]:
 
 
 def compact_lines(report: UpkeepReport) -> list[str]:
-    """Tell of a compaction."""
     left = f"{_count(report.rows, 'row')} in {_count(report.segments, 'segment')} left"
     return [
         _line("dropped", f"{_count(report.dropped, 'row')} no longer shown"),
@@ -433,7 +429,6 @@ def compact_lines(report: UpkeepReport) -> list[str]:
 
 
 def summary_lines(summary: IndexSummary) -> list[str]:
-    """Tell of an index."""
     manifest, counts = summary.manifest, summary.manifest.counts
     lines = [
         _line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
@@ -457,7 +452,6 @@ def summary_lines(summary: IndexSummary) -> list[str]:
 
 
 def sample_lines(samples: Samples) -> list[str]:
-    """Tell of the sample gallery."""
     drawn = f"{samples.photos}: {samples.drawn} drawn of {samples.things} things"
     return [
         _line("photos", f"{drawn}, and {samples.copied} photos from scikit-learn"),

@@ -68,13 +68,13 @@ from indexer.store import (
     ShardsManifest,
     make_folder,
     open_generation,
-    software_version,
     told_if_unwritable,
     write_atomically,
     write_catalog,
     write_centroids,
 )
 from model.checkpoint import default_checkpoint
+from model.terminal import installed_version
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -268,7 +268,7 @@ class RaySite:
             threads=workers.resources.cpus,
             batch=decision.request.batch,
             clusters=decision.clusters,
-            software=software_version(),
+            software=installed_version(),
         )
         self._slices = self._setup.slices
         with told_if_unwritable(self.path):

@@ -39,10 +39,9 @@ from indexer.store import (
     open_generation,
     read_centroids,
     shard_name,
-    software_version,
 )
 from model.checkpoint import default_checkpoint
-from model.terminal import Refusal
+from model.terminal import Refusal, installed_version
 
 TOKEN = "token"
 # After so many workers have ended with a slice its files are read one by one; after so many have ended with one file,
@@ -97,7 +96,7 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     """
     here = f"the worker on {socket.gethostname()}"
     _check_storage(setup, here)
-    if (version := software_version()) != setup.software:
+    if (version := installed_version()) != setup.software:
         raise BadInvocation(
             f"{here} has version {version} of sketch-search, and not {setup.software}; install the same everywhere."
         )

@@ -57,7 +57,6 @@ from indexer.store.generation import (
     open_generation,
     open_rows,
     read_manifest,
-    software_version,
 )
 from indexer.store.location import (
     IndexFolder,

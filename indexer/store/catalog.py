@@ -333,7 +333,6 @@ class Catalog:
         return self._budget < 0
 
     def close(self) -> None:
-        """Close the file."""
         self._database.close()
 
     def files(self) -> list[GalleryFile]:

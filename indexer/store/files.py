@@ -48,7 +48,6 @@ def name_of_text(text: str) -> str:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether all of a name is Unicode."""
     return _NO_CHARACTER.search(name) is None
 
 

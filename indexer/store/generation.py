@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -189,21 +188,12 @@ class Manifest(Origin):
 
     @property
     def root_names(self) -> tuple[str, ...]:
-        """The roots' names in order."""
         return tuple(root.name for root in self.roots)
 
     @property
     def origin(self) -> Origin:
         """The network that made the rows."""
         return Origin(**{name: getattr(self, name) for name in Origin.model_fields})
-
-
-def software_version() -> str:
-    """Returns the installed version of this program; "unknown" where it runs from a folder."""
-    try:
-        return metadata.version("sketch-search")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def read_manifest(path: Path) -> Manifest:

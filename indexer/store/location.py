@@ -74,11 +74,9 @@ class IndexFolder:
         return name
 
     def generation(self, name: str) -> Path:
-        """The folder of a generation."""
         return self.path / name
 
     def segment(self, name: str) -> Path:
-        """The folder of a segment."""
         return self.segments / name
 
     def building(self, key: str) -> Path:

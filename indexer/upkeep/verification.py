@@ -350,7 +350,6 @@ def repair(
 
 
 def _request(folder: IndexFolder, diagnosis: Diagnosis, matcher: Matcher, batch: int) -> Request:
-    """Makes the request of the build that repairs."""
     manifest = diagnosis.manifest
     if manifest.photo_sha256 != matcher.photo_sha256:
         raise IndexRefused(

@@ -73,7 +73,6 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
 
 
 def _add_checkpoints(commands: Subparsers) -> None:
-    """Adds the commands about checkpoint files."""
     command = commands.add_parser("info", help="show what a checkpoint is")
     default = os.environ.get("SBIR_WEIGHTS") or None
     command.add_argument("checkpoint", type=a_path, nargs="?", default=default, help="default: the embedded one")
@@ -97,7 +96,6 @@ def _add_checkpoints(commands: Subparsers) -> None:
 
 
 def _add_trainings(commands: Subparsers) -> None:
-    """Adds the commands that train."""
     command = commands.add_parser("words", help="give a checkpoint a vocabulary, to find photos by words")
     command.add_argument("source", type=a_path, metavar="IN.safetensors")
     _add_backbone(command, "the ViT that says what photos show: a safetensors file or a timm tag")
@@ -129,7 +127,6 @@ def _add_trainings(commands: Subparsers) -> None:
 
 
 def _add_measurements(commands: Subparsers) -> None:
-    """Adds the commands that measure a checkpoint, or write what is measured."""
     command = commands.add_parser(
         "evaluate",
         help="measure how well a checkpoint retrieves",

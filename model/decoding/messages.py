@@ -68,12 +68,10 @@ class Job:
         return max(self.max_pixels, (self.network_input or 0) ** 2)
 
     def to_json(self) -> bytes:
-        """The text that ``from_json`` reads."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Job:
-        """The job that ``to_json`` wrote."""
         return cls(**json.loads(text))
 
 

@@ -75,7 +75,6 @@ class DecodingProcess:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
         return self._process.pid
 
     @property
@@ -128,7 +127,6 @@ class DecodingProcess:
             timer.cancel()
 
     def close(self) -> None:
-        """End the process and wait for that."""
         self._process.kill()
         for stream in (self._requests, self._replies):
             with suppress(OSError):  # what it has not read is of no use any more

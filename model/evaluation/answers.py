@@ -64,7 +64,6 @@ def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
 
 
 def guess_table(found: Mapping[str, GuessFigures]) -> str:
-    """The figures as a table for the terminal."""
     width = max(map(len, found))
     lines = [f"{'sketches':{width}}  {'':>6}  {'named':>6}  {'first right':>11}  {'one right':>9}  {'guesses':>7}"]
     for name, row in found.items():

@@ -36,7 +36,6 @@ class AnchorConfig(OneVectorConfig):
     bounds: ClassVar[Bounds] = {**OneVectorConfig.bounds, "units": (1, 8192)}
 
     def problems(self) -> list[str]:
-        """Why these values do not go together."""
         known = self.anchors == tuple(name for name in ANCHORS if name in self.anchors)
         return super().problems() + ([] if known else [f"anchors must be some of {ANCHORS}, in this order"])
 

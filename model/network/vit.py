@@ -118,13 +118,11 @@ class OneVectorConfig(NetworkConfig):
     released_padding: bool = False
 
     def problems(self) -> list[str]:
-        """Why these values do not go together."""
         size, patch = self.image_size, self.vit.patch_size
         return [f"{size} pixels are no whole number of patches of {patch}"] if size % patch else []
 
     @property
     def grid(self) -> int:
-        """Patches along one side of the input."""
         return self.image_size // self.vit.patch_size
 
     def token_count(self, modality: Modality) -> int:

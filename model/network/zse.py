@@ -67,7 +67,6 @@ class Network(RetNetwork):
         return tokens
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
-        """Computes the part of a pair's score that depends on one image alone; once for each image."""
         return super().project(tokens, modality) if self.cross is None else self.cross.project(tokens, modality)
 
     def align(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:

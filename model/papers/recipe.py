@@ -275,7 +275,6 @@ class TwoSidedRecipe(Recipe):
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """The methods that the losses train: both."""
         return ("rn", "ret")
 
     def config(self, photo_side: str) -> ModelConfig:
@@ -283,7 +282,6 @@ class TwoSidedRecipe(Recipe):
         return self.configured(ModelConfig, **dataclasses.asdict(preset(self.preset)) | {"photo_side": photo_side})
 
     def check(self) -> None:
-        """Raises ModelError for values that do not fit together."""
         super().check()
         self.refuse("mean", "std", "image_size", "photo_side", "prototypes", "words")
         self.config("unknown")

@@ -322,11 +322,9 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
 
     @property
     def trained(self) -> AnchorNetwork:
-        """The network as it would be saved now: the average over steps."""
         return self.average.network
 
     def make_optimiser(self) -> torch.optim.Adam:
-        """Makes Adam."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         return torch.optim.Adam([{"params": trained, "rate": self.recipe.optimiser.rate}], eps=_EPSILON)
 

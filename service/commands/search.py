@@ -90,7 +90,7 @@ def _asked(settings: Settings, source: bytes | Path | None, query: SearchQuery) 
     found = find_server(settings)
     if found is None:
         return None
-    params = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    params = query.model_dump(mode="json", exclude_defaults=True)
     headers = {}
     if found.protected and settings.api_key is not None:
         headers["X-API-Key"] = settings.api_key.get_secret_value()
@@ -133,7 +133,7 @@ def _searched(
 def with_photos(query: SearchQuery, like: Sequence[str], unlike: Sequence[str]) -> SearchQuery:
     """The query with photos that are wanted, and that are not, by their ids. Raises pydantic's ValidationError."""
     photos = {"like": list(like), "unlike": list(unlike)}
-    return SearchQuery.model_validate({**query.model_dump(by_alias=True, exclude_unset=True), **photos})
+    return SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
 
 
 def search_query(options: argparse.Namespace) -> SearchQuery:
@@ -141,7 +141,7 @@ def search_query(options: argparse.Namespace) -> SearchQuery:
 
     It is checked like that of an HTTP request. Raises pydantic's ValidationError.
     """
-    asked = {name: getattr(options, name) for name in SearchQuery.names() if name not in ("like", "unlike")}
+    asked = {name: getattr(options, name) for name in SearchQuery.model_fields if name not in ("like", "unlike")}
     return SearchQuery.model_validate({name: text for name, text in asked.items() if text is not None})
 
 

@@ -83,7 +83,6 @@ class JsonLines(TextLines):
     """One JSON object a line: ``time``, ``level``, ``logger``; ``message``, or the fields of a request; ``trace``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "logger": record.name}
         access = getattr(record, "access", None)
         if isinstance(access, Access):

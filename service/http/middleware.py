@@ -151,7 +151,7 @@ class Outer:
             await send(message)
 
         try:
-            with self._metrics.in_flight():
+            with self._metrics.in_flight.track_inprogress():
                 answer = self._refusal(scope, request_id) or self._app
                 await answer(scope, receive_counted, send_noted)
         except BrokenOff as why:

@@ -29,7 +29,6 @@ _MUST_BE = {
     "string_type": "text",
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
     "string_too_short": "at least {min_length} characters long",

@@ -81,20 +81,15 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The parameters by the names that users know."""
-        return tuple(field.alias or name for name, field in cls.model_fields.items())
-
-    @classmethod
     def repeatable(cls) -> frozenset[str]:
         """The names of those that may be given more than once: what is a list of values."""
         fields = cls.model_fields.items()
-        return frozenset(field.alias or name for name, field in fields if get_origin(field.annotation) in (list, tuple))
+        return frozenset(name for name, field in fields if get_origin(field.annotation) in (list, tuple))
 
     @model_validator(mode="before")
     @classmethod
     def _name_the_unknown(cls, given: Any) -> Any:
-        known = cls.names()
+        known = cls.model_fields
         unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
         if unknown:
             said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
@@ -118,8 +113,7 @@ class SearchQuery(Params):
     """What is asked of a search, beside the sketch if there is one; its ranges are checked once, when it is made.
 
     It is the one list of a search's options. The HTTP API's query parameters, the command line's options and the
-    client's arguments are its fields, and the searcher takes it as it is. A field with an alias goes by the alias
-    outside, which is also the name to construct it by. What depends on the checkpoint, such as
+    client's arguments are its fields, and the searcher takes it as it is. What depends on the checkpoint, such as
     whether it has the method, is checked by ``service.search.plan``.
     """
 

@@ -136,25 +136,21 @@ class Framing:
             self._refuse(431, "The request has too many headers.")
 
     def on_headers_complete(self) -> None:
-        """The head of a request is here."""
         if not self._target.startswith(b"/") or not self._target.isascii():
             self._refuse(400, "The target of the request is no path.")
         self.heads += 1
         self._barren = 0
 
     def on_chunk_header(self) -> None:
-        """A chunk of a body begins."""
         self._chunks += 1
         if self._chunks > FREE_CHUNKS + self._body // CHUNK_BYTES:
             self._refuse(400, "The body comes in too many small chunks.")
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body is here."""
         self._body += len(body)
         self._barren = 0
 
     def on_message_complete(self) -> None:
-        """A request is complete."""
         self.bodies += 1
         self._barren = 0
 
@@ -193,7 +189,6 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._inner.connection_made(self._transport)
         # An answer is written in parts. Without this, each part would wait until the client has confirmed the one
@@ -218,7 +213,6 @@ class Connection(asyncio.Protocol):
         self._inner.data_received(data)
 
     def answered(self) -> None:
-        """An answer is over."""
         self.sending = False
         self._framing.answered += 1
         self._since = self._loop.time()
@@ -245,7 +239,6 @@ class Connection(asyncio.Protocol):
         self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
         self._crowd.discard(self)
         self._stop_waiting()
         self._paused = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -21,7 +20,11 @@ VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The metrics of one application, in a registry of its own. Names begin with ``sbir_``, or ``process_``."""
+    """The metrics of one application, in a registry of its own. Names begin with ``sbir_``, or ``process_``.
+
+    Attributes:
+        in_flight: requests that are being answered.
+    """
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -50,19 +53,13 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self._in_flight = Gauge("sbir_http_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self.in_flight = Gauge("sbir_http_requests_in_flight", "Requests being answered.", registry=self.registry)
         build = Gauge("sbir_build_info", "Always 1; the version of the program.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
     def observe(self, live: Live, worker: Worker) -> None:
         """Report the state of these, too, from now on. To be called once."""
         self.registry.register(_State(live, worker))
-
-    @contextmanager
-    def in_flight(self) -> Iterator[None]:
-        """While the block runs, one more request is in flight."""
-        with self._in_flight.track_inprogress():
-            yield
 
     def answered(self, verb: str, route: str, status: int, seconds: float) -> None:
         """Count a request. ``route``: the template of its path, so that there are no more of them than routes."""

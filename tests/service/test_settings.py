@@ -43,32 +43,39 @@ def test_a_sketch_has_as_many_variants_as_the_model_knows(monkeypatch: pytest.Mo
             Settings()
 
 
+PLACES = (
+    ("/a", "/b c"),
+    ("s3://a", "22", "/c", "sftp://me@nas:22/d", "webdavs://h/e f"),
+    ("sftp://me:word@nas/d", "/e.zip"),
+)
+
+
 @pytest.mark.parametrize(
-    "places",
+    ("name", "text", "value"),
     [
-        ("/a", "/b c"),
-        ("s3://a", "22", "/c", "sftp://me@nas:22/d", "webdavs://h/e f"),
-        ("sftp://me:word@nas/d", "/e.zip"),
+        *(("gallery", os.pathsep.join(places), places) for places in PLACES),
+        ("gallery", '["/a:b", "/c"]', ("/a:b", "/c")),
+        ("gallery", "", ()),
+        ("api_key", "", None),
+        ("cors_origins", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
+        ("allowed_hosts", "photos.example, *.local, [::1]", ("photos.example", "*.local", "[::1]")),
     ],
 )
-def test_the_gallery_is_a_list_of_paths_and_urls_or_json(
-    places: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_lists_are_separated_or_json_and_an_empty_variable_is_an_unset_one(
+    name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SBIR_GALLERY", os.pathsep.join(places))
-    assert Settings().gallery == places
-    monkeypatch.setenv("SBIR_GALLERY", '["/a:b", "/c"]')
-    assert Settings().gallery == ("/a:b", "/c")
-
-
-def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_CORS_ORIGINS", "https://a.example, https://b.example")
-    assert Settings().cors_origins == ("https://a.example", "https://b.example")
+    monkeypatch.setenv(f"SBIR_{name.upper()}", text)
+    assert getattr(Settings(), name) == value
 
 
 def test_auto_is_as_good_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DEVICE", "DTYPE", "THREADS"):
         monkeypatch.setenv(f"SBIR_{name}", "auto")
     assert Settings() == Settings.model_construct()
+
+
+def test_hosts_that_are_named_replace_the_default() -> None:
+    assert Settings(allowed_hosts=("photos.example",)).known_hosts == ("photos.example",)
 
 
 @pytest.mark.parametrize(
@@ -85,18 +92,6 @@ def test_auto_is_as_good_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: tuple[str, ...]) -> None:
     assert Settings(host=host).known_hosts == known
-
-
-def test_hosts_that_are_named_replace_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_ALLOWED_HOSTS", "photos.example, *.local, [::1]")
-    assert Settings().known_hosts == ("photos.example", "*.local", "[::1]")
-
-
-def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_API_KEY", "")
-    monkeypatch.setenv("SBIR_GALLERY", "")
-    assert Settings().api_key is None
-    assert Settings().gallery == ()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,6 @@ class ZseTrainer(Trainer[Network]):
 
     @property
     def trained(self) -> Network:
-        """The network as it would be saved now: the average over steps."""
         return self.average
 
     def losses(self) -> dict[str, torch.Tensor]:

@@ -33,7 +33,6 @@ from model.datasets.tasks import (
     one_data_set,
     read_task,
     standard_split,
-    subsampled,
     write_folders,
 )
 from model.errors import ModelError
@@ -121,13 +120,6 @@ def test_sketches_without_a_photo_of_their_class_can_be_left_out() -> None:
     )
     assert names(answerable(corpus).sketches) == ["2.png"]
     assert answerable(corpus).photos == corpus.photos
-
-
-def test_every_nth_picture_is_taken() -> None:
-    corpus = Corpus(pictures("sketch", "a", "ant", *(f"{i}.png" for i in range(9))), photos("a", "ant", 5))
-    thin = subsampled(corpus, 4, 2)
-    assert names(thin.sketches) == ["0.png", "4.png", "8.png"]
-    assert names(thin.photos) == ["a000.jpg", "a002.jpg", "a004.jpg"]
 
 
 def pairs() -> Corpus:

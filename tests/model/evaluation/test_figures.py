@@ -103,20 +103,6 @@ def test_classes_are_drawn_with_all_their_queries() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 
-def test_the_interval_of_many_queries_is_that_of_the_normal_distribution() -> None:
-    values = np.random.default_rng(3).normal(0.4, 0.2, (2000, 1))
-    (found,) = bootstrap(values)
-    error = 1.96 * values.std() / np.sqrt(2000)
-    assert found.high - found.low == pytest.approx(2 * error, rel=0.1)
-
-
-def test_queries_that_agree_within_their_class_make_class_intervals_wider() -> None:
-    level = np.repeat(draws(4, 10, 1), 20, axis=0)
-    groups = [str(i // 20) for i in range(200)]
-    (by_query,), (by_class,) = bootstrap(level), bootstrap(level, groups)
-    assert by_class.high - by_class.low > 2 * (by_query.high - by_query.low)
-
-
 def test_large_sets_are_resampled_in_chunks_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     values = draws(6, 50, 3)
     whole = bootstrap(values, resamples=100)

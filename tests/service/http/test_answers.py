@@ -77,7 +77,7 @@ def test_with_an_api_key_only_those_who_have_it_are_answered(settings: Settings,
     with asked(settings, api_key=SecretStr("schlüssel")) as http:
         assert http.get("/healthz").status_code == 200
         assert http.get("/readyz").status_code == 200
-        for path in ("/info", "/photos?id=1", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
+        for path in ("/info", "/metrics", "/photos?id=1", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
             answer = http.get(path)
             assert error(answer) == (401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"

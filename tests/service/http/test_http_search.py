@@ -58,12 +58,6 @@ def test_a_server_sees_a_sketch_in_as_many_variants_as_it_is_told(
     assert best[1] != pytest.approx(best[MOST_VARIANTS], abs=1e-3)
 
 
-def test_two_spellings_of_a_picture_are_one_sketch(http: httpx.Client) -> None:
-    as_png = without_timings(http.post("/search", content=encoded(draw_sketch())))
-    as_bmp = without_timings(http.post("/search", content=encoded(draw_sketch(), "BMP")))
-    assert as_png == as_bmp
-
-
 @pytest.mark.parametrize(
     ("path", "query", "sentence"),
     [
@@ -227,13 +221,6 @@ def test_bad_filters_are_refused(http: httpx.Client, sketch: bytes, query: str, 
     answer = http.post(f"/search?{query}", content=sketch)
     assert error(answer) == (422, "bad_parameter")
     assert answer.json()["error"]["message"].startswith(sentence)
-
-
-def test_as_many_photos_as_may_be_named_are_taken_and_a_repeated_one_counts_once(
-    http: httpx.Client, sketch: bytes
-) -> None:
-    once = http.post("/search", content=sketch, params={"like": [1]})
-    assert without_timings(http.post("/search", content=sketch, params={"like": [1] * 32})) == without_timings(once)
 
 
 def test_equal_files_are_one_photo_under_each_of_their_ids(http: httpx.Client, index: Index) -> None:

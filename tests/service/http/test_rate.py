@@ -88,10 +88,6 @@ def test_who_asks_too_often_is_told_when_to_come_back(settings: Settings, sketch
         assert {http.get(path).status_code for path in ("/page/main.js", "/page/styles/base.css")} == {200}
 
 
-def test_without_a_limit_nobody_is_refused(http: httpx.Client) -> None:
-    assert {http.get("/info").status_code for _ in range(200)} == {200}
-
-
 @pytest.mark.usefixtures("clock_stands_still")
 def test_pictures_have_a_limit_of_their_own(settings: Settings) -> None:
     with asked(settings, rate_limit=1) as http:

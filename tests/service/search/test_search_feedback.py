@@ -17,7 +17,7 @@ from model.ranking import likeness_to
 from service.errors import BadSearch
 from service.schemas import SearchResult
 from tests.searching import Searcher, mean_direction, searching
-from tests.service.small_gallery import PHOTOS, draw_sketch
+from tests.service.small_gallery import PHOTOS
 
 
 @pytest.fixture
@@ -122,9 +122,12 @@ def test_the_liked_photos_alone_are_a_query(searcher: Searcher) -> None:
         (False, {"unlike": [1]}, "nothing to search by"),
         (True, {"like": [1], "method": "rn"}, "not by method 'rn'"),
         (True, {"like": [1], "rerank": 4}, "rerank counts photos for the relation network"),
+        (False, {"kind": "photo"}, "nothing to search by"),
+        (True, {"kind": "photo", "method": "rn"}, r"^Photos are compared by \[Ret\], not by method 'rn'"),
+        (True, {"kind": "photo", "rerank": 3}, "rerank counts photos for the relation network"),
     ],
 )
-def test_what_liked_photos_cannot_have_is_refused(
+def test_what_liked_photos_and_uploaded_ones_cannot_have_is_refused(
     searcher: Searcher, drawn: bool, asked: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(BadSearch, match=sentence):
@@ -169,12 +172,3 @@ def test_an_uploaded_photo_goes_with_liked_and_unliked_ones(searcher: Searcher) 
 @pytest.mark.parametrize("image", [Image.new("RGB", (40, 30), "white"), Image.new("RGB", (1, 1))], ids=["white", "dot"])
 def test_a_photo_may_be_blank(searcher: Searcher, image: Image.Image) -> None:
     assert len(searcher.find(image, kind="photo").results) == PHOTOS
-
-
-def test_photos_are_compared_by_ret_alone(searcher: Searcher) -> None:
-    with pytest.raises(BadSearch, match=r"^Photos are compared by \[Ret\], not by method 'rn'"):
-        searcher.find(draw_sketch(), kind="photo", method="rn")
-    with pytest.raises(BadSearch, match="rerank counts photos for the relation network"):
-        searcher.find(draw_sketch(), kind="photo", rerank=3)
-    with pytest.raises(BadSearch, match="nothing to search by"):
-        searcher.find_sketch(False, kind="photo")

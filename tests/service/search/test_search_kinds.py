@@ -239,10 +239,3 @@ def test_whether_a_kind_is_far_ahead_is_decided_by_the_kinds_that_are_shown(
     photos = searcher.search(draw_sketch(), SearchQuery(k=PHOTOS)).results
     rows = searcher.gallery.rows_of_ids([photo.id for photo in photos])
     assert shown != searcher.gallery.vectors(rows).tolist()
-
-
-def test_searches_for_photos_are_answered_without_a_word_of_kinds(searcher: Searcher) -> None:
-    named = searcher.search(draw_sketch(), SearchQuery(view="photos"))
-    assert named.kinds is None
-    assert "kinds" not in named.model_dump()
-    assert '"kinds"' not in named.model_dump_json()
