@@ -146,6 +146,7 @@ class Layout:
     Attributes:
         overviews: of the shards; None for those that have never been there.
         asked: the numbers of the shards that have photos here.
+        row_starts, cell_starts: the numbers of each shard's first photo and first cell among those of all.
         photo_count: p. cells: of all shards, one shard after the other.
     """
 
@@ -156,7 +157,7 @@ class Layout:
         photos = [0 if one is None or number in missing else one.photos for number, one in enumerate(overviews)]
         cells = [0 if one is None else len(one.cells.sizes) for one in overviews]
         self._ends, self._cell_ends = np.cumsum(photos), np.cumsum(cells)
-        self._starts, self._cell_starts = self._ends - photos, self._cell_ends - cells
+        self.row_starts, self.cell_starts = (self._ends - photos).tolist(), (self._cell_ends - cells).tolist()
         self.asked = tuple(number for number, count in enumerate(photos) if count)
         self.photo_count = int(sum(photos))
         self.cells = self._joined()
@@ -181,20 +182,12 @@ class Layout:
         """A shard that has been there: what is the same of all can be read of it."""
         return next(one for one in self.overviews if one is not None)
 
-    def cell_start(self, shard: int) -> int:
-        """The number of a shard's first cell among those of all."""
-        return int(self._cell_starts[shard])
-
-    def row_start(self, shard: int) -> int:
-        """The row of a shard's first photo among those of all."""
-        return int(self._starts[shard])
-
     def cells_by_shard(self, cells: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """For each shard that is there and has some of these cells: its number, and their numbers there."""
         shards = np.searchsorted(self._cell_ends, cells, side="right")
         for shard in np.unique(shards).tolist():
             if shard in self.asked:
-                yield shard, cells[shards == shard] - self._cell_starts[shard]
+                yield shard, cells[shards == shard] - self.cell_starts[shard]
 
     def shard_of_cell(self, cell: int) -> int:
         """The shard that a cell is in."""
@@ -205,7 +198,7 @@ class Layout:
         shards = np.searchsorted(self._ends, rows, side="right")
         for shard in np.unique(shards).tolist():
             places = np.flatnonzero(shards == shard)
-            yield shard, places, rows[places] - self._starts[shard]
+            yield shard, places, rows[places] - self.row_starts[shard]
 
 
 class Gallery:
@@ -234,7 +227,7 @@ class Gallery:
         """(c,): how many photos of each cell pass a filter."""
         counts = np.zeros_like(self.cells.sizes)
         for shard, of_shard in self._ask_all("passing", wanted).items():
-            start = self._layout.cell_start(shard)
+            start = self._layout.cell_starts[shard]
             counts[start : start + len(of_shard)] = of_shard
         return counts
 
@@ -244,7 +237,7 @@ class Gallery:
         calls: dict[int, Call[Table]] = {shard: Call("find", replace(find, cells=cells)) for shard, cells in split}
         parts = []
         for shard, found in self._ask.ask(calls).items():
-            rows, cells = found.rows + self._layout.row_start(shard), found.cells + self._layout.cell_start(shard)
+            rows, cells = found.rows + self._layout.row_starts[shard], found.cells + self._layout.cell_starts[shard]
             parts.append(replace(found, rows=rows, cells=cells))
         # What one shard has found it has chosen, too.
         return parts[0] if len(parts) == 1 else Table.joined([*parts, _nothing(find)]).best(find)
@@ -254,7 +247,7 @@ class Gallery:
         wanted = tuple(ids)
         found = np.full(len(wanted), -1, np.int64)
         for shard, rows in self._ask_all("rows_of_ids", wanted).items() if wanted else ():
-            found[rows >= 0] = rows[rows >= 0] + self._layout.row_start(shard)
+            found[rows >= 0] = rows[rows >= 0] + self._layout.row_starts[shard]
         if (found < 0).any():
             self._ask.check_complete()
             raise UnknownPhoto(f"no photo has the id {wanted[int(np.argmin(found))]}.")
@@ -271,7 +264,7 @@ class Gallery:
         """The entries of these photos, in their order."""
         found: dict[int, PhotoEntry] = {}
         for places, shard, entries in self._ask_of("entries", rows):
-            first = self._layout.cell_start(shard)
+            first = self._layout.cell_starts[shard]
             for place, entry in zip(places.tolist(), entries, strict=True):
                 found[place] = replace(entry, cluster=entry.cluster + first)
         return tuple(found[place] for place in range(len(rows)))
@@ -348,7 +341,7 @@ class Gallery:
         if shard not in self._layout.asked:
             self._ask.check_complete()
             return np.empty(0, np.int64)
-        calls: dict[int, Call[Ids]] = {shard: Call("cluster_ids", number - self._layout.cell_start(shard))}
+        calls: dict[int, Call[Ids]] = {shard: Call("cluster_ids", number - self._layout.cell_starts[shard])}
         return self._ask.ask(calls)[shard]
 
     def check_alone(self) -> None:

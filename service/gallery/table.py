@@ -101,11 +101,6 @@ class Find:
         """How many parts of the query choose cells: the sketch, the word, and each liked photo."""
         return 1 + (self.word is not None) + (0 if self.liked is None else len(self.liked))
 
-    @property
-    def is_drawing(self) -> bool:
-        """Whether the query is a drawing and nothing else."""
-        return self.liked is None and self.unliked is None and self.word is None
-
 
 @dataclass(frozen=True)
 class Table:

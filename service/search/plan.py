@@ -18,7 +18,7 @@ from model.images import Pixels
 from model.network import Method, Modality
 from model.ranking import SHORTLIST, ScoredBy
 from service.errors import BadSearch
-from service.schemas import AskedView, Quality, SearchQuery, StageTimings
+from service.schemas import Quality, SearchQuery, StageTimings
 from service.towers import ClipVectors
 
 # Photos that the second stage scores where the query does not say how many. On validation queries,
@@ -114,7 +114,9 @@ def plan_search(
     by_vector = method in ("ret", "clip")
     diffuse = _diffuse(query, matcher)
     k = defaults.k if query.k is None else query.k
-    results = max(at_least, _photos_wanted(query.view, k, query.offset))
+    # Kinds are made of the GROUPED best photos.
+    page = 0 if query.view == "kinds" else query.offset + k
+    results = max(at_least, page, 0 if query.view == "photos" else GROUPED)
     nprobe = query.nprobe or ("all" if quality == "best" else defaults.nprobe)
     # Who counts clusters, or wants the best, wants all of their photos scored.
     whole = query.nprobe is not None or quality == "best"
@@ -144,12 +146,6 @@ def default_rerank(results: int, *, diffuse: bool) -> int:
         # Of the photos that are diffused, those that are not scored are estimated.
         return RERANK if results <= SHORTLIST else results
     return max(RERANK_PLAIN, results)
-
-
-def _photos_wanted(view: AskedView, k: int, offset: int) -> int:
-    if view == "photos":
-        return offset + k
-    return GROUPED if view == "kinds" else max(GROUPED, offset + k)
 
 
 def _method(

@@ -16,7 +16,7 @@ with ``nprobe="all"``, the exhaustive search, the order is that of scoring every
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -178,7 +178,7 @@ class Searcher:
             find.of_tokens(drawn) if drawn is not None else find,
             homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
             sizes=gallery.cells.sizes if find.wanted is None else gallery.passing(find.wanted),
-            guesses=() if drawn is None else _guesses(self.matcher, drawn),
+            guesses=() if drawn is None else tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(drawn)),
         )
         if drawn is not None and find.liked is None:
             return encoded
@@ -325,7 +325,8 @@ class Searcher:
 
     def _led(self, table: Table, find: Find) -> Table:
         """The table led by likeness to liked photos, and by what the word names (``model.ranking``)."""
-        if find.is_drawing or not len(table):
+        drawn_alone = find.liked is None and find.unliked is None and find.word is None
+        if drawn_alone or not len(table):
             return table
         scores = torch.from_numpy(table.scores)
         if find.liked is not None:
@@ -387,10 +388,6 @@ class Searcher:
             )
             for place, n, photo in zip(shown, chosen.tolist(), entries, strict=True)
         )
-
-
-def _guesses(matcher: Matcher, drawn: Tokens) -> tuple[Guessed, ...]:
-    return tuple(Guessed(word=one.word, probability=one.probability) for one in matcher.guesses(drawn))
 
 
 def _support(scores: Scores, method: ScoredBy) -> Scores:

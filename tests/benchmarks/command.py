@@ -91,7 +91,7 @@ def by_matcher(matcher: model.Matcher) -> str:
 
 def by_server(url: str) -> str:
     """The device, threads and precision of the server at ``url``, which runs here with this process's environment."""
-    told = httpx.get(f"{url}/info").json()["model"]
+    told = httpx.get(f"{url}/info", timeout=60).json()["model"]
     return _by(torch.device(told["device"]), Settings().threads or torch.get_num_threads(), told["dtype"])
 
 
