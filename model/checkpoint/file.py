@@ -146,6 +146,8 @@ def load_network(path: Path) -> RetNetwork:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        # A photo side is known by its hash.
+        broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if isinstance(config, ModelConfig) and config.photo_side:
             tensors |= photo_side_state(find_photo_side(config.photo_side, path))
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -153,7 +155,6 @@ def load_network(path: Path) -> RetNetwork:
         _check_memory(error)
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} does not hold the tensors its configuration asks for: {reason}") from error
-    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
     return network.requires_grad_(False).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from indexer.commands import parser as indexer_parser
 from model import terminal
 from model.commands.command_line import parser as model_parser
-from model.terminal import HomeUnknown, Refusal, a_path, expanded, printable, run_program
+from model.terminal import HomeUnknown, Refusal, a_path, expanded, importing, printable, run_program
 from service.commands.command_line import build_parser
 from tests.patience import PATIENCE
 from tests.programs import run_python
@@ -135,3 +136,9 @@ def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
         ["sh", "-c", f'exec "{sys.executable}" -c "$0" <&- 2>&-', code], stdout=subprocess.PIPE, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "True \n")
+
+
+def test_garbage_is_collected_again_after_imports() -> None:
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
