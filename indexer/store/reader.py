@@ -27,6 +27,8 @@ from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
 from model import Matcher, Tokens
 
+_BUILD = "run `sketch-search index build` to bring the index up to date"
+
 
 @dataclass(frozen=True)
 class PhotoEntry:
@@ -232,18 +234,21 @@ class Index:
         """
         problem = ""
         for file in self._files_of(photo):
+            folder = self._roots[file.root].folder
             try:
-                data = self._roots[file.root].folder.read(file.path).data
+                data = folder.read(file.path).data
             except OSError as error:
-                problem = problem or f"cannot be read any more ({error.strerror or error})"
+                reason = error.strerror or error
+                # No build helps where a server does not answer, or lets nobody in.
+                later = folder.remote and not isinstance(error, FileNotFoundError)
+                told = f"cannot be read now: {reason}" if later else f"cannot be read any more ({reason}); {_BUILD}"
+                problem = problem or told
                 continue
             if hashlib.sha256(data).hexdigest() == file.content_hash:
                 return data
             # What has changed says more than what is gone: the advice then helps.
-            problem = "has changed since it was indexed"
-        raise PhotoUnavailable(
-            f"photo {photo} {problem}; run `sketch-search index build` to bring the index up to date."
-        )
+            problem = f"has changed since it was indexed; {_BUILD}"
+        raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Reads bytes ``start`` to ``start + count`` of a photo, from the first of its files that has ``size`` bytes.

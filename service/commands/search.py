@@ -29,7 +29,7 @@ _ID = re.compile("[0-9]+")
 _PATIENCE = 60
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 # Said where a search finds no photo.
-_NOTHING = "no photos: none passes the filters, or --offset is beyond the last one"
+_NOTHING = "no photos: none passes the filters, or --offset is beyond the last; a --folder is named as results show it"
 
 
 def search(

@@ -209,7 +209,7 @@ def test_where_no_photo_is_found_a_sentence_says_so(
     (tmp_path / "a.png").write_bytes(sketch)
     for view in ("photos", "kinds"):
         assert main(["search", str(tmp_path / "a.png"), *options, "--view", view, "--folder", "nowhere"]) == 0
-        assert capsys.readouterr().out == "no photos: none passes the filters, or --offset is beyond the last one\n"
+        assert capsys.readouterr().out.startswith("no photos: none passes the filters, or --offset is beyond")
 
 
 def test_the_table_of_kinds_shows_their_sizes_and_their_best_photos(

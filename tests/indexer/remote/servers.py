@@ -75,7 +75,7 @@ def faulty(server: Server, app: Callable[..., Iterable[bytes]], reads: Callable[
             status, code = {"gone": ("404 Not Found", "NoSuchBucket"), "busy": ("503 Slow Down", "SlowDown")}[fault]
             body = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
             start_response(status, [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
-            return [body]
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
         parts = app(environ, start_response)
         if fault == "half":
             whole = b"".join(parts)
