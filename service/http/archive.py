@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import PurePath
@@ -56,7 +57,7 @@ async def zipped(
             except PhotoUnavailable as error:
                 missing.append(f"{photo.paths[0]}: {error}\n")
                 continue
-            entry = zipfile.ZipInfo(name)
+            entry = zipfile.ZipInfo(name, time.localtime()[:6])  # else the file would be of 1980
             entry.file_size = size
             with archive.open(entry, "w") as file:
                 async for part in parts(photo, size):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from indexer.store import remote
-from tests.indexer.remote.servers import SECRET, Bucket, Served, Server, s3, sftp, webdav
+from tests.indexer.remote.servers import SECRET, Bucket, Served, Server, close_connections, s3, sftp, webdav
 
 
 @pytest.fixture
@@ -26,9 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(remote, "_PAUSE", 0.0)
     monkeypatch.setattr(remote, "_connections", remote._Connections())
     yield place
-    remote._connections._open.clear()
-    # What the libraries leave open is closed here, and warns in no other test.
-    gc.collect()
+    close_connections()
 
 
 @pytest.fixture

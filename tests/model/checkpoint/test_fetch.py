@@ -54,6 +54,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             name = self.path.lstrip("/").replace("/resolve/main/", "/")
             content = served.files.get(name)
             self.send_response(404 if content is None else 200)
+            # A client that keeps its connection would keep this thread, and its socket, to the end of all tests.
+            self.send_header("Connection", "close")
             self.send_header("X-Repo-Commit", hashlib.sha1(content or b"").hexdigest())
             self.send_header("Content-Length", str(len(content or b"")))
             if content is None:
