@@ -10,14 +10,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel, ValidationError
 
 from service.client import as_bytes
-from service.schemas import ExplainedPhoto, ExplainParams, ExplainResponse, SearchQuery, SearchResponse, SearchResult
+from service.schemas import (
+    ExplainedPhoto,
+    ExplainParams,
+    ExplainResponse,
+    SearchQuery,
+    SearchResponse,
+    SearchResult,
+    describe_problems,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,6 +39,9 @@ _SHOWN = 160
 # How many matches of a photo a notebook draws.
 _DRAWN = 5
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,9 @@ class Photo:
 
     def _repr_jpeg_(self) -> bytes:
         return self.thumbnail()
+
+
+Liked: TypeAlias = Photo | int | Iterable[Photo | int]
 
 
 class Results(Sequence[Photo]):
@@ -156,8 +171,8 @@ class Searches(ABC):
         *,
         k: int | None = None,
         text: str | None = None,
-        like: Iterable[Photo | int] = (),
-        unlike: Iterable[Photo | int] = (),
+        like: Liked = (),
+        unlike: Liked = (),
         **options: Any,
     ) -> Results:
         """The photos that match a sketch best, look like liked ones, and show what a word names.
@@ -167,7 +182,7 @@ class Searches(ABC):
                 ``text`` or ``like`` alone.
             k: how many at most; None for 20.
             text: a word of the vocabulary; any text where the index was clustered by CLIP.
-            like, unlike: photos that are wanted, and that are not.
+            like, unlike: photos that are wanted, and that are not: one or several.
             options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
 
         Raises:
@@ -187,7 +202,7 @@ class Searches(ABC):
     def explain(self, sketch: Picture | None, photo: Photo | int, **options: Any) -> Explanation:
         """Why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""
         options.setdefault("nearest", 0)
-        params = ExplainParams(photo=[_id(photo)], **options)
+        params = _checked(ExplainParams, photo=[_id(photo)], **options)
         answer = self._explained(None if sketch is None else picture_bytes(sketch), params)
         found = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
@@ -206,12 +221,14 @@ class Searches(ABC):
         self,
         sketch: Picture | None,
         *,
-        like: Iterable[Photo | int] = (),
-        unlike: Iterable[Photo | int] = (),
+        like: Liked = (),
+        unlike: Liked = (),
         **options: Any,
     ) -> SearchResponse:
         given = {name: value for name, value in options.items() if value is not None}
-        query = SearchQuery(like=tuple(map(_id, like)), unlike=tuple(map(_id, unlike)), **given)
+        if isinstance(given.get("folder"), str):
+            given["folder"] = (given["folder"],)
+        query = _checked(SearchQuery, like=_ids(like), unlike=_ids(unlike), **given)
         return self._searched(None if sketch is None else picture_bytes(sketch), query)
 
     def _photo(self, found: SearchResult) -> Photo:
@@ -243,14 +260,28 @@ class Searches(ABC):
 
 
 def picture_bytes(picture: Picture) -> bytes:
-    """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read."""
+    """Returns a picture as the bytes of an image file. Raises OSError for a file that cannot be read, and TypeError."""
     if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8:
+            raise TypeError(f"pixels must be uint8, from 0 to 255, and not {picture.dtype}")
         return as_bytes(Image.fromarray(picture))
     return as_bytes(picture if isinstance(picture, bytes | Image.Image) else Path(picture).expanduser())
 
 
 def _id(photo: Photo | int) -> int:
     return photo.id if isinstance(photo, Photo) else photo
+
+
+def _ids(photos: Liked) -> tuple[int, ...]:
+    return tuple(map(_id, (photos,) if isinstance(photos, Photo | int) else photos))
+
+
+def _checked(kind: type[M], **given: Any) -> M:
+    """What is asked. Raises ValueError with a sentence."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise ValueError(describe_problems(error.errors())) from None
 
 
 def _data_url(jpeg: bytes) -> str:

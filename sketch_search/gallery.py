@@ -140,6 +140,8 @@ def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path
 
 
 def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> Tokens:
+    if isinstance(pictures, str | bytes):
+        raise TypeError("give a list of pictures, also where it is a single one")
     parts = []
     for picture in pictures:
         image = matcher.open(io.BytesIO(picture_bytes(picture)), kind)

@@ -191,12 +191,25 @@ def test_what_cannot_be_done_is_a_refusal_with_a_sentence(opened: Gallery, remot
     for gallery in (opened, remote):
         with pytest.raises(Refusal, match="image"):
             gallery.search(b"no picture")
-        with pytest.raises(ValueError, match="k"):
+        with pytest.raises(ValueError, match=r"^k must be at least 1, not 0$"):
             gallery.search(b"", k=0)
+        with pytest.raises(ValueError, match=r"photo must be a number of digits only, not 'cat.png'"):
+            gallery.explain(b"", "cat.png")  # type: ignore[arg-type]
     with pytest.raises(Refusal):
         Gallery.open(tmp_path / "nowhere", index=tmp_path / "index", progress=False)
     with pytest.raises(FileNotFoundError):
         opened.search(tmp_path / "nothing.png")
+    with pytest.raises(TypeError, match="pixels must be uint8"):
+        opened.search(np.ones((99, 99)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="give a list"):
+        encode("cat.png")
+
+
+def test_one_photo_and_one_folder_need_no_list(opened: Gallery, sketch: bytes) -> None:
+    best = opened.search(sketch, k=1)[0]
+    assert opened.search(like=best, k=3)[0] == opened.search(like=[best], k=3)[0]
+    alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
+    assert alone == listed
 
 
 def test_a_program_that_asks_a_server_loads_no_network() -> None:
