@@ -190,9 +190,11 @@ def webdav(folder: Path, home: Path | None) -> Iterator[Served]:
             (home / ".netrc").chmod(0o600)
         yield served
     finally:
-        close_connections()
         server.stop()
         thread.join()
+        # It leaves its own sockets to the garbage collector, too.
+        del server
+        close_connections()
 
 
 @contextmanager
