@@ -9,6 +9,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import torch
 from pydantic import BaseModel
@@ -49,6 +51,7 @@ class Builder:
             BadInvocation: there is no such folder, or it cannot be read.
             NotReady: what is there as the index is damaged, or of another version.
         """
+        folder = None if folder is None else _meant(folder)
         if folder is not None and "://" in folder:
             # It is not repeated, since there may be a password in it.
             raise BadInvocation(
@@ -120,6 +123,14 @@ class Builder:
             with self._process as ended:
                 ended.terminate()
             self._process = None
+
+
+def _meant(pasted: str) -> str:
+    """The folder that somebody pastes as a file manager gives it: in quotes, or as a file:// URL."""
+    folder = pasted.strip()
+    if len(folder) > 1 and folder[0] == folder[-1] and folder[0] in "'\"":
+        folder = folder[1:-1]
+    return url2pathname(urlsplit(folder).path) if folder.startswith("file://") else folder
 
 
 def _environment() -> dict[str, str]:
