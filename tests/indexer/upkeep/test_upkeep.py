@@ -11,6 +11,7 @@ from indexer import (
     BadInvocation,
     Index,
     IndexRefused,
+    UnknownPhoto,
     add,
     build,
     compact,
@@ -50,6 +51,18 @@ def answers(index: Index, matcher: model.Matcher) -> list[tuple[int, list[int], 
         scores = matcher.scores(query, tokens_of(index, number), "rn")[0].tolist() if len(ids) else []
         found.append((number, ids.tolist(), scores))
     return [(-1, [], matcher.scores(query, index.centroids, "rn")[0].tolist()), *found]
+
+
+def test_a_removed_photo_vanishes_at_once_and_its_file_stays(
+    built: Path, gallery: Path, matcher: model.Matcher
+) -> None:
+    report = remove([], built, ids=[3])
+    assert (report.changed, report.photos, report.files) == (True, 11, 1)
+    with open_index(built, matcher) as index, pytest.raises(UnknownPhoto):
+        index.photo(3)
+    assert verify(built) == []
+    assert len(list(gallery.rglob("*.png"))) == 12
+    assert len(read_summary(built).removed) == 1
 
 
 def test_what_was_removed_stays_out_of_updates_until_it_is_added_and_keeps_id_and_row(
