@@ -168,7 +168,7 @@ def compare(network: RetNetwork, sketch: Observed, photo: Observed) -> Explanati
         ret_to_sketch=None if back is None else back[:, 0, 1:],
         correspondence=kernel_matrix(s_out.patches, p_out.patches)[0].cpu(),
         relation_score=float(network.relate(s_side, p_side).sigmoid()) if trained else None,
-        ret_distance=float(network.ret_distances(sketch.tokens.ret, photo.tokens.ret)),
+        ret_distance=float(network.ret_distances(sketch.tokens, photo.tokens)),
     )
 
 

@@ -271,7 +271,7 @@ class Matcher:
 
         priors: the photos' ``priors``, where they are known already.
         """
-        s, p = (tokens.ret.to(self.device, torch.float32) for tokens in (sketches, photos))
+        s, p = (tokens.without_patches.to(self.device, torch.float32) for tokens in (sketches, photos))
         known = self.priors(photos) if priors is None else priors
         agreements = None
         if self.network.ret_gain:
@@ -326,7 +326,7 @@ class Matcher:
         """
         if self.network.vocabulary is None:
             return ()
-        probabilities = self.network.vocabulary.guess(sketch.ret.to(self.device, torch.float32))[0].cpu()
+        probabilities = self.network.vocabulary.guess(sketch.without_patches.to(self.device, torch.float32))[0].cpu()
         best = probabilities.topk(min(MOST_GUESSES, len(probabilities)))
         return tuple(
             Guess(self.words[number], probability)

@@ -175,6 +175,11 @@ class NetworkConfig(ABC):
         return []
 
     @property
+    def guess_width(self) -> int:
+        """Numbers from which it is guessed what a sketch shows: those of [Ret], or of a summary."""
+        return self.width
+
+    @property
     @abstractmethod
     def grid(self) -> int:
         """Patches along one side of the input."""
@@ -335,6 +340,11 @@ class ModelConfig(NetworkConfig):
     def grid(self) -> int:
         """Patches along one side of the input."""
         return self.image_size // self.patch_size
+
+    @property
+    def guess_width(self) -> int:
+        """As for every network; a two-sided encoder gives class token and mean patch."""
+        return 2 * self.encoder_width or self.width
 
     @property
     def sketch_grid(self) -> int:

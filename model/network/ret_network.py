@@ -75,22 +75,22 @@ class Vocabulary(nn.Module):
 
         score_w = z_w - SHARE log(sum_v exp(z_v)).
 
-    What a sketch shows is guessed from sketches, because [Ret] of sketches and of photos differ. With r the [Ret] of a
-    sketch, y_k = e_k . r + c_k is the logit of the k-th thing of which there were sketches. No word may name it, and a
-    sketch may show none of these things. So the guesses are a softmax over guess_scale y_k for all things and
-    guess_none for none of them, and a word is as probable as the things that it names. Without such sketches the things
-    are the words, and y is z.
+    What a sketch shows is guessed from sketches, because sketches and photos differ. With s the summary of a sketch, or
+    its [Ret] where the encoder gives no summary, normalised, y_k = e_k . s + c_k is the logit of the k-th thing of
+    which there were sketches. No word may name it, and a sketch may show none of these things. So the guesses are a
+    softmax over guess_scale y_k for all things and guess_none for none of them, and a word is as probable as the things
+    that it names. Without such sketches the things are the words, and y is z.
 
     Attributes:
         directions: (w, d). biases: (w,).
         drawn: for each of k things, the number of its word; -1 where none names it. Empty without sketches.
-        sketch_directions: (k, d), e. sketch_biases: (k,), c. Only with sketches.
+        sketch_directions: (k, e), e. sketch_biases: (k,), c. Only with sketches.
         places: (k, d) of length 1, or zeros where nobody knows where photos of a thing lie. Only with sketches.
         guess_scale, guess_none: chosen on sketches that were not trained on.
         ret_gain, relation_gain: chosen on validation classes; 0 where guesses do not lead. Only with sketches.
     """
 
-    def __init__(self, words: int, width: int, drawn: Sequence[int] = ()) -> None:
+    def __init__(self, words: int, width: int, drawn: Sequence[int] = (), guess_width: int | None = None) -> None:
         super().__init__()
         self.drawn = tuple(drawn)
         self.directions: torch.Tensor
@@ -105,7 +105,7 @@ class Vocabulary(nn.Module):
             self.places: torch.Tensor
             self.ret_gain: torch.Tensor
             self.relation_gain: torch.Tensor
-            self.register_buffer("sketch_directions", torch.zeros(len(self.drawn), width))
+            self.register_buffer("sketch_directions", torch.zeros(len(self.drawn), guess_width or width))
             self.register_buffer("sketch_biases", torch.zeros(len(self.drawn)))
             self.register_buffer("places", torch.zeros(len(self.drawn), width))
             self.register_buffer("ret_gain", torch.zeros(()))
@@ -118,26 +118,29 @@ class Vocabulary(nn.Module):
         chosen = slice(None) if words is None else words
         return _logits(ret, self.directions[chosen], self.biases[chosen])
 
-    def things(self, ret: torch.Tensor) -> torch.Tensor:
-        """[Ret] of sketches (n, d), any scale -> (n, k) float32 logits of the things, y."""
-        return _logits(ret, self.sketch_directions, self.sketch_biases) if self.drawn else self(ret)
+    def things(self, sketches: Tokens | Side) -> torch.Tensor:
+        """(n, k) float32: the logits of the things that n sketches may show, y."""
+        if not self.drawn:
+            logits: torch.Tensor = self(sketches.ret)
+            return logits
+        return _logits(guessed_from(sketches), self.sketch_directions, self.sketch_biases)
 
     def levels(self, ret: torch.Tensor) -> torch.Tensor:
         """[Ret] of photos (n, d) -> (n,) float32, what is subtracted from their logits for scores."""
         logits: torch.Tensor = self(ret)
         return SHARE * logits.logsumexp(dim=-1)
 
-    def guess(self, ret: torch.Tensor) -> torch.Tensor:
-        """[Ret] of sketches (n, d), any scale -> (n, w) float32 probabilities; the rest to 1 is that of no word."""
-        found = self.guessed(ret)
+    def guess(self, sketches: Tokens | Side) -> torch.Tensor:
+        """(n, w) float32: how probably n sketches show what each word names; the rest to 1 is that of no word."""
+        found = self.guessed(sketches)
         if not self.drawn:
             return found
         numbers = torch.tensor(self.drawn, device=found.device)
         words = torch.zeros(len(found), len(self.biases), device=found.device)
         return words.index_add_(1, numbers[numbers >= 0], found[:, numbers >= 0])
 
-    def agreement(self, sketch: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-        """[Ret] of a sketch (1, d), or of n sketches, and of n photos (n, d), any scale -> (n,) float32 in [0, 1]."""
+    def agreement(self, sketch: Tokens | Side, photo: torch.Tensor) -> torch.Tensor:
+        """A sketch, or n of them, and [Ret] of n photos (n, d), any scale -> (n,) float32 in [0, 1]."""
         return (self.guessed(sketch) * self.shown(photo)).sum(dim=-1)
 
     def shown(self, ret: torch.Tensor) -> torch.Tensor:
@@ -145,9 +148,19 @@ class Vocabulary(nn.Module):
         logits = NEARNESS * (F.normalize(ret.float(), dim=-1) @ self.places.float().T)
         return logits.masked_fill(~self.places.any(dim=1), torch.finfo(torch.float32).min).softmax(dim=-1)
 
-    def guessed(self, ret: torch.Tensor) -> torch.Tensor:
-        """[Ret] of sketches (n, d), any scale -> (n, k) float32, how probably each shows each thing, P."""
-        return guess_log_probabilities(self.things(ret), self.guess_scale, self.guess_none)[:, :-1].exp()
+    def guessed(self, sketches: Tokens | Side) -> torch.Tensor:
+        """(n, k) float32: how probably n sketches show each thing, P.
+
+        Where summaries are read, a photo in a sketch's place, which has none, is guessed to show nothing.
+        """
+        if self.drawn and guessed_from(sketches).shape[1] != self.sketch_directions.shape[1]:
+            return torch.zeros(len(sketches), len(self.drawn), device=sketches.ret.device)
+        return guess_log_probabilities(self.things(sketches), self.guess_scale, self.guess_none)[:, :-1].exp()
+
+
+def guessed_from(sketches: Tokens | Side) -> torch.Tensor:
+    """(n, e): the summaries of sketches, or their [Ret] where the encoder gives no summary."""
+    return sketches.ret if sketches.summary is None else sketches.summary
 
 
 def _logits(ret: torch.Tensor, directions: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
@@ -187,7 +200,9 @@ class RetNetwork(nn.Module, ABC):
         """Adds the prior and the vocabulary that the configuration asks for."""
         config = self.config
         self.prior = Prior(config.prototypes, config.width) if config.prototypes else None
-        self.vocabulary = Vocabulary(len(config.words), config.width, config.drawn) if config.words else None
+        self.vocabulary = None
+        if config.words:
+            self.vocabulary = Vocabulary(len(config.words), config.width, config.drawn, config.guess_width)
 
     @abstractmethod
     def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
@@ -195,7 +210,7 @@ class RetNetwork(nn.Module, ABC):
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """Computes the part of a pair's score that depends on one image alone; once for each image."""
-        return Side(tokens.features, tokens.positions, tokens.ret)
+        return Side(tokens.features, tokens.positions, tokens.ret, tokens.summary)
 
     def relate(self, sketch: Side, photo: Side) -> torch.Tensor:
         """b sketches, or one for all of them, with b photos -> (b,) float32 logits of the relation scores."""
@@ -237,13 +252,9 @@ class RetNetwork(nn.Module, ABC):
         return other.requires_grad_(False).eval()
 
     def ret_distances(
-        self,
-        sketch_ret: torch.Tensor,
-        photo_ret: torch.Tensor,
-        priors: torch.Tensor | None = None,
-        agreements: torch.Tensor | None = None,
+        self, sketch: Tokens, photo: Tokens, priors: torch.Tensor | None = None, agreements: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Distances of [Ret]: (s, d), (p, d) -> (s, p) float32 in [0, 2].
+        """Distances of [Ret]: s sketches, p photos -> (s, p) float32 in [0, 2].
 
         They are Euclidean distances of the L2-normalised tokens. With a prior they are those of tokens whose cosine is
         lower by the prior times its weight: sqrt(2 - 2 (cosine - ret_weight * prior)). Where guesses lead, it is lower
@@ -251,25 +262,26 @@ class RetNetwork(nn.Module, ABC):
 
         priors: (p,) the photos' priors, where they are known already. agreements: (s, p), likewise.
         """
-        s, p = F.normalize(sketch_ret.float(), dim=-1), F.normalize(photo_ret.float(), dim=-1)
+        s, p = F.normalize(sketch.ret.float(), dim=-1), F.normalize(photo.ret.float(), dim=-1)
         distances = torch.cdist(s, p, compute_mode="donot_use_mm_for_euclid_dist")
         gain = self.ret_gain
         if self.prior is None and not gain:
             return distances
         squares = distances.square()
         if self.prior is not None:
-            squares += 2 * self.prior.ret_weight * (self.prior(photo_ret) if priors is None else priors)
+            squares += 2 * self.prior.ret_weight * (self.prior(photo.ret) if priors is None else priors)
         if gain:
-            squares += 2 * gain * (1 - (self.agreements(sketch_ret, photo_ret) if agreements is None else agreements))
+            squares += 2 * gain * (1 - (self.agreements(sketch, photo.ret) if agreements is None else agreements))
         return squares.clamp(0, 4 + 2 * gain).sqrt()
 
-    def agreements(self, sketch_ret: torch.Tensor, photo_ret: torch.Tensor) -> torch.Tensor:
-        """(s, d), (p, d) -> (s, p) float32: how far what each sketch and each photo show agrees; 0 without guesses."""
+    def agreements(self, sketch: Tokens, photo_ret: torch.Tensor) -> torch.Tensor:
+        """s sketches, [Ret] of p photos (p, d) -> (s, p) float32: how far what they show agrees; 0 without guesses."""
         if self.vocabulary is None or not self.vocabulary.drawn:
-            return torch.zeros(len(sketch_ret), len(photo_ret), device=photo_ret.device)
+            return torch.zeros(len(sketch), len(photo_ret), device=photo_ret.device)
         shown = self.vocabulary.shown(photo_ret)
         # One by one, so that no sketch depends on the others.
-        return torch.stack([(self.vocabulary.guessed(one[None]) * shown).sum(dim=-1) for one in sketch_ret])
+        guessed = (self.vocabulary.guessed(sketch[row : row + 1]) for row in range(len(sketch)))
+        return torch.stack([(one * shown).sum(dim=-1) for one in guessed])
 
     @property
     def ret_gain(self) -> float:

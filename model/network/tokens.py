@@ -18,10 +18,13 @@ class Tokens:
         features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
         positions: (b, n-1) int64, strictly ascending in each row; patch token i+1 sits at cell ``positions[:, i]``
             of the patch grid, counted row by row from the top left.
+        summary: (b, e), what a two-sided encoder knows of whole sketches, from which guesses are made: it is more than
+            [Ret] keeps. None for photos, and for other encoders.
     """
 
     features: torch.Tensor
     positions: torch.Tensor
+    summary: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.positions.shape != (self.features.shape[0], self.features.shape[1] - 1):
@@ -35,7 +38,7 @@ class Tokens:
 
     def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> Tokens:
         """The images at ``rows``, in that order; the result is a batch, too."""
-        return Tokens(self.features[rows], self.positions[rows])
+        return Tokens(self.features[rows], self.positions[rows], None if self.summary is None else self.summary[rows])
 
     @property
     def ret(self) -> torch.Tensor:
@@ -47,9 +50,15 @@ class Tokens:
         """(b, n-1, d): the patch tokens."""
         return self.features[:, 1:]
 
+    @property
+    def without_patches(self) -> Tokens:
+        """All that comparing by [Ret] reads."""
+        return Tokens(self.features[:, :1], self.positions[:, :0], self.summary)
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tokens:
         """Moves the tokens to another device or precision; positions stay int64."""
-        return Tokens(self.features.to(device=device, dtype=dtype), self.positions.to(device=device))
+        summary = None if self.summary is None else self.summary.to(device=device, dtype=dtype)
+        return Tokens(self.features.to(device=device, dtype=dtype), self.positions.to(device=device), summary)
 
     @staticmethod
     def of_ret(ret: torch.Tensor) -> Tokens:
@@ -62,7 +71,9 @@ class Tokens:
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
         """All images of ``parts`` in order. Every part must keep the same number of tokens."""
-        return Tokens(torch.cat([p.features for p in parts]), torch.cat([p.positions for p in parts]))
+        summaries = [p.summary for p in parts if p.summary is not None]
+        summary = torch.cat(summaries) if summaries else None
+        return Tokens(torch.cat([p.features for p in parts]), torch.cat([p.positions for p in parts]), summary)
 
 
 #: As many variants as there are kinds.
@@ -95,14 +106,22 @@ def sketch_variants(sketch: torch.Tensor, count: int) -> torch.Tensor:
 def seen_together(variants: Tokens) -> Tokens:
     """The tokens of all variants of one sketch -> those of the first, whose [Ret] has the mean of all directions.
 
-    Returns a batch of one. Its [Ret] keeps its length. A sketch without further variants stays as it is, bit for bit.
+    So has its summary. Returns a batch of one. Both keep their lengths. A sketch without further variants stays as it
+    is, bit for bit.
     """
     if len(variants) == 1:
         return variants
     first = variants[:1]
-    mean = F.normalize(variants.ret, dim=-1).mean(dim=0, keepdim=True)
-    ret = F.normalize(mean, dim=-1) * first.ret.norm(dim=-1, keepdim=True)
-    return Tokens(torch.cat([ret.unsqueeze(1), first.patches], dim=1), first.positions)
+    summary = None if variants.summary is None else _mean_direction(variants.summary)
+    ret = _mean_direction(variants.ret)
+    return Tokens(torch.cat([ret.unsqueeze(1), first.patches], dim=1), first.positions, summary)
+
+
+def _mean_direction(vectors: torch.Tensor) -> torch.Tensor:
+    """(v, d) -> (1, d), the mean of their directions, as long as the first one."""
+    mean = F.normalize(vectors, dim=-1).mean(dim=0, keepdim=True)
+    length: torch.Tensor = vectors[:1].norm(dim=-1, keepdim=True)
+    return F.normalize(mean, dim=-1) * length
 
 
 def _moved(ink: torch.Tensor, to_source: list[list[float]]) -> torch.Tensor:

@@ -230,9 +230,9 @@ class SketchHead(nn.Module):
         self.centre = nn.Parameter(torch.zeros(config.width))
         self.tokens = nn.Linear(config.encoder_width, config.width)
 
-    def forward(self, first: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-        """Class tokens and mean patches (b, w) -> [Ret], (b, d) of length 1."""
-        return _unit(_unit(self.ret(torch.cat([_unit(first), _unit(mean)], dim=-1))) - self.centre)
+    def forward(self, summary: torch.Tensor) -> torch.Tensor:
+        """Class tokens and mean patches, of length 1 each, side by side (b, 2w) -> [Ret], (b, d) of length 1."""
+        return _unit(_unit(self.ret(summary)) - self.centre)
 
 
 class PhotoSide(nn.Module):
@@ -271,7 +271,7 @@ class TwoSidedEncoder(nn.Module):
         Positions, and what is recorded, count the cells of the photos' grid: a sketch's patch has the cell in which its
         centre lies.
         """
-        side, vit = self.photo_side, self.photo_side.vit
+        side, vit, summary = self.photo_side, self.photo_side.vit, None
         attention: list[torch.Tensor] | None = None if trace is None else []
         if modality == "photo":
             x, importance = vit(images, side.tuning, trace=attention)
@@ -281,7 +281,8 @@ class TwoSidedEncoder(nn.Module):
             size = self.config.sketch_grid * self.config.patch_size
             scaled = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
             x, importance = vit(scaled, self.tuning, self.position, attention)
-            ret = self.head(x[:, 0], x[:, 1:].mean(dim=1))
+            summary = torch.cat([_unit(x[:, 0]), _unit(x[:, 1:].mean(dim=1))], dim=-1)
+            ret = self.head(summary)
             project = self.head.tokens
         count = self.config.token_count(modality) - 1
         best, _ = importance.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1)
@@ -294,7 +295,7 @@ class TwoSidedEncoder(nn.Module):
                 trace.attention.append(shown * (heads.sum(dim=2, keepdim=True) / shown.sum(dim=2, keepdim=True)))
             trace.positions.extend(torch.arange(under.numel(), device=x.device).expand(len(x), -1) for _ in attention)
             trace.kept.append(positions)
-        return Tokens(torch.cat([ret[:, None], project(gather(x[:, 1:], best))], dim=1), positions)
+        return Tokens(torch.cat([ret[:, None], project(gather(x[:, 1:], best))], dim=1), positions, summary)
 
 
 def cells_of_patches(patches: int, grid: int) -> torch.Tensor:

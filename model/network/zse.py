@@ -88,8 +88,9 @@ class Network(RetNetwork):
                 logits = logits + self.ret_term(sketch.ret, photo.ret)
             if self.prior is not None:
                 logits = logits - self.prior.relation_weight * self.prior(photo.ret)
-            if self.vocabulary is not None and self.vocabulary.drawn and self.vocabulary.relation_gain:
-                logits = logits + self.vocabulary.relation_gain * self.vocabulary.agreement(sketch.ret, photo.ret)
+            known = self.vocabulary
+            if known is not None and known.drawn and known.relation_gain:
+                logits = logits + known.relation_gain * known.agreement(sketch, photo.ret)
         return logits
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,7 +21,7 @@ from model.explanation import NearestPatches, assembled, nearest_replacements
 from model.images import Pixels
 from model.network import Modality
 from service.errors import BadSearch, ClientGone
-from service.gallery import Gallery, Scores, best_first
+from service.gallery import Gallery, Scores, SentTokens, best_first
 from service.photos import prepared
 
 # Bounds memory: the tokens of 64 photos of the largest network are some 40 MiB in float32.
@@ -62,7 +63,8 @@ class Surroundings:
         self._ranks[self._order] = np.arange(1, len(self._order) + 1)
 
     def _nearness(self, given: Tokens, modality: Modality) -> tuple[NDArray[np.int64], Scores]:
-        return self._gallery.nearness(given.ret.float().cpu().numpy(), modality, self._gallery.cells.mean)
+        sent = SentTokens.of(given.without_patches.to(dtype=torch.float32))
+        return self._gallery.nearness(sent, modality, self._gallery.cells.mean)
 
     def rank(self, photo: PhotoEntry) -> int:
         """The place of a photo of the gallery among all by how near they are to what was given, from 1."""

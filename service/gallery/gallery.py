@@ -21,7 +21,7 @@ from model import Tokens
 from model.network import Modality
 from model.terminal import Refusal
 from service.errors import BadSearch, ShardsLost
-from service.gallery.shard import Call, Overview, Shard
+from service.gallery.shard import Call, Overview, SentTokens, Shard
 from service.gallery.table import Cells, Find, Floats, Ids, Rows, Scores, Table
 
 T = TypeVar("T")
@@ -276,9 +276,9 @@ class Gallery:
         order = np.concatenate([places for places, _, _ in parts])
         return together[torch.from_numpy(np.argsort(order))]
 
-    def nearness(self, ret: Floats, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
-        """The ids of all photos, and how near each is to a picture with this [Ret]."""
-        answers = self._ask_all("nearness", ret, modality, mean)
+    def nearness(self, given: SentTokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+        """The ids of all photos, and how near each is to a picture, a batch of one."""
+        answers = self._ask_all("nearness", given, modality, mean)
         ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
         return np.concatenate(ids), np.concatenate(near)
 

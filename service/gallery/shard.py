@@ -46,15 +46,18 @@ class SentTokens:
 
     features: NDArray[Any]
     positions: NDArray[np.int64]
+    summary: NDArray[Any] | None = None
 
     @staticmethod
     def of(tokens: Tokens) -> SentTokens:
         """These tokens, from whatever device they are on."""
-        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy())
+        summary = None if tokens.summary is None else tokens.summary.cpu().numpy()
+        return SentTokens(tokens.features.cpu().numpy(), tokens.positions.cpu().numpy(), summary)
 
     def tokens(self, device: torch.device) -> Tokens:
         """The tokens on a device."""
-        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device))
+        summary = None if self.summary is None else to_tensor(self.summary, device)
+        return Tokens(to_tensor(self.features, device), to_tensor(self.positions, device), summary)
 
 
 def to_tensor(array: NDArray[Any], device: torch.device) -> torch.Tensor:
@@ -286,17 +289,17 @@ class Shard:
         """(p,): the ids of all photos, by row."""
         return self.index.ids
 
-    def nearness(self, ret: Floats, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
-        """The ids of all photos, and how near each is to a picture with this [Ret] (1, d).
+    def nearness(self, given: SentTokens, modality: Modality, mean: Floats) -> tuple[Ids, Scores]:
+        """The ids of all photos, and how near each is to a picture, a batch of one.
 
         It is minus the distance to a sketch, and the likeness to a photo. mean: (d,) that of the whole gallery.
         """
         matcher, near = self._matcher, [np.empty(0, np.float32)]
-        sketch = Tokens.of_ret(torch.tensor(ret, device=matcher.device))
+        sketch = given.tokens(matcher.device)
         for block in _blocks(np.arange(self.index.photo_count)):
             values = self.index.vectors.of(block)
             if modality == "photo":
-                near.append(_likeness(values, mean, ret))
+                near.append(_likeness(values, mean, given.features[:, 0]))
             else:
                 near.append(matcher.scores(sketch, Tokens.of_ret(values.to(matcher.device)), "ret")[0].numpy())
         return self.index.ids, np.concatenate(near)

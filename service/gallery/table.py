@@ -60,6 +60,7 @@ class Find:
         mean: (d,) the mean of all vectors of the gallery.
         features, positions: of the query's tokens, (1, n, d) and (1, n-1). The tokens are the sketch's, or where photos
             are liked one [Ret] near theirs. With no token nothing is compared with the sketch: (1, 0, d).
+        summary: (1, e), as in ``Tokens``.
         clip: (e,) the sketch by CLIP, where that is the method.
         word: the query's word. wanted: the filter that photos have to pass. None for none.
         liked, unliked: (l, d) and (u, d) vectors of photos. kept: ids of liked photos of the gallery.
@@ -75,6 +76,7 @@ class Find:
     mean: Floats
     features: Floats = field(default_factory=lambda: np.empty((1, 0, 0), np.float32))
     positions: Rows = field(default_factory=lambda: np.empty((1, 0), np.int64))
+    summary: Floats | None = None
     clip: Floats | None = None
     word: Word | None = None
     wanted: PhotoFilter | None = None
@@ -90,11 +92,13 @@ class Find:
     def of_tokens(self, tokens: Tokens) -> Find:
         """This query with the tokens of a batch of one."""
         features, positions = tokens.features.float().cpu().numpy(), tokens.positions.cpu().numpy()
-        return replace(self, features=features, positions=positions)
+        summary = None if tokens.summary is None else tokens.summary.float().cpu().numpy()
+        return replace(self, features=features, positions=positions, summary=summary)
 
     def tokens(self, device: torch.device) -> Tokens:
         """The query's tokens on a device."""
-        return Tokens(torch.tensor(self.features, device=device), torch.tensor(self.positions, device=device))
+        summary = None if self.summary is None else torch.tensor(self.summary, device=device)
+        return Tokens(torch.tensor(self.features, device=device), torch.tensor(self.positions, device=device), summary)
 
     @property
     def parts(self) -> int:

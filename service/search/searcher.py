@@ -185,7 +185,8 @@ class Searcher:
         # What is liked, or the best photos by a word alone, leads the sketch.
         leading = self._examples(encoded) if find.liked is None else torch.tensor(find.liked)
         ret = pulled(None if drawn is None else drawn.ret.cpu(), leading)
-        return replace(encoded, find=find.of_tokens(Tokens.of_ret(ret)))
+        summary = None if drawn is None else drawn.summary
+        return replace(encoded, find=find.of_tokens(replace(Tokens.of_ret(ret), summary=summary)))
 
     def _word(self, query: SearchQuery, clip: ClipVectors) -> Word | None:
         """The query's word, by CLIP where that can be had, else of the vocabulary; None where it has no word.
@@ -227,7 +228,7 @@ class Searcher:
             by_vector = (cells.embeddings @ find.clip).astype(np.float32)
         else:
             centroids = Tokens.of_ret(torch.from_numpy(cells.vectors_of(compared)))
-            by_vector = self._scores(Tokens.of_ret(sketch.ret), centroids, "ret")
+            by_vector = self._scores(sketch.without_patches, centroids, "ret")
         scores = np.full(len(cells.sizes), np.nan, np.float32)
         scores[compared] = by_vector
         order = self._order(encoded, compared, [by_vector])

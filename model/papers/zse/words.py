@@ -31,6 +31,7 @@ from model.network import (
     VitLayout,
     Vocabulary,
     guess_log_probabilities,
+    guessed_from,
     load_vit,
     multiplies_bf16,
     read_backbone,
@@ -195,20 +196,21 @@ def with_vocabulary(
     book = WordBook(words)
     labels_drawn = sorted({sketch.label for sketch in drawn})
     things = {label: number for number, label in enumerate(labels_drawn)} if len(labels_drawn) > 1 else {}
-    vocabulary = Vocabulary(len(words), plain.config.width, [_word_of(label, book) for label in things])
+    config = plain.config
+    vocabulary = Vocabulary(len(words), config.width, [_word_of(label, book) for label in things], config.guess_width)
     vocabulary.directions.copy_(directions)
     vocabulary.biases.copy_(biases)
     vocabulary.guess_none.fill_(MOST_NONE)
     if things:
         numbers = torch.tensor([things[sketch.label] for sketch in drawn])
-        directions, biases = fit_things(encode_pictures(matcher, drawn, "sketch").ret, numbers)
+        directions, biases = fit_things(guessed_from(encode_pictures(matcher, drawn, "sketch")), numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
         vocabulary.places.copy_(places_of(tuple(things), photos, shown.ret, vectors))
         vocabulary.ret_gain.fill_(RET_GAIN)
         vocabulary.relation_gain.fill_(RELATION_GAIN)
     if sketches:
-        shows = vocabulary.things(encode_pictures(matcher, sketches, "sketch").ret)
+        shows = vocabulary.things(encode_pictures(matcher, sketches, "sketch"))
         targets = [things.get(s.label, -1) if things else _word_of(s.label, book) for s in sketches]
         scale, none = fit_guesses(shows, torch.tensor(targets))
         vocabulary.guess_scale.fill_(scale)
@@ -247,12 +249,13 @@ def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, tor
     return directions, biases - directions @ mean
 
 
-def fit_things(ret: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The things' directions (k, d) and biases (k,): a multinomial regression from [Ret] of sketches to what they show.
+def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The things' directions (k, e) and biases (k,): a multinomial regression from sketches to what they show.
 
-    ret: (n, d), any scale. things: (n,) int64, numbers from 0 of which each is there.
+    given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, numbers from 0 of which
+    each is there.
     """
-    inputs, mean, spread = _standardised(ret)
+    inputs, mean, spread = _standardised(given)
     targets = F.one_hot(things).float()
     count = targets.shape[1]
     none = torch.zeros(len(inputs), 1)

@@ -232,7 +232,9 @@ def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have(
     torch.testing.assert_close(vocabulary(ret), expected)
     torch.testing.assert_close(vocabulary(ret, torch.tensor([1])), expected[:, 1:])
     torch.testing.assert_close(vocabulary.levels(ret), SHARE * expected.exp().sum(dim=1).log())
-    torch.testing.assert_close(vocabulary.guess(ret)[0], torch.tensor([5.0, 0.0, 0.0]).softmax(dim=0)[:2])
+    torch.testing.assert_close(
+        vocabulary.guess(Tokens.of_ret(ret))[0], torch.tensor([5.0, 0.0, 0.0]).softmax(dim=0)[:2]
+    )
 
 
 def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:
@@ -242,7 +244,7 @@ def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> Non
     vocabulary.guess_scale.fill_(2.0)
     vocabulary.guess_none.fill_(4.0)
     armchair, anvil, chair, dog, _ = torch.tensor([6.0, 5.0, 2.0, 0.0, 4.0]).softmax(dim=0)
-    found = vocabulary.guess(torch.tensor([[7.0, 0.0]]))
+    found = vocabulary.guess(Tokens.of_ret(torch.tensor([[7.0, 0.0]])))
     torch.testing.assert_close(found, torch.stack([dog, torch.tensor(0.0), armchair + chair])[None])
     assert found.sum() < 1 - anvil
 
@@ -267,13 +269,22 @@ def test_a_sketch_and_a_photo_agree_as_far_as_they_probably_show_the_same_thing(
     sketch, photo = torch.tensor([[5.0, 0.0]]), torch.tensor([[0.0, 2.0], [7.0, 0.0]])
     guessed = torch.tensor([1.0, 0.0, -1.0, 0.0]).softmax(dim=0)[:2]
     shown = torch.stack([(NEARNESS * torch.tensor(cosines)).softmax(dim=0) for cosines in ([0.0, 0.8], [1.0, 0.6])])
-    torch.testing.assert_close(vocabulary.agreement(sketch, photo), shown @ guessed)
+    torch.testing.assert_close(vocabulary.agreement(Tokens.of_ret(sketch), photo), shown @ guessed)
+
+
+def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guessed_to_show_nothing() -> None:
+    vocabulary = Vocabulary(2, 2, drawn=[0, 1], guess_width=3)
+    vocabulary.sketch_directions.copy_(torch.tensor([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]))
+    sketch = dataclasses.replace(Tokens.of_ret(torch.tensor([[0.0, 1.0]])), summary=torch.tensor([[0.0, 4.0, 0.0]]))
+    expected = torch.tensor([0.0, 5.0, 0.0]).softmax(dim=0)[:2]
+    torch.testing.assert_close(vocabulary.guess(sketch)[0], expected)
+    assert not vocabulary.guess(Tokens.of_ret(torch.tensor([[0.0, 1.0]]))).any()
 
 
 def test_relation_logits_and_cosines_are_raised_where_guesses_and_photo_agree(plain: Network) -> None:
     before, after = Matcher(plain, "0" * 64), Matcher(led(plain, ret_gain=0.5, relation_gain=4.0), "0" * 64)
     sketches, gallery = encoded(before)
-    agreements = after.network.agreements(sketches.ret, gallery.ret)
+    agreements = after.network.agreements(sketches, gallery.ret)
     torch.testing.assert_close(
         after.relation_logits(sketches, gallery), before.relation_logits(sketches, gallery) + 4 * agreements
     )

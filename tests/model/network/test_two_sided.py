@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model.checkpoint import file_sha256, load_network, photo_side_state, save_checkpoint, save_photo_side
 from model.errors import ModelError
 from model.matcher import Matcher, load
-from model.network import Calibration, ModelConfig, Network, preset
+from model.network import Calibration, ModelConfig, Network, Tokens, preset
 from model.network.encoder import EncoderTrace
 from model.network.two_sided import cells_of_patches
 
@@ -181,3 +182,22 @@ def test_a_pair_of_a_two_sided_network_is_explained_by_the_tokens_that_it_compar
     assert found.correspondence.shape == (SMALL.token_count("sketch") - 1, SMALL.token_count("photo") - 1)
     assert found.relation_score is not None
     assert 0 < found.relation_score < 1
+
+
+def test_the_summary_of_a_sketch_stays_with_it_and_has_the_mean_direction_of_its_variants() -> None:
+    network = two_sided()
+    tokens = network.encode(torch.stack([drawing(seed) for seed in range(3)]), "sketch")
+    assert tokens.summary is not None
+    assert tokens.summary.shape == (3, SMALL.guess_width)
+    again = Tokens.cat([tokens[2:], tokens[:2]]).to(dtype=torch.float64)[[1, 2, 0]].without_patches
+    assert again.summary is not None
+    assert torch.equal(again.summary.float(), tokens.summary)
+    assert torch.equal(again.ret.float(), tokens.ret)
+    matcher = Matcher(network, "0" * 64, variants=3)
+    seen = matcher.encode(drawing(1)[None], "sketch").summary
+    each = network.encode(matcher.variants_of(drawing(1), "sketch"), "sketch").summary
+    assert seen is not None
+    assert each is not None
+    mean = each.mean(dim=0, keepdim=True)
+    assert torch.allclose(F.normalize(seen), F.normalize(mean), atol=1e-5)
+    assert network.encode(torch.randn(1, 3, 112, 112), "photo").summary is None

@@ -185,7 +185,7 @@ def test_guesses_are_learned_from_sketches_and_calibrated_on_others(tmp_path: Pa
     images = torch.stack([matcher.prepare(matcher.open(s.path, "sketch"), "sketch") for s in drawn])
     sketches = matcher.encode(images, "sketch")
     assert network.vocabulary is not None
-    best = network.vocabulary.things(sketches.ret).argmax(dim=1).tolist()
+    best = network.vocabulary.things(sketches).argmax(dim=1).tolist()
     assert [sorted(SHAPES[:3])[number] for number in best] == [sketch.label for sketch in drawn]
     alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
     assert with_vocabulary(tiny_network(), corpus.photos, beliefs, others, alone).config.drawn == ()
