@@ -422,7 +422,7 @@ def place_cells(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
         centroids: (c, e). sizes: (c,) photos in each. shards: 1..c.
 
     Returns:
-        (c,) int64, from 0; each shard has at least one machines.
+        (c,) int64, from 0; each shard has at least one cluster.
     """
     placed = np.zeros(len(sizes), np.int64)
     _cut(centroids.astype(np.float64), sizes, np.arange(len(sizes)), 0, shards, placed)

@@ -91,8 +91,9 @@ def faulty(server: Server, app: Callable[..., Iterable[bytes]], reads: Callable[
 def close_connections() -> None:
     """Close what this process has open to servers, so that it warns in no other test, and not at the end of all."""
     for files in remote._connections._open.values():
-        if hasattr(files, "client"):  # of WebDAV; what the others leave open is closed as garbage
-            files.client.http.close()
+        http = getattr(getattr(files, "client", None), "http", None)
+        if http is not None:  # of WebDAV; what the others leave open is closed as garbage
+            http.close()
     remote._connections._open.clear()
     gc.collect()
 
@@ -225,6 +226,12 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
             async for entry in super().scandir(path):
                 yield entry
 
+    connections = list[asyncssh.SSHServerConnection]()
+
+    class Accepted(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connections.append(conn)
+
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -232,12 +239,21 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
     async def start() -> asyncssh.SSHAcceptor:
         allowed = asyncssh.import_authorized_keys(own_key.export_public_key().decode())
         return await asyncssh.listen(
-            "127.0.0.1", 0, server_host_keys=[server_key], authorized_client_keys=allowed, sftp_factory=Files
+            "127.0.0.1",
+            0,
+            server_factory=Accepted,
+            server_host_keys=[server_key],
+            authorized_client_keys=allowed,
+            sftp_factory=Files,
         )
 
     async def stop(acceptor: asyncssh.SSHAcceptor) -> None:
         acceptor.close()
         await acceptor.wait_closed()
+        # A client may be gone without a word, and its socket would be left to the garbage collector.
+        for connection in connections:
+            connection.abort()
+            await connection.wait_closed()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 

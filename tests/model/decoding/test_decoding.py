@@ -60,6 +60,15 @@ def begun(pid: int) -> bool:
     return os.readlink(f"/proc/{pid}/fd/2") == os.devnull
 
 
+def ticks(pid: int) -> int:
+    """How long a process has computed, in hundredths of a second."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+def worked(pid: int, until: int) -> bool:
+    return ticks(pid) >= until
+
+
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
 def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFile) -> None:
     for sketch, side in ((False, None), (False, 64), (True, None)):
@@ -178,8 +187,9 @@ def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
         killed: set[int] = set()
         while len(killed) < 2:
             for pid in started() - others - killed:
-                # From then on it can be asked.
+                # From then on it can be asked, and what it does then is to decode.
                 wait_until(partial(begun, pid), "it does not begin")
+                wait_until(partial(worked, pid, ticks(pid) + 10), "it does not decode")
                 killed.add(pid)
                 os.kill(pid, number)
 
