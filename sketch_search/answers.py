@@ -277,7 +277,7 @@ def _ids(photos: Liked) -> tuple[int, ...]:
 
 
 def _checked(kind: type[M], **given: Any) -> M:
-    """What is asked. Raises ValueError with a sentence."""
+    """Makes the checked options of a call. Raises ValueError, in a sentence, where one of them is wrong."""
     try:
         return kind(**given)
     except ValidationError as error:

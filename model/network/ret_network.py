@@ -254,11 +254,11 @@ class RetNetwork(nn.Module, ABC):
     def ret_distances(
         self, sketch: Tokens, photo: Tokens, priors: torch.Tensor | None = None, agreements: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Distances of [Ret]: s sketches, p photos -> (s, p) float32 in [0, 2].
+        """Computes distances of [Ret]: s sketches, p photos -> (s, p) float32 in [0, sqrt(4 + 2 ret_gain)].
 
         They are Euclidean distances of the L2-normalised tokens. With a prior they are those of tokens whose cosine is
         lower by the prior times its weight: sqrt(2 - 2 (cosine - ret_weight * prior)). Where guesses lead, it is lower
-        by ret_gain * (1 - agreement), too, and distances lie in [0, sqrt(4 + 2 ret_gain)].
+        by ret_gain * (1 - agreement), too. Without guesses ret_gain is 0.
 
         priors: (p,) the photos' priors, where they are known already. agreements: (s, p), likewise.
         """

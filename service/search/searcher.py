@@ -264,7 +264,7 @@ class Searcher:
         return np.concatenate(parts)
 
     def _order(self, encoded: _Encoded, compared: NDArray[np.int64], columns: Sequence[Scores]) -> NDArray[np.int64]:
-        """Those of the compared cells that have photos which may be found: by turns the best by each part of the query.
+        """Orders the compared cells that have photos which may be found: by turns the best by each part of the query.
 
         columns: the scores of the compared cells by the sketch; none without one.
         """

@@ -173,7 +173,7 @@ class Weighed(LocalLink):
 
 
 def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:
-    """What a query sends to shards and gets back, and how many shards it asks for photos: means, without any Ray."""
+    """Measures, without Ray, what a query sends to shards and gets back, and how many shards it asks: the means."""
     with ExitStack() as opened:
         shards = [Shard(opened.enter_context(open_index(folder, matcher)), matcher) for folder in folders]
         links = [Weighed(f"shard-{number}", shard) for number, shard in enumerate(shards)]
