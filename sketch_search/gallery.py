@@ -32,7 +32,7 @@ class Gallery(Searches):
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
         """Opens the index that the settings name, as a server with these settings does."""
         self.matcher = open_matcher(settings) if matcher is None else matcher
-        self.engine = Engine(settings, self.matcher)
+        self._engine: Engine | None = Engine(settings, self.matcher)
 
     @classmethod
     def open(
@@ -66,9 +66,18 @@ class Gallery(Searches):
     def __len__(self) -> int:
         return self.engine.photo_count
 
+    @property
+    def engine(self) -> Engine:
+        """The index and the network. Raises ValueError once the gallery is closed, as every search of it does."""
+        if self._engine is None:
+            raise ValueError("this gallery is closed; open it again")
+        return self._engine
+
     def close(self) -> None:
         """Lets go of the index's files."""
-        self.engine.close()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _searched(self, sketch: bytes | None, query: SearchQuery) -> SearchResponse:
         prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind)

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from unicodedata import normalize
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -147,12 +148,19 @@ class PhotoFilter:
     before: date | None = None
 
     def folder_keys(self, names: Sequence[str]) -> list[FileKey] | None:
-        """Where the folders are among the roots with these names, but for those in no root; None for all files."""
+        """Where the folders are among the roots with these names, but for those in no root; None for all files.
+
+        A name on a disk may have its accents composed or not, and a keyboard writes one form: each folder is looked for
+        as it was written, and in both forms.
+        """
         if not self.folders:
             return None
+        folders = dict.fromkeys(
+            form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name))
+        )
         if len(names) == 1:
-            return [(0, folder) for folder in self.folders]
-        split = [folder.partition("/") for folder in self.folders]
+            return [(0, folder) for folder in folders]
+        split = [folder.partition("/") for folder in folders]
         return [(names.index(name), inside) for name, _, inside in split if name in names]
 
     @property

@@ -315,7 +315,6 @@ _DENIED = {
     "NoCredentialsError",
     "PartialCredentialsError",
     "ProfileNotFound",
-} | {
     "CredentialRetrievalError",
     "NetrcParseError",
     "ForbiddenOperation",
@@ -328,7 +327,6 @@ _SILENT = {
     "HTTPClientError",
     "IncompleteReadError",
     "gaierror",
-} | {
     "TransportError",
     "DisconnectError",
     "SFTPConnectionLost",

@@ -101,6 +101,15 @@ def test_a_photo_whose_folder_was_moved_is_found_where_the_settings_say_it_is(
         assert best.read() == Path(best.path).read_bytes()
 
 
+def test_a_gallery_that_is_closed_says_so(settings: Settings, sketch: bytes) -> None:
+    with Gallery(settings) as opened:
+        (best,) = opened.search(sketch, k=1)
+    opened.close()
+    for use in (lambda: opened.search(sketch), best.read, best.thumbnail, lambda: len(opened)):
+        with pytest.raises(ValueError, match="this gallery is closed; open it again"):
+            use()
+
+
 def test_a_sketch_may_be_a_path_bytes_a_picture_or_its_pixels(opened: Gallery, sketch: bytes, tmp_path: Path) -> None:
     file = tmp_path / "sketch.png"
     file.write_bytes(sketch)

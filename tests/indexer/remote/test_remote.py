@@ -208,6 +208,16 @@ def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
         build([url], index_path, matcher)
 
 
+def test_a_bucket_that_does_not_take_the_keys_is_told_with_the_remedy(
+    bucket: Bucket, index_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # From now on the server looks at the keys, and knows nobody.
+    monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+    with pytest.raises(BadInvocation, match="access is denied; look for the credentials") as told:
+        build([bucket.url], index_path, matcher)
+    assert SECRET not in str(told.value)
+
+
 @pytest.mark.parametrize(
     "address",
     [

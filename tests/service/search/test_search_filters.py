@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -132,6 +133,18 @@ def test_a_liked_photo_that_a_filter_leaves_out_leads_all_the_same(searcher: Sea
     outcome = searcher.find_sketch(False, like=[liked], folder=["größe_%", "2023 more"], diffuse=False)
     assert liked in order
     assert found(outcome) == passing
+
+
+def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:
+    composed, decomposed = "größe/ä.png", unicodedata.normalize("NFD", "zürich/ö.png")
+    for number, path in enumerate((composed, decomposed)):
+        (tmp_path / "photos" / path).parent.mkdir(parents=True)
+        (tmp_path / "photos" / path).write_bytes(encoded(draw_photo(number)))
+    with searching(tmp_path / "photos", tmp_path, clusters=1) as searcher:
+        for form in ("NFC", "NFD"):
+            for folder, path in (("größe", composed), ("zürich", decomposed)):
+                outcome = searcher.find_sketch(folder=[unicodedata.normalize(form, folder)])
+                assert [hit.paths for hit in outcome.results] == [(path,)]
 
 
 def test_folders_of_several_roots_begin_with_the_name_of_theirs(tmp_path: Path) -> None:
