@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
+import pickle
 import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from types import ModuleType
 from typing import BinaryIO
@@ -26,30 +26,20 @@ class Job:
     Attributes:
         max_pixels, least_side, sketch: as ``model.images.open_image`` has them.
         longest_side: the picture is reduced until no side is longer than so many pixels; None leaves it as it is.
-        network_input: the side of a network's input, in pixels. The picture is prepared as ``Preprocessing.pixels``
-            does it; None leaves it as it is.
-        released, padded: as ``Preprocessing`` has them.
+        preprocessing: the picture is prepared as ``Preprocessing.pixels`` does it; None leaves it as it is.
     """
 
     max_pixels: int = MAX_PIXELS
     least_side: int | None = None
     sketch: bool = False
     longest_side: int | None = None
-    network_input: int | None = None
-    released: bool = False
-    padded: bool = False
+    preprocessing: Preprocessing | None = None
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
         """The job that makes what ``preprocessing.pixels`` gives for the file: (H, W, 3), as a picture."""
-        return cls(
-            max_pixels,
-            preprocessing.least_side(modality),
-            sketch=modality == "sketch",
-            network_input=preprocessing.image_size,
-            released=preprocessing.released,
-            padded=preprocessing.padded,
-        )
+        least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
+        return cls(max_pixels, least_side, sketch, preprocessing=preprocessing)
 
     def run(self, data: bytes) -> OpenedImage:
         """The 8-bit RGB picture. Raises ImageError: what ``open_image`` raises, and BlankSketch."""
@@ -57,22 +47,14 @@ class Job:
         image = opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
-        if self.network_input is not None:
-            preprocessing = Preprocessing(self.network_input, released=self.released, padded=self.padded)
-            image = Image.fromarray(preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
+        if self.preprocessing is not None:
+            image = Image.fromarray(self.preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
         return replace(opened, image=image)
 
     @property
     def most_pixels(self) -> int:
         """No picture that ``run`` makes has more."""
-        return max(self.max_pixels, (self.network_input or 0) ** 2)
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Job:
-        return cls(**json.loads(text))
+        return max(self.max_pixels, self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
 
 
 MIB = 1024 * 1024
@@ -146,8 +128,6 @@ def _lower(resource: ModuleType, name: str, soft: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-# CPU seconds, seconds on the clock, bytes of memory, bytes of the job, bytes of the file.
-_REQUEST = struct.Struct("<IdQIQ")
 # Number of the error or 0, width, height, day taken or 0, counted from 1, the first one of the year 1; then the pixels.
 # Width is the length of the error's text, where there is one.
 _REPLY = struct.Struct("<BIII")
@@ -180,24 +160,21 @@ class Request:
 
 def send_request(stream: BinaryIO, request: Request) -> None:
     """Raises OSError where nobody reads."""
-    job, limits = request.job.to_json(), request.limits
-    sizes = limits.cpu_seconds, limits.clock_seconds, limits.memory, len(job), len(request.data)
-    stream.write(_REQUEST.pack(*sizes) + job)
-    stream.write(request.data)
+    pickle.dump(request, stream)
     stream.flush()
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
-    """Waits for a request. Returns None if the other process is gone."""
-    head = stream.read(_REQUEST.size)
-    if len(head) < _REQUEST.size:
+    """Waits for a request. Returns None if the other process is gone.
+
+    It is unpickled, since only the program that started this process can send it. Replies come from a process that an
+    evil picture may have taken over, so that they are never unpickled.
+    """
+    try:
+        request: Request = pickle.load(stream)
+    except (EOFError, pickle.UnpicklingError):
         return None
-    cpu_seconds, clock_seconds, memory, job_size, size = _REQUEST.unpack(head)
-    job = stream.read(job_size)
-    data = stream.read(size)
-    if len(data) < size:
-        return None
-    return Request(Job.from_json(job), Limits(cpu_seconds, clock_seconds, memory), data)
+    return request
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:

@@ -37,6 +37,19 @@ if TYPE_CHECKING:
 
 # Side of a patch of the ViT that sees photos alone, in pixels.
 SECOND_PATCH = 16
+# The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
+BLOCK_PARAMETERS = {
+    "norm1_weight": "norm1.weight",
+    "norm1_bias": "norm1.bias",
+    "qkv_bias": "attn.qkv.bias",
+    "proj_bias": "attn.proj.bias",
+    "scale1": "ls1.gamma",
+    "norm2_weight": "norm2.weight",
+    "norm2_bias": "norm2.bias",
+    "fc1_bias": "mlp.fc1.bias",
+    "fc2_bias": "mlp.fc2.bias",
+    "scale2": "ls2.gamma",
+}
 
 
 @dataclass(frozen=True)
@@ -54,18 +67,17 @@ class VitShape:
     @staticmethod
     def main(config: ModelConfig) -> VitShape:
         """The ViT of photos and sketches."""
-        width = config.encoder_width
-        hidden = int(width * config.mlp_ratio)
-        return VitShape(width, config.depth, config.heads, hidden, config.patch_size, config.grid, config.norm_eps)
+        return VitShape._of(config, config.encoder_width, config.heads, config.patch_size)
 
     @staticmethod
     def second(config: ModelConfig) -> VitShape:
         """The ViT that sees photos alone."""
-        width = config.second_width
-        grid = config.image_size // SECOND_PATCH
-        return VitShape(
-            width, config.depth, config.second_heads, int(width * config.mlp_ratio), SECOND_PATCH, grid, config.norm_eps
-        )
+        return VitShape._of(config, config.second_width, config.second_heads, SECOND_PATCH)
+
+    @staticmethod
+    def _of(config: ModelConfig, width: int, heads: int, patch: int) -> VitShape:
+        hidden, grid = int(width * config.mlp_ratio), config.image_size // patch
+        return VitShape(width, config.depth, heads, hidden, patch, grid, config.norm_eps)
 
 
 class Tuning(nn.Module):
@@ -76,38 +88,18 @@ class Tuning(nn.Module):
 
     def __init__(self, shape: VitShape) -> None:
         super().__init__()
-        depth, width, hidden = shape.depth, shape.width, shape.hidden
+        width = shape.width
         self.patch_bias = nn.Parameter(torch.zeros(width))
-        self.norm1_weight = nn.Parameter(torch.ones(depth, width))
-        self.norm1_bias = nn.Parameter(torch.zeros(depth, width))
-        self.qkv_bias = nn.Parameter(torch.zeros(depth, 3 * width))
-        self.proj_bias = nn.Parameter(torch.zeros(depth, width))
-        self.scale1 = nn.Parameter(torch.ones(depth, width))
-        self.norm2_weight = nn.Parameter(torch.ones(depth, width))
-        self.norm2_bias = nn.Parameter(torch.zeros(depth, width))
-        self.fc1_bias = nn.Parameter(torch.zeros(depth, hidden))
-        self.fc2_bias = nn.Parameter(torch.zeros(depth, width))
-        self.scale2 = nn.Parameter(torch.ones(depth, width))
+        for name in BLOCK_PARAMETERS:
+            count = {"qkv_bias": 3 * width, "fc1_bias": shape.hidden}.get(name, width)
+            start = torch.zeros if name.endswith("bias") else torch.ones
+            self.register_parameter(name, nn.Parameter(start(shape.depth, count)))
         self.norm_weight = nn.Parameter(torch.ones(width))
         self.norm_bias = nn.Parameter(torch.zeros(width))
 
     def block(self, index: int) -> tuple[torch.Tensor, ...]:
-        """The parameters of one block in the order in which a forward pass meets them."""
-        return tuple(
-            parameter[index]
-            for parameter in (
-                self.norm1_weight,
-                self.norm1_bias,
-                self.qkv_bias,
-                self.proj_bias,
-                self.scale1,
-                self.norm2_weight,
-                self.norm2_bias,
-                self.fc1_bias,
-                self.fc2_bias,
-                self.scale2,
-            )
-        )
+        """The parameters of one block, as BLOCK_PARAMETERS names them."""
+        return tuple(self.get_parameter(name)[index] for name in BLOCK_PARAMETERS)
 
 
 class FrozenVit(nn.Module):

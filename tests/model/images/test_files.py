@@ -15,7 +15,7 @@ from PIL import Image, features
 
 from model.decoding import Decoders, Job
 from model.errors import CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import files, open_dated
+from model.images import Preprocessing, files, open_dated
 from model.images.bounds import MOST_PARTS, MOST_SCANS
 from model.images.files import MAX_PIXELS, media_type, open_image
 from tests.bombs import BOMBS, Bomb, block_bomb, chunk_bomb, scan_bomb, segment_bomb, strip_bomb
@@ -336,7 +336,10 @@ def test_a_heic_file_says_its_day() -> None:
 def test_another_process_says_the_same_day() -> None:
     with Decoders(1) as decoders:
         for data in (dated(PHOTO, TEXT), dated(PHOTO, "0000:00:00 00:00:00"), encoded(PHOTO, "JPEG")):
-            assert decoders.open_dated(data, Job(least_side=48, network_input=64)).taken == open_dated(data).taken
+            assert (
+                decoders.open_dated(data, Job(least_side=48, preprocessing=Preprocessing(64))).taken
+                == open_dated(data).taken
+            )
 
 
 @pytest.mark.parametrize(
