@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from model.checkpoint import (
     DESCRIPTION,
@@ -137,21 +136,21 @@ def run_train(options: argparse.Namespace) -> None:
     run = Run(
         options.recipe, options.backbone, folder, target, options.data, options.start, options.until, options.words
     )
-    TRAININGS[type(recipe)](recipe, run, print)
+    TRAININGS[type(recipe)](recipe, run)
 
 
 def run_photo_side(options: argparse.Namespace) -> None:
     """photo-side ENCODER SECOND OUT.safetensors"""
     from model.papers import make_photo_side
 
-    make_photo_side(options.encoder, options.second, options.target, print)
+    make_photo_side(options.encoder, options.second, options.target)
 
 
 def run_words(options: argparse.Namespace) -> None:
     """words IN.safetensors --backbone FILE|TIMM-TAG [--recipe RECIPE] OUT.safetensors"""
     from model.papers import give_words
 
-    give_words(options.source, options.backbone, options.target, print, recipe=options.recipe, data=options.data)
+    give_words(options.source, options.backbone, options.target, recipe=options.recipe, data=options.data)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -227,8 +226,7 @@ def run_composites(options: argparse.Namespace) -> None:
     """composites [--weights FILE] [--split NAME | --data DIR] [--count N] [--seed N] [--json]"""
     matcher = load(default_checkpoint(options.weights), dtype=torch.float32)
     corpus = read_protocol(options.split) if options.data is None else read_class_folders(options.data)
-    with tqdm(desc="explaining", unit="composite", total=options.count, disable=None) as bar:
-        result = measure_composites(matcher, corpus, options.count, options.seed, lambda _: bar.update())
+    result = measure_composites(matcher, corpus, options.count, options.seed)
     if options.json:
         print(json.dumps(dataclasses.asdict(result)))
         return

@@ -16,7 +16,6 @@ from model.datasets.corpus import (
     with_pairs,
 )
 from model.datasets.optional import IMAGENET_PART, read_drawings, read_imagenet, too_near
-from model.datasets.pixels import normalised, pictures_key, prepared_pixels
 from model.datasets.tasks import (
     LARGE_PROTOCOLS,
     Task,

@@ -5,12 +5,13 @@ Matching patches are measured on canvases of four photos, of which one shows the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from model.datasets import Corpus, Picture, Task, rows_by_class
 from model.errors import ModelError
@@ -152,26 +153,18 @@ def pointed_at(explanation: Explanation) -> torch.Tensor:
     return torch.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
 
 
-def measure_composites(
-    matcher: Matcher,
-    corpus: Corpus,
-    count: int = COMPOSITES,
-    seed: int = 0,
-    report: Callable[[int], object] = lambda done: None,
-) -> CompositeReport:
+def measure_composites(matcher: Matcher, corpus: Corpus, count: int = COMPOSITES, seed: int = 0) -> CompositeReport:
     """Explains ``count`` composites and counts in which quarters the sketch tokens' best matches lie.
 
-    report: called after each with the number done. Raises ModelError like ``choose_composites``, ImageError for a
-    picture that cannot be read.
+    Raises ModelError like ``choose_composites``, ImageError for a picture that cannot be read.
     """
     composites = choose_composites(corpus, count, seed)
     rows = []
-    for done, composite in enumerate(composites, 1):
+    for composite in tqdm(composites, desc="explaining", unit="composite", disable=None):
         canvas = compose([open_image(photo.path) for photo in composite.photos], matcher.config.image_size)
         explanation = matcher.explain(open_image(composite.sketch.path, sketch=True), canvas)
         pointed = pointed_at(explanation)
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
         right, others = pointed[composite.quarter], pointed[torch.arange(QUARTERS) != composite.quarter]
         rows.append((float(right / pointed.sum()), float(there.float().mean()), float(right > others.max())))
-        report(done)
     return CompositeReport(len(rows), len({c.sketch.label for c in composites}), *bootstrap(np.array(rows)))

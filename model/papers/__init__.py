@@ -12,8 +12,8 @@ from model.papers.zse.trainer import train_zse
 from model.papers.zse.two_sided import train_two_sided
 from model.papers.zse.words import give_words
 
-# What trains by each kind of recipe: the recipe, the options and a reporter -> whether it was completed.
-TRAININGS: Mapping[type[Recipe], Callable[[Any, Run, Callable[[str], object]], bool]] = {
+# What trains by each kind of recipe, from the recipe and the options. A call that was stopped is continued by the next.
+TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
     ZseRecipe: train_zse,
     TwoSidedRecipe: train_two_sided,
     AnchorRecipe: train_anchors,

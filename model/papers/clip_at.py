@@ -5,14 +5,14 @@ Vectors are compared by the cosine distance, 1 - cos(a, b).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import Corpus, Task, cache_folder, drawn_from, with_pairs
+from model.datasets import Corpus, Task, drawn_from, with_pairs
 from model.errors import ModelError
 from model.evaluation import measure, score_matrices
 from model.network import (
@@ -36,7 +36,7 @@ from model.papers.pictures import (
     training_set,
 )
 from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
+from model.papers.runs import Run, Trainer, train_from_backbone
 from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 from model.training import digest, trained_matcher
 
@@ -230,7 +230,7 @@ class ClipAtTrainer(Trainer[Trained]):
     def _category_losses(self) -> dict[str, torch.Tensor]:
         """Each sketch has a photo of its class; the photo of another class of the batch is the wrong one."""
         recipe, weights = self.recipe, self.recipe.losses
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
+        generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         sketch = self._vectors(sized(sketches, self.config), "sketch")
         photo = self._vectors(sized(photos, self.config), "photo")
@@ -246,10 +246,10 @@ class ClipAtTrainer(Trainer[Trained]):
         These are hard triplets, classification, the divergence of the categories (C), and shuffled patches.
         """
         weights = self.recipe.losses
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        generator = self.generator()
         labels, sketch_rows, photo_rows = self.pair_batch(generator)
-        sketches = sized(self.data.sketches[sketch_rows].float() / 255, self.config)
-        photos = sized(self.data.photos[photo_rows].float() / 255, self.config)
+        sketches = sized(self.data.sketches[sketch_rows], self.config)
+        photos = sized(self.data.photos[photo_rows], self.config)
         sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
         by_category = (self.recipe.categories, self.pairs, self.config.width)
         distances = category_distances(sketch.reshape(by_category), photo.reshape(by_category))
@@ -337,13 +337,12 @@ def read_start(
     return PretrainedVit(layout, size, weights, _MEAN, _STD), texts, vectors.name
 
 
-def train_clip_at(recipe: ClipAtRecipe, run: Run, report: Callable[[str], object]) -> bool:
-    """Trains a network of CLIP-AT, calibrates it on the validation classes, and writes the checkpoint.
+def train_clip_at(recipe: ClipAtRecipe, run: Run) -> None:
+    """Trains a network of CLIP-AT; see ``train_from_backbone``."""
 
-    ``report`` and the answer are those of ``run_steps``.
-    """
-    training, validation = validated_corpora(recipe, run, report)
-    vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
-    report(f"text vectors of {len(texts)} classes from {source}")
-    trainer = ClipAtTrainer(recipe, training_set(training, cache_folder() / "pixels"), texts, vit, run.folder)
-    return train_and_calibrate(trainer, run, validation, {"texts": source}, report)
+    def begin(training: Corpus, validation: Corpus) -> tuple[ClipAtTrainer, dict[str, str]]:
+        vit, texts, source = read_start(recipe, run.backbone, run.words, training.labels)
+        print(f"text vectors of {len(texts)} classes from {source}")
+        return ClipAtTrainer(recipe, training_set(training), texts, vit, run.folder), {"texts": source}
+
+    train_from_backbone(recipe, run, begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +13,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from model.datasets import (
     IMAGENET_PART,
     Corpus,
     Picture,
+    cache_folder,
     data_folder,
     drawn_from,
     hold_out,
     one_data_set,
-    pictures_key,
-    prepared_pixels,
     read_class_folders,
     read_data,
     read_drawings,
@@ -34,9 +35,9 @@ from model.datasets import (
     thin_classes,
     too_near,
 )
-from model.errors import ModelError
+from model.errors import ImageError, ModelError
 from model.images import Preprocessing
-from model.network import NetworkConfig
+from model.network import Modality, NetworkConfig, VitLayout, load_vit, multiplies_bf16
 from model.papers.recipe import Recipe
 
 # One of so many class folders is for validation.
@@ -44,6 +45,8 @@ VALIDATION_EVERY = 5
 FEWEST_CLASSES = 2
 # Training pictures are stored at this side, in pixels, and varied at it.
 SIDE = 224
+# A pretrained ViT is asked about so many photos at once.
+_PHOTOS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class TrainingSet:
     Attributes:
         sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Those of classes with both come first.
         sketch_rows, photo_rows: for each class that has both, its rows in them.
+        classes: the names of all classes, those with both first. shown: the label of each photo.
         drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
         pairs: for each of these classes, (photo, rows of the sketches drawn from it) for each photo that has such
             sketches.
@@ -69,6 +73,8 @@ class TrainingSet:
     pairs: tuple[tuple[tuple[int, torch.Tensor], ...], ...]
     sources: torch.Tensor
     further_rows: tuple[torch.Tensor, ...]
+    classes: tuple[str, ...]
+    shown: tuple[str, ...]
     key: str
 
 
@@ -157,8 +163,8 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
     return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
-def training_set(corpus: Corpus, cache: Path, further: Corpus | None = None) -> TrainingSet:
-    """The pixels of a corpus, and of further pictures.
+def training_set(corpus: Corpus, cache: Path | None = None, further: Corpus | None = None) -> TrainingSet:
+    """The pixels of a corpus, and of further pictures. cache: as for ``prepared_pixels``.
 
     Raises ModelError for a class of the corpus that lacks sketches or photos: no step could use it.
     """
@@ -186,6 +192,8 @@ def training_set(corpus: Corpus, cache: Path, further: Corpus | None = None) -> 
         pairs=tuple(_pairs(targets, photos) for photos in rows[1]),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
+        classes=(*labels, *beside),
+        shown=tuple(photo.label for photo in photos),
         key="".join(pictures_key(pictures, preprocessing) for pictures in (sketches, photos)),
     )
 
@@ -209,13 +217,78 @@ def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
     return tensors
 
 
-def sized(pictures: torch.Tensor, config: NetworkConfig) -> torch.Tensor:
-    """(b, c, H, W) float32 in [0, 1] -> (b, 3, side, side) normalised, as a network with this configuration has it."""
-    side = config.image_size
+def prepared_pixels(
+    pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing, cache: Path | None = None
+) -> torch.Tensor:
+    """(n, c, H, W) uint8, memory-mapped; c is 1 for sketches, which are grey, and 3 for photos.
+
+    The first call for these pictures and this preprocessing decodes them and writes a file; later calls only map it.
+
+    cache: the folder of that file; None for one in the user's cache.
+    """
+    shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
+    if not pictures:
+        return torch.empty(shape, dtype=torch.uint8)
+    cache = cache or cache_folder() / "pixels"
+    key = pictures_key(pictures, preprocessing)
+    target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        for row, picture in enumerate(
+            tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1, disable=None)
+        ):
+            try:
+                pixels = preprocessing.pixels(preprocessing.open(picture.path, modality), modality)
+            except ImageError as error:
+                raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
+            array[row] = pixels.transpose(2, 0, 1)[: shape[1]]
+        array.flush()
+        del array
+        os.replace(partial, target)
+    return torch.from_numpy(np.load(target, mmap_mode="c"))
+
+
+def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> str:
+    """Hex digest of the files, their order, their labels and their preprocessing."""
+    key = hashlib.sha256(preprocessing.fingerprint().encode())
+    for picture in pictures:
+        stat = picture.path.stat()
+        key.update(f"{picture.label}:{picture.path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+    return key.hexdigest()
+
+
+def sized(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.Tensor:
+    """Pictures as a network has them, (b, 3, side, side) float32, scaled and normalised as ``look`` says.
+
+    pictures: (b, c, H, W), uint8, or float32 in [0, 1].
+    """
+    if pictures.dtype == torch.uint8:
+        pictures = pictures.float() / 255
+    side = look.image_size
     if pictures.shape[-1] != side:
         pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (look.mean, look.std))
     return (pictures.expand(-1, 3, -1, -1) - mean) / std
+
+
+@torch.no_grad()
+def class_tokens(
+    layout: VitLayout, weights: dict[str, torch.Tensor], pixels: torch.Tensor, look: NetworkConfig | Preprocessing
+) -> torch.Tensor:
+    """(n, d) float32: the class token that a pretrained ViT gives to each photo.
+
+    Args:
+        weights: of the ViT, under timm's key names.
+        pixels: (n, 3, H, W) uint8, which are made its input as ``look`` says.
+    """
+    vit = layout.build(look.image_size)
+    load_vit(vit, weights)
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+    vit.eval().to(dtype)
+    batches = tqdm(torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None)
+    return torch.cat([vit(sized(some, look).to(dtype)).float() for some in batches])
 
 
 def _pairs(targets: torch.Tensor, photos: torch.Tensor) -> tuple[tuple[int, torch.Tensor], ...]:
@@ -237,7 +310,7 @@ def check_classes(data: TrainingSet) -> None:
 def class_batch(
     data: TrainingSet, size: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, float32 in [0, 1].
+    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each, uint8.
 
     No class comes twice as long as there are others.
     """
@@ -245,7 +318,7 @@ def class_batch(
     rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
     labels = torch.cat(rounds)[:size]
     sketches, photos = (one_of_each(rows, labels, generator) for rows in (data.sketch_rows, data.photo_rows))
-    return labels, data.sketches[sketches].float() / 255, data.photos[photos].float() / 255
+    return labels, data.sketches[sketches], data.photos[photos]
 
 
 def one_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

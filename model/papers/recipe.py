@@ -231,6 +231,7 @@ class TwoSidedOptimiser(Optimiser):
     point_rate: float = 1e-2
     pair_rate: float = 3e-4
     warmup: Count = 10
+    last: Share = 0.001
     clip: float = 1.0
 
 

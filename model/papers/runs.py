@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -105,12 +105,14 @@ class Trainer(ABC, Generic[Trained]):
         """Measures what only this method has, for the log."""
         return {}
 
-    def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next: they rise linearly, then fall by a cosine."""
-        chosen = self.recipe.optimiser
-        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
-        for group in self.optimiser.param_groups:
-            group["lr"] = share * group["rate"]
+    @property
+    def step_seed(self) -> int:
+        """The seed of all random choices of the step that comes next."""
+        return self.recipe.seed * 1_000_003 + self.step
+
+    def generator(self) -> torch.Generator:
+        """Makes a random generator for the step that comes next."""
+        return torch.Generator().manual_seed(self.step_seed)
 
     @abstractmethod
     def losses(self) -> dict[str, torch.Tensor]:
@@ -169,11 +171,14 @@ class Trainer(ABC, Generic[Trained]):
 
     def train_step(self) -> dict[str, float]:
         """Makes one optimiser step and returns the losses by name. Raises ModelError where they are not finite."""
-        self.prepare()
+        chosen = self.recipe.optimiser
+        share = warmed_cosine(self.step, self.recipe.steps, chosen.warmup, 1.0, chosen.last)
+        for group in self.optimiser.param_groups:
+            group["lr"] = share * group["rate"]
         with ExitStack() as stack:
             index = [] if self.device.type == "cpu" else [self.device.index or 0]
             stack.enter_context(torch.random.fork_rng(index, device_type=self.device.type if index else "cuda"))
-            torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
+            torch.manual_seed(self.step_seed)
             if not index:
                 # On a CPU the backward pass of the fused attention kernel is slower than that of plain products.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -183,10 +188,10 @@ class Trainer(ABC, Generic[Trained]):
             torch.autograd.backward(total)
         if not torch.isfinite(total):
             raise ModelError(f"training diverged at step {self.step}; lower the learning rates in the recipe")
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimiser.clip)
+        nn.utils.clip_grad_norm_(self.network.parameters(), chosen.clip)
         self.optimiser.step()
         self.step += 1
-        kept = min(self.recipe.optimiser.average, (1 + self.step) / (10 + self.step))
+        kept = min(chosen.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, 1 - kept)
@@ -267,18 +272,11 @@ def check_target(target: Path, folder: Path | None = None) -> None:
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
 
 
-def run_steps(
-    trainer: Trainer[Trained],
-    run: Run,
-    validation: Corpus | None,
-    report: Callable[[str], object],
-) -> bool:
+def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) -> bool:
     """Makes the steps, and measures the network on the validation classes on the way.
 
-    ``report`` gets sentences about the progress. Returns whether the recipe was completed; if not, the same run
-    continues where it stopped.
+    Returns whether the recipe was completed; if not, the same run continues where it stopped.
     """
-
     recipe = trainer.recipe
 
     def validate(classes: Corpus) -> Mapping[str, float]:
@@ -287,44 +285,32 @@ def run_steps(
 
     trainer.run((lambda: validate(validation)) if validation else None, until=run.until)
     if trainer.step < recipe.steps:
-        report(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
+        print(f"stopped at step {trainer.step} of {recipe.steps}; the same command continues from here")
         return False
     return True
 
 
-def validated_corpora(recipe: Recipe, run: Run, report: Callable[[str], object]) -> tuple[Corpus, Corpus]:
-    """Reads the training pictures and the validation pictures, and reports how many there are.
+# From the training and the validation pictures: the trainer, and notes for the checkpoint.
+Begin: TypeAlias = Callable[[Corpus, Corpus], tuple[Trainer[Any], Mapping[str, str]]]
+
+
+def train_from_backbone(recipe: Recipe, run: Run, begin: Begin) -> None:
+    """Trains a network, calibrates it on the validation classes, and writes the checkpoint.
 
     Raises ModelError for a run that has a start, or no validation classes.
     """
     if run.start is not None:
         raise ModelError(f"{recipe.title} starts from a backbone alone: leave --start out")
     pictures = training_corpora(run.data, recipe)
-    if pictures.validation is None:
-        raise ModelError(f'a recipe of {recipe.title} is calibrated on the validation classes: leave "val" out')
     training, validation = pictures.training, pictures.validation
-    report(
+    if validation is None:
+        raise ModelError(f'a recipe of {recipe.title} is calibrated on the validation classes: leave "val" out')
+    print(
         f"training on {counts(training)}, {recipe.pictures:,} of them in all steps; calibrated on {counts(validation)}"
     )
-    return training, validation
-
-
-def train_and_calibrate(
-    trainer: Trainer[Trained],
-    run: Run,
-    validation: Corpus,
-    notes: Mapping[str, str],
-    report: Callable[[str], object],
-) -> bool:
-    """Makes the steps, calibrates the network on the validation classes, and writes the checkpoint with some notes.
-
-    Returns whether the recipe was completed; if not, the same run continues where it stopped.
-    """
-    if not run_steps(trainer, run, validation, report):
-        return False
-    recipe = trainer.recipe
-    chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
-    ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
-    save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})
-    report(f"wrote {run.target}; mAP@all on validation classes: {figures}")
-    return True
+    trainer, notes = begin(training, validation)
+    if run_steps(trainer, run, validation):
+        chosen_on = subsampled(validation, recipe.choose_share, recipe.choose_share)
+        ready, figures = calibrated(trainer.trained, chosen_on, recipe.dtype, recipe.methods)
+        save_checkpoint(ready.half(), run.target, {"origin": run.origin, **notes, "validation": json.dumps(figures)})
+        print(f"wrote {run.target}; mAP@all on validation classes: {figures}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from model.datasets import Corpus, cache_folder, data_folder, read_split
 from model.errors import ModelError
@@ -19,25 +18,22 @@ from model.network import (
     AnchorNetwork,
     Representations,
     anchor_network_from,
-    load_vit,
-    multiplies_bf16,
     read_backbone,
 )
 from model.papers.pictures import (
     TrainingSet,
     check_classes,
     class_batch,
+    class_tokens,
     kept_tensors,
     sized,
     training_set,
 )
 from model.papers.recipe import AnchorRecipe
-from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
+from model.papers.runs import Run, Trainer, train_from_backbone
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.training import digest
 
-# The pretrained ViT is asked about so many photos at once.
-_PHOTOS_AT_ONCE = 32
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7
 # The neighbours of so many words are looked for at once.
@@ -162,7 +158,6 @@ def word_anchors(
     return WordAnchors(vectors, directions[torch.cat(chosen)])
 
 
-@torch.no_grad()
 def pretrained_features(
     config: AnchorConfig, weights: dict[str, torch.Tensor], pixels: torch.Tensor, key: str, cache: Path
 ) -> torch.Tensor:
@@ -179,15 +174,7 @@ def pretrained_features(
     path = cache / f"{digest(key + shape, weights)[:32]}.safetensors"
 
     def ask() -> dict[str, torch.Tensor]:
-        vit = config.vit.build(config.image_size)
-        load_vit(vit, weights)
-        dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
-        vit.eval().to(dtype)
-        batches = tqdm(
-            torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None
-        )
-        parts = [vit(sized(some.float() / 255, config).to(dtype)).float() for some in batches]
-        return {"features": F.normalize(torch.cat(parts), dim=1)}
+        return {"features": F.normalize(class_tokens(config.vit, weights, pixels, config), dim=1)}
 
     return kept_tensors(path, ask)["features"]
 
@@ -331,7 +318,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes InfoNCE and the anchored contrastive losses; they count equally (section 3.5)."""
         recipe, network = self.recipe, self.network.network
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
+        generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         with self.autocast():
             pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
@@ -361,33 +348,26 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         return losses
 
 
-def train_anchors(recipe: AnchorRecipe, run: Run, report: Callable[[str], object]) -> bool:
-    """Trains a network of Sketch-an-Anchor, calibrates it on the validation classes, and writes the checkpoint.
+def train_anchors(recipe: AnchorRecipe, run: Run) -> None:
+    """Trains a network of Sketch-an-Anchor; see ``train_from_backbone``."""
 
-    ``report`` and the answer are those of ``run_steps``.
-    """
-    training, validation = validated_corpora(recipe, run, report)
-    backbone = read_backbone(run.backbone)
-    words = None
-    notes = {}
-    if "word" in recipe.config.anchors:
-        vectors = read_word_vectors(run.words)
-        report(f"word anchors from {vectors.name}")
-        notes["words"] = vectors.name
-        words = word_anchors(
-            vectors,
-            training.labels,
-            recipe.names,
-            neighbours=recipe.anchoring.neighbours if recipe.anchoring.randomised else 0,
-            kept_out=_untrained(run.data, validation),
-        )
-    data = training_set(training, cache_folder() / "pixels")
-    visual = None
-    if "visual" in recipe.config.anchors:
-        features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
-        visual = VisualAnchors.of_features(features, data.photo_rows)
-    trainer = AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder)
-    return train_and_calibrate(trainer, run, validation, notes, report)
+    def begin(training: Corpus, validation: Corpus) -> tuple[AnchorTrainer, dict[str, str]]:
+        backbone, data = read_backbone(run.backbone), training_set(training)
+        words = visual = None
+        notes = {}
+        if "word" in recipe.config.anchors:
+            vectors = read_word_vectors(run.words)
+            print(f"word anchors from {vectors.name}")
+            notes["words"] = vectors.name
+            neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
+            kept_out = _untrained(run.data, validation)
+            words = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
+        if "visual" in recipe.config.anchors:
+            features = pretrained_features(recipe.config, backbone, data.photos, data.key, cache_folder() / "features")
+            visual = VisualAnchors.of_features(features, data.photo_rows)
+        return AnchorTrainer(recipe, data, SemanticAnchors(words, visual), backbone, run.folder), notes
+
+    train_from_backbone(recipe, run, begin)
 
 
 def _untrained(folder: Path | None, validation: Corpus) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ The file that this writes is shared by every checkpoint whose sketch side is tra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,35 +16,24 @@ from torch import nn
 from tqdm import tqdm
 
 from model.checkpoint import save_photo_side
-from model.datasets import (
-    cache_folder,
-    data_folder,
-    normalised,
-    prepared_pixels,
-    read_data,
-    read_imagenet,
-    read_split,
-)
+from model.datasets import data_folder, read_data, read_imagenet, read_split
 from model.errors import ModelError
 from model.images import Preprocessing
-from model.network import ModelConfig, PhotoSide, VitShape, multiplies_bf16, preset, read_backbone
+from model.network import (
+    BLOCK_PARAMETERS,
+    ModelConfig,
+    PhotoSide,
+    VitShape,
+    multiplies_bf16,
+    preset,
+    read_backbone,
+)
+from model.papers.pictures import prepared_pixels, sized
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
-# Names of a block's matrices and one-dimensional parameters, here and in timm.
+# Names of a block's matrices, here and in timm.
 _MATRICES = {"qkv": "attn.qkv.weight", "proj": "attn.proj.weight", "fc1": "mlp.fc1.weight", "fc2": "mlp.fc2.weight"}
-_VECTORS = {
-    "norm1_weight": "norm1.weight",
-    "norm1_bias": "norm1.bias",
-    "qkv_bias": "attn.qkv.bias",
-    "proj_bias": "attn.proj.bias",
-    "scale1": "ls1.gamma",
-    "norm2_weight": "norm2.weight",
-    "norm2_bias": "norm2.bias",
-    "fc1_bias": "mlp.fc1.bias",
-    "fc2_bias": "mlp.fc2.bias",
-    "scale2": "ls2.gamma",
-}
 # Photos encoded at once, and every so many-th of their patches is kept for the principal components.
 _PHOTOS, _EVERY_PATCH = 16, 5
 # The fit of the projection: steps, photos of each, and its rates; the sharpness of likenesses and of classes.
@@ -57,9 +46,7 @@ _SQUARES = 50.0
 _RIDGE = 1e-4
 
 
-def make_photo_side(
-    encoder: Path, second: Path, target: Path, report: Callable[[str], object], preset_name: str = "two-sided-s14"
-) -> None:
+def make_photo_side(encoder: Path, second: Path, target: Path) -> None:
     """Writes the photo side of two pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
 
     No class of val, unseen or ship has a part in the fit, so that one photo side serves a network that is measured on
@@ -70,7 +57,7 @@ def make_photo_side(
         second: those of the ViT that sees photos alone, with its classifier over ImageNet-1k.
         target: the file to write.
     """
-    config = preset(preset_name)
+    config = preset("two-sided-s14")
     weights, others = read_backbone(str(encoder)), read_backbone(str(second))
     tensors = vit_tensors(weights, VitShape.main(config))
     beside = vit_tensors(others, VitShape.second(config), "second_")
@@ -81,13 +68,13 @@ def make_photo_side(
     numbers = [labels.index(photo.label) for photo in photos]
     more = read_imagenet(data).photos
     look = Preprocessing(config.image_size, config.mean, config.std)
-    pixels = prepared_pixels((*photos, *more), "photo", look, cache_folder() / "pixels")
+    pixels = prepared_pixels((*photos, *more), "photo", look)
     classifier = others["head.weight"].float(), others["head.bias"].float()
     features = photo_features(config, tensors, pixels, classifier)
     known = torch.tensor(numbers + [-1] * len(more))
     tensors |= {f"head.{name}": value for name, value in fit_head(features, known, config.width).items()}
     sha256 = save_photo_side(tensors, target, {"encoder": encoder.name, "second": second.name})
-    report(f"wrote {target}, {sha256[:12]}...: fitted on {len(pixels):,} photos")
+    print(f"wrote {target}, {sha256[:12]}...: fitted on {len(pixels):,} photos")
 
 
 def photo_features(
@@ -102,12 +89,11 @@ def photo_features(
     dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
     for vit in (side.vit, side.second_vit):
         vit.set_precision(dtype)
-    look = Preprocessing(config.image_size, config.mean, config.std)
     kept = config.token_count("photo") - 1
     parts: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():
         for start in tqdm(range(0, len(pixels), _PHOTOS), desc="looking at photos", disable=None):
-            images = normalised(pixels[start : start + _PHOTOS], look)
+            images = sized(pixels[start : start + _PHOTOS], config)
             x, importance = side.vit(images, side.tuning)
             y, _ = side.second_vit(images, side.second_tuning)
             best = importance.topk(kept, dim=1).indices
@@ -139,7 +125,7 @@ def vit_tensors(weights: Mapping[str, torch.Tensor], shape: VitShape, prefix: st
             f"{prefix}vit.{ours}": torch.stack([given(f"blocks.{block}.{name}") for block in blocks])
             for ours, name in _MATRICES.items()
         }
-        for ours, name in _VECTORS.items():
+        for ours, name in BLOCK_PARAMETERS.items():
             scaled = ours.startswith("scale") and f"blocks.0.{name}" not in weights
             values = [torch.ones(shape.width) if scaled else given(f"blocks.{block}.{name}") for block in blocks]
             found[f"{prefix}tuning.{ours}"] = torch.stack(values)

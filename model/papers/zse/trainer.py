@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import IMAGENET_PART, Task, cache_folder, read_task
+from model.datasets import Corpus
 from model.network import Network, from_backbone, read_backbone
 from model.papers.pictures import TrainingSet, check_classes, one_of_each, sized, training_set
-from model.papers.recipe import TwoSidedRecipe, ZseRecipe
-from model.papers.runs import Run, Trainer, train_and_calibrate, validated_corpora
+from model.papers.recipe import ZseRecipe
+from model.papers.runs import Run, Trainer, train_from_backbone
 from model.training import digest
 
 # Targets for the relation scores of matching pairs and of other pairs.
@@ -54,10 +53,10 @@ class ZseTrainer(Trainer[Network]):
         """Computes the losses by name (eq. 12)."""
         network, options = self.network, self.recipe.quadruplets
         count, config = options.samples, network.config
-        sketch_rows, photo_rows = self.batch(torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step))
+        sketch_rows, photo_rows = self.batch(self.generator())
         with self.autocast():
-            drawn = network.encode(sized(self.data.sketches[sketch_rows].float() / 255, config), "sketch")
-            shown = network.encode(sized(self.data.photos[photo_rows].float() / 255, config), "photo")
+            drawn = network.encode(sized(self.data.sketches[sketch_rows], config), "sketch")
+            shown = network.encode(sized(self.data.photos[photo_rows], config), "photo")
             s, p = network.project(drawn, "sketch"), network.project(shown, "photo")
             sketches, pictures = network.align(s, p)
             logits = network.relation_logits(sketches, pictures, s, p)
@@ -100,26 +99,10 @@ class ZseTrainer(Trainer[Network]):
         )
 
 
-def train_zse(recipe: ZseRecipe, run: Run, report: Callable[[str], object]) -> bool:
-    """Trains a network of ZSE-SBIR, calibrates it on the validation classes, and writes the checkpoint.
+def train_zse(recipe: ZseRecipe, run: Run) -> None:
+    """Trains a network of ZSE-SBIR; see ``train_from_backbone``."""
 
-    ``report`` and the answer are those of ``run_steps``.
-    """
-    training, validation = validated_corpora(recipe, run, report)
-    backbone = read_backbone(run.backbone)
-    trainer = ZseTrainer(recipe, training_set(training, cache_folder() / "pixels"), backbone, run.folder)
-    return train_and_calibrate(trainer, run, validation, {}, report)
+    def begin(training: Corpus, validation: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
+        return ZseTrainer(recipe, training_set(training), read_backbone(run.backbone), run.folder), {}
 
-
-def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
-    target = torch.arange(len(logits))
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-def large_validation(recipe: TwoSidedRecipe) -> Task | None:
-    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_task``."""
-    if not recipe.evaluate_everything:
-        return None
-    trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
-    return read_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)
+    train_from_backbone(recipe, run, begin)

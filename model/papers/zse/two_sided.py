@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,10 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.checkpoint import file_sha256, keep_photo_side, load_zse_network, photo_side_state, save_checkpoint
-from model.datasets import cache_folder, normalised, rows_by_class, rows_by_label, subsampled
+from model.datasets import IMAGENET_PART, Task, read_task, rows_by_label, subsampled
 from model.errors import ModelError
 from model.evaluation import counts
-from model.images import Preprocessing
 from model.network import Network, Tokens, TwoSidedEncoder
 from model.papers.pictures import (
     Augmentation,
@@ -37,8 +35,7 @@ from model.papers.recipe import TwoSidedRecipe
 from model.papers.runs import Run, Trainer, run_steps
 from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from model.papers.zse.prior import with_chosen_prior, with_prior
-from model.papers.zse.trainer import large_validation, listwise_loss
-from model.training import calibrated, digest, warmed_cosine
+from model.training import calibrated, digest
 
 # Photos encoded at once.
 _PHOTOS = 16
@@ -50,39 +47,40 @@ _RIDGE = 0.2
 _FIRST_SKETCHES = 3
 
 
-@dataclass(frozen=True)
-class ClassWords:
-    """The words by which a class that no photo shows finds its place among photos.
+def class_places(
+    classes: Sequence[str], shown: Sequence[str], ret: torch.Tensor, vectors: WordVectors | None
+) -> torch.Tensor:
+    """Where photos of each class lie: (c, d), the mean of its photos, or else where its word says, of length 1.
 
-    Attributes:
-        words: their vectors.
-        classes: the names of all classes of a training, those with photos first.
-        photos: the name of what each photo shows, classes without sketches included.
+    Where a word says is predicted by the ridge regression from words to the means of photos. Zeros stand for a class
+    without photos that the word vectors lack.
+
+    Args:
+        classes: the names of c classes.
+        shown: the label of each photo, of classes without sketches, too. ret: (m, d), [Ret] of each photo.
+        vectors: of words; None to leave classes without photos at zeros.
     """
+    places, directions = torch.zeros(len(classes), ret.shape[1]), F.normalize(ret, dim=1)
 
-    words: WordVectors
-    classes: tuple[str, ...]
-    photos: tuple[str, ...]
+    def mean(rows: list[int]) -> torch.Tensor:
+        return F.normalize(directions[rows].mean(dim=0), dim=0)
 
-    def points(self, ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predicts where photos of each class lie, by the ridge regression from words to the means of photos.
-
-        ret: (m, d), [Ret] of each photo. Returns (c, d) points of length 1, and (c,) bool: False, and a point of
-        zeros, where the word vectors lack the class.
-        """
-        shown = rows_by_label(self.photos)
-        rows = class_rows(self.words, [*shown, *self.classes], {}, lacking=True)
-        fitted = [name for name in shown if rows[name]]
-        x = class_vectors(self.words, {name: rows[name] for name in fitted})
-        y = F.normalize(torch.stack([F.normalize(ret[shown[name]], dim=1).mean(dim=0) for name in fitted]), dim=1)
+    if vectors is not None:
+        photos = rows_by_label(map(class_name, shown))
+        rows = class_rows(vectors, [*photos, *classes], {}, lacking=True)
+        fitted = {name: rows[name] for name in photos if rows[name]}
+        x, y = class_vectors(vectors, fitted), torch.stack([mean(photos[name]) for name in fitted])
         x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
         x = x - x_mean
         weights = torch.linalg.solve(x @ x.T + _RIDGE * torch.eye(len(x)), y - y_mean)
-        known = torch.tensor([bool(rows[name]) for name in self.classes])
-        points = torch.zeros(len(self.classes), ret.shape[1])
-        asked = class_vectors(self.words, {name: rows[name] for name in self.classes if rows[name]})
-        points[known] = F.normalize((asked - x_mean) @ x.T @ weights + y_mean, dim=1)
-        return points, known
+        asked = class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
+        known = torch.tensor([bool(rows[name]) for name in classes])
+        places[known] = F.normalize((asked - x_mean) @ x.T @ weights + y_mean, dim=1)
+    own = rows_by_label(shown)
+    for number, name in enumerate(classes):
+        if name in own:
+            places[number] = mean(own[name])
+    return places
 
 
 class SketchSide(nn.Module):
@@ -111,14 +109,19 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         recipe: how to train.
         data: the training pictures.
         network: a new or trained network; its photo side stays as it is.
-        folder: of the training's state, as for ``Loop``; the photos' tokens are kept there, too.
-        words: of its classes; None where classes without photos have to find their places by themselves.
+        folder: of the training's state, as for ``Trainer``; the photos' tokens are kept there, too.
+        vectors: of words; None where classes without photos have to find their places by themselves.
     """
 
     recipe: TwoSidedRecipe
 
     def __init__(
-        self, recipe: TwoSidedRecipe, data: TrainingSet, network: Network, folder: Path, words: ClassWords | None = None
+        self,
+        recipe: TwoSidedRecipe,
+        data: TrainingSet,
+        network: Network,
+        folder: Path,
+        vectors: WordVectors | None = None,
     ) -> None:
         self.recipe, self.data, self.base = recipe, data, network
         network.requires_grad_(False).set_precision(recipe.dtype)
@@ -130,9 +133,10 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         state = {name: value for name, value in network.state_dict().items() if "photo_side" not in name}
         super().__init__(recipe, side, folder, digest(repr(recipe) + data.key + network.config.photo_side, state))
         self.photos = self._encoded_photos()
-        rets = F.normalize(self.photos.ret, dim=1)
-        self.means = F.normalize(torch.stack([rets[rows].mean(dim=0) for rows in data.photo_rows]), dim=1)
-        self.places, self.placed = self._places(words)
+        # Classes with photos come first.
+        self.with_photos = len(data.photo_rows)
+        self.places = class_places(data.classes, data.shown, self.photos.ret.cpu(), vectors).to(self.device)
+        self.placed = self.places.any(dim=1)
         if not self.state_path.exists():
             self._begin()
         self.resume()
@@ -172,13 +176,6 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             betas=(0.9, 0.99),
         )
 
-    def prepare(self) -> None:
-        """Sets the learning rates of the step that comes next."""
-        recipe = self.recipe
-        factor = warmed_cosine(self.step, recipe.steps, recipe.optimiser.warmup, 1.0, 0.001)
-        for group in self.optimiser.param_groups:
-            group["lr"] = factor * group["rate"]
-
     def losses(self) -> dict[str, torch.Tensor]:
         """Three losses of some classes' sketches, one sketch of each.
 
@@ -188,18 +185,19 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         sketches and such photos. Half of the sketches that were drawn from a photo meet that one, so that instances are
         learned, too.
         """
-        augment = Augmentation(self.recipe.seed * 1_000_003 + self.step)
+        augment = Augmentation(self.step_seed)
         recipe, side, generator = self.recipe, self.network, augment.generator
         classes = torch.randperm(len(self.rows), generator=generator)[: recipe.classes]
-        # Classes with photos come first, so that the pairs are those of the first rows.
-        classes = classes[(classes >= len(self.means)).int().argsort(stable=True)]
+        # Those with photos come first, so that the pairs are those of the first rows.
+        classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
         sketches = one_of_each(self.rows, classes, generator)
         tokens = self._encoded(sketches, augment)
         ret = F.normalize(tokens.ret, dim=1)
         scale = side.log_scale.exp().clamp(max=_MOST_SCALE)
-        places = torch.where(self.placed[:, None], self.places, self._padded(F.normalize(side.points, dim=1)))
+        points = torch.cat([self.places[: self.with_photos], F.normalize(side.points, dim=1)])
+        places = torch.where(self.placed[:, None], self.places, points)
         losses = {"classes": F.cross_entropy(scale * ret @ places.T, classes)}
-        shown = int((classes < len(self.means)).sum())
+        shown = int((classes < self.with_photos).sum())
         if shown > 1:
             photos = one_of_each(self.data.photo_rows, classes[:shown], generator)
             own = self.data.drawn_from[sketches[:shown]]
@@ -214,18 +212,6 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             losses["pairs"] = recipe.pairs * listwise_loss(logits)
         return losses
 
-    def _places(self, words: ClassWords | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(c, d), where photos of each class lie, and (c,) bool, whether that is known."""
-        places, known = self._padded(torch.zeros_like(self.network.points)), torch.zeros(len(self.rows)).bool()
-        if words is not None and len(self.network.points):
-            places, known = words.points(self.photos.ret.cpu())
-        places[: len(self.means)], known[: len(self.means)] = self.means.cpu(), True
-        return places.to(self.device), known.to(self.device)
-
-    def _padded(self, points: torch.Tensor) -> torch.Tensor:
-        """The rows of all classes from those of classes without photos."""
-        return torch.cat([torch.zeros_like(self.means), points])
-
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
         """The tokens of these sketches, varied."""
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
@@ -235,17 +221,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         """The tokens of all training photos, which are encoded once and kept in the folder."""
         network, data = self.base, self.data
         origin = digest(data.key + network.config.photo_side, {})
-        look = Preprocessing(network.config.image_size, network.config.mean, network.config.std)
 
+        @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
-            with torch.inference_mode():
-                parts = [
-                    network.encode(normalised(data.photos[start : start + _PHOTOS], look).to(self.device), "photo").to(
-                        "cpu"
-                    )
-                    for start in range(0, len(data.photos), _PHOTOS)
-                ]
-            found = Tokens.cat(parts)
+            batches = (sized(some, network.config).to(self.device) for some in torch.split(data.photos, _PHOTOS))
+            found = Tokens.cat([network.encode(images, "photo").to("cpu") for images in batches])
             return {"features": found.features.half(), "positions": found.positions}
 
         kept = kept_tensors(self.folder / f"photos-{origin[:16]}.safetensors", encode)
@@ -253,7 +233,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
     def _begin(self) -> None:
         """Takes the means of sketches off, unless an earlier training did, and puts points where their sketches lie."""
-        augment, first = Augmentation(self.recipe.seed), len(self.means)
+        augment, first = Augmentation(self.recipe.seed), self.with_photos
         centred = bool(self.network.head.centre.any())
         tokens: dict[int, Tokens] = {}
         with torch.inference_mode():
@@ -274,12 +254,12 @@ class TwoSidedTrainer(Trainer[SketchSide]):
                     side.points.data[number - first] = found.ret.mean(dim=0) - mean
 
 
-def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], object]) -> bool:
+def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     """Trains a two-sided network, calibrates it on the validation classes, and writes the checkpoint.
 
     ``run.backbone`` is the file of the photo side. Without ``run.start`` the sketch side begins as the photo side is.
     A recipe that trains on the validation classes keeps the calibration of ``run.start``, and the weights of its
-    prior. ``report`` as for ``run_steps``.
+    prior.
     """
     photo_side = Path(run.backbone)
     network = load_zse_network(run.start) if run.start else new_network(recipe, photo_side)
@@ -292,20 +272,15 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
     training, validation, further = pictures.training, pictures.validation, pictures.further
     if validation is None and start is None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
-    report(
+    print(
         f"training on {counts(training)} and {len(further.sketches):,} sketches without photos, "
         f"{recipe.pictures:,} of them in all steps"
     )
-    data = training_set(training, cache_folder() / "pixels", further)
-    plain = network.without_prior().without_vocabulary()
-    words = None
-    if run.data is None and further.sketches:
-        names = (*training.labels, *rows_by_class(further.sketches))
-        shown = tuple(class_name(photo.label) for photo in (*training.photos, *further.photos))
-        words = ClassWords(read_word_vectors(run.words), names, shown)
-    trainer = TwoSidedTrainer(recipe, data, plain, run.folder, words)
-    if not run_steps(trainer, run, validation, report):
-        return False
+    vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
+    data = training_set(training, further=further)
+    trainer = TwoSidedTrainer(recipe, data, network.without_prior().without_vocabulary(), run.folder, vectors)
+    if not run_steps(trainer, run, validation):
+        return
     trained, notes = trainer.trained, {"origin": run.origin}
     if run.data is not None and start is not None:
         # The pictures that its prior and its vocabulary were made of are not among these.
@@ -327,8 +302,21 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run, report: Callable[[str], ob
         trained = trained.vocabulary_replaced(start.vocabulary, start.config.words)
     save_checkpoint(trained.half(), run.target, notes)
     keep_photo_side(photo_side, run.target)
-    report(f"wrote {run.target}; its words are made by sketch-search model words")
-    return True
+    print(f"wrote {run.target}; its words are made by sketch-search model words")
+
+
+def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def large_validation(recipe: TwoSidedRecipe) -> Task | None:
+    """Trained and validation classes in one gallery, as far as the recipe wants to see it; see ``read_task``."""
+    if not recipe.evaluate_everything:
+        return None
+    trained = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
+    return read_task("everything", "val", trained).subsampled(recipe.evaluate_everything, 1)
 
 
 def class_name(label: str) -> str:

@@ -10,16 +10,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
 from model.datasets import (
     IMAGENET_PART,
     Picture,
-    cache_folder,
-    normalised,
-    prepared_pixels,
-    rows_by_label,
     rows_of_each,
     some_of_each,
 )
@@ -32,20 +27,18 @@ from model.network import (
     Vocabulary,
     guess_log_probabilities,
     guessed_from,
-    load_vit,
-    multiplies_bf16,
     read_backbone,
 )
-from model.papers.pictures import training_corpora
+from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
 from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
 from model.papers.word_vectors import WordVectors, read_synonyms, read_word_vectors
-from model.papers.zse.two_sided import ClassWords, class_name
+from model.papers.zse.two_sided import class_places
 from model.training import trained_matcher
 from model.words import Names, WordBook, spelling, why_no_name
 
-# Classes of ImageNet-1k, and photos that the ViT is asked about at once.
-_CLASSES, _AT_ONCE = 1000, 32
+# Classes of ImageNet-1k.
+_CLASSES = 1000
 # Photos of each class that it is fitted on; twice as many would take twice the time to encode.
 PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
@@ -54,14 +47,11 @@ SKETCHES_PER_CLASS = 5
 DRAWN_PER_CLASS = 48
 
 
-def give_words(
-    source: Path, backbone: str, target: Path, report: Callable[[str], object], *, recipe: Path, data: Path | None
-) -> None:
+def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
     """Writes the checkpoint at ``source`` with a vocabulary to ``target``; one that it has is made anew.
 
     Args:
         backbone: the pretrained ViT that says what photos show, a file or a timm tag.
-        report: gets a sentence about the result.
         recipe: names the photos of the optional data, as for a training.
         data: class folders to take the photos from instead; None for the data that SKETCH_SEARCH_DATA names.
 
@@ -74,7 +64,7 @@ def give_words(
 
     rows = rows_of_each(photos, PHOTOS_PER_CLASS)
     shown = [photos[row] for row in rows]
-    beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing(), cache_folder() / "pixels"))
+    beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing()))
     # Guesses are calibrated on fresh sketches and those of validation classes, or on any where there are none. They are
     # learned from sketches of the training where others are left to calibrate them on.
     training = pictures.training.sketches
@@ -86,10 +76,9 @@ def give_words(
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, synonyms, vectors)
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     save_checkpoint(worded.half(), target, notes)
-    report(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(rows):,} photos")
+    print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(rows):,} photos")
 
 
-@torch.no_grad()
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
     """Asks a pretrained ViT what photos show: (n, k) float32, its probabilities for the k classes it knows.
 
@@ -102,12 +91,8 @@ def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch
     except (KeyError, ValueError) as error:
         raise ModelError(f"this is no plain ViT: {error}") from error
     depth = sum(name.startswith("blocks.") and name.endswith(".norm1.weight") for name in weights)
-    vit = VitLayout(patch, width, depth, max(1, width // 64), hidden).build(pixels.shape[-1])
-    load_vit(vit, weights)
-    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
-    vit.eval().to(dtype)
-    batches = tqdm(torch.split(pixels, _AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None)
-    tokens = torch.cat([vit(normalised(some, Preprocessing()).to(dtype)).float() for some in batches])
+    layout = VitLayout(patch, width, depth, max(1, width // 64), hidden)
+    tokens = class_tokens(layout, weights, pixels, Preprocessing())
     if "head.weight" not in weights:
         return tokens[:, :0]
     return F.linear(tokens, weights["head.weight"].float(), weights["head.bias"].float()).softmax(dim=1)
@@ -206,7 +191,7 @@ def with_vocabulary(
         directions, biases = fit_things(guessed_from(encode_pictures(matcher, drawn, "sketch")), numbers)
         vocabulary.sketch_directions.copy_(directions)
         vocabulary.sketch_biases.copy_(biases)
-        vocabulary.places.copy_(places_of(tuple(things), photos, shown.ret, vectors))
+        vocabulary.places.copy_(class_places(labels_drawn, [photo.label for photo in photos], shown.ret, vectors))
         vocabulary.ret_gain.fill_(RET_GAIN)
         vocabulary.relation_gain.fill_(RELATION_GAIN)
     if sketches:
@@ -264,23 +249,6 @@ def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor,
     )
     directions = (moved / spread).T
     return directions, biases - directions @ mean
-
-
-def places_of(
-    things: tuple[str, ...], photos: Sequence[Picture], ret: torch.Tensor, vectors: WordVectors | None
-) -> torch.Tensor:
-    """Where photos of each thing lie: (k, d), the mean of its photos, or else where its word says, of length 1.
-
-    ret: (n, d), [Ret] of the photos. Zeros stand for a thing without photos that the word vectors lack.
-    """
-    places = torch.zeros(len(things), ret.shape[1])
-    if vectors is not None:
-        places, _ = ClassWords(vectors, things, tuple(class_name(photo.label) for photo in photos)).points(ret)
-    rows, directions = rows_by_label([photo.label for photo in photos]), F.normalize(ret, dim=1)
-    for number, thing in enumerate(things):
-        if thing in rows:
-            places[number] = F.normalize(directions[rows[thing]].mean(dim=0), dim=0)
-    return places
 
 
 def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -22,7 +22,7 @@ from model.network import Calibration, ModelConfig, Network, PhotoSide, TwoSided
 from model.papers.pictures import balanced
 from model.papers.word_vectors import WordVectors
 from model.papers.zse.photo_side import PhotoFeatures, fit_head, renormalised, vit_tensors
-from model.papers.zse.two_sided import ClassWords
+from model.papers.zse.two_sided import class_places
 from tests.learning import write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES
@@ -216,9 +216,8 @@ def test_a_class_without_photos_lies_where_photos_of_what_its_word_means_lie() -
     vectors = torch.randn(12, 6)
     shown = F.normalize(vectors @ torch.randn(6, 4), dim=1)
     names = tuple(f"thing{number}" for number in range(12))
-    words = ClassWords(WordVectors("test", names, vectors), (*names[9:], "unheard of"), names[:9] + names[:9])
-    points, known = words.points(torch.cat([shown[:9], shown[:9]]))
-    assert known.tolist() == [True, True, True, False]
+    words, ret = WordVectors("test", names, vectors), torch.cat([shown[:9], shown[:9]])
+    points = class_places((*names[9:], "unheard of"), names[:9] + names[:9], ret, words)
     cosines = points[:3] @ shown[9:].T
     assert cosines.argmax(dim=1).tolist() == [0, 1, 2]
     assert torch.equal(points[3], torch.zeros(4))

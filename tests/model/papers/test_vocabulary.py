@@ -15,6 +15,7 @@ from model.errors import ModelError
 from model.matcher import Matcher, load
 from model.network.tokens import Tokens
 from model.papers.word_vectors import WordVectors, read_synonyms
+from model.papers.zse.two_sided import class_places
 from model.papers.zse.words import (
     MOST_NONE,
     Entry,
@@ -22,7 +23,6 @@ from model.papers.zse.words import (
     fit_guesses,
     fit_words,
     imagenet_names,
-    places_of,
     with_vocabulary,
     word_list,
 )
@@ -124,16 +124,16 @@ def test_without_a_classifier_the_classes_alone_are_words() -> None:
 
 
 def test_things_lie_at_the_mean_of_their_photos_or_where_their_word_says_or_nowhere() -> None:
-    photos = [Picture(Path(f"{n}.png"), label, "") for n, label in enumerate(("dog", "dog", "hen", "7_cow"))]
+    photos = ("dog", "dog", "hen", "7_cow")
     ret = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]])
     vectors = WordVectors(
         "w", ("dog", "hen", "cow", "calf"), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.1, 1]])
     )
-    places = places_of(("calf", "dog", "yeti"), photos, ret, vectors)
+    places = class_places(("calf", "dog", "yeti"), photos, ret, vectors)
     torch.testing.assert_close(places[1], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
     assert (places[0] @ ret.T / ret.norm(dim=1)).argmax() == 3
     assert not places[2].any()
-    assert not places_of(("calf",), photos, ret, None).any()
+    assert not class_places(("calf",), photos, ret, None).any()
 
 
 def test_guesses_are_as_sure_as_they_are_often_right() -> None:

@@ -23,7 +23,8 @@ from model.network.tokens import Tokens
 from model.network.zse import Network
 from model.papers.pictures import SIDE, Augmentation, TrainingSet, training_set
 from model.papers.recipe import Quadruplets, ZseOptimiser, ZseRecipe
-from model.papers.zse.trainer import MATCH, NO_MATCH, ZseTrainer, listwise_loss
+from model.papers.zse.trainer import MATCH, NO_MATCH, ZseTrainer
+from model.papers.zse.two_sided import listwise_loss
 from model.ranking import diffused
 from model.training import DIFFUSIONS, calibrated, encoded, trained_matcher
 from tests.learning import assert_goes_on, small_backbone, small_recipe, write_class_folders, write_patterns
