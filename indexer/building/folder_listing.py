@@ -22,6 +22,7 @@ from indexer.store import (
     Root,
     shown_path,
     text_of_name,
+    with_folders,
 )
 from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from model.terminal import resolved
@@ -120,8 +121,7 @@ class FolderListing:
     def may_hide(self, file: FileKey) -> bool:
         """Whether the file lies below a folder that could not be listed, so that it may still be there."""
         root, path = file
-        parts = path.split("/")[:-1]
-        return any((root, "/".join(parts[:end])) in self._unlisted for end in range(len(parts) + 1))
+        return any((root, folder) in self._unlisted for folder in with_folders(path)[:-1])
 
     def check(self, known: Iterable[GalleryFile]) -> None:
         """Raises BadInvocation where there is nothing to index.

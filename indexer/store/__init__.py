@@ -67,7 +67,17 @@ from indexer.store.location import (
     told_if_unwritable,
 )
 from indexer.store.reader import Index, PhotoEntry, open_index
-from indexer.store.roots import FileKey, Root, folder_at, folder_of, locate, place_meant, resolve_roots, shown_path
+from indexer.store.roots import (
+    FileKey,
+    Root,
+    folder_at,
+    folder_of,
+    locate,
+    place_meant,
+    resolve_roots,
+    shown_path,
+    with_folders,
+)
 from indexer.store.rows import (
     BLOCK,
     Array,

@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from indexer.errors import REPAIR, IndexRefused, OtherFormat
 from indexer.store.clusters import Drift
 from indexer.store.files import LEAST_TIME, MOST_TIME, FileStamp, open_regular
-from indexer.store.roots import FileKey
+from indexer.store.roots import FileKey, place_shown, with_folders
 from indexer.store.rows import SegmentRow
 
 SCHEMA_VERSION = 4
@@ -106,7 +106,8 @@ class Removals:
 
     def hides(self, root: int, path: str) -> bool:
         """Whether a file or folder is removed."""
-        return next((self.rules[root, around] for around in _upwards(path) if (root, around) in self.rules), False)
+        around = ((root, folder) for folder in reversed(with_folders(path)))
+        return next((self.rules[key] for key in around if key in self.rules), False)
 
     def removing(self, root: int, path: str) -> Removals:
         """These rules, changed so that ``path`` and all below it are removed."""
@@ -117,7 +118,7 @@ class Removals:
         return self._changed(root, path, False)
 
     def _changed(self, root: int, path: str, removed: bool) -> Removals:
-        kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in _upwards(key[1])}
+        kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in with_folders(key[1])}
         others = Removals(kept)
         return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})
 
@@ -125,12 +126,6 @@ class Removals:
         """The rules with new numbers of the roots: ``numbers[old]`` is the new one, None for a root that leaves."""
         moved = [(numbers[root], path, removed) for (root, path), removed in self.rules.items()]
         return Removals({(number, path): removed for number, path, removed in moved if number is not None})
-
-
-def _upwards(path: str) -> list[str]:
-    """The path itself, its folder, the folder around that, and so on up to the root, ''."""
-    parts = path.split("/") if path else []
-    return ["/".join(parts[:end]) for end in range(len(parts), -1, -1)]
 
 
 @dataclass(frozen=True)
@@ -155,13 +150,9 @@ class PhotoFilter:
         """
         if not self.folders:
             return None
-        folders = dict.fromkeys(
-            form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name))
-        )
-        if len(names) == 1:
-            return [(0, folder) for folder in folders]
-        split = [folder.partition("/") for folder in folders]
-        return [(names.index(name), inside) for name, _, inside in split if name in names]
+        forms = (form for name in self.folders for form in (name, normalize("NFC", name), normalize("NFD", name)))
+        places = (place_shown(names, folder) for folder in dict.fromkeys(forms))
+        return [place for place in places if place is not None]
 
     @property
     def since(self) -> int | None:

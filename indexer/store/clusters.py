@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexRefused, unreadable
 from indexer.store.files import read_regular, write_array, write_atomically
-from indexer.store.rows import BLOCK, Rows, SegmentRow, map_array
+from indexer.store.rows import BLOCK, TOKEN_FILES, Rows, SegmentRow, map_array
 
 Floats = npt.NDArray[np.float32]
 SEED = 1234
@@ -177,7 +177,7 @@ class Centroids:
 
     def compute(self, number: int, rows: Rows, refs: Sequence[SegmentRow]) -> None:
         """Fill in cluster ``number`` from its photos, given in id order."""
-        self.ret[number] = rows.vectors(refs).mean(axis=0, dtype=np.float32)
+        self.ret[number] = rows.take(refs, ("vectors",)).vectors(slice(None)).mean(axis=0, dtype=np.float32)
         found = mean_tokens(rows, refs)
         if self.features is not None and self.positions is not None and found is not None:
             self.positions[number], self.features[number] = found
@@ -195,17 +195,18 @@ def mean_tokens(rows: Rows, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.
     Returns:
         the cells (k,) int64, ascending, and the features (1 + k, d) float32 of the mean [Ret] and of the tokens there.
     """
-    none = rows.tokens([])
-    if none is None:
+    if "tokens" not in rows.names:
         return None
-    width, patches_kept = none[0].shape[2], none[1].shape[1]
+    none = rows.take([], TOKEN_FILES).arrays
+    width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]
     ret = np.zeros(width, np.float64)
     sums = np.zeros((MOST_CELLS, width), np.float32)
     counts = np.zeros(MOST_CELLS, np.int64)
     for start in range(0, len(refs), BLOCK):
-        features, cells = rows.tokens(refs[start : start + BLOCK]) or none
+        block = rows.take(refs[start : start + BLOCK], TOKEN_FILES)
+        features = block.features(slice(None))
         ret += features[:, 0].sum(axis=0, dtype=np.float64)
-        for photo, kept in zip(features[:, 1:], cells, strict=True):
+        for photo, kept in zip(features[:, 1:], block.cells(slice(None)), strict=True):
             # A photo's cells are all different, so this adds the token of each of its patches once.
             sums[kept] += photo
             counts[kept] += 1

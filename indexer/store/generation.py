@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -32,6 +32,9 @@ _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
 _CENTROID_BYTES = 4
 # One of a million photos has less than a hundredth.
 _MOST_BYTES = 1 << 28
+
+
+Document = TypeVar("Document", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -202,12 +205,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         IndexRefused: it is missing or damaged. OtherFormat: its format is an earlier or a later one.
     """
-    try:
-        document = json.loads(read_regular(path, _MOST_BYTES))
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise IndexRefused(f"{path} cannot be read ({error}); {REPAIR}.") from error
+    document = read_json(path, _MOST_BYTES, REPAIR)
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and 0 < version < FORMAT_VERSION:
         raise OtherFormat(
@@ -219,12 +217,30 @@ def read_manifest(path: Path) -> Manifest:
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
+    return validated(Manifest, document, path, REPAIR)
+
+
+def read_json(path: Path, most: int, advice: str) -> object:
+    """The JSON in a file of an index, of ``most`` bytes at most.
+
+    Raises IndexRefused: there is none, or it cannot be read. ``advice`` is for a file that holds something else.
+    """
     try:
-        return Manifest.model_validate(document)
+        return json.loads(read_regular(path, most))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise IndexRefused(f"{path} cannot be read ({error}); {advice}.") from error
+
+
+def validated(kind: type[Document], document: object, path: Path, advice: str) -> Document:
+    """The document that was read from ``path``. Raises IndexRefused, with ``advice``, where it is none of this kind."""
+    try:
+        return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "counts"
-        raise IndexRefused(f"{path} is damaged ({field}: {first['msg']}); {REPAIR}.") from error
+        raise IndexRefused(f"{path} is damaged ({field}: {first['msg']}); {advice}.") from error
 
 
 @dataclass(frozen=True)

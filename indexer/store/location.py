@@ -145,22 +145,18 @@ class IndexFolder:
             IndexUnwritable: one cannot be deleted.
         """
         with told_if_unwritable(self.path):
-            self._clean(generations, segments, building)
-
-    def _clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
-        for entry in sorted(self.path.iterdir()):
-            old = _GENERATION.fullmatch(entry.name) and entry.name not in generations
-            stale = (
-                building is not None
-                and entry.name.startswith(_BUILDING)
-                and entry.name.removeprefix(_BUILDING) not in building
-            )
-            if (old or stale) and _is_folder(entry):
-                _delete(entry)
-        for entry in sorted(self.segments.iterdir()):
-            if _SEGMENT.fullmatch(entry.name) and entry.name not in segments and _is_folder(entry):
-                _delete(entry)
-        sync_folder(self.path)
+            for entry in sorted((*self.path.iterdir(), *self.segments.iterdir())):
+                if entry.parent == self.segments:
+                    leaves = _SEGMENT.fullmatch(entry.name) and entry.name not in segments
+                elif entry.name.startswith(_BUILDING):
+                    leaves = building is not None and entry.name.removeprefix(_BUILDING) not in building
+                else:
+                    leaves = _GENERATION.fullmatch(entry.name) and entry.name not in generations
+                # The index has no links, so that a link is somebody else's.
+                if leaves and entry.is_dir() and not entry.is_symlink():
+                    # Windows does not delete files that are in use; there the next build tries again.
+                    shutil.rmtree(entry, ignore_errors=os.name == "nt")
+            sync_folder(self.path)
 
 
 def names_in(folder: Path) -> set[str]:
@@ -227,16 +223,6 @@ def told_if_unwritable(folder: Path) -> Iterator[None]:
             f"{path} cannot be written: {reason}; {advice}, and run the same again: it goes on from here, and what "
             "was live still is."
         ) from error
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether it is a folder itself. The index has no links, so that a link is somebody else's."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def _delete(folder: Path) -> None:
-    # Windows does not delete files that are in use; there the next build tries again.
-    shutil.rmtree(folder, ignore_errors=os.name == "nt")
 
 
 def generation_name(number: int) -> str:

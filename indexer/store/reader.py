@@ -22,7 +22,7 @@ from indexer.store.clusters import Centroids, read_centroids
 from indexer.store.folders import Address
 from indexer.store.generation import EmbedderEntry, Generation, live_generation
 from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, folder_at, folder_of, place_meant, shown_path
+from indexer.store.roots import FileKey, Root, folder_at, folder_of, place_meant, place_shown, shown_path
 from indexer.store.rows import Array, Choice, RowArrays, open_tokens
 from indexer.store.vectors import EMBEDDINGS_FILE, Mask, Numbers, Places, Vectors, open_vectors
 from model import Matcher, Tokens
@@ -178,7 +178,7 @@ class Index:
         Raises:
             BadInvocation: no shown photo has a file there, or the path may mean one file or another.
         """
-        shown = self._key_of(target)
+        shown = place_shown(self.manifest.root_names, target)
         if shown is not None and self._id_at(shown) is None:
             shown = None
         place = place_meant(target, shown, lambda key: self._id_at(key) is not None, self._roots)
@@ -198,18 +198,10 @@ class Index:
         Raises:
             BadInvocation: no root of the gallery has the name that the path begins with.
         """
-        if (key := self._key_of(shown)) is None:
+        if (place := place_shown(self.manifest.root_names, shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
-        root, path = key
+        root, path = place
         return self._roots[root].folder.address_of(path)
-
-    def _key_of(self, shown: str) -> FileKey | None:
-        """The place in the gallery that results show by this path; None where it begins with the name of no root."""
-        names = self.manifest.root_names
-        if len(names) == 1:
-            return 0, shown
-        name, _, inside = shown.partition("/")
-        return (names.index(name), inside) if name in names else None
 
     def passing(self, wanted: PhotoFilter) -> Mask:
         """Says for each photo, (p,) by row, whether one of its files passes a filter."""

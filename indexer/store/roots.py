@@ -145,6 +145,20 @@ def _whole(place: FileKey, roots: Sequence[Root]) -> str:
     return roots[root].folder.address_of(path)
 
 
+def with_folders(path: str) -> list[str]:
+    """Lists the root, '', then each folder around a file or folder from the outermost, then the file itself."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
+
+
+def place_shown(names: Sequence[str], shown: str) -> FileKey | None:
+    """The place that users see by this path; None where it begins with the name of no root. names: the roots'."""
+    if len(names) == 1:
+        return 0, shown
+    name, _, inside = shown.partition("/")
+    return (names.index(name), inside) if name in names else None
+
+
 def shown_path(names: Sequence[str], root: int, path: str) -> str:
     """A photo's path as users see it: it begins with its root's name where there are several roots.
 

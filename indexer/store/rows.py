@@ -6,7 +6,7 @@ after cell (``indexer.store.vectors``), so that clustering again rewrites vector
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +72,6 @@ class RowArrays:
         """Reads the vectors of these rows: (m, d) float32."""
         return np.array(self.arrays["vectors"][rows], np.float32)
 
-    def clustered_by(self, rows: Choice) -> npt.NDArray[np.float32]:
-        """Reads what clusters are made from, by CLIP where it saw the photos: (m, e) float32."""
-        return np.array(self.arrays.get("embeddings", self.arrays["vectors"])[rows], np.float32)
-
     def features(self, rows: Choice) -> npt.NDArray[np.float32]:
         """Reads the features of these photos' tokens: (m, n, d) float32."""
         features = np.array(self.arrays["tokens"][rows], np.float32)
@@ -118,55 +114,41 @@ class Rows:
     def __init__(self, sources: Mapping[str, RowArrays]) -> None:
         self._sources = sources
 
-    def vectors(self, refs: Sequence[SegmentRow]) -> npt.NDArray[np.float32]:
-        """Reads the vectors of these m rows, in the order of ``refs``: (m, d) float32."""
-        return self._collect(refs, lambda arrays, rows: {"": arrays.vectors(rows)})[""]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the arrays that are kept of each row."""
+        return tuple(next(iter(self._sources.values())).arrays)
 
     def clustered_by(self, refs: Sequence[SegmentRow]) -> npt.NDArray[np.float32]:
-        """Reads the vectors that clusters of these m rows are made from: (m, e) float32."""
-        return self._collect(refs, lambda arrays, rows: {"": arrays.clustered_by(rows)})[""]
+        """Reads what clusters of these m rows are made from, by CLIP where it saw the photos: (m, e) float32."""
+        name = "embeddings" if "embeddings" in self.names else "vectors"
+        return self.take(refs, (name,)).arrays[name][:].astype(np.float32)
 
-    def tokens(self, refs: Sequence[SegmentRow]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:
-        """Reads the features (m, n, d) float32 and the cells (m, n-1) of these m rows; None without tokens."""
-
-        def read(arrays: RowArrays, rows: list[int]) -> dict[str, Array]:
-            kept = "tokens" in arrays.arrays
-            return {"features": arrays.features(rows), "cells": arrays.cells(rows)} if kept else {}
-
-        found = self._collect(refs, read)
-        return (found["features"], found["cells"]) if found else None
-
-    def take(self, refs: Sequence[SegmentRow]) -> RowArrays:
-        """Reads all that is kept of these rows into memory."""
-        return RowArrays(self._collect(refs, lambda arrays, rows: arrays.take(rows).arrays))
-
-    def _collect(
-        self, refs: Sequence[SegmentRow], read: Callable[[RowArrays, list[int]], Mapping[str, Any]]
-    ) -> dict[str, Array]:
-        """Call ``read`` for each source, and put its rows together in the order of ``refs``."""
-        # Reading no row tells the arrays' names, shapes and dtypes.
-        like = read(next(iter(self._sources.values())), [])
-        found = {name: np.empty((len(refs), *none.shape[1:]), none.dtype) for name, none in like.items()}
+    def take(self, refs: Sequence[SegmentRow], names: Sequence[str] | None = None) -> RowArrays:
+        """Reads these rows into memory, in the order of ``refs``. names: of the arrays that are read; None for all."""
+        like = next(iter(self._sources.values())).arrays
+        found = {name: np.empty((len(refs), *like[name].shape[1:]), like[name].dtype) for name in names or self.names}
         wanted: dict[str, list[int]] = {}
         for number, ref in enumerate(refs):
             wanted.setdefault(ref.segment, []).append(number)
         for source, numbers in wanted.items():
-            for name, array in read(self._sources[source], [refs[number].number for number in numbers]).items():
-                found[name][numbers] = array
-        return found
+            rows, arrays = [refs[number].number for number in numbers], self._sources[source].arrays
+            for name, array in found.items():
+                array[numbers] = arrays[name][rows]
+        return RowArrays(found)
 
 
 def write_segment(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
     """Writes the tokens of the rows, in the order given, as a new segment, and syncs it to disk."""
     folder.mkdir()
-    names = {name: none for name, none in rows.take([]).arrays.items() if name in TOKEN_FILES}
+    names = [name for name in TOKEN_FILES if name in rows.names]
     with ExitStack() as files:
         writers = {
             name: files.enter_context(ArrayWriter(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype))
-            for name, none in names.items()
+            for name, none in (rows.take([], names).arrays.items() if names else ())
         }
         for start in range(0, len(refs) if writers else 0, BLOCK):
-            block = rows.take(refs[start : start + BLOCK]).arrays
+            block = rows.take(refs[start : start + BLOCK], names).arrays
             for name, writer in writers.items():
                 writer.write(np.asarray(block[name]))
     sync_folder(folder)

@@ -6,7 +6,7 @@ written, so that it always names shards of one and the same build.
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,11 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from indexer.errors import BadInvocation, IndexRefused, unreadable
-from indexer.store.files import read_regular, sync_folder, write_atomically
-from indexer.store.generation import keep_only, open_generation
+from indexer.errors import BadInvocation
+from indexer.store.files import sync_folder, write_atomically
+from indexer.store.generation import keep_only, open_generation, read_json, validated
 from indexer.store.location import (
     SHARD_MARK,
     SHARDS_FILE,
@@ -36,7 +36,6 @@ MOST_SHARDS = 10_000
 # Bytes. A shard has some 200.
 _LARGEST = 10_000_000
 _Number = Annotated[int, Field(ge=0, le=2**40)]
-_BUILD_AGAIN = "build it again with --ray"
 
 
 class ShardEntry(BaseModel):
@@ -123,23 +122,10 @@ class ShardsFolder:
             IndexRefused: it is damaged, or of a later version of this program.
         """
         path = self.path / SHARDS_FILE
-        try:
-            document = json.loads(read_regular(path, _LARGEST))
-        except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(path):
             return None
-        except OSError as error:
-            raise unreadable(path, error) from error
-        except (ValueError, RecursionError) as error:
-            raise IndexRefused(f"{path} cannot be read ({error}); delete {self.path}, and {_BUILD_AGAIN}.") from error
-        try:
-            return ShardsManifest.model_validate(document)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "shards"
-            raise IndexRefused(
-                f"{path} is damaged, or of another version of this program ({field}: {first['msg']}); delete "
-                f"{self.path}, and {_BUILD_AGAIN}."
-            ) from error
+        advice = f"it may be of another version of this program; delete {self.path}, and build it again with --ray"
+        return validated(ShardsManifest, read_json(path, _LARGEST, advice), path, advice)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -107,12 +107,12 @@ class Places:
 
 def write_vectors(folder: Path, rows: Rows, refs: Sequence[SegmentRow]) -> None:
     """Writes the vectors of these rows, and what CLIP made of them where there is that, in the order of ``refs``."""
-    like = rows.take([]).arrays
-    for file, read in ((VECTORS_FILE, rows.vectors), (EMBEDDINGS_FILE, rows.clustered_by)):
-        if (none := like.get(file.removesuffix(".npy"))) is not None:
-            with ArrayWriter(folder / file, (len(refs), none.shape[1]), np.float16) as writer:
+    for file in (VECTORS_FILE, EMBEDDINGS_FILE):
+        if (name := file.removesuffix(".npy")) in rows.names:
+            width = rows.take([], (name,)).arrays[name].shape[1]
+            with ArrayWriter(folder / file, (len(refs), width), np.float16) as writer:
                 for start in range(0, len(refs), _BLOCK):
-                    writer.write(read(refs[start : start + _BLOCK]).astype(np.float16))
+                    writer.write(rows.take(refs[start : start + _BLOCK], (name,)).arrays[name][:])
 
 
 def open_vectors(folder: Path, rows: int, width: int | None, name: str = VECTORS_FILE) -> Array:

@@ -23,6 +23,7 @@ from indexer.store import (
     place_meant,
     read_centroids,
     shown_path,
+    with_folders,
 )
 
 _KEY = "upkeep"
@@ -205,7 +206,7 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
 
 def _leaving(place: FileKey, there: Sequence[GalleryFile], roots: Sequence[Root]) -> tuple[str, int]:
     root, path = place
-    files = sum(file.root == root and path in _with_folders(file.path) for file in there)
+    files = sum(file.root == root and path in with_folders(file.path) for file in there)
     return shown_path([each.name for each in roots], root, path) if path else str(roots[root].folder), files
 
 
@@ -223,7 +224,7 @@ def _by_path(
 ) -> Iterator[FileKey]:
     """Yields the files and folders at these paths."""
     names = [root.name for root in roots]
-    known = {(file.root, part) for file in there for part in _with_folders(file.path)}
+    known = {(file.root, part) for file in there for part in with_folders(file.path)}
     by_shown_path = {shown_path(names, root, path).rstrip("/"): (root, path) for root, path in known}
     # The shown path of a single root. Nobody means the whole gallery by "/".
     by_shown_path.pop("", None)
@@ -239,9 +240,3 @@ def _by_path(
                 advice = f"the photo of that id is named by --id {target}"
             raise BadInvocation(f"the index has no photo at {target}; {advice}.")
         yield place
-
-
-def _with_folders(path: str) -> list[str]:
-    """Lists the root, '', then each folder around the file from the outermost, then the file itself."""
-    parts = path.split("/")
-    return ["/".join(parts[:end]) for end in range(len(parts) + 1)]

@@ -201,7 +201,7 @@ def test_only_what_is_written_is_told_as_unwritable(tmp_path: Path) -> None:
 def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
-    for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged, or of another version")):
+    for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged")):
         (shards / "shards.json").write_text(text)
         with pytest.raises(IndexRefused, match=problem):
             build_shards(shards, Request((gallery,)), Machines("local"))
