@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from model.checkpoint import load_zse_network, read_metadata, save_checkpoint
 from model.datasets import (
@@ -43,8 +44,8 @@ _CLASSES = 1000
 PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
 SKETCHES_PER_CLASS = 5
-# Sketches of each class that guesses are learned from.
-DRAWN_PER_CLASS = 48
+# Sketches of each class that guesses are learned from, at most.
+DRAWN_PER_CLASS = 400
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
@@ -114,8 +115,8 @@ LABEL_SHARE = 0.5
 # were chosen on photos that the fit did not see; ten times as much or as little changed hardly anything.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
-# The ridge of the things in sketches; it was chosen on validation classes and on sketches that the fit did not see.
-THING_RIDGE = 2e-3
+# How things in sketches are fitted; chosen on validation classes and on sketches that the fit did not see.
+THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
 # By how much cosines and relation logits are raised where guesses and photo agree; chosen on validation classes, as
 # docs/networks.md says.
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
@@ -237,18 +238,30 @@ def fit_words(shown: Shown, entries: Sequence[Entry]) -> tuple[torch.Tensor, tor
 def fit_things(given: torch.Tensor, things: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The things' directions (k, e) and biases (k,): a multinomial regression from sketches to what they show.
 
+    A thing is drawn as often as the square root of how many sketches show it.
+
     given: (n, e), the summaries of sketches, or their [Ret], of any scale. things: (n,) int64, numbers from 0 of which
     each is there.
     """
-    inputs, mean, spread = _standardised(given)
-    targets = F.one_hot(things).float()
-    count = targets.shape[1]
-    none = torch.zeros(len(inputs), 1)
-    moved, biases = _regressed(
-        inputs, targets, none, torch.zeros(inputs.shape[1], count), torch.zeros(count), THING_RIDGE
-    )
-    directions = (moved / spread).T
-    return directions, biases - directions @ mean
+    given = F.normalize(given.float(), dim=1)
+    mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
+    inputs, counts = (given - mean) / spread, torch.bincount(things)
+    often, generator = counts[things].rsqrt(), torch.Generator().manual_seed(0)
+    regression = nn.Linear(inputs.shape[1], len(counts))
+    nn.init.zeros_(regression.weight)
+    nn.init.zeros_(regression.bias)
+    optimiser = torch.optim.AdamW(regression.parameters(), lr=THING_RATE, weight_decay=THING_DECAY)
+    steps = THING_PASSES * -(-len(inputs) // THING_BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, THING_RATE, steps, pct_start=0.05)
+    with torch.enable_grad():
+        for _ in range(steps):
+            rows = torch.multinomial(often, THING_BATCH, replacement=True, generator=generator)
+            optimiser.zero_grad()
+            F.cross_entropy(regression(inputs[rows]), things[rows]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    directions = regression.weight.detach() / spread
+    return directions, regression.bias.detach() - directions @ mean
 
 
 def _standardised(ret: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
